@@ -1,0 +1,76 @@
+# Every target needs only make, Python 3.11 or later and the package registry.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types format requirements clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first of these that runs and is 3.11 or later makes .venv; name another with PYTHON=...
+PYTHON := python3.11 python3.12 python3.13 python3.14 python3 python
+
+# Worker processes of the tests; 0 runs them in one.
+TEST_WORKERS := 2
+
+# A machine may forbid bytecode; importing MLflow without it takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP)  ## make .venv with everything in it, compiled (done once; again when a pin changes)
+
+$(BIN)/python:
+	@for candidate in $(PYTHON); do \
+	  if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$("$$candidate" --version)"; \
+	    exec "$$candidate" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo "Baton needs Python 3.11 or later, with its venv module. Tried: $(PYTHON)." >&2; \
+	echo "Install one (Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+$(STAMP): $(BIN)/python requirements-uv.txt requirements-dev.txt pyproject.toml
+	@rm -f $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt \
+	  && $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements-dev.txt \
+	  && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline --editable . \
+	  || { echo "uv did not install it; trying pip, which takes longer"; \
+	       $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt \
+	       && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; }
+	@$(BIN)/python -m compileall -q $(VENV)/lib learning experiments service || true
+	@touch $(STAMP)
+	@echo "installed in $(VENV); try: make demo, or $(BIN)/baton --help"
+
+demo: $(STAMP)  ## install, then run everything on this machine with simulated customers and agents
+	@$(BIN)/baton demo
+
+test: $(STAMP)  ## install, then run all tests
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+lint: $(STAMP)  ## style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## strict types
+	@$(BIN)/mypy
+
+check: lint types test  ## what CI does
+
+format: $(STAMP)  ## rewrite the code in the project's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Exact versions with hashes, for every platform, and no address of a registry.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --only-binary :all: --no-emit-index-url --no-header --no-annotate
+
+requirements: $(STAMP)  ## pin again after changing pyproject.toml (UPGRADE=--upgrade takes newer ones)
+	$(LOCK) $(UPGRADE) pyproject.toml --output-file requirements.txt
+	$(LOCK) $(UPGRADE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	echo uv | $(LOCK) $(UPGRADE) - --constraint requirements-dev.txt --output-file requirements-uv.txt
+
+clean:  ## remove .venv and every cache (stores in .baton stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find learning experiments service tests -name __pycache__ -type d -prune -exec rm -rf {} +
