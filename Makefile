@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed
 # The first of these that runs and is 3.11 or later makes .venv; name another with PYTHON=...
 PYTHON := python3.11 python3.12 python3.13 python3.14 python3 python
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
 # Worker processes of the tests; 0 runs them in one.
 TEST_WORKERS := 2
 
@@ -33,13 +35,11 @@ $(BIN)/python:
 
 $(STAMP): $(BIN)/python requirements-uv.txt requirements-dev.txt pyproject.toml
 	@rm -f $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt \
-	  && $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements-dev.txt \
-	  && $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline --editable . \
-	  || { echo "uv did not install it; trying pip, which takes longer"; \
-	       $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt \
-	       && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; }
-	@$(BIN)/python -m compileall -q $(VENV)/lib learning experiments service || true
+	@{ $(PIP) -r requirements-uv.txt && $(BIN)/uv pip sync --quiet --python $(BIN)/python \
+	     --require-hashes --compile-bytecode requirements-dev.txt; } \
+	  || { echo "uv did not install it; trying pip, which takes longer"; $(PIP) -r requirements-dev.txt; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q $(BIN)/../lib learning experiments service || true
 	@touch $(STAMP)
 	@echo "installed in $(VENV); try: make demo, or $(BIN)/baton --help"
 
