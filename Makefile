@@ -35,7 +35,7 @@ $(BIN)/python:
 
 $(STAMP): $(BIN)/python requirements-uv.txt requirements-dev.txt pyproject.toml
 	@rm -f $(STAMP)
-	@{ $(PIP) -r requirements-uv.txt && $(BIN)/uv pip sync --quiet --python $(BIN)/python \
+	@{ $(PIP) -r requirements-uv.txt && $(BIN)/uv pip sync --quiet --system-certs --python $(BIN)/python \
 	     --require-hashes --compile-bytecode requirements-dev.txt; } \
 	  || { echo "uv did not install it; trying pip, which takes longer"; $(PIP) -r requirements-dev.txt; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
