@@ -1,0 +1,89 @@
+"""Words as the lexicon sees them: folded, with clause marks, in any script.
+
+A message becomes a list of tokens. A token is a folded word (lower case, no accents, no long runs
+of one letter, `A G E N T` joined), or "." for the end of a sentence, or "," for that of a clause.
+Scripts written without spaces give one token a run; there phrases are sought in `compact` text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+WORD_CHARS_MAX = 32
+"""Longer words are cut: no word of the lexicon is longer, and the cut bounds every search."""
+
+_MARKS = "\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u200c\u200d"
+_TOKEN = re.compile(
+    r"(?P<word>(?:[^\W\d_](?:[ .*-][^\W\d_]){3,}(?![^\W_]))"
+    rf"|[^\W_](?:[^\W_]|[{_MARKS}])*(?:['\u2019](?i:t|s|d|m|ll|re|ve)(?![^\W_]))?)"
+    r"|(?P<hard>[!?\u2026\u061f\u0964\u3002\uff01\uff1f\n\r]+|\.+(?=\s|$))"
+    r"|(?P<soft>[,;:()\[\]\u2014\u060c\u061b\u3001\uff0c\uff1b\uff1a]+|\s[-\u2013]+\s)"
+)
+_ASCII_TOKEN = re.compile(
+    r"(?P<word>[a-z](?:[ .*-][a-z]){3,}(?![a-z0-9])"
+    r"|[a-z0-9]+(?:'(?:t|s|d|m|ll|re|ve)(?![a-z0-9]))?)"
+    r"|(?P<hard>[!?\n\r]+|\.+(?=\s|$))|(?P<soft>[,;:()\[\]]+|\s-+\s)"
+)
+_RUN = re.compile(r"([^\W\d_])\1{2,}")
+_STRIPPED = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u200c\u200d'\u2019]")
+_INNER = re.compile(r"[ .*'\-]")
+_LETTERS = str.maketrans("łøđıėىةکی", "lodieيهكي")
+_UNSPACED = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def unspaced(text: str) -> bool:
+    """Whether the text holds Chinese, Japanese or Korean writing."""
+    return not text.isascii() and _UNSPACED.search(text) is not None
+
+
+@lru_cache(maxsize=8192)
+def fold(word: str) -> str:
+    """One word as the lexicon writes it: `Más` -> `mas`, `don’t` -> `dont`, `humaaan` -> `human`,
+    full-width letters as plain ones. Cached by value alone, so it stays a pure function.
+    """
+    word = word[:WORD_CHARS_MAX].casefold()
+    if word.isascii():
+        word = _INNER.sub("", word)
+    else:
+        word = _STRIPPED.sub("", unicodedata.normalize("NFKD", word)).translate(_LETTERS)
+        word = unicodedata.normalize("NFC", _INNER.sub("", word))
+    return _RUN.sub(r"\1", word)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text. `words[i]` is folded; `spans()` finds where it stood."""
+
+    text: str
+    words: tuple[str, ...]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each token stands in the original text: recomputed, as only evidence needs it."""
+        return [match.span() for match in _TOKEN.finditer(self.text)]
+
+
+def _folded(text: str) -> Iterator[str]:
+    for word, hard, _soft in _TOKEN.findall(text):
+        yield fold(word) if word else "." if hard else ","
+
+
+def tokens(text: str) -> Tokens:
+    """Fold a text of any length in one pass; linear in its length."""
+    if text.isascii():
+        found = _ASCII_TOKEN.findall(text.lower())
+        words = [
+            (w if "'" not in w and len(w) < 3 else fold(w)) if w else "." if hard else ","
+            for w, hard, _ in found
+        ]
+    else:
+        words = list(_folded(text))
+    return Tokens(text, tuple(words))
+
+
+def compact(words: tuple[str, ...]) -> str:
+    """The tokens with nothing between them, for scripts that do not set words apart."""
+    return "." + "".join(words) + "."
