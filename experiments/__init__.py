@@ -1,0 +1,1 @@
+"""What is tried, compared and published: streams, replays, simulation, registry and figures."""
