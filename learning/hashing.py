@@ -1,0 +1,165 @@
+"""Names to buckets, and the base of every estimator that learns on fixed arrays of them.
+
+Bucket 0 is the bias. Context names (without "=") go to 1..RESERVED-1 and names of text to the
+rest, so no text can ever move the weight of a context feature. CRC-32 is stable between
+processes, machines and hash seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from river import base
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+RESERVED = 4096
+BUCKETS = 2**18
+
+_KNOWN_MAX = 2**16
+_VALUE_MAX = 100.0
+
+
+def bucket(name: str, buckets: int) -> int:
+    """Where a name's weights stand, among `buckets` (more than RESERVED) of them."""
+    code = crc32(name.encode("utf-8", "surrogatepass"))
+    if "=" in name:
+        return RESERVED + code % (buckets - RESERVED)
+    return 1 + code % (RESERVED - 1)
+
+
+class _Known(dict[str, int]):
+    """Buckets already computed; forgotten all at once when there are too many."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.buckets = buckets
+
+    def __missing__(self, name: str) -> int:
+        if len(self) >= _KNOWN_MAX:
+            self.clear()
+        found = self[name] = bucket(str(name), self.buckets)
+        return found
+
+
+@cache
+def _known(buckets: int) -> _Known:
+    return _Known(buckets)
+
+
+class Row:
+    """One example: buckets (the bias first), values, and their squares; arrays of one length."""
+
+    __slots__ = ("index", "square", "value")
+
+    def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
+        n = len(x) + 1
+        self.index: Ints = np.zeros(n, np.intp)
+        self.value: Floats = np.ones(n)
+        try:
+            self.value[1:] = list(x.values())
+        except (TypeError, ValueError, OverflowError):
+            self._clean(x, buckets)
+            return
+        self.index[1:] = list(map(_known(buckets).__getitem__, x))
+        if not np.abs(self.value).max() <= _VALUE_MAX:
+            self._clean(x, buckets)
+            return
+        self.square: Floats = self.value * self.value
+
+    def _clean(self, x: Mapping[Any, Any], buckets: int) -> None:
+        """Without what is no finite number, and no value beyond +-100."""
+        known = {name: number for name, value in x.items() if (number := _number(value))}
+        self.index = np.array([0, *map(_known(buckets).__getitem__, known)], np.intp)
+        self.value = np.array([1.0, *known.values()])
+        self.square = self.value * self.value
+
+
+def _number(value: Any) -> float:
+    """The value as a float within +-100; 0 for whatever is no finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    if not math.isfinite(number):
+        return 0.0
+    return min(max(number, -_VALUE_MAX), _VALUE_MAX)
+
+
+def sigmoid(margin: float) -> float:
+    """1 / (1 + exp(-margin)), without overflow."""
+    if margin >= 0:
+        return 1.0 / (1.0 + math.exp(-margin))
+    grown = math.exp(margin)
+    return grown / (1.0 + grown)
+
+
+def pack(array: Floats, default: float) -> tuple[NDArray[np.int64], Floats]:
+    """The places where a flat array differs from its default, and what stands there."""
+    places = np.flatnonzero(array != default)
+    return places.astype(np.int64), array[places]
+
+
+def unpack(places: NDArray[Any], values: NDArray[Any], buckets: int, default: float) -> Floats:
+    """The inverse of `pack`. Raises ValueError for places or values that cannot be."""
+    if places.shape != values.shape or places.ndim != 1 or places.dtype.kind != "i":
+        raise ValueError("places and values must be two lists of one length")
+    if len(places) and (places.min() < 0 or places.max() >= buckets):
+        raise ValueError(f"a place lies outside the {buckets} buckets")
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    array = np.full(buckets, default)
+    array[places] = values
+    return array
+
+
+class HashedClassifier(base.Classifier):
+    """A binary River classifier on hashed rows; labels may be soft, weights any number >= 0.
+
+    Subclasses say `margins` and `learn_row`, which a mixture calls with one row for all experts.
+    """
+
+    buckets: int
+
+    @abstractmethod
+    def predict_row(self, row: Row) -> tuple[float, float]:
+        """Probability and uncertainty (the variance of the margin) of a row."""
+
+    @abstractmethod
+    def learn_row(self, row: Row, y: float, w: float) -> None:
+        """Learn a label in [0, 1] with a weight > 0."""
+
+    @abstractmethod
+    def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The learned state: JSON scalars, and arrays that later learning does not touch."""
+
+    @abstractmethod
+    def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
+
+    def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
+        """Learn that `x` has the label `y` (a bool, or a share between 0 and 1)."""
+        label, weight = float(y), float(w)
+        if not 0.0 <= label <= 1.0:
+            raise ValueError(f"a label lies between 0 and 1, not {y!r}")
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
+        if weight > 0.0:
+            self.learn_row(Row(x, self.buckets), label, weight)
+
+    def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:
+        """The probability of each label, under the keys False and True."""
+        p = self.predict_row(Row(x, self.buckets))[0]
+        return {False: 1.0 - p, True: p}
+
+    def uncertainty_one(self, x: dict[Any, Any]) -> float:
+        """The variance of the margin (log odds): large for what is unlike all that was learned."""
+        return self.predict_row(Row(x, self.buckets))[1]

@@ -1,0 +1,95 @@
+"""Features: readable, bounded, and out of reach of what customers write."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learning.bayes import RESERVED, bucket
+from learning.conversation import BotReport, Message, fold
+from learning.features import CONTEXT, features
+from learning.hashing import BUCKETS
+
+texts = st.text(max_size=60)
+conversations = st.lists(
+    st.builds(
+        Message,
+        id=st.text(max_size=3),
+        author=st.sampled_from(["user", "bot", "agent", "system"]),
+        text=texts,
+        at=st.floats(0, 1e10),
+        bot=st.none()
+        | st.builds(
+            BotReport,
+            confidence=st.none() | st.floats(allow_nan=True),
+            fallback=st.booleans(),
+            tool_error=st.none() | texts,
+        ),
+        attributes=st.lists(st.tuples(texts, texts | st.floats() | st.booleans()), max_size=3).map(
+            tuple
+        ),
+        event=st.sampled_from([None, "returned", "declined"]),
+    ),
+    max_size=12,
+)
+
+
+def of(*turns: tuple[str, str]) -> dict[str, float]:
+    return features(fold(Message(str(n), a, t, 0.0) for n, (a, t) in enumerate(turns)))
+
+
+@given(conversations)
+def test_every_value_is_finite_and_small_whatever_was_written(turns: list[Message]) -> None:
+    for name, value in features(fold(turns)).items():
+        assert abs(value) <= 10, name  # false for NaN
+
+
+@given(conversations)
+def test_a_name_is_either_known_context_or_text_in_a_namespace(turns: list[Message]) -> None:
+    for name in features(fold(turns)):
+        assert name in CONTEXT or "=" in name
+
+
+@given(texts)
+def test_text_never_collides_with_context(text: str) -> None:
+    assert bucket("user=" + text, BUCKETS) >= RESERVED
+    assert all(0 < bucket(name, BUCKETS) < RESERVED for name in CONTEXT)
+
+
+def test_no_two_context_names_share_a_bucket() -> None:
+    assert len({bucket(name, BUCKETS) for name in CONTEXT}) == len(CONTEXT) == len(set(CONTEXT))
+
+
+def test_the_customers_message_and_the_bots_last_are_told_apart() -> None:
+    x = of(("bot", "any refund"), ("user", "refund please"))
+    assert {"user=refund", "user=refund_please", "bot=any", "bot=any_refund"} <= x.keys()
+    assert "bot=refund_please" not in x
+
+
+def test_a_scored_bot_message_has_namespaces_of_its_own() -> None:
+    x = of(("user", "refund please"), ("bot", "sorry no"))
+    assert {"reply=sorry", "reply=sorry_no", "asked=refund"} <= x.keys()
+    assert not any(name.startswith(("user=", "bot=")) for name in x)
+
+
+def test_chinese_gives_characters_and_pairs_of_them() -> None:
+    assert {"user=转", "user=转_人", "user=人_工"} <= of(("user", "转人工")).keys()
+
+
+@given(conversations)
+def test_the_same_state_gives_the_same_names_in_the_same_order(turns: list[Message]) -> None:
+    one, other = features(fold(turns)), features(fold(turns))
+    assert list(one.items()) == list(other.items())
+
+
+def test_a_huge_message_gives_a_bounded_number_of_features() -> None:
+    text = " ".join(f"word{n}" for n in range(5000))
+    assert len(of(("bot", text), ("user", text))) < 1000
+
+
+def test_a_repeated_question_and_failed_automation_show() -> None:
+    asked = "where is my order from tuesday"
+    first, again = of(("user", asked)), of(("user", asked), ("bot", "hm"), ("user", asked))
+    assert again["repeats"] > first["repeats"]
+    failed = fold([Message("b", "bot", "", 0.0, bot=BotReport(fallback=True))])
+    assert features(failed)["failed"] == 1.0
