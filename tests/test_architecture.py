@@ -1,0 +1,405 @@
+"""Imports point one way, each outside package has one door, and nothing happens at import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests import source_tree
+from tests.source_tree import Tree
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("learning", "experiments", "service")
+LINES_MAX = 300
+FUNCTION_LINES_MAX = 50
+
+# Every module imports only from those above it. A new module has no place until it is given one
+# here; a package such as service.store stands as one place, within which there are no circles.
+ORDER = (
+    "learning.tokens",
+    "learning.phrases",
+    "learning.sentiment",
+    "learning.signals",
+    "learning.words",
+    "learning.conversation",
+    "learning.features",
+    "learning.hashing",
+    "learning.bayes",
+    "learning.adagrad",
+    "learning.mixture",
+    "learning.calibration",
+    "learning.recipes",
+    "learning.policy",
+    "learning.outcomes",
+    "learning.threshold",
+    "learning.window",
+    "learning.evaluation",
+    "learning.ledger",
+    "learning.checkpoint",
+    "experiments.published",
+    "experiments.bundle",
+    "experiments.registry",
+    "experiments.mlflow_server",
+    "experiments.charts",
+    "experiments.episode",
+    "experiments.exported",
+    "experiments.recorded",
+    "experiments.streams",
+    "experiments.simulate",
+    "service.settings",
+    "service.errors",
+    "service.tables",
+    "service.store",
+    "service.measures",
+    "service.standing",
+    "service.batch",
+    "service.auth",
+    "service.versions",
+    "service.handoffs",
+    "service.scoring",
+    "service.outcomes",
+    "service.replay",
+    "service.engine",
+    "service.api",
+)
+
+# What else than itself and this learning may import: no clock, store, network, environment, chance.
+LEARNING_IMPORTS = (
+    *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
+    *("heapq", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
+    *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
+    *("zlib", "numpy", "pydantic", "river", "vaderSentiment"),
+)
+
+# Outside packages with one door. MLflow also runs the published copy of a version, without import.
+DOORS = {
+    "mlflow": ("experiments.registry",),
+    "plotly": ("experiments.charts",),
+    "pandas": ("experiments.registry", "experiments.published"),
+    "apscheduler": ("service.jobs",),
+    "alembic": ("service.store", "service.migrations"),
+    "sqlalchemy": ("service.tables", "service.store", "service.migrations"),
+    "sqlmodel": ("service.tables", "service.store", "service.migrations"),
+    "typer": ("service.cli*",),
+    "uvicorn": ("service.cli*",),
+    "vaderSentiment": ("learning.sentiment",),
+}
+# A transaction is handed on as its connection, so its type may be named in annotations.
+PASSED_ON = {"sqlalchemy": ("Connection",)}
+
+# Imports inside functions: module -> what it imports there -> why.
+HIDDEN_IMPORTS: dict[str, dict[str, str]] = {}
+
+# Files and functions that may be longer than the limits, with the reason.
+LONG: dict[str, str] = {}
+
+# Modules that are run by another program and do their work when loaded.
+SCRIPTS = ("service.migrations",)
+
+
+@pytest.fixture(scope="module")
+def tree() -> Tree:
+    return Tree(ROOT, PACKAGES)
+
+
+def test_every_module_has_its_place_in_the_order(tree: Tree) -> None:
+    assert source_tree.unplaced(tree, ORDER) == []
+
+
+def test_every_module_imports_only_from_those_above_it(tree: Tree) -> None:
+    assert source_tree.wrong_way(tree, ORDER) == []
+    assert source_tree.circles(tree) == []
+
+
+def test_the_order_keeps_learning_below_experiments_and_experiments_below_service() -> None:
+    packages = [entry.split(".")[0] for entry in ORDER]
+    assert packages == sorted(packages, key=PACKAGES.index)
+
+
+def test_each_outside_package_has_one_door(tree: Tree) -> None:
+    assert source_tree.side_doors(tree, DOORS, PASSED_ON) == []
+
+
+def test_no_import_hides_in_a_function(tree: Tree) -> None:
+    assert source_tree.hidden_imports(tree, HIDDEN_IMPORTS) == []
+
+
+def test_learning_imports_no_clock_store_network_environment_or_chance(tree: Tree) -> None:
+    assert source_tree.outside(tree, "learning", LEARNING_IMPORTS) == []
+
+
+def test_learning_computes_nothing_that_differs_between_processes(tree: Tree) -> None:
+    assert source_tree.impure(tree, "learning") == []
+
+
+def test_a_file_is_one_noun_and_a_function_fits_on_a_page(tree: Tree) -> None:
+    assert source_tree.too_long(tree, LINES_MAX, FUNCTION_LINES_MAX, LONG) == []
+
+
+def test_every_outside_package_that_is_imported_is_declared(tree: Tree) -> None:
+    """A package that happens to come along with another may be gone with its next release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {_normal(line) for line in project["dependencies"]}
+    distributions = packages_distributions()
+    roots = {name.split(".")[0] for name in source_tree.top_level_outside(tree)}
+    undeclared = [
+        name for name in roots if not declared & {_normal(d) for d in distributions.get(name, [])}
+    ]
+    assert sorted(undeclared) == []
+
+
+def _normal(requirement: str) -> str:
+    name = requirement.partition(";")[0].partition("[")[0]
+    for sign in "<>=!~ ":
+        name = name.partition(sign)[0]
+    return name.lower().replace("_", "-")
+
+
+WATCH = """
+import importlib, json, sys, threading
+
+root, outside, ours = json.loads(sys.stdin.read())
+sys.path.insert(0, root)
+for name in outside:
+    importlib.import_module(name)
+
+EVENTS = ("socket.", "subprocess.", "os.mkdir", "os.rename", "os.remove", "os.putenv", "sqlite3.",
+          "shutil.")
+happened = []
+start = threading.Thread.start
+
+def noticed(thread):
+    happened.append(f"starts {thread.name}")
+    start(thread)
+
+def watch(event, args):
+    if event.startswith(EVENTS):
+        happened.append(event)
+    elif event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+        happened.append(f"open {args[0]} for writing")
+
+threading.Thread.start = noticed
+sys.addaudithook(watch)
+for name in ours:
+    importlib.import_module(name)
+print(json.dumps({
+    "happened": sorted(set(happened)),
+    "loaded": sorted(sys.modules),
+}))
+"""
+
+
+def loaded(root: Path, outside: list[str], ours: list[str], folder: Path) -> dict[str, object]:
+    """What happens in a fresh process that imports `ours` with `folder` as its working directory.
+
+    Outside packages are imported before the watch begins: what they do is not Baton's doing.
+    """
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "BATON", "COV"))}
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", WATCH],
+        input=json.dumps([str(root), outside, ours]),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environ,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    answer: dict[str, object] = json.loads(run.stdout)
+    return answer
+
+
+def test_nothing_happens_at_import(tree: Tree, tmp_path: Path) -> None:
+    ours = [name for name in tree.modules if source_tree.place(name, SCRIPTS) is None]
+    answer = loaded(ROOT, source_tree.top_level_outside(tree), ours, tmp_path)
+    assert answer["happened"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_scoring_process_never_pays_for_mlflow_or_plotly(tmp_path: Path) -> None:
+    modules = loaded(ROOT, [], ["service.app"], tmp_path)["loaded"]
+    assert isinstance(modules, list)
+    assert {"mlflow", "plotly", "apscheduler", "matplotlib"} & set(modules) == set()
+
+
+# From here on: each check is shown to be able to fail, on small trees made for it.
+
+Check = Callable[[Tree], list[str]]
+
+FAILURES: dict[str, tuple[dict[str, str], Check, str]] = {
+    "a module without a place": (
+        {"learning/new.py": ""},
+        lambda t: source_tree.unplaced(t, ()),
+        "learning.new has no place",
+    ),
+    "a place without a module": (
+        {"learning/bayes.py": ""},
+        lambda t: source_tree.unplaced(t, ("learning.bayes", "learning.gone")),
+        "learning.gone names no module",
+    ),
+    "an import of a module below": (
+        {"learning/a.py": "from learning import b", "learning/b.py": ""},
+        lambda t: source_tree.wrong_way(t, ("learning.a", "learning.b")),
+        "learning.a:1 imports learning.b",
+    ),
+    "a relative import of a module below": (
+        {"learning/a.py": "from .b import thing", "learning/b.py": "thing = 1"},
+        lambda t: source_tree.wrong_way(t, ("learning.a", "learning.b")),
+        "learning.a:1 imports learning.b",
+    ),
+    "learning that imports the service": (
+        {"learning/a.py": "def f():\n    import service.store.keys", "service/store/keys.py": ""},
+        lambda t: source_tree.wrong_way(t, ("learning.a", "service.store")),
+        "learning.a:2 imports service.store.keys",
+    ),
+    "experiments that import the service": (
+        {"experiments/001_a.py": "from service.app import create_app", "service/app.py": ""},
+        lambda t: source_tree.wrong_way(t, ("experiments.0*", "service.app")),
+        "experiments.001_a:1 imports service.app",
+    ),
+    "a package's root that imports": (
+        {"learning/__init__.py": "from learning import a", "learning/a.py": ""},
+        lambda t: source_tree.wrong_way(t, ("learning.a",)),
+        "may import nothing",
+    ),
+    "a circle within one place": (
+        {
+            "service/api/a.py": "from service.api import b",
+            "service/api/b.py": "import service.api.a",
+        },
+        source_tree.circles,
+        "in a circle",
+    ),
+    "a side door": (
+        {"experiments/replay.py": "import mlflow.pyfunc"},
+        lambda t: source_tree.side_doors(t, {"mlflow": ("experiments.registry",)}, {}),
+        "experiments.replay:1 imports mlflow.pyfunc",
+    ),
+    "a side door by name": (
+        {"service/app.py": "from importlib import import_module\nimport_module('mlflow')"},
+        lambda t: source_tree.side_doors(t, {"mlflow": ("experiments.registry",)}, {}),
+        "service.app:2 imports mlflow",
+    ),
+    "more through a side door than a type": (
+        {"service/batch.py": "from sqlalchemy import Connection, text"},
+        lambda t: source_tree.side_doors(t, {"sqlalchemy": ("service.store",)}, PASSED_ON),
+        "service.batch:1 imports sqlalchemy",
+    ),
+    "an import in a method": (
+        {"service/cli.py": "class A:\n    def f(self):\n        import json"},
+        lambda t: source_tree.hidden_imports(t, {}),
+        "imports json inside f()",
+    ),
+    "a reason for a hidden import that is no longer there": (
+        {"service/cli.py": "import json"},
+        lambda t: source_tree.hidden_imports(t, {"service.cli": {"json": "slow"}}),
+        "service.cli no longer imports json",
+    ),
+    "a long file": (
+        {"learning/a.py": "\n" * 301},
+        lambda t: source_tree.too_long(t, 300, 50, {}),
+        "learning.a is 301 lines long",
+    ),
+    "a long function": (
+        {"learning/a.py": "def f():\n    'says why'\n" + "    f()\n" * 50},
+        lambda t: source_tree.too_long(t, 300, 50, {}),
+        "learning.a:f is 51 lines long",
+    ),
+    "a permission that is not needed": (
+        {"learning/a.py": ""},
+        lambda t: source_tree.too_long(t, 300, 50, {"learning.a": "was long"}),
+        "learning.a is allowed to be long and is not",
+    ),
+    "a clock in learning": (
+        {"learning/a.py": "from time import time"},
+        lambda t: source_tree.outside(t, "learning", LEARNING_IMPORTS),
+        "learning.a:1 imports time",
+    ),
+    "the hash of a string": (
+        {"learning/a.py": "x = hash('word') % 10"},
+        lambda t: source_tree.impure(t, "learning"),
+        "calls hash()",
+    ),
+    "a set's own order": (
+        {"learning/a.py": "x = [word for word in set('abc')]"},
+        lambda t: source_tree.impure(t, "learning"),
+        "goes through a set",
+    ),
+    "chance from numpy": (
+        {"learning/a.py": "import numpy as np\nx = np.random.default_rng()"},
+        lambda t: source_tree.impure(t, "learning"),
+        "uses numpy.random",
+    ),
+    "a product whose rounding belongs to a library": (
+        {"learning/a.py": "def f(a, b):\n    return a @ b"},
+        lambda t: source_tree.impure(t, "learning"),
+        "with @",
+    ),
+}
+
+
+def made_up(root: Path, files: dict[str, str]) -> Tree:
+    for name, text in {"learning/__init__.py": "", "service/__init__.py": "", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Tree(root, PACKAGES)
+
+
+@pytest.mark.parametrize("fault", FAILURES)
+def test_the_checks_find(fault: str, tmp_path: Path) -> None:
+    files, check, finding = FAILURES[fault]
+    found = check(made_up(tmp_path, files))
+    assert [line for line in found if finding in line], found
+
+
+def test_the_checks_are_silent_on_a_tree_in_order(tmp_path: Path) -> None:
+    tree = made_up(
+        tmp_path,
+        {
+            "learning/a.py": "import math\nWORDS = sorted({'a', 'b'})\n",
+            "learning/b.py": "from learning.a import WORDS\n",
+            "service/store/rows.py": "import sqlalchemy",
+            "service/batch.py": "from sqlalchemy import Connection\nimport service.store.rows",
+        },
+    )
+    order = ("learning.a", "learning.b", "service.store", "service.batch")
+    found = [
+        source_tree.unplaced(tree, order),
+        source_tree.wrong_way(tree, order),
+        source_tree.circles(tree),
+        source_tree.side_doors(tree, {"sqlalchemy": ("service.store",)}, PASSED_ON),
+        source_tree.hidden_imports(tree, {}),
+        source_tree.too_long(tree, 300, 50, {}),
+        source_tree.outside(tree, "learning", LEARNING_IMPORTS),
+        source_tree.impure(tree, "learning"),
+    ]
+    assert found == [[]] * len(found)
+
+
+@pytest.mark.parametrize(
+    "source,event",
+    [
+        ("open('left.txt', 'w').close()", "open left.txt for writing"),
+        ("import socket\nsocket.socket().close()", "socket.__new__"),
+        ("import threading\nthreading.Thread(target=list).start()", "starts Thread-1"),
+        ("import os\nos.environ['SAID'] = 'x'", "os.putenv"),
+        ("import sqlite3\nsqlite3.connect(':memory:').close()", "sqlite3.connect"),
+    ],
+)
+def test_the_watch_sees_what_a_module_does_at_import(
+    source: str, event: str, tmp_path: Path
+) -> None:
+    made_up(tmp_path, {"learning/a.py": source})
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    answer = loaded(tmp_path, [], ["learning.a"], folder)
+    assert event in json.dumps(answer["happened"])
