@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from experiments.caller import PATIENCE_SECONDS, Caller, path_of
 from experiments.episode import Episode
 from experiments.tally import Report, Tally
 from learning.checkpoint import digest
-from learning.conversation import EMPTY, step
+from learning.conversation import EMPTY, Message, step
 from learning.ledger import Entry, Standing, Turn, follow
 from learning.policy import Policy
 from learning.recipes import DEFAULT
@@ -56,7 +58,7 @@ def bare(
     standing = begun(recipe) if standing is None else standing
     tally = Tally(handoffs=handoffs)
     began = time.perf_counter()
-    for episode in stream:
+    for episode in map(told, stream):
         probabilities = _scored(standing, episode)
         if episode.labels:
             _learned(standing, episode)
@@ -66,6 +68,118 @@ def bare(
     seconds = time.perf_counter() - began
     report = tally.report(seconds=seconds, position=standing.position, digest=digest(standing))
     return Played(report, tally)
+
+
+def through_http(
+    stream: Iterable[Episode],
+    url: str,
+    key: str,
+    *,
+    handoffs: bool = False,
+    progress: Progress | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Played:
+    """Play a stream through a running Baton, in the workspace of an engineer's `key`.
+
+    The workspace must be a shadow, and new if the figures are to be those of `bare`: no handoff
+    opens and every message is scored. Turns without a label travel as history. A restart of the
+    service is waited out; playing the same stream again goes on where it broke off. Raises
+    RefusedError, UnreachableError.
+    """
+    tally = Tally(handoffs=handoffs)
+    with Caller(url, key, patience_seconds=patience_seconds) as caller:
+        reached = int(caller.get("/v1/standing")["position"])
+        began = time.perf_counter()
+        for episode in map(told, stream):
+            probabilities = _asked(caller, episode)
+            reached = max(reached, _ended(caller, episode))
+            tally.add(episode, probabilities)
+            if progress is not None:
+                progress(tally)
+        seconds = time.perf_counter() - began
+        standing = _standing(caller, reached)
+    report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
+    return Played(report, tally)
+
+
+def told(episode: Episode) -> Episode:
+    """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
+    kept = [place for place, message in enumerate(episode.messages) if message.event is None]
+    if len(kept) == len(episode.messages):
+        return episode
+    now = {before: place for place, before in enumerate(kept)}
+    return Episode(
+        episode.id,
+        tuple(episode.messages[place] for place in kept),
+        tuple((now[place], label) for place, label in episode.labels if place in now),
+        tuple(now[place] for place in episode.scored if place in now),
+    )
+
+
+def _asked(caller: Caller, episode: Episode) -> dict[int, float]:
+    scored, found = set(episode.scored), {}
+    history: list[dict[str, Any]] = []
+    for place, message in enumerate(episode.messages):
+        if place not in scored:
+            history.append(_turn(message))
+            continue
+        body: dict[str, Any] = {"conversation_id": episode.id, "message": _turn(message)}
+        if (report := body["message"].pop("bot", None)) is not None:
+            body["bot"] = report
+        if message.attributes:
+            body["attributes"] = dict(message.attributes)
+        if history:
+            body["history"] = history
+        answer = caller.post("/v1/score", body)
+        history = []
+        if answer["probability"] is not None:
+            found[place] = answer["probability"]
+    # What the customer says after the last scored message has no route of its own, and no effect.
+    rest = [turn for turn in history if turn["author"] != "user"]
+    if rest and scored:
+        caller.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
+    return found
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {
+        "id": message.id,
+        "author": message.author,
+        "text": message.text,
+        "at": message.at,
+    }
+    if message.language is not None:
+        turn["language"] = message.language
+    if message.bot is not None:
+        said = asdict(message.bot)
+        turn["bot"] = {name: value for name, value in said.items() if value is not None}
+    return turn
+
+
+def _ended(caller: Caller, episode: Episode) -> int:
+    """Post the labels as one outcome, close, and give the ledger position (0 without labels)."""
+    if not episode.scored:
+        return 0
+    position = 0
+    if episode.labels:
+        labels = [
+            {"message_id": episode.messages[place].id, "label": label}
+            for place, label in episode.labels
+        ]
+        answer = caller.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
+        position = int(answer["position"])
+    caller.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
+    return position
+
+
+def _standing(caller: Caller, reached: int) -> dict[str, Any]:
+    """The standing once the last outcome has been learned: a moment after it was acknowledged."""
+    give_up = time.monotonic() + caller.patience_seconds
+    while True:
+        standing = caller.get("/v1/standing")
+        if standing["position"] >= reached or time.monotonic() > give_up:
+            return standing
+        time.sleep(0.02)
 
 
 def _scored(standing: Standing, episode: Episode) -> dict[int, float]:

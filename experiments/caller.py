@@ -1,0 +1,111 @@
+"""A patient client of a running Baton: one connection, and no request is given up for a restart.
+
+Every request that is sent twice has one effect (DESIGN, section 7), so whatever was not answered
+is simply sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS_MAX = 2.0
+_BUSY = (429, 503)
+
+
+class RefusedError(RuntimeError):
+    """Baton answered that the request is wrong; the message says what and how to mend it."""
+
+    def __init__(self, status: int, said: str, code: str = "") -> None:
+        super().__init__(said)
+        self.status = status
+        self.code = code
+
+
+class UnreachableError(ConnectionError):
+    """Baton did not answer for as long as the caller was patient."""
+
+
+class Caller:
+    """Speaks JSON with one Baton under one key. A context manager; closing it hangs up."""
+
+    def __init__(self, url: str, key: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.url = url.rstrip("/")
+        self.patience_seconds = patience_seconds
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=30.0,
+            limits=httpx.Limits(max_connections=1),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON answer to a GET. RefusedError, UnreachableError."""
+        return self._sent("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON answer to a POST, sent again until it is answered. RefusedError, ..."""
+        return self._sent("POST", path, body)
+
+    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        give_up = time.monotonic() + self.patience_seconds
+        pause = 0.05
+        while True:
+            try:
+                answer = self._client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                if time.monotonic() + pause > give_up:
+                    raise UnreachableError(
+                        f"{self.url} did not answer {method} {path} for {self.patience_seconds:g} "
+                        f"seconds ({error}); is `baton up` running there?"
+                    ) from error
+            else:
+                if answer.status_code not in _BUSY or time.monotonic() + pause > give_up:
+                    return _read(answer, f"{method} {path}")
+                pause = max(pause, _retry_after(answer))
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    said = answer.headers.get("Retry-After", "")
+    return min(float(said), _PAUSE_SECONDS_MAX) if said.isdigit() else 0.0
+
+
+def _read(answer: httpx.Response, asked: str) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        found = {}
+    if answer.is_success and isinstance(found, dict):
+        return found
+    error = found.get("error") if isinstance(found, dict) else None
+    error = error if isinstance(error, dict) else {}
+    code, said = str(error.get("code", "")), error.get("message", answer.text[:200])
+    hint = f"; {error['hint']}" if error.get("hint") else ""
+    raise RefusedError(
+        answer.status_code, f"{asked}: {answer.status_code} {code}: {said}{hint}", code
+    )
+
+
+def path_of(*parts: str) -> str:
+    """A path under /v1 from its parts, each made safe."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
