@@ -1,0 +1,198 @@
+"""The ledger's entries, and `follow`: the one loop of serving, evaluation and experiments.
+
+A *standing* is what a process holds in memory: the learned state of one line at one position. It
+only ever changes by following the ledger, entry after entry, so every process that stands at the
+same position of the same line holds the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from learning.calibration import Calibrator
+from learning.conversation import EMPTY, Message, State, step
+from learning.evaluation import Window
+from learning.features import features
+from learning.outcomes import Lesson, lessons
+from learning.policy import Policy
+from learning.recipes import RECIPES
+
+Kind = Literal["policy", "switch", "outcome", "retraction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One numbered line of a workspace's ledger. `body` is plain JSON; its keys depend on `kind`.
+
+    policy: the policy document. switch: `version`, `learn_from`, `without`, `reason`, `evidence`.
+    outcome: see `learning.outcomes.lessons`, and `outcome_id`, `conversation_id`, `agent`,
+    `source`, `propensity`, `by_rule`; a correction says which position it `replaces`. retraction:
+    `outcome_id` and the position it `replaces`, with nothing.
+    """
+
+    position: int
+    kind: Kind
+    body: Mapping[str, Any]
+    actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message as it stands in its conversation, and whether it was scored when it came."""
+
+    message: Message
+    scored: bool
+
+
+Transcript = Callable[[str, int], Sequence[Turn]]
+"""The first n turns of a conversation, by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Which outcomes a line leaves out. An outcome must match every criterion that is given."""
+
+    agent: str | None = None
+    source: str | None = None
+    from_position: int | None = None
+    to_position: int | None = None
+    positions: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any] | None) -> Without:
+        known = dict(body or {})
+        known["positions"] = frozenset(known.get("positions", ()))
+        return cls(**known)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON; `Without.of` reads it back."""
+        criteria = ("agent", "source", "from_position", "to_position")
+        found = {name: getattr(self, name) for name in criteria if getattr(self, name) is not None}
+        return found | ({"positions": sorted(self.positions)} if self.positions else {})
+
+    def leaves_out(self, entry: Entry) -> bool:
+        if entry.position in self.positions:
+            return True
+        if (self.agent, self.source, self.from_position, self.to_position) == (None,) * 4:
+            return False
+        return (
+            self.agent in (None, entry.body.get("agent"))
+            and self.source in (None, entry.body.get("source"))
+            and entry.position >= (self.from_position or 0)
+            and entry.position <= (math.inf if self.to_position is None else self.to_position)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the model says of a message. `raw` is the probability before calibration."""
+
+    probability: float
+    uncertainty: float
+    raw: float
+
+
+@dataclass(slots=True)
+class Standing:
+    """The learned state of one line at one position; owned by one thread."""
+
+    recipe: str
+    version: int = 0
+    switch: int = 0
+    learn_from: int = 0
+    position: int = 0
+    without: Without = Without()
+    policy: Policy = field(default_factory=Policy)
+    model: Any = None
+    calibrator: Calibrator = field(default_factory=Calibrator)
+    window: Window = field(default_factory=Window)
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            self.model = RECIPES[self.recipe].build()
+
+    def score(self, state: State) -> Score:
+        """The score of a state's newest message. Changes nothing."""
+        return self._score(features(state))
+
+    def _score(self, x: dict[str, float]) -> Score:
+        raw = float(self.model.predict_proba_one(x)[True])
+        return Score(float(self.calibrator(raw)), float(self.model.uncertainty_one(x)), raw)
+
+    def learns(self, entry: Entry) -> bool:
+        return (
+            entry.kind == "outcome"
+            and entry.position > self.learn_from
+            and not self.without.leaves_out(entry)
+        )
+
+    def learn(self, entry: Entry, turns: Sequence[Turn]) -> None:
+        """Test, then learn one outcome: the whole conversation is scored before any of it teaches.
+
+        Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
+        they say nothing for or against the model.
+        """
+        taught = lessons(entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored))
+        examples = [(x, lesson, self._score(x)) for x, lesson in _examples(turns, taught)]
+        propensity = float(entry.body.get("propensity") or 1.0)
+        counted = 0.0 if entry.body.get("by_rule") else 1.0
+        for _, lesson, score in examples:
+            self.window.add(
+                entry.position,
+                score.probability,
+                lesson.label,
+                lesson.weight * counted,
+                entry.body["conversation_id"],
+            )
+            self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
+        for x, lesson, _ in examples:
+            self.model.learn_one(x, lesson.label, lesson.weight)
+
+
+def _examples(
+    turns: Sequence[Turn], taught: Sequence[Lesson]
+) -> Iterable[tuple[dict[str, float], Lesson]]:
+    wanted = {lesson.seq: lesson for lesson in taught}
+    last = max(wanted, default=0)
+    state = EMPTY
+    for seq, turn in enumerate(turns[:last], 1):
+        state = step(state, turn.message)
+        if seq in wanted:
+            yield features(state), wanted[seq]
+
+
+def follow(
+    standing: Standing,
+    entries: Iterable[Entry],
+    transcript: Transcript,
+    *,
+    through_switches: bool = False,
+) -> Entry | None:
+    """Bring a standing forward over the ledger's next entries, in order.
+
+    Stops before a switch, which another standing answers, and returns it; a line that runs in the
+    shadow goes on `through_switches`. Raises LedgerGapError when an entry is not the next one.
+    """
+    for entry in entries:
+        if entry.position != standing.position + 1:
+            raise LedgerGapError(
+                f"stood at position {standing.position}, was given {entry.position}; "
+                "read the ledger again from the standing's position"
+            )
+        if entry.kind == "switch" and entry.position > standing.switch and not through_switches:
+            return entry
+        if entry.kind == "policy":
+            standing.policy = Policy.model_validate(entry.body)
+        elif standing.learns(entry):
+            body = entry.body
+            standing.learn(entry, transcript(body["conversation_id"], body["covers"]))
+        standing.position = entry.position
+    return None
+
+
+class LedgerGapError(ValueError):
+    """A reader was handed an entry that is not the next one."""

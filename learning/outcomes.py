@@ -1,0 +1,63 @@
+"""From what a person found true to lessons, one for each scored message it speaks about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WEIGHT_MAX = 8.0
+"""The lessons of one conversation share at most this weight, however many messages it has."""
+
+VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One scored message, by its place in the conversation, and what was true of it."""
+
+    seq: int
+    label: float
+    weight: float
+
+
+def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, ...]:
+    """The lessons of an outcome for the scored messages (places from 1) of its conversation.
+
+    `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
+    `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
+    place that escalated), `since` (the first place that needed a person), or `labels` as
+    (place, label, weight). The table is in DESIGN, section 4.
+    """
+    places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
+    return _shared(_labelled(outcome, places))
+
+
+def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:
+    verdict, since, escalated = outcome["verdict"], outcome.get("since"), outcome.get("escalated")
+    if verdict == "labels":
+        among = set(places)
+        return [
+            Lesson(seq, float(label), float(weight))
+            for seq, label, weight in outcome["labels"]
+            if seq in among
+        ]
+    if verdict == "needed" and since is None:
+        return [Lesson(s, 1.0, 1.0) for s in places if s == escalated]
+    if verdict in ("needed", "missed"):
+        last = escalated if verdict == "needed" and escalated is not None else outcome["covers"]
+        return [Lesson(s, float(s >= (since or last)), 1.0) for s in places if s <= last]
+    if verdict == "not_needed":
+        last = outcome["covers"] if escalated is None else escalated
+        return [Lesson(s, 0.0, 1.0) for s in places if s <= last]
+    if verdict == "fine":
+        return [Lesson(s, 0.0, 1.0) for s in places]
+    return []
+
+
+def _shared(found: list[Lesson]) -> tuple[Lesson, ...]:
+    total = sum(lesson.weight for lesson in found)
+    if total <= WEIGHT_MAX:
+        return tuple(found)
+    share = WEIGHT_MAX / total
+    return tuple(Lesson(x.seq, x.label, x.weight * share) for x in found)

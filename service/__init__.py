@@ -1,0 +1,1 @@
+"""What runs: the API and its engine, the jobs, and the `baton` command."""

@@ -1,0 +1,5 @@
+"""`python -m service` is `baton`."""
+
+from service.cli import app
+
+app()

@@ -1,0 +1,176 @@
+"""What a route is given: the process's parts, who asks, and how errors are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
+
+from service.api.shapes import ErrorAnswer
+from service.auth import Doorkeeper, Principal
+from service.batch import Batch, fingerprint
+from service.engine import Engine
+from service.errors import STATUS, Busy, Contradiction, Refusal
+from service.measures import Measures
+from service.replay import Replayer
+from service.settings import Settings
+from service.store import keys
+from service.store.database import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Baton:
+    """The parts of a running process."""
+
+    settings: Settings
+    store: Store
+    engine: Engine
+    doorkeeper: Doorkeeper
+    measures: Measures
+    replayer: Replayer
+
+    async def read(self, look: Callable[[Connection], T]) -> T:
+        """Look something up, off the event loop's thread."""
+
+        def read() -> T:
+            with self.store.read() as connection:
+                return look(connection)
+
+        return await asyncio.to_thread(read)
+
+
+def _baton(request: Request) -> Baton:
+    found: Baton = request.app.state.baton
+    return found
+
+
+Parts = Annotated[Baton, Depends(_baton)]
+_bearer = HTTPBearer(auto_error=False, description="A key made by `baton key create`")
+
+
+def _holder(role: str) -> Any:
+    async def holder(request: Request) -> Principal:
+        baton: Baton = request.app.state.baton
+        principal = baton.doorkeeper.admit(request.headers.get("authorization"))
+        principal.require(role)
+        return principal
+
+    return holder
+
+
+Bot = Annotated[Principal, Depends(_holder("bot"))]
+Agent = Annotated[Principal, Depends(_holder("agent"))]
+Engineer = Annotated[Principal, Depends(_holder("engineer"))]
+Admin = Annotated[Principal, Depends(_holder("admin"))]
+Keyed = Depends(_bearer)
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 503)
+}
+
+
+def once(
+    request: Request, principal: Principal, body: Any, do: Callable[[Batch], Mapping[str, Any]]
+) -> Callable[[Batch], Mapping[str, Any]]:
+    """Make an operation answer a repeated Idempotency-Key as it did the first time.
+
+    The answer is remembered in the very transaction that does the work.
+    """
+    name = request.headers.get("idempotency-key")
+    if not name:
+        return do
+    asked = fingerprint([request.method, request.url.path, principal.key_id, body])
+
+    def do_once(batch: Batch) -> Mapping[str, Any]:
+        row = keys.remembered(batch.connection, principal.workspace, name)
+        if row is not None:
+            if row.fingerprint != asked:
+                raise Contradiction(
+                    "idempotency_key_reused",
+                    f"Idempotency-Key {name!r} was used for another request",
+                    field="Idempotency-Key",
+                    hint="give each request a key of its own",
+                )
+            remembered: Mapping[str, Any] = row.answer
+            return remembered
+        answer = do(batch)
+        keys.remember(
+            batch.connection,
+            {
+                "workspace": principal.workspace,
+                "key": name,
+                "fingerprint": asked,
+                "answer": dict(answer),
+                "at": batch.now,
+            },
+        )
+        return answer
+
+    return do_once
+
+
+def refused(_request: Request, error: Exception) -> JSONResponse:
+    """Any refusal, in the one shape of errors."""
+    assert isinstance(error, Refusal)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
+    if STATUS[type(error)] == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
+    return JSONResponse(problem(error), status_code=STATUS[type(error)], headers=headers)
+
+
+def problem(error: Refusal) -> dict[str, Any]:
+    found = {"code": error.code, "message": error.message, "field": error.field, "hint": error.hint}
+    return {"error": {name: value for name, value in found.items() if value is not None}}
+
+
+def misshapen(_request: Request, error: Any) -> JSONResponse:
+    """A body or parameter out of shape: the first fault, with its field and what it takes."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    if first["type"] == "json_invalid":
+        found = {
+            "code": "not_json",
+            "message": f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}",
+            "hint": "send a JSON object, UTF-8, with Content-Type: application/json",
+        }
+        return JSONResponse({"error": found}, status_code=400)
+    field = ".".join(place) or "body"
+    found = {
+        "code": first["type"],
+        "message": f"{field}: {first['msg']}",
+        "field": field,
+        "hint": _HINTS.get(first["type"], "see /docs for this route's shape"),
+    }
+    others = len(error.errors()) - 1
+    if others:
+        found["message"] += f" (and {others} more)"
+    return JSONResponse({"error": found}, status_code=422)
+
+
+_HINTS = {
+    "missing": "add this field",
+    "extra_forbidden": "remove this field, or correct its name; unknown fields are refused",
+    "string_too_long": "shorten it to the limit named, or send the rest as another message",
+    "too_long": "send fewer of them in one request",
+    "string_type": "send a string",
+    "model_attributes_type": "send a JSON object with Content-Type: application/json",
+    "string_unicode": "send valid Unicode without lone surrogates",
+}
+
+
+def unrouted(_request: Request, error: Any) -> JSONResponse:
+    """Unknown path or method, in the same shape."""
+    assert isinstance(error, HTTPException)
+    code = {404: "no_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    hint = "GET /openapi.json lists the routes and their methods"
+    found = {"error": {"code": code, "message": str(error.detail), "hint": hint}}
+    return JSONResponse(found, status_code=error.status_code, headers=error.headers)

@@ -1,0 +1,90 @@
+"""Handoffs: the queue, the context packet, and what an agent does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from service import handoffs, packet
+from service.api.context import ERRORS, Agent, Parts
+from service.api.shapes import Id, Short, timed
+from service.batch import Batch
+from service.errors import Missing
+from service.store import handoffs as rows
+
+router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
+Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
+
+
+@router.get("")
+async def queue(
+    baton: Parts,
+    principal: Agent,
+    status: Status | None = None,
+    team: Short | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> Any:
+    """Handoffs, the most urgent and oldest first."""
+    found = await baton.read(
+        lambda connection: rows.queue(
+            connection, principal.workspace, status=status, team=team, most=limit
+        )
+    )
+    return JSONResponse({"handoffs": [_shown(dict(row._mapping)) for row in found]})
+
+
+@router.get("/{handoff_id}")
+async def handoff(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+    """The whole context of a handoff: the customer repeats nothing."""
+    workspace = principal.workspace
+
+    def look(connection: Any) -> dict[str, Any]:
+        row = rows.handoff(connection, workspace, handoff_id)
+        if row is None:
+            raise Missing("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
+        found = packet.packet(connection, workspace, row._mapping)
+        found["transcript"] = [timed(turn) for turn in found["transcript"]]
+        return _shown(dict(row._mapping)) | found
+
+    return JSONResponse(await baton.read(look))
+
+
+@router.post("/{handoff_id}/claim")
+async def claim(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+    """Take a handoff, or keep it: a claim ends when its agent goes quiet."""
+    workspace = principal.workspace
+    standing = await baton.engine.served(workspace)
+    seconds = standing.policy.claim_seconds
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return handoffs.claim(batch, workspace, handoff_id, principal.name, seconds)
+
+    return JSONResponse(_shown(dict(await baton.engine.run(workspace, do))))
+
+
+@router.post("/{handoff_id}/return")
+async def give_back(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+    """Give the conversation back to the bot."""
+    return await _end(handoff_id, baton, principal, "returned")
+
+
+@router.post("/{handoff_id}/resolve")
+async def resolve(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+    """The person settled it; later messages are the bot's again."""
+    return await _end(handoff_id, baton, principal, "resolved")
+
+
+async def _end(handoff_id: str, baton: Parts, principal: Agent, status: str) -> JSONResponse:
+    workspace = principal.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return handoffs.end(batch, workspace, handoff_id, principal.name, status)
+
+    return JSONResponse(_shown(dict(await baton.engine.run(workspace, do))))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return timed({name: value for name, value in row.items() if name != "workspace"})

@@ -1,0 +1,147 @@
+"""Outcomes: what a person found true, posted, corrected and retracted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import Field, model_validator
+
+from service import outcomes
+from service.api.context import ERRORS, Agent, Baton, Bot, Parts
+from service.api.shapes import Id, Note, Shape, Short, timed
+from service.auth import Principal
+from service.batch import Batch
+from service.outcomes import Found
+
+router = APIRouter(tags=["outcomes"], responses=ERRORS)
+LABELS_MAX = 2000
+_AS_KEPT = {"needed": "missed", "not_needed": "fine"}
+
+
+class HandoffOutcome(Shape):
+    """Was the escalation needed, and since which message?"""
+
+    verdict: Literal["needed", "not_needed", "unknowable"]
+    first_needed_message_id: Id | None = None
+    team: Short | None = None
+    reason: Short | None = None
+    note: Note | None = None
+
+    @model_validator(mode="after")
+    def _since_only_if_needed(self) -> HandoffOutcome:
+        if self.first_needed_message_id is not None and self.verdict != "needed":
+            raise ValueError("first_needed_message_id goes only with verdict needed")
+        return self
+
+    def found(self, principal: Principal) -> Found:
+        return Found(
+            self.verdict,
+            "agent",
+            principal.name,
+            self.first_needed_message_id,
+            self.team,
+            self.reason,
+            self.note,
+        )
+
+
+class Label(Shape):
+    """One message's own label: 0 nobody was needed, 1 a person was, or a share in between."""
+
+    message_id: Id
+    label: Annotated[float, Field(ge=0, le=1)]
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
+
+
+class ConversationOutcome(Shape):
+    """A missed or rightly kept conversation; or, with an engineer's key, labels of messages."""
+
+    verdict: Literal["missed", "fine", "needed", "not_needed", "unknowable"] | None = None
+    first_needed_message_id: Id | None = None
+    source: Short = "agent"
+    reason: Short | None = None
+    note: Note | None = None
+    labels: Annotated[list[Label], Field(min_length=1, max_length=LABELS_MAX)] | None = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> ConversationOutcome:
+        if (self.verdict is None) == (self.labels is None):
+            raise ValueError("give either verdict or labels")
+        late = self.verdict in ("missed", "needed")
+        if self.first_needed_message_id is not None and not late:
+            raise ValueError("first_needed_message_id goes only with verdict missed")
+        return self
+
+    def found(self, principal: Principal) -> Found:
+        if self.labels is not None:
+            principal.require("engineer")
+        return Found(
+            "labels" if self.verdict is None else _AS_KEPT.get(self.verdict, self.verdict),
+            self.source,
+            principal.name,
+            self.first_needed_message_id,
+            None,
+            self.reason,
+            self.note,
+            tuple((one.message_id, one.label, one.weight) for one in self.labels or ()),
+        )
+
+
+class Correction(ConversationOutcome):
+    """The right outcome in place of a mistaken one, of a handoff or of a conversation."""
+
+    team: Short | None = None
+
+
+@router.post("/handoffs/{handoff_id}/outcome")
+async def of_handoff(handoff_id: Id, asked: HandoffOutcome, baton: Parts, principal: Agent) -> Any:
+    """Say what was true of an escalation: the model learns it at once."""
+    found = asked.found(principal)
+    return await _run(
+        baton,
+        principal,
+        lambda batch: outcomes.of_handoff(batch, principal.workspace, handoff_id, found),
+    )
+
+
+@router.post("/conversations/{conversation_id:path}/outcome")
+async def of_conversation(
+    conversation_id: Id, asked: ConversationOutcome, baton: Parts, principal: Bot
+) -> Any:
+    """Say that a kept conversation needed a person after all, or rightly had none."""
+    found = asked.found(principal)
+    return await _run(
+        baton,
+        principal,
+        lambda batch: outcomes.of_conversation(batch, principal.workspace, conversation_id, found),
+    )
+
+
+@router.put("/outcomes/{outcome_id}")
+async def correct(outcome_id: Id, asked: Correction, baton: Parts, principal: Agent) -> Any:
+    """Correct an outcome: a new ledger entry, never an edit."""
+    workspace = principal.workspace
+    found = asked.found(principal)
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return outcomes.correct(batch, workspace, outcome_id, found, asked.team)
+
+    return await _run(baton, principal, do)
+
+
+@router.delete("/outcomes/{outcome_id}")
+async def retract(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
+    """Take an outcome back."""
+    workspace, agent = principal.workspace, principal.name
+    return await _run(
+        baton, principal, lambda batch: outcomes.retract(batch, workspace, outcome_id, agent)
+    )
+
+
+async def _run(
+    baton: Baton, principal: Principal, do: Callable[[Batch], Mapping[str, Any]]
+) -> JSONResponse:
+    return JSONResponse(timed(dict(await baton.engine.run(principal.workspace, do))))

@@ -1,0 +1,39 @@
+"""The workspace's policy: costs, rules and waiting times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from learning.policy import Policy
+from service.api.context import ERRORS, Engineer, Parts
+from service.batch import Batch
+from service.store import ledger
+
+router = APIRouter(tags=["policy"], responses=ERRORS)
+
+
+@router.get("/policy", response_model=Policy)
+async def policy(baton: Parts, principal: Engineer) -> Any:
+    """The policy in force."""
+
+    def look(connection: Any) -> Mapping[str, Any]:
+        return ledger.newest_policy(connection, principal.workspace, 2**31)
+
+    return JSONResponse(dict(await baton.read(look)))
+
+
+@router.put("/policy", response_model=Policy)
+async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
+    """Set the policy: a new ledger entry, in force from the next message on."""
+    workspace, body = principal.workspace, asked.model_dump(mode="json")
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        if ledger.newest_policy(batch.connection, workspace, 2**31) != body:
+            ledger.append(batch.connection, workspace, "policy", body, principal.name)
+        return body
+
+    return JSONResponse(dict(await baton.engine.run(workspace, do)))

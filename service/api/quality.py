@@ -1,0 +1,34 @@
+"""How well it goes: rates with intervals and counts, and the model's own measures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from learning.evaluation import measures, reliability
+from service import quality
+from service.api.context import ERRORS, Engineer, Parts
+
+router = APIRouter(tags=["quality"], responses=ERRORS)
+
+
+@router.get("/quality")
+async def rates(baton: Parts, principal: Engineer) -> Any:
+    """False escalations, misses, automation, calibration; what is pending is shown, not counted."""
+    workspace = principal.workspace
+    standing = await baton.engine.served(workspace)
+    scores = standing.window.scores()
+    found = await baton.read(lambda connection: quality.quality(connection, workspace))
+    bins = reliability(scores.probability, scores.label, w=scores.weight)
+    found["model"] = {
+        "version": standing.version,
+        "recipe": standing.recipe,
+        "position": standing.position,
+        "lessons": standing.window.lessons,
+        "window": measures(scores.probability, scores.label, scores.weight),
+        "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
+    }
+    return JSONResponse(found)

@@ -1,0 +1,168 @@
+"""Decisions: one message, a batch of them, an offer's answer, and a decision looked at again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from service import handoffs, provenance
+from service.api.context import ERRORS, Agent, Bot, Parts, problem
+from service.api.shapes import (
+    ATTRIBUTES_MAX,
+    BATCH_MAX,
+    HISTORY_MAX,
+    Id,
+    Report,
+    Scored,
+    Shape,
+    Short,
+    Turn,
+    Value,
+    message,
+    timed,
+)
+from service.auth import Principal
+from service.batch import Batch
+from service.errors import STATUS, Missing, Refusal
+from service.scoring import Ask
+from service.store import conversations
+
+router = APIRouter(tags=["decisions"], responses=ERRORS)
+
+
+class ScoreRequest(Shape):
+    """A message to decide about, and the turns since the last call."""
+
+    conversation_id: Id
+    message: Scored
+    bot: Report | None = None
+    history: Annotated[list[Turn], Field(max_length=HISTORY_MAX)] = []
+    attributes: Annotated[dict[Short, Value], Field(max_length=ATTRIBUTES_MAX)] = {}
+
+    def ask(self, workspace: str) -> Ask:
+        history = tuple(message(turn, turn.bot) for turn in self.history)
+        scored = message(self.message, self.bot, self.attributes)
+        return Ask(workspace, self.conversation_id, scored, history)
+
+
+class Thresholds(BaseModel):
+    offer: float
+    escalate: float
+
+
+class Trigger(BaseModel):
+    kind: str
+    name: str
+    message_ids: list[str]
+
+
+class Reason(BaseModel):
+    text: str
+    weight: float
+
+
+class HandoffSummary(BaseModel):
+    id: str
+    team: str
+    priority: int
+
+
+class Decision(BaseModel):
+    """The answer to a scored message."""
+
+    decision_id: str
+    action: Literal["continue", "offer", "escalate", "human_active"]
+    probability: float | None
+    uncertainty: float | None
+    thresholds: Thresholds
+    triggers: list[Trigger]
+    reasons: list[Reason]
+    handoff: HandoffSummary | None
+    version: int
+    position: int
+
+
+class BatchRequest(Shape):
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class Answer(Shape):
+    accepted: bool
+
+
+@router.post("/score", response_model=Decision)
+async def score(asked: ScoreRequest, baton: Parts, principal: Bot) -> Any:
+    """Decide about one message: continue, offer a person, or escalate."""
+    return JSONResponse(dict(await baton.engine.score(asked.ask(principal.workspace))))
+
+
+@router.post("/score/batch")
+async def score_batch(asked: BatchRequest, baton: Parts, principal: Bot) -> Any:
+    """Decide about up to 256 messages, each with its own result or error, in their order."""
+    results = await asyncio.gather(*(_one(baton, principal, item) for item in asked.items))
+    return JSONResponse({"results": results})
+
+
+async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict[str, Any]:
+    try:
+        ask = ScoreRequest.model_validate(item).ask(principal.workspace)
+        return dict(await baton.engine.score(ask))
+    except Refusal as refusal:
+        return problem(refusal) | {"status": STATUS[type(refusal)]}
+    except ValueError as error:
+        first = error.errors()[0]  # type: ignore[attr-defined]
+        field = ".".join(str(part) for part in first["loc"])
+        found = {"code": first["type"], "message": f"{field}: {first['msg']}", "field": field}
+        return {"error": found, "status": 422}
+
+
+@router.post("/decisions/{decision_id}/answer")
+async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -> Any:
+    """The customer's answer to an offer: accepted opens a handoff, declined starts the cool-down."""
+    workspace = principal.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        row = conversations.decision(batch.connection, workspace, decision_id)
+        if row is None:
+            raise _missing(decision_id)
+        batch.open(workspace, {row.conversation_id: ()})
+        return handoffs.answered(batch, workspace, row._mapping, given.accepted)
+
+    return JSONResponse(dict(await baton.engine.run(workspace, do)))
+
+
+@router.get("/decisions/{decision_id}")
+async def decision(decision_id: Id, baton: Parts, principal: Agent) -> Any:
+    """A decision as it was made, and how the version that made it came to serve."""
+    row = await _decision(baton, principal, decision_id)
+    found = await baton.read(
+        lambda connection: provenance.of(connection, principal.workspace, row["position"])
+    )
+    shown = {name: value for name, value in row.items() if name != "workspace"}
+    return JSONResponse(timed(shown) | {"serving": found})
+
+
+@router.get("/decisions/{decision_id}/replay")
+async def replay(decision_id: Id, baton: Parts, principal: Agent) -> Any:
+    """The same decision, recomputed at its position from the stored conversation."""
+    row = await _decision(baton, principal, decision_id)
+    found = await asyncio.to_thread(baton.replayer.replay, principal.workspace, row)
+    return JSONResponse({"decision_id": decision_id} | found)
+
+
+async def _decision(baton: Parts, principal: Principal, name: str) -> dict[str, Any]:
+    row = await baton.read(
+        lambda connection: conversations.decision(connection, principal.workspace, name)
+    )
+    if row is None:
+        raise _missing(name)
+    return dict(row._mapping)
+
+
+def _missing(name: str) -> Missing:
+    return Missing("no_decision", f"there is no decision {name!r} in this workspace")

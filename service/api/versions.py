@@ -1,0 +1,134 @@
+"""Versions: what stands, what may serve, and the switches between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from learning.recipes import RECIPES
+from service import provenance, versions
+from service.api.context import ERRORS, Baton, Engineer, Parts, once
+from service.api.shapes import Shape, Short, timed
+from service.auth import Principal
+from service.batch import Batch
+from service.standing import build, build_id
+from service.store import ledger
+from service.store import versions as rows
+
+router = APIRouter(tags=["versions"], responses=ERRORS)
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+_INT_MAX = 2**31 - 1
+
+
+class Promotion(Shape):
+    reason: Short = "promoted by an engineer"
+
+
+class Rollback(Shape):
+    """Which version shall serve again; without one, the one that served before."""
+
+    to: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+    reason: Short
+
+
+@router.get("/standing")
+async def standing(baton: Parts, principal: Engineer) -> Any:
+    """What this very process serves: version, position and the digest that proves the model."""
+    found = await baton.engine.served(principal.workspace)
+    return JSONResponse(
+        {
+            "version": found.version,
+            "recipe": found.recipe,
+            "position": found.position,
+            "digest": await baton.engine.digest(principal.workspace),
+            "switch": found.switch,
+            "build": build_id(),
+            "made_of": build(),
+        }
+    )
+
+
+@router.get("/versions")
+async def listed(baton: Parts, principal: Engineer) -> Any:
+    """Versions, the newest first, the switches between them, and the recipes there are."""
+    workspace = principal.workspace
+
+    def look(connection: Any) -> dict[str, Any]:
+        found = [_shown(row) for row in rows.versions(connection, workspace)]
+        switches = [timed(provenance.shown(s)) for s in ledger.switches(connection, workspace)]
+        return {
+            "versions": found,
+            "serving": switches[-1]["version"],
+            "switches": switches,
+            "recipes": {name: recipe.sentence for name, recipe in RECIPES.items()},
+        }
+
+    return JSONResponse(await baton.read(look))
+
+
+@router.get("/versions/{number}")
+async def one(number: Number, baton: Parts, principal: Engineer) -> Any:
+    """One version, and every switch that named it."""
+    workspace = principal.workspace
+
+    def look(connection: Any) -> dict[str, Any]:
+        versions.existing(connection, workspace, number)
+        row = rows.version(connection, workspace, number)
+        named = [s for s in ledger.switches(connection, workspace) if s.body["version"] == number]
+        return _shown(row) | {"switches": [timed(provenance.shown(s)) for s in named]}
+
+    return JSONResponse(await baton.read(look))
+
+
+@router.post("/versions/{number}/promote")
+async def promote(
+    number: Number,
+    baton: Parts,
+    principal: Engineer,
+    request: Request,
+    asked: Promotion | None = None,
+) -> Any:
+    """Let a version serve, with all that was learned since it was made."""
+    workspace, reason = principal.workspace, (asked or Promotion()).reason
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        position = versions.promote(
+            batch.connection, workspace, number, actor=principal.name, reason=reason
+        )
+        return {"switch": position, "version": number}
+
+    return await _switched(baton, principal, once(request, principal, [number, reason], do))
+
+
+@router.post("/rollback")
+async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: Request) -> Any:
+    """Let an earlier version serve, without what was learned since."""
+    workspace = principal.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        position, number = versions.roll_back(
+            batch.connection,
+            workspace,
+            to=asked.to,
+            actor=principal.name,
+            reason=asked.reason,
+        )
+        return {"switch": position, "version": number}
+
+    body = asked.model_dump(mode="json")
+    return await _switched(baton, principal, once(request, principal, body, do))
+
+
+async def _switched(baton: Baton, principal: Principal, do: Any) -> JSONResponse:
+    """Answer once this process serves the switch, so that the next score is the new version's."""
+    answer = dict(await baton.engine.run(principal.workspace, do))
+    serving = await baton.engine.settled(principal.workspace, answer["switch"])
+    return JSONResponse(answer | {"serving": serving})
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return timed({name: value for name, value in row._mapping.items() if name != "workspace"})

@@ -1,0 +1,302 @@
+"""The one owner of the model and the write connection in a process.
+
+The engine lives on the event loop's thread (measured faster than a thread of its own, see
+DECISIONS.md). All requests that wait when the loop turns are one batch and one transaction: read
+the ledger's tail and learn it, read the conversations, decide, write, commit, answer. Nothing
+else touches a River object that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from learning.checkpoint import digest
+from learning.ledger import Standing, follow
+from service import scoring
+from service.batch import Batch, States
+from service.errors import Busy, Missing, Refusal
+from service.measures import Measures
+from service.settings import Settings
+from service.standing import build_id, stand, transcript_of
+from service.store import ledger
+from service.store.database import DatabaseError, Store
+
+ENTRIES_PER_BATCH = 64
+"""Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
+
+T = TypeVar("T")
+_log = structlog.get_logger("baton.engine")
+
+
+@dataclass(slots=True)
+class Work:
+    """One waiting request: what it needs read beforehand, what it does, and who waits for it."""
+
+    workspace: str
+    needs: Mapping[str, list[str]]
+    do: Callable[[Batch], Any]
+    answer: asyncio.Future[Any] = field(repr=False)
+
+
+@dataclass(slots=True)
+class Served:
+    """A workspace as this process serves it."""
+
+    standing: Standing
+    live: bool
+    head: int
+    digest: tuple[int, int, str] | None = None
+    restanding: asyncio.Task[None] | None = None
+
+
+class Engine:
+    """Takes requests, answers them in batches, and keeps every served standing at the tail."""
+
+    def __init__(self, store: Store, settings: Settings, measures: Measures) -> None:
+        self._store = store
+        self._settings = settings
+        self._measures = measures
+        self._served: dict[str, Served] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._states = States()
+        self._waiting: deque[Work] = deque()
+        self._turn_is_due = False
+        self._stopping = False
+        self._idle: asyncio.Task[None] | None = None
+        self.database_ok = True
+
+    async def start(self) -> None:
+        """Stand in every workspace, then follow the ledger while idle."""
+        with self._store.read() as connection:
+            names = ledger.workspaces(connection)
+        for name in names:
+            await self._stand(name)
+        self._idle = asyncio.create_task(self._follow_idle())
+
+    async def stop(self) -> None:
+        """Answer what was taken, then end."""
+        self._stopping = True
+        while self._waiting:
+            self._turn()
+            await asyncio.sleep(0)
+        tasks = [task for task in (self._idle, *self._loading.values()) if task is not None]
+        tasks += [one.restanding for one in self._served.values() if one.restanding is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Requests
+
+    async def score(self, ask: scoring.Ask) -> Mapping[str, Any]:
+        """Decide about one message."""
+
+        def do(batch: Batch) -> Mapping[str, Any]:
+            served = self._served[ask.workspace]
+            return scoring.score(batch, served.standing, served.live, build_id(), ask)
+
+        answer = await self.run(ask.workspace, do, needs=ask.needs)
+        self._measures.decided(ask.workspace, answer["action"])
+        return answer
+
+    async def run(
+        self,
+        workspace: str,
+        do: Callable[[Batch], T],
+        *,
+        needs: Mapping[str, list[str]] | None = None,
+    ) -> T:
+        """Run `do` inside a batch's transaction; its answer comes after the commit.
+
+        `do` must refuse before it changes anything. Raises Busy when the queue is full or the
+        database does not answer: nothing was recorded then.
+        """
+        if self._stopping:
+            raise Busy("stopping", "this process is shutting down", hint="send it again")
+        if len(self._waiting) >= self._settings.queue_max:
+            self._measures.refused()
+            raise Busy("queue_full", "too many requests are waiting", hint="send it again")
+        if workspace not in self._served:
+            await self._stand(workspace)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Work(workspace, needs or {}, do, future))
+        self._due()
+        return await future
+
+    def _due(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One batch: whatever waits now, in one transaction."""
+        self._turn_is_due = False
+        most = min(len(self._waiting), self._settings.batch_max)
+        works = [self._waiting.popleft() for _ in range(most)]
+        works = [work for work in works if not work.answer.done()]
+        if works:
+            self._attempt(works)
+        if self._waiting:
+            self._due()
+
+    def _attempt(self, works: list[Work]) -> None:
+        """Run works in one transaction; if one breaks it, run each in its own."""
+        with self._measures.batch(len(works)):
+            try:
+                answers = self._transact(works)
+            except DatabaseError as error:
+                if len(works) > 1 and not error.connection_invalidated:
+                    self._each(works)
+                    return
+                self.database_ok = False
+                _log.error("transaction_failed", why=str(error.orig), requests=len(works))
+                refusal = Busy("database", "the database does not answer", hint="send it again")
+                answers = [refusal] * len(works)
+            except Exception as error:
+                if len(works) > 1:
+                    self._each(works)
+                    return
+                answers = [error]
+        for work, answer in zip(works, answers, strict=True):
+            _settle(work.answer, answer)
+        with contextlib.suppress(DatabaseError):
+            self._catch_up({work.workspace for work in works})
+
+    def _each(self, works: list[Work]) -> None:
+        for work in works:
+            self._attempt([work])
+
+    def _transact(self, works: list[Work]) -> list[Any]:
+        answers: list[Any] = []
+        with self._store.write() as connection:
+            batch = Batch(connection, self._states)
+            self._learn(connection, {work.workspace for work in works})
+            for workspace, needs in _merged(works).items():
+                batch.open(workspace, needs)
+            for work in works:
+                try:
+                    answers.append(work.do(batch))
+                except Refusal as refusal:
+                    answers.append(refusal)
+            batch.flush()
+        batch.keep_states()
+        self.database_ok = True
+        return answers
+
+    # The ledger
+
+    def _learn(self, connection: Connection, workspaces: set[str]) -> None:
+        """Learn the ledger's tail for these workspaces, a bounded piece of it."""
+        for name, (head, mode) in ledger.heads(connection, sorted(workspaces)).items():
+            served = self._served.get(name)
+            if served is None:
+                continue
+            served.live, served.head = mode == "live", head
+            if head <= served.standing.position or served.restanding is not None:
+                continue
+            position = served.standing.position
+            entries = ledger.tail(connection, name, position, ENTRIES_PER_BATCH)
+            switch = follow(served.standing, entries, transcript_of(connection, name))
+            self._measures.learned(name, served.standing.position - position)
+            if switch is not None:
+                served.restanding = asyncio.create_task(self._restand(name))
+
+    def _catch_up(self, workspaces: set[str]) -> None:
+        """Learn what was just committed, here or elsewhere, in a reading transaction."""
+        with self._store.read() as connection:
+            self._learn(connection, workspaces)
+
+    async def _follow_idle(self) -> None:
+        """With nothing to do, still follow the ledger: other processes append to it."""
+        while not self._stopping:
+            await asyncio.sleep(self._settings.poll_seconds)
+            try:
+                self._catch_up(set(self._served))
+                self.database_ok = True
+            except DatabaseError as error:
+                self.database_ok = False
+                _log.warning("ledger_unreachable", why=str(error.orig))
+
+    async def _stand(self, workspace: str) -> None:
+        if workspace not in self._loading:
+            self._loading[workspace] = asyncio.create_task(self._load(workspace))
+        try:
+            await asyncio.shield(self._loading[workspace])
+        finally:
+            self._loading.pop(workspace, None)
+
+    async def _load(self, workspace: str) -> None:
+        try:
+            standing = await asyncio.to_thread(stand, self._store, workspace)
+        except LookupError as error:
+            raise Missing("no_workspace", str(error)) from error
+        if workspace not in self._served:
+            self._served[workspace] = Served(standing, live=False, head=standing.position)
+
+    async def _restand(self, workspace: str) -> None:
+        """Build the standing of a new switch beside the one that serves, then swap it in."""
+        served = self._served[workspace]
+        try:
+            served.standing = await asyncio.to_thread(stand, self._store, workspace)
+            _log.info(
+                "switched",
+                workspace=workspace,
+                version=served.standing.version,
+                position=served.standing.position,
+            )
+        except Exception:
+            _log.exception("switch_not_stood", workspace=workspace)
+            await asyncio.sleep(1)
+        finally:
+            served.restanding = None
+
+    # What this process says of itself
+
+    async def settled(self, workspace: str, position: int, seconds: float = 30) -> bool:
+        """Wait until this process serves a ledger position, switch included."""
+        for _ in range(int(seconds / 0.02)):
+            if self._served[workspace].standing.position >= position:
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    async def served(self, workspace: str) -> Standing:
+        """The standing that serves a workspace. Only the event loop's thread may read it."""
+        if workspace not in self._served:
+            await self._stand(workspace)
+        return self._served[workspace].standing
+
+    async def digest(self, workspace: str) -> str:
+        standing = await self.served(workspace)
+        served = self._served[workspace]
+        if served.digest is None or served.digest[:2] != (standing.switch, standing.position):
+            served.digest = (standing.switch, standing.position, digest(standing))
+        return served.digest[2]
+
+    def lag(self) -> dict[str, int]:
+        """Entries that each served workspace has yet to learn."""
+        return {name: one.head - one.standing.position for name, one in self._served.items()}
+
+
+def _merged(works: list[Work]) -> dict[str, dict[str, list[str]]]:
+    merged: dict[str, dict[str, list[str]]] = {}
+    for work in works:
+        for conversation, messages in work.needs.items():
+            merged.setdefault(work.workspace, {}).setdefault(conversation, []).extend(messages)
+    return merged
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

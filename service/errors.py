@@ -1,0 +1,57 @@
+"""What Baton refuses, and why: each error says what to do next.
+
+`STATUS` is the one table from error to HTTP status.
+"""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """A request that cannot be carried out; nothing of it was written."""
+
+    def __init__(
+        self, code: str, message: str, *, field: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code, self.message, self.field, self.hint = code, message, field, hint
+
+
+class Invalid(Refusal, ValueError):
+    """The request's content is out of shape or bounds."""
+
+
+class TooLarge(Refusal, ValueError):
+    """The request is larger than a limit."""
+
+
+class Unauthenticated(Refusal, PermissionError):
+    """No key, or one that is unknown or revoked."""
+
+
+class Forbidden(Refusal, PermissionError):
+    """The key's role does not reach this."""
+
+
+class Missing(Refusal, LookupError):
+    """There is no such thing in this workspace."""
+
+
+class Contradiction(Refusal, ValueError):
+    """The request contradicts what is already recorded."""
+
+
+class Busy(Refusal, TimeoutError):
+    """Not now: try again after `retry_after` seconds."""
+
+    retry_after = 1
+
+
+STATUS: dict[type[Refusal], int] = {
+    Invalid: 422,
+    TooLarge: 413,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    Missing: 404,
+    Contradiction: 409,
+    Busy: 503,
+}

@@ -1,0 +1,148 @@
+"""The life of a handoff: opened, claimed, given back or resolved; and what the bot hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.batch import Batch, Working, new_id
+from service.errors import Contradiction, Missing
+from service.store import conversations
+from service.store import handoffs as rows
+
+OPEN = ("waiting", "claimed")
+ENDED = ("resolved", "returned", "abandoned")
+STATUSES = OPEN + ENDED
+
+
+def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Open a handoff at a decision; from here on the bot is silent."""
+    row = {
+        "id": new_id("h"),
+        "workspace": working.workspace,
+        "conversation_id": working.id,
+        "decision_id": decision["id"],
+        "begins": working.begins,
+        "seq": decision["seq"],
+        "by_rule": decision["by_rule"],
+        "team": decision["team"],
+        "priority": decision["priority"],
+        "status": "waiting",
+        "claimed_by": None,
+        "opened_at": batch.now,
+        "claimed_at": None,
+        "claim_expires_at": None,
+        "ended_at": None,
+    }
+    rows.add(batch.connection, row)
+    batch.happened(working, "handed_over", row["id"])
+    working.handoff_id, working.escalated = row["id"], True
+    batch.change(working)
+    return {name: row[name] for name in ("id", "team", "priority")}
+
+
+def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
+    """The open handoff of a conversation, as decisions show it."""
+    if working.handoff_id is None:
+        return None
+    row = rows.handoff(batch.connection, working.workspace, working.handoff_id)
+    return row and {name: row._mapping[name] for name in ("id", "team", "priority")}
+
+
+def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
+    """Make a handoff one agent's own, or keep it so; a claim ends when its agent goes quiet."""
+    row = _found(batch, workspace, name)
+    if row["status"] not in OPEN:
+        raise _over(row)
+    expired = row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
+    if row["status"] == "claimed" and row["claimed_by"] != agent and not expired:
+        raise Contradiction(
+            "already_claimed",
+            f"handoff {name!r} is claimed by {row['claimed_by']}",
+            hint="take another from GET /v1/handoffs?status=waiting",
+        )
+    kept = row["status"] == "claimed" and row["claimed_by"] == agent
+    changes = {
+        "status": "claimed",
+        "claimed_by": agent,
+        "claimed_at": row["claimed_at"] if kept else batch.now,
+        "claim_expires_at": batch.now + seconds,
+    }
+    rows.change(batch.connection, workspace, name, **changes)
+    return row | changes
+
+
+def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
+    """Resolve a handoff, or return the conversation to the bot: either way the person leaves."""
+    row = _found(batch, workspace, name)
+    if row["status"] == status:
+        return row
+    if row["status"] not in OPEN:
+        raise _over(row)
+    if row["status"] == "claimed" and row["claimed_by"] != agent:
+        raise Contradiction(
+            "claimed_by_another",
+            f"handoff {name!r} is claimed by {row['claimed_by']}",
+            hint="its agent ends it, or claim it once the claim has expired",
+        )
+    return leave(batch, row, status)
+
+
+def leave(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """End an open handoff with any status: the conversation is the bot's again."""
+    workspace, name = row["workspace"], row["conversation_id"]
+    batch.open(workspace, {name: ()})
+    working = batch.conversation(workspace, name)
+    changes = {"status": status, "ended_at": batch.now, "claim_expires_at": None}
+    rows.change(batch.connection, workspace, row["id"], **changes)
+    if working.handoff_id == row["id"]:
+        working.begins = batch.happened(working, "returned", row["id"]) + 1
+        working.handoff_id = None
+        batch.change(working)
+    return dict(row) | changes
+
+
+def release(batch: Batch, row: Mapping[str, Any]) -> None:
+    """A claim whose agent went quiet: the handoff waits again."""
+    changes = {"status": "waiting", "claimed_by": None, "claimed_at": None}
+    rows.change(batch.connection, row["workspace"], row["id"], **changes, claim_expires_at=None)
+
+
+def answered(
+    batch: Batch, workspace: str, decision: Mapping[str, Any], accepted: bool
+) -> dict[str, Any]:
+    """The customer's answer to an offer: a handoff, or a cool-down. Neither is a label."""
+    given = "accepted" if accepted else "declined"
+    if decision["action"] != "offer":
+        raise Contradiction(
+            "not_an_offer",
+            f"decision {decision['id']!r} was {decision['action']}, not an offer",
+            hint="only decisions with action offer are answered",
+        )
+    if decision["answer"] not in (None, given):
+        raise Contradiction(
+            "answered_otherwise", f"decision {decision['id']!r} was {decision['answer']} before"
+        )
+    working = batch.conversation(workspace, decision["conversation_id"])
+    if decision["answer"] is None:
+        conversations.answer(batch.connection, workspace, decision["id"], given)
+        if not accepted:
+            batch.happened(working, "declined", decision["id"])
+        elif working.handoff_id is None:
+            open_for(batch, working, decision)
+    return {
+        "decision_id": decision["id"],
+        "answer": given,
+        "handoff": summary(batch, working) if accepted else None,
+    }
+
+
+def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+    row = rows.handoff(batch.connection, workspace, name)
+    if row is None:
+        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+    return dict(row._mapping)
+
+
+def _over(row: Mapping[str, Any]) -> Contradiction:
+    return Contradiction("handoff_over", f"handoff {row['id']!r} is already {row['status']}")

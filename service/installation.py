@@ -1,0 +1,49 @@
+"""An installation: its database brought up to date, its first workspace, its first keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from service.auth import INSTALLATION, ROLES, add_key, new_secret
+from service.settings import Settings
+from service.store.database import Store
+from service.versions import begin_workspace
+
+KEYS_FILE = "keys.json"
+
+
+def prepare(settings: Settings, store: Store) -> dict[str, str]:
+    """Make an installation ready to serve, however often it is called; gives its first keys.
+
+    The keys are written to the home folder, readable by the owner only, before the database
+    learns them, so that a crash in between leaves nothing that nobody holds.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    store.migrate()
+    given = _first_keys(settings.home / KEYS_FILE)
+    with store.write() as connection:
+        begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
+        for role, secret in given.items():
+            add_key(connection, INSTALLATION, role, role, secret)
+    return given
+
+
+def _first_keys(path: Path) -> dict[str, str]:
+    if path.exists():
+        found: dict[str, str] = json.loads(path.read_text())
+        return found
+    made = {role: new_secret() for role in ROLES}
+    fresh = path.with_suffix(f".{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(made, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        made = json.loads(path.read_text())
+    fresh.unlink()
+    return made

@@ -1,0 +1,79 @@
+"""What a process counts about itself, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Measures:
+    """The counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._decisions = Counter(
+            "baton_decisions_total",
+            "Decisions answered, repeated ones too.",
+            ("workspace", "action"),
+            registry=self._registry,
+        )
+        self._entries = Counter(
+            "baton_ledger_entries_followed_total",
+            "Ledger entries followed since this process started.",
+            ("workspace",),
+            registry=self._registry,
+        )
+        self._refused = Counter(
+            "baton_refused_total", "Requests refused: the queue was full.", registry=self._registry
+        )
+        self._responses = Counter(
+            "baton_responses_total", "Responses by status.", ("status",), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "baton_batch_seconds",
+            "Time of a batch's transaction.",
+            registry=self._registry,
+            buckets=_SECONDS,
+        )
+        self._sizes = Histogram(
+            "baton_batch_requests",
+            "Requests in a batch.",
+            registry=self._registry,
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        )
+        self._lag = Gauge(
+            "baton_ledger_lag_entries",
+            "Ledger entries not yet learned.",
+            ("workspace",),
+            registry=self._registry,
+        )
+
+    def decided(self, workspace: str, action: str) -> None:
+        self._decisions.labels(workspace, action).inc()
+
+    def learned(self, workspace: str, entries: int) -> None:
+        self._entries.labels(workspace).inc(entries)
+
+    def refused(self) -> None:
+        self._refused.inc()
+
+    def responded(self, status: int) -> None:
+        self._responses.labels(str(status)).inc()
+
+    @contextmanager
+    def batch(self, requests: int) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds.observe(time.perf_counter() - start)
+        self._sizes.observe(requests)
+
+    def text(self, lag: dict[str, int]) -> bytes:
+        """All measures in Prometheus' text format."""
+        for workspace, entries in lag.items():
+            self._lag.labels(workspace).set(entries)
+        return generate_latest(self._registry)

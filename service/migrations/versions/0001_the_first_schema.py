@@ -1,0 +1,252 @@
+"""The first schema"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+
+    op.create_table(
+        "alias",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("registry_version", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "name"),
+    )
+    op.create_table(
+        "conversation",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("length", sa.Integer(), nullable=False),
+        sa.Column("begins", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("resolution", sa.String(), nullable=True),
+        sa.Column("handoff_id", sa.String(), nullable=True),
+        sa.Column("escalated", sa.Boolean(), nullable=False),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("last_at", sa.Double(), nullable=False),
+        sa.Column("closed_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", "id"),
+    )
+    with op.batch_alter_table("conversation", schema=None) as batch_op:
+        batch_op.create_index(
+            "conversation_by_status", ["workspace", "status", "last_at"], unique=False
+        )
+
+    op.create_table(
+        "decision",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("message_id", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("uncertainty", sa.Double(), nullable=True),
+        sa.Column("offer_threshold", sa.Double(), nullable=False),
+        sa.Column("escalate_threshold", sa.Double(), nullable=False),
+        sa.Column("triggers", sa.JSON(), nullable=False),
+        sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("handoff", sa.JSON(), nullable=True),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("by_rule", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("build", sa.String(), nullable=False),
+        sa.Column("answer", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("workspace", "conversation_id", "seq"),
+    )
+    op.create_table(
+        "evaluation",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("report", sa.JSON(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("evaluation", schema=None) as batch_op:
+        batch_op.create_index("evaluation_of_workspace", ["workspace", "position"], unique=False)
+
+    op.create_table(
+        "handoff",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("decision_id", sa.String(), nullable=False),
+        sa.Column("begins", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("by_rule", sa.Boolean(), nullable=False),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("claimed_by", sa.String(), nullable=True),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("claimed_at", sa.Double(), nullable=True),
+        sa.Column("claim_expires_at", sa.Double(), nullable=True),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("handoff", schema=None) as batch_op:
+        batch_op.create_index(
+            "handoff_of_conversation", ["workspace", "conversation_id"], unique=False
+        )
+        batch_op.create_index(
+            "handoff_queue", ["workspace", "status", "priority", "opened_at"], unique=False
+        )
+
+    op.create_table(
+        "key",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("hash"),
+    )
+    with op.batch_alter_table("key", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_key_workspace"), ["workspace"], unique=False)
+
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "ledger",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "position"),
+    )
+    op.create_table(
+        "message",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("language", sa.String(), nullable=True),
+        sa.Column("bot", sa.JSON(), nullable=True),
+        sa.Column("attributes", sa.JSON(), nullable=True),
+        sa.Column("event", sa.String(), nullable=True),
+        sa.Column("scored", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "conversation_id", "seq"),
+        sa.UniqueConstraint("workspace", "conversation_id", "id"),
+    )
+    op.create_table(
+        "outcome",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("handoff_id", sa.String(), nullable=True),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("first_needed_message_id", sa.String(), nullable=True),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("team", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("note", sa.String(), nullable=True),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("retracted_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("outcome", schema=None) as batch_op:
+        batch_op.create_index(
+            "outcome_of_conversation", ["workspace", "conversation_id"], unique=False
+        )
+
+    op.create_table(
+        "remembered",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "key"),
+    )
+    op.create_table(
+        "version",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("recipe", sa.String(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("parent", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("without", sa.JSON(), nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("state", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("registry_version", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", "number"),
+    )
+    with op.batch_alter_table("version", schema=None) as batch_op:
+        batch_op.create_index("version_of_line", ["workspace", "line", "position"], unique=False)
+
+    op.create_table(
+        "workspace",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("mode", sa.String(), nullable=False),
+        sa.Column("head", sa.Integer(), nullable=False),
+        sa.Column("versions", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def downgrade() -> None:
+
+    op.drop_table("workspace")
+    with op.batch_alter_table("version", schema=None) as batch_op:
+        batch_op.drop_index("version_of_line")
+
+    op.drop_table("version")
+    op.drop_table("remembered")
+    with op.batch_alter_table("outcome", schema=None) as batch_op:
+        batch_op.drop_index("outcome_of_conversation")
+
+    op.drop_table("outcome")
+    op.drop_table("message")
+    op.drop_table("ledger")
+    op.drop_table("lease")
+    with op.batch_alter_table("key", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_key_workspace"))
+
+    op.drop_table("key")
+    with op.batch_alter_table("handoff", schema=None) as batch_op:
+        batch_op.drop_index("handoff_queue")
+        batch_op.drop_index("handoff_of_conversation")
+
+    op.drop_table("handoff")
+    with op.batch_alter_table("evaluation", schema=None) as batch_op:
+        batch_op.drop_index("evaluation_of_workspace")
+
+    op.drop_table("evaluation")
+    op.drop_table("decision")
+    with op.batch_alter_table("conversation", schema=None) as batch_op:
+        batch_op.drop_index("conversation_by_status")
+
+    op.drop_table("conversation")
+    op.drop_table("alias")

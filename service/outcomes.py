@@ -1,0 +1,216 @@
+"""What a person found true, recorded: an outcome row to look at, and the ledger entry it teaches by.
+
+The entry fixes what it teaches. Correcting and retracting append entries of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service.batch import Batch, Working, fingerprint, new_id
+from service.errors import Contradiction, Invalid, Missing
+from service.store import conversations, ledger
+from service.store import handoffs as handoff_rows
+from service.store import outcomes as rows
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A verdict as it was posted. `labels` are (message id, label, weight)."""
+
+    verdict: str
+    source: str
+    agent: str
+    first_needed_message_id: str | None = None
+    team: str | None = None
+    reason: str | None = None
+    note: str | None = None
+    labels: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        said = (self.verdict, self.first_needed_message_id, self.team, self.reason, self.note)
+        return fingerprint([*said, [list(label) for label in self.labels]])
+
+
+def of_handoff(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+    """Record the outcome of a handoff."""
+    row = handoff_rows.handoff(batch.connection, workspace, name)
+    if row is None:
+        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+    batch.open(workspace, {row.conversation_id: _named(found)})
+    working = batch.conversation(workspace, row.conversation_id)
+    return _record(batch, working, found, row._mapping)
+
+
+def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+    """Record that a conversation was missed or rightly kept, or the labels of its messages."""
+    if conversations.conversation(batch.connection, workspace, name) is None:
+        raise Missing("no_conversation", f"there is no conversation {name!r} in this workspace")
+    batch.open(workspace, {name: _named(found)})
+    return _record(batch, batch.conversation(workspace, name), found, None)
+
+
+def correct(
+    batch: Batch, workspace: str, name: str, found: Found, team: str | None = None
+) -> dict[str, Any]:
+    """Replace an outcome: the right one is learned at once, the mistaken one at a rebuild."""
+    row = _existing(batch, workspace, name)
+    if row["handoff_id"] is not None:
+        verdict = {"missed": "needed", "fine": "not_needed"}.get(found.verdict, found.verdict)
+        found = replace(found, verdict=verdict, team=team)
+    if row["retracted_at"] is not None:
+        raise Contradiction(
+            "outcome_retracted",
+            f"outcome {name!r} was retracted",
+            hint="post a new outcome for its handoff or conversation",
+        )
+    if row["fingerprint"] == found.fingerprint:
+        return shown(row)
+    batch.open(workspace, {row["conversation_id"]: _named(found)})
+    working = batch.conversation(workspace, row["conversation_id"])
+    handoff = row["handoff_id"] and handoff_rows.handoff(
+        batch.connection, workspace, row["handoff_id"]
+    )
+    body = _body(working, found, handoff and handoff._mapping, name)
+    body["replaces"] = row["position"]
+    position = ledger.append(batch.connection, workspace, "outcome", body, found.agent)
+    changes = _columns(found) | {"position": position, "at": batch.now}
+    rows.change(batch.connection, workspace, name, **changes)
+    return shown(row | changes)
+
+
+def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, Any]:
+    """Take an outcome back; what it taught leaves the model at the next rebuild."""
+    row = _existing(batch, workspace, name)
+    if row["retracted_at"] is None:
+        body = {
+            "outcome_id": name,
+            "conversation_id": row["conversation_id"],
+            "replaces": row["position"],
+        }
+        position = ledger.append(batch.connection, workspace, "retraction", body, agent)
+        changes = {"retracted_at": batch.now, "position": position}
+        rows.change(batch.connection, workspace, name, **changes)
+        row |= changes
+    return shown(row)
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An outcome as the API shows it."""
+    hidden = ("workspace", "fingerprint")
+    return {name: value for name, value in row.items() if name not in hidden}
+
+
+def _record(
+    batch: Batch, working: Working, found: Found, handoff: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    handoff_id = handoff["id"] if handoff is not None else None
+    held = rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
+    if held is not None:
+        if held.fingerprint == found.fingerprint:
+            return shown(held._mapping)
+        raise Contradiction(
+            "outcome_differs",
+            f"outcome {held.id!r} already says {held.verdict}",
+            field="verdict",
+            hint=f"correct it with PUT /v1/outcomes/{held.id}",
+        )
+    name = new_id("o")
+    body = _body(working, found, handoff, name)
+    position = ledger.append(batch.connection, working.workspace, "outcome", body, found.agent)
+    row = {
+        "id": name,
+        "workspace": working.workspace,
+        "conversation_id": working.id,
+        "handoff_id": handoff_id,
+        "position": position,
+        "at": batch.now,
+        "retracted_at": None,
+    } | _columns(found)
+    rows.add(batch.connection, row)
+    return shown(row)
+
+
+def _columns(found: Found) -> dict[str, Any]:
+    return {
+        "verdict": found.verdict,
+        "first_needed_message_id": found.first_needed_message_id,
+        "source": found.source,
+        "agent": found.agent,
+        "team": found.team,
+        "reason": found.reason,
+        "note": found.note,
+        "fingerprint": found.fingerprint,
+    }
+
+
+def _body(
+    working: Working, found: Found, handoff: Mapping[str, Any] | None, name: str
+) -> dict[str, Any]:
+    """The ledger entry's body (see `learning.ledger.Entry`)."""
+    since = found.first_needed_message_id
+    last = handoff["seq"] if handoff is not None else working.length
+    return {
+        "outcome_id": name,
+        "conversation_id": working.id,
+        "handoff_id": handoff["id"] if handoff is not None else None,
+        "verdict": found.verdict,
+        "begins": handoff["begins"] if handoff is not None else 1,
+        "covers": last,
+        "escalated": handoff["seq"] if handoff is not None else None,
+        "since": None if since is None else _place(working, since, last, "first_needed_message_id"),
+        "labels": [
+            (_scored_place(working, message), label, weight)
+            for message, label, weight in found.labels
+        ],
+        "source": found.source,
+        "agent": found.agent,
+        "propensity": 1.0,
+        "by_rule": bool(handoff is not None and handoff["by_rule"]),
+    }
+
+
+def _place(working: Working, message: str, last: int, field: str) -> int:
+    known = working.known.get(message)
+    if known is None:
+        raise Invalid(
+            "unknown_message",
+            f"conversation {working.id!r} has no message {message!r}",
+            field=field,
+            hint=f"GET /v1/conversations/{working.id} lists its messages",
+        )
+    if known.seq > last:
+        raise Invalid(
+            "message_after_handoff",
+            f"message {message!r} came after the handoff this outcome is about",
+            field=field,
+            hint="name the message that first needed a person, up to the escalating one",
+        )
+    return int(known.seq)
+
+
+def _scored_place(working: Working, message: str) -> int:
+    place = _place(working, message, working.length, "labels")
+    if not working.known[message].scored:
+        raise Invalid(
+            "message_not_scored",
+            f"message {message!r} was not scored, so a label teaches nothing",
+            field="labels",
+            hint="label only messages that went through POST /v1/score",
+        )
+    return place
+
+
+def _named(found: Found) -> Sequence[str]:
+    first = [found.first_needed_message_id] if found.first_needed_message_id else []
+    return first + [message for message, _, _ in found.labels]
+
+
+def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+    row = rows.outcome(batch.connection, workspace, name)
+    if row is None:
+        raise Missing("no_outcome", f"there is no outcome {name!r} in this workspace")
+    return dict(row._mapping)

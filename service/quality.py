@@ -1,0 +1,93 @@
+"""How well automation and hand-over do, with honest denominators.
+
+Every handoff stands in exactly one of: needed, not needed, unknowable, pending. Only the first two
+are divided by; the others are shown beside them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.estimates import proportion
+from service.store import figures
+
+
+def quality(connection: Connection, workspace: str) -> dict[str, Any]:
+    """Counts and rates of a workspace; the model's own measures are its versions'."""
+    counts = figures.conversations(connection, workspace)
+    handoffs = figures.handoffs(connection, workspace)
+    caught = {row.verdict: row.count for row in figures.caught(connection, workspace)}
+    teams = sorted({row.team for row in handoffs})
+    return {
+        "conversations": dict(counts._mapping),
+        "automation_rate": asdict(proportion(counts.all - counts.escalated, counts.all)),
+        "missed": _missed(counts.kept, caught),
+        "handoffs": {
+            "by_status": _summed((row.status, row.count) for row in handoffs),
+            "outcomes": _outcomes(handoffs),
+            "by_team": {t: _outcomes([row for row in handoffs if row.team == t]) for t in teams},
+            "by_cause": {
+                "rule": _outcomes([row for row in handoffs if row.by_rule]),
+                "model": _outcomes([row for row in handoffs if not row.by_rule]),
+            },
+        },
+        **_by_trigger_and_version(connection, workspace),
+        "decisions": [dict(row._mapping) for row in figures.actions(connection, workspace)],
+    }
+
+
+def _missed(kept: int, caught: dict[str, int]) -> dict[str, Any]:
+    """Caught misses are no sample: they bound the missed rate from below, and nothing more."""
+    known = caught.get("missed", 0)
+    return {
+        "caught": known,
+        "kept_conversations": kept,
+        "unknowable": caught.get("unknowable", 0),
+        "rate": None,
+        "at_least": known / kept if kept else None,
+        "why": "what was caught is a lower bound; the rate itself takes audits of kept conversations",
+    }
+
+
+def _outcomes(rows: Iterable[Any]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[row.verdict or "pending"] += row.count
+    needed, unneeded = counts["needed"], counts["not_needed"]
+    return {
+        "needed": needed,
+        "not_needed": unneeded,
+        "unknowable": counts["unknowable"],
+        "pending": counts["pending"],
+        "false_escalation_rate": asdict(proportion(unneeded, needed + unneeded)),
+    }
+
+
+def _by_trigger_and_version(connection: Connection, workspace: str) -> dict[str, Any]:
+    by_trigger: dict[str, Counter[str]] = {}
+    by_version: dict[int, Counter[str]] = {}
+    for row in figures.judged(connection, workspace):
+        by_version.setdefault(row.version, Counter())[row.verdict] += 1
+        for trigger in row.triggers:
+            by_trigger.setdefault(trigger["name"], Counter())[row.verdict] += 1
+    return {
+        "by_rule": {name: _judged(counts) for name, counts in sorted(by_trigger.items())},
+        "by_version": {str(name): _judged(counts) for name, counts in sorted(by_version.items())},
+    }
+
+
+def _judged(counts: Counter[str]) -> dict[str, Any]:
+    among = counts["needed"] + counts["not_needed"]
+    return dict(counts) | {"false_escalation_rate": asdict(proportion(counts["not_needed"], among))}
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for name, count in pairs:
+        found[name] += count
+    return dict(found)

@@ -1,0 +1,74 @@
+"""Deciding a past decision again: same text, same position, same score, to the bit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from learning.conversation import fold
+from learning.ledger import Standing
+from service.scoring import judge
+from service.standing import advance, build_id, stand
+from service.store import conversations, ledger
+from service.store.database import Store
+
+_COMPARED = (
+    "action",
+    "probability",
+    "uncertainty",
+    "offer_threshold",
+    "escalate_threshold",
+    "triggers",
+    "reasons",
+)
+
+
+class Replayer:
+    """Stands at past positions, outside the engine. Keeps the last standing: decisions replayed
+    in their order cost one pass over the ledger."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kept: tuple[str, Standing] | None = None
+
+    def replay(self, workspace: str, decision: Mapping[str, Any]) -> dict[str, Any]:
+        """The decision made again, whether it is `identical`, and why not where it is unknown."""
+        if decision["probability"] is None:
+            return {
+                "identical": None,
+                "why": "a person was there: nothing was scored",
+                "again": None,
+            }
+        with self._store.read() as connection:
+            rows = conversations.messages(
+                connection, workspace, decision["conversation_id"], until=decision["seq"]
+            )
+        if len(rows) < decision["seq"]:
+            return {"identical": None, "why": "its text was removed", "again": None}
+        state = fold(conversations.message_of(row) for row in rows)
+        with self._lock:
+            standing = self._stand(workspace, decision["position"])
+            again = judge(standing, state)
+        different = [name for name in _COMPARED if again[name] != decision[name]]
+        found: dict[str, Any] = {"identical": not different, "why": None}
+        if different and decision["build"] != build_id():
+            why = f"another build ({decision['build']}) made it; this one is {build_id()}"
+            found = {"identical": None, "why": why}
+        elif different:
+            found["why"] = f"differs in {', '.join(different)}"
+        return found | {"again": {name: again[name] for name in _COMPARED}}
+
+    def _stand(self, workspace: str, position: int) -> Standing:
+        kept = self._kept
+        if kept is not None and kept[0] == workspace and kept[1].position <= position:
+            standing = kept[1]
+            with self._store.read() as connection:
+                switches = ledger.switches(connection, workspace, position)
+            if switches and switches[-1].position == standing.switch:
+                advance(self._store, workspace, standing, position)
+                return standing
+        standing = stand(self._store, workspace, until=position)
+        self._kept = (workspace, standing)
+        return standing

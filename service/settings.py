@@ -1,0 +1,88 @@
+"""What an installation may set: few, named, read once from an environment that is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
+    metadata = {"variable": variable, "unit": unit, "sentence": sentence}
+    return field(default=default, metadata=metadata)
+
+
+class SettingError(ValueError):
+    """A setting cannot be read; the message names the variable and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    home: Path = _setting(
+        "BATON_HOME", Path(".baton"), "folder", "Where the database, keys and MLflow files live."
+    )
+    database: str = _setting(
+        "BATON_DATABASE", "", "URL", "The database; empty means SQLite in the home folder."
+    )
+    host: str = _setting("BATON_HOST", "127.0.0.1", "address", "Where the API listens.")
+    port: int = _setting("BATON_PORT", 8000, "port", "The API's port.")
+    mlflow_url: str = _setting(
+        "BATON_MLFLOW_URL",
+        "http://127.0.0.1:5000",
+        "URL",
+        "The MLflow server that jobs publish to.",
+    )
+    queue_max: int = _setting(
+        "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
+    )
+    batch_max: int = _setting(
+        "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
+    )
+    poll_seconds: float = _setting(
+        "BATON_POLL_SECONDS", 0.1, "seconds", "How often an idle process reads the ledger's tail."
+    )
+    recipe: str = _setting(
+        "BATON_RECIPE", "", "recipe", "Recipe of new workspaces; empty means the measured default."
+    )
+    checkpoint_seconds: float = _setting(
+        "BATON_CHECKPOINT_SECONDS", 60.0, "seconds", "How often jobs look whether to checkpoint."
+    )
+    checkpoint_entries: int = _setting(
+        "BATON_CHECKPOINT_ENTRIES", 200, "entries", "New ledger entries that make a checkpoint due."
+    )
+    evaluate_seconds: float = _setting(
+        "BATON_EVALUATE_SECONDS", 300.0, "seconds", "How often jobs evaluate, given new outcomes."
+    )
+    publish_seconds: float = _setting(
+        "BATON_PUBLISH_SECONDS",
+        5.0,
+        "seconds",
+        "How often jobs publish to MLflow and read aliases.",
+    )
+    lease_seconds: float = _setting(
+        "BATON_LEASE_SECONDS", 15.0, "seconds", "How long a silent jobs process keeps its lease."
+    )
+    log_level: str = _setting(
+        "BATON_LOG_LEVEL", "info", "level", "Least severe log line: debug, info, warning or error."
+    )
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.home / 'baton.sqlite3'}"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **given: Any) -> Settings:
+        """Settings from `environ`; what is `given` by name wins. Raises SettingError."""
+        read: dict[str, Any] = {}
+        for one in fields(cls):
+            variable, kind = one.metadata["variable"], type(one.default)
+            if variable in environ:
+                try:
+                    read[one.name] = kind(environ[variable])
+                except ValueError as error:
+                    raise SettingError(
+                        f"{variable}={environ[variable]!r} is not a {kind.__name__}; "
+                        f"it takes {one.metadata['unit']}, for example {one.default}"
+                    ) from error
+        return cls(**read | {name: value for name, value in given.items() if value is not None})

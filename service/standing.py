@@ -1,0 +1,133 @@
+"""Standing at a version and learning the tail: how every process comes to hold the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from sqlalchemy import Connection
+
+import learning
+from learning import checkpoint
+from learning.ledger import Entry, Standing, Transcript, Turn, Without, follow
+from learning.policy import Policy
+from service.store import conversations, ledger, versions
+from service.store.database import Store
+
+ENTRIES_AT_ONCE = 500
+"""Ledger entries read in one transaction while a standing is brought up to date."""
+
+_log = structlog.get_logger("baton.standing")
+
+
+class NoStandingError(RuntimeError):
+    """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
+
+
+@cache
+def build() -> dict[str, Any]:
+    """What the model's bits may depend on besides the ledger: packages and processor features."""
+    features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: package_version(name) for name in ("numpy", "river", "vaderSentiment")},
+        "learning": _source(),
+        "machine": platform.machine(),
+        "processor_features": sorted(name for name, there in features.items() if there),
+    }
+
+
+def _source() -> str:
+    """A hash of the learning package's own files, code and lexicon."""
+    folder = Path(learning.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+@cache
+def build_id() -> str:
+    """A short name of this build: decisions carry it."""
+    return hashlib.sha256(json.dumps(build(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def transcript_of(connection: Connection, workspace: str) -> Transcript:
+    """How `follow` reads conversations from this database."""
+
+    def read(conversation: str, until: int) -> Sequence[Turn]:
+        return conversations.transcript(connection, workspace, conversation, until)
+
+    return read
+
+
+def stand(
+    store: Store, workspace: str, *, until: int | None = None, switch: Entry | None = None
+) -> Standing:
+    """The serving line's standing, at the head or as it was at a position.
+
+    With `switch`, the line that this switch began, which goes on through later switches: how a
+    champion's predecessor keeps learning in the shadow.
+    """
+    with store.read() as connection:
+        found = ledger.workspace(connection, workspace)
+        if found is None:
+            raise LookupError(f"there is no workspace {workspace!r}")
+        until = found.head if until is None else until
+        began = switch or _last(ledger.switches(connection, workspace, until), workspace)
+        standing = _load(connection, workspace, began, until)
+    return advance(store, workspace, standing, until, through_switches=switch is not None)
+
+
+def advance(
+    store: Store, workspace: str, standing: Standing, until: int, *, through_switches: bool = False
+) -> Standing:
+    """Learn the ledger up to a position, a bounded piece at a time."""
+    while standing.position < until:
+        most = min(ENTRIES_AT_ONCE, until - standing.position)
+        with store.read() as connection:
+            entries = ledger.tail(connection, workspace, standing.position, most)
+            read = transcript_of(connection, workspace)
+            stopped = follow(standing, entries, read, through_switches=through_switches)
+        if stopped is not None or not entries:
+            break
+    return standing
+
+
+def _last(switches: Sequence[Entry], workspace: str) -> Entry:
+    if not switches:
+        raise NoStandingError(f"workspace {workspace!r} has no switch in its ledger")
+    return switches[-1]
+
+
+def _load(connection: Connection, workspace: str, began: Entry, until: int) -> Standing:
+    """The nearest checkpoint of the line; a damaged one is passed over for the one before it."""
+    numbers = [row.number for row in versions.of_line(connection, workspace, began.position, until)]
+    for number in [*numbers, began.body["version"]]:
+        data = versions.state(connection, workspace, number)
+        try:
+            if data is None:
+                raise checkpoint.CheckpointError("it is not in the database")
+            standing = checkpoint.load(data)
+        except checkpoint.CheckpointError as error:
+            _log.error(
+                "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
+            )
+            continue
+        standing.version = began.body["version"]
+        standing.switch = began.position
+        standing.learn_from = began.body["learn_from"]
+        standing.without = Without.of(began.body.get("without"))
+        policy = ledger.newest_policy(connection, workspace, standing.position)
+        standing.policy = Policy.model_validate(policy)
+        return standing
+    raise NoStandingError(f"no version of the line at switch {began.position} can be loaded")

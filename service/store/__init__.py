@@ -1,0 +1,1 @@
+"""Queries and transactions: the only door to the database, one file per noun."""

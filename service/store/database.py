@@ -1,0 +1,117 @@
+"""Opening the database, and the two kinds of transaction: one that writes, one that reads.
+
+The same code runs on SQLite and PostgreSQL. Every commit is fully synchronous on both. A writing
+transaction takes SQLite's write lock when it begins: a deferred one would lose updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import SQLModel
+
+BUSY_SECONDS = 20
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+_MIGRATION_LOCK = 0x6261746F6E
+
+DatabaseError = DBAPIError
+"""What the store's functions raise when the database refuses or is gone."""
+
+
+class Store:
+    """One database. Safe to share between threads; each transaction has its own connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._writer = self._engine("BEGIN IMMEDIATE")
+        self._reader = self._engine("BEGIN")
+
+    def _engine(self, begin: str) -> Engine:
+        if not self.is_sqlite:
+            options = "-c synchronous_commit=on -c statement_timeout=20000 -c lock_timeout=10000"
+            return create_engine(
+                self.url,
+                connect_args={"options": options, "connect_timeout": 5},
+                pool_pre_ping=True,
+                pool_size=5,
+                max_overflow=10,
+            )
+        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"busy_timeout={BUSY_SECONDS * 1000}",
+                "wal_autocheckpoint=2000",
+                "cache_size=-65536",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits when the block ends, and leaves nothing if it raises."""
+        with self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent look at the database."""
+        with self._reader.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema up to this build's; several processes may call it at once."""
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = None
+        with self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+    def check(self) -> None:
+        """Raises DatabaseError when the database cannot be reached."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def table(model: type[SQLModel]) -> Table:
+    """The Core table behind a SQLModel class: rows go in and out without ORM objects."""
+    found: Table = model.__table__  # type: ignore[attr-defined]
+    return found
+
+
+def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
+    """An INSERT that leaves a row alone if it is already there, in either dialect."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table(model)).on_conflict_do_nothing()
+    return postgresql.insert(table(model)).on_conflict_do_nothing()
+
+
+__all__ = ["DatabaseError", "OperationalError", "Store", "insert_new", "table"]

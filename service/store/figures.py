@@ -1,0 +1,90 @@
+"""Counts behind the quality page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, func, select
+
+from service.store.database import table
+from service.tables import Conversation, Decision, Handoff, Outcome
+
+_conversation = table(Conversation)
+_decision = table(Decision)
+_handoff = table(Handoff)
+_outcome = table(Outcome)
+
+
+def conversations(connection: Connection, workspace: str) -> Row[Any]:
+    """All, closed, ever escalated, and closed without ever being escalated."""
+    closed = _conversation.c.status == "closed"
+    return connection.execute(
+        select(
+            func.count().label("all"),
+            func.count(case((closed, 1))).label("closed"),
+            func.count(case((_conversation.c.escalated, 1))).label("escalated"),
+            func.count(case((and_(closed, ~_conversation.c.escalated), 1))).label("kept"),
+        ).where(_conversation.c.workspace == workspace)
+    ).one()
+
+
+def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Handoffs by team, cause, status and verdict (None while no outcome holds)."""
+    holds = and_(
+        _outcome.c.workspace == _handoff.c.workspace,
+        _outcome.c.conversation_id == _handoff.c.conversation_id,
+        _outcome.c.handoff_id == _handoff.c.id,
+        _outcome.c.retracted_at.is_(None),
+    )
+    by = (_handoff.c.team, _handoff.c.by_rule, _handoff.c.status, _outcome.c.verdict)
+    return connection.execute(
+        select(*by, func.count().label("count"))
+        .select_from(_handoff.outerjoin(_outcome, holds))
+        .where(_handoff.c.workspace == workspace)
+        .group_by(*by)
+    ).all()
+
+
+def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Outcomes of kept conversations, by verdict."""
+    return connection.execute(
+        select(_outcome.c.verdict, func.count().label("count"))
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.handoff_id.is_(None),
+            _outcome.c.retracted_at.is_(None),
+        )
+        .group_by(_outcome.c.verdict)
+    ).all()
+
+
+def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Decisions by version and action."""
+    by = (_decision.c.version, _decision.c.action)
+    return connection.execute(
+        select(*by, func.count().label("count"))
+        .where(_decision.c.workspace == workspace)
+        .group_by(*by)
+        .order_by(*by)
+    ).all()
+
+
+def judged(connection: Connection, workspace: str, most: int = 5000) -> Sequence[Row[Any]]:
+    """The newest judged handoffs with their decision's triggers and version."""
+    return connection.execute(
+        select(_decision.c.triggers, _decision.c.version, _outcome.c.verdict)
+        .select_from(
+            _outcome.join(_handoff, _handoff.c.id == _outcome.c.handoff_id).join(
+                _decision, _decision.c.id == _handoff.c.decision_id
+            )
+        )
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.retracted_at.is_(None),
+            _handoff.c.workspace == workspace,
+            _decision.c.workspace == workspace,
+        )
+        .order_by(_outcome.c.at.desc())
+        .limit(most)
+    ).all()

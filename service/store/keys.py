@@ -1,0 +1,77 @@
+"""Keys, remembered answers and leases: who may act, and what was already done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+
+from service.store.database import insert_new, table
+from service.tables import Key, Lease, Remembered
+
+_key = table(Key)
+_remembered = table(Remembered)
+_lease = table(Lease)
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Add a key; False if one with its id or hash is there."""
+    return connection.execute(insert_new(connection, Key), row).rowcount == 1
+
+
+def by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
+    return connection.execute(select(_key).where(_key.c.hash == hashed)).one_or_none()
+
+
+def key(connection: Connection, workspace: str | None, name: str) -> Row[Any] | None:
+    wanted = select(_key).where(_key.c.id == name)
+    if workspace is not None:
+        wanted = wanted.where(_key.c.workspace == workspace)
+    return connection.execute(wanted).one_or_none()
+
+
+def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_key).where(_key.c.workspace == workspace).order_by(_key.c.created_at)
+    ).all()
+
+
+def revoke(connection: Connection, name: str, at: float) -> None:
+    connection.execute(
+        update(_key).where(_key.c.id == name, _key.c.revoked_at.is_(None)).values(revoked_at=at)
+    )
+
+
+def remembered(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_remembered).where(_remembered.c.workspace == workspace, _remembered.c.key == name)
+    ).one_or_none()
+
+
+def remember(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(insert(_remembered).values(**row))
+
+
+def forget(connection: Connection, before: float) -> int:
+    """Drop answers remembered before a moment; gives how many."""
+    return connection.execute(delete(_remembered).where(_remembered.c.at < before)).rowcount
+
+
+def take_lease(
+    connection: Connection, name: str, holder: str, now: float, expires_at: float
+) -> bool:
+    """Take or renew a lease; False while another holds it."""
+    connection.execute(
+        insert_new(connection, Lease), {"name": name, "holder": holder, "expires_at": 0.0}
+    )
+    taken = connection.execute(
+        update(_lease)
+        .where(_lease.c.name == name, or_(_lease.c.holder == holder, _lease.c.expires_at < now))
+        .values(holder=holder, expires_at=expires_at)
+    )
+    return taken.rowcount == 1
+
+
+def drop_lease(connection: Connection, name: str, holder: str) -> None:
+    connection.execute(delete(_lease).where(_lease.c.name == name, _lease.c.holder == holder))

@@ -1,0 +1,136 @@
+"""The ledger and its workspaces: gapless numbers, given under the workspace's lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from learning.ledger import Entry, Kind
+from service.store.database import insert_new, table
+from service.tables import LedgerRow, Workspace
+
+_workspace = table(Workspace)
+_ledger = table(LedgerRow)
+_TAIL = (
+    select(_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
+    .where(
+        _ledger.c.workspace == bindparam("workspace"), _ledger.c.position > bindparam("position")
+    )
+    .order_by(_ledger.c.position)
+    .limit(bindparam("most"))
+)
+
+_HEADS = select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
+    _workspace.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
+    """The entries after a position, in order, at most so many."""
+    given = {"workspace": workspace, "position": position, "most": most}
+    return [Entry(*row) for row in connection.execute(_TAIL, given)]
+
+
+def entry(connection: Connection, workspace: str, position: int) -> Entry | None:
+    found = tail(connection, workspace, position - 1, 1)
+    return found[0] if found and found[0].position == position else None
+
+
+def append(
+    connection: Connection, workspace: str, kind: Kind, body: Mapping[str, Any], actor: str
+) -> int:
+    """Append one entry and give its position.
+
+    Updating the workspace's head locks it until the transaction ends, so positions become visible
+    in their order and without a gap.
+    """
+    position: int | None = connection.execute(
+        update(_workspace)
+        .where(_workspace.c.id == workspace)
+        .values(head=_workspace.c.head + 1)
+        .returning(_workspace.c.head)
+    ).scalar_one_or_none()
+    if position is None:
+        raise LookupError(f"there is no workspace {workspace!r}")
+    connection.execute(
+        insert(_ledger).values(
+            workspace=workspace,
+            position=position,
+            kind=kind,
+            body=dict(body),
+            actor=actor,
+            at=time.time(),
+        )
+    )
+    return position
+
+
+def lock_head(connection: Connection, workspace: str) -> int:
+    """The head, locked: nobody appends until this transaction ends."""
+    return connection.execute(
+        select(_workspace.c.head).where(_workspace.c.id == workspace).with_for_update()
+    ).scalar_one()
+
+
+def switches(connection: Connection, workspace: str, until: int | None = None) -> list[Entry]:
+    """Every switch up to a position (or all), in order."""
+    found = select(
+        _ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at
+    ).where(_ledger.c.workspace == workspace, _ledger.c.kind == "switch")
+    if until is not None:
+        found = found.where(_ledger.c.position <= until)
+    return [Entry(*row) for row in connection.execute(found.order_by(_ledger.c.position))]
+
+
+def newest_policy(connection: Connection, workspace: str, until: int) -> Mapping[str, Any]:
+    """The policy in force at a position."""
+    body: Mapping[str, Any] | None = connection.execute(
+        select(_ledger.c.body)
+        .where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "policy",
+            _ledger.c.position <= until,
+        )
+        .order_by(_ledger.c.position.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return body or {}
+
+
+def replaced(connection: Connection, workspace: str, until: int) -> frozenset[int]:
+    """Positions of outcomes that a later entry, up to `until`, corrected or retracted."""
+    bodies = connection.execute(
+        select(_ledger.c.body).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind.in_(("outcome", "retraction")),
+            _ledger.c.position <= until,
+            _ledger.c.body["replaces"].as_integer().is_not(None),
+        )
+    ).scalars()
+    return frozenset(body["replaces"] for body in bodies)
+
+
+def workspace(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(_workspace).where(_workspace.c.id == name)).one_or_none()
+
+
+def workspaces(connection: Connection) -> Sequence[str]:
+    return connection.execute(select(_workspace.c.id).order_by(_workspace.c.id)).scalars().all()
+
+
+def heads(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Head and mode of these workspaces: one cheap look for everyone's news."""
+    return {row.id: (row.head, row.mode) for row in connection.execute(_HEADS, {"ids": names})}
+
+
+def add_workspace(connection: Connection, name: str, mode: str) -> bool:
+    """Add an empty workspace; False if it was there."""
+    row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
+    return connection.execute(insert_new(connection, Workspace), row).rowcount == 1
+
+
+def set_mode(connection: Connection, name: str, mode: str) -> None:
+    connection.execute(update(_workspace).where(_workspace.c.id == name).values(mode=mode))

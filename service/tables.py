@@ -1,0 +1,219 @@
+"""The tables. What each row means is in the words of DESIGN, section 2.
+
+Times are seconds since the epoch, UTC. Everything belongs to a workspace, and every query names it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Double, Index, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+def _json() -> Any:
+    return Field(sa_column=Column(JSON, nullable=False))
+
+
+def _time(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_column=Column(Double, nullable=nullable))
+
+
+class Workspace(SQLModel, table=True):
+    """`head` is the ledger's newest position, `versions` the newest version's number."""
+
+    id: str = Field(primary_key=True)
+    mode: str
+    head: int = 0
+    versions: int = 0
+    created_at: float = _time()
+
+
+class Key(SQLModel, table=True):
+    """A bearer key; only its SHA-256 is kept."""
+
+    id: str = Field(primary_key=True)
+    workspace: str = Field(index=True)
+    role: str
+    name: str
+    hash: str = Field(unique=True)
+    created_at: float = _time()
+    revoked_at: float | None = _time(nullable=True)
+
+
+class Conversation(SQLModel, table=True):
+    """`length` counts its messages; `begins` is the first place after the last return."""
+
+    __table_args__ = (Index("conversation_by_status", "workspace", "status", "last_at"),)
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    length: int
+    begins: int
+    status: str
+    resolution: str | None
+    handoff_id: str | None
+    escalated: bool
+    opened_at: float = _time()
+    last_at: float = _time()
+    closed_at: float | None = _time(nullable=True)
+
+
+class MessageRow(SQLModel, table=True):
+    """A turn, at its place `seq` (from 1) in the conversation, as it was folded."""
+
+    __tablename__ = "message"
+    __table_args__ = (UniqueConstraint("workspace", "conversation_id", "id"),)
+    workspace: str = Field(primary_key=True)
+    conversation_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    id: str
+    author: str
+    text: str
+    at: float = _time()
+    language: str | None
+    bot: dict[str, Any] | None = Field(sa_column=Column(JSON))
+    attributes: dict[str, Any] | None = Field(sa_column=Column(JSON))
+    event: str | None
+    scored: bool
+
+
+class Decision(SQLModel, table=True):
+    """What was answered to a message. One that found a person there has no probability."""
+
+    __table_args__ = (UniqueConstraint("workspace", "conversation_id", "seq"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    seq: int
+    message_id: str
+    action: str
+    probability: float | None = _time(nullable=True)
+    uncertainty: float | None = _time(nullable=True)
+    offer_threshold: float = _time()
+    escalate_threshold: float = _time()
+    triggers: list[Any] = _json()
+    reasons: list[Any] = _json()
+    handoff: dict[str, Any] | None = Field(sa_column=Column(JSON))
+    team: str
+    priority: int
+    by_rule: bool
+    version: int
+    position: int
+    build: str
+    answer: str | None
+    at: float = _time()
+
+
+class Handoff(SQLModel, table=True):
+    """An episode with a person. `seq` is the message that led to it, `begins` its first."""
+
+    __table_args__ = (
+        Index("handoff_queue", "workspace", "status", "priority", "opened_at"),
+        Index("handoff_of_conversation", "workspace", "conversation_id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    decision_id: str
+    begins: int
+    seq: int
+    by_rule: bool
+    team: str
+    priority: int
+    status: str
+    claimed_by: str | None
+    opened_at: float = _time()
+    claimed_at: float | None = _time(nullable=True)
+    claim_expires_at: float | None = _time(nullable=True)
+    ended_at: float | None = _time(nullable=True)
+
+
+class Outcome(SQLModel, table=True):
+    """What a person found true, as it stands now; its history is in the ledger."""
+
+    __table_args__ = (Index("outcome_of_conversation", "workspace", "conversation_id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    handoff_id: str | None
+    verdict: str
+    first_needed_message_id: str | None
+    source: str
+    agent: str
+    team: str | None
+    reason: str | None
+    note: str | None
+    fingerprint: str
+    position: int
+    at: float = _time()
+    retracted_at: float | None = _time(nullable=True)
+
+
+class LedgerRow(SQLModel, table=True):
+    __tablename__ = "ledger"
+    workspace: str = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    kind: str
+    body: dict[str, Any] = _json()
+    actor: str
+    at: float = _time()
+
+
+class Version(SQLModel, table=True):
+    """A checkpoint. `line` is the switch it descends from, 0 for one that never served.
+
+    `without` is what the line left out while it learned; `registry_version` is its number in
+    MLflow once published.
+    """
+
+    __table_args__ = (Index("version_of_line", "workspace", "line", "position"),)
+    workspace: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    recipe: str
+    line: int
+    position: int
+    digest: str
+    parent: int | None
+    reason: str
+    without: dict[str, Any] = _json()
+    metrics: dict[str, Any] = _json()
+    state: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: float = _time()
+    registry_version: str | None
+
+
+class Alias(SQLModel, table=True):
+    """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request."""
+
+    workspace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    registry_version: str
+    at: float = _time()
+
+
+class Evaluation(SQLModel, table=True):
+    """A finished evaluation; `run_id` is its MLflow run once published."""
+
+    __table_args__ = (Index("evaluation_of_workspace", "workspace", "position"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    position: int
+    report: dict[str, Any] = _json()
+    run_id: str | None
+    at: float = _time()
+
+
+class Lease(SQLModel, table=True):
+    name: str = Field(primary_key=True)
+    holder: str
+    expires_at: float = _time()
+
+
+class Remembered(SQLModel, table=True):
+    """The answer to a request that carried an Idempotency-Key."""
+
+    workspace: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    answer: dict[str, Any] = _json()
+    at: float = _time()

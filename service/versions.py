@@ -1,0 +1,158 @@
+"""Workspaces begin, versions are kept, and switches say which of them serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning import checkpoint
+from learning.ledger import Entry, Standing, Without
+from learning.policy import Policy
+from learning.recipes import DEFAULT, RECIPES
+from service.errors import Contradiction, Invalid, Missing
+from service.store import ledger
+from service.store import versions as rows
+
+
+def begin_workspace(
+    connection: Connection, name: str, mode: str, actor: str, recipe: str = ""
+) -> bool:
+    """Make a workspace whose ledger starts with a policy and a switch to an untrained version.
+
+    False if the workspace was there already.
+    """
+    if not ledger.add_workspace(connection, name, mode):
+        return False
+    recipe = recipe or DEFAULT
+    if recipe not in RECIPES:
+        raise Invalid(
+            "unknown_recipe", f"there is no recipe {recipe!r}", hint=f"use one of {list(RECIPES)}"
+        )
+    policy = Policy().model_dump(mode="json")
+    ledger.append(connection, name, "policy", policy, actor)
+    number = keep(connection, name, Standing(recipe=recipe), line=0, reason="untrained")
+    switch(connection, name, Change(number, 0, "the workspace begins", actor))
+    return True
+
+
+def keep(
+    connection: Connection,
+    workspace: str,
+    standing: Standing,
+    *,
+    line: int,
+    reason: str,
+    metrics: Mapping[str, Any] | None = None,
+) -> int:
+    """Store a standing as a new version; gives its number."""
+    return rows.add_version(
+        connection,
+        workspace,
+        recipe=standing.recipe,
+        line=line,
+        position=standing.position,
+        digest=checkpoint.digest(standing),
+        state=checkpoint.dump(standing),
+        parent=standing.version or None,
+        reason=reason,
+        without=standing.without.body(),
+        metrics=metrics or {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A switch to be made: to which version, learning from where, why, by whom, on what evidence."""
+
+    version: int
+    learn_from: int
+    reason: str
+    actor: str
+    without: Without = Without()
+    evidence: Mapping[str, Any] | None = None
+    kind: str = "promotion"
+
+
+def switch(connection: Connection, workspace: str, change: Change, after: int | None = None) -> int:
+    """Append a switch; gives its position.
+
+    `after` is the switch that the decision was made against: if another has come since, nothing is
+    appended and Contradiction is raised, so two deciders never replace the same switch.
+    """
+    head = ledger.lock_head(connection, workspace)
+    if after is not None:
+        latest = ledger.switches(connection, workspace)[-1].position
+        if latest != after:
+            raise Contradiction(
+                "switched_meanwhile", f"switch {latest} came after switch {after}, look again"
+            )
+    body = {
+        "version": change.version,
+        "learn_from": head + 1 if change.kind == "rollback" else change.learn_from,
+        "without": change.without.body(),
+        "kind": change.kind,
+        "reason": change.reason,
+        "evidence": dict(change.evidence or {}),
+    }
+    return ledger.append(connection, workspace, "switch", body, change.actor)
+
+
+def promote(
+    connection: Connection,
+    workspace: str,
+    number: int,
+    *,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+) -> int:
+    """A version serves from here on, with all that was learned since it was made."""
+    found = existing(connection, workspace, number)
+    without = Without.of(found["without"])
+    change = Change(number, found["position"], reason, actor, without, evidence)
+    return switch(connection, workspace, change)
+
+
+def roll_back(
+    connection: Connection,
+    workspace: str,
+    *,
+    to: int | None,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+) -> tuple[int, int]:
+    """An earlier version serves, without what was learned since. Gives switch and version.
+
+    With no version named, the one that the switch before the present one named.
+    """
+    if to is None:
+        to = before(ledger.switches(connection, workspace))
+    found = existing(connection, workspace, to)
+    without = Without.of(found["without"])
+    change = Change(to, 0, reason, actor, without, evidence, "rollback")
+    return switch(connection, workspace, change), to
+
+
+def before(switches: list[Entry]) -> int:
+    """The version that served before the present one."""
+    present = switches[-1].body["version"]
+    for entry in reversed(switches[:-1]):
+        if entry.body["version"] != present:
+            return int(entry.body["version"])
+    raise Contradiction(
+        "nothing_before",
+        "no other version has served in this workspace",
+        field="to",
+        hint="name a version from GET /v1/versions",
+    )
+
+
+def existing(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    row = rows.version(connection, workspace, number)
+    if row is None:
+        raise Missing("no_version", f"there is no version {number} in this workspace")
+    return dict(row._mapping)
