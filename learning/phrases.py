@@ -9,7 +9,7 @@ phrases that show it. A phrase is a row of elements separated by spaces:
     get+through     words that stand together, inside an alternative
     <person>        any entry of the list `person` of `[words]` (entries may hold several words)
     <polite>?3      up to three of them; a bare `?` is `?1`
-    ~3              up to three words of any kind within the clause
+    ~3              up to three words of any kind within the clause, but no denial (`gap_not`)
     ^  $            the begin, the end of a clause;  ^^  $$  of a sentence
 
 A signal may name what takes a match back: `before` (with `fillers` between, unless `despite` stands
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -101,10 +101,11 @@ class Lexicon:
 class _Notation:
     """Compiles the phrases of one language."""
 
-    def __init__(self, words: Mapping[str, list[str]], spaced: bool) -> None:
+    def __init__(self, words: Mapping[str, list[str]], spaced: bool, gap_not: list[str]) -> None:
         self.words = words
         self.space = " " if spaced else ""
-        self.any = r"[^ .,]+ " if spaced else r"[^.,]"
+        denial = "|".join(sorted(map(self._word, gap_not))) or "(?!)"
+        self.any = f"(?!{denial})" + (r"[^ .,]+ " if spaced else r"[^.,]")
 
     def _word(self, word: str) -> str:
         parts = []
@@ -205,18 +206,40 @@ def _group(signal: str, language: str, table: Mapping[str, Any], notation: _Nota
 # -- loading --------------------------------------------------------------------------------------
 
 
-def _misspelt(words: Iterable[str], real: frozenset[str]) -> dict[str, str]:
+def _misspelt(word: str) -> Iterator[str]:
     """Slips of the finger: two letters swapped, one doubled, and in long words one left out."""
-    slips: dict[str, str] = {}
-    for word in words:
-        made = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 1)]
-        made += [word[: i + 1] + word[i:] for i in range(len(word))]
-        if len(word) >= 7:
-            made += [word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)]
-        for slip in made:
-            if slip != word and slip not in real:
-                slips.setdefault(slip, word)
-    return slips
+    for i in range(1, len(word) - 1):
+        yield word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+    for i in range(len(word)):
+        yield word[: i + 1] + word[i:]
+    if len(word) >= 7:
+        for i in range(1, len(word) - 1):
+            yield word[:i] + word[i + 1 :]
+
+
+def _vocabulary(table: Mapping[str, Any]) -> frozenset[str]:
+    """Every word that one language's file holds."""
+    rows = [table.get("common", ""), table.get("real_words", "")]
+    rows += [entry for entries in table.get("words", {}).values() for entry in entries]
+    for signal in table.get("signals", {}).values():
+        rows += [phrase for phrases in signal.values() for phrase in phrases]
+    return frozenset(fold(word) for word in re.split(r"[ +|?]+", " ".join(rows)))
+
+
+def _spelling(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Wrong -> right. What is right in another language stays as it is."""
+    known = {language: _vocabulary(table) for language, table in tables.items()}
+    spelling: dict[str, str] = {}
+    for language, table in tables.items():
+        elsewhere = frozenset().union(*(known[other] for other in tables if other != language))
+        for right, wrong in table.get("spelling", {}).items():
+            pairs = {fold(word): fold(right) for word in wrong.split()}
+            spelling |= {word: to for word, to in pairs.items() if word not in elsewhere}
+        for word in map(fold, table.get("slips", "").split()):
+            for slip in _misspelt(word):
+                if slip not in known[language] and slip not in elsewhere:
+                    spelling.setdefault(slip, word)
+    return spelling
 
 
 def _read(language: str) -> dict[str, Any]:
@@ -237,7 +260,6 @@ def lexicon() -> Lexicon:
     apart: list[Group] = []
     anchors: dict[str, list[int]] = {}
     stems: dict[str, list[int]] = {}
-    spelling: dict[str, str] = {}
     common: dict[str, frozenset[str]] = {}
     profanity: list[str] = []
     steps: list[str] = []
@@ -246,13 +268,10 @@ def lexicon() -> Lexicon:
         common[language] = frozenset(fold(w) for w in table.get("common", "").split())
     everyday = frozenset().union(*common.values())
     for language, table in tables.items():
-        notation = _Notation(table.get("words", {}), language not in _UNSPACED_LANGUAGES)
+        spaced = language not in _UNSPACED_LANGUAGES
+        notation = _Notation(table.get("words", {}), spaced, table.get("gap_not", "").split())
         profanity += [fold(word) for word in table.get("profanity", "").split()]
         steps += [fold(word) for word in table.get("steps", "").split()]
-        real = frozenset(table.get("real_words", "").split()) | everyday
-        spelling |= _misspelt(table.get("slips", "").split(), real)
-        for right, wrong in table.get("spelling", {}).items():
-            spelling |= dict.fromkeys(wrong.split(), right)
         for signal, entry in table.get("signals", {}).items():
             group = _group(signal, language, entry, notation)
             if not notation.space:
@@ -269,7 +288,7 @@ def lexicon() -> Lexicon:
         tuple(groups),
         {word: tuple(numbers) for word, numbers in anchors.items()},
         {word: tuple(numbers) for word, numbers in stems.items()},
-        spelling,
+        _spelling(tables),
         tuple(apart),
         common["en"],
         everyday - common["en"],
