@@ -153,7 +153,7 @@ def wrong_way(tree: Tree, order: Sequence[str]) -> list[str]:
                 found.append(f"{where}: the root of a package may import nothing of Baton")
             elif here is not None and there is not None and there > here:
                 found.append(f"{where}, which stands below it")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def circles(tree: Tree) -> list[str]:
@@ -183,7 +183,7 @@ def side_doors(
             if not at_door and one.name not in passed.get(package, ()):
                 where = f"{module.name}:{one.line} imports {one.module}"
                 found.append(f"{where}; its door is {', '.join(doors[package])}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def hidden_imports(tree: Tree, allowed: Mapping[str, Mapping[str, str]]) -> list[str]:

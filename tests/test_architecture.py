@@ -41,34 +41,60 @@ ORDER = (
     "learning.outcomes",
     "learning.threshold",
     "learning.window",
+    "learning.comparison",
     "learning.evaluation",
     "learning.ledger",
     "learning.checkpoint",
+    "learning.estimates",
     "experiments.published",
     "experiments.bundle",
     "experiments.registry",
     "experiments.mlflow_server",
     "experiments.charts",
+    "experiments.report_page",
+    "experiments.evaluate",
     "experiments.episode",
     "experiments.exported",
     "experiments.recorded",
     "experiments.streams",
+    "experiments.caller",
+    "experiments.people",
+    "experiments.tally",
+    "experiments.replay",
     "experiments.simulate",
+    "experiments.agenda",
+    "experiments.scoreboard",
+    "experiments.demo",
     "service.settings",
     "service.errors",
+    "service.logs",
     "service.tables",
+    "service.migrations",
     "service.store",
     "service.measures",
+    "service.wire",
     "service.standing",
+    "service.lines",
     "service.batch",
     "service.auth",
     "service.versions",
+    "service.installation",
+    "service.provenance",
+    "service.packet",
+    "service.quality",
     "service.handoffs",
     "service.scoring",
     "service.outcomes",
     "service.replay",
     "service.engine",
     "service.api",
+    "service.app",
+    "service.server",
+    "service.upkeep",
+    "service.publishing",
+    "service.jobs",
+    "service.cli",
+    "service.__main__",
 )
 
 # What else than itself and this learning may import: no clock, store, network, environment, chance.
@@ -88,12 +114,13 @@ DOORS = {
     "alembic": ("service.store", "service.migrations"),
     "sqlalchemy": ("service.tables", "service.store", "service.migrations"),
     "sqlmodel": ("service.tables", "service.store", "service.migrations"),
-    "typer": ("service.cli*",),
-    "uvicorn": ("service.cli*",),
+    "typer": ("service.cli",),
+    "uvicorn": ("service.server",),
+    "prometheus_client": ("service.measures",),
     "vaderSentiment": ("learning.sentiment",),
 }
-# A transaction is handed on as its connection, so its type may be named in annotations.
-PASSED_ON = {"sqlalchemy": ("Connection",)}
+# Values that are handed on, whose types others may therefore name in annotations.
+PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figure",)}
 
 # Imports inside functions: module -> what it imports there -> why.
 HIDDEN_IMPORTS: dict[str, dict[str, str]] = {}
@@ -102,7 +129,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {}
 LONG: dict[str, str] = {}
 
 # Modules that are run by another program and do their work when loaded.
-SCRIPTS = ("service.migrations",)
+SCRIPTS = ("service.migrations", "service.__main__")
 
 
 @pytest.fixture(scope="module")
