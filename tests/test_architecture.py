@@ -64,6 +64,7 @@ ORDER = (
     "experiments.simulate",
     "experiments.agenda",
     "experiments.scoreboard",
+    "experiments.players",
     "experiments.demo",
     "service.settings",
     "service.errors",
@@ -93,6 +94,7 @@ ORDER = (
     "service.upkeep",
     "service.publishing",
     "service.jobs",
+    "service.processes",
     "service.cli",
     "service.__main__",
 )
@@ -123,7 +125,12 @@ DOORS = {
 PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figure",)}
 
 # Imports inside functions: module -> what it imports there -> why.
-HIDDEN_IMPORTS: dict[str, dict[str, str]] = {}
+QUICK = "a command imports what only it needs, so that `baton --help` answers at once"
+HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
+    "service.cli.running": {"service": QUICK, "experiments": QUICK},
+    "service.cli.learning": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
+    "service.cli.keeping": {"service": QUICK},
+}
 
 # Files and functions that may be longer than the limits, with the reason.
 LONG: dict[str, str] = {}
@@ -255,6 +262,12 @@ def test_the_scoring_process_never_pays_for_mlflow_or_plotly(tmp_path: Path) -> 
     modules = loaded(ROOT, [], ["service.app"], tmp_path)["loaded"]
     assert isinstance(modules, list)
     assert {"mlflow", "plotly", "apscheduler", "matplotlib"} & set(modules) == set()
+
+
+def test_the_command_pays_only_for_what_it_does(tmp_path: Path) -> None:
+    modules = loaded(ROOT, [], ["service.cli"], tmp_path)["loaded"]
+    assert isinstance(modules, list)
+    assert {"mlflow", "plotly", "apscheduler", "fastapi", "river"} & set(modules) == set()
 
 
 # From here on: each check is shown to be able to fail, on small trees made for it.
