@@ -106,7 +106,7 @@ def digest(standing: Standing) -> str:
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
             found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            found.update(memoryview(array).cast("B"))
+            found.update(array.data.cast("B") if array.size else b"")
     return found.hexdigest()
 
 

@@ -81,7 +81,7 @@ def add_key(
         }
         keys.add(connection, made)
         return shown(made) | {"key": secret}
-    return shown(dict(row._mapping)) | {"key": secret}
+    return shown(row._asdict()) | {"key": secret}
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:

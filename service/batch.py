@@ -102,7 +102,7 @@ class Batch:
                 self._add(workspace, missing)
                 rows |= conversations.lock(self.connection, workspace, missing)
             for name, row in rows.items():
-                self._open[workspace, name] = Working(**row._mapping)
+                self._open[workspace, name] = Working(**row._asdict())
         asked = {message for messages in wanted.values() for message in messages}
         old = [name for name in wanted if self._open[workspace, name].length]
         if old and asked:

@@ -46,7 +46,7 @@ def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
     if working.handoff_id is None:
         return None
     row = rows.handoff(batch.connection, working.workspace, working.handoff_id)
-    return row and {name: row._mapping[name] for name in ("id", "team", "priority")}
+    return row and {name: row._asdict()[name] for name in ("id", "team", "priority")}
 
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
-    return dict(row._mapping)
+    return row._asdict()
 
 
 def _over(row: Mapping[str, Any]) -> Contradiction:

@@ -1,4 +1,4 @@
-"""What a person found true, recorded: an outcome row to look at, and the ledger entry it teaches by.
+"""What a person found true, recorded: an outcome row to look at, and the entry it teaches by.
 
 The entry fixes what it teaches. Correcting and retracting append entries of their own.
 """
@@ -42,7 +42,7 @@ def of_handoff(batch: Batch, workspace: str, name: str, found: Found) -> dict[st
         raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
     batch.open(workspace, {row.conversation_id: _named(found)})
     working = batch.conversation(workspace, row.conversation_id)
-    return _record(batch, working, found, row._mapping)
+    return _record(batch, working, found, row._asdict())
 
 
 def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def correct(
     handoff = row["handoff_id"] and handoff_rows.handoff(
         batch.connection, workspace, row["handoff_id"]
     )
-    body = _body(working, found, handoff and handoff._mapping, name)
+    body = _body(working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
     position = ledger.append(batch.connection, workspace, "outcome", body, found.agent)
     changes = _columns(found) | {"position": position, "at": batch.now}
@@ -111,7 +111,7 @@ def _record(
     held = rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
     if held is not None:
         if held.fingerprint == found.fingerprint:
-            return shown(held._mapping)
+            return shown(held._asdict())
         raise Contradiction(
             "outcome_differs",
             f"outcome {held.id!r} already says {held.verdict}",
@@ -213,4 +213,4 @@ def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = rows.outcome(batch.connection, workspace, name)
     if row is None:
         raise Missing("no_outcome", f"there is no outcome {name!r} in this workspace")
-    return dict(row._mapping)
+    return row._asdict()

@@ -21,14 +21,14 @@ def quality(connection: Connection, workspace: str) -> dict[str, Any]:
     """Counts and rates of a workspace; the model's own measures are its versions'."""
     counts = figures.conversations(connection, workspace)
     handoffs = figures.handoffs(connection, workspace)
-    caught = {row.verdict: row.count for row in figures.caught(connection, workspace)}
+    caught = {row.verdict: row.total for row in figures.caught(connection, workspace)}
     teams = sorted({row.team for row in handoffs})
     return {
-        "conversations": dict(counts._mapping),
+        "conversations": counts._asdict(),
         "automation_rate": asdict(proportion(counts.all - counts.escalated, counts.all)),
         "missed": _missed(counts.kept, caught),
         "handoffs": {
-            "by_status": _summed((row.status, row.count) for row in handoffs),
+            "by_status": _summed((row.status, row.total) for row in handoffs),
             "outcomes": _outcomes(handoffs),
             "by_team": {t: _outcomes([row for row in handoffs if row.team == t]) for t in teams},
             "by_cause": {
@@ -37,7 +37,7 @@ def quality(connection: Connection, workspace: str) -> dict[str, Any]:
             },
         },
         **_by_trigger_and_version(connection, workspace),
-        "decisions": [dict(row._mapping) for row in figures.actions(connection, workspace)],
+        "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
 
 
@@ -50,14 +50,14 @@ def _missed(kept: int, caught: dict[str, int]) -> dict[str, Any]:
         "unknowable": caught.get("unknowable", 0),
         "rate": None,
         "at_least": known / kept if kept else None,
-        "why": "what was caught is a lower bound; the rate itself takes audits of kept conversations",
+        "why": "what was caught is a lower bound; the rate takes audits of kept conversations",
     }
 
 
 def _outcomes(rows: Iterable[Any]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for row in rows:
-        counts[row.verdict or "pending"] += row.count
+        counts[row.verdict or "pending"] += row.total
     needed, unneeded = counts["needed"], counts["not_needed"]
     return {
         "needed": needed,

@@ -26,7 +26,8 @@ _COMPARED = (
 
 class Replayer:
     """Stands at past positions, outside the engine. Keeps the last standing: decisions replayed
-    in their order cost one pass over the ledger."""
+    in their order cost one pass over the ledger.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store

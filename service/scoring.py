@@ -160,7 +160,7 @@ def _decided(batch: Batch, working: Working, seq: int) -> Mapping[str, Any] | No
     if seq in working.decided:
         return working.decided[seq]
     row = conversations.decision_at(batch.connection, working.workspace, working.id, seq)
-    return None if row is None else row._mapping
+    return None if row is None else row._asdict()
 
 
 def stamped(message: Message, now: float) -> Message:

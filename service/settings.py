@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,14 @@ def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
 
 class SettingError(ValueError):
     """A setting cannot be read; the message names the variable and what it takes."""
+
+
+_KINDS: Mapping[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    type(Path()): Path,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class Settings:
         "seconds",
         "How often jobs publish to MLflow and read aliases.",
     )
+    corrections: int = _setting(
+        "BATON_CORRECTIONS", 20, "outcomes", "Corrected outcomes that make an exact rebuild due."
+    )
     lease_seconds: float = _setting(
         "BATON_LEASE_SECONDS", 15.0, "seconds", "How long a silent jobs process keeps its lease."
     )
@@ -76,13 +87,13 @@ class Settings:
         """Settings from `environ`; what is `given` by name wins. Raises SettingError."""
         read: dict[str, Any] = {}
         for one in fields(cls):
-            variable, kind = one.metadata["variable"], type(one.default)
+            variable, kind = one.metadata["variable"], _KINDS[type(one.default)]
             if variable in environ:
                 try:
                     read[one.name] = kind(environ[variable])
                 except ValueError as error:
                     raise SettingError(
-                        f"{variable}={environ[variable]!r} is not a {kind.__name__}; "
+                        f"{variable}={environ[variable]!r} is not a {type(one.default).__name__}; "
                         f"it takes {one.metadata['unit']}, for example {one.default}"
                     ) from error
         return cls(**read | {name: value for name, value in given.items() if value is not None})

@@ -183,11 +183,15 @@ class Version(SQLModel, table=True):
 
 
 class Alias(SQLModel, table=True):
-    """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request."""
+    """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request.
+
+    `intended` is what Baton was about to write: found there, it is Baton's own doing.
+    """
 
     workspace: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
-    registry_version: str
+    registry_version: str | None
+    intended: str | None
     at: float = _time()
 
 

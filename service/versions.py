@@ -65,7 +65,7 @@ def keep(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A switch to be made: to which version, learning from where, why, by whom, on what evidence."""
+    """A switch to be made: which version, learning from where, why, by whom, on what evidence."""
 
     version: int
     learn_from: int
@@ -155,4 +155,12 @@ def existing(connection: Connection, workspace: str, number: int) -> dict[str, A
     row = rows.version(connection, workspace, number)
     if row is None:
         raise Missing("no_version", f"there is no version {number} in this workspace")
-    return dict(row._mapping)
+    return row._asdict()
+
+
+def unknown(number: str) -> Missing:
+    return Missing(
+        "not_batons",
+        f"MLflow version {number} is not one that Baton published, or its digest differs",
+        hint="move the alias to a version that has the tag baton.digest",
+    )

@@ -87,7 +87,7 @@ async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principa
             if working.handoff_id is not None:
                 row = handoff_rows.handoff(batch.connection, workspace, working.handoff_id)
                 if row is not None and row.status == "waiting":
-                    handoffs.leave(batch, row._mapping, "abandoned")
+                    handoffs.leave(batch, row._asdict(), "abandoned")
             working.status, working.resolution = "closed", asked.resolution
             working.closed_at = batch.now
             batch.change(working)
@@ -123,7 +123,7 @@ async def conversation(conversation_id: Id, baton: Parts, principal: Agent) -> A
 
 def _shown(row: Any) -> dict[str, Any]:
     hidden = ("workspace", "fingerprint")
-    return timed({name: value for name, value in row._mapping.items() if name not in hidden})
+    return timed({name: value for name, value in row._asdict().items() if name not in hidden})
 
 
 def _missing(name: str) -> Missing:

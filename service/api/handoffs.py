@@ -33,7 +33,7 @@ async def queue(
             connection, principal.workspace, status=status, team=team, most=limit
         )
     )
-    return JSONResponse({"handoffs": [_shown(dict(row._mapping)) for row in found]})
+    return JSONResponse({"handoffs": [_shown(row._asdict()) for row in found]})
 
 
 @router.get("/{handoff_id}")
@@ -45,9 +45,9 @@ async def handoff(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
         row = rows.handoff(connection, workspace, handoff_id)
         if row is None:
             raise Missing("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
-        found = packet.packet(connection, workspace, row._mapping)
+        found = packet.packet(connection, workspace, row._asdict())
         found["transcript"] = [timed(turn) for turn in found["transcript"]]
-        return _shown(dict(row._mapping)) | found
+        return _shown(row._asdict()) | found
 
     return JSONResponse(await baton.read(look))
 

@@ -123,7 +123,7 @@ async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict
 
 @router.post("/decisions/{decision_id}/answer")
 async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -> Any:
-    """The customer's answer to an offer: accepted opens a handoff, declined starts the cool-down."""
+    """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -131,7 +131,7 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
         if row is None:
             raise _missing(decision_id)
         batch.open(workspace, {row.conversation_id: ()})
-        return handoffs.answered(batch, workspace, row._mapping, given.accepted)
+        return handoffs.answered(batch, workspace, row._asdict(), given.accepted)
 
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
 
@@ -161,7 +161,7 @@ async def _decision(baton: Parts, principal: Principal, name: str) -> dict[str, 
     )
     if row is None:
         raise _missing(name)
-    return dict(row._mapping)
+    return row._asdict()
 
 
 def _missing(name: str) -> Missing:

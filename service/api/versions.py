@@ -131,4 +131,4 @@ async def _switched(baton: Baton, principal: Principal, do: Any) -> JSONResponse
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    return timed({name: value for name, value in row._mapping.items() if name != "workspace"})
+    return timed({name: value for name, value in row._asdict().items() if name != "workspace"})

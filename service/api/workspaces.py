@@ -115,7 +115,7 @@ async def issue(asked: KeyRequest, baton: Parts, principal: Admin, request: Requ
 async def listed(baton: Parts, principal: Admin) -> Any:
     """The workspace's keys, without their secrets."""
     found = await baton.read(lambda connection: keys.keys(connection, principal.workspace))
-    return JSONResponse({"keys": [timed(shown(dict(row._mapping))) for row in found]})
+    return JSONResponse({"keys": [timed(shown(row._asdict())) for row in found]})
 
 
 @router.delete("/keys/{key_id}")
@@ -130,7 +130,7 @@ async def revoke(key_id: Id, baton: Parts, principal: Admin) -> Any:
             raise Missing("no_key", f"there is no key {key_id!r}")
         keys.revoke(batch.connection, key_id, batch.now)
         again = keys.key(batch.connection, where, key_id)
-        return shown(dict((again or row)._mapping))
+        return shown((again or row)._asdict())
 
     answer = await baton.engine.run(principal.workspace, do)
     baton.doorkeeper.forget()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
@@ -84,7 +84,7 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def known(
     connection: Connection, workspace: str, conversations: Collection[str], ids: Collection[str]
-) -> Sequence[Row[Any]]:
+) -> Sequence[Any]:
     """Which of these message ids these conversations already have."""
     given = {"workspace": workspace, "conversations": list(conversations), "ids": list(ids)}
     return connection.execute(_KNOWN, given).all()
@@ -123,6 +123,19 @@ def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] 
             _conversation.c.workspace == workspace, _conversation.c.id == name
         )
     ).one_or_none()
+
+
+def names(connection: Connection, workspace: str) -> Sequence[str]:
+    """Every conversation's id, in the order they began."""
+    return (
+        connection.execute(
+            select(_conversation.c.id)
+            .where(_conversation.c.workspace == workspace)
+            .order_by(_conversation.c.opened_at, _conversation.c.id)
+        )
+        .scalars()
+        .all()
+    )
 
 
 def messages(

@@ -6,6 +6,8 @@ transaction takes SQLite's write lock when it begins: a deferred one would lose 
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +97,15 @@ class Store:
         """Raises DatabaseError when the database cannot be reached."""
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy of a SQLite database, while others write to it."""
+        source = self._reader.raw_connection()
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                source.driver_connection.backup(target)  # type: ignore[union-attr]
+        finally:
+            source.close()
 
     def close(self) -> None:
         self._writer.dispose()

@@ -16,7 +16,7 @@ _handoff = table(Handoff)
 _outcome = table(Outcome)
 
 
-def conversations(connection: Connection, workspace: str) -> Row[Any]:
+def conversations(connection: Connection, workspace: str) -> Any:
     """All, closed, ever escalated, and closed without ever being escalated."""
     closed = _conversation.c.status == "closed"
     return connection.execute(
@@ -39,7 +39,7 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     )
     by = (_handoff.c.team, _handoff.c.by_rule, _handoff.c.status, _outcome.c.verdict)
     return connection.execute(
-        select(*by, func.count().label("count"))
+        select(*by, func.count().label("total"))
         .select_from(_handoff.outerjoin(_outcome, holds))
         .where(_handoff.c.workspace == workspace)
         .group_by(*by)
@@ -49,7 +49,7 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Outcomes of kept conversations, by verdict."""
     return connection.execute(
-        select(_outcome.c.verdict, func.count().label("count"))
+        select(_outcome.c.verdict, func.count().label("total"))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
@@ -63,14 +63,14 @@ def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Decisions by version and action."""
     by = (_decision.c.version, _decision.c.action)
     return connection.execute(
-        select(*by, func.count().label("count"))
+        select(*by, func.count().label("total"))
         .where(_decision.c.workspace == workspace)
         .group_by(*by)
         .order_by(*by)
     ).all()
 
 
-def judged(connection: Connection, workspace: str, most: int = 5000) -> Sequence[Row[Any]]:
+def judged(connection: Connection, workspace: str, most: int = 5000) -> Sequence[Any]:
     """The newest judged handoffs with their decision's triggers and version."""
     return connection.execute(
         select(_decision.c.triggers, _decision.c.version, _outcome.c.verdict)

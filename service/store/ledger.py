@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger import Entry, Kind
 from service.store.database import insert_new, table
@@ -68,11 +68,20 @@ def append(
     return position
 
 
+def count(connection: Connection, workspace: str) -> int:
+    """How many entries there are."""
+    found: int = connection.execute(
+        select(func.count()).select_from(_ledger).where(_ledger.c.workspace == workspace)
+    ).scalar_one()
+    return found
+
+
 def lock_head(connection: Connection, workspace: str) -> int:
     """The head, locked: nobody appends until this transaction ends."""
-    return connection.execute(
+    head: int = connection.execute(
         select(_workspace.c.head).where(_workspace.c.id == workspace).with_for_update()
     ).scalar_one()
+    return head
 
 
 def switches(connection: Connection, workspace: str, until: int | None = None) -> list[Entry]:

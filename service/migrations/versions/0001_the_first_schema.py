@@ -13,7 +13,8 @@ def upgrade() -> None:
         "alias",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("registry_version", sa.String(), nullable=False),
+        sa.Column("registry_version", sa.String(), nullable=True),
+        sa.Column("intended", sa.String(), nullable=True),
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("workspace", "name"),
     )

@@ -1,0 +1,90 @@
+"""Commands that keep an installation: keys, export, backup, restore, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.root import Home, Json, Workspace, app, console, key_app, say, settings, told
+from service.store.database import Store
+
+Archive = Annotated[Path, typer.Argument(help="The archive file.")]
+
+
+@key_app.command("create", epilog="Example: baton key create --role agent --name dana")
+def key_create(
+    role: Annotated[str, typer.Option(help="bot, agent, engineer or admin")],
+    name: Annotated[str, typer.Option(help="How its holder appears.")] = "",
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Make a key and print it, once."""
+    from service.auth import ROLES, add_key, new_secret
+    from service.store import ledger
+
+    with told():
+        if role not in ROLES:
+            raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
+        store = Store(settings(home=home).database_url)
+        with store.write() as connection:
+            if ledger.workspace(connection, workspace) is None:
+                raise LookupError(f"there is no workspace {workspace!r}")
+            made = add_key(connection, workspace, role, name or role, new_secret())
+        if json_:
+            say(made)
+        else:
+            typer.echo(made["key"])
+
+
+@app.command(epilog="Example: baton backup /srv/backups/baton-today.tar.gz")
+def backup(archive: Archive, home: Home = None) -> None:
+    """Write everything (database and keys) to one file, while Baton runs. SQLite only."""
+    from service.archive import back_up
+
+    with told():
+        size = back_up(settings(home=home), archive)
+        console.print(f"wrote {archive} ({size} bytes)", highlight=False)
+
+
+@app.command(epilog="Example: baton restore /srv/backups/baton-today.tar.gz --home /srv/new")
+def restore(archive: Archive, home: Home = None) -> None:
+    """Make an installation from a backup, in a home folder that has none."""
+    from service.archive import restore as bring_back
+
+    with told():
+        chosen = settings(home=home)
+        bring_back(archive, chosen)
+        console.print(f"restored to {chosen.home}; start it with `baton up`", highlight=False)
+
+
+@app.command(epilog="Example: baton export --workspace default > history.jsonl")
+def export(workspace: Workspace = "default", home: Home = None) -> None:
+    """Print a workspace's conversations and outcomes as JSON Lines that `baton replay` reads."""
+    from service.archive import exported
+
+    with told():
+        store = Store(settings(home=home).database_url)
+        for line in exported(store, workspace):
+            typer.echo(line)
+
+
+@app.command(epilog="Example: baton doctor --home /srv/baton")
+def doctor(home: Home = None, json_: Json = False) -> None:
+    """Say what is wrong with this installation and how to mend it. Exit status 1 if anything is."""
+    from service.doctor import examine
+
+    with told():
+        findings = examine(settings(home=home))
+        if json_:
+            say([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
+        else:
+            for finding in findings:
+                mark = "[green]ok[/green]   " if finding.ok else "[red]wrong[/red]"
+                console.print(f"{mark} {finding.what}", highlight=False)
+                if not finding.ok:
+                    console.print(f"      {finding.mend}", highlight=False, markup=False)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(1)

@@ -1,0 +1,181 @@
+"""Commands about what was learned: replay, evaluate, rollback, rebuild."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.cli.root import Home, Json, Workspace, app, console, say, settings, told
+
+ADMIN_KEY_HELP = "Admin key [default: from keys.json in the home folder]"
+
+
+def bar() -> Progress:
+    """A progress bar on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        transient=True,
+    )
+
+
+@app.command(epilog="Example: baton replay ../shared/data/uss_sgd.jsonl --json")
+def replay(
+    stream: Annotated[Path, typer.Argument(help="JSON Lines, one conversation a line.")],
+    http: Annotated[bool, typer.Option("--http", help="Play through a running Baton.")] = False,
+    url: Annotated[str, typer.Option(help="Where it runs.")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, typer.Option(help=ADMIN_KEY_HELP)] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Open handoffs, judged by simulated agents.")
+    ] = False,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="uss, dbdc, mhch or baton")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Outcome that stands in, such as mean or strict.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe to learn with.")] = "",
+    workspace: Annotated[str | None, typer.Option(help="Workspace [default: a new one]")] = None,
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Play recorded conversations, labels revealed when each ends; print test-then-learn figures.
+
+    Without --http through the bare loop; with it through a running Baton, in a shadow workspace of
+    its own. Both give the same probabilities, to the bit.
+    """
+    from experiments import replay as player
+    from experiments.streams import counting, read, recognise
+    from experiments.tally import Tally
+    from learning.recipes import DEFAULT
+
+    with told():
+        named = format_ or recognise(stream)
+        with bar() as progress:
+            task = progress.add_task("replay", total=counting(stream), figures="")
+
+            def shown(tally: Tally) -> None:
+                progress.update(task, completed=tally.conversations)
+
+            episodes, gt = read(stream, named, target), named == "mhch"
+            if not http:
+                played = player.bare(
+                    episodes, recipe=recipe or DEFAULT, handoffs=gt, progress=shown
+                )
+            else:
+                admin = key or _admin_key(settings(home=home).home)
+                name = workspace or f"replay-{secrets.token_hex(4)}"
+                engineer = player.shadow(url, admin, name, recipe)
+                played = player.through_http(episodes, url, engineer, handoffs=gt, progress=shown)
+        _figures(played.report.json(), json_)
+
+
+@app.command(epilog="Example: baton evaluate --workspace default --json")
+def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = False) -> None:
+    """Evaluate the serving version now: measures, verdict and evidence, kept for MLflow."""
+    from service.store.database import Store
+    from service.upkeep import Upkeep
+
+    with told():
+        chosen = settings(home=home)
+        store = Store(chosen.database_url)
+        report = Upkeep(store, chosen).evaluate_one(workspace)
+        found = {
+            "position": report.position,
+            "verdict": report.verdict,
+            "why": report.sentence,
+            "lines": {line["role"]: line["measures"]["kept"] for line in report.lines},
+        }
+        _figures(found, json_)
+
+
+@app.command(epilog='Example: baton rollback --to 3 --reason "wrong labels this morning"')
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
+    to: Annotated[int | None, typer.Option(help="Version [default: the one before]")] = None,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Let an earlier version serve again, without what was learned since. Takes effect at once."""
+    from service import versions
+    from service.store.database import Store
+
+    with told():
+        store = Store(settings(home=home).database_url)
+        with store.write() as connection:
+            switch, version = versions.roll_back(
+                connection, workspace, to=to, actor="command line", reason=reason
+            )
+        _figures({"switch": switch, "version": version}, json_)
+
+
+@app.command(epilog="Example: baton rebuild --without-agent mallory --promote")
+def rebuild(
+    recipe: Annotated[str, typer.Option(help="Recipe [default: the serving one]")] = "",
+    without_agent: Annotated[str | None, typer.Option(help="Leave out this agent's.")] = None,
+    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
+    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let the result serve.")] = False,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Learn the whole ledger anew, as a new version: without some outcomes, or by another recipe.
+
+    Corrected and retracted outcomes are always left out.
+    """
+    from learning.ledger import Without
+    from service import versions
+    from service.lines import rebuild as learn
+    from service.standing import stand
+    from service.store.database import Store
+
+    with told():
+        store = Store(settings(home=home).database_url)
+        without = Without(without_agent, without_source, from_position, to_position)
+        chosen = recipe or stand(store, workspace).recipe
+        with bar() as progress:
+            task = progress.add_task("rebuild", total=None, figures="")
+            standing = learn(
+                store,
+                workspace,
+                chosen,
+                without,
+                lambda done, of: progress.update(task, completed=done, total=of),
+            )
+        why = f"rebuilt by {chosen}" + (f" without {without.body()}" if without.body() else "")
+        with store.write() as connection:
+            number = versions.keep(connection, workspace, standing, line=0, reason=why)
+            found: dict[str, Any] = {"version": number, "position": standing.position}
+            if promote:
+                found["switch"] = versions.promote(
+                    connection, workspace, number, actor="command line", reason=why
+                )
+        _figures(found, json_)
+
+
+def _admin_key(home: Path) -> str:
+    path = home / "keys.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}: start Baton with `baton up`, or give --key")
+    return str(json.loads(path.read_text())["admin"])
+
+
+def _figures(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        say(found)
+        return
+    for name, value in found.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        console.print(f"{name:24} {shown}", highlight=False, markup=False)

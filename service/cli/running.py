@@ -1,0 +1,121 @@
+"""Commands that run Baton: up, serve, jobs, demo."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.root import Home, app, console, settings, told
+from service.processes import READY_SECONDS_MAX, Processes, StartError
+from service.settings import Settings
+
+Port = Annotated[int | None, typer.Option("--port", help="Port of the API [default: 8000]")]
+MlflowPort = Annotated[int, typer.Option("--mlflow-port", help="Port of the MLflow server.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+
+
+@app.command(epilog="Example: baton up --home /srv/baton --port 8000 --mlflow-port 5000")
+def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> None:
+    """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C."""
+    with told():
+        _stop_on_terminate()
+        chosen = settings(home=home, port=port)
+        with Processes(chosen, mlflow_port) as processes:
+            _until_ready(processes)
+            _addresses(processes, chosen)
+            _watch(processes)
+
+
+@app.command(epilog="Example: BATON_DATABASE=postgresql://... baton serve --host 0.0.0.0")
+def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
+    """Run the API alone, in this process. Jobs and MLflow run elsewhere."""
+    from service.server import serve as run
+
+    with told():
+        run(settings(home=home, host=host, port=port))
+
+
+@app.command(epilog="Example: BATON_MLFLOW_URL=http://mlflow:5000 baton jobs")
+def jobs(home: Home = None) -> None:
+    """Run the clock: checkpoints, evaluations, rollback, publishing to MLflow, expiry."""
+    from service.jobs import run
+
+    with told():
+        run(settings(home=home))
+
+
+@app.command(epilog="Example: baton demo --conversations 300 --seed 7")
+def demo(
+    home: Annotated[Path, typer.Option(help="Folder for the demo's files.")] = Path(".baton/demo"),
+    port: Port = None,
+    mlflow_port: MlflowPort = 5000,
+    conversations: Annotated[int, typer.Option(help="Simulated conversations.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 7,
+    concurrency: Annotated[int, typer.Option(help="Bots at once.", min=1, max=64)] = 4,
+    stay: Annotated[bool, typer.Option(help="Stay up afterwards.")] = True,
+) -> None:
+    """Run all of Baton, let simulated customers, bots and agents play, and stay up."""
+    from experiments.demo import play
+
+    with told():
+        _stop_on_terminate()
+        chosen = settings(
+            home=home,
+            port=port,
+            checkpoint_seconds=5.0,
+            checkpoint_entries=50,
+            evaluate_seconds=10.0,
+        )
+        with Processes(chosen, mlflow_port) as processes:
+            _until_ready(processes)
+            keys = json.loads((chosen.home / "keys.json").read_text())
+            play(processes.url, keys, conversations, seed, concurrency, console)
+            _addresses(processes, chosen)
+            if stay:
+                _watch(processes)
+
+
+def _until_ready(processes: Processes) -> None:
+    """Wait for every process, with a line that says for whom."""
+    until = time.monotonic() + READY_SECONDS_MAX
+    with console.status("starting") as status:
+        while waiting := processes.waiting():
+            status.update(f"waiting for {', '.join(waiting)}")
+            if time.monotonic() > until:
+                raise StartError(
+                    f"{', '.join(waiting)} did not answer within {READY_SECONDS_MAX} s; "
+                    f"the logs are in {processes.settings.home / 'logs'}"
+                )
+            time.sleep(0.2)
+
+
+def _addresses(processes: Processes, chosen: Settings) -> None:
+    console.print(f"API         {processes.url}/docs", highlight=False)
+    console.print(f"MLflow      {processes.mlflow_url}", highlight=False)
+    console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False)
+    console.print(f"logs        {chosen.home / 'logs'}", highlight=False)
+
+
+def _watch(processes: Processes) -> None:
+    console.print("Ctrl-C stops all of it.")
+    try:
+        while True:
+            for name in processes.mend():
+                console.print(f"[yellow]{name} had ended and was started again[/yellow]")
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print("stopping")
+
+
+def _stop_on_terminate() -> None:
+    """SIGTERM ends the command as Ctrl-C does, children included."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

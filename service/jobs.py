@@ -1,0 +1,132 @@
+"""The clock: APScheduler runs the upkeep and the publishing, one active process a database.
+
+The jobs are in memory under fixed ids, and each run is guarded by a lease: of several processes
+only the one that holds it acts, and when it dies another takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from experiments.registry import Registry
+from service import logs
+from service.installation import prepare
+from service.publishing import Publishing
+from service.settings import Settings
+from service.store import keys
+from service.store.database import DatabaseError, Store
+from service.upkeep import Upkeep
+
+LEASE = "jobs"
+EXPIRE_SECONDS = 5
+GRACE_SECONDS = 3600
+
+_log = structlog.get_logger("baton.jobs")
+
+
+class Leader:
+    """Holds the lease while it can; `acts` tells whether this process is the active one."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._until = 0.0
+
+    def renew(self) -> None:
+        started, now = time.monotonic(), time.time()
+        try:
+            with self._store.write() as connection:
+                taken = keys.take_lease(connection, LEASE, self._holder, now, now + self._seconds)
+        except DatabaseError as error:
+            _log.warning("lease_not_renewed", why=str(error.orig))
+            return
+        if taken and not self.acts:
+            _log.info("leading", holder=self._holder)
+        self._until = started + self._seconds if taken else 0.0
+
+    @property
+    def acts(self) -> bool:
+        return time.monotonic() < self._until
+
+    def leave(self) -> None:
+        self._until = 0.0
+        with self._store.write() as connection:
+            keys.drop_lease(connection, LEASE, self._holder)
+
+
+def schedule(
+    settings: Settings, leader: Leader, tasks: dict[str, tuple[Callable[[], None], float, str]]
+) -> BackgroundScheduler:
+    """A scheduler of these tasks: by name the function, its interval in seconds, its thread."""
+    scheduler = BackgroundScheduler(
+        executors={name: ThreadPoolExecutor(1) for name in ("lease", "model", "outside")},
+        job_defaults={
+            "coalesce": True,
+            "max_instances": 1,
+            "misfire_grace_time": GRACE_SECONDS,
+        },
+        timezone="UTC",
+    )
+    scheduler.add_job(
+        leader.renew, "interval", seconds=settings.lease_seconds / 3, id="lease", executor="lease"
+    )
+    for name, (task, seconds, thread) in tasks.items():
+        scheduler.add_job(
+            _guarded(leader, name, task), "interval", seconds=seconds, id=name, executor=thread
+        )
+    return scheduler
+
+
+def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        if not leader.acts:
+            return
+        try:
+            task()
+        except DatabaseError as error:
+            _log.warning("task_put_off", task=name, why=str(error.orig))
+        except Exception:
+            _log.exception("task_broke", task=name)
+
+    return run
+
+
+def run(settings: Settings) -> None:
+    """Run until told to stop."""
+    logs.configure(settings.log_level, process="jobs")
+    store = Store(settings.database_url)
+    prepare(settings, store)
+    leader = Leader(store, settings.lease_seconds)
+    leader.renew()
+    upkeep = Upkeep(store, settings)
+    publishing = Publishing(store, Registry(settings.mlflow_url))
+    scheduler = schedule(
+        settings,
+        leader,
+        {
+            "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
+            "evaluate": (upkeep.evaluate, settings.evaluate_seconds, "model"),
+            "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
+            "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
+            "publish": (publishing.publish, settings.publish_seconds, "outside"),
+        },
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    scheduler.start()
+    _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
+    stop.wait()
+    scheduler.shutdown(wait=True)
+    leader.leave()
+    store.close()

@@ -1,0 +1,77 @@
+"""What MLflow has, and what it is still owed: aliases and evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from experiments.evaluate import Report
+from service.store.database import insert_new, table
+from service.tables import Alias, Evaluation, Version
+
+_alias = table(Alias)
+_evaluation = table(Evaluation)
+_version = table(Version)
+
+
+def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_alias).where(_alias.c.workspace == workspace, _alias.c.name == name)
+    ).one_or_none()
+
+
+def note_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
+    """Record what an alias was seen at (`registry_version`) or is about to be set to."""
+    empty = {"registry_version": None, "intended": None}
+    row = {"workspace": workspace, "name": name, "at": time.time()}
+    connection.execute(insert_new(connection, Alias), empty | row)
+    connection.execute(
+        update(_alias)
+        .where(_alias.c.workspace == workspace, _alias.c.name == name)
+        .values(**values, at=row["at"])
+    )
+
+
+def add_evaluation(connection: Connection, workspace: str, report: Report) -> None:
+    connection.execute(
+        insert(_evaluation).values(
+            id=report.evaluation,
+            workspace=workspace,
+            position=report.position,
+            report=report.body(),
+            run_id=None,
+            at=report.at,
+        )
+    )
+
+
+def last_evaluation(connection: Connection, workspace: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_evaluation)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_evaluation)
+        .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.is_(None))
+        .order_by(_evaluation.c.position)
+        .limit(50)
+    ).all()
+
+
+def evaluation_published(connection: Connection, name: str, run_id: str) -> None:
+    connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
+
+
+def owe_all(connection: Connection) -> None:
+    """Forget what MLflow was given: another MLflow gets all of it."""
+    connection.execute(update(_version).values(registry_version=None))
+    connection.execute(update(_evaluation).values(run_id=None))
+    connection.execute(delete(_alias))

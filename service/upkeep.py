@@ -1,0 +1,178 @@
+"""What `jobs` does to the database by itself: checkpoints, evaluations, rebuilds, expiry.
+
+Each task is one pass over the workspaces, safe to repeat and to be killed in.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import structlog
+
+from experiments.evaluate import Line, Report, Switch, evaluate
+from learning.evaluation import measures
+from learning.ledger import Standing
+from service import handoffs, versions
+from service.batch import Batch, States, new_id
+from service.errors import Contradiction
+from service.lines import Lines, rebuild
+from service.settings import Settings
+from service.store import handoffs as handoff_rows
+from service.store import keys, ledger, published
+from service.store import versions as version_rows
+from service.store.database import Store
+
+REMEMBERED_SECONDS = 86_400
+STALE_SECONDS = 600
+"""New outcomes are in a checkpoint after this time at the latest, however few they are."""
+
+_log = structlog.get_logger("baton.upkeep")
+
+
+class Upkeep:
+    """The tasks, and the lines they follow; one thread runs them all."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._lines = Lines(store)
+
+    def _workspaces(self) -> list[str]:
+        with self._store.read() as connection:
+            return list(ledger.workspaces(connection))
+
+    def checkpoint(self) -> None:
+        """Save the serving line of each workspace where enough has been learned since."""
+        for workspace in self._workspaces():
+            standing = self._lines.champion(workspace)
+            if self._is_due(workspace, standing):
+                self.save(workspace, standing)
+
+    def _is_due(self, workspace: str, standing: Standing) -> bool:
+        with self._store.read() as connection:
+            saved = version_rows.of_line(connection, workspace, standing.switch, standing.position)
+            named = version_rows.version(connection, workspace, standing.version)
+        newest = saved[0] if saved else named
+        if newest is None:
+            return True
+        since = standing.position - max(newest.position, standing.switch)
+        stale = time.time() - newest.created_at > STALE_SECONDS
+        return bool(since >= self._settings.checkpoint_entries or (since > 0 and stale))
+
+    def save(self, workspace: str, standing: Standing, reason: str = "checkpoint") -> int:
+        """Store a standing of the serving line as a version."""
+        scores = standing.window.scores()
+        with self._store.write() as connection:
+            number = versions.keep(
+                connection,
+                workspace,
+                standing,
+                line=standing.switch,
+                reason=reason,
+                metrics=measures(scores.probability, scores.label, scores.weight),
+            )
+        _log.info("version_saved", workspace=workspace, version=number, position=standing.position)
+        return number
+
+    def evaluate(self) -> None:
+        """Evaluate each workspace that has learned since its last evaluation."""
+        for workspace in self._workspaces():
+            champion = self._lines.champion(workspace)
+            with self._store.read() as connection:
+                last = published.last_evaluation(connection, workspace)
+            if len(champion.window) and (last is None or last.position < champion.position):
+                self.evaluate_one(workspace)
+
+    def evaluate_one(self, workspace: str) -> Report:
+        """One evaluation: its report stored, and a champion clearly worse than its predecessor
+        rolled back on that evidence.
+        """
+        champion, previous = self._lines.champion(workspace), self._lines.previous(workspace)
+        with self._store.read() as connection:
+            switches = ledger.switches(connection, workspace)
+        policy = champion.policy
+        report = evaluate(
+            new_id("e"),
+            champion.position,
+            time.time(),
+            _line("champion", champion),
+            *([] if previous is None else [_line("previous", previous)]),
+            threshold=policy.thresholds.escalate,
+            cost_unneeded=policy.costs.unneeded,
+            cost_missed=policy.costs.missed,
+            switches=[Switch(s.position, s.body["version"], s.body["reason"]) for s in switches],
+        )
+        with self._store.write() as connection:
+            published.add_evaluation(connection, workspace, report)
+        if report.verdict == "roll back" and previous is not None:
+            self._back_to(workspace, champion, previous, report)
+        return report
+
+    def _back_to(
+        self, workspace: str, champion: Standing, previous: Standing, report: Report
+    ) -> None:
+        try:
+            with self._store.write() as connection:
+                number = versions.keep(
+                    connection, workspace, previous, line=0, reason="kept learning in the shadow"
+                )
+                change = versions.Change(
+                    number,
+                    previous.position,
+                    report.sentence,
+                    "jobs",
+                    previous.without,
+                    report.evidence,
+                    "rollback",
+                )
+                position = versions.switch(connection, workspace, change, after=champion.switch)
+        except Contradiction as error:
+            _log.info("switch_left_alone", workspace=workspace, why=str(error))
+            return
+        _log.warning("rolled_back", workspace=workspace, to=number, switch=position)
+
+    def mend(self) -> None:
+        """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
+        for workspace in self._workspaces():
+            champion = self._lines.champion(workspace)
+            with self._store.read() as connection:
+                gone = ledger.replaced(connection, workspace, champion.position)
+            waiting = {p for p in gone - champion.without.positions if p > 0}
+            if len(waiting) >= self._settings.corrections:
+                self._mend(workspace, champion, len(waiting))
+
+    def _mend(self, workspace: str, champion: Standing, waiting: int) -> None:
+        without = replace(champion.without, positions=frozenset())
+        rebuilt = rebuild(self._store, workspace, champion.recipe, without)
+        reason = f"rebuilt without {waiting} corrected outcomes"
+        with self._store.write() as connection:
+            number = versions.keep(connection, workspace, rebuilt, line=0, reason=reason)
+            change = versions.Change(
+                number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
+            )
+            try:
+                versions.switch(connection, workspace, change, after=champion.switch)
+            except Contradiction as error:
+                _log.info("switch_left_alone", workspace=workspace, why=str(error))
+
+    def expire(self) -> None:
+        """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
+        now = time.time()
+        with self._store.write() as connection:
+            keys.forget(connection, now - REMEMBERED_SECONDS)
+            batch = Batch(connection, States())
+            for row in handoff_rows.overdue(connection, "claimed", "claim_expires_at", now):
+                handoffs.release(batch, row._asdict())
+            for name in ledger.workspaces(connection):
+                policy = ledger.newest_policy(connection, name, 2**31)
+                before = now - float(policy["waiting_seconds"])
+                rows = handoff_rows.overdue(connection, "waiting", "opened_at", before)
+                for row in rows:
+                    if row.workspace == name:
+                        handoffs.leave(batch, row._asdict(), "abandoned")
+            batch.flush()
+
+
+def _line(role: str, standing: Standing) -> Line:
+    return Line(role, standing.version, standing.recipe, standing.window.scores())
