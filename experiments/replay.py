@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.caller import PATIENCE_SECONDS, Caller, path_of
 from experiments.episode import Episode
+from experiments.people import People, Service
 from experiments.tally import Report, Tally
 from learning.checkpoint import digest
 from learning.conversation import EMPTY, Message, step
@@ -36,10 +37,11 @@ def begun(recipe: str = DEFAULT) -> Standing:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A replay that is over: its figures, the probabilities behind them, where the model stands."""
+    """A replay that is over: its figures, the probabilities behind them, and what people did."""
 
     report: Report
     tally: Tally
+    service: Service | None = None
 
 
 def bare(
@@ -76,35 +78,41 @@ def through_http(
     key: str,
     *,
     handoffs: bool = False,
+    live: bool = False,
     progress: Progress | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Played:
     """Play a stream through a running Baton, in the workspace of an engineer's `key`.
 
     The workspace must be a shadow, and new if the figures are to be those of `bare`: no handoff
-    opens and every message is scored. Turns without a label travel as history. A restart of the
-    service is waited out; playing the same stream again goes on where it broke off. Raises
-    RefusedError, UnreachableError.
+    opens and every message is scored. Or it is `live`: escalations open handoffs, simulated
+    agents judge them by the labels, and only what they find is learned. Turns without a label
+    travel as history. A restart of the service is waited out; playing the same stream again goes
+    on where it broke off. Raises RefusedError, UnreachableError.
     """
     tally = Tally(handoffs=handoffs)
+    service = Service()
     with Caller(url, key, patience_seconds=patience_seconds) as caller:
         reached = int(caller.get("/v1/standing")["position"])
         began = time.perf_counter()
         for episode in map(told, stream):
-            probabilities = _asked(caller, episode)
-            reached = max(reached, _ended(caller, episode))
+            people = People(caller, episode, service) if live else None
+            probabilities = _asked(caller, episode, people)
+            reached = max(reached, _ended(caller, episode, people))
             tally.add(episode, probabilities)
             if progress is not None:
                 progress(tally)
         seconds = time.perf_counter() - began
         standing = _standing(caller, reached)
     report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
-    return Played(report, tally)
+    return Played(report, tally, service if live else None)
 
 
-def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
-    """Make a shadow workspace, or find it there; gives its engineer's key. RefusedError."""
-    body = {"id": workspace, "mode": "shadow"} | ({"recipe": recipe} if recipe else {})
+def workspace_key(
+    url: str, admin_key: str, workspace: str, *, mode: str = "shadow", recipe: str = ""
+) -> str:
+    """Make a workspace, or find it there; gives its engineer's key. RefusedError, ..."""
+    body = {"id": workspace, "mode": mode} | ({"recipe": recipe} if recipe else {})
     with Caller(url, admin_key) as caller:
         return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
 
@@ -123,7 +131,7 @@ def told(episode: Episode) -> Episode:
     )
 
 
-def _asked(caller: Caller, episode: Episode) -> dict[int, float]:
+def _asked(caller: Caller, episode: Episode, people: People | None) -> dict[int, float]:
     scored, found = set(episode.scored), {}
     history: list[dict[str, Any]] = []
     for place, message in enumerate(episode.messages):
@@ -141,6 +149,8 @@ def _asked(caller: Caller, episode: Episode) -> dict[int, float]:
         history = []
         if answer["probability"] is not None:
             found[place] = answer["probability"]
+        if people is not None:
+            people.hear(place, answer)
     # What the customer says after the last scored message has no route of its own, and no effect.
     rest = [turn for turn in history if turn["author"] != "user"]
     if rest and scored:
@@ -163,12 +173,14 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-def _ended(caller: Caller, episode: Episode) -> int:
-    """Post the labels as one outcome, close, and give the ledger position (0 without labels)."""
+def _ended(caller: Caller, episode: Episode, people: People | None) -> int:
+    """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
     if not episode.scored:
         return 0
     position = 0
-    if episode.labels:
+    if people is not None:
+        position = people.end()
+    elif episode.labels:
         labels = [
             {"message_id": episode.messages[place].id, "label": label}
             for place, label in episode.labels

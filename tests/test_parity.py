@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from experiments.caller import Caller, RefusedError
-from experiments.replay import Played, bare, shadow, through_http
+from experiments.replay import Played, bare, through_http, workspace_key
 from experiments.simulate import episodes
 from experiments.streams import SETS, Episode, folder, read
 from learning.conversation import BotReport
@@ -66,9 +66,9 @@ class Service:
             self._process.wait(timeout=30)
             self._process = None
 
-    def shadow(self, workspace: str, recipe: str = "") -> str:
+    def workspace(self, workspace: str, recipe: str = "", mode: str = "shadow") -> str:
         admin = json.loads((self.home / "keys.json").read_text())["admin"]
-        return shadow(self.url, admin, workspace, recipe)
+        return workspace_key(self.url, admin, workspace, mode=mode, recipe=recipe)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def same(one: Played, other: Played) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_http_says_what_the_bare_loop_says_to_the_bit(service: Service, recipe: str) -> None:
     stream = list(episodes(seed=3, count=12))
-    key = service.shadow(f"simulated-{recipe}", recipe)
+    key = service.workspace(f"simulated-{recipe}", recipe)
     same(through_http(stream, service.url, key), bare(stream, recipe=recipe))
 
 
@@ -126,14 +126,29 @@ def awkward() -> list[Episode]:
 
 
 def test_odd_texts_reports_and_soft_labels_make_no_difference(service: Service) -> None:
-    key = service.shadow("awkward")
+    key = service.workspace("awkward")
     same(through_http(awkward(), service.url, key, handoffs=True), bare(awkward(), handoffs=True))
 
 
 def test_playing_the_same_stream_again_changes_nothing(service: Service) -> None:
     stream = list(episodes(seed=4, count=5))
-    key = service.shadow("again")
+    key = service.workspace("again")
     same(through_http(stream, service.url, key), through_http(stream, service.url, key))
+
+
+def test_live_escalations_are_judged_by_agents_and_learned(service: Service) -> None:
+    stream = list(episodes(seed=8, count=40))
+    key = service.workspace("judged", mode="live")
+    first = through_http(stream, service.url, key, live=True)
+    again = through_http(stream, service.url, key, live=True)
+    same(first, again)
+    assert first.service == again.service
+    assert first.service is not None
+    assert first.service.handoffs > first.service.not_needed
+    assert first.service.kept + first.service.escalated == 40
+    found = first.service.handoffs + first.service.kept
+    assert first.report.position == 2 + found
+    assert first.service.rates()["handoffs"] == first.service.handoffs
 
 
 def test_a_key_below_engineer_cannot_replay_labels(service: Service) -> None:
@@ -148,7 +163,7 @@ def test_a_replay_outlives_the_killing_of_the_service(tmp_path: Path) -> None:
     stream = list(episodes(seed=6, count=30))
     expected = bare(stream)
     with running(tmp_path) as service:
-        key = service.shadow("killed")
+        key = service.workspace("killed")
 
         def kill(tally: object) -> None:
             if tally.conversations % 10 == 5:  # type: ignore[attr-defined]
@@ -173,5 +188,5 @@ DATA = folder(os.environ)
 @pytest.mark.parametrize("name", SETS)
 def test_recorded_conversations_say_the_same_both_ways(service: Service, name: str) -> None:
     stream = list(islice(read(DATA / SETS[name][0]), 25))
-    key = service.shadow(f"recorded-{name}")
+    key = service.workspace(f"recorded-{name}")
     same(through_http(stream, service.url, key), bare(stream))

@@ -1,0 +1,98 @@
+"""Agents and customers who know a recorded conversation's labels, for a replay in a live workspace.
+
+The customer accepts an offered person when the message has a positive label. The agent finds an
+escalation needed when any message since the last return, up to the escalating one, has a positive
+label, and names the first. A conversation that was never handed over is looked at when it ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.caller import Caller, RefusedError, path_of
+from experiments.episode import Episode
+
+
+@dataclass(slots=True)
+class Service:
+    """What people did: handoffs, those not needed; conversations kept, missed or escalated."""
+
+    handoffs: int = 0
+    not_needed: int = 0
+    kept: int = 0
+    missed: int = 0
+    escalated: int = 0
+
+    def rates(self) -> dict[str, float | None]:
+        """The words of DESIGN, section 2; a rate of nothing is None."""
+        return {
+            "handoffs": self.handoffs,
+            "false_escalation_rate": _share(self.not_needed, self.handoffs),
+            "missed_rate": _share(self.missed, self.kept),
+            "automation_rate": _share(self.kept, self.kept + self.escalated),
+        }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+class People:
+    """The customer and the agents of one conversation."""
+
+    def __init__(self, caller: Caller, episode: Episode, service: Service) -> None:
+        self._caller = caller
+        self._episode = episode
+        self._service = service
+        self._truth = {place: label > 0.5 for place, label in episode.labels}
+        self._since = 0
+        self._handed_over = False
+
+    def hear(self, place: int, decision: dict[str, Any]) -> int:
+        """Do what follows from a decision; gives the ledger position of what was found, or 0."""
+        handoff = decision["handoff"]
+        called = decision["action"] == "escalate" and handoff is not None
+        if decision["action"] == "offer":
+            path = path_of("decisions", decision["decision_id"], "answer")
+            called = self._truth.get(place, False)
+            handoff = self._caller.post(path, {"accepted": called})["handoff"]
+        if not called:
+            return 0
+        found = self._first(self._since, place)
+        self._since, self._handed_over = place + 1, True
+        self._service.handoffs += 1
+        self._service.not_needed += found is None
+        # A repeated answer to an offer names no handoff once that is over: it was judged before.
+        return 0 if handoff is None else self._judge(handoff["id"], found)
+
+    def _judge(self, handoff: str, found: dict[str, str] | None) -> int:
+        try:
+            self._caller.post(path_of("handoffs", handoff, "claim"), {})
+        except RefusedError as error:
+            if error.code != "handoff_over":  # it was judged before this replay was broken off
+                raise
+        body = {"verdict": "not_needed"} if found is None else {"verdict": "needed"} | found
+        position = int(self._caller.post(path_of("handoffs", handoff, "outcome"), body)["position"])
+        self._caller.post(path_of("handoffs", handoff, "return"), {})
+        return position
+
+    def end(self) -> int:
+        """Say what was true of a kept conversation; gives the ledger position of it, or 0."""
+        if self._handed_over:
+            self._service.escalated += 1
+            return 0
+        self._service.kept += 1
+        if not self._truth:
+            return 0
+        found = self._first(0, len(self._episode.messages))
+        self._service.missed += found is not None
+        body = {"verdict": "fine"} if found is None else {"verdict": "missed"} | found
+        path = path_of("conversations", self._episode.id, "outcome")
+        return int(self._caller.post(path, body | {"source": "review"})["position"])
+
+    def _first(self, begin: int, last: int) -> dict[str, str] | None:
+        for place in range(begin, min(last + 1, len(self._episode.messages))):
+            if self._truth.get(place):
+                return {"first_needed_message_id": self._episode.messages[place].id}
+        return None
