@@ -129,7 +129,7 @@ def _named(
         return None
     if rng.random() >= habits.misplaced:
         return first
-    known = list(conversation.labels)
+    known = list(conversation.labels)[conversation.begins :]
     place = known.index(first) + (1 if rng.random() < 0.5 else -1)
     return known[min(max(place, 0), len(known) - 1)]
 

@@ -42,7 +42,8 @@ class Conversation:
 
     `messages` are all so far. `labels` and `beliefs` are of the customer's, by message id: whether
     a person was needed then, and the best probability that anyone could give (see `need`).
-    `resolution` is what the bot would say when it closes the conversation.
+    `resolution` is what the bot would say when it closes the conversation; `begins` counts the
+    labels from before the last return, which the truth no longer speaks of.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Conversation:
     handed_over: bool = False
     resolution: str = "unknown"
     requests: int = 0
+    begins: int = 0
     _first: str | None = None
     _failures: int = 0
     _anger: int = 0
@@ -126,6 +128,7 @@ class Conversation:
             self.handed_over, self._first, self._failures = False, None, 0
             self._thanked, self._second = False, True
             self._need.settle()
+            self.begins = len(self.labels)
             self._anger = 0
             self._ask_another()
         else:

@@ -97,8 +97,12 @@ class World:
             product = NEW_PRODUCT
             intent = ("broken_device", "warranty", "product_question")[rng.randrange(3)]
         who = customer(rng, intent, product)
-        began = BEGAN + number * BETWEEN_SECONDS
+        began = self.began(number)
         return Conversation(f"sim-{self.seed}-{number}", number, who, setting, began, rng)
+
+    def began(self, number: int) -> float:
+        """When conversation `number` begins, in seconds since the epoch."""
+        return BEGAN + number * BETWEEN_SECONDS
 
     def agents(self) -> tuple[Agent, ...]:
         """The honest and less honest agents who take turns; forgers are not among them."""
