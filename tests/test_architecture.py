@@ -95,6 +95,8 @@ ORDER = (
     "service.publishing",
     "service.jobs",
     "service.processes",
+    "service.archive",
+    "service.doctor",
     "service.cli",
     "service.__main__",
 )

@@ -1,0 +1,23 @@
+"""What all tests share: an environment that says nothing of Baton, and patient property tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("baton")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> Iterator[None]:
+    """A test's Baton is set by the test alone; BATON_DATA only says where recorded data are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("BATON_") and name != "BATON_DATA":
+                patch.delenv(name)
+        yield
