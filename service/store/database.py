@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sqlmodel import SQLModel
 
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 _MIGRATION_LOCK = 0x6261746F6E
 
 DatabaseError = DBAPIError
@@ -37,14 +38,15 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        self._writer = self._engine("BEGIN IMMEDIATE")
-        self._reader = self._engine("BEGIN")
+        self._writer = self._engine(WRITING)
+        self._reader = self._engine(READING)
 
     def _engine(self, begin: str) -> Engine:
         if not self.is_sqlite:
             options = "-c synchronous_commit=on -c statement_timeout=20000 -c lock_timeout=10000"
             return create_engine(
                 self.url,
+                isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
                 connect_args={"options": options, "connect_timeout": 5},
                 pool_pre_ping=True,
                 pool_size=5,
@@ -125,4 +127,13 @@ def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
     return postgresql.insert(table(model)).on_conflict_do_nothing()
 
 
-__all__ = ["DatabaseError", "OperationalError", "Store", "insert_new", "table"]
+def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
+    """Insert a row unless one with its key is there; whether it was inserted."""
+    columns = table(model).primary_key.columns
+    return (
+        connection.execute(insert_new(connection, model).returning(*columns), row).first()
+        is not None
+    )
+
+
+__all__ = ["DatabaseError", "OperationalError", "Store", "add_new", "insert_new", "table"]

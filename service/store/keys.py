@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
-from service.store.database import insert_new, table
+from service.store.database import add_new, table
 from service.tables import Key, Lease, Remembered
 
 _key = table(Key)
@@ -17,7 +17,7 @@ _lease = table(Lease)
 
 def add(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Add a key; False if one with its id or hash is there."""
-    return connection.execute(insert_new(connection, Key), row).rowcount == 1
+    return add_new(connection, Key, row)
 
 
 def by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
@@ -62,9 +62,7 @@ def take_lease(
     connection: Connection, name: str, holder: str, now: float, expires_at: float
 ) -> bool:
     """Take or renew a lease; False while another holds it."""
-    connection.execute(
-        insert_new(connection, Lease), {"name": name, "holder": holder, "expires_at": 0.0}
-    )
+    add_new(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
     taken = connection.execute(
         update(_lease)
         .where(_lease.c.name == name, or_(_lease.c.holder == holder, _lease.c.expires_at < now))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger import Entry, Kind
-from service.store.database import insert_new, table
+from service.store.database import add_new, table
 from service.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
@@ -138,7 +138,7 @@ def heads(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, 
 def add_workspace(connection: Connection, name: str, mode: str) -> bool:
     """Add an empty workspace; False if it was there."""
     row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
-    return connection.execute(insert_new(connection, Workspace), row).rowcount == 1
+    return add_new(connection, Workspace, row)
 
 
 def set_mode(connection: Connection, name: str, mode: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from experiments.evaluate import Report
-from service.store.database import insert_new, table
+from service.store.database import add_new, table
 from service.tables import Alias, Evaluation, Version
 
 _alias = table(Alias)
@@ -27,7 +27,7 @@ def note_alias(connection: Connection, workspace: str, name: str, **values: str 
     """Record what an alias was seen at (`registry_version`) or is about to be set to."""
     empty = {"registry_version": None, "intended": None}
     row = {"workspace": workspace, "name": name, "at": time.time()}
-    connection.execute(insert_new(connection, Alias), empty | row)
+    add_new(connection, Alias, empty | row)
     connection.execute(
         update(_alias)
         .where(_alias.c.workspace == workspace, _alias.c.name == name)
