@@ -165,7 +165,7 @@ class Upkeep:
             for row in handoff_rows.overdue(connection, "claimed", "claim_expires_at", now):
                 handoffs.release(batch, row._asdict())
             for name in ledger.workspaces(connection):
-                policy = ledger.newest_policy(connection, name, 2**31)
+                policy = ledger.newest_policy(connection, name, 2**31 - 1)
                 before = now - float(policy["waiting_seconds"])
                 rows = handoff_rows.overdue(connection, "waiting", "opened_at", before)
                 for row in rows:

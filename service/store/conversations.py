@@ -139,7 +139,7 @@ def names(connection: Connection, workspace: str) -> Sequence[str]:
 
 
 def messages(
-    connection: Connection, workspace: str, name: str, *, after: int = 0, until: int = 2**31
+    connection: Connection, workspace: str, name: str, *, after: int = 0, until: int = 2**31 - 1
 ) -> Sequence[Row[Any]]:
     """A conversation's messages in order, from after one place up to another."""
     given = {"workspace": workspace, "conversation": name, "after": after, "until": until}
