@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.caller import Caller
 from experiments.players import Players
 from experiments.scoreboard import Scoreboard, Summary, line, table
 from experiments.simulate import Knobs, World
@@ -69,7 +71,12 @@ def play(
     players.close()
     if errors:
         raise errors[0]
-    return players.board.summary(complete=not players.agenda.stopped)
+    found = players.board.summary(complete=not players.agenda.stopped)
+    if "engineer" in keys:
+        with Caller(url, keys["engineer"]) as engineer:
+            standing = engineer.get("/v1/standing")
+        found = replace(found, version=standing["version"], position=standing["position"])
+    return found
 
 
 def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, str]:

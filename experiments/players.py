@@ -98,19 +98,22 @@ class Players:
             handoff = self._caller("bot").post(path, {"accepted": accepted})["handoff"]
             if accepted:
                 self.board.counted("accepted")
+        by_rule = any(trigger["kind"] != "model" for trigger in decision["triggers"])
         if handoff is None:
             return conversation.next("continue")
         conversation.next("escalate")
         played.handed_over = True
         self.board.counted("handoffs")
-        self.agenda.put(conversation.at + 60.0, lambda: self._serve(played, handoff["id"]))
+        self.agenda.put(conversation.at + 60.0, lambda: self._serve(played, handoff["id"], by_rule))
         return None
 
-    def _serve(self, played: _Played, handoff: str) -> None:
+    def _serve(self, played: _Played, handoff: str, by_rule: bool) -> None:
         """An agent takes the handoff, talks to the customer, and resolves it or gives it back."""
         conversation = played.conversation
         agent = self._world.agent(conversation.number)
-        verdict, scored = agent.verdict(conversation), played.scored
+        verdict = agent.verdict(conversation)
+        # What a rule escalated teaches, too, but speaks neither for the model nor against it.
+        scored = [] if by_rule else played.scored
         caller = self._caller(agent.name)
         caller.post(path_of("handoffs", handoff, "claim"), {})
         back = Random(f"{self._world.seed}/return/{conversation.id}").random() < RETURNED

@@ -25,14 +25,15 @@ RECENT = 600
 class Summary:
     """The figures of a play. A share or measure of nothing is None.
 
-    `losses` are the log losses of each full block of 200 lessons, test-then-learn: the probability
-    that the service gave at the time, and the label that the outcome taught. `log_loss` and `auc`
-    are of the newest 200. `truth_auc` and `truth_log_loss` compare the newest 600 decisions with
-    the truth that only the simulation knows, so no selection is in them, nor is any error of
-    agents; `truth_losses` are those of each full block of 600. `missed_rate` is of the
-    conversations never handed over the share that had come to need a person, by that truth;
-    `false_escalation_rate` is by the agents' verdicts, `false_escalation_rate_newest` by their
-    newest 200.
+    `lessons` are those that speak for or against the model: none of what a rule escalated.
+    `losses` are the log losses of each full block of 200, test-then-learn: the probability that
+    the service gave at the time, and the label that the outcome taught. `log_loss` and `auc` are
+    of the newest 200. `truth_auc` and `truth_log_loss` compare the newest 600 decisions with the
+    truth that only the simulation knows, so no selection is in them, nor is any error of agents;
+    `truth_losses` are those of each full block of 600. `missed_rate` is of the conversations never
+    handed over the share that had come to need a person, by that truth; `false_escalation_rate`
+    is by the agents' verdicts, `false_escalation_rate_newest` by their newest 200. `version` and
+    `position` are those of the newest decision, or, with an engineer's key, of the service itself.
     """
 
     conversations: int
