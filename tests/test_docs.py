@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/*.md", "experiments/*.md") for path in ROOT.glob(pattern)
 )
+PACKAGES = ("learning", "experiments", "service")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What FastAPI serves of itself; it stands in the README in a sentence.
@@ -155,6 +156,23 @@ def test_every_experiment_stands_in_the_documents() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     experiments = [path.stem for path in ROOT.glob("experiments/[0-9]*.py")]
     assert [name for name in experiments if name not in text] == []
+
+
+def test_what_documents_and_messages_tell_to_run_or_set_exists() -> None:
+    """Errors advise commands and settings, too: what they name must be there."""
+    sources = [*DOCUMENTS, *(p for d in PACKAGES for p in sorted((ROOT / d).rglob("*.py")))]
+    texts = {path: path.read_text(encoding="utf-8") for path in sources}
+    known = {name.split()[0] for name in commands()}
+    variables = {one.metadata["variable"] for one in fields(Settings)} | {"BATON_DATA"}
+    unknown = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, text in texts.items()
+        for name in (
+            *(set(re.findall(r"`baton ([a-z]+)", text)) - known),
+            *(set(re.findall(r"\bBATON_[A-Z_]+\b", text)) - variables),
+        )
+    ]
+    assert unknown == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
