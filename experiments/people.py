@@ -1,8 +1,9 @@
 """Agents and customers who know a recorded conversation's labels, for a replay in a live workspace.
 
-The customer accepts an offered person when the message has a positive label. The agent finds an
-escalation needed when any message since the last return, up to the escalating one, has a positive
-label, and names the first. A conversation that was never handed over is looked at when it ends.
+Recorded labels say of each message whether a person is needed just then, and need comes and goes.
+So the customer accepts an offered person, and the agent finds an escalation needed, when that very
+message has a positive label; it was needed since the first message of that unbroken need. Whoever
+looks at a conversation that was never handed over tells the labels themselves.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class People:
             handoff = self._caller.post(path, {"accepted": called})["handoff"]
         if not called:
             return 0
-        found = self._first(self._since, place)
+        found = self._begun(place)
         self._since, self._handed_over = place + 1, True
         self._service.handoffs += 1
         self._service.not_needed += found is None
@@ -85,14 +86,23 @@ class People:
         self._service.kept += 1
         if not self._truth:
             return 0
-        found = self._first(0, len(self._episode.messages))
-        self._service.missed += found is not None
-        body = {"verdict": "fine"} if found is None else {"verdict": "missed"} | found
+        self._service.missed += any(self._truth.values())
+        labels = [
+            {"message_id": self._episode.messages[place].id, "label": label}
+            for place, label in self._episode.labels
+        ]
         path = path_of("conversations", self._episode.id, "outcome")
-        return int(self._caller.post(path, body | {"source": "review"})["position"])
+        return int(self._caller.post(path, {"labels": labels, "source": "review"})["position"])
 
-    def _first(self, begin: int, last: int) -> dict[str, str] | None:
-        for place in range(begin, min(last + 1, len(self._episode.messages))):
-            if self._truth.get(place):
-                return {"first_needed_message_id": self._episode.messages[place].id}
-        return None
+    def _begun(self, place: int) -> dict[str, str] | None:
+        """Since which message the need at `place` goes on unbroken; None if there is none."""
+        first = None
+        for known in reversed([p for p in self._truth if self._since <= p <= place]):
+            if not self._truth[known]:
+                break
+            first = known
+        return (
+            first
+            if first is None
+            else {"first_needed_message_id": self._episode.messages[first].id}
+        )
