@@ -41,6 +41,7 @@ SPACED_WORDS_WHOLE = 64
 """Texts up to this many tokens are searched whole."""
 _STEM = 4
 _ELEMENT = re.compile(r"(?P<body>[^?~]+)(?:\?(?P<times>\d*))?$")
+_OWN_SCRIPT = frozenset({"ar", "ru"})
 _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko"})
 
 
@@ -297,6 +298,16 @@ def lexicon() -> Lexicon:
     )
 
 
+def english(words: Iterable[str], book: Lexicon) -> tuple[int, int]:
+    """How many different words are everyday English, and how many everyday in another language.
+
+    Words are spelt alike across languages ("direct", "sad", "agent do"): in a text that is plainly
+    English, a phrase of another language in Latin letters counts for nothing.
+    """
+    here = frozenset(words)
+    return len(here & book.english), len(here & book.foreign)
+
+
 # -- search ---------------------------------------------------------------------------------------
 
 
@@ -361,8 +372,12 @@ def _spaced(
     place_of = {start: place for place, start in enumerate(starts)}
     spans: list[tuple[int, int]] = []
     result = []
+    ours, theirs = english(words, book)
     for number in sorted(hits):
         group = book.groups[number]
+        home = group.language == "en" or group.language in _OWN_SCRIPT
+        if not home and ours >= 3 and not theirs:
+            continue
         if len(words) <= SPACED_WORDS_WHOLE:
             windows = [(0, len(words))]
         else:
@@ -371,8 +386,10 @@ def _spaced(
             last = len(line) if end == len(words) else starts[end]
             span = group.search(line, starts[begin] if begin else 0, last)
             if span:
-                spans = spans or found.spans()
                 first, stop = place_of[span[0]], place_of[span[1]] - 1
+                if first == stop and not home and ours > theirs:
+                    break
+                spans = spans or found.spans()
                 result.append(Found(group.signal, found.text[spans[first][0] : spans[stop][1]]))
                 break
     return result

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning.phrases import Found, find, lexicon
+from learning.phrases import Found, english, find, lexicon
 from learning.sentiment import compound
 from learning.tokens import Tokens, tokens
 
@@ -123,10 +123,8 @@ def _capitals(text: str, split: Tokens) -> float:
 def _english(split: Tokens, language: str | None) -> bool:
     if language:
         return language[:2].lower() == "en"
-    book = lexicon()
-    here = frozenset(split.words)
-    ours, theirs = len(here & book.english), len(here & book.foreign)
-    return ours >= theirs and any(word.isascii() and word.isalpha() for word in here)
+    ours, theirs = english(split.words, lexicon())
+    return ours >= theirs and any(word.isascii() and word.isalpha() for word in split.words)
 
 
 def _complexity(text: str, split: Tokens, questions: int) -> float:
