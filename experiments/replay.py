@@ -117,6 +117,11 @@ def workspace_key(
         return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
+def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
+    """`workspace_key` of a shadow workspace: no handoff opens there."""
+    return workspace_key(url, admin_key, workspace, recipe=recipe)
+
+
 def told(episode: Episode) -> Episode:
     """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
     kept = [place for place, message in enumerate(episode.messages) if message.event is None]
