@@ -24,13 +24,16 @@ def begin_workspace(
 
     False if the workspace was there already.
     """
-    if not ledger.add_workspace(connection, name, mode):
-        return False
     recipe = recipe or DEFAULT
     if recipe not in RECIPES:
         raise Invalid(
-            "unknown_recipe", f"there is no recipe {recipe!r}", hint=f"use one of {list(RECIPES)}"
+            "unknown_recipe",
+            f"there is no recipe {recipe!r}",
+            field="recipe",
+            hint=f"use one of: {', '.join(RECIPES)}",
         )
+    if not ledger.add_workspace(connection, name, mode):
+        return False
     policy = Policy().model_dump(mode="json")
     ledger.append(connection, name, "policy", policy, actor)
     number = keep(connection, name, Standing(recipe=recipe), line=0, reason="untrained")
