@@ -88,6 +88,7 @@ class Batch:
         self.now = time.time()
         self._states = states
         self._open: dict[tuple[str, str], Working] = {}
+        self._made: set[tuple[str, str]] = set()
         self._changed: set[tuple[str, str]] = set()
         self._messages: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
@@ -117,6 +118,7 @@ class Batch:
         fresh |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         fresh |= {"opened_at": self.now, "last_at": self.now}
         conversations.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
+        self._made.update((workspace, name) for name in names)
 
     def _fold(self, working: Working) -> None:
         length, state = self._states.get(working.workspace, working.id)
@@ -191,6 +193,14 @@ class Batch:
             changed.append(row)
         conversations.write(self.connection, changed, self._messages, self._decisions)
         self._changed, self._messages, self._decisions = set(), [], []
+
+    def drop_unused(self) -> None:
+        """Conversations made for requests that were all refused; nothing of those is written."""
+        unused = sorted(key for key in self._made if not self._open[key].length)
+        for workspace, name in unused:
+            del self._open[workspace, name]
+            conversations.remove_empty(self.connection, workspace, name)
+        self._made.clear()
 
     def keep_states(self) -> None:
         """Remember the folded states; only once the transaction has committed."""

@@ -186,6 +186,7 @@ class Engine:
                 except Refusal as refusal:
                     answers.append(refusal)
             batch.flush()
+            batch.drop_unused()
         batch.keep_states()
         self.database_ok = True
         return answers

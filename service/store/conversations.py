@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from learning.conversation import BotReport, Message
 from learning.ledger import Turn
@@ -71,6 +71,9 @@ _UPDATE = (
 )
 
 
+_INSERT_MESSAGE, _INSERT_DECISION = insert(_message), insert(_decision)
+
+
 def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Row[Any]]:
     """The conversations by id, locked until the transaction ends, always in one order."""
     rows = connection.execute(_CONVERSATIONS, {"workspace": workspace, "ids": sorted(ids)})
@@ -80,6 +83,17 @@ def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[s
 def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add conversations that are not there yet."""
     connection.execute(insert_new(connection, Conversation), rows)
+
+
+def remove_empty(connection: Connection, workspace: str, name: str) -> None:
+    """Take back a conversation that was added in this transaction and got no message."""
+    connection.execute(
+        delete(_conversation).where(
+            _conversation.c.workspace == workspace,
+            _conversation.c.id == name,
+            _conversation.c.length == 0,
+        )
+    )
 
 
 def known(
@@ -100,9 +114,9 @@ def write(
     if changed:
         connection.execute(_UPDATE, changed)
     if messages:
-        connection.execute(insert(_message), messages)
+        connection.execute(_INSERT_MESSAGE, messages)
     if decisions:
-        connection.execute(insert(_decision), decisions)
+        connection.execute(_INSERT_DECISION, decisions)
 
 
 def mark_scored(connection: Connection, workspace: str, conversation: str, seq: int) -> None:
