@@ -54,10 +54,11 @@ class Bins:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at a ledger position, in a few words: a switch, an alarm."""
+    """Something that happened at a ledger position, in two words; `detail` shows on hovering."""
 
     position: int
     text: str
+    detail: str = ""
 
 
 def over_positions(
@@ -87,13 +88,17 @@ def over_positions(
     if reference is not None:
         level, name = reference
         figure.add_hline(
-            y=level, line={"color": QUIET, "width": 1, "dash": "dot"}, annotation_text=name
+            y=level,
+            line={"color": QUIET, "width": 1, "dash": "dot"},
+            annotation_text=name,
+            annotation_position="top left",
         )
     for mark in marks:
         figure.add_vline(
             x=mark.position,
             line={"color": INK, "width": 1, "dash": "dash"},
             annotation_text=html.escape(mark.text),
+            annotation_hovertext=html.escape(mark.detail or mark.text),
             annotation_textangle=-90,
             annotation_position="top left",
         )
@@ -101,6 +106,30 @@ def over_positions(
     figure.update_xaxes(title="ledger position (outcomes in the order they were learned)")
     figure.update_yaxes(title=f"{measure} ({better})")
     return _styled(figure, title)
+
+
+def cost(lines: Sequence[Line], *, threshold: float | None = None) -> go.Figure:
+    """Mean cost of a conversation (y) had it been escalated from each probability on (x)."""
+    figure = go.Figure()
+    for line, look in zip(lines, _looks(), strict=False):
+        figure.add_scatter(
+            x=_floats(line.x),
+            y=_floats(line.y),
+            name=line.name,
+            mode="lines",
+            line=look,
+            hovertemplate="escalating from %{x:.1%} on costs %{y:.3f}<extra></extra>",
+        )
+    if threshold is not None:
+        figure.add_vline(
+            x=threshold,
+            line={"color": INK, "width": 1, "dash": "dash"},
+            annotation_text=f"the policy's threshold, {threshold:.1%}",
+            annotation_position="top right",
+        )
+    figure.update_xaxes(title="threshold: escalate from this probability on", tickformat=".0%")
+    figure.update_yaxes(title="cost a conversation (lower is better)", rangemode="tozero")
+    return _styled(figure, "Cost of a conversation at every threshold")
 
 
 def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> go.Figure:

@@ -21,10 +21,11 @@ from typing import Any
 import mlflow
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import LoggedModelInput, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from experiments import bundle
+from experiments import bundle, desk
+from experiments.desk import experiment_name, model_name
 
 TIMEOUT_SECONDS = 10
 PROBE_SECONDS = 3.0
@@ -34,11 +35,11 @@ BATCH = 900
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
-class RegistryUnavailable(ConnectionError):  # noqa: N818  (the name says what happened)
+class RegistryUnavailable(ConnectionError):
     """MLflow did not answer, or answered that it cannot now. Ask again later."""
 
 
-class RegistryRefused(ValueError):  # noqa: N818
+class RegistryRefused(ValueError):
     """MLflow answered that it will not do this; asking again changes nothing."""
 
 
@@ -104,25 +105,23 @@ class Registry:
         points at `position` on the workspace's one run `versions`.
         """
         known = {"baton.version": str(version), "baton.digest": digest}
-        every = known | {
-            "baton.workspace": workspace,
-            "baton.recipe": recipe,
-            "baton.position": str(position),
-            "baton.parent": "" if parent is None else str(parent),
-        }
+        every = known | {"baton.recipe": recipe, "baton.position": str(position)}
+        every |= {} if parent is None else {"baton.parent": str(parent)}
+        every |= dict(tags or {})
+        said = desk.about_version(version, recipe, position, parent, reason, metrics or {})
         self.reach()
         with self._asking():
             if found := self._numbers(workspace, known):
                 return found[0]
             experiment = self._experiment(workspace)
             self._model(workspace)
-            model_id = self._files(experiment, version, state, at, known, every | dict(tags or {}))
+            model_id = self._files(experiment, version, state, at, known, every, said)
             self._measured(experiment, model_id, position, at, metrics or {})
             self._client.create_model_version(
                 model_name(workspace),
                 f"models:/{model_id}",
-                tags=every | dict(tags or {}),
-                description=_sentence(version, recipe, position, parent, reason, metrics or {}),
+                tags=every,
+                description=said,
                 await_creation_for=0,
                 model_id=model_id,
             )
@@ -196,12 +195,14 @@ class Registry:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        numbers: Sequence[str] = (),
     ) -> str:
         """Log one evaluation as a run; its run id. Once per `evaluation`, a unique id.
 
         `metrics` are points at `position`; `curves` have their own ledger positions as steps.
         `files` are texts by their path in the run (`figures.html`, `report.json`), `description`
-        is Markdown, `at` is in seconds since the epoch.
+        is Markdown, `at` is in seconds since the epoch. `numbers` are the MLflow numbers of the
+        versions that were evaluated: the run links to them.
         """
         known = {"baton.evaluation": evaluation}
         self.reach()
@@ -217,6 +218,8 @@ class Registry:
             self._points(run_id, points | {k: list(v) for k, v in (curves or {}).items()}, at)
             if params:
                 self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
+            if models := self._models(workspace, numbers):
+                self._client.log_inputs(run_id, models=models)
             for path, text in (files or {}).items():
                 self._client.log_text(run_id, text, path)
             self._client.set_terminated(run_id, end_time=_ms(at))
@@ -225,10 +228,10 @@ class Registry:
                 self._client.delete_run(run.info.run_id)
             return str(first.info.run_id)
 
-    def run_url(self, workspace: str, run_id: str) -> str:
-        """Where an engineer sees a run."""
+    def desk_url(self, workspace: str, run_id: str | None = None) -> str:
+        """Where an engineer finds a workspace's evaluations, or one of them."""
         with self._asking():
-            return f"{self.tracking_uri}/#/experiments/{self._experiment(workspace)}/runs/{run_id}"
+            return desk.page(self.tracking_uri, self._experiment(workspace), run_id)
 
     # -- what the above is made of ----------------------------------------------------------
 
@@ -264,11 +267,7 @@ class Registry:
         name = experiment_name(workspace)
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            tags = {
-                "mlflow.note.content": _readme(workspace),
-                "mlflow.experimentKind": "custom_model_development",
-                "baton.workspace": workspace,
-            }
+            tags = desk.experiment_tags(workspace)
             made = self._made(self._client.create_experiment, name, tags=tags)
             return str(made) if made else self._experiment(workspace)
         if found.lifecycle_stage == "deleted":
@@ -280,11 +279,7 @@ class Registry:
             self._client.create_registered_model,
             model_name(workspace),
             tags={"baton.workspace": workspace},
-            description=(
-                f"The versions of Baton's workspace `{workspace}`: the probability that a "
-                "conversation's newest message needs a person. `champion` serves, `previous` is "
-                f"its predecessor. Evaluations: experiment `{experiment_name(workspace)}`."
-            ),
+            description=desk.about_model(workspace),
         )
 
     def _numbers(self, workspace: str, tags: Mapping[str, str]) -> list[str]:
@@ -300,19 +295,27 @@ class Registry:
         at: float,
         known: Mapping[str, str],
         tags: Mapping[str, str],
+        said: str,
     ) -> str:
         found = self._client.search_logged_models([experiment], _tagged(known), max_results=1)
         model = (
             found[0]
             if found
             else self._client.create_logged_model(
-                experiment, f"version-{version}", tags=dict(tags), model_type="baton"
+                experiment,
+                f"version-{version}",
+                tags=dict(tags),
+                params={"recipe": tags["baton.recipe"], "position": tags["baton.position"]},
+                model_type="baton",
             )
         )
         if str(model.status) != "READY":
             with tempfile.TemporaryDirectory() as folder:
                 bundle.write(Path(folder), model.model_id, state, at)
                 self._client.log_model_artifacts(model.model_id, folder)
+            # tags of MLflow's own are dropped where a model is created
+            about = desk.SOURCE | {"mlflow.note.content": said}
+            self._client.set_logged_model_tags(model.model_id, about)
             self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 
@@ -322,10 +325,19 @@ class Registry:
         if not metrics:
             return
         known = {"baton.kind": "versions"}
-        note = {"mlflow.note.content": "The measures of each version, at its ledger position."}
-        run_id = self._run(experiment, self._runs(experiment, known), "versions", at, known | note)
+        tags = known | {"mlflow.note.content": desk.ABOUT_VERSIONS}
+        run_id = self._run(experiment, self._runs(experiment, known), "versions", at, tags)
         points = {name: [(position, value)] for name, value in metrics.items()}
         self._points(run_id, points, at, model_id)
+        self._client.set_terminated(run_id, end_time=_ms(at))
+
+    def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
+        found = (
+            self._found(self._client.get_model_version, model_name(workspace), number)
+            for number in numbers
+        )
+        sources = [version.source.removeprefix("models:/") for version in found if version]
+        return [LoggedModelInput(source) for source in sources if source.startswith("m-")]
 
     def _runs(self, experiment: str, tags: Mapping[str, str]) -> list[Any]:
         return list(
@@ -346,7 +358,7 @@ class Registry:
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
             return run_id
         made = self._client.create_run(
-            experiment, start_time=_ms(at), tags=dict(tags), run_name=name
+            experiment, start_time=_ms(at), tags=desk.SOURCE | dict(tags), run_name=name
         )
         return str(made.info.run_id)
 
@@ -366,16 +378,6 @@ class Registry:
             self._client.log_batch(run_id, metrics=flat[start : start + BATCH])
 
 
-def model_name(workspace: str) -> str:
-    """The registered model of a workspace."""
-    return f"baton-{workspace}"
-
-
-def experiment_name(workspace: str) -> str:
-    """The experiment of a workspace."""
-    return f"baton/{workspace}"
-
-
 def _registered(found: Any) -> Registered:
     tags = dict(found.tags)
 
@@ -393,28 +395,8 @@ def _registered(found: Any) -> Registered:
     )
 
 
-def _sentence(
-    version: int,
-    recipe: str,
-    position: int,
-    parent: int | None,
-    reason: str,
-    metrics: Mapping[str, float],
-) -> str:
-    said = f"Version {version}: {recipe} at ledger position {position}"
-    said += "" if parent is None else f", after version {parent}"
-    said += f" ({reason})" if reason else ""
-    shown = ", ".join(f"{k} {metrics[k]:.3f}" for k in ("auc", "log_loss", "ece") if k in metrics)
-    return f"{said}. {shown}" if shown else f"{said}."
-
-
 def _tagged(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in sorted(tags.items()))
-
-
-def _readme(workspace: str) -> str:
-    text = Path(__file__).with_name("engineer.md").read_text(encoding="utf-8")
-    return text.replace("WORKSPACE", workspace)
 
 
 def _no_alias(error: MlflowException) -> bool:

@@ -120,7 +120,10 @@ def test_a_version_is_registered_with_all_that_identifies_it(registry, client):
     assert found.tags["baton.parent"] == "2"
     assert found.tags["code.commit"] == "abc"
     shown = client.get_model_version("baton-identified", number)
-    assert "mixture-1 at ledger position 40, after version 2 (40 new entries)" in shown.description
+    assert shown.description == (
+        "AUC 0.810, log loss 0.420: mixture-1 at ledger position 40; "
+        "Baton's version 3, after version 2 (40 new entries)."
+    )
     model = client.get_logged_model(shown.source.removeprefix("models:/"))
     measures = {m.key: (m.value, m.step) for m in model.metrics}
     assert measures == {"auc": (0.81, 40), "log_loss": (0.42, 40)}
@@ -369,7 +372,7 @@ def test_a_time_may_be_iso_8601():
 # -- evaluation runs ----------------------------------------------------------------------------
 
 
-def log(registry: Registry, workspace: str, evaluation: str = "e-1") -> str:
+def log(registry: Registry, workspace: str, evaluation: str = "e-1", numbers=()) -> str:
     return registry.evaluation_run(
         workspace,
         evaluation,
@@ -382,6 +385,7 @@ def log(registry: Registry, workspace: str, evaluation: str = "e-1") -> str:
         params={"recipe": "mixture-1"},
         tags={"baton.verdict": "keep"},
         files={"figures.html": "<html></html>", "report.json": "{}"},
+        numbers=numbers,
     )
 
 
@@ -395,7 +399,15 @@ def test_an_evaluation_is_a_run_with_metrics_over_the_ledger_and_its_figures(reg
     assert [(m.step, m.value) for m in curve] == [(100 * n, 1 / n) for n in range(1, 9)]
     assert client.get_metric_history(run_id, "champion/auc")[0].step == 800
     assert {f.path for f in client.list_artifacts(run_id)} == {"figures.html", "report.json"}
-    assert run_id in registry.run_url("evaluated", run_id)
+    assert f"/runs/{run_id}?" in registry.desk_url("evaluated", run_id)
+
+
+def test_an_evaluation_links_to_the_versions_it_measured(registry, client):
+    number = publish(registry, "linked")
+    run_id = log(registry, "linked", numbers=[number, "77"])
+    source = client.get_model_version("baton-linked", number).source
+    linked = [model.model_id for model in client.get_run(run_id).inputs.model_inputs]
+    assert [f"models:/{model_id}" for model_id in linked] == [source]
 
 
 def test_an_evaluation_is_logged_once(registry, client):

@@ -1,0 +1,83 @@
+"""What an engineer reads in MLflow: names, descriptions, tags, and a prepared view of the runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+SOURCE = {"mlflow.user": "baton", "mlflow.source.name": "baton jobs", "mlflow.source.type": "JOB"}
+"""Who made a run or a model, as MLflow's pages show it."""
+
+VIEW = "baton"
+COLUMNS = (
+    "tags.`baton.verdict`",
+    "metrics.`champion/auc`",
+    "metrics.`champion/log_loss`",
+    "metrics.`previous/log_loss`",
+    "params.`champion`",
+    "params.`previous`",
+)
+
+
+def model_name(workspace: str) -> str:
+    """The registered model of a workspace."""
+    return f"baton-{workspace}"
+
+
+def experiment_name(workspace: str) -> str:
+    """The experiment of a workspace."""
+    return f"baton/{workspace}"
+
+
+def page(tracking_uri: str, experiment: str, run_id: str | None = None) -> str:
+    """Where an experiment's runs, or one of them, are seen.
+
+    In MLflow's view for model training: it would open its view for chat bots, which is empty.
+    """
+    place = f"{tracking_uri}/#/experiments/{experiment}/runs"
+    if run_id:
+        return f"{place}/{run_id}?workflowType=machine_learning"
+    return f"{place}?viewStateShareKey={VIEW}&workflowType=machine_learning"
+
+
+def experiment_tags(workspace: str) -> dict[str, str]:
+    """Description, kind and prepared view of a workspace's experiment."""
+    text = Path(__file__).with_name("engineer.md").read_text(encoding="utf-8")
+    state = json.dumps({"selectedColumns": list(COLUMNS)})
+    view = {"name": "Baton", "createdAt": 0, "updatedAt": 0, "state": state}
+    return {
+        "mlflow.note.content": text.replace("WORKSPACE", workspace),
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
+        "baton.workspace": workspace,
+    }
+
+
+def about_model(workspace: str) -> str:
+    """The description of a registered model."""
+    return (
+        f"The versions of Baton's workspace `{workspace}`: the probability that a conversation's "
+        "newest message needs a person. `champion` serves, `previous` is its predecessor. "
+        f"Evaluations: experiment `{experiment_name(workspace)}`."
+    )
+
+
+def about_version(
+    version: int,
+    recipe: str,
+    position: int,
+    parent: int | None,
+    reason: str,
+    metrics: Mapping[str, float],
+) -> str:
+    """The description of a version, its figures first: lists show only the beginning."""
+    names = {"auc": "AUC", "log_loss": "log loss", "ece": "ECE"}
+    shown = ", ".join(f"{named} {metrics[k]:.3f}" for k, named in names.items() if k in metrics)
+    said = f"{recipe} at ledger position {position}; Baton's version {version}"
+    said += "" if parent is None else f", after version {parent}"
+    said += f" ({reason})." if reason else "."
+    return f"{shown}: {said}" if shown else said
+
+
+ABOUT_VERSIONS = "The measures of each version, at the ledger position where it was saved."

@@ -1,0 +1,217 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.evaluate import Line, Report, Switch, evaluate, publish
+from experiments.report_page import figures, figures_page
+from learning.evaluation import Scores, log_losses, measures
+from tests.mlflow_server import running_mlflow
+
+POLICY = {"threshold": 0.2, "cost_unneeded": 1.0, "cost_missed": 4.0}
+AT = 1_790_000_000.0
+
+
+def scored(n: int, skill: float, seed: int = 1, bad_from: int | None = None) -> Scores:
+    """n lessons of n conversations, a fifth of which need a person; wrong from a position on."""
+    world, own = np.random.default_rng(99), np.random.default_rng(seed)
+    label = (world.random(n) < 0.2).astype(np.float64)
+    position = np.arange(1, n + 1, dtype=np.int64)
+    p = 1 / (1 + np.exp(-(skill * (2 * label - 1) - 1.4 + 0.7 * own.normal(size=n))))
+    if bad_from is not None:
+        p = np.where(position > bad_from, 1 - p, p)
+    return Scores(position, p, label, np.ones(n), position.copy())
+
+
+NOTHING = scored(0, 1.0)
+SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engineer"))
+
+
+def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES) -> Report:
+    lines = [Line("champion", 12, "mixture-1", champion)]
+    if previous is not None:
+        lines.append(Line("previous", 9, "bayes-1", previous))
+    return evaluate("e-1", 1000, AT, *lines, **POLICY, switches=switches)
+
+
+def test_a_champion_as_good_as_its_predecessor_is_kept():
+    found = report(scored(1000, 1.5), scored(1000, 1.5, seed=2))
+    assert found.verdict == "keep"
+    assert "not clearly worse" in found.sentence
+
+
+def test_a_champion_that_went_wrong_since_its_switch_is_rolled_back_with_evidence():
+    found = report(scored(1000, 1.5, bad_from=500), scored(1000, 1.5, seed=2))
+    assert found.verdict == "roll back"
+    assert found.evidence["since"] == 500
+    assert found.evidence["conversations"] == 500
+    assert found.evidence["difference"] > 0.5
+    assert (found.evidence["champion"], found.evidence["previous"]) == (12, 9)
+
+
+def test_what_a_champion_did_before_its_switch_does_not_count_against_it():
+    early = scored(1000, 1.5)
+    early = Scores(
+        early.position,
+        np.where(early.position <= 500, 1 - early.probability, early.probability),
+        early.label,
+        early.weight,
+        early.conversation,
+    )
+    assert report(early, scored(1000, 1.5, seed=2)).verdict == "keep"
+
+
+def test_a_few_conversations_are_too_few_to_judge():
+    found = report(scored(560, 1.5, bad_from=500), scored(560, 1.5, seed=2))
+    assert found.verdict == "keep"
+    assert "too few" in found.sentence
+
+
+def test_only_lessons_that_both_lines_scored_are_compared():
+    longer, shorter = scored(1000, 1.5), scored(800, 1.5, seed=2)
+    assert report(longer, shorter).evidence["conversations"] == 300
+
+
+def test_without_a_predecessor_there_is_nothing_to_roll_back_to():
+    found = report(scored(1000, 1.5, bad_from=0))
+    assert found.verdict == "keep"
+    assert found.evidence == {}
+
+
+def test_the_measures_are_those_of_the_scores():
+    scores = scored(900, 1.2)
+    line = report(scores).lines[0]
+    found = line["measures"]
+    arrays = scores.probability, scores.label, scores.weight
+    assert found["kept"] == measures(*arrays)
+    assert found["recent"] == measures(*(a[-500:] for a in arrays))
+    assert found["since_switch"] == measures(*(a[scores.position > 500] for a in arrays))
+    assert math.isclose(found["kept"]["log_loss"], log_losses(*arrays[:2]).mean())
+
+
+def test_the_decisions_are_counted_by_conversation_at_the_policys_threshold():
+    p = np.array([0.1, 0.9, 0.3, 0.1, 0.15])
+    y = np.array([0.0, 1.0, 0.0, 1.0, 0.0])
+    conversation = np.array([7, 7, 8, 9, 10])
+    scores = Scores(np.arange(1, 6), p, y, np.ones(5), conversation)
+    found = report(scores, switches=()).lines[0]["decisions"]
+    assert (found["conversations"], found["escalated"], found["needed"]) == (4, 2, 2)
+    assert found["false_escalation_rate"] == 0.5
+    assert found["missed_rate"] == 0.5
+    assert found["cost_per_conversation"] == (1.0 + 4.0) / 4
+
+
+def test_the_curve_ends_where_the_lessons_end_and_has_a_bounded_number_of_points():
+    for n in (1, 30, 199, 200, 4096):
+        points = report(scored(n, 1.0)).lines[0]["curve"]
+        assert points[-1][0] == n
+        assert len(points) <= 90
+
+
+def test_the_roc_goes_from_nothing_to_everything_and_its_area_is_the_auc():
+    scores = scored(900, 1.2)
+    line = report(scores).lines[0]
+    false, found = line["roc"]
+    assert (false[0], found[0], false[-1], found[-1]) == (0.0, 0.0, 1.0, 1.0)
+    assert abs(np.trapezoid(found, false) - line["measures"]["kept"]["auc"]) < 0.005
+
+
+def test_the_cost_of_escalating_everyone_or_nobody_is_what_the_policy_says():
+    scores = scored(900, 1.2)
+    threshold, cost = report(scores).lines[0]["cost"]
+    rate = float(scores.label.mean())
+    assert (threshold[0], threshold[-1]) == (0.0, 1.0)
+    assert math.isclose(cost[0], 1.0 * (1 - rate))
+    assert math.isclose(cost[-1], 4.0 * rate)
+    assert min(cost) < cost[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 5)),
+        max_size=30,
+    )
+)
+def test_every_report_is_plain_json_that_reads_back_the_same_and_can_be_drawn(rows):
+    p = np.array([row[0] for row in rows], float)
+    y = np.array([row[1] for row in rows], float)
+    conversation = np.array([row[2] for row in rows], np.int64)
+    scores = Scores(np.arange(1, len(rows) + 1), p, y, np.ones(len(rows)), conversation)
+    found = report(scores, scores)
+    text = json.dumps(found.body(), allow_nan=False)
+    assert Report.of(json.loads(text)).body() == json.loads(text)
+    assert len(figures(json.loads(text))) == 6
+
+
+def test_a_report_of_another_format_is_not_misread():
+    with pytest.raises(ValueError, match="format 99"):
+        Report.of(report(NOTHING).body() | {"format": 99})
+
+
+def test_a_workspace_without_any_outcome_has_a_report_and_a_page():
+    found = report(NOTHING, NOTHING, switches=())
+    assert found.verdict == "keep"
+    assert "<h1>Evaluation at ledger position 1000: keep</h1>" in figures_page(found.body())
+
+
+def test_switches_before_the_kept_lessons_are_not_drawn():
+    scores = scored(1000, 1.2)
+    late = Scores(*(getattr(scores, n)[600:] for n in scores.__dataclass_fields__))
+    drawn = next(iter(figures(report(late).body()).values()))
+    upright = [shape.x0 for shape in drawn.layout.shapes if shape.x0 == shape.x1]
+    assert upright == []
+
+
+def test_no_conversation_can_be_told_from_a_report():
+    scores = scored(300, 1.2)
+    marked = Scores(
+        scores.position, scores.probability, scores.label, scores.weight,
+        scores.conversation + 77_000_000_000_000,
+    )  # fmt: skip
+    assert "77000000000" not in json.dumps(report(marked).body())
+
+
+def test_measuring_does_not_import_mlflow(tmp_path):
+    repository = Path(__file__).resolve().parents[1]
+    code = "import sys, experiments.evaluate; sys.exit('mlflow' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_report_kept_while_mlflow_was_away_is_published_later_once(tmp_path):
+    from experiments.registry import Registry, RegistryUnavailable
+    from tests.mlflow_server import free_port
+
+    kept = json.dumps(report(scored(1000, 1.5, bad_from=500), scored(1000, 1.5, seed=2)).body())
+    port = free_port()
+    registry = Registry(f"http://127.0.0.1:{port}")
+    with pytest.raises(RegistryUnavailable):
+        publish(Report.of(json.loads(kept)), registry, "default")
+    with running_mlflow(tmp_path / "mlflow", port) as url:
+        runs = {publish(Report.of(json.loads(kept)), registry, "default") for _ in range(3)}
+        assert len(runs) == 1
+        assert_the_run_tells_the_story(url, runs.pop())
+
+
+def assert_the_run_tells_the_story(url: str, run_id: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(url, url)
+    run = client.get_run(run_id)
+    assert run.info.run_name == "roll back at 1000"
+    assert run.data.tags["baton.verdict"] == "roll back"
+    assert "clearly worse" in run.data.tags["mlflow.note.content"]
+    steps = [point.step for point in client.get_metric_history(run_id, "champion/log_loss")]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1000
+    assert run.data.metrics["champion - all kept lessons/n"] == 1000
+    assert {f.path for f in client.list_artifacts(run_id)} == {"figures.html", "report.json"}
