@@ -100,6 +100,8 @@ class Engine:
 
         def do(batch: Batch) -> Mapping[str, Any]:
             served = self._served[ask.workspace]
+            if served.standing.half_learned:
+                raise Busy("restanding", "the model is being stood anew", hint="send it again")
             return scoring.score(batch, served.standing, served.live, build_id(), ask)
 
         answer = await self.run(ask.workspace, do, needs=ask.needs)
@@ -202,12 +204,23 @@ class Engine:
             served.live, served.head = mode == "live", head
             if head <= served.standing.position or served.restanding is not None:
                 continue
-            position = served.standing.position
-            entries = ledger.tail(connection, name, position, ENTRIES_PER_BATCH)
-            switch = follow(served.standing, entries, transcript_of(connection, name))
-            self._measures.learned(name, served.standing.position - position)
-            if switch is not None:
+            if not self._followed(connection, name, served.standing):
                 served.restanding = asyncio.create_task(self._restand(name))
+
+    def _followed(self, connection: Connection, name: str, standing: Standing) -> bool:
+        """Learn a piece of the tail; False when it takes a standing anew to go on."""
+        position = standing.position
+        entries = ledger.tail(connection, name, position, ENTRIES_PER_BATCH)
+        try:
+            switch = follow(standing, entries, transcript_of(connection, name))
+        except DatabaseError:
+            raise
+        except Exception:
+            _log.exception("not_learned", workspace=name, after=standing.position)
+            return False
+        finally:
+            self._measures.learned(name, standing.position - position)
+        return switch is None
 
     def _catch_up(self, workspaces: set[str]) -> None:
         """Learn what was just committed, here or elsewhere, in a reading transaction."""

@@ -25,7 +25,7 @@ class Lines:
         """The serving line at the ledger's head."""
         head, last, _ = self._look(workspace)
         kept = self._champions.get(workspace)
-        if kept is None or kept.switch != last.position:
+        if kept is None or kept.half_learned or kept.switch != last.position:
             kept = self._champions[workspace] = stand(self._store, workspace, until=head)
         return advance(self._store, workspace, kept, head)
 
@@ -39,7 +39,7 @@ class Lines:
             self._previous.pop(workspace, None)
             return None
         kept = self._previous.get(workspace)
-        if kept is None or kept.switch != before.position:
+        if kept is None or kept.half_learned or kept.switch != before.position:
             kept = stand(self._store, workspace, until=head, switch=before)
             self._previous[workspace] = kept
         return advance(self._store, workspace, kept, head, through_switches=True)

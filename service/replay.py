@@ -67,7 +67,8 @@ class Replayer:
             standing = kept[1]
             with self._store.read() as connection:
                 switches = ledger.switches(connection, workspace, position)
-            if switches and switches[-1].position == standing.switch:
+            here = switches and switches[-1].position == standing.switch
+            if here and not standing.half_learned:
                 advance(self._store, workspace, standing, position)
                 return standing
         standing = stand(self._store, workspace, until=position)

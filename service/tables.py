@@ -71,8 +71,8 @@ class MessageRow(SQLModel, table=True):
     text: str
     at: float = _time()
     language: str | None
-    bot: dict[str, Any] | None = Field(sa_column=Column(JSON))
-    attributes: dict[str, Any] | None = Field(sa_column=Column(JSON))
+    bot: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    attributes: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     event: str | None
     scored: bool
 
@@ -93,7 +93,7 @@ class Decision(SQLModel, table=True):
     escalate_threshold: float = _time()
     triggers: list[Any] = _json()
     reasons: list[Any] = _json()
-    handoff: dict[str, Any] | None = Field(sa_column=Column(JSON))
+    handoff: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     team: str
     priority: int
     by_rule: bool

@@ -48,7 +48,7 @@ class Baton:
         return await asyncio.to_thread(read)
 
 
-def _baton(request: Request) -> Baton:
+async def _baton(request: Request) -> Baton:
     found: Baton = request.app.state.baton
     return found
 
@@ -57,12 +57,17 @@ Parts = Annotated[Baton, Depends(_baton)]
 _bearer = HTTPBearer(auto_error=False, description="A key made by `baton key create`")
 
 
+def admit(request: Request, role: str) -> Principal:
+    """Who asks, if their role reaches `role`. Raises Unauthenticated, Forbidden."""
+    baton: Baton = request.app.state.baton
+    principal = baton.doorkeeper.admit(request.headers.get("authorization"))
+    principal.require(role)
+    return principal
+
+
 def _holder(role: str) -> Any:
     async def holder(request: Request) -> Principal:
-        baton: Baton = request.app.state.baton
-        principal = baton.doorkeeper.admit(request.headers.get("authorization"))
-        principal.require(role)
-        return principal
+        return admit(request, role)
 
     return holder
 

@@ -10,11 +10,13 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import alembic.command
 import alembic.config
+from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -28,6 +30,14 @@ _MIGRATION_LOCK = 0x6261746F6E
 
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
+_JSON: dict[str, Any] = {"json_serializer": _json, "json_deserializer": from_json}
+"""JSON columns go through pydantic-core: the same numbers, several times as quick."""
 
 
 class Store:
@@ -46,13 +56,14 @@ class Store:
             options = "-c synchronous_commit=on -c statement_timeout=20000 -c lock_timeout=10000"
             return create_engine(
                 self.url,
+                **_JSON,
                 isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
                 connect_args={"options": options, "connect_timeout": 5},
                 pool_pre_ping=True,
                 pool_size=5,
                 max_overflow=10,
             )
-        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(self.url, **_JSON, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
@@ -120,11 +131,16 @@ def table(model: type[SQLModel]) -> Table:
     return found
 
 
-def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
-    """An INSERT that leaves a row alone if it is already there, in either dialect."""
-    if connection.dialect.name == "sqlite":
+@cache
+def _insert_new(dialect: str, model: type[SQLModel]) -> Insert:
+    if dialect == "sqlite":
         return sqlite.insert(table(model)).on_conflict_do_nothing()
     return postgresql.insert(table(model)).on_conflict_do_nothing()
+
+
+def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
+    """An INSERT that leaves a row alone if it is already there, in either dialect."""
+    return _insert_new(connection.dialect.name, model)
 
 
 def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
