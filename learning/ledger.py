@@ -16,6 +16,7 @@ from learning.calibration import Calibrator
 from learning.conversation import EMPTY, Message, State, step
 from learning.evaluation import Window
 from learning.features import features
+from learning.hashing import HashedClassifier
 from learning.outcomes import Lesson, lessons
 from learning.policy import Policy
 from learning.recipes import RECIPES
@@ -98,7 +99,11 @@ class Score:
 
 @dataclass(slots=True)
 class Standing:
-    """The learned state of one line at one position; owned by one thread."""
+    """The learned state of one line at one position; owned by one thread.
+
+    `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
+    an error came in between, is no longer the fold of its ledger: stand anew.
+    """
 
     recipe: str
     version: int = 0
@@ -107,9 +112,10 @@ class Standing:
     position: int = 0
     without: Without = Without()
     policy: Policy = field(default_factory=Policy)
-    model: Any = None
+    model: HashedClassifier = None  # type: ignore[assignment]  # made by the recipe
     calibrator: Calibrator = field(default_factory=Calibrator)
     window: Window = field(default_factory=Window)
+    half_learned: bool = False
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -120,8 +126,8 @@ class Standing:
         return self._score(features(state))
 
     def _score(self, x: dict[str, float]) -> Score:
-        raw = float(self.model.predict_proba_one(x)[True])
-        return Score(float(self.calibrator(raw)), float(self.model.uncertainty_one(x)), raw)
+        raw, uncertainty = self.model.assess_one(x)
+        return Score(self.calibrator(raw), uncertainty, raw)
 
     def learns(self, entry: Entry) -> bool:
         return (
@@ -140,6 +146,7 @@ class Standing:
         examples = [(x, lesson, self._score(x)) for x, lesson in _examples(turns, taught)]
         propensity = float(entry.body.get("propensity") or 1.0)
         counted = 0.0 if entry.body.get("by_rule") else 1.0
+        self.half_learned = True
         for _, lesson, score in examples:
             self.window.add(
                 entry.position,
@@ -151,6 +158,7 @@ class Standing:
             self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
         for x, lesson, _ in examples:
             self.model.learn_one(x, lesson.label, lesson.weight)
+        self.half_learned = False
 
 
 def _examples(
@@ -175,8 +183,11 @@ def follow(
     """Bring a standing forward over the ledger's next entries, in order.
 
     Stops before a switch, which another standing answers, and returns it; a line that runs in the
-    shadow goes on `through_switches`. Raises LedgerGapError when an entry is not the next one.
+    shadow goes on `through_switches`. Raises LedgerGapError when an entry is not the next one, and
+    HalfLearnedError for a standing that an error left in the middle of an outcome.
     """
+    if standing.half_learned:
+        raise HalfLearnedError(f"stopped within entry {standing.position + 1}: stand anew")
     for entry in entries:
         if entry.position != standing.position + 1:
             raise LedgerGapError(
@@ -196,3 +207,7 @@ def follow(
 
 class LedgerGapError(ValueError):
     """A reader was handed an entry that is not the next one."""
+
+
+class HalfLearnedError(RuntimeError):
+    """A standing is between two positions and equals the model of neither."""
