@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import TooLarge
 from service.measures import Measures
 
 BODY_BYTES_MAX = 16 * 2**20
@@ -17,8 +18,12 @@ _ID_CHARS_MAX = 100
 _log = structlog.get_logger("baton.request")
 
 
-class _TooLarge(Exception):
-    """The body is larger than BODY_BYTES_MAX."""
+def _too_large() -> TooLarge:
+    return TooLarge(
+        "body_too_large",
+        f"the body is larger than {BODY_BYTES_MAX} bytes",
+        hint="send fewer or shorter messages in one request",
+    )
 
 
 class Wire:
@@ -43,7 +48,7 @@ class Wire:
             message = await receive()
             received += len(message.get("body", b""))
             if received > BODY_BYTES_MAX:
-                raise _TooLarge
+                raise _too_large()
             return message
 
         async def named(message: Message) -> None:
@@ -60,12 +65,11 @@ class Wire:
         try:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > BODY_BYTES_MAX:
-                raise _TooLarge
+                raise _too_large()
             await self._app(scope, counted, named)
-        except _TooLarge:
-            hint = "send fewer or shorter messages in one request"
-            text = f"the body is larger than {BODY_BYTES_MAX} bytes"
-            await _answer(named, 413, {"code": "body_too_large", "message": text, "hint": hint})
+        except TooLarge as error:
+            told = {"code": error.code, "message": error.message, "hint": error.hint}
+            await _answer(named, 413, told)
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -17,7 +17,7 @@ from service.api.shapes import ErrorAnswer
 from service.auth import Doorkeeper, Principal
 from service.batch import Batch, fingerprint
 from service.engine import Engine
-from service.errors import STATUS, Busy, Contradiction, Refusal
+from service.errors import STATUS, Busy, Contradiction, Invalid, Refusal, TooLarge, Unauthenticated
 from service.measures import Measures
 from service.replay import Replayer
 from service.settings import Settings
@@ -127,8 +127,10 @@ def refused(_request: Request, error: Exception) -> JSONResponse:
     """Any refusal, in the one shape of errors."""
     assert isinstance(error, Refusal)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
-    if STATUS[type(error)] == 401:
+    if isinstance(error, Unauthenticated):
         headers = {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, TooLarge):
+        headers = {"Connection": "close"}
     return JSONResponse(problem(error), status_code=STATUS[type(error)], headers=headers)
 
 
@@ -140,27 +142,38 @@ def problem(error: Refusal) -> dict[str, Any]:
 def misshapen(_request: Request, error: Any) -> JSONResponse:
     """A body or parameter out of shape: the first fault, with its field and what it takes."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     if first["type"] == "json_invalid":
-        found = {
-            "code": "not_json",
-            "message": f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}",
-            "hint": "send a JSON object, UTF-8, with Content-Type: application/json",
-        }
-        return JSONResponse({"error": found}, status_code=400)
-    field = ".".join(place) or "body"
+        return _unreadable(first.get("ctx", {}).get("error", first["msg"]))
+    return JSONResponse(problem(fault(error.errors())), status_code=422)
+
+
+def fault(errors: Sequence[Any]) -> Invalid:
+    """What Pydantic found, as a refusal: the first fault, and how many more there are."""
+    first = errors[0]
+    place = [str(part) for part in first["loc"]]
+    if place and place[0] in ("body", "query", "path", "header"):
+        place = place[1:]
+    field = ".".join(part for part in place if part != "[key]") or "body"
+    message = f"{field}: {first['msg'].removeprefix('Value error, ')}"
+    if len(errors) > 1:
+        message += f" (and {len(errors) - 1} more)"
+    hint = _HINTS.get(first["type"], "see /docs for this route's shape")
+    return Invalid(first["type"], message, field=field, hint=hint)
+
+
+def _unreadable(why: str) -> JSONResponse:
     found = {
-        "code": first["type"],
-        "message": f"{field}: {first['msg']}",
-        "field": field,
-        "hint": _HINTS.get(first["type"], "see /docs for this route's shape"),
+        "code": "not_json",
+        "message": f"the body is not JSON: {why}",
+        "hint": "send a JSON object, UTF-8, with Content-Type: application/json",
     }
-    others = len(error.errors()) - 1
-    if others:
-        found["message"] += f" (and {others} more)"
-    return JSONResponse({"error": found}, status_code=422)
+    return JSONResponse({"error": found}, status_code=400)
 
 
+_READING = {
+    UnicodeDecodeError: "it is not UTF-8",
+    RecursionError: "it nests too deeply",
+}
 _HINTS = {
     "missing": "add this field",
     "extra_forbidden": "remove this field, or correct its name; unknown fields are refused",
@@ -173,8 +186,13 @@ _HINTS = {
 
 
 def unrouted(_request: Request, error: Any) -> JSONResponse:
-    """Unknown path or method, in the same shape."""
+    """Unknown path or method, or a body that FastAPI could not read, in the same shape."""
     assert isinstance(error, HTTPException)
+    cause = error.__cause__
+    if isinstance(cause, Refusal):
+        return refused(_request, cause)
+    if cause is not None:
+        return _unreadable(_READING.get(type(cause), str(cause)))
     code = {404: "no_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
     hint = "GET /openapi.json lists the routes and their methods"
     found = {"error": {"code": code, "message": str(error.detail), "hint": hint}}

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 
 from learning.conversation import BotReport, Message
 
@@ -27,6 +36,14 @@ def _free(name: str) -> str:
     return _storable(name)
 
 
+def _plain(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(value)
+    except ValidationError as error:
+        wants = "text of at most 500 characters without U+0000, a finite number, true or false"
+        raise PydanticCustomError("attribute_value", "should be " + wants) from error
+
+
 def _epoch(moment: datetime) -> datetime:
     if moment.year < 1971 or moment.year > 2999:
         raise ValueError("must lie between the years 1971 and 2999, as ISO 8601 or epoch seconds")
@@ -38,7 +55,10 @@ Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_storable
 Short = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Note = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
 Moment = Annotated[datetime, AfterValidator(_epoch)]
-Value = Annotated[str, Field(max_length=500), AfterValidator(_storable)] | bool | float
+Value = Annotated[
+    Annotated[str, Field(max_length=500), AfterValidator(_storable)] | bool | float,
+    WrapValidator(_plain),
+]
 
 
 class Shape(BaseModel):
