@@ -155,6 +155,10 @@ class HashedClassifier(base.Classifier):
         if weight > 0.0:
             self.learn_row(Row(x, self.buckets), label, weight)
 
+    def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
+        """Probability of True, and uncertainty, for the price of one look."""
+        return self.predict_row(Row(x, self.buckets))
+
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:
         """The probability of each label, under the keys False and True."""
         p = self.predict_row(Row(x, self.buckets))[0]

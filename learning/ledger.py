@@ -55,28 +55,39 @@ Transcript = Callable[[str, int], Sequence[Turn]]
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """Which outcomes a line leaves out. An outcome must match every criterion that is given."""
+    """Which outcomes a line leaves out. An outcome must match every criterion that is given.
+
+    `positions` and `withheld` are left out besides: corrected outcomes one by one, and what
+    rollbacks left behind, as (after, up to).
+    """
 
     agent: str | None = None
     source: str | None = None
     from_position: int | None = None
     to_position: int | None = None
     positions: frozenset[int] = frozenset()
+    withheld: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, body: Mapping[str, Any] | None) -> Without:
         known = dict(body or {})
         known["positions"] = frozenset(known.get("positions", ()))
+        known["withheld"] = tuple((after, until) for after, until in known.get("withheld", ()))
         return cls(**known)
 
     def body(self) -> dict[str, Any]:
         """As plain JSON; `Without.of` reads it back."""
         criteria = ("agent", "source", "from_position", "to_position")
         found = {name: getattr(self, name) for name in criteria if getattr(self, name) is not None}
-        return found | ({"positions": sorted(self.positions)} if self.positions else {})
+        lists = {"positions": sorted(self.positions), "withheld": [list(x) for x in self.withheld]}
+        return found | {name: listed for name, listed in lists.items() if listed}
+
+    def withholds(self, position: int) -> bool:
+        """Whether a rollback left this position behind."""
+        return any(after < position <= until for after, until in self.withheld)
 
     def leaves_out(self, entry: Entry) -> bool:
-        if entry.position in self.positions:
+        if entry.position in self.positions or self.withholds(entry.position):
             return True
         if (self.agent, self.source, self.from_position, self.to_position) == (None,) * 4:
             return False
