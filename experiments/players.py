@@ -25,7 +25,7 @@ from learning.outcomes import lessons
 RETURNED = 0.1
 """Share of handoffs that their agent gives back to the bot."""
 
-REVIEWED = 0.05
+REVIEWED = 0.15
 """Share of kept conversations that a colleague reads over: the bot's successes teach, too."""
 
 

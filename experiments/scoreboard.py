@@ -14,10 +14,13 @@ from rich.table import Table
 
 from learning.evaluation import measures
 
-BLOCK = 200
-"""Lessons over which a loss is taken."""
+FIRST, EVERY = 25, 100
+"""The trail of losses has one after so many lessons, and then after every further hundred."""
 
-RECENT = 600
+NEWEST = 200
+"""Lessons, and verdicts, that count as the newest."""
+
+RECENT = 500
 """Decisions over which ranking is compared with the simulation's hidden truth."""
 
 
@@ -26,14 +29,15 @@ class Summary:
     """The figures of a play. A share or measure of nothing is None.
 
     `lessons` are those that speak for or against the model: none of what a rule escalated.
-    `losses` are the log losses of each full block of 200, test-then-learn: the probability that
-    the service gave at the time, and the label that the outcome taught. `log_loss` and `auc` are
-    of the newest 200. `truth_auc` and `truth_log_loss` compare the newest 600 decisions with the
-    truth that only the simulation knows, so no selection is in them, nor is any error of agents;
-    `truth_losses` are those of each full block of 600. `missed_rate` is of the conversations never
-    handed over the share that had come to need a person, by that truth; `false_escalation_rate`
-    is by the agents' verdicts, `false_escalation_rate_newest` by their newest 200. `version` and
-    `position` are those of the newest decision, or, with an engineer's key, of the service itself.
+    `log_loss` and `auc` are of the newest 200, test-then-learn: the probability that the service
+    gave at the time, and the label that the outcome taught; `losses` is that log loss as it was
+    after 25, 100 and every further 100 lessons. `truth_auc` and `truth_log_loss` compare the
+    newest 500 decisions with the truth that only the simulation knows, so no selection is in them,
+    nor is any error of agents; `truth_losses` are those of each full block of 500. `missed_rate`
+    is of the conversations never handed over the share that had come to need a person, by that
+    truth; `false_escalation_rate` is by the agents' verdicts, `false_escalation_rate_newest` by
+    their newest 200. `version` and `position` are those of the newest decision, or, with an
+    engineer's key, of the service itself.
     """
 
     conversations: int
@@ -71,10 +75,9 @@ class Scoreboard:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._counts = Counter[str]()
-        self._block: list[tuple[float, float]] = []
         self._losses: list[float] = []
-        self._lessons = deque[tuple[float, float]](maxlen=BLOCK)
-        self._verdicts = deque[bool](maxlen=BLOCK)
+        self._lessons = deque[tuple[float, float]](maxlen=NEWEST)
+        self._verdicts = deque[bool](maxlen=NEWEST)
         self._truth_losses: list[float] = []
         self._known = deque[tuple[float, float]](maxlen=RECENT)
         self._stands = (0, 0)
@@ -112,14 +115,13 @@ class Scoreboard:
         with self._lock:
             self._counts["outcomes"] += 1
             self._counts[f"verdict {verdict}"] += 1
-            self._counts["lessons"] += len(lessons)
             if verdict in ("needed", "not_needed"):
                 self._verdicts.append(verdict == "not_needed")
-            self._lessons.extend(lessons)
-            self._block.extend(lessons)
-            while len(self._block) >= BLOCK:
-                self._losses.append(_measured(self._block[:BLOCK])["log_loss"])
-                del self._block[:BLOCK]
+            for lesson in lessons:
+                self._lessons.append(lesson)
+                self._counts["lessons"] += 1
+                if self._counts["lessons"] == FIRST or self._counts["lessons"] % EVERY == 0:
+                    self._losses.append(_measured(self._lessons)["log_loss"])
 
     def summary(self, complete: bool = False) -> Summary:
         with self._lock:

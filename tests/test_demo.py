@@ -24,7 +24,7 @@ from rich.console import Console
 from experiments.agenda import Agenda
 from experiments.caller import Caller, RefusedError
 from experiments.demo import play
-from experiments.scoreboard import BLOCK, Scoreboard, line, table, trail
+from experiments.scoreboard import NEWEST, Scoreboard, line, table, trail
 from experiments.simulate import Knobs, World
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,19 +269,28 @@ def test_an_error_in_a_job_stops_everybody() -> None:
     agenda.work()
 
 
-def test_the_scoreboard_measures_each_block_of_lessons_once() -> None:
+def test_the_scoreboard_takes_the_loss_of_the_newest_lessons_again_and_again() -> None:
     board = Scoreboard()
-    for _ in range(BLOCK // 2):
+    for _ in range(NEWEST // 2):
         board.taught("not_needed", [(0.5, 0.0), (0.5, 0.0)])
-    for _ in range(BLOCK):
+    for _ in range(NEWEST):
         board.taught("needed", [(0.9, 1.0)])
     found = board.summary()
-    assert found.losses == (pytest.approx(0.693147, abs=1e-6), pytest.approx(0.105361, abs=1e-6))
-    assert found.log_loss == pytest.approx(0.105361, abs=1e-6)
+    plain, sure = 0.693147, 0.105361
+    expected = (plain, plain, plain, (plain + sure) / 2, sure)
+    assert found.losses == pytest.approx(expected, abs=1e-6)
+    assert found.log_loss == pytest.approx(sure, abs=1e-6)
     assert found.auc is None
-    assert found.lessons == 2 * BLOCK
+    assert found.lessons == 2 * NEWEST
     assert found.false_escalation_rate == pytest.approx(1 / 3)
     assert found.false_escalation_rate_newest == 0.0
+
+
+def test_what_no_lesson_counts_for_still_counts_as_an_outcome() -> None:
+    board = Scoreboard()
+    board.taught("unknowable", [])
+    assert board.summary().outcomes == 1
+    assert board.summary().lessons == 0
 
 
 def test_nothing_played_is_shown_as_nothing() -> None:
