@@ -123,14 +123,13 @@ class Standing:
     position: int = 0
     without: Without = Without()
     policy: Policy = field(default_factory=Policy)
-    model: HashedClassifier = None  # type: ignore[assignment]  # made by the recipe
+    model: HashedClassifier = field(init=False)
     calibrator: Calibrator = field(default_factory=Calibrator)
     window: Window = field(default_factory=Window)
     half_learned: bool = False
 
     def __post_init__(self) -> None:
-        if self.model is None:
-            self.model = RECIPES[self.recipe].build()
+        self.model = RECIPES[self.recipe].build()
 
     def score(self, state: State) -> Score:
         """The score of a state's newest message. Changes nothing."""
