@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from learning.ledger import Entry, Standing, Without
 from service.standing import advance, stand
@@ -69,12 +70,7 @@ def rebuild(
         if found is None:
             raise LookupError(f"there is no workspace {workspace!r}")
         gone = ledger.replaced(connection, workspace, found.head) | without.positions
-    standing = Standing(
-        recipe=recipe,
-        without=Without(
-            without.agent, without.source, without.from_position, without.to_position, gone
-        ),
-    )
+    standing = Standing(recipe=recipe, without=replace(without, positions=gone))
     while standing.position < found.head:
         until = min(standing.position + PIECE, found.head)
         advance(store, workspace, standing, until, through_switches=True)

@@ -138,7 +138,8 @@ class Upkeep:
             champion = self._lines.champion(workspace)
             with self._store.read() as connection:
                 gone = ledger.replaced(connection, workspace, champion.position)
-            waiting = {p for p in gone - champion.without.positions if p > 0}
+            left_out = champion.without
+            waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
             if len(waiting) >= self._settings.corrections:
                 self._mend(workspace, champion, len(waiting))
 

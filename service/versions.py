@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from learning import checkpoint
-from learning.ledger import Entry, Standing, Without
+from learning.ledger import Standing, Without
 from learning.policy import Policy
 from learning.recipes import DEFAULT, RECIPES
 from service.errors import Contradiction, Invalid, Missing
@@ -68,10 +68,13 @@ def keep(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A switch to be made: which version, learning from where, why, by whom, on what evidence."""
+    """A switch to be made: which version, learning from where, why, by whom, on what evidence.
+
+    `learn_from` None is the switch's own position: what came since the version is withheld.
+    """
 
     version: int
-    learn_from: int
+    learn_from: int | None
     reason: str
     actor: str
     without: Without = Without()
@@ -94,7 +97,7 @@ def switch(connection: Connection, workspace: str, change: Change, after: int | 
             )
     body = {
         "version": change.version,
-        "learn_from": head + 1 if change.kind == "rollback" else change.learn_from,
+        "learn_from": head + 1 if change.learn_from is None else change.learn_from,
         "without": change.without.body(),
         "kind": change.kind,
         "reason": change.reason,
@@ -113,7 +116,7 @@ def promote(
     evidence: Mapping[str, Any] | None = None,
 ) -> int:
     """A version serves from here on, with all that was learned since it was made."""
-    found = existing(connection, workspace, number)
+    found = _whole(connection, workspace, number)
     without = Without.of(found["without"])
     change = Change(number, found["position"], reason, actor, without, evidence)
     return switch(connection, workspace, change)
@@ -130,22 +133,34 @@ def roll_back(
 ) -> tuple[int, int]:
     """An earlier version serves, without what was learned since. Gives switch and version.
 
-    With no version named, the one that the switch before the present one named.
+    With no version named, the newest one of the line that served before. Later rebuilds by `jobs`
+    go on without what is withheld here.
     """
     if to is None:
-        to = before(ledger.switches(connection, workspace))
-    found = existing(connection, workspace, to)
+        to = before(connection, workspace)
+    found = _whole(connection, workspace, to)
     without = Without.of(found["without"])
-    change = Change(to, 0, reason, actor, without, evidence, "rollback")
+    gone = (found["position"], ledger.lock_head(connection, workspace) + 1)
+    without = replace(without, withheld=(*without.withheld, gone))
+    change = Change(to, None, reason, actor, without, evidence, "rollback")
     return switch(connection, workspace, change), to
 
 
-def before(switches: list[Entry]) -> int:
-    """The version that served before the present one."""
-    present = switches[-1].body["version"]
+def before(connection: Connection, workspace: str) -> int:
+    """The newest version of the line that served before the present one."""
+    switches = ledger.switches(connection, workspace)
+    present = switches[-1]
+    if present.body["kind"] == "rollback":
+        raise Contradiction(
+            "rolled_back_already",
+            f"version {present.body['version']} serves since a rollback",
+            field="to",
+            hint="name the version that shall serve, from GET /v1/versions",
+        )
     for entry in reversed(switches[:-1]):
-        if entry.body["version"] != present:
-            return int(entry.body["version"])
+        if entry.body["version"] != present.body["version"]:
+            line = rows.of_line(connection, workspace, entry.position, present.position)
+            return int(line[0].number if line else entry.body["version"])
     raise Contradiction(
         "nothing_before",
         "no other version has served in this workspace",
@@ -159,6 +174,20 @@ def existing(connection: Connection, workspace: str, number: int) -> dict[str, A
     if row is None:
         raise Missing("no_version", f"there is no version {number} in this workspace")
     return row._asdict()
+
+
+def _whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    """A version whose bytes this build can stand at: no other may be switched to."""
+    found = existing(connection, workspace, number)
+    try:
+        checkpoint.load(rows.state(connection, workspace, number) or b"")
+    except checkpoint.CheckpointError as error:
+        raise Contradiction(
+            "version_damaged",
+            f"version {number} cannot serve: {error}",
+            hint="name another version, or make one with `baton rebuild`",
+        ) from error
+    return found
 
 
 def unknown(number: str) -> Missing:
