@@ -46,7 +46,11 @@ def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
     if working.handoff_id is None:
         return None
     row = rows.handoff(batch.connection, working.workspace, working.handoff_id)
-    return row and {name: row._asdict()[name] for name in ("id", "team", "priority")}
+    return row and _summary(row)
+
+
+def _summary(row: Any) -> dict[str, Any]:
+    return {"id": row.id, "team": row.team, "priority": row.priority}
 
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
@@ -109,9 +113,9 @@ def release(batch: Batch, row: Mapping[str, Any]) -> None:
 
 
 def answered(
-    batch: Batch, workspace: str, decision: Mapping[str, Any], accepted: bool
+    batch: Batch, workspace: str, decision: Mapping[str, Any], accepted: bool, *, live: bool
 ) -> dict[str, Any]:
-    """The customer's answer to an offer: a handoff, or a cool-down. Neither is a label."""
+    """The customer's answer to an offer: a handoff if `live`, or a cool-down. No label either."""
     given = "accepted" if accepted else "declined"
     if decision["action"] != "offer":
         raise Contradiction(
@@ -121,19 +125,31 @@ def answered(
         )
     if decision["answer"] not in (None, given):
         raise Contradiction(
-            "answered_otherwise", f"decision {decision['id']!r} was {decision['answer']} before"
+            "answered_otherwise",
+            f"decision {decision['id']!r} was {decision['answer']} before",
+            field="accepted",
+            hint="the first answer holds; score the customer's next message",
         )
     working = batch.conversation(workspace, decision["conversation_id"])
+    if accepted and decision["answer"] is None and decision["seq"] < working.begins:
+        raise Contradiction(
+            "offer_passed",
+            f"a person had the conversation since decision {decision['id']!r} offered one",
+            field="accepted",
+            hint="score the customer's next message",
+        )
     if decision["answer"] is None:
         conversations.answer(batch.connection, workspace, decision["id"], given)
         if not accepted:
             batch.happened(working, "declined", decision["id"])
-        elif working.handoff_id is None:
+        elif live and working.handoff_id is None:
             open_for(batch, working, decision)
+    opened = rows.of_decision(batch.connection, workspace, decision["id"])
+    handoff = _summary(opened) if opened is not None else summary(batch, working)
     return {
         "decision_id": decision["id"],
         "answer": given,
-        "handoff": summary(batch, working) if accepted else None,
+        "handoff": handoff if accepted else None,
     }
 
 

@@ -25,6 +25,7 @@ from service.store import keys
 from service.store.database import Store
 
 T = TypeVar("T")
+IDEMPOTENCY_KEY_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,13 @@ def once(
     name = request.headers.get("idempotency-key")
     if not name:
         return do
+    if len(name) > IDEMPOTENCY_KEY_MAX:
+        raise Invalid(
+            "idempotency_key_too_long",
+            f"Idempotency-Key has more than {IDEMPOTENCY_KEY_MAX} characters",
+            field="Idempotency-Key",
+            hint="a random UUID is enough",
+        )
     asked = fingerprint([request.method, request.url.path, principal.key_id, body])
 
     def do_once(batch: Batch) -> Mapping[str, Any]:

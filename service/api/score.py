@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import handoffs, provenance
-from service.api.context import ERRORS, Agent, Baton, Bot, Parts, admit, problem
+from service.api.context import ERRORS, Agent, Baton, Bot, Parts, admit, fault, problem
 from service.api.shapes import (
     ATTRIBUTES_MAX,
     BATCH_MAX,
@@ -35,9 +36,10 @@ from service.auth import Principal
 from service.batch import Batch
 from service.errors import STATUS, Missing, Refusal
 from service.scoring import Ask
-from service.store import conversations
+from service.store import conversations, ledger
 
 router = APIRouter(tags=["decisions"], responses=ERRORS)
+_log = structlog.get_logger("baton.score")
 
 
 class _Direct(APIRoute):
@@ -141,11 +143,12 @@ async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict
         return dict(await baton.engine.score(ask))
     except Refusal as refusal:
         return problem(refusal) | {"status": STATUS[type(refusal)]}
-    except ValueError as error:
-        first = error.errors()[0]  # type: ignore[attr-defined]
-        field = ".".join(str(part) for part in first["loc"])
-        found = {"code": first["type"], "message": f"{field}: {first['msg']}", "field": field}
-        return {"error": found, "status": 422}
+    except ValidationError as error:
+        return problem(fault(error.errors(include_url=False))) | {"status": 422}
+    except Exception:
+        _log.exception("item_broke", workspace=principal.workspace)
+        broken = {"code": "broken", "message": "something broke in Baton; its log says what"}
+        return {"error": broken, "status": 500}
 
 
 @router.post("/decisions/{decision_id}/answer")
@@ -158,7 +161,9 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
         if row is None:
             raise _missing(decision_id)
         batch.open(workspace, {row.conversation_id: ()})
-        return handoffs.answered(batch, workspace, row._asdict(), given.accepted)
+        here = ledger.workspace(batch.connection, workspace)
+        live = here is not None and here.mode == "live"
+        return handoffs.answered(batch, workspace, row._asdict(), given.accepted, live=live)
 
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
 

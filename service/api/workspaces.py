@@ -12,7 +12,16 @@ from pydantic import AliasChoices, Field
 from service import versions
 from service.api.context import ERRORS, Admin, Parts, once
 from service.api.shapes import Id, Shape, Short, timed
-from service.auth import INSTALLATION, ROLES, Principal, add_key, derived_secret, new_secret, shown
+from service.auth import (
+    INSTALLATION,
+    ROLES,
+    Principal,
+    add_key,
+    derived_secret,
+    hashed,
+    new_secret,
+    shown,
+)
 from service.batch import Batch
 from service.errors import Contradiction, Forbidden, Missing
 from service.store import keys, ledger
@@ -35,7 +44,9 @@ class ModeRequest(Shape):
 
 
 class KeyRequest(Shape):
-    """A new key. `name` is how its holder appears in claims and outcomes."""
+    """A new key. `name` is how its holder appears in claims and outcomes; without one, it gets a
+    name of its own, so that two agents are never taken for one.
+    """
 
     role: Literal["bot", "agent", "engineer", "admin"]
     name: Short | None = None
@@ -102,7 +113,7 @@ async def issue(asked: KeyRequest, baton: Parts, principal: Admin, request: Requ
     def do(batch: Batch) -> Mapping[str, Any]:
         if ledger.workspace(batch.connection, workspace) is None:
             raise Missing("no_workspace", f"there is no workspace {workspace!r}", field="workspace")
-        name = asked.name or asked.role
+        name = asked.name or f"{asked.role}-{hashed(secret)[:6]}"
         made = add_key(batch.connection, workspace, asked.role, name, secret)
         return {part: value for part, value in made.items() if part != "key"}
 

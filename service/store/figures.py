@@ -47,9 +47,16 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Outcomes of kept conversations, by verdict."""
+    """Outcomes of closed conversations that were never escalated, by verdict."""
+    kept = and_(
+        _conversation.c.workspace == _outcome.c.workspace,
+        _conversation.c.id == _outcome.c.conversation_id,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+    )
     return connection.execute(
         select(_outcome.c.verdict, func.count().label("total"))
+        .select_from(_outcome.join(_conversation, kept))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),

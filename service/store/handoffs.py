@@ -59,11 +59,20 @@ def of_conversation(
     ).all()
 
 
-def overdue(connection: Connection, status: str, column: str, before: float) -> Sequence[Row[Any]]:
-    """Handoffs of any workspace in a status whose time in `column` lies before a moment."""
+def of_decision(connection: Connection, workspace: str, decision: str) -> Row[Any] | None:
+    """The handoff that a decision opened."""
     return connection.execute(
-        select(_handoff)
-        .where(_handoff.c.status == status, _handoff.c[column] < before)
-        .order_by(_handoff.c[column])
-        .limit(500)
-    ).all()
+        select(_handoff).where(
+            _handoff.c.workspace == workspace, _handoff.c.decision_id == decision
+        )
+    ).one_or_none()
+
+
+def overdue(
+    connection: Connection, status: str, column: str, before: float, workspace: str | None = None
+) -> Sequence[Row[Any]]:
+    """Handoffs of one workspace, or any, in a status whose time in `column` is before a moment."""
+    wanted = select(_handoff).where(_handoff.c.status == status, _handoff.c[column] < before)
+    if workspace is not None:
+        wanted = wanted.where(_handoff.c.workspace == workspace)
+    return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
