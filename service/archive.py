@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,18 @@ def _unpack(archive: Path, folder: Path) -> None:
         for name, sha256 in manifest.items():
             if _sha256(folder / name) != sha256:
                 raise ArchiveError(f"{name} in {archive} is damaged; use another backup")
-    except (tarfile.TarError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise ArchiveError(f"{archive} is not a whole backup of Baton: {error}") from error
+    except ArchiveError:
+        raise
+    except (
+        tarfile.TarError,
+        zlib.error,
+        OSError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise ArchiveError(f"{archive} is not a whole backup of Baton: {e}") from e
 
 
 def _sha256(path: Path) -> str:

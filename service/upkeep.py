@@ -13,6 +13,7 @@ import structlog
 from experiments.evaluate import Line, Report, Switch, evaluate
 from learning.evaluation import measures
 from learning.ledger import Standing
+from learning.policy import Policy
 from service import handoffs, versions
 from service.batch import Batch, States, new_id
 from service.errors import Contradiction
@@ -166,12 +167,10 @@ class Upkeep:
             for row in handoff_rows.overdue(connection, "claimed", "claim_expires_at", now):
                 handoffs.release(batch, row._asdict())
             for name in ledger.workspaces(connection):
-                policy = ledger.newest_policy(connection, name, 2**31 - 1)
-                before = now - float(policy["waiting_seconds"])
-                rows = handoff_rows.overdue(connection, "waiting", "opened_at", before)
-                for row in rows:
-                    if row.workspace == name:
-                        handoffs.leave(batch, row._asdict(), "abandoned")
+                policy = Policy.model_validate(ledger.newest_policy(connection, name, 2**31 - 1))
+                before = now - policy.waiting_seconds
+                for row in handoff_rows.overdue(connection, "waiting", "opened_at", before, name):
+                    handoffs.leave(batch, row._asdict(), "abandoned")
             batch.flush()
 
 
