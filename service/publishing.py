@@ -41,15 +41,20 @@ class Publishing:
             names = ledger.workspaces(connection)
         try:
             for name in names:
-                self._versions(name)
-                self._evaluations(name)
-                self._champion(name)
-                self._previous(name)
+                self._one(name)
             self._away = False
         except RegistryUnavailable as error:
             if not self._away:
                 _log.warning("mlflow_away", why=str(error))
             self._away = True
+
+    def _one(self, workspace: str) -> None:
+        """Each part for itself: what MLflow refuses in one holds up no other."""
+        for part in (self._versions, self._evaluations, self._champion, self._previous):
+            try:
+                part(workspace)
+            except RegistryRefused as error:
+                _log.error("mlflow_refused", workspace=workspace, why=str(error))
 
     def _versions(self, workspace: str) -> None:
         with self._store.read() as connection:
@@ -121,7 +126,11 @@ class Publishing:
             self._registry.set_alias(workspace, PREVIOUS, wanted)
 
     def _requested(self, workspace: str, number: str, back_to: str) -> None:
-        """An engineer moved the alias: the version is checked, then serves; or it is put back."""
+        """An engineer moved the alias: the version is checked, then serves; or it is put back.
+
+        One that has served, or descends from one, serves as it was: a rollback. A new one is
+        promoted with all that was learned since.
+        """
         found = self._registry.registered(workspace, number)
         try:
             with self._store.write() as connection:
@@ -129,7 +138,8 @@ class Publishing:
                 if row is None or found is None or found.digest != row.digest:
                     raise versions.unknown(number)
                 reason = f"alias champion moved to MLflow version {number}"
-                if row.line:
+                named = [s.body["version"] for s in ledger.switches(connection, workspace)]
+                if row.line or row.number in named:
                     versions.roll_back(
                         connection, workspace, to=row.number, actor=ENGINEER, reason=reason
                     )

@@ -12,7 +12,8 @@ from learning.policy import Choice, decide
 from service import handoffs
 from service.batch import Batch, Known, Working, new_id
 from service.errors import Contradiction
-from service.store import conversations
+from service.store import conversations, ledger
+from service.store import outcomes as outcome_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
                 f"message {ask.message.id!r} came without scoring and others followed it",
                 field="message.id",
                 hint="score a message before the next one is appended",
+            )
+        if _judged(batch, working, known.seq):
+            raise Contradiction(
+                "message_judged",
+                f"message {ask.message.id!r} came without scoring and an outcome speaks about it",
+                field="message.id",
+                hint="score a message when it comes, before its conversation is judged",
             )
     batch.room_for(working, len(fresh) + 2)
     for turn in fresh:
@@ -154,6 +162,17 @@ def _same(known: Known, message: Message) -> None:
             field="message.id",
             hint="a corrected text is a new message with a new id",
         )
+
+
+def _judged(batch: Batch, working: Working, seq: int) -> bool:
+    """Whether a ledger entry teaches about this place already: what it teaches must not change."""
+    for row in outcome_rows.of_conversation(batch.connection, working.workspace, working.id):
+        entry = ledger.entry(batch.connection, working.workspace, row.position)
+        if entry is not None and entry.kind == "retraction":
+            entry = ledger.entry(batch.connection, working.workspace, entry.body["replaces"])
+        if entry is not None and entry.body["covers"] >= seq:
+            return True
+    return False
 
 
 def _decided(batch: Batch, working: Working, seq: int) -> Mapping[str, Any] | None:
