@@ -118,6 +118,7 @@ def _shown(console: Console, board: Scoreboard, conversations: int) -> Iterator[
 
         yield tell
         console.print(line(board.summary()), soft_wrap=True, highlight=False)
+        console.print(table(board.summary()))
         return
     bar = Progress(
         TextColumn("playing"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn()

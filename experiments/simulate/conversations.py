@@ -227,7 +227,7 @@ class Conversation:
             if kind < 2:
                 said.append(customers.cue(who, self._intent, ("hard", "easy")[kind], rng))
             worn = 0.05 * min(self._failures, 3) + 0.04 * anger
-            if self._need.draw((0.03 + 0.9 * worn,), (0.008 + 0.3 * worn,)) == 0:
+            if self._need.draw((0.04 + 1.2 * worn,), (0.005 + 0.15 * worn,)) == 0:
                 self._hear([said[0], customers.request(who, rng)], self._bot.perplexed())
                 self.requests += 1
                 return

@@ -55,7 +55,7 @@ def customer(rng: Random, intent: str | None = None, product: str | None = None)
         patience=pick((1, 2, 2, 3, 4), rng),
         style=pick((PLAIN, PLAIN, PLAIN, LOWER, LOWER, LOUD), rng),
         typos=pick((0.0, 0.0, 0.0, 0.03, 0.09), rng),
-        habit=rng.random() < 0.025,
+        habit=rng.random() < 0.015,
         channel=pick(("app", "web", "web"), rng),
         slots=slots,
     )

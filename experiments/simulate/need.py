@@ -17,18 +17,18 @@ from itertools import pairwise
 from random import Random
 
 OFFSETS = (
-    (0.009, -4.5),
-    (0.024, -3.5),
-    (0.038, -3.0),
-    (0.059, -2.5),
-    (0.088, -2.0),
-    (0.127, -1.5),
-    (0.175, -1.0),
-    (0.237, -0.5),
-    (0.309, 0.0),
-    (0.383, 0.5),
-    (0.463, 1.0),
-    (0.625, 2.0),
+    (0.0098, -4.5),
+    (0.0251, -3.5),
+    (0.0398, -3.0),
+    (0.061, -2.5),
+    (0.0904, -2.0),
+    (0.131, -1.5),
+    (0.179, -1.0),
+    (0.242, -0.5),
+    (0.313, 0.0),
+    (0.387, 0.5),
+    (0.467, 1.0),
+    (0.626, 2.0),
     (0.767, 3.0),
 )
 """Share of conversations that come to need a person when the bot is left alone, and the log odds
@@ -36,7 +36,7 @@ that the world adds to every hazard for it; measured over 20 000 conversations e
 
 
 def offset(base_rate: float) -> float:
-    """The log odds for a base rate, interpolated in the logits; ValueError outside .009 to .767."""
+    """The log odds for a base rate, interpolated in logits; ValueError outside .0098 to .767."""
     if not OFFSETS[0][0] <= base_rate <= OFFSETS[-1][0]:
         low, high = OFFSETS[0][0], OFFSETS[-1][0]
         raise ValueError(f"base rate {base_rate} is not between {low} and {high}")

@@ -58,7 +58,7 @@ class Knobs:
     """What may be set in a world.
 
     base_rate: share of conversations that come to need a person when the bot is left alone
-      (.009 to .767). caught: share of the missed ones that a complaint or the like tells of.
+      (.0098 to .767). caught: share of the missed ones that a complaint or the like tells of.
     complaint_delay_seconds: its mean delay after the conversation. habits: of each agent by name;
       agents take turns in this order. drifts, forgeries: see there.
     """
