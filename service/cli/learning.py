@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from service.cli.root import Home, Json, Workspace, app, console, say, settings, told
 
+DEFAULT_URL = "http://127.0.0.1:8000"
 ADMIN_KEY_HELP = "Admin key [default: from keys.json in the home folder]"
 
 
@@ -32,7 +34,7 @@ def bar() -> Progress:
 def replay(
     stream: Annotated[Path, typer.Argument(help="JSON Lines, one conversation a line.")],
     http: Annotated[bool, typer.Option("--http", help="Play through a running Baton.")] = False,
-    url: Annotated[str, typer.Option(help="Where it runs.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Argument(help="Where it runs, with --http.")] = DEFAULT_URL,
     key: Annotated[str | None, typer.Option(help=ADMIN_KEY_HELP)] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Open handoffs, judged by simulated agents.")
@@ -51,7 +53,8 @@ def replay(
     """Play recorded conversations, labels revealed when each ends; print test-then-learn figures.
 
     Without --http through the bare loop; with it through a running Baton, in a shadow workspace of
-    its own. Both give the same probabilities, to the bit.
+    its own. Both give the same probabilities, to the bit. With --live in a live workspace: where
+    Baton escalates, a simulated agent judges, and only those conversations are labelled.
     """
     from experiments import replay as player
     from experiments.streams import counting, read, recognise
@@ -64,19 +67,27 @@ def replay(
             task = progress.add_task("replay", total=counting(stream), figures="")
 
             def shown(tally: Tally) -> None:
-                progress.update(task, completed=tally.conversations)
+                loss = tally.newest_loss()
+                figures = "" if loss is None else f"log loss of the newest {loss:.3f}"
+                progress.update(task, completed=tally.conversations, figures=figures)
 
             episodes, gt = read(stream, named, target), named == "mhch"
-            if not http:
+            if not (http or live):
                 played = player.bare(
                     episodes, recipe=recipe or DEFAULT, handoffs=gt, progress=shown
                 )
             else:
                 admin = key or _admin_key(settings(home=home).home)
                 name = workspace or f"replay-{secrets.token_hex(4)}"
-                engineer = player.shadow(url, admin, name, recipe)
-                played = player.through_http(episodes, url, engineer, handoffs=gt, progress=shown)
-        _figures(played.report.json(), json_)
+                mode = "live" if live else "shadow"
+                engineer = player.workspace_key(url, admin, name, mode=mode, recipe=recipe)
+                played = player.through_http(
+                    episodes, url, engineer, handoffs=gt, live=live, progress=shown
+                )
+        found = played.report.json()
+        if played.service is not None:
+            found["service"] = played.service.rates()
+        _figures(found, json_)
 
 
 @app.command(epilog="Example: baton evaluate --workspace default --json")
@@ -176,6 +187,14 @@ def _figures(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         say(found)
         return
-    for name, value in found.items():
+    for name, value in _flat(found):
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        console.print(f"{name:24} {shown}", highlight=False, markup=False)
+        console.print(f"{name:32} {shown}", highlight=False, markup=False)
+
+
+def _flat(found: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield within + name, value
