@@ -1,0 +1,216 @@
+"""A whole API in this process: create_app under uvicorn in a thread, on real SQLite and sockets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+from sqlalchemy import func, select
+
+from service.api.context import Baton
+from service.app import create_app
+from service.installation import prepare
+from service.settings import Settings
+from service.store.database import Store, table
+from service.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
+
+T = TypeVar("T")
+ROLES = ("bot", "agent", "engineer", "admin")
+OTHERS = (
+    "do you ship to norway",
+    "the blue one comes in which sizes",
+    "thanks that helps",
+    "can i pay by card in the shop",
+    "where is your nearest store",
+    "my parcel weighs two kilos",
+    "which colour goes with brown shoes",
+    "please note my new street",
+    "is the lamp bright enough for reading",
+    "good morning",
+)
+"""Quiet messages of which none repeats another."""
+QUIET = "what are your opening hours on sunday"
+ASKS = "I want to talk to a human please"
+_CONTENT = (Conversation, MessageRow, Decision, Handoff, Outcome, LedgerRow)
+
+
+class Caller(httpx.Client):
+    """A client with one key; `posted` and `got` insist on success."""
+
+    def posted(self, path: str, body: Any = None) -> Any:
+        return _body(self.post(path, json=body))
+
+    def got(self, path: str) -> Any:
+        return _body(self.get(path))
+
+    def score(self, conversation: str, message: str, text: str, **more: Any) -> httpx.Response:
+        author = more.pop("author", "user")
+        body = {"conversation_id": conversation, **more}
+        body["message"] = {"id": message, "text": text, "author": author}
+        return self.post("/v1/score", json=body)
+
+    def decided(self, conversation: str, message: str, text: str, **more: Any) -> Any:
+        return _body(self.score(conversation, message, text, **more))
+
+
+class Place:
+    """A workspace with one caller of each role."""
+
+    def __init__(self, service: InProcess, name: str, keys: dict[str, str]) -> None:
+        self.service, self.name, self.keys = service, name, keys
+        self.bot, self.agent, self.engineer, self.admin = (
+            service.caller(keys[role]) for role in ROLES
+        )
+
+    def named_agent(self, name: str) -> Caller:
+        """Another agent of this workspace, under a name of their own."""
+        made = self.admin.posted("/v1/keys", {"role": "agent", "name": name})
+        return self.service.caller(made["key"])
+
+    def policy(self, **changes: Any) -> dict[str, Any]:
+        """Change parts of the policy in force."""
+        policy = self.engineer.got("/v1/policy") | changes
+        found: dict[str, Any] = _body(self.engineer.put("/v1/policy", json=policy))
+        return found
+
+    def offering(self) -> None:
+        """A policy whose offers start at any probability, and whose model never escalates."""
+        self.policy(
+            costs={"unneeded": 1e6, "missed": 1e6, "ask": 0.0},
+            accepting={"needed": 1.0, "unneeded": 0.0},
+        )
+
+    def content(self) -> dict[str, int]:
+        """How many rows of each kind this workspace has: what a refused request must not change."""
+        with self.service.baton.store.read() as connection:
+            return {
+                model.__tablename__: connection.execute(
+                    select(func.count())
+                    .select_from(table(model))
+                    .where(table(model).c.workspace == self.name)
+                ).scalar_one()
+                for model in _CONTENT
+            }
+
+    def ledger(self, kind: str = "outcome") -> list[dict[str, Any]]:
+        """The bodies of the ledger's entries of a kind, in order."""
+        rows = table(LedgerRow)
+        with self.service.baton.store.read() as connection:
+            found = connection.execute(
+                select(rows.c.body)
+                .where(rows.c.workspace == self.name, rows.c.kind == kind)
+                .order_by(rows.c.position)
+            )
+            return list(found.scalars())
+
+
+class InProcess:
+    """A running service; `baton` are its parts, for looking past the API."""
+
+    def __init__(self, app: Any, url: str, keys: dict[str, str]) -> None:
+        self.app, self.url, self.keys = app, url, keys
+        self._callers: list[Caller] = []
+        self._names = itertools.count(1)
+
+    @property
+    def baton(self) -> Baton:
+        found: Baton = self.app.state.baton
+        return found
+
+    def caller(self, key: str | None = None) -> Caller:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        made = Caller(base_url=self.url, headers=headers, trust_env=False, timeout=60)
+        self._callers.append(made)
+        return made
+
+    def default(self) -> Place:
+        return Place(self, "default", self.keys)
+
+    def workspace(self, mode: str = "live", recipe: str = "bayes-1") -> Place:
+        name = f"w{next(self._names)}"
+        admin = self.caller(self.keys["admin"])
+        made = admin.posted("/v1/workspaces", {"id": name, "mode": mode, "recipe": recipe})
+        return Place(self, name, made["keys"])
+
+    def close(self) -> None:
+        for caller in self._callers:
+            caller.close()
+
+
+@contextmanager
+def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
+    """Serve a fresh installation in `home` until the block ends."""
+    given = Settings(home=home, **settings)
+    store = Store(given.database_url)
+    keys = prepare(given, store)
+    store.close()
+    app = create_app(given)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(256)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        config = uvicorn.Config(app, loop="uvloop", http="httptools", ws="none", log_config=None)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        service = InProcess(app, url, keys)
+        try:
+            until = time.monotonic() + 30
+            while not server.started:
+                assert thread.is_alive(), "the service ended before it had started"
+                assert time.monotonic() < until, "the service did not start within 30 s"
+                time.sleep(0.01)
+            yield service
+        finally:
+            service.close()
+            server.should_exit = True
+            thread.join(timeout=30)
+            assert not thread.is_alive(), "the service did not end within 30 s"
+
+
+def at_once(count: int, do: Callable[[int], T]) -> list[T]:
+    """Do something `count` times, all starting together."""
+    ready = threading.Barrier(count)
+
+    def one(number: int) -> T:
+        ready.wait(timeout=10)
+        return do(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def same(answers: Sequence[httpx.Response]) -> Any:
+    """The one answer that all of them are."""
+    assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
+    assert len({one.content for one in answers}) == 1, [one.text for one in answers]
+    return answers[0].json()
+
+
+def refusal(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, str]:
+    """The error of an answer, in the one shape that errors have."""
+    assert answer.status_code == status, (answer.status_code, answer.text)
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert set(body) == {"error"}, body
+    error: dict[str, str] = body["error"]
+    assert {"code", "message"} <= set(error) <= {"code", "message", "field", "hint"}, error
+    assert all(isinstance(part, str) and part for part in error.values()), error
+    if code is not None:
+        assert error["code"] == code, error
+    return error
+
+
+def _body(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, (answer.status_code, answer.text)
+    return json.loads(answer.content)
