@@ -40,7 +40,8 @@ NEAR_TOKENS = 16
 SPACED_WORDS_WHOLE = 64
 """Texts up to this many tokens are searched whole."""
 _STEM = 4
-_ELEMENT = re.compile(r"(?P<body>[^?~]+)(?:\?(?P<times>\d*))?$")
+_ELEMENT = re.compile(r"(?P<body>[^?~^]+)(?:\?(?P<times>\d?))?$")
+_GAP = re.compile(r"~\d$")
 _OWN_SCRIPT = frozenset({"ar", "ru"})
 _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko"})
 
@@ -109,6 +110,8 @@ class _Notation:
         self.any = f"(?!{denial})" + (r"[^ .,]+ " if spaced else r"[^.,]")
 
     def _word(self, word: str) -> str:
+        if word == "$":
+            return "(?=[.,])"
         parts = []
         for part in word.replace("+", " ").split():
             stem = part.endswith("*")
@@ -121,7 +124,9 @@ class _Notation:
     def _alternatives(self, body: str) -> list[str]:
         found: list[str] = []
         for item in body.split("|"):
-            if item.startswith("<"):
+            if item == "$":
+                found.append(item)
+            elif item.startswith("<"):
                 found.extend(self.words[item.strip("<>")])
             else:
                 found.append(item)
@@ -136,7 +141,7 @@ class _Notation:
                 parts.append(f"(?<={marks}{self.space})")
             elif element in ("$", "$$"):
                 parts.append("(?=[.,])" if element == "$" else "(?=[.])")
-            elif element.startswith("~"):
+            elif _GAP.match(element):
                 parts.append(f"(?:{self.any}){{0,{element[1:]}}}?")
             else:
                 match = _ELEMENT.match(element)
