@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from service.app import create_app
 from service.cli import app as baton
+from service.installation import prepare
 from service.settings import Settings
+from service.store.database import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -102,13 +107,44 @@ def test_every_setting_stands_in_the_readme_with_its_default_unit_and_sentence()
 
 def test_every_route_stands_in_the_readme(tmp_path: Path) -> None:
     app = create_app(Settings.from_environ({}, home=tmp_path))
-    described = {
-        f"{method.upper()} {path}"
-        for path, methods in app.openapi()["paths"].items()
-        for method in methods
-    }
     told = [name for name in first_cells(README) if re.match(r"[A-Z]+ /", name)]
-    assert differences("route", described, told) == []
+    assert differences("route", described(app), told) == []
+
+
+def described(app: FastAPI) -> list[str]:
+    """Every route of the OpenAPI description, such as `GET /v1/policy`."""
+    paths = app.openapi()["paths"].items()
+    return [f"{method.upper()} {path}" for path, methods in paths for method in methods]
+
+
+def test_the_readme_names_the_role_that_each_route_asks_for(tmp_path: Path) -> None:
+    settings = Settings.from_environ({}, home=tmp_path)
+    store = Store(settings.database_url)
+    keys = prepare(settings, store)
+    store.close()
+    there_is = asyncio.run(roles(create_app(settings), keys["bot"]))
+    rows = first_cells(README)
+    assert {name: rows[name][0] for name in there_is} == there_is
+
+
+async def roles(app: FastAPI, bot_key: str) -> dict[str, str]:
+    """The role that each route asks for: a bot's key is refused by its name, or not refused."""
+    found = {}
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://baton") as client,
+    ):
+        for name in described(app):
+            method, path = name.split()
+            path = re.sub(r"\{\w+\}", "some", path.replace("{number}", "1"))
+            unkeyed = await client.request(method, path)
+            bearer = {"Authorization": f"Bearer {bot_key}"}
+            refusal = (await client.request(method, path, headers=bearer)).text
+            needed = re.search(r"needs the role (\w+)", refusal)
+            role = needed.group(1) if needed else "bot"
+            found[name] = role if unkeyed.status_code == 401 else "-"
+    return found
 
 
 def test_every_route_is_in_the_openapi_description(tmp_path: Path) -> None:
