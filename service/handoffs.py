@@ -76,6 +76,16 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
     return row | changes
 
 
+def heard(batch: Batch, working: Working, seconds: float) -> None:
+    """An agent wrote in the conversation: whoever claimed it has not gone quiet."""
+    if working.handoff_id is None:
+        return
+    row = rows.handoff(batch.connection, working.workspace, working.handoff_id)
+    if row is not None and row.status == "claimed":
+        until = batch.now + seconds
+        rows.change(batch.connection, working.workspace, row.id, claim_expires_at=until)
+
+
 def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
     """Resolve a handoff, or return the conversation to the bot: either way the person leaves."""
     row = _found(batch, workspace, name)
@@ -161,4 +171,8 @@ def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
 
 
 def _over(row: Mapping[str, Any]) -> Contradiction:
-    return Contradiction("handoff_over", f"handoff {row['id']!r} is already {row['status']}")
+    return Contradiction(
+        "handoff_over",
+        f"handoff {row['id']!r} is already {row['status']}",
+        hint="GET /v1/handoffs?status=waiting lists those that wait",
+    )

@@ -48,6 +48,8 @@ async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, prin
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
+    standing = await baton.engine.served(workspace)
+    seconds = standing.policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
         working = batch.conversation(workspace, conversation_id)
@@ -55,6 +57,8 @@ async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, prin
         batch.room_for(working, len(fresh))
         for turn in fresh:
             batch.append(working, stamped(turn, batch.now))
+        if any(turn.author == "agent" for turn in fresh):
+            handoffs.heard(batch, working, seconds)
         return {
             "conversation_id": conversation_id,
             "appended": len(fresh),
