@@ -72,5 +72,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, misshapen)
     app.add_exception_handler(HTTPException, unrouted)
+    app.add_middleware(score.Shortcut)
     app.add_middleware(Wire, measures=measures)
     return app

@@ -15,9 +15,21 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import handoffs, provenance
-from service.api.context import ERRORS, Agent, Baton, Bot, Parts, admit, fault, problem
+from service.api.context import (
+    ERRORS,
+    Agent,
+    Baton,
+    Bot,
+    Parts,
+    admit,
+    fault,
+    misshapen,
+    problem,
+    refused,
+)
 from service.api.shapes import (
     ATTRIBUTES_MAX,
     BATCH_MAX,
@@ -42,23 +54,45 @@ router = APIRouter(tags=["decisions"], responses=ERRORS)
 _log = structlog.get_logger("baton.score")
 
 
-class _Direct(APIRoute):
-    """Scoring goes from the body's bytes to the engine and back without FastAPI's solving of
-    dependencies, which costs more than the decision. Its description stays the route's own.
+async def decided(request: Request) -> Response:
+    """From the body's bytes to the engine and back, without FastAPI's solving of dependencies,
+    which costs more than the decision. Raises Refusal, RequestValidationError.
     """
+    principal = admit(request, "bot")
+    try:
+        asked = ScoreRequest.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    baton: Baton = request.app.state.baton
+    answer = await baton.engine.score(asked.ask(principal.workspace))
+    return Response(to_json(answer), media_type="application/json")
+
+
+class _Decided(APIRoute):
+    """Keeps the route's description and answers with `decided`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        async def handle(request: Request) -> Response:
-            principal = admit(request, "bot")
-            try:
-                asked = ScoreRequest.model_validate_json(await request.body())
-            except ValidationError as error:
-                raise RequestValidationError(error.errors(include_url=False)) from error
-            baton: Baton = request.app.state.baton
-            answer = await baton.engine.score(asked.ask(principal.workspace))
-            return Response(to_json(answer), media_type="application/json")
+        return decided
 
-        return handle
+
+class Shortcut:
+    """Takes scoring past FastAPI's layers; everything else goes through them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/v1/score"):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await decided(request)
+        except Refusal as refusal:
+            response = refused(request, refusal)
+        except RequestValidationError as error:
+            response = misshapen(request, error)
+        await response(scope, receive, send)
 
 
 class ScoreRequest(Shape):
@@ -133,7 +167,7 @@ async def score(asked: ScoreRequest) -> Any:
 
 
 router.add_api_route(
-    "/score", score, methods=["POST"], response_model=Decision, route_class_override=_Direct
+    "/score", score, methods=["POST"], response_model=Decision, route_class_override=_Decided
 )
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from service.store.database import table
 from service.tables import Handoff
 
 _handoff = table(Handoff)
+_ONE = select(_handoff).where(
+    _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
+)
+_ADD = insert(_handoff)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
-    connection.execute(insert(_handoff).values(**row))
+    connection.execute(_ADD, dict(row))
 
 
 def handoff(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
-    return connection.execute(
-        select(_handoff).where(_handoff.c.workspace == workspace, _handoff.c.id == name)
-    ).one_or_none()
+    return connection.execute(_ONE, {"of_workspace": workspace, "of_id": name}).one_or_none()
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
