@@ -63,7 +63,9 @@ def load(data: bytes) -> Standing:
         )
     standing = Standing(recipe=recipe)
     try:
-        standing.position = int(header["position"])
+        standing.position = header["position"].__index__()
+        if standing.position < 0:
+            raise ValueError(f"position {standing.position} is before the ledger")
         for part in _PARTS:
             own = {
                 name.removeprefix(part + "."): array
