@@ -14,7 +14,8 @@ from service.store import conversations
 _FACTS = {
     "email": re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}"),
     "order": re.compile(
-        r"(?i)\b(?:order|ticket|case|invoice|ref(?:erence)?)\W{0,3}(?:no|number|id)?\W{0,3}(\w*\d[\w-]{2,30})"
+        r"(?i)\b(?:order|ticket|case|invoice|ref(?:erence)?)\W{0,3}(?:no|number|id)?\W{0,3}"
+        r"(?:is\s{1,3})?((?=[\w-]{0,30}\d)\w[\w-]{2,30})"
     ),
     "phone": re.compile(r"(?<![\w-])\+?\d[\d ()/-]{7,18}\d(?![\w-])"),
     "amount": re.compile(r"(?:[$€£¥]\s?\d[\d.,]{0,12}|\b\d[\d.,]{0,12}\s?(?:USD|EUR|GBP|€|£))"),
