@@ -17,9 +17,9 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-import plotly.graph_objects as go
 import plotly.offline
 from numpy.typing import ArrayLike
+from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
@@ -69,12 +69,12 @@ def over_positions(
     lower_is_better: bool,
     marks: Sequence[Mark] = (),
     reference: tuple[float, str] | None = None,
-) -> go.Figure:
+) -> Figure:
     """A measure over ledger positions, with switches marked by upright lines.
 
     `reference` is a level to compare with and its name: the loss of always saying the base rate.
     """
-    figure = go.Figure()
+    figure = Figure()
     for line, look in zip(lines, _looks(), strict=False):
         figure.add_scatter(
             x=_floats(line.x),
@@ -108,9 +108,9 @@ def over_positions(
     return _styled(figure, title)
 
 
-def cost(lines: Sequence[Line], *, threshold: float | None = None) -> go.Figure:
+def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
     """Mean cost of a conversation (y) had it been escalated from each probability on (x)."""
-    figure = go.Figure()
+    figure = Figure()
     for line, look in zip(lines, _looks(), strict=False):
         figure.add_scatter(
             x=_floats(line.x),
@@ -132,9 +132,9 @@ def cost(lines: Sequence[Line], *, threshold: float | None = None) -> go.Figure:
     return _styled(figure, "Cost of a conversation at every threshold")
 
 
-def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> go.Figure:
+def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> Figure:
     """Precision (y) over recall (x) at every threshold; `base_rate` is what chance would reach."""
-    figure = go.Figure()
+    figure = Figure()
     for line, look in zip(lines, _looks(), strict=False):
         figure.add_scatter(
             x=_floats(line.x),
@@ -156,9 +156,9 @@ def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -
     return _unit(_styled(figure, "Precision and recall at every threshold"))
 
 
-def roc(lines: Sequence[Line]) -> go.Figure:
+def roc(lines: Sequence[Line]) -> Figure:
     """True positive rate (y) over false positive rate (x), with the diagonal of chance."""
-    figure = _with_diagonal(go.Figure(), "chance")
+    figure = _with_diagonal(Figure(), "chance")
     for line, look in zip(lines, _looks(), strict=False):
         figure.add_scatter(
             x=_floats(line.x),
@@ -173,7 +173,7 @@ def roc(lines: Sequence[Line]) -> go.Figure:
     return _unit(_styled(figure, "Found against false alarms (ROC)"))
 
 
-def reliability(models: Sequence[Bins]) -> go.Figure:
+def reliability(models: Sequence[Bins]) -> Figure:
     """Predicted against observed in bins, above; how often each probability was said, below."""
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.74, 0.26], vertical_spacing=0.09
@@ -213,7 +213,7 @@ def reliability(models: Sequence[Bins]) -> go.Figure:
     return _styled(figure, "Calibration: what was predicted, and what was true", height=540)
 
 
-def page(title: str, introduction: str, figures: Mapping[str, go.Figure]) -> str:
+def page(title: str, introduction: str, figures: Mapping[str, Figure]) -> str:
     """One HTML file with the figures in order, each under a sentence on how to read it.
 
     `figures` maps that sentence to its figure. The same input gives the same text.
@@ -249,7 +249,7 @@ def _looks() -> list[dict[str, object]]:
     return [{"color": colour, "dash": dash, "width": 2} for colour, dash in looks]
 
 
-def _with_diagonal(figure: go.Figure, name: str) -> go.Figure:
+def _with_diagonal(figure: Figure, name: str) -> Figure:
     figure.add_scatter(
         x=[0.0, 1.0],
         y=[0.0, 1.0],
@@ -261,13 +261,13 @@ def _with_diagonal(figure: go.Figure, name: str) -> go.Figure:
     return figure
 
 
-def _unit(figure: go.Figure) -> go.Figure:
+def _unit(figure: Figure) -> Figure:
     figure.update_xaxes(range=[-0.01, 1.01])
     figure.update_yaxes(range=[-0.01, 1.01])
     return figure
 
 
-def _styled(figure: go.Figure, title: str, height: int = 420) -> go.Figure:
+def _styled(figure: Figure, title: str, height: int = 420) -> Figure:
     figure.update_layout(
         template="none",
         title={"text": html.escape(title), "x": 0, "xref": "paper", "font": {"size": 17}},

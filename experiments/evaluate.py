@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.report_page import figures_page
+from experiments import report_page
+from experiments.report_page import RECENT, SPAN
 from learning.evaluation import (
     Scores,
     clearly_worse,
@@ -32,10 +33,6 @@ from learning.evaluation import (
 if TYPE_CHECKING:  # measuring needs no mlflow, which takes seconds to import
     from experiments.registry import Registry
 
-RECENT = 500
-"""The newest lessons that `recent` measures speak of."""
-SPAN = 200
-"""Lessons in each point of a curve."""
 POINTS_MAX = 80
 PLOT_POINTS_MAX = 200
 HISTOGRAM_BINS = 20
@@ -134,22 +131,23 @@ def publish(report: Report, registry: Registry, workspace: str, numbers: Sequenc
     `numbers` are the MLflow numbers of the evaluated versions, as far as they are published: the
     run links to them. RegistryUnavailable while MLflow is away: publish the same report later.
     """
+    body = report.body()
     return registry.evaluation_run(
         workspace,
         report.evaluation,
         name=f"{report.verdict} at {report.position}",
-        description=_described(report),
+        description=report_page.description(body),
         position=report.position,
         at=report.at,
-        metrics=_metrics(report),
-        curves=_curves(report),
+        metrics=report_page.metrics(body),
+        curves=report_page.curves(body),
         params={f"{line['role']}": f"version {line['version']}" for line in report.lines}
         | {f"{line['role']}.recipe": line["recipe"] for line in report.lines}
         | {f"policy.{name}": f"{value:g}" for name, value in report.costs.items()},
         tags={"baton.verdict": report.verdict, "baton.champion": str(report.lines[0]["version"])},
         files={
-            "figures.html": figures_page(report.body()),
-            "report.json": json.dumps(report.body(), indent=1),
+            "figures.html": report_page.figures_page(body),
+            "report.json": json.dumps(body, indent=1),
         },
         numbers=numbers,
     )
@@ -265,59 +263,3 @@ def _thinned(size: int) -> NDArray[np.intp]:
 
 def _columns(*columns: Floats) -> list[list[float]]:
     return [np.asarray(column, np.float64).tolist() for column in columns]
-
-
-def _metrics(report: Report) -> dict[str, float]:
-    """MLflow groups its charts by what stands before the slash, in alphabetical order."""
-    found: dict[str, float] = {}
-    for line in report.lines:
-        groups = {
-            f"{line['role']} - all kept lessons": line["measures"]["kept"],
-            f"{line['role']} - newest {RECENT} lessons": line["measures"]["recent"],
-            f"{line['role']} - decisions": line["decisions"],
-        }
-        found |= {
-            f"{group}/{name}": value
-            for group, values in groups.items()
-            for name, value in values.items()
-            if value is not None
-        }
-    return found
-
-
-def _curves(report: Report) -> dict[str, list[tuple[int, float]]]:
-    found: dict[str, list[tuple[int, float]]] = {}
-    for line in report.lines:
-        for position, point in line["curve"]:
-            for name in ("log_loss", "auc", "ece", "brier"):
-                if name in point:
-                    key = f"{line['role']}/{name}"
-                    found.setdefault(key, []).append((position, point[name]))
-    return found
-
-
-COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
-
-
-def _described(report: Report) -> str:
-    rows = [
-        f"## {report.verdict.capitalize()}",
-        "",
-        report.sentence,
-        "",
-        f"Measured at ledger position {report.position}, each lesson before it was learned. "
-        "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
-        "",
-        "| line | lessons | " + " | ".join(COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
-    ]
-    for line in report.lines:
-        for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
-            found = line["measures"][window]
-            cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
-            rows.append(f"| {line['name']} | {said} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def _shown(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,4 +1,7 @@
-"""The figures of an evaluation's report, as one page: what MLflow shows of a run."""
+"""How an evaluation's report is shown: its metrics, curves and description, and its figures.
+
+Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 from experiments import charts
+
+RECENT = 500
+"""The newest lessons that `recent` measures speak of."""
+SPAN = 200
+"""Lessons in each point of a curve."""
+COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
 
 
 def figures_page(report: Mapping[str, Any]) -> str:
@@ -19,12 +28,12 @@ def figures_page(report: Mapping[str, Any]) -> str:
     )
 
 
-def figures(report: Mapping[str, Any]) -> dict[str, go.Figure]:
+def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
     """Each figure of a report under the sentence that says how to read it."""
     lines = report["lines"]
     base = lines[0]["base_rate"]
     return {
-        "Each point is the mean over 200 lessons, scored before they were learned. Falling is "
+        f"Each point is the mean over {SPAN} lessons, scored before they were learned. Falling is "
         "learning; a rise after a switch speaks against it.": _over(report, "log_loss", base),
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
@@ -52,7 +61,7 @@ def _bins(line: Mapping[str, Any]) -> charts.Bins:
     return charts.Bins(line["name"], predicted, observed, mass, line["histogram"])
 
 
-def _over(report: Mapping[str, Any], measure: str, base: float | None) -> go.Figure:
+def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure:
     lines = []
     for line in report["lines"]:
         points = [(at, found[measure]) for at, found in line["curve"] if measure in found]
@@ -80,3 +89,59 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> go.Fig
 def _entropy(rate: float) -> float:
     """The log loss, in nats, of always predicting `rate` where it is the truth."""
     return -sum(q * math.log(q) for q in (rate, 1.0 - rate) if q > 0.0)
+
+
+def metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """The single figures of a report, by their names in MLflow.
+
+    MLflow groups its charts by what stands before the slash, in alphabetical order.
+    """
+    found: dict[str, float] = {}
+    for line in report["lines"]:
+        groups = {
+            f"{line['role']} - all kept lessons": line["measures"]["kept"],
+            f"{line['role']} - newest {RECENT} lessons": line["measures"]["recent"],
+            f"{line['role']} - decisions": line["decisions"],
+        }
+        found |= {
+            f"{group}/{name}": value
+            for group, values in groups.items()
+            for name, value in values.items()
+            if value is not None
+        }
+    return found
+
+
+def curves(report: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Measures over ledger positions, by their names in MLflow, which come first of all."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in report["lines"]:
+        for position, point in line["curve"]:
+            for name in ("log_loss", "auc", "ece", "brier"):
+                if name in point:
+                    key = f"{line['role']}/{name}"
+                    found.setdefault(key, []).append((position, point[name]))
+    return found
+
+
+def description(report: Mapping[str, Any]) -> str:
+    """The verdict and a table of the measures in Markdown; MLflow first shows three lines."""
+    rows = [
+        f"**{report['verdict'].capitalize()}.** {report['sentence']}",
+        "",
+        f"Measured at ledger position {report['position']}, each lesson before it was learned. "
+        "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
+        "",
+        "| line | lessons | " + " | ".join(COLUMNS) + " |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
+    for line in report["lines"]:
+        for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
+            found = line["measures"][window]
+            cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
+            rows.append(f"| {line['name']} | {said} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

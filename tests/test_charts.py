@@ -1,11 +1,13 @@
 import json
 import re
+import shutil
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from playwright.sync_api import sync_playwright
+from plotly.graph_objects import Figure
 
 from experiments import charts
 from learning.evaluation import precision_recall, reliability
@@ -15,7 +17,7 @@ LABELS = (DRAW.random(400) < 0.3).astype(float)
 CHANCES = np.clip(0.25 + 0.4 * LABELS + 0.2 * DRAW.normal(size=400), 0.01, 0.99)
 
 
-def every_figure() -> dict[str, go.Figure]:
+def every_figure() -> dict[str, Figure]:
     found = precision_recall(CHANCES, LABELS)
     bins = reliability(CHANCES, LABELS)
     counts = np.histogram(CHANCES, 20, (0, 1))[0]
@@ -89,6 +91,38 @@ def test_a_page_needs_no_network_and_holds_plotly_once():
 def test_the_same_figures_make_the_same_page():
     pages = {charts.page("Evaluation", "Keep.", every_figure()) for _ in range(2)}
     assert len(pages) == 1
+
+
+FRAMED = """
+html => {
+  const frame = document.createElement("iframe");
+  frame.setAttribute("sandbox", "allow-scripts");
+  frame.src = URL.createObjectURL(new Blob([html], { type: "text/html" }));
+  document.body.append(frame);
+}
+"""
+
+
+def test_a_page_draws_every_figure_in_a_sandboxed_frame_without_a_network():
+    """As MLflow shows an HTML artifact: from a blob, scripts allowed and nothing else."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs Debian's chromium (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        context = browser.new_context(offline=True)
+        tab = context.new_page()
+        wrong = []
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("requestfailed", lambda request: wrong.append(request.url))
+        tab.evaluate(FRAMED, charts.page("Evaluation", "Keep.", every_figure()))
+        frame = tab.frame_locator("iframe")
+        frame.locator("#f3 .main-svg").first.wait_for(timeout=30_000)
+        assert frame.locator(".main-svg").count() >= len(every_figure())
+        frame.locator("#state").wait_for(state="detached", timeout=10_000)
+        assert "Log loss over the ledger" in frame.locator("#f0").inner_text()
+        assert wrong == []
+        browser.close()
 
 
 @settings(max_examples=40, deadline=None)

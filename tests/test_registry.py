@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import socket
@@ -6,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -13,7 +15,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import pytest
 from mlflow import MlflowClient
 
-from experiments import bundle
+from experiments import bundle, published
 from experiments.mlflow_server import server
 from experiments.published import Published, conversation
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable
@@ -330,6 +332,25 @@ def invoke(url: str, body: dict) -> list[dict]:
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["predictions"]
+
+
+def test_a_published_version_brings_every_package_that_its_code_imports():
+    """What comes along with another package may be gone with that one's next release."""
+    distributions = packages_distributions()
+    brought = {name.lower() for name in bundle.PACKAGES}
+    for path in (*(REPOSITORY / "learning").rglob("*.py"), Path(published.__file__)):
+        for name in imported(path) - {"learning"} - sys.stdlib_module_names:
+            assert {d.lower() for d in distributions[name]} & brought, f"{path.name}: {name}"
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
 
 
 def test_a_published_version_names_its_packages_exactly_and_holds_no_cache(tmp_path):

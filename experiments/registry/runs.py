@@ -1,0 +1,118 @@
+"""Evaluations as MLflow runs, with metrics over the ledger's positions and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlflow.entities import LoggedModelInput, Metric, Param, RunTag, ViewType
+
+from experiments.registry import desk
+from experiments.registry.connection import Connection, ms, tagged
+
+BATCH = 900
+"""MLflow takes at most 1000 metrics in one request."""
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+class Runs(Connection):
+    """The runs of a workspace's experiment."""
+
+    def evaluation_run(
+        self,
+        workspace: str,
+        evaluation: str,
+        *,
+        name: str,
+        description: str,
+        position: int,
+        at: float,
+        metrics: Mapping[str, float],
+        curves: Curves | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
+        numbers: Sequence[str] = (),
+    ) -> str:
+        """Log one evaluation as a run; its run id. Once per `evaluation`, a unique id.
+
+        `metrics` are points at `position`; `curves` have their own ledger positions as steps.
+        `files` are texts by their path in the run (`figures.html`, `report.json`), `description`
+        is Markdown, `at` is in seconds since the epoch. `numbers` are the MLflow numbers of the
+        versions that were evaluated: the run links to them.
+        """
+        known = {"baton.evaluation": evaluation}
+        self.reach()
+        with self._asking():
+            experiment = self._experiment(workspace)
+            runs = self._runs(experiment, known)
+            done = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
+            if done:
+                return str(done[0])
+            extra = {"mlflow.note.content": description, "baton.position": str(position)}
+            run_id = self._run(experiment, runs, name, at, known | extra | dict(tags or {}))
+            points = {key: [(position, value)] for key, value in metrics.items()}
+            self._points(run_id, points | {k: list(v) for k, v in (curves or {}).items()}, at)
+            if params:
+                self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
+            if models := self._models(workspace, numbers):
+                self._client.log_inputs(run_id, models=models)
+            for path, text in (files or {}).items():
+                self._client.log_text(run_id, text, path)
+            self._client.set_terminated(run_id, end_time=ms(at))
+            for run in self._runs(experiment, known):
+                if run.info.run_id != run_id:  # a request that timed out was carried out after all
+                    self._client.delete_run(run.info.run_id)
+            return run_id
+
+    def desk_url(self, workspace: str, run_id: str | None = None) -> str:
+        """Where an engineer finds a workspace's evaluations, or one of them."""
+        with self._asking():
+            return desk.page(self.tracking_uri, self._experiment(workspace), run_id)
+
+    def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
+        found = (
+            self._found(self._client.get_model_version, desk.model_name(workspace), number)
+            for number in numbers
+        )
+        sources = [version.source.removeprefix("models:/") for version in found if version]
+        return [LoggedModelInput(source) for source in sources if source.startswith("m-")]
+
+    def _runs(self, experiment: str, tags: Mapping[str, str]) -> list[Any]:
+        return list(
+            self._client.search_runs(
+                [experiment],
+                tagged(tags),
+                ViewType.ACTIVE_ONLY,
+                max_results=10,
+                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+            )
+        )
+
+    def _run(
+        self, experiment: str, runs: Sequence[Any], name: str, at: float, tags: Mapping[str, str]
+    ) -> str:
+        if runs:
+            run_id = str(runs[0].info.run_id)
+            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+            return run_id
+        made = self._client.create_run(
+            experiment, start_time=ms(at), tags=desk.SOURCE | dict(tags), run_name=name
+        )
+        return str(made.info.run_id)
+
+    def _points(
+        self,
+        run_id: str,
+        points: Mapping[str, Iterable[tuple[int, float]]],
+        at: float,
+        model_id: str | None = None,
+    ) -> None:
+        flat = [
+            Metric(name, float(value), ms(at), step, model_id=model_id)
+            for name, values in points.items()
+            for step, value in values
+        ]
+        for start in range(0, len(flat), BATCH):
+            self._client.log_batch(run_id, metrics=flat[start : start + BATCH])
