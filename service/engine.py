@@ -27,7 +27,7 @@ from service.measures import Measures
 from service.settings import Settings
 from service.standing import build_id, stand, transcript_of
 from service.store import ledger
-from service.store.database import DatabaseError, Store
+from service.store.database import DatabaseError, Store, UnavailableError
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -43,6 +43,7 @@ class Work:
     workspace: str
     needs: Mapping[str, list[str]]
     do: Callable[[Batch], Any]
+    appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
 
 
@@ -104,7 +105,7 @@ class Engine:
                 raise Busy("restanding", "the model is being stood anew", hint="send it again")
             return scoring.score(batch, served.standing, served.live, build_id(), ask)
 
-        answer = await self.run(ask.workspace, do, needs=ask.needs)
+        answer = await self.run(ask.workspace, do, needs=ask.needs, appends=False)
         self._measures.decided(ask.workspace, answer["action"])
         return answer
 
@@ -114,9 +115,11 @@ class Engine:
         do: Callable[[Batch], T],
         *,
         needs: Mapping[str, list[str]] | None = None,
+        appends: bool = True,
     ) -> T:
         """Run `do` inside a batch's transaction; its answer comes after the commit.
 
+        What `appends` to the ledger is learned before the answer's sender can ask again.
         `do` must refuse before it changes anything. Raises Busy when the queue is full or the
         database does not answer: nothing was recorded then.
         """
@@ -128,7 +131,7 @@ class Engine:
         if workspace not in self._served:
             await self._stand(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Work(workspace, needs or {}, do, future))
+        self._waiting.append(Work(workspace, needs or {}, do, appends, future))
         self._due()
         return await future
 
@@ -153,10 +156,7 @@ class Engine:
         with self._measures.batch(len(works)):
             try:
                 answers = self._transact(works)
-            except DatabaseError as error:
-                if len(works) > 1 and not error.connection_invalidated:
-                    self._each(works)
-                    return
+            except UnavailableError as error:
                 self.database_ok = False
                 _log.error("transaction_failed", why=str(error.orig), requests=len(works))
                 refusal = Busy("database", "the database does not answer", hint="send it again")
@@ -168,8 +168,10 @@ class Engine:
                 answers = [error]
         for work, answer in zip(works, answers, strict=True):
             _settle(work.answer, answer)
-        with contextlib.suppress(DatabaseError):
-            self._catch_up({work.workspace for work in works})
+        appended = {work.workspace for work in works if work.appends}
+        if appended:
+            with contextlib.suppress(DatabaseError):
+                self._catch_up(appended)
 
     def _each(self, works: list[Work]) -> None:
         for work in works:

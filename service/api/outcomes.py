@@ -73,6 +73,8 @@ class ConversationOutcome(Shape):
         late = self.verdict in ("missed", "needed")
         if self.first_needed_message_id is not None and not late:
             raise ValueError("first_needed_message_id goes only with verdict missed")
+        if len({one.message_id for one in self.labels or ()}) < len(self.labels or ()):
+            raise ValueError("labels must name each message once")
         return self
 
     def found(self, principal: Principal) -> Found:

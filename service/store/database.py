@@ -31,6 +31,9 @@ _MIGRATION_LOCK = 0x6261746F6E
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
 
+UnavailableError = OperationalError
+"""The database is gone, locked, full or too slow; nothing is wrong with what was asked."""
+
 
 def _json(value: Any) -> str:
     return to_json(value).decode()
@@ -152,4 +155,4 @@ def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any
     )
 
 
-__all__ = ["DatabaseError", "OperationalError", "Store", "add_new", "insert_new", "table"]
+__all__ = ["DatabaseError", "Store", "UnavailableError", "add_new", "insert_new", "table"]
