@@ -27,7 +27,8 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
     `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
     place that escalated), `since` (the first place that needed a person), or `labels` as
-    (place, label, weight). The table is in DESIGN, section 4.
+    (place, label, weight). The table is in DESIGN, section 4; missed, with no `since` given, is
+    known of the last scored message only.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
     return _shared(_labelled(outcome, places))
@@ -44,9 +45,11 @@ def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]
         ]
     if verdict == "needed" and since is None:
         return [Lesson(s, 1.0, 1.0) for s in places if s == escalated]
+    if verdict == "missed" and since is None:
+        return [Lesson(s, 1.0, 1.0) for s in places[-1:]]
     if verdict in ("needed", "missed"):
         last = escalated if verdict == "needed" and escalated is not None else outcome["covers"]
-        return [Lesson(s, float(s >= (since or last)), 1.0) for s in places if s <= last]
+        return [Lesson(s, float(s >= since), 1.0) for s in places if s <= last]
     if verdict == "not_needed":
         last = outcome["covers"] if escalated is None else escalated
         return [Lesson(s, 0.0, 1.0) for s in places if s <= last]
