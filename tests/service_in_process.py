@@ -193,8 +193,9 @@ def at_once(count: int, do: Callable[[int], T]) -> list[T]:
 def same(answers: Sequence[httpx.Response]) -> Any:
     """The one answer that all of them are."""
     assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
-    assert len({one.content for one in answers}) == 1, [one.text for one in answers]
-    return answers[0].json()
+    bodies = [one.json() for one in answers]
+    assert all(body == bodies[0] for body in bodies), bodies
+    return bodies[0]
 
 
 def refusal(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, str]:
