@@ -145,10 +145,9 @@ def publish(report: Report, registry: Registry, workspace: str, numbers: Sequenc
         | {f"{line['role']}.recipe": line["recipe"] for line in report.lines}
         | {f"policy.{name}": f"{value:g}" for name, value in report.costs.items()},
         tags={"baton.verdict": report.verdict, "baton.champion": str(report.lines[0]["version"])},
-        files={
-            "figures.html": report_page.figures_page(body),
-            "report.json": json.dumps(body, indent=1),
-        },
+        files={"report.json": json.dumps(body)},
+        page=report_page.figures_page(body),
+        lasting=report.verdict != "keep",
         numbers=numbers,
     )
 
@@ -262,4 +261,5 @@ def _thinned(size: int) -> NDArray[np.intp]:
 
 
 def _columns(*columns: Floats) -> list[list[float]]:
-    return [np.asarray(column, np.float64).tolist() for column in columns]
+    """Arrays as lists of JSON numbers, as exact as a figure can show."""
+    return [np.asarray(column, np.float64).round(6).tolist() for column in columns]

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from experiments import bundle, published
 from experiments.mlflow_server import server
 from experiments.published import Published, conversation
-from experiments.registry import Registry, RegistryRefused, RegistryUnavailable
+from experiments.registry import Registry, RegistryRefused, RegistryUnavailable, runs
 from learning import checkpoint
 from learning.conversation import fold
 from learning.ledger import Entry, Standing, Turn
@@ -393,20 +393,21 @@ def test_a_time_may_be_iso_8601():
 # -- evaluation runs ----------------------------------------------------------------------------
 
 
-def log(registry: Registry, workspace: str, evaluation: str = "e-1", numbers=()) -> str:
+def log(registry: Registry, workspace: str, evaluation: str = "e-1", **more) -> str:
     return registry.evaluation_run(
         workspace,
         evaluation,
         name="evaluation at 800",
         description="**keep**: not clearly worse",
         position=800,
-        at=AT,
+        at=more.pop("at", AT),
         metrics={"champion/auc": 0.81},
         curves={"champion/rolling_log_loss": [(100 * n, 1 / n) for n in range(1, 9)]},
         params={"recipe": "mixture-1"},
         tags={"baton.verdict": "keep"},
-        files={"figures.html": "<html></html>", "report.json": "{}"},
-        numbers=numbers,
+        files={"report.json": "{}"},
+        page="<html></html>",
+        **more,
     )
 
 
@@ -453,6 +454,23 @@ def test_an_evaluation_cut_off_at_any_step_becomes_one_whole_run(mlflow_url, cli
     assert client.get_run(run_id).info.status == "FINISHED"
     assert len(client.get_metric_history(run_id, "champion/rolling_log_loss")) == 8
     assert len(client.list_artifacts(run_id)) == 2
+
+
+def test_only_the_newest_pages_of_figures_and_those_that_mattered_are_kept(
+    registry, client, monkeypatch
+):
+    monkeypatch.setattr(runs, "PAGES_KEPT", 2)
+    mattered = log(registry, "thinned", "e-0", lasting=True)
+    later = [log(registry, "thinned", f"e-{n}", at=AT + n) for n in range(1, 5)]
+    assert [size(client, run) == size(client, mattered) for run in later] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    assert size(client, mattered) == len("<html></html>")
+    assert log(registry, "thinned", "e-1") == later[0]
+
+
+def size(client, run_id: str) -> int:
+    return next(f.file_size for f in client.list_artifacts(run_id) if f.path == "figures.html")
 
 
 def test_a_long_curve_goes_in_several_requests(registry, client):

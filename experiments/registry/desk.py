@@ -9,6 +9,11 @@ from pathlib import Path
 SOURCE = {"mlflow.user": "baton", "mlflow.source.name": "baton jobs", "mlflow.source.type": "JOB"}
 """Who made a run or a model, as MLflow's pages show it."""
 
+DROPPED_PAGE = """<!doctype html><meta charset="utf-8"><title>Figures dropped</title>
+<p>The figures of older evaluations are dropped, because each page takes 2 MB.
+<b>report.json</b> beside this file has every number they showed.</p>
+"""
+
 VIEW = "baton"
 COLUMNS = (
     "tags.`baton.verdict`",

@@ -13,6 +13,10 @@ from experiments.registry.connection import Connection, ms, tagged
 BATCH = 900
 """MLflow takes at most 1000 metrics in one request."""
 
+PAGE = "figures.html"
+PAGES_KEPT = 50
+"""Newest evaluations of a workspace that keep their page of figures (2 MB each)."""
+
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -33,14 +37,17 @@ class Runs(Connection):
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        page: str | None = None,
+        lasting: bool = False,
         numbers: Sequence[str] = (),
     ) -> str:
         """Log one evaluation as a run; its run id. Once per `evaluation`, a unique id.
 
         `metrics` are points at `position`; `curves` have their own ledger positions as steps.
-        `files` are texts by their path in the run (`figures.html`, `report.json`), `description`
-        is Markdown, `at` is in seconds since the epoch. `numbers` are the MLflow numbers of the
-        versions that were evaluated: the run links to them.
+        `files` are texts by their path in the run, `description` is Markdown, `at` is in seconds
+        since the epoch. `page` is an HTML page of figures, which goes once there are PAGES_KEPT
+        newer ones unless it is `lasting`. `numbers` are the MLflow numbers of the versions that
+        were evaluated: the run links to them.
         """
         known = {"baton.evaluation": evaluation}
         self.reach()
@@ -58,13 +65,28 @@ class Runs(Connection):
                 self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
             if models := self._models(workspace, numbers):
                 self._client.log_inputs(run_id, models=models)
-            for path, text in (files or {}).items():
+            for path, text in (dict(files or {}) | ({PAGE: page} if page else {})).items():
                 self._client.log_text(run_id, text, path)
+            if page and not lasting:
+                self._client.set_tag(run_id, "baton.figures", "kept")
+                self._drop_old_pages(experiment)
             self._client.set_terminated(run_id, end_time=ms(at))
             for run in self._runs(experiment, known):
                 if run.info.run_id != run_id:  # a request that timed out was carried out after all
                     self._client.delete_run(run.info.run_id)
             return run_id
+
+    def _drop_old_pages(self, experiment: str) -> None:
+        newest_first = self._client.search_runs(
+            [experiment],
+            tagged({"baton.figures": "kept"}),
+            ViewType.ACTIVE_ONLY,
+            max_results=PAGES_KEPT + 10,
+            order_by=["attributes.start_time DESC"],
+        )
+        for run in newest_first[PAGES_KEPT:]:
+            self._client.log_text(run.info.run_id, desk.DROPPED_PAGE, PAGE)
+            self._client.set_tag(run.info.run_id, "baton.figures", "dropped")
 
     def desk_url(self, workspace: str, run_id: str | None = None) -> str:
         """Where an engineer finds a workspace's evaluations, or one of them."""
