@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from learning.conversation import State
 
@@ -85,19 +85,20 @@ class Policy(_Frozen):
     claim_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
     waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
 
-    @model_validator(mode="after")
-    def _keeps_protected_rules(self) -> Policy:
-        names = [rule.name for rule in self.rules]
+    @field_validator("rules")
+    @classmethod
+    def _keeps_protected_rules(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        names = [rule.name for rule in rules]
         missing = [name for name in PROTECTED if name not in names]
         if missing:
             raise ValueError(f"rules must keep {', '.join(missing)}: they always escalate")
         if len(set(names)) != len(names):
             raise ValueError("each rule needs a name of its own")
-        watched = {rule.name: rule for rule in self.rules}
+        watched = {rule.name: rule for rule in rules}
         for name, watches in _PROTECTED_WATCH.items():
             if watched[name].watches != watches or watched[name].at_least > 1:
-                raise ValueError(f"rule {name} must watch {watches} at_least 1")
-        return self
+                raise ValueError(f"rule {name} must watch {watches} at_least 1 or less")
+        return rules
 
     @property
     def thresholds(self) -> Thresholds:

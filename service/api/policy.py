@@ -9,8 +9,10 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from learning.policy import Policy
+from learning.signals import TOPICS
 from service.api.context import ERRORS, Engineer, Parts
 from service.batch import Batch
+from service.errors import Invalid
 from service.store import ledger
 
 router = APIRouter(tags=["policy"], responses=ERRORS)
@@ -29,6 +31,7 @@ async def policy(baton: Parts, principal: Engineer) -> Any:
 @router.put("/policy", response_model=Policy)
 async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
     """Set the policy: a new ledger entry, in force from the next message on."""
+    _known_topics(asked)
     workspace, body = principal.workspace, asked.model_dump(mode="json")
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -37,3 +40,18 @@ async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
         return body
 
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
+
+
+def _known_topics(policy: Policy) -> None:
+    """A rule that watches a topic which is never read would never fire. Ledgers may hold older
+    topics, so this is asked of new policies only.
+    """
+    for number, rule in enumerate(policy.rules):
+        kind, _, topic = rule.watches.partition(":")
+        if kind == "topic" and topic not in TOPICS:
+            raise Invalid(
+                "unknown_topic",
+                f"rule {rule.name!r} watches the topic {topic!r}, which is never read",
+                field=f"rules.{number}.watches",
+                hint=f"topics are {', '.join(TOPICS)}",
+            )
