@@ -1,22 +1,42 @@
-"""Rates with honest intervals."""
+"""Rates with honest intervals: for one look, and for looking as often as one likes.
+
+An interval for one look is too narrow when it is looked at again and again: with 95 % promised,
+the usual one covers in 20 to 30 % of streams. A *confidence sequence* holds at every look at once.
+Both kinds here are tests turned around: the interval is every rate p whose evidence against it, a
+nonnegative martingale that starts at 1, has stayed below 1/alpha (Ville 1939).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 Z_95 = 1.959963984540054
+ALPHA = 0.05
+PRIOR = (0.5, 20.0)
+"""Beta mixture for rare events: most of its mass lies below 10 %."""
+
+_STEPS = 60
+_EDGE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
     """`count` of `among`, with a 95 % interval; all None where there is nothing to divide by."""
 
-    count: int
-    among: int
+    count: float
+    among: float
     rate: float | None
     low: float | None
     high: float | None
+
+
+NOTHING = Rate(0, 0, None, None, None)
 
 
 def proportion(count: int, among: int) -> Rate:
@@ -25,9 +45,103 @@ def proportion(count: int, among: int) -> Rate:
     Wilson 1927; it stays inside [0, 1] and holds for small counts, where the normal one fails.
     """
     if among == 0:
-        return Rate(0, 0, None, None, None)
+        return NOTHING
     share, z2 = count / among, Z_95 * Z_95
     middle = (share + z2 / (2 * among)) / (1 + z2 / among)
     spread = Z_95 * math.sqrt(share * (1 - share) / among + z2 / (4 * among * among))
     half = spread / (1 + z2 / among)
     return Rate(count, among, share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def at_every_look(count: int, among: int, alpha: float = ALPHA) -> Rate:
+    """A share whose interval holds at every look, for a constant rate.
+
+    The beta-binomial mixture: ln M(p) = ln B(a+s, b+n-s) - ln B(a, b) - s ln p - (n-s) ln(1-p).
+    Robbins 1970; about 1.5 times as wide as an exact interval for one look.
+    """
+    if among == 0:
+        return Rate(0, 0, None, 0.0, 1.0)
+    a, b = PRIOR
+    missing = among - count
+    fixed = _ln_beta(a + count, b + missing) - _ln_beta(a, b)
+
+    def evidence(p: float) -> float:
+        return fixed - count * math.log(p) - missing * math.log1p(-p)
+
+    return _inverted(count, among, evidence, math.log(1 / alpha))
+
+
+def under_drift(count: int, among: int, alpha: float = ALPHA) -> Rate:
+    """A share whose interval holds at every look for the running mean, however the rate drifts.
+
+    M(p) = sum_k w_k exp(lam_k s - n ln(1 + p (exp(lam_k) - 1))) on a fixed grid of both signs:
+    by Jensen each term stays a supermartingale when p is the mean of changing rates.
+    (Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and Ramdas 2024.)
+    """
+    if among == 0:
+        return Rate(0, 0, None, 0.0, 1.0)
+    lam, ln_weight, grown = _grid()
+
+    def evidence(p: float) -> float:
+        terms = ln_weight + lam * count - among * np.log1p(p * grown)
+        most = float(terms.max())
+        return most + math.log(float(np.exp(terms - most).sum()))
+
+    return _inverted(count, among, evidence, math.log(1 / alpha))
+
+
+@cache
+def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Bets on a higher (lam > 0) and on a lower rate, from faint to bold, equally weighted."""
+    sizes = np.geomspace(0.03, 4.0, 24)
+    lam = np.concatenate([sizes, -sizes])
+    return lam, np.full(lam.size, -math.log(lam.size)), np.expm1(lam)
+
+
+def _inverted(count: int, among: int, evidence: Callable[[float], float], bar: float) -> Rate:
+    """The rates whose evidence stays below the bar; the evidence is convex around the share."""
+    share = count / among
+    inside = min(max(share, _EDGE), 1 - _EDGE)
+    low = _crossing(evidence, bar, inside, _EDGE) if count else 0.0
+    high = _crossing(evidence, bar, inside, 1 - _EDGE) if count < among else 1.0
+    return Rate(count, among, share, low, high)
+
+
+def _crossing(
+    evidence: Callable[[float], float], bar: float, inside: float, outside: float
+) -> float:
+    """Where the evidence reaches the bar between a rate it allows and one it may not."""
+    if evidence(outside) < bar:
+        return 0.0 if outside < inside else 1.0
+    for _ in range(_STEPS):
+        middle = (inside + outside) / 2
+        if evidence(middle) < bar:
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+def missed_rate(kept: int, caught: int, audited: int, found: int, *, alpha: float = ALPHA) -> Rate:
+    """The share of kept, closed conversations that needed a person, with its interval.
+
+    `kept` conversations, of which `caught` are known to have been missed (complaints and the
+    like: a known stratum, never a sample); of the others `audited` were drawn by the uniform coin
+    and answered, and `found` of those missed. The mean of C + (1-C) (A/pi) y, with the sampled part
+    replaced by its confidence sequence under drift.
+    """
+    if kept == 0:
+        return NOTHING
+    rest = under_drift(found, audited, alpha)
+    known, share = caught / kept, (kept - caught) / kept
+
+    def whole(rate: float | None) -> float | None:
+        return None if rate is None else known + share * rate
+
+    return Rate(
+        caught + found, caught + audited, whole(rest.rate), whole(rest.low), whole(rest.high)
+    )
+
+
+def _ln_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

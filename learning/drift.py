@@ -1,0 +1,59 @@
+"""Detectors that look at every lesson and still seldom cry wolf.
+
+An e-detector sums, over every past moment, the evidence that something changed then. Under no
+change its mean grows by one a step, so an alarm at A comes once in A steps at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BETS = np.geomspace(0.3, 8.0, 12)
+
+
+class LossAlarm:
+    """Alarms when the mean of a loss in [0, 1] rises above `allowed`.
+
+    M_k <- (M_k + 1) (1 + lam_k (x - m0)), lam geometric from .3 to 8 and at most .9 / m0; alarm at
+    mean_k M_k >= `once_in`: at most one false alarm in so many labels, whatever the past rate up to
+    `allowed` was. (Shin, Ramdas and Rinaldo 2024, "E-detectors".)
+    """
+
+    def __init__(self, allowed: float, once_in: float = 10_000.0) -> None:
+        if not 0 < allowed < 1:
+            raise ValueError(f"allowed mean loss lies between 0 and 1, not {allowed}")
+        self.allowed = allowed
+        self.once_in = once_in
+        self.labels = 0
+        self._bets: NDArray[np.float64] = np.minimum(BETS, 0.9 / allowed)
+        self._evidence = np.zeros(self._bets.size)
+
+    def learn(self, loss: float) -> bool:
+        """Take in one loss; True when the evidence reaches the bar."""
+        if not 0 <= loss <= 1:
+            raise ValueError(f"a loss lies between 0 and 1, not {loss}")
+        self.labels += 1
+        self._evidence = (self._evidence + 1) * (1 + self._bets * (loss - self.allowed))
+        return self.evidence >= self.once_in
+
+    @property
+    def evidence(self) -> float:
+        return float(self._evidence.sum() / self._evidence.size)
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Exact state as JSON scalars and arrays (copies)."""
+        meta = {"allowed": self.allowed, "once_in": self.once_in, "labels": self.labels}
+        return meta, {"evidence": self._evidence.copy()}
+
+    def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Stand exactly where `dump` stood."""
+        fresh = LossAlarm(float(meta["allowed"]), float(meta["once_in"]))
+        if arrays["evidence"].shape != fresh._evidence.shape:
+            raise ValueError("evidence does not fit this detector")
+        fresh.labels = int(meta["labels"])
+        fresh._evidence = np.array(arrays["evidence"], np.float64)
+        self.__dict__.update(fresh.__dict__)
