@@ -123,7 +123,7 @@ def _capitals(text: str, split: Tokens) -> float:
 def _english(split: Tokens, language: str | None) -> bool:
     if language:
         return language[:2].lower() == "en"
-    ours, theirs = english(split.words, lexicon())
+    ours, theirs = english(split.words)
     return ours >= theirs and any(word.isascii() and word.isalpha() for word in split.words)
 
 
