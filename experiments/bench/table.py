@@ -1,0 +1,72 @@
+"""How a bench says what it found: rows of plain figures, a table for people, medians."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Row = dict[str, Any]
+
+
+def median(values: Iterable[float]) -> float:
+    """The median; 0 of nothing, so that a row of a failed run can still be shown."""
+    found = list(values)
+    return statistics.median(found) if found else 0.0
+
+
+def rounded(value: float) -> float:
+    """Three figures, as many as such measurements bear."""
+    return float(f"{value:.3g}")
+
+
+def load_average() -> float:
+    """How many processes wanted a core during the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def bar(console: Console) -> Progress:
+    """A progress bar, gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
+    """Rows as a table: `columns` are the keys to show and their headings."""
+    found = Table(title=title, title_justify="left")
+    for heading in columns.values():
+        found.add_column(heading, justify="right")
+    for row in rows:
+        found.add_row(*(said(row.get(name)) for name in columns))
+    return found
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """The same for a document."""
+    lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(said(row.get(name)) for name in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def said(value: object) -> str:
+    """A figure as people read it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "reached" if value else "missed"
+    if isinstance(value, float):
+        if abs(value) >= 1000:
+            return f"{value:,.0f}".replace(",", " ")
+        return f"{value:.3g}"
+    return str(value)
