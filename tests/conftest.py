@@ -8,16 +8,27 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import postgres
+
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("baton")
 
 
+_STAY = ("BATON_DATA", "BATON_TEST_POSTGRES_URL")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> Iterator[None]:
-    """A test's Baton is set by the test alone; BATON_DATA only says where recorded data are."""
+    """A test's Baton is set by the test alone; what stays says where data and servers are."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith("BATON_") and name != "BATON_DATA":
+            if name.startswith("BATON_") and name not in _STAY:
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_server_stays_behind() -> Iterator[None]:
+    yield
+    postgres.end_shared()
