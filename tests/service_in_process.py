@@ -129,7 +129,7 @@ class InProcess:
 
     def caller(self, key: str | None = None) -> Caller:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        made = Caller(base_url=self.url, headers=headers, trust_env=False, timeout=60)
+        made = Caller(base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=60)
         self._callers.append(made)
         return made
 
