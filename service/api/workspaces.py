@@ -25,6 +25,7 @@ from service.auth import (
 from service.batch import Batch
 from service.errors import Contradiction, Forbidden, Missing
 from service.store import keys, ledger
+from service.store import versions as version_rows
 
 router = APIRouter(tags=["workspaces"], responses=ERRORS)
 Mode = Literal["live", "shadow"]
@@ -69,6 +70,14 @@ async def create(asked: WorkspaceRequest, baton: Parts, principal: Admin, reques
                 f"workspace {asked.id!r} exists in another mode",
                 field="mode",
                 hint=f"change it with PUT /v1/workspaces/{asked.id}/mode",
+            )
+        began = version_rows.version(batch.connection, asked.id, 1)
+        if asked.recipe and began is not None and began.recipe != asked.recipe:
+            raise Contradiction(
+                "workspace_exists",
+                f"workspace {asked.id!r} exists and began with recipe {began.recipe}",
+                field="recipe",
+                hint="leave the recipe out, or choose another id",
             )
         made = {
             role: add_key(
