@@ -1,14 +1,14 @@
 """Phrases as data: read from `learning/lexicon/<language>.toml`, found in linear time.
 
-Each file holds named lists of words (`[words]`) and, for each signal, the phrases that show it
-(`notation` says how they are written) and what takes a match back: `before` (with `fillers` between,
-unless `despite` stands there: "why don't you"), `inside`, `after`, and `not_before`, `not_after`
-(directly beside it: "travel agent", "human resources").
+Each file holds named lists of words (`[words]`) and, for each signal, the phrases that show it (how
+they are written: `notation`) and what takes a match back: `before` (with `fillers` between, unless
+`despite` stands there: "why don't you"), `inside`, `after`, and `not_before`, `not_after` (directly
+beside it: "travel agent", "human resources").
 
-Cost. A phrase is only tried in a text that holds its *anchor*: the rarest of its obligatory elements,
-found by one look-up a word. Repetition is bounded everywhere, and so is the number of anchors
-followed up (`ANCHORS_MAX`): no text makes the search slow. A phrase in the middle of a very long text
-that repeats its anchor more often than that goes unseen.
+Cost. A phrase is only tried in a text that holds its *anchor*: the rarest of its obligatory
+elements, found by one look-up a word. Repetition is bounded everywhere, and so is the number of
+anchors followed up (`ANCHORS_MAX`): no text makes the search slow. A phrase in the middle of a very
+long text that repeats its anchor more often than that goes unseen.
 """
 
 from __future__ import annotations

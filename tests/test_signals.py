@@ -73,7 +73,9 @@ def test_every_phrase_of_every_language_can_be_compiled_and_found_by_its_anchor(
 @pytest.mark.parametrize("language", languages())
 def test_every_language_knows_every_signal(language: str) -> None:
     book = lexicon()
-    known = {p.group.signal for p in (*book.phrases, *book.unspaced) if p.group.language == language}
+    known = {
+        p.group.signal for p in (*book.phrases, *book.unspaced) if p.group.language == language
+    }
     assert known == {*TOPICS, "request", "urgent", "exasperation"}
 
 
@@ -162,7 +164,8 @@ def test_complexity_grows_with_steps_codes_and_questions() -> None:
 HOSTILE = [
     "agent ", "talk to ", "a", "! ", "?!", "my account hacked ", "bad ok ", "a b c d ", "人工",
     "i dont want to talk to an agent ", "talk to an agent not ", "' ", ". . ", "1.", "- ", "é",
-    "want want want need like ", "no but great ", "someone is there any ", "\n- ", "E1 ", "مع موظف ",
+    "want want want need like ", "no but great ", "someone is there any ", "\n- ", "E1 ",
+    "مع موظف ",
     "я не хочу оператора ", "オペレーター誰か", "상담원이랑", "card someone has my account used ",
 ]  # fmt: skip
 
