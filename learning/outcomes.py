@@ -27,11 +27,11 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
     `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
     place that escalated), `since` (the first place that needed a person), or `labels` as
-    (place, label, weight). The table is in DESIGN, section 4; missed, with no `since` given, is
+    (place, label, weight). `weight` makes all of them count less. The table is in DESIGN, section 4; missed, with no `since` given, is
     known of the last scored message only.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
-    return _shared(_labelled(outcome, places))
+    return _shared(_labelled(outcome, places), float(outcome.get("weight", 1.0)))
 
 
 def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:
@@ -47,7 +47,7 @@ def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]
         return [Lesson(s, 1.0, 1.0) for s in places if s == escalated]
     if verdict == "missed" and since is None:
         return [Lesson(s, 1.0, 1.0) for s in places[-1:]]
-    if verdict in ("needed", "missed"):
+    if verdict in ("needed", "missed") and since is not None:
         last = escalated if verdict == "needed" and escalated is not None else outcome["covers"]
         return [Lesson(s, float(s >= since), 1.0) for s in places if s <= last]
     if verdict == "not_needed":
@@ -58,9 +58,9 @@ def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]
     return []
 
 
-def _shared(found: list[Lesson]) -> tuple[Lesson, ...]:
+def _shared(found: list[Lesson], weight: float) -> tuple[Lesson, ...]:
     total = sum(lesson.weight for lesson in found)
-    if total <= WEIGHT_MAX:
+    share = weight * min(1.0, WEIGHT_MAX / total) if total > 0 else 1.0
+    if share == 1.0:
         return tuple(found)
-    share = WEIGHT_MAX / total
     return tuple(Lesson(x.seq, x.label, x.weight * share) for x in found)

@@ -74,6 +74,28 @@ def default_rules() -> tuple[Rule, ...]:
     )
 
 
+class Audits(_Frozen):
+    """How many kept conversations are reviewed, and how: shares of them, reviews a day, times."""
+
+    uniform_share: Annotated[float, Field(ge=0, le=1)] = 0.03
+    targeted_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    per_day: Annotated[int, Field(ge=0, le=100_000)] = 100
+    per_reviewer_per_day: Annotated[int, Field(ge=1, le=10_000)] = 40
+    double_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    offered_seconds: Annotated[int, Field(ge=60, le=604_800)] = 1800
+
+
+class Silence(_Frozen):
+    """What it means that nobody complained: nothing, unless a weight is given to it.
+
+    A kept conversation about which nothing was heard for `after_seconds` teaches "no person was
+    needed" with that share of a lesson's weight. Too much of it and the model confirms itself.
+    """
+
+    after_seconds: Annotated[int, Field(ge=3600, le=31_536_000)] = 259_200
+    weight: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
 class Policy(_Frozen):
     """Costs, rules and waiting times of a workspace."""
 
@@ -84,6 +106,8 @@ class Policy(_Frozen):
     cooldown_messages: Annotated[int, Field(ge=0, le=100)] = 3
     claim_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
     waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
+    audits: Audits = Audits()
+    silence: Silence = Silence()
 
     @field_validator("rules")
     @classmethod

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.api import (
+    audits,
     conversations,
     handoffs,
     health,
@@ -39,6 +40,7 @@ _ROUTERS = (
     score.router,
     handoffs.router,
     outcomes.router,
+    audits.router,
     conversations.router,
     versions.router,
     policy.router,

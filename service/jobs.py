@@ -28,6 +28,7 @@ from service.upkeep import Upkeep
 
 LEASE = "jobs"
 EXPIRE_SECONDS = 5
+AUDIT_SECONDS = 2
 GRACE_SECONDS = 3600
 
 _log = structlog.get_logger("baton.jobs")
@@ -118,6 +119,7 @@ def run(settings: Settings) -> None:
             "evaluate": (upkeep.evaluate, settings.evaluate_seconds, "model"),
             "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
+            "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
         },
     )

@@ -53,6 +53,23 @@ def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> di
     return _record(batch, batch.conversation(workspace, name), found, None)
 
 
+def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Found) -> None:
+    """Record what an audit found, unless the conversation's outcome is known already."""
+    name = audit["conversation_id"]
+    if rows.standing_for(batch.connection, workspace, name, None) is not None:
+        return
+    batch.open(workspace, {name: _named(found)})
+    fixed = {"covers": audit["length"], "propensity": audit["propensity"]}
+    _record(batch, batch.conversation(workspace, name), found, None, fixed)
+
+
+def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
+    """Nobody complained within the waiting time: weakly, no person was needed."""
+    batch.open(workspace, {name: ()})
+    found = Found("fine", "silence", "baton")
+    _record(batch, batch.conversation(workspace, name), found, None, {"weight": weight})
+
+
 def correct(
     batch: Batch, workspace: str, name: str, found: Found, team: str | None = None
 ) -> dict[str, Any]:
@@ -105,7 +122,11 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record(
-    batch: Batch, working: Working, found: Found, handoff: Mapping[str, Any] | None
+    batch: Batch,
+    working: Working,
+    found: Found,
+    handoff: Mapping[str, Any] | None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     handoff_id = handoff["id"] if handoff is not None else None
     held = rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
@@ -119,7 +140,7 @@ def _record(
             hint=f"correct it with PUT /v1/outcomes/{held.id}",
         )
     name = new_id("o")
-    body = _body(working, found, handoff, name)
+    body = _body(working, found, handoff, name) | dict(fixed or {})
     position = ledger.append(batch.connection, working.workspace, "outcome", body, found.agent)
     row = {
         "id": name,

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.estimates import proportion
-from service.store import figures
+from learning.audit import kappa
+from learning.estimates import missed_rate, proportion
+from service.store import audits, figures
 
 
 def quality(connection: Connection, workspace: str) -> dict[str, Any]:
@@ -26,7 +27,8 @@ def quality(connection: Connection, workspace: str) -> dict[str, Any]:
     return {
         "conversations": counts._asdict(),
         "automation_rate": asdict(proportion(counts.all - counts.escalated, counts.all)),
-        "missed": _missed(counts.kept, caught),
+        "missed": _missed(counts.kept, caught, audits.sample(connection, workspace)),
+        "audits": _audits(connection, workspace),
         "handoffs": {
             "by_status": _summed((row.status, row.total) for row in handoffs),
             "outcomes": _outcomes(handoffs),
@@ -41,16 +43,35 @@ def quality(connection: Connection, workspace: str) -> dict[str, Any]:
     }
 
 
-def _missed(kept: int, caught: dict[str, int]) -> dict[str, Any]:
-    """Caught misses are no sample: they bound the missed rate from below, and nothing more."""
+def _missed(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
+    """The missed escalation rate, by the uniform audits and the misses that were caught.
+
+    Caught misses are no sample: they enter as a known stratum. The interval holds at every look,
+    also while the rate drifts.
+    """
+    answered = sample.missed + sample.fine
     known = caught.get("missed", 0)
-    return {
-        "caught": known,
+    found = missed_rate(kept, known, answered, sample.missed)
+    return asdict(found) | {
         "kept_conversations": kept,
-        "unknowable": caught.get("unknowable", 0),
-        "rate": None,
-        "at_least": known / kept if kept else None,
-        "why": "what was caught is a lower bound; the rate takes audits of kept conversations",
+        "caught": known,
+        "audits_answered": answered,
+        "audits_found_missed": sample.missed,
+        "audits_pending": sample.pending,
+        "audits_unknowable": sample.unknowable,
+        "why": None if answered else "no audit is answered yet, so the rate is not known",
+    }
+
+
+def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
+    sample = audits.sample(connection, workspace)
+    doubles = audits.doubles(connection, workspace)
+    return {
+        "conversations_tossed": sample.tossed,
+        "drawn_uniformly": sample.drawn,
+        "drawn_for_learning": sample.targeted,
+        "double_reviewed": len(doubles),
+        "kappa": kappa(doubles),
     }
 
 

@@ -149,6 +149,54 @@ class Outcome(SQLModel, table=True):
     retracted_at: float | None = _time(nullable=True)
 
 
+class Audit(SQLModel, table=True):
+    """The two coins of a kept conversation, tossed once, and the review that followed if any.
+
+    `status` is passed (neither coin fell), waiting or answered; `wanted` reviews of it are asked.
+    What the model had said (`probability`, `threshold`) is not shown before the answer.
+    """
+
+    __table_args__ = (
+        Index("audit_queue", "workspace", "status", "drawn_at"),
+        UniqueConstraint("workspace", "conversation_id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    status: str
+    uniform: bool
+    targeted: bool
+    uniform_propensity: float = _time()
+    targeted_propensity: float = _time()
+    propensity: float = _time()
+    seed: str
+    probability: float = _time()
+    threshold: float = _time()
+    version: int
+    position: int
+    length: int
+    wanted: int
+    reviews: int
+    verdict: str | None
+    drawn_at: float = _time()
+    offered_to: str | None
+    offered_until: float = _time()
+    answered_at: float | None = _time(nullable=True)
+
+
+class Review(SQLModel, table=True):
+    """One reviewer's answer to one audit; `skipped` says that they could not answer it."""
+
+    __table_args__ = (Index("review_of_reviewer", "workspace", "reviewer", "at"),)
+    audit_id: str = Field(primary_key=True)
+    reviewer: str = Field(primary_key=True)
+    workspace: str
+    verdict: str
+    first_needed_message_id: str | None
+    note: str | None
+    at: float = _time()
+
+
 class LedgerRow(SQLModel, table=True):
     __tablename__ = "ledger"
     workspace: str = Field(primary_key=True)

@@ -14,7 +14,7 @@ from experiments.evaluate import Line, Report, Switch, evaluate
 from learning.evaluation import measures
 from learning.ledger import Standing
 from learning.policy import Policy
-from service import handoffs, versions
+from service import audits, handoffs, versions
 from service.batch import Batch, States, new_id
 from service.errors import Contradiction
 from service.lines import Lines, rebuild
@@ -158,6 +158,18 @@ class Upkeep:
             except Contradiction as error:
                 _log.info("switch_left_alone", workspace=workspace, why=str(error))
 
+    def audit(self) -> None:
+        """Toss the coins of what closed; let silence speak where the policy lets it."""
+        for workspace in self._workspaces():
+            with self._store.write() as connection:
+                policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
+                drawn = audits.toss(connection, workspace, policy.audits, time.time())
+                batch = Batch(connection, States())
+                audits.mature(batch, workspace, policy.silence)
+                batch.flush()
+            if drawn:
+                _log.info("audits_drawn", workspace=workspace, audits=drawn)
+
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
         now = time.time()
@@ -167,7 +179,7 @@ class Upkeep:
             for row in handoff_rows.overdue(connection, "claimed", "claim_expires_at", now):
                 handoffs.release(batch, row._asdict())
             for name in ledger.workspaces(connection):
-                policy = Policy.model_validate(ledger.newest_policy(connection, name, 2**31 - 1))
+                policy = Policy.model_validate(ledger.newest_policy(connection, name))
                 before = now - policy.waiting_seconds
                 for row in handoff_rows.overdue(connection, "waiting", "opened_at", before, name):
                     handoffs.leave(batch, row._asdict(), "abandoned")

@@ -23,7 +23,7 @@ async def policy(baton: Parts, principal: Engineer) -> Any:
     """The policy in force."""
 
     def look(connection: Any) -> Mapping[str, Any]:
-        return ledger.newest_policy(connection, principal.workspace, 2**31 - 1)
+        return ledger.newest_policy(connection, principal.workspace)
 
     return JSONResponse(dict(await baton.read(look)))
 
@@ -35,7 +35,7 @@ async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
     workspace, body = principal.workspace, asked.model_dump(mode="json")
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        if ledger.newest_policy(batch.connection, workspace, 2**31 - 1) != body:
+        if ledger.newest_policy(batch.connection, workspace) != body:
             ledger.append(batch.connection, workspace, "policy", body, principal.name)
         return body
 

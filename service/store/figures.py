@@ -47,7 +47,7 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Outcomes of closed conversations that were never escalated, by verdict."""
+    """Outcomes of closed conversations that were never escalated, by verdict; no audits, no silence."""
     kept = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
@@ -61,6 +61,7 @@ def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
             _outcome.c.retracted_at.is_(None),
+            _outcome.c.source.not_in(("audit", "silence")),
         )
         .group_by(_outcome.c.verdict)
     ).all()

@@ -94,7 +94,11 @@ def switches(connection: Connection, workspace: str, until: int | None = None) -
     return [Entry(*row) for row in connection.execute(found.order_by(_ledger.c.position))]
 
 
-def newest_policy(connection: Connection, workspace: str, until: int) -> Mapping[str, Any]:
+EVER = 2**31 - 1
+"""Later than any position; the greatest integer that both databases take."""
+
+
+def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> Mapping[str, Any]:
     """The policy in force at a position."""
     body: Mapping[str, Any] | None = connection.execute(
         select(_ledger.c.body)

@@ -19,6 +19,36 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace", "name"),
     )
     op.create_table(
+        "audit",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("uniform", sa.Boolean(), nullable=False),
+        sa.Column("targeted", sa.Boolean(), nullable=False),
+        sa.Column("uniform_propensity", sa.Double(), nullable=False),
+        sa.Column("targeted_propensity", sa.Double(), nullable=False),
+        sa.Column("propensity", sa.Double(), nullable=False),
+        sa.Column("seed", sa.String(), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=False),
+        sa.Column("threshold", sa.Double(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("length", sa.Integer(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
+        sa.Column("reviews", sa.Integer(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=True),
+        sa.Column("drawn_at", sa.Double(), nullable=False),
+        sa.Column("offered_to", sa.String(), nullable=True),
+        sa.Column("offered_until", sa.Double(), nullable=False),
+        sa.Column("answered_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("workspace", "conversation_id"),
+    )
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.create_index("audit_queue", ["workspace", "status", "drawn_at"], unique=False)
+
+    op.create_table(
         "conversation",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("id", sa.String(), nullable=False),
@@ -52,7 +82,7 @@ def upgrade() -> None:
         sa.Column("escalate_threshold", sa.Double(), nullable=False),
         sa.Column("triggers", sa.JSON(), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
-        sa.Column("handoff", sa.JSON(), nullable=True),
+        sa.Column("handoff", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("team", sa.String(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("by_rule", sa.Boolean(), nullable=False),
@@ -146,8 +176,8 @@ def upgrade() -> None:
         sa.Column("text", sa.String(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("language", sa.String(), nullable=True),
-        sa.Column("bot", sa.JSON(), nullable=True),
-        sa.Column("attributes", sa.JSON(), nullable=True),
+        sa.Column("bot", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("attributes", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("event", sa.String(), nullable=True),
         sa.Column("scored", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("workspace", "conversation_id", "seq"),
@@ -187,6 +217,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace", "key"),
     )
     op.create_table(
+        "review",
+        sa.Column("audit_id", sa.String(), nullable=False),
+        sa.Column("reviewer", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("first_needed_message_id", sa.String(), nullable=True),
+        sa.Column("note", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("audit_id", "reviewer"),
+    )
+    with op.batch_alter_table("review", schema=None) as batch_op:
+        batch_op.create_index("review_of_reviewer", ["workspace", "reviewer", "at"], unique=False)
+
+    op.create_table(
         "version",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -224,6 +268,10 @@ def downgrade() -> None:
         batch_op.drop_index("version_of_line")
 
     op.drop_table("version")
+    with op.batch_alter_table("review", schema=None) as batch_op:
+        batch_op.drop_index("review_of_reviewer")
+
+    op.drop_table("review")
     op.drop_table("remembered")
     with op.batch_alter_table("outcome", schema=None) as batch_op:
         batch_op.drop_index("outcome_of_conversation")
@@ -250,4 +298,8 @@ def downgrade() -> None:
         batch_op.drop_index("conversation_by_status")
 
     op.drop_table("conversation")
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.drop_index("audit_queue")
+
+    op.drop_table("audit")
     op.drop_table("alias")

@@ -1,0 +1,198 @@
+"""Audits: coins tossed for kept conversations, and blind reviews of those that were drawn."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.audit import Draw, Kept, coin, draw, within_budget
+from learning.policy import Audits, Silence
+from service import outcomes
+from service.batch import Batch, new_id
+from service.errors import Contradiction, Missing
+from service.outcomes import Found
+from service.store import audits as rows
+from service.store import conversations
+
+DAY_SECONDS = 86_400
+AT_ONCE = 500
+SETTLED_SECONDS = 2.0
+"""So long after its end a conversation's coins are tossed, once every line has scored it."""
+
+ANSWERS = ("missed", "fine", "unknowable")
+
+
+def toss(connection: Connection, workspace: str, policy: Audits, now: float) -> int:
+    """Toss the coins of conversations that closed; gives how many were drawn."""
+    found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    if not found:
+        return 0
+    left = policy.per_day - rows.drawn_since(connection, workspace, now - DAY_SECONDS)
+    expected = len(found) * (policy.uniform_share + policy.targeted_share)
+    shares = {
+        "uniform_share": within_budget(
+            policy.uniform_share, expected, left * _part(policy.uniform_share, policy)
+        ),
+        "targeted_share": within_budget(
+            policy.targeted_share, expected, left * _part(policy.targeted_share, policy)
+        ),
+    }
+    seed = secrets.token_hex(16)
+    kept = [Kept(row.id, row.probability) for row in found]
+    draws = draw(kept, seed=seed, **shares)
+    rows.add(
+        connection,
+        [
+            _row(workspace, row, one, seed, policy.double_share, now)
+            for row, one in zip(found, draws, strict=True)
+        ],
+    )
+    return sum(one.drawn for one in draws)
+
+
+def mature(batch: Batch, workspace: str, policy: Silence) -> int:
+    """Kept conversations that nobody complained of in time teach weakly, if the policy says so."""
+    if policy.weight <= 0:
+        return 0
+    before = batch.now - policy.after_seconds
+    found = rows.silent(batch.connection, workspace, before, AT_ONCE)
+    for name in found:
+        outcomes.of_silence(batch, workspace, name, policy.weight)
+    return len(found)
+
+
+def _part(share: float, policy: Audits) -> float:
+    """A stream's part of the budget; the two parts together are what is left of it."""
+    whole = policy.uniform_share + policy.targeted_share
+    return share / whole if whole else 0.0
+
+
+def _row(
+    workspace: str, row: Any, one: Draw, seed: str, double_share: float, now: float
+) -> dict[str, Any]:
+    return {
+        "id": new_id("a"),
+        "workspace": workspace,
+        "conversation_id": row.id,
+        "status": "waiting" if one.drawn else "passed",
+        "uniform": one.uniform,
+        "targeted": one.targeted,
+        "uniform_propensity": one.uniform_propensity,
+        "targeted_propensity": one.targeted_propensity,
+        "propensity": one.propensity,
+        "seed": seed,
+        "probability": row.probability,
+        "threshold": row.threshold,
+        "version": row.version,
+        "position": row.position,
+        "length": row.length,
+        "wanted": 2 if coin(seed, "double", row.id) < double_share else 1,
+        "reviews": 0,
+        "verdict": None,
+        "drawn_at": now,
+        "offered_to": None,
+        "offered_until": 0.0,
+        "answered_at": None,
+    }
+
+
+def offer(batch: Batch, workspace: str, reviewer: str, policy: Audits) -> dict[str, Any]:
+    """The next conversation for a reviewer, without any score; theirs until a moment passes.
+
+    An offer that is not answered by then is made again, to anyone.
+    """
+    since = batch.now - DAY_SECONDS
+    if rows.reviewed_since(batch.connection, workspace, reviewer, since) >= (
+        policy.per_reviewer_per_day
+    ):
+        return {"audit": None, "why": "this reviewer has done today's reviews"}
+    row = rows.next_for(batch.connection, workspace, reviewer, batch.now)
+    if row is None:
+        return {"audit": None, "why": "nothing waits for review"}
+    until = batch.now + policy.offered_seconds
+    rows.change(batch.connection, workspace, row.id, offered_to=reviewer, offered_until=until)
+    turns = conversations.messages(
+        batch.connection, workspace, row.conversation_id, until=row.length
+    )
+    shown = ("id", "author", "text", "at", "event", "scored")
+    transcript = [{name: getattr(turn, name) for name in shown} for turn in turns]
+    found = {"id": row.id, "conversation_id": row.conversation_id, "offered_until": until}
+    return {"audit": found | {"transcript": transcript}}
+
+
+def skip(batch: Batch, workspace: str, name: str, reviewer: str) -> dict[str, Any]:
+    """A reviewer passes an audit on: it is offered to others, and not to them again."""
+    row = _found(batch, workspace, name)
+    _review(batch, row, reviewer, Found("skipped", "audit", reviewer))
+    rows.change(batch.connection, workspace, name, offered_to=None, offered_until=0.0)
+    return {"audit_id": name, "status": row["status"]}
+
+
+def answer(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+    """A reviewer's verdict: the first is the outcome, a second one measures agreement.
+
+    Only now is what the model had said shown.
+    """
+    row = _found(batch, workspace, name)
+    again = [
+        r for r in rows.reviews(batch.connection, workspace, name) if r.reviewer == found.agent
+    ]
+    if again and (again[0].verdict, again[0].first_needed_message_id) != (
+        found.verdict,
+        found.first_needed_message_id,
+    ):
+        raise Contradiction(
+            "reviewed_otherwise",
+            f"{found.agent} answered audit {name!r} before: {again[0].verdict}",
+            field="verdict",
+            hint="correct the outcome with PUT /v1/outcomes/{id}",
+        )
+    if not again:
+        if row["status"] == "answered":
+            raise Contradiction("audit_answered", f"audit {name!r} was answered by another")
+        row = _answered(batch, row, found)
+    return _revealed(row)
+
+
+def _answered(batch: Batch, row: dict[str, Any], found: Found) -> dict[str, Any]:
+    workspace, name = row["workspace"], row["id"]
+    outcomes.of_audit(batch, workspace, row, found)
+    _review(batch, row, found.agent, found)
+    reviews = row["reviews"] + 1
+    changes: dict[str, Any] = {"reviews": reviews, "offered_to": None, "offered_until": 0.0}
+    if row["verdict"] is None:
+        changes["verdict"] = found.verdict
+    if reviews >= row["wanted"]:
+        changes |= {"status": "answered", "answered_at": batch.now}
+    rows.change(batch.connection, workspace, name, **changes)
+    return row | changes
+
+
+def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Found) -> None:
+    rows.add_review(
+        batch.connection,
+        {
+            "audit_id": row["id"],
+            "reviewer": reviewer,
+            "workspace": row["workspace"],
+            "verdict": found.verdict,
+            "first_needed_message_id": found.first_needed_message_id,
+            "note": found.note,
+            "at": batch.now,
+        },
+    )
+
+
+def _revealed(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("conversation_id", "status", "probability", "threshold", "version", "propensity")
+    return {"audit_id": row["id"]} | {name: row[name] for name in kept}
+
+
+def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+    row = rows.audit(batch.connection, workspace, name)
+    if row is None or row.status == "passed":
+        raise Missing("no_audit", f"there is no audit {name!r} in this workspace")
+    return row._asdict()

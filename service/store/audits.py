@@ -1,0 +1,212 @@
+"""Audits and reviews: which kept conversations were drawn, and what reviewers found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
+
+from service.store.database import table
+from service.tables import Audit, Conversation, Decision, Outcome, Review
+
+_audit = table(Audit)
+_review = table(Review)
+_conversation = table(Conversation)
+_decision = table(Decision)
+_outcome = table(Outcome)
+
+
+def untossed(
+    connection: Connection, workspace: str, closed_before: float, most: int
+) -> Sequence[Any]:
+    """Kept, closed conversations whose coins were not tossed yet, with what was said of them."""
+    said = and_(
+        _decision.c.workspace == _conversation.c.workspace,
+        _decision.c.conversation_id == _conversation.c.id,
+        _decision.c.probability.is_not(None),
+    )
+    tossed = exists().where(
+        _audit.c.workspace == _conversation.c.workspace,
+        _audit.c.conversation_id == _conversation.c.id,
+    )
+    return connection.execute(
+        select(
+            _conversation.c.id,
+            _conversation.c.length,
+            func.max(_decision.c.probability).label("probability"),
+            func.max(_decision.c.escalate_threshold).label("threshold"),
+            func.max(_decision.c.version).label("version"),
+            func.max(_decision.c.position).label("position"),
+        )
+        .select_from(_conversation.join(_decision, said))
+        .where(
+            _conversation.c.workspace == workspace,
+            _conversation.c.status == "closed",
+            ~_conversation.c.escalated,
+            _conversation.c.closed_at < closed_before,
+            ~tossed,
+        )
+        .group_by(_conversation.c.id, _conversation.c.length, _conversation.c.closed_at)
+        .order_by(_conversation.c.closed_at, _conversation.c.id)
+        .limit(most)
+    ).all()
+
+
+def silent(
+    connection: Connection, workspace: str, closed_before: float, most: int
+) -> Sequence[str]:
+    """Kept conversations that closed before a moment, were not drawn, and have no outcome."""
+    known = exists().where(
+        _outcome.c.workspace == _audit.c.workspace,
+        _outcome.c.conversation_id == _audit.c.conversation_id,
+    )
+    kept = and_(
+        _conversation.c.workspace == _audit.c.workspace,
+        _conversation.c.id == _audit.c.conversation_id,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+        _conversation.c.closed_at < closed_before,
+    )
+    return (
+        connection.execute(
+            select(_audit.c.conversation_id)
+            .select_from(_audit.join(_conversation, kept))
+            .where(_audit.c.workspace == workspace, _audit.c.status == "passed", ~known)
+            .order_by(_audit.c.drawn_at, _audit.c.id)
+            .limit(most)
+        )
+        .scalars()
+        .all()
+    )
+
+
+def add(connection: Connection, found: Sequence[Mapping[str, Any]]) -> None:
+    connection.execute(insert(_audit), [dict(row) for row in found])
+
+
+def drawn_since(connection: Connection, workspace: str, since: float) -> int:
+    """How many audits were drawn after a moment: what is spent of a day's budget."""
+    spent: int = connection.execute(
+        select(func.count())
+        .select_from(_audit)
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.drawn_at >= since,
+            _audit.c.status != "passed",
+        )
+    ).scalar_one()
+    return spent
+
+
+def reviewed_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+    done: int = connection.execute(
+        select(func.count())
+        .select_from(_review)
+        .where(
+            _review.c.workspace == workspace,
+            _review.c.reviewer == reviewer,
+            _review.c.at >= since,
+        )
+    ).scalar_one()
+    return done
+
+
+def next_for(connection: Connection, workspace: str, reviewer: str, now: float) -> Row[Any] | None:
+    """The audit to offer a reviewer: their own open one, else the oldest that nobody has open."""
+    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    free = or_(_audit.c.offered_until < now, _audit.c.offered_to == reviewer)
+    return connection.execute(
+        select(_audit)
+        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~theirs)
+        .order_by(
+            (and_(_audit.c.offered_to == reviewer, _audit.c.offered_until >= now)).desc(),
+            _audit.c.drawn_at,
+            _audit.c.id,
+        )
+        .limit(1)
+        .with_for_update()
+    ).one_or_none()
+
+
+def audit(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_audit).where(_audit.c.workspace == workspace, _audit.c.id == name).with_for_update()
+    ).one_or_none()
+
+
+def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
+    connection.execute(
+        update(_audit).where(_audit.c.workspace == workspace, _audit.c.id == name).values(**values)
+    )
+
+
+def add_review(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(insert(_review).values(**row))
+
+
+def reviews(connection: Connection, workspace: str, audit_id: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_review)
+        .where(_review.c.workspace == workspace, _review.c.audit_id == audit_id)
+        .order_by(_review.c.at)
+    ).all()
+
+
+def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
+    """Pairs of verdicts (was a person needed?) on conversations that two people reviewed."""
+    first = _review.alias()
+    rows = connection.execute(
+        select(first.c.verdict, _review.c.verdict.label("second"))
+        .select_from(
+            first.join(
+                _review,
+                and_(
+                    first.c.audit_id == _review.c.audit_id,
+                    or_(
+                        first.c.at < _review.c.at,
+                        and_(first.c.at == _review.c.at, first.c.reviewer < _review.c.reviewer),
+                    ),
+                ),
+            )
+        )
+        .where(
+            first.c.workspace == workspace,
+            first.c.verdict.in_(("missed", "fine")),
+            _review.c.verdict.in_(("missed", "fine")),
+        )
+    )
+    return [(row.verdict == "missed", row.second == "missed") for row in rows]
+
+
+def sample(connection: Connection, workspace: str) -> Any:
+    """What the uniform coin drew among kept conversations that no complaint caught."""
+    known = exists().where(
+        _outcome.c.workspace == _audit.c.workspace,
+        _outcome.c.conversation_id == _audit.c.conversation_id,
+        _outcome.c.handoff_id.is_(None),
+        _outcome.c.verdict == "missed",
+        _outcome.c.source != "audit",
+        _outcome.c.retracted_at.is_(None),
+    )
+    kept = and_(
+        _conversation.c.workspace == _audit.c.workspace,
+        _conversation.c.id == _audit.c.conversation_id,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+    )
+    uniform = and_(_audit.c.uniform, ~known)
+    counted = {
+        "drawn": uniform,
+        "missed": and_(uniform, _audit.c.verdict == "missed"),
+        "fine": and_(uniform, _audit.c.verdict == "fine"),
+        "unknowable": and_(uniform, _audit.c.verdict == "unknowable"),
+        "pending": and_(uniform, _audit.c.status == "waiting", _audit.c.verdict.is_(None)),
+        "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
+        "tossed": _audit.c.id.is_not(None),
+    }
+    return connection.execute(
+        select(*(func.count().filter(what).label(name) for name, what in counted.items()))
+        .select_from(_audit.join(_conversation, kept))
+        .where(_audit.c.workspace == workspace)
+    ).one()
