@@ -124,12 +124,12 @@ def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
         figure.add_vline(
             x=threshold,
             line={"color": INK, "width": 1, "dash": "dash"},
-            annotation_text=f"the policy's threshold, {threshold:.1%}",
+            annotation_text=f"by the policy's costs: {threshold:.1%}",
             annotation_position="top right",
         )
     figure.update_xaxes(title="threshold: escalate from this probability on", tickformat=".0%")
     figure.update_yaxes(title="cost a conversation (lower is better)", rangemode="tozero")
-    return _styled(figure, "Cost of a conversation at every threshold")
+    return _styled(figure, "Cost of a conversation, escalating from a threshold or going on")
 
 
 def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> Figure:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import report_page
-from experiments.report_page import RECENT, SPAN
+from experiments.report_page import RECENT, SPAN, SPAN_MIN
 from learning.evaluation import (
     Scores,
     clearly_worse,
@@ -77,6 +77,7 @@ class Report:
     lines: Sequence[Mapping[str, Any]]
     switches: Sequence[Mapping[str, Any]]
     costs: Mapping[str, float]
+    span: int = SPAN
 
     def body(self) -> dict[str, Any]:
         """As plain JSON; `Report.of` reads it back."""
@@ -112,6 +113,7 @@ def evaluate(
     since = max((switch.position for switch in switches), default=0)
     verdict, sentence, evidence = _verdict(champion, others, since)
     costs = {"threshold": threshold, "unneeded": cost_unneeded, "missed": cost_missed}
+    span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
     return Report(
         evaluation,
         position,
@@ -119,9 +121,10 @@ def evaluate(
         verdict,
         sentence,
         evidence,
-        [_measured(line, since, costs) for line in (champion, *others)],
+        [_measured(line, since, costs, span) for line in (champion, *others)],
         [asdict(switch) for switch in switches],
         costs,
+        span,
     )
 
 
@@ -175,7 +178,7 @@ def _verdict(
     return ("roll back" if found.worse else "keep"), said, evidence
 
 
-def _measured(line: Line, since: int, costs: Mapping[str, float]) -> dict[str, Any]:
+def _measured(line: Line, since: int, costs: Mapping[str, float], span: int) -> dict[str, Any]:
     scores = line.scores
     p, y, w = scores.probability, scores.label, scores.weight
     bins = reliability(p, y, w=w)
@@ -193,7 +196,9 @@ def _measured(line: Line, since: int, costs: Mapping[str, float]) -> dict[str, A
         "base_rate": float((w * y).sum() / w.sum()) if w.sum() > 0 else None,
         "curve": [
             [point.position, point.measures]
-            for point in curve(scores, span=SPAN, every=max(25, math.ceil(len(p) / POINTS_MAX)))
+            for point in curve(
+                scores, span=span, every=max(SPAN_MIN // 2, math.ceil(len(p) / POINTS_MAX))
+            )
         ],
         "precision_recall": _precision_recall(scores),
         "roc": _roc(scores),

@@ -33,6 +33,11 @@ class Server:
     folder: Path
     url: str
 
+    @property
+    def desk(self) -> str:
+        """Its list of experiments, in the view for model training that Baton's runs need."""
+        return f"{self.url}/#/experiments?workflowType=machine_learning"
+
 
 def server(
     home: Path,

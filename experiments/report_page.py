@@ -15,8 +15,8 @@ from experiments import charts
 
 RECENT = 500
 """The newest lessons that `recent` measures speak of."""
-SPAN = 200
-"""Lessons in each point of a curve."""
+SPAN, SPAN_MIN = 200, 50
+"""Lessons in each point of a curve, and in those of a short history."""
 COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
 
 
@@ -33,8 +33,10 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
     lines = report["lines"]
     base = lines[0]["base_rate"]
     return {
-        f"Each point is the mean over {SPAN} lessons, scored before they were learned. Falling is "
-        "learning; a rise after a switch speaks against it.": _over(report, "log_loss", base),
+        f"Each point is the mean over {report['span']} lessons, scored before they were learned. "
+        "Falling is learning; a rise after a switch speaks against it.": _over(
+            report, "log_loss", base
+        ),
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
         "On the diagonal, of the messages given 30 % three in ten needed a person. Above it the "
@@ -48,10 +50,10 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         "The same trade against false alarms: further up and to the left is better.": charts.roc(
             [charts.Line(x["name"], *x["roc"]) for x in lines]
         ),
-        "By the model alone, over the conversations whose outcome is known. The policy's "
-        "threshold should stand near the lowest point.": charts.cost(
-            [charts.Line(x["name"], *x["cost"]) for x in lines],
-            threshold=report["costs"]["threshold"],
+        "Had there been these two choices only, and the conversations whose outcome is known. The "
+        "policy's costs are least at the mark for an honest model: the lowest point should be "
+        "near.": charts.cost(
+            [charts.Line(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
     }
 
@@ -84,6 +86,12 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         marks=marks,
         reference=None if base is None else (_entropy(base), "always saying the base rate"),
     )
+
+
+def _cheapest(report: Mapping[str, Any]) -> float:
+    """Where escalating begins to cost less than going on, for a calibrated probability."""
+    unneeded, missed = report["costs"]["unneeded"], report["costs"]["missed"]
+    return float(unneeded / (unneeded + missed))
 
 
 def _entropy(rate: float) -> float:

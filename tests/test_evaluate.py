@@ -114,6 +114,12 @@ def test_the_curve_ends_where_the_lessons_end_and_has_a_bounded_number_of_points
         assert len(points) <= 90
 
 
+def test_a_short_history_has_a_curve_too():
+    assert report(scored(200, 1.2)).span == 50
+    assert len(report(scored(200, 1.2)).lines[0]["curve"]) >= 6
+    assert report(scored(4096, 1.2)).span == 200
+
+
 def test_the_roc_goes_from_nothing_to_everything_and_its_area_is_the_auc():
     scores = scored(900, 1.2)
     line = report(scores).lines[0]
