@@ -31,6 +31,10 @@ _CODE = re.compile(
     r"\b(?:0x[0-9A-Fa-f]{2,8}|[A-Z]{1,6}[-_]?\d{2,6}|(?i:error|code)\s{1,3}#?\d{1,6})\b"
 )
 _ITEM = re.compile(r"(?:^|\n)[ \t]{0,4}(?:[-*\u2022]|\d{1,2}[.)])[ \t]")
+_MASKED = re.compile(
+    r"\b[A-Za-z]{1,2}\*{2,6}[A-Za-z]{0,4}"
+    "|[\U0001f621\U0001f92c\U0001f624\U0001f47f\U0001f4a2\U0001f595]"
+)
 _LATIN_WORD = re.compile(r"[A-Z]{2,}")
 
 
@@ -66,7 +70,7 @@ def read(text: str, language: str | None = None) -> Signals:
         text = text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
     split = tokens(text)
     found = _strongest(find(text, split))
-    profane = _profane(split)
+    profane = _profane(text, split)
     capitals = _capitals(text, split)
     bursts = _EMPHASIS.findall(text)
     questions = len(_QUESTIONS.findall(text))
@@ -104,9 +108,14 @@ def _strongest(matches: Sequence[Found]) -> dict[str, Found]:
     return best
 
 
-def _profane(split: Tokens) -> str:
+def _profane(text: str, split: Tokens) -> str:
+    """A profane word, listed or masked (`f***ing`), or a furious face."""
     listed = lexicon().profanity
-    return next((word for word in split.words if word in listed), "")
+    word = next((word for word in split.words if word in listed), "")
+    if not word and ("*" in text or not text.isascii()):
+        masked = _MASKED.search(text)
+        word = masked.group() if masked else ""
+    return word
 
 
 def _capitals(text: str, split: Tokens) -> float:
