@@ -182,6 +182,7 @@ _READING = {
     UnicodeDecodeError: "it is not UTF-8",
     RecursionError: "it nests too deeply",
 }
+_MOMENTS = "send ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
 _HINTS = {
     "missing": "add this field",
     "extra_forbidden": "remove this field, or correct its name; unknown fields are refused",
@@ -189,6 +190,13 @@ _HINTS = {
     "too_long": "send fewer of them in one request",
     "string_type": "send a string",
     "model_attributes_type": "send a JSON object with Content-Type: application/json",
+    "model_type": "send a JSON object",
+    "literal_error": "send one of the values named",
+    "finite_number": "send a number that is not NaN or infinite",
+    "datetime_type": _MOMENTS,
+    "datetime_parsing": _MOMENTS,
+    "datetime_from_date_parsing": _MOMENTS,
+    "datetime_object_invalid": _MOMENTS,
     "string_unicode": "send valid Unicode without lone surrogates",
 }
 
