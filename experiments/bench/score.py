@@ -168,9 +168,7 @@ def _row(
         "p50_ms": over(store, lambda m: m.figures.p50_ms),
         "p99_ms": over(store, lambda m: m.figures.p99_ms),
         "cpu_us": over(store, lambda m: m.cpu_us),
-        "store_cpu_us": over(store, lambda m: m.store_cpu_us or 0.0)
-        if store != "sqlite"
-        else None,
+        "store_cpu_us": over(store, lambda m: m.store_cpu_us or 0.0) if store != "sqlite" else None,
         "faults": sum(sum(one.faults.values()) for one in own),
         "empty_per_second": over("empty", lambda m: m.figures.per_second),
         "empty_cpu_us": over("empty", lambda m: m.cpu_us),

@@ -83,3 +83,24 @@ def score(
     with _measuring("score") as (folder, shown):
         found = bench.run(folder, plan, shown)
     _print("durable decisions", found.rows, bench.COLUMNS, json_, found.notes)
+
+
+@bench_app.command("model", epilog="Example: baton bench model --data simulated")
+def model(
+    rounds: Rounds = None,
+    data: Annotated[list[str] | None, typer.Option(help="Data sets [all that are there]")] = None,
+    conversations: Annotated[int, typer.Option(help="Of each data set.", min=1)] = 300,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """Features, probability and learning of a message, and accuracy, beside VowpalWabbit."""
+    from experiments.bench import model as bench
+
+    plan = bench.Plan(
+        rounds=rounds or (1 if quick else 5),
+        conversations=min(conversations, 60) if quick else conversations,
+        data=data or bench.there(bench.DATA),
+    )
+    with _measuring("model") as (_, shown):
+        rows = bench.run(plan, shown)
+    _print("the model alone", rows, bench.COLUMNS, json_)
