@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -27,24 +26,26 @@ from service.measures import Measures
 from service.settings import Settings
 from service.standing import build_id, stand, transcript_of
 from service.store import ledger
-from service.store.database import DatabaseError, Store, UnavailableError
+from service.store.database import (
+    DatabaseError,
+    Store,
+    UnavailableError,
+    came_between,
+    was_locked,
+)
+from service.waiting import Needs, Waiting, Work
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
 
+AGAIN_MAX = 2
+"""How often requests are tried again, each by itself, when another process came in between."""
+
+HELD_UP_MAX = 8
+"""Requests of one batch that may each wait for a lock before the rest of it is refused."""
+
 T = TypeVar("T")
 _log = structlog.get_logger("baton.engine")
-
-
-@dataclass(slots=True)
-class Work:
-    """One waiting request: what it needs read beforehand, what it does, and who waits for it."""
-
-    workspace: str
-    needs: Mapping[str, list[str]]
-    do: Callable[[Batch], Any]
-    appends: bool
-    answer: asyncio.Future[Any] = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Engine:
         self._served: dict[str, Served] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._states = States()
-        self._waiting: deque[Work] = deque()
+        self._waiting = Waiting(settings.queue_max)
         self._turn_is_due = False
         self._stopping = False
         self._idle: asyncio.Task[None] | None = None
@@ -114,7 +115,7 @@ class Engine:
         workspace: str,
         do: Callable[[Batch], T],
         *,
-        needs: Mapping[str, list[str]] | None = None,
+        needs: Needs | Callable[[Connection], Needs] | None = None,
         appends: bool = True,
     ) -> T:
         """Run `do` inside a batch's transaction; its answer comes after the commit.
@@ -125,13 +126,14 @@ class Engine:
         """
         if self._stopping:
             raise Busy("stopping", "this process is shutting down", hint="send it again")
-        if len(self._waiting) >= self._settings.queue_max:
-            self._measures.refused()
-            raise Busy("queue_full", "too many requests are waiting", hint="send it again")
         if workspace not in self._served:
             await self._stand(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Work(workspace, needs or {}, do, appends, future))
+        refused = self._waiting.put(Work(workspace, needs or {}, do, appends, future))
+        if refused is not None:
+            self._measures.refused()
+            full = Busy("queue_full", "too many requests are waiting", hint="send it again")
+            _settle(refused.answer, full)
         self._due()
         return await future
 
@@ -143,46 +145,60 @@ class Engine:
     def _turn(self) -> None:
         """One batch: whatever waits now, in one transaction."""
         self._turn_is_due = False
-        most = min(len(self._waiting), self._settings.batch_max)
-        works = [self._waiting.popleft() for _ in range(most)]
+        works = self._waiting.take(self._settings.batch_max)
         works = [work for work in works if not work.answer.done()]
+        works.sort(key=lambda work: work.workspace)
         if works:
             self._attempt(works)
         if self._waiting:
             self._due()
 
-    def _attempt(self, works: list[Work]) -> None:
-        """Run works in one transaction; if one breaks it, run each in its own."""
+    def _attempt(self, works: list[Work], again: int = AGAIN_MAX) -> bool:
+        """Run works in one transaction; if one breaks it, run each in its own. Whether it ran."""
         with self._measures.batch(len(works)):
             try:
-                answers = self._transact(works)
-            except UnavailableError as error:
-                self.database_ok = False
-                _log.error("transaction_failed", why=str(error.orig), requests=len(works))
-                refusal = Busy("database", "the database does not answer", hint="send it again")
-                answers = [refusal] * len(works)
+                answers = self._transact(works, again)
             except Exception as error:
-                if len(works) > 1:
-                    self._each(works)
-                    return
-                answers = [error]
+                alone = len(works) == 1
+                if (again and came_between(error)) or not (alone or self._is_away(error)):
+                    return self._each(works, again - 1)
+                answers = [self._failed(error)] * len(works)
         for work, answer in zip(works, answers, strict=True):
             _settle(work.answer, answer)
         appended = {work.workspace for work in works if work.appends}
         if appended:
             with contextlib.suppress(DatabaseError):
                 self._catch_up(appended)
+        return not any(isinstance(answer, Busy) for answer in answers)
 
-    def _each(self, works: list[Work]) -> None:
+    def _is_away(self, error: Exception) -> bool:
+        """Whether trying each request by itself is in vain: the whole database does not answer."""
+        return isinstance(error, UnavailableError) and not was_locked(error)
+
+    def _failed(self, error: Exception) -> Exception:
+        if not isinstance(error, UnavailableError):
+            return error
+        self.database_ok = self.database_ok and was_locked(error)
+        _log.error("transaction_failed", why=str(error.orig))
+        return Busy("database", "the database does not answer", hint="send it again")
+
+    def _each(self, works: list[Work], again: int) -> bool:
+        """Each in its own transaction. After some that a lock held up, the rest is refused."""
+        held_up = 0
         for work in works:
-            self._attempt([work])
+            if held_up < HELD_UP_MAX:
+                held_up += not self._attempt([work], again)
+            else:
+                busy = Busy("database", "the database does not answer", hint="send it again")
+                _settle(work.answer, busy)
+        return not held_up
 
-    def _transact(self, works: list[Work]) -> list[Any]:
+    def _transact(self, works: list[Work], again: int) -> list[Any]:
         answers: list[Any] = []
-        with self._store.write() as connection:
+        with self._store.write(hurried=again < AGAIN_MAX) as connection:
             batch = Batch(connection, self._states)
             self._learn(connection, {work.workspace for work in works})
-            for workspace, needs in _merged(works).items():
+            for workspace, needs in _merged(connection, works).items():
                 batch.open(workspace, needs)
             for work in works:
                 try:
@@ -301,10 +317,10 @@ class Engine:
         return {name: one.head - one.standing.position for name, one in self._served.items()}
 
 
-def _merged(works: list[Work]) -> dict[str, dict[str, list[str]]]:
+def _merged(connection: Connection, works: list[Work]) -> dict[str, dict[str, list[str]]]:
     merged: dict[str, dict[str, list[str]]] = {}
     for work in works:
-        for conversation, messages in work.needs.items():
+        for conversation, messages in work.needed(connection).items():
             merged.setdefault(work.workspace, {}).setdefault(conversation, []).extend(messages)
     return merged
 

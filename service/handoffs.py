@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from sqlalchemy import Connection
 
 from service.batch import Batch, Working, new_id
 from service.errors import Contradiction, Missing
@@ -13,6 +15,19 @@ from service.store import handoffs as rows
 OPEN = ("waiting", "claimed")
 ENDED = ("resolved", "returned", "abandoned")
 STATUSES = OPEN + ENDED
+
+
+def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+    """What a request about a handoff needs locked: the conversation it belongs to.
+
+    Without it, agents at two processes could both claim one handoff.
+    """
+
+    def find(connection: Connection) -> dict[str, list[str]]:
+        row = rows.handoff(connection, workspace, name)
+        return {} if row is None else {row.conversation_id: []}
+
+    return find
 
 
 def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,11 @@ The entry fixes what it teaches. Correcting and retracting append entries of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from sqlalchemy import Connection
 
 from service.batch import Batch, Working, fingerprint, new_id
 from service.errors import Contradiction, Invalid, Missing
@@ -228,6 +230,16 @@ def _scored_place(working: Working, message: str) -> int:
 def _named(found: Found) -> Sequence[str]:
     first = [found.first_needed_message_id] if found.first_needed_message_id else []
     return first + [message for message, _, _ in found.labels]
+
+
+def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+    """What a request about an outcome needs locked: the conversation it speaks of."""
+
+    def find(connection: Connection) -> dict[str, list[str]]:
+        row = rows.outcome(connection, workspace, name)
+        return {} if row is None else {row.conversation_id: []}
+
+    return find
 
 
 def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:

@@ -136,11 +136,12 @@ def roll_back(
     With no version named, the newest one of the line that served before. Later rebuilds by `jobs`
     go on without what is withheld here.
     """
+    head = ledger.lock_head(connection, workspace)
     if to is None:
         to = before(connection, workspace)
     found = _whole(connection, workspace, to)
     without = Without.of(found["without"])
-    gone = (found["position"], ledger.lock_head(connection, workspace) + 1)
+    gone = (found["position"], head + 1)
     without = replace(without, withheld=(*without.withheld, gone))
     change = Change(to, None, reason, actor, without, evidence, "rollback")
     return switch(connection, workspace, change), to

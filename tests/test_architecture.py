@@ -91,6 +91,7 @@ ORDER = (
     "service.outcomes",
     "service.audits",
     "service.replay",
+    "service.waiting",
     "service.engine",
     "service.api",
     "service.app",

@@ -101,7 +101,8 @@ async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principa
             "resolution": working.resolution,
         }
 
-    return JSONResponse(dict(await baton.engine.run(workspace, do)))
+    needs = rows.if_there(workspace, conversation_id)
+    return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
 
 
 @router.get("/conversations/{conversation_id:path}")

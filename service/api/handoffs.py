@@ -62,7 +62,9 @@ async def claim(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
     def do(batch: Batch) -> Mapping[str, Any]:
         return handoffs.claim(batch, workspace, handoff_id, principal.name, seconds)
 
-    return JSONResponse(_shown(dict(await baton.engine.run(workspace, do))))
+    needs = handoffs.whose(workspace, handoff_id)
+    answer = await baton.engine.run(workspace, do, needs=needs)
+    return JSONResponse(_shown(dict(answer)))
 
 
 @router.post("/{handoff_id}/return")
@@ -83,7 +85,9 @@ async def _end(handoff_id: str, baton: Parts, principal: Agent, status: str) -> 
     def do(batch: Batch) -> Mapping[str, Any]:
         return handoffs.end(batch, workspace, handoff_id, principal.name, status)
 
-    return JSONResponse(_shown(dict(await baton.engine.run(workspace, do))))
+    needs = handoffs.whose(workspace, handoff_id)
+    answer = await baton.engine.run(workspace, do, needs=needs)
+    return JSONResponse(_shown(dict(answer)))
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

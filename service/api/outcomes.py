@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field, model_validator
+from sqlalchemy import Connection
 
-from service import outcomes
+from service import handoffs, outcomes
 from service.api.context import ERRORS, Agent, Baton, Bot, Parts
 from service.api.shapes import Id, Note, Shape, Short, timed
 from service.auth import Principal
 from service.batch import Batch
 from service.outcomes import Found
+from service.store import conversations
+from service.waiting import Needs
 
 router = APIRouter(tags=["outcomes"], responses=ERRORS)
 LABELS_MAX = 2000
@@ -106,6 +109,7 @@ async def of_handoff(handoff_id: Id, asked: HandoffOutcome, baton: Parts, princi
         baton,
         principal,
         lambda batch: outcomes.of_handoff(batch, principal.workspace, handoff_id, found),
+        handoffs.whose(principal.workspace, handoff_id),
     )
 
 
@@ -119,6 +123,7 @@ async def of_conversation(
         baton,
         principal,
         lambda batch: outcomes.of_conversation(batch, principal.workspace, conversation_id, found),
+        conversations.if_there(principal.workspace, conversation_id),
     )
 
 
@@ -131,7 +136,7 @@ async def correct(outcome_id: Id, asked: Correction, baton: Parts, principal: Ag
     def do(batch: Batch) -> Mapping[str, Any]:
         return outcomes.correct(batch, workspace, outcome_id, found, asked.team)
 
-    return await _run(baton, principal, do)
+    return await _run(baton, principal, do, outcomes.whose(workspace, outcome_id))
 
 
 @router.delete("/outcomes/{outcome_id}")
@@ -139,11 +144,18 @@ async def retract(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
     """Take an outcome back."""
     workspace, agent = principal.workspace, principal.name
     return await _run(
-        baton, principal, lambda batch: outcomes.retract(batch, workspace, outcome_id, agent)
+        baton,
+        principal,
+        lambda batch: outcomes.retract(batch, workspace, outcome_id, agent),
+        outcomes.whose(workspace, outcome_id),
     )
 
 
 async def _run(
-    baton: Baton, principal: Principal, do: Callable[[Batch], Mapping[str, Any]]
+    baton: Baton,
+    principal: Principal,
+    do: Callable[[Batch], Mapping[str, Any]],
+    needs: Callable[[Connection], Needs],
 ) -> JSONResponse:
-    return JSONResponse(timed(dict(await baton.engine.run(principal.workspace, do))))
+    answer = await baton.engine.run(principal.workspace, do, needs=needs)
+    return JSONResponse(timed(dict(answer)))

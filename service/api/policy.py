@@ -35,6 +35,7 @@ async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
     workspace, body = principal.workspace, asked.model_dump(mode="json")
 
     def do(batch: Batch) -> Mapping[str, Any]:
+        ledger.lock_head(batch.connection, workspace)
         if ledger.newest_policy(batch.connection, workspace) != body:
             ledger.append(batch.connection, workspace, "policy", body, principal.name)
         return body

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -199,7 +200,11 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
         live = here is not None and here.mode == "live"
         return handoffs.answered(batch, workspace, row._asdict(), given.accepted, live=live)
 
-    return JSONResponse(dict(await baton.engine.run(workspace, do)))
+    def needs(connection: Connection) -> dict[str, list[str]]:
+        row = conversations.decision(connection, workspace, decision_id)
+        return {} if row is None else {row.conversation_id: []}
+
+    return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
 
 
 @router.get("/decisions/{decision_id}")

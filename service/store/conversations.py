@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -137,6 +137,15 @@ def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] 
             _conversation.c.workspace == workspace, _conversation.c.id == name
         )
     ).one_or_none()
+
+
+def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+    """A conversation as something to be locked, unless there is none."""
+
+    def find(connection: Connection) -> dict[str, list[str]]:
+        return {} if conversation(connection, workspace, name) is None else {name: []}
+
+    return find
 
 
 def names(connection: Connection, workspace: str) -> Sequence[str]:

@@ -20,18 +20,30 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 from sqlmodel import SQLModel
 
-BUSY_SECONDS = 20
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
+BUSY_SECONDS = 5
+"""How long SQLite waits for another process to end its writing."""
+
+LOCK_MS, HURRIED_LOCK_MS = 2000, 200
+"""How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
+
+_TIMEOUTS = {
+    WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
+    READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
+}
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _MIGRATION_LOCK = 0x6261746F6E
+_IN_THE_WAY = ("40001", "40P01")  # serialization failure, deadlock
+_LOCKED = ("55P03",)  # lock not available in time
 
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
 
-UnavailableError = OperationalError
+UnavailableError = (OperationalError, InternalError)
 """The database is gone, locked, full or too slow; nothing is wrong with what was asked."""
 
 
@@ -56,12 +68,16 @@ class Store:
 
     def _engine(self, begin: str) -> Engine:
         if not self.is_sqlite:
-            options = "-c synchronous_commit=on -c statement_timeout=20000 -c lock_timeout=10000"
+            # A process that stops in the middle of a transaction must not hold its locks for ever.
+            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": 10_000}
+            given |= _TIMEOUTS[begin]
+            options = " ".join(f"-c {name}={value}" for name, value in given.items())
             return create_engine(
                 self.url,
                 **_JSON,
                 isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
-                connect_args={"options": options, "connect_timeout": 5},
+                connect_args={"options": options, "connect_timeout": 5, "tcp_user_timeout": 15_000}
+                | _TCP,
                 pool_pre_ping=True,
                 pool_size=5,
                 max_overflow=10,
@@ -87,9 +103,14 @@ class Store:
         return engine
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that commits when the block ends, and leaves nothing if it raises."""
+    def write(self, *, hurried: bool = False) -> Iterator[Connection]:
+        """A transaction that commits when the block ends, and leaves nothing if it raises.
+
+        A `hurried` one gives up sooner where a lock is held.
+        """
         with self._writer.begin() as connection:
+            if hurried and not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
             yield connection
 
     @contextmanager
@@ -105,6 +126,8 @@ class Store:
         config.attributes["connection"] = None
         with self._writer.begin() as connection:
             if not self.is_sqlite:
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SET LOCAL lock_timeout = '5min'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
@@ -126,6 +149,18 @@ class Store:
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
+
+
+def came_between(error: Exception) -> bool:
+    """Whether another transaction was in the way, so that the same work may do in a second try."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, IntegrityError) or state in _IN_THE_WAY
+
+
+def was_locked(error: Exception) -> bool:
+    """Whether a lock was waited for too long: what else was in the transaction may do."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state in _LOCKED
 
 
 def table(model: type[SQLModel]) -> Table:
@@ -155,4 +190,13 @@ def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any
     )
 
 
-__all__ = ["DatabaseError", "Store", "UnavailableError", "add_new", "insert_new", "table"]
+__all__ = [
+    "DatabaseError",
+    "Store",
+    "UnavailableError",
+    "add_new",
+    "came_between",
+    "insert_new",
+    "table",
+    "was_locked",
+]
