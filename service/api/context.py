@@ -162,7 +162,8 @@ def fault(errors: Sequence[Any]) -> Invalid:
     if place and place[0] in ("body", "query", "path", "header"):
         place = place[1:]
     field = ".".join(part for part in place if part != "[key]") or "body"
-    message = f"{field}: {first['msg'].removeprefix('Value error, ')}"
+    says = _SAYS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    message = f"{field}: {says}"
     if len(errors) > 1:
         message += f" (and {len(errors) - 1} more)"
     hint = _HINTS.get(first["type"], "see /docs for this route's shape")
@@ -182,6 +183,15 @@ _READING = {
     UnicodeDecodeError: "it is not UTF-8",
     RecursionError: "it nests too deeply",
 }
+_SAYS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field here",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
 _MOMENTS = "send ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
 _HINTS = {
     "missing": "add this field",
@@ -191,6 +201,8 @@ _HINTS = {
     "string_type": "send a string",
     "model_attributes_type": "send a JSON object with Content-Type: application/json",
     "model_type": "send a JSON object",
+    "dict_type": "send a JSON object",
+    "list_type": "send a JSON list",
     "literal_error": "send one of the values named",
     "finite_number": "send a number that is not NaN or infinite",
     "datetime_type": _MOMENTS,

@@ -33,7 +33,9 @@ def _storable(text: str) -> str:
 def _free(name: str) -> str:
     if name.startswith("baton:") or name in (".", ".."):
         raise ValueError('must not start with "baton:" nor be "." or ".."; choose another id')
-    return _storable(name)
+    if any(character < " " or character == "\x7f" for character in name):
+        raise ValueError("must not contain control characters; remove them")
+    return name
 
 
 def _plain(value: Any, check: Callable[[Any], Any]) -> Any:
