@@ -233,7 +233,7 @@ def test_protected_rules_are_refused_in_any_weaker_form(
 @pytest.mark.parametrize(
     "changes, field, told",
     [
-        ({"nope": 1}, "nope", "not permitted"),
+        ({"nope": 1}, "nope", "is not a field here"),
         ({"costs": {"missed": -1}}, "costs.missed", "greater than 0"),
         ({"costs": {"missed": "much"}}, "costs.missed", "number"),
         ({"accepting": {"needed": 1.5}}, "accepting.needed", "less than or equal to 1"),
