@@ -21,7 +21,7 @@ from learning.checkpoint import digest
 from learning.ledger import Standing, follow
 from service import scoring
 from service.batch import Batch, States
-from service.errors import Busy, Missing, Refusal
+from service.errors import Busy, Missing, Refusal, away
 from service.measures import Measures
 from service.settings import Settings
 from service.standing import build_id, stand, transcript_of
@@ -180,7 +180,7 @@ class Engine:
             return error
         self.database_ok = self.database_ok and was_locked(error)
         _log.error("transaction_failed", why=str(error.orig))
-        return Busy("database", "the database does not answer", hint="send it again")
+        return away()
 
     def _each(self, works: list[Work], again: int) -> bool:
         """Each in its own transaction. After some that a lock held up, the rest is refused."""
@@ -189,7 +189,7 @@ class Engine:
             if held_up < HELD_UP_MAX:
                 held_up += not self._attempt([work], again)
             else:
-                busy = Busy("database", "the database does not answer", hint="send it again")
+                busy = away()
                 _settle(work.answer, busy)
         return not held_up
 
@@ -269,6 +269,8 @@ class Engine:
             standing = await asyncio.to_thread(stand, self._store, workspace)
         except LookupError as error:
             raise Missing("no_workspace", str(error)) from error
+        except UnavailableError as error:
+            raise away() from error
         if workspace not in self._served:
             self._served[workspace] = Served(standing, live=False, head=standing.position)
 

@@ -46,6 +46,11 @@ class Busy(Refusal, TimeoutError):
     retry_after = 1
 
 
+def away() -> Busy:
+    """The database is gone, locked, full or too slow; nothing of the request is known to stay."""
+    return Busy("database", "the database does not answer", hint="send it again")
+
+
 STATUS: dict[type[Refusal], int] = {
     Invalid: 422,
     TooLarge: 413,

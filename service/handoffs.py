@@ -131,6 +131,29 @@ def leave(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
     return dict(row) | changes
 
 
+def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
+    """Claims of quiet agents wait again, and handoffs that nobody took in time are abandoned.
+
+    Looked up first and then locked in order, so each is looked at again: its agent may have
+    written meanwhile.
+    """
+    now, connection = batch.now, batch.connection
+    late = (("claimed", "claim_expires_at", now), ("waiting", "opened_at", now - waiting_seconds))
+    found = [row for one in late for row in rows.overdue(connection, *one, workspace)]
+    batch.open(workspace, {row.conversation_id: () for row in found})
+    for status, column, before in late:
+        for row in found:
+            again = rows.handoff(connection, workspace, row.id)
+            if again is None or (row.status, again.status) != (status, status):
+                continue
+            if again._mapping[column] < before:
+                if status == "claimed":
+                    release(batch, again._asdict())
+                else:
+                    leave(batch, again._asdict(), "abandoned")
+    batch.flush()
+
+
 def release(batch: Batch, row: Mapping[str, Any]) -> None:
     """A claim whose agent went quiet: the handoff waits again."""
     changes = {"status": "waiting", "claimed_by": None, "claimed_at": None}

@@ -19,7 +19,6 @@ from service.batch import Batch, States, new_id
 from service.errors import Contradiction
 from service.lines import Lines, rebuild
 from service.settings import Settings
-from service.store import handoffs as handoff_rows
 from service.store import keys, ledger, published
 from service.store import versions as version_rows
 from service.store.database import Store
@@ -175,15 +174,10 @@ class Upkeep:
         now = time.time()
         with self._store.write() as connection:
             keys.forget(connection, now - REMEMBERED_SECONDS)
-            batch = Batch(connection, States())
-            for row in handoff_rows.overdue(connection, "claimed", "claim_expires_at", now):
-                handoffs.release(batch, row._asdict())
-            for name in ledger.workspaces(connection):
+        for name in self._workspaces():
+            with self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, name))
-                before = now - policy.waiting_seconds
-                for row in handoff_rows.overdue(connection, "waiting", "opened_at", before, name):
-                    handoffs.leave(batch, row._asdict(), "abandoned")
-            batch.flush()
+                handoffs.expire(Batch(connection, States()), name, policy.waiting_seconds)
 
 
 def _line(role: str, standing: Standing) -> Line:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import TooLarge
+from service.errors import STATUS, Busy, Refusal, TooLarge, away
 from service.measures import Measures
+from service.store.database import UnavailableError
 
 BODY_BYTES_MAX = 16 * 2**20
 _ID_CHARS_MAX = 100
@@ -67,9 +69,13 @@ class Wire:
             if length.isdigit() and int(length) > BODY_BYTES_MAX:
                 raise _too_large()
             await self._app(scope, counted, named)
-        except TooLarge as error:
-            told = {"code": error.code, "message": error.message, "hint": error.hint}
-            await _answer(named, 413, told)
+        except Refusal as error:
+            await _refuse(named, error)
+        except UnavailableError as error:
+            _log.error("database_away", path=scope["path"], why=str(error.orig))
+            if status:
+                raise
+            await _refuse(named, away())
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:
@@ -88,8 +94,16 @@ class Wire:
             structlog.contextvars.unbind_contextvars("request")
 
 
-async def _answer(send: Send, status: int, error: dict[str, Any]) -> None:
+async def _refuse(send: Send, error: Refusal) -> None:
+    told = {"code": error.code, "message": error.message, "hint": error.hint}
+    more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Busy) else []
+    await _answer(send, STATUS[type(error)], told, more)
+
+
+async def _answer(
+    send: Send, status: int, error: dict[str, Any], more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -71,10 +71,12 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
 
 
 def overdue(
-    connection: Connection, status: str, column: str, before: float, workspace: str | None = None
+    connection: Connection, status: str, column: str, before: float, workspace: str
 ) -> Sequence[Row[Any]]:
-    """Handoffs of one workspace, or any, in a status whose time in `column` is before a moment."""
-    wanted = select(_handoff).where(_handoff.c.status == status, _handoff.c[column] < before)
-    if workspace is not None:
-        wanted = wanted.where(_handoff.c.workspace == workspace)
+    """Handoffs in a status whose time in `column` is before a moment."""
+    wanted = select(_handoff).where(
+        _handoff.c.workspace == workspace,
+        _handoff.c.status == status,
+        _handoff.c[column] < before,
+    )
     return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
