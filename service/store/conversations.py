@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from learning.conversation import BotReport, Message
 from learning.ledger import Turn
-from service.store.database import insert_new, table
+from service.store.database import Bulk, insert_new, table
 from service.tables import Conversation, Decision, MessageRow
 
 _conversation = table(Conversation)
@@ -71,7 +71,11 @@ _UPDATE = (
 )
 
 
-_INSERT_MESSAGE, _INSERT_DECISION = insert(_message), insert(_decision)
+_CHANGE, _ADD_MESSAGE, _ADD_DECISION = (
+    Bulk(_UPDATE),
+    Bulk(insert(_message)),
+    Bulk(insert(_decision)),
+)
 
 
 def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Row[Any]]:
@@ -111,12 +115,9 @@ def write(
     decisions: Sequence[Mapping[str, Any]],
 ) -> None:
     """The rows of a batch: changed conversations, new messages, new decisions."""
-    if changed:
-        connection.execute(_UPDATE, changed)
-    if messages:
-        connection.execute(_INSERT_MESSAGE, messages)
-    if decisions:
-        connection.execute(_INSERT_DECISION, decisions)
+    _CHANGE.run(connection, changed)
+    _ADD_MESSAGE.run(connection, messages)
+    _ADD_DECISION.run(connection, decisions)
 
 
 def mark_scored(connection: Connection, workspace: str, conversation: str, seq: int) -> None:

@@ -47,7 +47,7 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Outcomes of closed conversations that were never escalated, by verdict; no audits, no silence."""
+    """Outcomes of closed conversations that were never escalated, by verdict; not by audits."""
     kept = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
