@@ -13,9 +13,9 @@ No code is pickled, and nothing here needs mlflow.
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
-import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,18 +51,30 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in PACKAGES]
 
 
+@functools.cache
+def code() -> tuple[tuple[str, bytes], ...]:
+    """The files that a version runs, by their paths in `code`, as they are when first asked for.
+
+    Asked for when a process starts, they are those that it runs itself, whatever an upgrade lays
+    beneath it afterwards.
+    """
+    package = Path(str(learning.__file__)).parent
+    files = (path for path in sorted(package.rglob("*")) if path.is_file())
+    own = [
+        (f"learning/{path.relative_to(package).as_posix()}", path.read_bytes())
+        for path in files
+        if path.suffix != ".pyc"
+    ]
+    return (f"{LOADER}.py", Path(str(published.__file__)).read_bytes()), *own
+
+
 def write(folder: Path, model_id: str, state: bytes, at: float) -> None:
     """All files of one version. `model_id` is MLflow's, `at` is in seconds since the epoch."""
     (folder / STATE).write_bytes(state)
     (folder / "MLmodel").write_text(mlmodel(model_id, at))
-    code = folder / "code"
-    code.mkdir(parents=True)
-    shutil.copyfile(str(published.__file__), code / f"{LOADER}.py")
-    shutil.copytree(
-        Path(str(learning.__file__)).parent,
-        code / "learning",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"),
-    )
+    for name, content in code():
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / name).write_bytes(content)
     (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
     (folder / "python_env.yaml").write_text(
         f"python: {platform.python_version()}\n"

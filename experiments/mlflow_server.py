@@ -1,4 +1,4 @@
-"""How the small MLflow server is started: its command line and its environment, and nothing else.
+"""The small MLflow server: its command line and environment, and where its pages are.
 
 The default server is 15 processes and 1.4 GiB; this one is two processes and 0.4 GiB. `baton up`
 and the tests start the same. This module does not import mlflow, which takes seconds.
@@ -6,10 +6,17 @@ and the tests start the same. This module does not import mlflow, which takes se
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
+
+VIEW = "baton"
+"""The prepared view of the runs, by the key that `registry.desk` saves it under."""
+LOOKUP_SECONDS = 2.0
 
 _FIXED = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -32,11 +39,6 @@ class Server:
     environment: Mapping[str, str]
     folder: Path
     url: str
-
-    @property
-    def desk(self) -> str:
-        """Its list of experiments, in the view for model training that Baton's runs need."""
-        return f"{self.url}/#/experiments?workflowType=machine_learning"
 
 
 def server(
@@ -66,3 +68,22 @@ def server(
     kept = {name: value for name, value in environ.items() if name not in _DROPPED}
     reached = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  (not bound here)
     return Server(tuple(command), kept | _FIXED, home, f"http://{reached}:{port}")
+
+
+def desk(url: str, workspace: str = "default", run_id: str | None = None) -> str:
+    """The page where an engineer sees a workspace's evaluations, or one run, on the server `url`.
+
+    It names MLflow's view for model training: without that it opens one for chat bots, which is
+    empty. Answers `url` itself while the server is away or nothing has been published yet.
+    """
+    name = quote(f"baton/{workspace}", safe="")
+    ask = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
+    try:
+        with urlopen(ask, timeout=LOOKUP_SECONDS) as answer:  # noqa: S310  (a server of ours)
+            experiment = json.load(answer)["experiment"]["experiment_id"]
+    except (OSError, ValueError, KeyError):
+        return url
+    place = f"{url}/#/experiments/{experiment}/runs"
+    if run_id:
+        return f"{place}/{run_id}?workflowType=machine_learning"
+    return f"{place}?viewStateShareKey={VIEW}&workflowType=machine_learning"

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from urllib.parse import parse_qs
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
@@ -16,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from experiments import bundle, published
-from experiments.mlflow_server import server
+from experiments.mlflow_server import desk, server
 from experiments.published import Published, conversation
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable, runs
 from learning import checkpoint
@@ -363,6 +364,14 @@ def test_a_published_version_names_its_packages_exactly_and_holds_no_cache(tmp_p
     assert (tmp_path / "code" / "learning" / "checkpoint.py").exists()
 
 
+def test_what_is_published_is_the_code_that_runs_not_what_lies_on_disk_later(tmp_path, monkeypatch):
+    Registry("http://127.0.0.1:1")
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"an upgrade")
+    bundle.write(tmp_path, "m-1", STATE, AT)
+    monkeypatch.undo()
+    assert (tmp_path / "code/learning/ledger.py").read_bytes() != b"an upgrade"
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
@@ -421,7 +430,6 @@ def test_an_evaluation_is_a_run_with_metrics_over_the_ledger_and_its_figures(reg
     assert [(m.step, m.value) for m in curve] == [(100 * n, 1 / n) for n in range(1, 9)]
     assert client.get_metric_history(run_id, "champion/auc")[0].step == 800
     assert {f.path for f in client.list_artifacts(run_id)} == {"figures.html", "report.json"}
-    assert f"/runs/{run_id}?" in registry.desk_url("evaluated", run_id)
 
 
 def test_an_evaluation_links_to_the_versions_it_measured(registry, client):
@@ -548,6 +556,22 @@ def test_the_small_server_is_small_and_tells_nobody(tmp_path):
     assert started.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert "MLFLOW_TRACKING_URI" not in started.environment
     assert "--allowed-hosts" not in started.command
+
+
+def test_the_engineers_page_is_found_without_mlflow_and_has_its_view(registry, mlflow_url, client):
+    run_id = log(registry, "paged")
+    page = desk(mlflow_url, "paged")
+    experiment = client.get_experiment_by_name("baton/paged")
+    assert page.startswith(f"{mlflow_url}/#/experiments/{experiment.experiment_id}/runs?")
+    assert f"/runs/{run_id}?" in desk(mlflow_url, "paged", run_id)
+    view = parse_qs(page.partition("?")[2])["viewStateShareKey"][0]
+    kept = json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])
+    assert "metrics.`champion/log_loss`" in json.loads(kept["state"])["selectedColumns"]
+
+
+def test_before_there_is_an_engineers_page_the_servers_own_is_named(mlflow_url):
+    assert desk(mlflow_url, "nobody") == mlflow_url
+    assert desk("http://127.0.0.1:1") == "http://127.0.0.1:1"
 
 
 def test_another_name_for_the_server_is_allowed_with_and_without_its_port(tmp_path):

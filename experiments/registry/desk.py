@@ -35,17 +35,6 @@ def experiment_name(workspace: str) -> str:
     return f"baton/{workspace}"
 
 
-def page(tracking_uri: str, experiment: str, run_id: str | None = None) -> str:
-    """Where an experiment's runs, or one of them, are seen.
-
-    In MLflow's view for model training: it would open its view for chat bots, which is empty.
-    """
-    place = f"{tracking_uri}/#/experiments/{experiment}/runs"
-    if run_id:
-        return f"{place}/{run_id}?workflowType=machine_learning"
-    return f"{place}?viewStateShareKey={VIEW}&workflowType=machine_learning"
-
-
 def experiment_tags(workspace: str) -> dict[str, str]:
     """Description, kind and prepared view of a workspace's experiment."""
     text = Path(__file__).with_name("engineer.md").read_text(encoding="utf-8")

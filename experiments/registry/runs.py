@@ -88,11 +88,6 @@ class Runs(Connection):
             self._client.log_text(run.info.run_id, desk.DROPPED_PAGE, PAGE)
             self._client.set_tag(run.info.run_id, "baton.figures", "dropped")
 
-    def desk_url(self, workspace: str, run_id: str | None = None) -> str:
-        """Where an engineer finds a workspace's evaluations, or one of them."""
-        with self._asking():
-            return desk.page(self.tracking_uri, self._experiment(workspace), run_id)
-
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
         found = (
             self._found(self._client.get_model_version, desk.model_name(workspace), number)

@@ -12,7 +12,7 @@ import mlflow
 
 from experiments import bundle
 from experiments.registry import desk
-from experiments.registry.connection import ms, tagged
+from experiments.registry.connection import TIMEOUT_SECONDS, ms, tagged
 from experiments.registry.runs import Runs
 
 
@@ -30,6 +30,10 @@ class Registered:
 
 class Registry(Runs):
     """What Baton asks of one MLflow server."""
+
+    def __init__(self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
+        super().__init__(tracking_uri, timeout_seconds)
+        bundle.code()
 
     def publish(
         self,
