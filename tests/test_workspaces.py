@@ -42,6 +42,9 @@ NEEDS = {
     "POST /v1/handoffs/{handoff_id}/return": "agent",
     "POST /v1/handoffs/{handoff_id}/resolve": "agent",
     "POST /v1/handoffs/{handoff_id}/outcome": "agent",
+    "GET /v1/audits/next": "agent",
+    "POST /v1/audits/{audit_id}/outcome": "agent",
+    "POST /v1/audits/{audit_id}/skip": "agent",
     "PUT /v1/outcomes/{outcome_id}": "agent",
     "DELETE /v1/outcomes/{outcome_id}": "agent",
     "GET /v1/standing": "engineer",
@@ -157,8 +160,8 @@ def test_what_another_workspace_has_is_not_found(
         "/outcome": {"verdict": "needed"},
         "/mode": {"mode": "shadow"},
     }.get("/" + path.rpartition("/")[2])
-    if route == "PUT /v1/outcomes/{outcome_id}":
-        body = {"verdict": "needed"}
+    if route in ("PUT /v1/outcomes/{outcome_id}", "POST /v1/audits/{audit_id}/outcome"):
+        body = {"verdict": "missed"}
     path = re.sub(r"\{(\w+)\}", lambda m: theirs.get(m[1], other.name), path)
     answer = mine.admin.request(method, path, json=body)
     if route.endswith("/messages"):
