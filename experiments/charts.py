@@ -150,6 +150,7 @@ def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -
             y=base_rate,
             line={"color": QUIET, "width": 1, "dash": "dot"},
             annotation_text=f"chance: {base_rate:.1%} need a person",
+            annotation_position="top left",
         )
     figure.update_xaxes(title="recall: found, of those who need a person", tickformat=".0%")
     figure.update_yaxes(title="precision: alarms that are right", tickformat=".0%")
