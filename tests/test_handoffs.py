@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from service.store import handoffs as rows
+from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -30,9 +31,12 @@ PROTECTED = {
 FAILED = {"fallback": True}
 
 
+store_url = on_both()
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    with serving(tmp_path_factory.mktemp("handoffs")) as running:
+def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    with serving(tmp_path_factory.mktemp("handoffs"), database=store_url) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.outcomes import VERDICTS, WEIGHT_MAX, Lesson, lessons
+from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -25,9 +26,12 @@ from tests.service_in_process import (
 LEGAL = "I will sue you, my lawyer will call"
 
 
+store_url = on_both()
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    with serving(tmp_path_factory.mktemp("outcomes")) as running:
+def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    with serving(tmp_path_factory.mktemp("outcomes"), database=store_url) as running:
         yield running
 
 

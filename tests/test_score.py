@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -27,9 +28,12 @@ REPORT = {
 }
 
 
+store_url = on_both()
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    with serving(tmp_path_factory.mktemp("score")) as running:
+def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    with serving(tmp_path_factory.mktemp("score"), database=store_url) as running:
         yield running
 
 
