@@ -15,33 +15,39 @@ WEIGHT_MAX = 4.0
 
 
 class AdaGradLogisticRegression(HashedClassifier):
-    """Each weight moves by rate * g / sqrt(sum of its squared gradients) (Duchi et al. 2011).
+    """Each weight moves by rate * g / (damping + sqrt(sum of its squared gradients)).
+
+    Without damping a weight's first step is the rate itself, however small its gradient: bold
+    with rare words. With it, steps follow the gradients at first. (Duchi et al. 2011; damped as
+    in McMahan et al. 2013, FTRL-proximal without its penalties.)
 
     Parameters
     ----------
     rate
-        The first step of every weight.
+        How far a weight moves.
+    damping
+        How many squared gradients' roots each weight is held to have seen before.
     buckets
         Size of the arrays. Memory is 16 bytes each.
     """
 
-    def __init__(self, rate: float = 0.1, buckets: int = BUCKETS) -> None:
+    def __init__(self, rate: float = 0.1, damping: float = 1.0, buckets: int = BUCKETS) -> None:
         self.rate = rate
+        self.damping = damping
         self.buckets = buckets
         self._m: Floats = np.zeros(buckets)
         self._g: Floats = np.zeros(buckets)
 
-    def predict_row(self, row: Row) -> tuple[float, float]:
-        """Probability, and the mean step still to come as a stand-in for the variance."""
+    def margin_row(self, row: Row) -> tuple[float, float]:
+        """Log odds and, standing in for their variance, how far the weights may still move."""
         margin = float((self._m[row.index] * row.value).sum())
-        open_ = float((row.square / (1.0 + self._g[row.index])).sum())
-        return sigmoid(margin), self.rate * open_
+        return margin, self.rate * float((row.square / (1.0 + self._g[row.index])).sum())
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
         p = sigmoid(float((self._m[row.index] * row.value).sum()))
         g = row.value * ((y - p) * min(w, WEIGHT_MAX))
         np.add.at(self._g, row.index, g * g)
-        scale = np.sqrt(self._g[row.index] + 1e-12)
+        scale = self.damping + np.sqrt(self._g[row.index]) + 1e-12
         np.add.at(self._m, row.index, self.rate * g / scale)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -59,4 +65,4 @@ class AdaGradLogisticRegression(HashedClassifier):
         self._m, self._g = m, g
 
     def _shape(self) -> dict[str, Any]:
-        return {"rate": self.rate, "buckets": self.buckets}
+        return {"rate": self.rate, "damping": self.damping, "buckets": self.buckets}

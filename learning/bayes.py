@@ -49,8 +49,8 @@ class BayesianLogisticRegression(HashedClassifier):
 
     def __init__(
         self,
-        v0: float = 0.3,
-        v0_context: float = 0.3,
+        v0: float = 0.2,
+        v0_context: float = 1.0,
         forgetting: float = 0.0,
         buckets: int = BUCKETS,
     ) -> None:
@@ -66,13 +66,14 @@ class BayesianLogisticRegression(HashedClassifier):
         prior[:RESERVED] = self.v0_context
         return prior
 
-    def predict_row(self, row: Row) -> tuple[float, float]:
+    def margin_row(self, row: Row) -> tuple[float, float]:
         mu = float((self._m[row.index] * row.value).sum())
         s2 = float((self._v[row.index] * row.square).sum())
-        return sigmoid(mu / math.sqrt(1.0 + PROBIT * s2)), s2
+        return mu / math.sqrt(1.0 + PROBIT * s2), s2
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
-        p, s2 = self.predict_row(row)
+        margin, s2 = self.margin_row(row)
+        p = sigmoid(margin)
         h = w * p * (1.0 - p)
         d = 1.0 / (1.0 + h * s2)
         v = self._v[row.index]

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from learning.side import MEMORY, Side, says
 from learning.signals import QUIET, Signals, read
 from learning.words import similarity, words
-
-MEMORY = 8
-"""How many earlier messages, ids and attempts of each kind a state remembers."""
 
 CONFIDENCE_LOW = 0.4
 """A bot that reports less confidence than this failed to understand."""
 
-REPEATS_FROM = 0.7
-"""Two messages this similar (see `words.similarity`) ask nearly the same thing."""
-
-REPEATS_WORDS = 3
-"""Shorter messages ("yes", "thank you") are never taken for a repeated question."""
+ACTS = 3
+"""How many of the newest messages are remembered by what they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +55,6 @@ class Message:
     event: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What is remembered of one side's messages: of the customer's, or of the bot's.
-
-    `words` are the newest message's, `before` those of the one before it; `memory` holds ids and
-    distinct words of the newest ones, oldest first. `repeats` counts how often the newest message
-    has now been said, nearly the same (1 = first time); `repeat_ids` names those messages.
-    `nearest` is its greatest similarity to a remembered one, `length` the running mean of words.
-    """
-
-    turns: int = 0
-    run: int = 0
-    words: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
-    memory: tuple[tuple[str, frozenset[str]], ...] = ()
-    repeats: int = 1
-    repeat_ids: tuple[str, ...] = ()
-    repeated: int = 0
-    nearest: float = 0.0
-    length: float = 0.0
-
-
 NOBODY = Side()
 
 
@@ -89,7 +63,9 @@ class State:
     """A conversation so far, seen from its newest message. Its size has a bound.
 
     `signals` are of the newest message of the customer, whose id is `signals_id`. `sentiment` is
-    a running mean, and `trend` how far the newest message lies above (or, below zero, under) it.
+    a running mean, and `trend` how far the newest message lies above (or, below zero, under) it;
+    `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
+    the newest messages did.
     The counts of turns are of the whole conversation; all else begins anew at a return.
     """
 
@@ -107,6 +83,9 @@ class State:
     signals_id: str = ""
     sentiment: float = 0.0
     trend: float = 0.0
+    gloom: float = 0.0
+    cheer: float = 0.0
+    acts: tuple[str, ...] = ()
     failures: int = 0
     failure_ids: tuple[str, ...] = ()
     attempts: tuple[str, ...] = ()
@@ -149,113 +128,92 @@ def fold(messages: Iterable[Message], state: State = EMPTY) -> State:
 
 def step(state: State, message: Message) -> State:
     """The state after one more message. Pure: the same arguments always give the same state."""
-    state = replace(
-        state,
-        message_id=message.id,
-        author=message.author,
-        turns=state.turns + (message.author != "system"),
-        language=message.language or state.language,
-        at=message.at,
-        began=state.began if state.turns else message.at,
-        waited=max(0.0, message.at - state.at) if state.turns else 0.0,
-        report=message.bot,
-        attributes=message.attributes or state.attributes,
-    )
-    if message.bot is not None:
-        state = _reported(state, message.id, message.bot)
-    if message.author == "user":
-        return _said_by_user(state, message)
-    if message.author == "bot":
-        return _said_by_bot(state, message)
     if message.author == "system":
-        return _happened(state, message.event)
-    return state
+        return _happened(state, message)
+    changes = _came(state, message)
+    if message.bot is not None:
+        changes |= _reported(state, message.id, message.bot)
+    if message.author == "user":
+        changes |= _said_by_user(state, message)
+    elif message.author == "bot":
+        changes |= _said_by_bot(state, message)
+    return replace(state, **changes)
 
 
-def _reported(state: State, message_id: str, report: BotReport) -> State:
+def _came(state: State, message: Message) -> dict[str, Any]:
+    return {
+        "message_id": message.id,
+        "author": message.author,
+        "turns": state.turns + (message.author != "system"),
+        "language": message.language or state.language,
+        "at": message.at,
+        "began": state.began if state.turns else message.at,
+        "waited": max(0.0, message.at - state.at) if state.turns else 0.0,
+        "report": message.bot or state.report,
+        "attributes": message.attributes or state.attributes,
+    }
+
+
+def _reported(state: State, message_id: str, report: BotReport) -> dict[str, Any]:
     tried = report.attempt or report.intent
-    return replace(
-        state,
-        failures=state.failures + report.failed,
-        failure_ids=_kept(state.failure_ids, message_id) if report.failed else state.failure_ids,
-        attempts=_kept(state.attempts, tried) if tried else state.attempts,
-    )
+    return {
+        "failures": state.failures + report.failed,
+        "failure_ids": _kept(state.failure_ids, message_id if report.failed else None),
+        "attempts": _kept(state.attempts, tried),
+    }
 
 
-def _said_by_user(state: State, message: Message) -> State:
+def _said_by_user(state: State, message: Message) -> dict[str, Any]:
     said = words(message.text)
-    signals = read(message.text, state.language)
-    first = state.user.turns == 0 or not state.user.memory
-    sentiment = signals.sentiment if first else 0.6 * state.sentiment + 0.4 * signals.sentiment
-    return replace(
-        state,
-        user=_said(state.user, message.id, said),
-        bot=replace(state.bot, run=0),
-        answered=similarity(frozenset(said), frozenset(state.bot.words)),
-        signals=signals,
-        signals_id=message.id,
-        sentiment=sentiment,
-        trend=0.0 if first else signals.sentiment - state.sentiment,
-        user_since_return=_one_more(state.user_since_return),
-        user_since_decline=_one_more(state.user_since_decline),
-    )
+    signals = read(message.text, message.language or state.language)
+    now = signals.sentiment
+    first = not state.user.memory
+    user = says(state.user, message.id, said, state.bot, again=state.author == "user")
+    return {
+        "user": user,
+        "answered": similarity(frozenset(said), frozenset(state.bot.words)),
+        "acts": (*state.acts, "user " + user.act)[-ACTS:],
+        "signals": signals,
+        "signals_id": message.id,
+        "sentiment": now if first else 0.6 * state.sentiment + 0.4 * now,
+        "trend": 0.0 if first else now - state.sentiment,
+        "gloom": 0.7 * state.gloom + min(now, 0.0),
+        "cheer": 0.7 * state.cheer + max(now, 0.0),
+        "user_since_return": _one_more(state.user_since_return),
+        "user_since_decline": _one_more(state.user_since_decline),
+    }
 
 
-def _said_by_bot(state: State, message: Message) -> State:
+def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
     said = words(message.text)
-    return replace(
-        state,
-        bot=_said(state.bot, message.id, said),
-        user=replace(state.user, run=0),
-        answered=similarity(frozenset(said), frozenset(state.user.words)),
-    )
+    bot = says(state.bot, message.id, said, state.user, again=state.author == "bot")
+    return {
+        "bot": bot,
+        "answered": similarity(frozenset(said), frozenset(state.user.words)),
+        "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
+    }
 
 
-def _said(side: Side, message_id: str, said: tuple[str, ...]) -> Side:
-    distinct = frozenset(said)
-    near = [(similarity(distinct, earlier), known) for known, earlier in side.memory]
-    same = [known for how, known in near if how >= REPEATS_FROM]
-    if len(distinct) < REPEATS_WORDS:
-        same = []
-    return Side(
-        turns=side.turns + 1,
-        run=side.run + 1,
-        words=said,
-        before=side.words,
-        memory=(*side.memory, (message_id, distinct))[-MEMORY:],
-        repeats=1 + len(same),
-        repeat_ids=(*same, message_id),
-        repeated=side.repeated + bool(same),
-        nearest=max((how for how, _ in near), default=0.0),
-        length=len(said) if not side.memory else 0.7 * side.length + 0.3 * len(said),
-    )
-
-
-def _happened(state: State, event: str | None) -> State:
-    if event == "handed_over":
-        return replace(state, with_agent=True)
-    if event == "declined":
-        return replace(state, user_since_decline=0)
-    if event == "returned":
+def _happened(state: State, message: Message) -> State:
+    changes = _came(state, message)
+    if message.event == "handed_over":
+        changes["with_agent"] = True
+    elif message.event == "declined":
+        changes["user_since_decline"] = 0
+    elif message.event == "returned":
         return State(
-            message_id=state.message_id,
-            author=state.author,
-            turns=state.turns,
-            language=state.language,
-            at=state.at,
-            began=state.began,
+            **changes,
             user=Side(turns=state.user.turns),
             bot=Side(turns=state.bot.turns),
-            attributes=state.attributes,
             user_since_return=0,
             user_since_decline=state.user_since_decline,
         )
-    return state
+    return replace(state, **changes)
 
 
 def _one_more(count: int | None) -> int | None:
     return None if count is None else count + 1
 
 
-def _kept(known: tuple[str, ...], new: str) -> tuple[str, ...]:
-    return (*known, new)[-MEMORY:]
+def _kept(known: tuple[str, ...], new: str | None) -> tuple[str, ...]:
+    return (*known, new)[-MEMORY:] if new else known

@@ -1,8 +1,8 @@
 """Names to buckets, and the base of every estimator that learns on fixed arrays of them.
 
-Bucket 0 is the bias. Context names (without "=") go to 1..RESERVED-1 and names of text to the
-rest, so no text can ever move the weight of a context feature. CRC-32 is stable between
-processes, machines and hash seeds.
+Bucket 0 is the bias. Context names (without "=") go to 1..RESERVED-1, each name that `features`
+knows to a bucket of its own, and names of text to the rest, so no text can ever move the weight of
+a context feature. CRC-32 is stable between processes, machines and hash seeds.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
+from learning.features import CONTEXT
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 RESERVED = 4096
 BUCKETS = 2**18
 
+_PLACES = {name: place for place, name in enumerate(CONTEXT, 1)}
+_FREE = len(CONTEXT) + 1
 _KNOWN_MAX = 2**16
 _VALUE_MAX = 100.0
 
 
 def bucket(name: str, buckets: int) -> int:
     """Where a name's weights stand, among `buckets` (more than RESERVED) of them."""
+    if (place := _PLACES.get(name)) is not None:
+        return place
     code = crc32(name.encode("utf-8", "surrogatepass"))
     if "=" in name:
         return RESERVED + code % (buckets - RESERVED)
-    return 1 + code % (RESERVED - 1)
+    return _FREE + code % (RESERVED - _FREE)
 
 
 class _Known(dict[str, int]):
@@ -124,14 +130,14 @@ def unpack(places: NDArray[Any], values: NDArray[Any], buckets: int, default: fl
 class HashedClassifier(base.Classifier):
     """A binary River classifier on hashed rows; labels may be soft, weights any number >= 0.
 
-    Subclasses say `margins` and `learn_row`, which a mixture calls with one row for all experts.
+    Subclasses say `margin_row` and `learn_row`, which a mixture calls with one row for all experts.
     """
 
     buckets: int
 
     @abstractmethod
-    def predict_row(self, row: Row) -> tuple[float, float]:
-        """Probability and uncertainty (the variance of the margin) of a row."""
+    def margin_row(self, row: Row) -> tuple[float, float]:
+        """The log odds of a row, and their variance."""
 
     @abstractmethod
     def learn_row(self, row: Row, y: float, w: float) -> None:
@@ -157,13 +163,14 @@ class HashedClassifier(base.Classifier):
 
     def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
         """Probability of True, and uncertainty, for the price of one look."""
-        return self.predict_row(Row(x, self.buckets))
+        margin, variance = self.margin_row(Row(x, self.buckets))
+        return sigmoid(margin), variance
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:
         """The probability of each label, under the keys False and True."""
-        p = self.predict_row(Row(x, self.buckets))[0]
+        p = self.assess_one(x)[0]
         return {False: 1.0 - p, True: p}
 
     def uncertainty_one(self, x: dict[Any, Any]) -> float:
-        """The variance of the margin (log odds): large for what is unlike all that was learned."""
-        return self.predict_row(Row(x, self.buckets))[1]
+        """The variance of the log odds: large for what is unlike all that was learned."""
+        return self.margin_row(Row(x, self.buckets))[1]

@@ -1,8 +1,7 @@
-"""Several experts and one voice: an exponentially weighted mixture under log loss."""
+"""Several experts and one voice: logistic mixing."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,19 +10,22 @@ from numpy.typing import NDArray
 from learning.adagrad import AdaGradLogisticRegression
 from learning.bayes import BayesianLogisticRegression
 from learning.hashing import BUCKETS, HashedClassifier, Row
+from learning.kalman import KalmanLogistic
 
-SHARE = 1e-4
-"""So much of every expert's weight is dealt out anew at each lesson, so that none is ever lost."""
+MIXING = 0.01
+"""Prior variance of each expert's share: the average of all is a strong start."""
 
-_P_MIN = 1e-6
+_MARGIN_MAX = 8.0
 
 
 class Mixture(HashedClassifier):
-    """Bayesian and AdaGrad logistic regressions, each trusted as its past forecasts deserve.
+    """The log odds of several experts, in shares that are learned as they are put to the test.
 
-    No single learner wins with both clean and noisy labels. The mixture's log loss exceeds that of
-    its best expert by at most ln(number of experts) (Vovk 1990), with a fixed share against drift
-    (Herbster and Warmuth 1998).
+    Experts that err differently are better together than the best of them alone: on four real
+    data sets the mixed log odds beat every expert, and the exponentially weighted mixture of
+    their probabilities too, which ends by following a single one. Each lesson first tests the
+    experts and moves the shares (a Newton step in as many dimensions as experts), then teaches
+    the experts. (Mahoney 2005 for data compression; "gated" and "logistic" mixing.)
 
     Parameters
     ----------
@@ -32,49 +34,48 @@ class Mixture(HashedClassifier):
     v0_context
         Prior variance of context weights, of every Bayesian expert.
     rates
-        First steps, one AdaGrad expert each.
+        First steps, one plain AdaGrad expert each: bold with rare words.
+    damped
+        First steps, one damped AdaGrad expert each: careful with them.
     buckets
         Size of each expert's arrays.
     """
 
     def __init__(
         self,
-        variances: tuple[float, ...] = (0.05, 0.3, 1.0),
-        v0_context: float = 0.3,
-        rates: tuple[float, ...] = (0.1,),
+        variances: tuple[float, ...] = (0.2,),
+        v0_context: float = 1.0,
+        rates: tuple[float, ...] = (0.04,),
+        damped: tuple[float, ...] = (0.1,),
         buckets: int = BUCKETS,
     ) -> None:
         self.variances = variances
         self.v0_context = v0_context
         self.rates = rates
+        self.damped = damped
         self.buckets = buckets
         self._experts: tuple[HashedClassifier, ...] = (
             *(BayesianLogisticRegression(v0, v0_context, 0.0, buckets) for v0 in variances),
-            *(AdaGradLogisticRegression(rate, buckets) for rate in rates),
+            *(AdaGradLogisticRegression(rate, 0.0, buckets) for rate in rates),
+            *(AdaGradLogisticRegression(rate, 1.0, buckets) for rate in damped),
         )
-        self._trust = [1.0 / len(self._experts)] * len(self._experts)
+        n = len(self._experts)
+        self._shares = KalmanLogistic([1.0 / n] * n, [MIXING] * n)
 
-    def predict_row(self, row: Row) -> tuple[float, float]:
-        """The trusted mean of the probabilities and, as uncertainty, of the variances."""
-        p = s2 = 0.0
-        for trust, expert in zip(self._trust, self._experts, strict=True):
-            of_expert, variance = expert.predict_row(row)
-            p += trust * of_expert
-            s2 += trust * variance
-        return p, s2
+    def margin_row(self, row: Row) -> tuple[float, float]:
+        """The mixed log odds and, as their variance, the mean of the experts'."""
+        said = [expert.margin_row(row) for expert in self._experts]
+        margin = self._shares.margin([_clipped(margin) for margin, _ in said])
+        return margin, sum([variance for _, variance in said]) / len(said)
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
-        said = [expert.predict_row(row)[0] for expert in self._experts]
-        losses = [_log_loss(p, y) * min(w, 1.0) for p in said]
-        least = min(losses)
-        trust = [t * math.exp(least - loss) for t, loss in zip(self._trust, losses, strict=True)]
-        total, n = sum(trust), len(trust)
-        self._trust = [(1.0 - SHARE) * t / total + SHARE / n for t in trust]
+        said = [_clipped(expert.margin_row(row)[0]) for expert in self._experts]
+        self._shares.learn(said, y, w)
         for expert in self._experts:
             expert.learn_row(row, y, w)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        meta: dict[str, Any] = {"trust": list(self._trust)}
+        meta: dict[str, Any] = {"shares": self._shares.dump()}
         arrays: dict[str, NDArray[Any]] = {}
         for n, expert in enumerate(self._experts):
             meta[f"expert_{n}"], found = expert.dump()
@@ -82,9 +83,6 @@ class Mixture(HashedClassifier):
         return meta, arrays
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        trust = [float(t) for t in meta["trust"]]
-        if len(trust) != len(self._experts) or not all(0.0 < t <= 1.0 for t in trust):
-            raise ValueError(f"{trust} does not trust {len(self._experts)} experts")
         for n, expert in enumerate(self._experts):
             own = {
                 name.removeprefix(f"{n}."): array
@@ -92,9 +90,8 @@ class Mixture(HashedClassifier):
                 if name.startswith(f"{n}.")
             }
             expert.load(meta[f"expert_{n}"], own)
-        self._trust = trust
+        self._shares.load(meta["shares"])
 
 
-def _log_loss(p: float, y: float) -> float:
-    p = min(max(p, _P_MIN), 1.0 - _P_MIN)
-    return -(y * math.log(p) + (1.0 - y) * math.log(1.0 - p))
+def _clipped(margin: float) -> float:
+    return min(max(margin, -_MARGIN_MAX), _MARGIN_MAX)

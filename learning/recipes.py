@@ -35,7 +35,7 @@ def _named(*recipes: Recipe) -> Mapping[str, Recipe]:
 RECIPES: Mapping[str, Recipe] = _named(
     Recipe(
         "mixture-1",
-        "three Bayesian logistic regressions and one by AdaGrad, trusted by their past log loss",
+        "a Bayesian logistic regression and two by AdaGrad, their log odds mixed in learned shares",
         Mixture,
     ),
     Recipe(

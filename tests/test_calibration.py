@@ -89,7 +89,7 @@ def test_what_is_no_probability_or_weight_is_refused(bad: tuple[float, float, fl
 
 def test_a_state_of_nonsense_is_refused() -> None:
     meta, arrays = Calibrator().dump()
-    with pytest.raises(ValueError, match="three parameters"):
+    with pytest.raises(ValueError, match="of 3 parameters"):
         Calibrator().load({**meta, "theta": [1.0]}, arrays)
     with pytest.raises(ValueError, match="finite"):
         Calibrator().load({**meta, "theta": [1.0, math.inf, 0.0]}, arrays)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.conversation import EMPTY, MEMORY, BotReport, Message, State, fold, step
+from learning.conversation import EMPTY, BotReport, Message, State, fold, step
+from learning.side import MEMORY
 from learning.words import LENGTH_MAX, WORDS_MAX, similarity, words
 
 

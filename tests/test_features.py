@@ -90,6 +90,9 @@ def test_a_huge_message_gives_a_bounded_number_of_features() -> None:
 def test_a_repeated_question_and_failed_automation_show() -> None:
     asked = "where is my order from tuesday"
     first, again = of(("user", asked)), of(("user", asked), ("bot", "hm"), ("user", asked))
-    assert again["repeats"] > first["repeats"]
+    assert again["user_same"] > 0.0
+    assert "user_same" not in first or first["user_same"] == 0.0
     failed = fold([Message("b", "bot", "", 0.0, bot=BotReport(fallback=True))])
-    assert features(failed)["failed"] == 1.0
+    assert features(failed)["reply_failed"] == 1.0
+    answered = fold([Message("u", "user", "what", 1.0)], failed)
+    assert features(answered)["failed"] == 1.0
