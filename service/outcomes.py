@@ -135,6 +135,8 @@ def _record(
     if held is not None:
         if held.fingerprint == found.fingerprint:
             return shown(held._asdict())
+        if held.source == "silence":
+            return correct(batch, working.workspace, held.id, found)
         raise Contradiction(
             "outcome_differs",
             f"outcome {held.id!r} already says {held.verdict}",

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.outcomes import VERDICTS, WEIGHT_MAX, Lesson, lessons
+from service.batch import Batch, States
+from service.outcomes import of_silence
 from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
@@ -424,3 +426,29 @@ def test_the_model_comes_to_believe_what_it_is_told(place: Place) -> None:
         place.engineer.posted(f"/v1/conversations/c{n}/outcome", given_)
     after = place.bot.decided("probe1", "m", "the zebra invoice is wrong")["probability"]
     assert after < before / 2
+
+
+@pytest.mark.parametrize("source", ["audit", "silence"])
+def test_nobody_passes_for_an_audit_or_for_silence(place: Place, source: str) -> None:
+    place.bot.decided("c", "m1", QUIET)
+    answer = place.bot.post(
+        "/v1/conversations/c/outcome", json={"verdict": "missed", "source": source}
+    )
+    assert "Baton's own" in refusal(answer, 422)["message"]
+    assert place.ledger() == []
+
+
+def test_a_complaint_outweighs_the_silence_before_it(place: Place) -> None:
+    place.bot.decided("c", "m1", QUIET)
+    place.bot.posted("/v1/conversations/c/close", {"resolution": "resolved"})
+    with place.service.baton.store.write() as connection:
+        batch = Batch(connection, States())
+        of_silence(batch, place.name, "c", 0.1)
+        batch.flush()
+    complaint = {"verdict": "missed", "source": "complaint"}
+    told_ = place.bot.posted("/v1/conversations/c/outcome", complaint)
+    assert (told_["verdict"], told_["source"]) == ("missed", "complaint")
+    silence, late = place.ledger()
+    assert (silence["source"], silence["weight"]) == ("silence", 0.1)
+    assert late["replaces"] == 3
+    assert place.bot.posted("/v1/conversations/c/outcome", complaint)["id"] == told_["id"]

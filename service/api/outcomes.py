@@ -21,6 +21,7 @@ from service.waiting import Needs
 
 router = APIRouter(tags=["outcomes"], responses=ERRORS)
 LABELS_MAX = 2000
+RESERVED = ("audit", "silence")
 _AS_KEPT = {"needed": "missed", "not_needed": "fine"}
 
 
@@ -78,6 +79,8 @@ class ConversationOutcome(Shape):
             raise ValueError("first_needed_message_id goes only with verdict missed")
         if len({one.message_id for one in self.labels or ()}) < len(self.labels or ()):
             raise ValueError("labels must name each message once")
+        if self.source in RESERVED:
+            raise ValueError("source audit and silence are Baton's own: say where you know it from")
         return self
 
     def found(self, principal: Principal) -> Found:
