@@ -44,6 +44,7 @@ ORDER = (
     "learning.recipes",
     "learning.policy",
     "learning.audit",
+    "learning.capacity",
     "learning.outcomes",
     "learning.threshold",
     "learning.window",

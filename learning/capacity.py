@@ -1,0 +1,41 @@
+"""As many hand-overs as there are people for: a price on escalating, moved by what happened.
+
+th <- th + eta (escalated - capacity), after each decision `escalate iff q >= th`. Whatever the
+sequence of probabilities, adversarial ones included, the mean number escalated over T decisions
+stays within (1 + eta) / (eta T) of the capacity, because th, left unclipped, can leave [0, 1] by
+no more than eta before the decisions push it back. (Online gradient descent on the dual; the same
+argument as for adaptive conformal inference, Gibbs and Candes 2021, proposition 4.1.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowPrice:
+    """The threshold a capacity needs just now. `capacity` is a share of decisions, in (0, 1)."""
+
+    threshold: float
+    capacity: float
+    eta: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not (0 < self.capacity < 1 and 0 < self.eta <= 1):
+            raise ValueError("capacity lies between 0 and 1, eta in (0, 1]")
+
+    def escalates(self, probability: float) -> bool:
+        """Decided with the unclipped threshold, or the bound would not hold."""
+        return probability >= self.threshold
+
+    def after(self, escalated: int, decisions: int = 1) -> ShadowPrice:
+        """The price after some decisions, of which so many were escalated.
+
+        Moved once a batch, the bound becomes (1 + eta B) / (eta T) for batches of at most B.
+        """
+        moved = self.threshold + self.eta * (escalated - self.capacity * decisions)
+        return ShadowPrice(moved, self.capacity, self.eta)
+
+    def bound(self, decisions: int, batch: int = 1) -> float:
+        """How far the escalated share can be from the capacity after so many decisions."""
+        return (1 + self.eta * batch) / (self.eta * decisions)
