@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
 
 Z_95 = 1.959963984540054
 ALPHA = 0.05
@@ -80,18 +82,28 @@ def under_drift(count: int, among: int, alpha: float = ALPHA) -> Rate:
     """
     if among == 0:
         return Rate(0, 0, None, 0.0, 1.0)
-    lam, ln_weight, grown = _grid()
 
     def evidence(p: float) -> float:
-        terms = ln_weight + lam * count - among * np.log1p(p * grown)
-        most = float(terms.max())
-        return most + math.log(float(np.exp(terms - most).sum()))
+        return float(evidence_under_drift(count, among, p))
 
     return _inverted(count, among, evidence, math.log(1 / alpha))
 
 
+def evidence_under_drift(count: ArrayLike, among: ArrayLike, rate: ArrayLike) -> Floats:
+    """How strongly so many of so many speak against a rate: ln M. Arrays broadcast.
+
+    A rate lies in `under_drift`'s interval exactly while this is below ln(1/alpha).
+    """
+    lam, ln_weight, grown = _grid()
+    s, n, p = (np.asarray(a, np.float64)[..., None] for a in (count, among, rate))
+    terms = ln_weight + lam * s - n * np.log1p(p * grown)
+    most = terms.max(-1)
+    found: Floats = most + np.log(np.exp(terms - most[..., None]).sum(-1))
+    return found
+
+
 @cache
-def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _grid() -> tuple[Floats, Floats, Floats]:
     """Bets on a higher (lam > 0) and on a lower rate, from faint to bold, equally weighted."""
     sizes = np.geomspace(0.03, 4.0, 24)
     lam = np.concatenate([sizes, -sizes])
