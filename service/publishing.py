@@ -81,7 +81,11 @@ class Publishing:
         with self._store.read() as connection:
             owed = published.unpublished_evaluations(connection, workspace)
         for row in owed:
-            run = evaluate.publish(evaluate.Report.of(row.report), self._registry, workspace)
+            report = evaluate.Report.of(row.report)
+            with self._store.read() as connection:
+                found = [rows.version(connection, workspace, x["version"]) for x in report.lines]
+            numbers = [x.registry_version for x in found if x and x.registry_version]
+            run = evaluate.publish(report, self._registry, workspace, numbers)
             with self._store.write() as connection:
                 published.evaluation_published(connection, row.id, run)
 
