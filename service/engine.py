@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +45,11 @@ AGAIN_MAX = 2
 HELD_UP_MAX = 8
 """Requests of one batch that may each wait for a lock before the rest of it is refused."""
 
+HURRIED_SECONDS = 5
+"""After a lock was waited for in vain, none is waited for long: one that is held from outside must
+not keep everyone's requests waiting, one after the other.
+"""
+
 T = TypeVar("T")
 _log = structlog.get_logger("baton.engine")
 
@@ -73,6 +79,7 @@ class Engine:
         self._turn_is_due = False
         self._stopping = False
         self._idle: asyncio.Task[None] | None = None
+        self._hurried_until = 0.0
         self.database_ok = True
 
     async def start(self) -> None:
@@ -178,7 +185,10 @@ class Engine:
     def _failed(self, error: Exception) -> Exception:
         if not isinstance(error, UnavailableError):
             return error
-        self.database_ok = self.database_ok and was_locked(error)
+        if was_locked(error):
+            self._hurried_until = time.monotonic() + HURRIED_SECONDS
+        else:
+            self.database_ok = False
         _log.error("transaction_failed", why=str(error.orig))
         return away()
 
@@ -195,7 +205,8 @@ class Engine:
 
     def _transact(self, works: list[Work], again: int) -> list[Any]:
         answers: list[Any] = []
-        with self._store.write(hurried=again < AGAIN_MAX) as connection:
+        hurried = again < AGAIN_MAX or time.monotonic() < self._hurried_until
+        with self._store.write(hurried=hurried) as connection:
             batch = Batch(connection, self._states)
             self._learn(connection, {work.workspace for work in works})
             for workspace, needs in _merged(connection, works).items():

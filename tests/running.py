@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.rows import dict_row
 
 from experiments.caller import Caller, path_of
 from learning import checkpoint
@@ -158,6 +161,15 @@ class Home:
         return self.folder / f"{name}-{len(self.processes)}.log"
 
     @property
+    def database(self) -> str:
+        """The URL where it is not SQLite in the folder."""
+        return self.given.get("database", "")
+
+    @property
+    def url(self) -> str:
+        return self.database or f"sqlite:///{self.folder / 'baton.sqlite3'}"
+
+    @property
     def admin(self) -> str:
         return str(json.loads((self.folder / "keys.json").read_text())["admin"])
 
@@ -170,11 +182,18 @@ class Home:
 
     def rows(self, sql: str, *given: Any) -> list[dict[str, Any]]:
         """What the database holds, read beside everything of Baton."""
+        if self.database:
+            with _postgres(self.database) as connection:
+                return connection.execute(sql.replace("?", "%s"), given or None).fetchall()
         with closing(sqlite3.connect(self.folder / "baton.sqlite3", timeout=20)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, given)]
 
     def change(self, sql: str, *given: Any) -> None:
+        if self.database:
+            with _postgres(self.database) as connection:
+                connection.execute(sql.replace("?", "%s"), given or None)
+            return
         with closing(sqlite3.connect(self.folder / "baton.sqlite3", timeout=20)) as connection:
             connection.execute(sql, given)
             connection.commit()
@@ -217,6 +236,19 @@ class Place:
             until,
         )
         return [_turn(row) for row in rows]
+
+
+class _AsText(Loader):
+    """JSON as SQLite gives it."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+def _postgres(url: str) -> psycopg.Connection[dict[str, Any]]:
+    connection = psycopg.connect(url, row_factory=dict_row)
+    connection.adapters.register_loader("json", _AsText)
+    return connection
 
 
 def _turn(row: dict[str, Any]) -> Turn:
