@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
-from experiments.bench.table import Row, load_average, median, rounded
+from experiments.bench.table import Progress, Row, load_average, median, rounded
 from experiments.episode import Episode
 from experiments.simulate import episodes
 from experiments.streams import SETS, folder, read
@@ -41,6 +41,9 @@ DATA = ("simulated", *SETS)
 VOWPAL, VOWPAL_FEATURES = "vw", "vw, Baton's features"
 SYSTEMS = (f"baton {DEFAULT}", "baton bayes-1", VOWPAL, VOWPAL_FEATURES)
 WORD = re.compile(r"\w+")
+WARM = 20
+"""Conversations played beforehand, so that nobody's tables are read on the clock."""
+
 COLUMNS = {
     "data": "data",
     "system": "system",
@@ -124,7 +127,7 @@ class Wabbit:
     """VowpalWabbit on the words of the two newest messages."""
 
     def __init__(self, options: str = VW + NGRAMS) -> None:
-        from vowpalwabbit import Workspace
+        from vowpalwabbit import Workspace  # type: ignore[import-untyped]
 
         self._workspace = Workspace(options, enable_logging=False)
         self._said = {"user": "", "bot": ""}
@@ -176,7 +179,7 @@ def made(system: str) -> Learner:
     return Wabbit() if system == VOWPAL else WabbitOnFeatures()
 
 
-def run(plan: Plan, progress: Callable[[str, int, int], None]) -> list[Row]:
+def run(plan: Plan, progress: Progress) -> list[Row]:
     """Measure. Raises NoData for a set that is not there, ModuleNotFoundError without the wheel."""
     rows = []
     turns = len(plan.data) * plan.rounds * len(plan.systems)
@@ -184,6 +187,8 @@ def run(plan: Plan, progress: Callable[[str, int, int], None]) -> list[Row]:
     for name in plan.data:
         stream = list(islice(conversations(name), plan.conversations))
         before = load_average()
+        for system in plan.systems:
+            played(made(system), stream[:WARM])
         clocks: dict[str, list[Clock]] = {system: [] for system in plan.systems}
         for number in range(plan.rounds):
             for place in range(len(plan.systems)):

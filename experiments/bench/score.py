@@ -11,7 +11,7 @@ loaded in turns; each ratio is taken within its round, and the medians of the ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,10 @@ from typing import Any
 from experiments import replay
 from experiments.bench import peers, running
 from experiments.bench.load import Figures, Load, Order
-from experiments.bench.running import Postgres, Running
-from experiments.bench.table import Row, load_average, median, rounded
-from experiments.episode import Episode
+from experiments.bench.systems import System, taught
+from experiments.bench.table import Progress, Row, load_average, median, rounded
 from experiments.simulate import episodes
-from learning.checkpoint import digest
-from learning.ledger import Standing
 
-WORKSPACE = "bench"
 GOALS = {
     ("sqlite", 16): 0.6,
     ("sqlite", 64): 0.8,
@@ -65,17 +61,6 @@ class Plan:
     lessons: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """One server under load, and how it is asked."""
-
-    name: str
-    running: Running
-    kind: str
-    key: str = ""
-    store: Postgres | None = None
-
-
 @dataclass(slots=True)
 class Found:
     """What a run gave: rows, and what could not be compared with and why."""
@@ -93,14 +78,9 @@ class Measured:
     store_cpu_us: float | None
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is measured now, and how many of how many turns are done."""
-
-
 def run(folder: Path, plan: Plan, progress: Progress) -> Found:
     """Measure; `folder` is empty and takes all files."""
     found = Found([])
-    before = load_average()
     with ExitStack() as stack:
         systems = list(_systems(stack, folder, plan, found.notes, progress))
         load = stack.enter_context(Load())
@@ -121,7 +101,8 @@ def run(folder: Path, plan: Plan, progress: Progress) -> Found:
             )
     for store in plan.stores:
         for connections in plan.connections:
-            found.rows.append(_row(store, connections, plan, measured) | {"load_average": before})
+            row = _row(store, connections, plan, measured)
+            found.rows.append(row | {"load_average": load_average()})
     return found
 
 
@@ -209,23 +190,3 @@ def _systems(
             yield System("chantilly", other, "chantilly")
         except (peers.NoPeerError, running.NotRunningError) as error:
             notes.append(str(error))
-
-
-@contextmanager
-def taught(
-    folder: Path, store: str, lessons: Sequence[Episode], standing: Standing
-) -> Iterator[System]:
-    """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
-
-    That it did is checked by digest: what is compared is the same model.
-    """
-    folder.mkdir(parents=True)
-    with ExitStack() as stack:
-        database = stack.enter_context(running.postgres(folder)) if store != "sqlite" else None
-        baton = running.baton(folder, database=database.uri if database else "", name=store)
-        stack.enter_context(running.running(baton))
-        engineer = replay.shadow(baton.url, running.key(folder, "admin"), WORKSPACE)
-        learned = replay.through_http(lessons, baton.url, engineer).report.digest
-        if learned != digest(standing):
-            raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
-        yield System(store, baton, "score", engineer, database)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 Row = dict[str, Any]
+Progress = Callable[[str, int, int], None]
+"""Called with what is measured now, and how many of how many turns are done."""
 
 
 def median(values: Iterable[float]) -> float:
@@ -28,18 +28,6 @@ def rounded(value: float) -> float:
 def load_average() -> float:
     """How many processes wanted a core during the last minute."""
     return round(os.getloadavg()[0], 1)
-
-
-def bar(console: Console) -> Progress:
-    """A progress bar, gone when it is done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from functools import cache
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -89,6 +90,24 @@ def score(given: Mapping[str, Any], number: int) -> Player:
         yield heads.post(body)
 
 
+def witness(given: Mapping[str, Any], number: int) -> Player:
+    """`score`, and every acknowledged decision's id written down, in `file` and the number.
+
+    One line each: conversation, message, decision. Only a good answer is written.
+    """
+    heads = _Heads("/v1/score", given["key"])
+    seen: list[bytes] = []
+    try:
+        for body in _items(given["name"], number):
+            answer = yield heads.post(body)
+            if (place := answer.find(b'"decision_id":"')) >= 0:
+                asked = body.split(b'"', 11)
+                decision = answer[place + 15 :].split(b'"', 1)[0]
+                seen.append(b" ".join((asked[3], asked[9], decision)))
+    finally:
+        Path(f"{given['file']}.{number}").write_bytes(b"".join(line + b"\n" for line in seen))
+
+
 def batch(given: Mapping[str, Any], number: int) -> Player:
     """256 messages a request, each of another conversation, to `/v1/score/batch`."""
     size = int(given.get("items", BATCH))
@@ -121,6 +140,7 @@ def chantilly(given: Mapping[str, Any], number: int) -> Player:
 
 PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
+    "witness": witness,
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,

@@ -21,6 +21,9 @@ app.add_typer(bench_app, name="bench")
 
 Quick = Annotated[bool, typer.Option("--quick", help="A short run: tells that it works.")]
 Rounds = Annotated[int | None, typer.Option(help="Rounds, of which medians are shown.", min=1)]
+Seconds = Annotated[float, typer.Option(help="Length of a turn.", min=0.1, max=60)]
+Stores = Annotated[list[str] | None, typer.Option(help="sqlite, postgresql [default: both]")]
+STORES = ("sqlite", "postgresql")
 Shown = Callable[[str, int, int], None]
 
 
@@ -58,11 +61,17 @@ def _print(
         console.print(note, highlight=False, markup=False)
 
 
+def _stores(given: Sequence[str] | None) -> tuple[str, ...]:
+    if unknown := sorted(set(given or ()) - set(STORES)):
+        raise typer.BadParameter(f"there is no store {unknown[0]!r}; use {' or '.join(STORES)}")
+    return tuple(given or STORES)
+
+
 @bench_app.command("score", epilog="Example: baton bench score --json > score.json")
 def score(
     rounds: Rounds = None,
-    seconds: Annotated[float, typer.Option(help="Length of a turn.", min=0.1, max=60)] = 3.0,
-    store: Annotated[list[str] | None, typer.Option(help="sqlite, postgresql [both]")] = None,
+    seconds: Seconds = 3.0,
+    store: Stores = None,
     connections: Annotated[list[int] | None, typer.Option(help="[default: 1, 16, 64]")] = None,
     mlflow: Annotated[bool, typer.Option(help="Compare with `mlflow models serve`.")] = True,
     chantilly: Annotated[bool, typer.Option(help="Compare with chantilly (installs it).")] = True,
@@ -76,7 +85,7 @@ def score(
         rounds=rounds or (1 if quick else 5),
         seconds=min(seconds, 1.0) if quick else seconds,
         connections=tuple(connections or (1, 16, 64)),
-        stores=tuple(store or ("sqlite", "postgresql")),
+        stores=_stores(store),
         mlflow=mlflow,
         chantilly=chantilly and not quick,
     )
@@ -104,3 +113,110 @@ def model(
     with _measuring("model") as (_, shown):
         rows = bench.run(plan, shown)
     _print("the model alone", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("batch", epilog="Example: baton bench batch --store sqlite")
+def batch(
+    rounds: Rounds = None,
+    seconds: Seconds = 3.0,
+    store: Stores = None,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """Messages per second through /v1/score/batch at 256, beside one message a request."""
+    from experiments.bench import batch as bench
+
+    plan = bench.Plan(
+        rounds=rounds or (1 if quick else 5),
+        seconds=min(seconds, 1.0) if quick else seconds,
+        stores=_stores(store),
+    )
+    with _measuring("batch") as (folder, shown):
+        rows = bench.run(folder, plan, shown)
+    _print("messages in batches", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("freshness", epilog="Example: baton bench freshness --outcomes 300")
+def freshness(
+    outcomes: Annotated[int, typer.Option(help="On each store.", min=1, max=10_000)] = 300,
+    connections: Annotated[int, typer.Option(help="Load on each replica.", min=1, max=64)] = 8,
+    store: Stores = None,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """From an outcome's acknowledgement to a score that reflects it, under load."""
+    from experiments.bench import freshness as bench
+
+    plan = bench.Plan(
+        outcomes=min(outcomes, 40) if quick else outcomes,
+        connections=connections,
+        stores=_stores(store),
+    )
+    with _measuring("freshness") as (folder, shown):
+        rows = bench.run(folder, plan, shown)
+    _print("from outcome to score", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("recovery", epilog="Example: baton bench recovery --entries 10000")
+def recovery(
+    rounds: Rounds = None,
+    entries: Annotated[list[int] | None, typer.Option(help="Ledger entries")] = None,
+    store: Stores = None,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """From kill -9 to ready, with ledgers of 10 000, 100 000 and 1 000 000 entries."""
+    from experiments.bench import recovery as bench
+
+    sizes = (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000)
+    plan = bench.Plan(
+        rounds=rounds or (1 if quick else 5),
+        entries=tuple(entries or sizes),
+        stores=_stores(store),
+    )
+    with _measuring("recovery") as (folder, shown):
+        rows = bench.run(folder, plan, shown)
+    _print("from kill to ready", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("replicas", epilog="Example: baton bench replicas --replicas 1 --replicas 2")
+def replicas(
+    rounds: Rounds = None,
+    seconds: Seconds = 3.0,
+    count: Annotated[list[int] | None, typer.Option("--replicas", help="[1, 2, 4]")] = None,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """Throughput of 1, 2 and 4 processes on PostgreSQL; whether any effect is lost or doubled."""
+    from experiments.bench import replicas as bench
+
+    plan = bench.Plan(
+        rounds=rounds or (1 if quick else 5),
+        seconds=min(seconds, 1.0) if quick else seconds,
+        replicas=tuple(sorted(count or (1, 2, 4))),
+    )
+    with _measuring("replicas") as (folder, shown):
+        rows = bench.run(folder, plan, shown)
+    _print("replicas on PostgreSQL", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("soak", epilog="Example: baton bench soak --minutes 30 --per-second 100")
+def soak(
+    minutes: Annotated[float, typer.Option(help="How long.", min=0.05, max=1440)] = 30.0,
+    per_second: Annotated[float, typer.Option(help="Decisions asked for.", min=1)] = 100.0,
+    store: Annotated[str, typer.Option(help="sqlite or postgresql")] = "sqlite",
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """Mixed load for half an hour: memory, errors and latency by the minute."""
+    from experiments.bench import soak as bench
+
+    plan = bench.Plan(
+        minutes=min(minutes, 1.0) if quick else minutes,
+        per_second=per_second,
+        store=_stores([store])[0],
+    )
+    with _measuring("soak") as (folder, shown):
+        found = bench.run(folder, plan, shown)
+    notes = [f"{name}: {value}" for name, value in found.verdict.items()]
+    _print("mixed load", found.rows, bench.COLUMNS, json_, notes)

@@ -1,0 +1,51 @@
+"""A Baton under measurement: what runs, on which store, and what it has learned before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import replay
+from experiments.bench import running
+from experiments.bench.running import Postgres, Running
+from experiments.episode import Episode
+from learning.checkpoint import digest
+from learning.ledger import Standing
+
+WORKSPACE = "bench"
+"""A shadow workspace: no handoff silences a conversation, so every message is scored."""
+
+STORES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One server under load, how it is asked, and its database server if it has one."""
+
+    name: str
+    running: Running
+    kind: str
+    key: str = ""
+    store: Postgres | None = None
+
+
+@contextmanager
+def taught(
+    folder: Path, store: str, lessons: Sequence[Episode], standing: Standing
+) -> Iterator[System]:
+    """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
+
+    That it did is checked by digest: what is compared is the same model.
+    """
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        database = stack.enter_context(running.postgres(folder)) if store != "sqlite" else None
+        baton = running.baton(folder, database=database.uri if database else "", name=store)
+        stack.enter_context(running.running(baton))
+        engineer = replay.shadow(baton.url, running.key(folder, "admin"), WORKSPACE)
+        learned = replay.through_http(lessons, baton.url, engineer).report.digest
+        if learned != digest(standing):
+            raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
+        yield System(store, baton, "score", engineer, database)
