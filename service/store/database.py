@@ -133,9 +133,9 @@ class Store:
             alembic.command.upgrade(config, "head")
 
     def check(self) -> None:
-        """Raises DatabaseError when the database cannot be reached."""
+        """Raises DatabaseError when the database cannot be reached, or is not Baton's."""
         with self.read() as connection:
-            connection.execute(text("SELECT 1"))
+            connection.execute(text("SELECT id FROM workspace LIMIT 1"))
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of a SQLite database, while others write to it."""
