@@ -172,9 +172,9 @@ def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
                 time.sleep(0.01)
             yield service
         finally:
-            service.close()
             server.should_exit = True
             thread.join(timeout=30)
+            service.close()
             assert not thread.is_alive(), "the service did not end within 30 s"
 
 
