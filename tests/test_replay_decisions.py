@@ -90,6 +90,7 @@ def test_a_thousand_decisions_are_made_again_identically(
         next_phase()
         again = client.post(f"/v1/versions/{rebuilt['version']}/promote", {"reason": "and back"})
         assert again["serving"]
+        client.put("/v1/policy", Policy().model_dump(mode="json"))
         next_phase()
         assert len(found) == DECISIONS
         assert {one["version"] for one in found} == {1, saved, rebuilt["version"]}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
+from experiments.caller import path_of
 from learning import checkpoint
 from learning.ledger import follow
 from service.lines import Lines
@@ -146,6 +149,66 @@ def test_standing_at_any_version_and_learning_the_tail_is_having_been_there_all_
         again = place.bare_digest() if position == len(entries) else None
         assert found.position == position
         assert again in (None, checkpoint.digest(found))
+    store.close()
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_every_position_that_was_ever_served_can_be_stood_at_again(
+    home: Home, first: Process, second: Process, seed: int
+) -> None:
+    """Through outcomes, corrections, policies, promotions, rollbacks, rebuilds, and checkpoints
+    that are saved late, when another line serves already.
+    """
+    place = home.workspace(f"history-{seed}", first)
+    store = store_of(home)
+    upkeep, draw = Upkeep(store, Settings(home=home.folder, corrections=1)), random.Random(seed)
+    served: dict[int, str] = {}
+    taught: list[dict[str, Any]] = []
+    late = None
+    with place.caller("engineer", first) as client, place.caller("bot", second) as other:
+
+        def numbers() -> list[int]:
+            return [row["number"] for row in client.get("/v1/versions")["versions"]]
+
+        for turn in range(60):
+            do = draw.choice(
+                ["teach"] * 5 + ["correct", "policy", "save", "late", "switch", "mend"]
+            )
+            if do == "teach" or not taught:
+                taught.append(teach((client, other)[turn % 2], f"c{turn}", turn))
+            elif do == "correct":
+                verdict = draw.choice(["missed", "fine", "unknowable"])
+                client.put(path_of("outcomes", draw.choice(taught)["id"]), {"verdict": verdict})
+            elif do == "policy":
+                policy = client.get("/v1/policy") | {"waiting_seconds": 60.0 + turn}
+                client.put("/v1/policy", policy)
+            elif do == "save":
+                upkeep.save(place.name, Lines(store).champion(place.name))
+            elif do == "late":
+                if late is not None:
+                    upkeep.save(place.name, late)
+                late = Lines(store).champion(place.name)
+            elif do == "switch":
+                to = draw.choice(numbers())
+                if draw.random() < 0.5:
+                    client.post("/v1/rollback", {"to": to, "reason": "drawn"})
+                else:
+                    client.post(f"/v1/versions/{to}/promote", {"reason": "drawn"})
+            else:
+                upkeep.mend()
+            head = len(place.entries())
+            served[head] = settled(place, first, head)
+            assert settled(place, second, head) == served[head]
+    switches = [entry for entry in place.entries() if entry.kind == "switch"]
+    assert len(switches) > 3
+    for position, found in served.items():
+        again = stand(store, place.name, until=position)
+        assert again.position == position
+        assert checkpoint.digest(again) == found, (seed, position)
+    for one in (first, second):
+        one.kill()
+        one.start().ready()
+        assert settled(place, one, max(served)) == served[max(served)]
     store.close()
 
 

@@ -93,11 +93,11 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
         else:
             words = ("--to", str(saved), "--reason", "wrong labels", "-w", place.name)
             answer = home.command("rollback", *words)
-            until(lambda: client.standing["position"] == answer["switch"], 5, "served")
+            until(lambda: client.standing["position"] == answer["switch"], 20, "served")
         assert answer["version"] == saved
         assert probe(client, "after") == before
         with place.caller("engineer", second) as engineer:
-            until(lambda: engineer.standing["position"] == answer["switch"], 5, "served")
+            until(lambda: engineer.standing["position"] == answer["switch"], 20, "served")
         assert probe(other, "after, at the other") == before
 
         teach(client, "new", 3)
@@ -132,7 +132,7 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
         upkeep.mend()
         assert switches(place)[-1]["reason"] == "rebuilt without 3 corrected outcomes"
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 5, "served")
+        until(lambda: client.standing["position"] == head, 20, "served")
         gone = positions(wrong) | positions(kept[:3])
         assert client.standing["digest"] == place.bare_digest(Without(positions=gone))
         upkeep.mend()
@@ -158,7 +158,7 @@ def test_without_a_version_named_the_predecessor_s_newest_one_comes_back(
         before = probe(client, "before")
         newest = save(upkeep, store, place)
         other = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-1", "--promote")
-        until(lambda: client.standing["version"] == other["version"], 5, "served")
+        until(lambda: client.standing["version"] == other["version"], 20, "served")
         burst(client, 4)
         answer = client.post("/v1/rollback", {"reason": "the new one is worse"})
         assert (answer["version"], answer["serving"]) == (newest, True)
@@ -288,7 +288,7 @@ def test_jobs_roll_back_a_champion_clearly_worse_than_its_predecessor(
         assert last["evidence"]["conversations"] >= 100
         assert last["evidence"]["mean_a"] > last["evidence"]["mean_b"]
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 5, "served")
+        until(lambda: client.standing["position"] == head, 20, "served")
         assert client.standing["digest"] == place.bare_digest()
         made = client.score("fresh", "m1", truth(0)[0])
         shown = client.get(path_of("decisions", made["decision_id"]))["serving"]
@@ -323,7 +323,7 @@ def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
             done.set()
             talker.join()
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 5, "served")
+        until(lambda: client.standing["position"] == head, 20, "served")
         last = switches(place)[-1]
         position = next(e.position for e in reversed(place.entries()) if e.kind == "switch")
         (kept,) = home.rows(
