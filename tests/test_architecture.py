@@ -76,6 +76,8 @@ ORDER = (
     "experiments.players",
     "experiments.demo",
     "experiments.bench",
+    "experiments.honest_rates",
+    "experiments.001_honest_missed_rate",
     "service.settings",
     "service.errors",
     "service.logs",
@@ -97,6 +99,7 @@ ORDER = (
     "service.scoring",
     "service.outcomes",
     "service.audits",
+    "service.serving",
     "service.waiting",
     "service.replay",
     "service.engine",
@@ -154,7 +157,6 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
 SCHEMA = "a schema is told table by table, and never changed once it is released"
 LONG: dict[str, str] = {
     "learning.policy": "the policy's shape, its thresholds and its reasons are read together",
-    "service.engine": "one owner of one loop; its parts share the queue and the standings",
     "service.migrations.versions.0001_the_first_schema": SCHEMA,
     "service.migrations.versions.0001_the_first_schema:upgrade": SCHEMA,
     "service.cli.learning:replay": "most of it are its options",

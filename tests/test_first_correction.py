@@ -83,7 +83,8 @@ def played(url: str, folder: Path) -> list[tuple[list[Any], list[Any]]]:
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
+    log = (folder / "serve.log").read_text(encoding="utf-8")
+    assert run.returncode == 0, run.stdout + run.stderr + log
     parts = re.split(r"^== \d+$", run.stdout, flags=re.MULTILINE)[1:]
     answers = [[json.loads(line) for line in part.splitlines() if line] for part in parts]
     return list(zip(answers, expected, strict=True))
