@@ -33,15 +33,16 @@ def service(home: Home) -> Process:
 
 
 def asked(phase: int, number: int) -> dict[str, Any]:
-    """Turn `phase` of a conversation that goes on through all phases, told by its number."""
+    """Turn `phase` of a conversation that goes on through all phases, or of a new one."""
+    goes_on = number % 2 == 0
     text = f"{TEXTS[(number + phase * 3) % len(TEXTS)]} {number % 11}"
     found: dict[str, Any] = {
-        "conversation_id": f"long {number}",
+        "conversation_id": f"long {number}" if goes_on else f"short {phase} {number}",
         "message": {"id": f"m{phase}", "text": text, "language": "en"},
         "bot": {"confidence": 0.9 - number % 3 / 4, "fallback": (number + phase) % 9 == 0},
         "attributes": {"plan": "gold", "spent": number / 7, "vip": number % 2 == 0},
     }
-    if phase:
+    if phase and goes_on:
         found["history"] = [{"id": f"b{phase}", "author": "bot", "text": "Let me look at that."}]
     return found
 
@@ -76,7 +77,7 @@ def test_a_thousand_decisions_are_made_again_identically(
         next_phase()
         next_phase()
         client.put("/v1/policy", Policy(waiting_seconds=60.0).model_dump(mode="json"))
-        client.put("/v1/policy", stricter().model_dump(mode="json"))
+        client.put("/v1/policy", missed_costs(4.0).model_dump(mode="json"))
         next_phase()
         saved = upkeep.save(place.name, Lines(store).champion(place.name))
         next_phase()
@@ -90,7 +91,7 @@ def test_a_thousand_decisions_are_made_again_identically(
         next_phase()
         again = client.post(f"/v1/versions/{rebuilt['version']}/promote", {"reason": "and back"})
         assert again["serving"]
-        client.put("/v1/policy", Policy().model_dump(mode="json"))
+        client.put("/v1/policy", missed_costs(0.02).model_dump(mode="json"))
         next_phase()
         assert len(found) == DECISIONS
         assert {one["version"] for one in found} == {1, saved, rebuilt["version"]}
@@ -107,9 +108,10 @@ def test_a_thousand_decisions_are_made_again_identically(
     store.close()
 
 
-def stricter() -> Policy:
+def missed_costs(times: float) -> Policy:
+    """The default policy but for the cost of a miss."""
     policy = Policy()
-    costs = policy.costs.model_copy(update={"missed": policy.costs.missed * 4})
+    costs = policy.costs.model_copy(update={"missed": policy.costs.missed * times})
     return policy.model_copy(update={"costs": costs})
 
 
