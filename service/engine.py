@@ -12,21 +12,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
-from learning.checkpoint import digest
-from learning.ledger import Standing, follow
+from learning.ledger import Standing
 from service import scoring
 from service.batch import Batch, States
-from service.errors import Busy, Missing, Refusal, away
+from service.errors import Busy, Refusal, away
 from service.measures import Measures
+from service.serving import Serving
 from service.settings import Settings
-from service.standing import build_id, stand, transcript_of
-from service.store import ledger
+from service.standing import build_id
 from service.store.database import (
     DatabaseError,
     Store,
@@ -35,9 +33,6 @@ from service.store.database import (
     was_locked,
 )
 from service.waiting import Needs, Waiting, Work
-
-ENTRIES_PER_BATCH = 64
-"""Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
 
 AGAIN_MAX = 2
 """How often requests are tried again, each by itself, when another process came in between."""
@@ -54,17 +49,6 @@ T = TypeVar("T")
 _log = structlog.get_logger("baton.engine")
 
 
-@dataclass(slots=True)
-class Served:
-    """A workspace as this process serves it."""
-
-    standing: Standing
-    live: bool
-    head: int
-    digest: tuple[int, int, str] | None = None
-    restanding: asyncio.Task[None] | None = None
-
-
 class Engine:
     """Takes requests, answers them in batches, and keeps every served standing at the tail."""
 
@@ -72,23 +56,16 @@ class Engine:
         self._store = store
         self._settings = settings
         self._measures = measures
-        self._served: dict[str, Served] = {}
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._serving = Serving(store, settings, measures)
         self._states = States()
         self._waiting = Waiting(settings.queue_max)
         self._turn_is_due = False
         self._stopping = False
-        self._idle: asyncio.Task[None] | None = None
         self._hurried_until = 0.0
-        self.database_ok = True
 
     async def start(self) -> None:
         """Stand in every workspace, then follow the ledger while idle."""
-        with self._store.read() as connection:
-            names = ledger.workspaces(connection)
-        for name in names:
-            await self._stand(name)
-        self._idle = asyncio.create_task(self._follow_idle())
+        await self._serving.start()
 
     async def stop(self) -> None:
         """Answer what was taken, then end."""
@@ -96,11 +73,7 @@ class Engine:
         while self._waiting:
             self._turn()
             await asyncio.sleep(0)
-        tasks = [task for task in (self._idle, *self._loading.values()) if task is not None]
-        tasks += [one.restanding for one in self._served.values() if one.restanding is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._serving.stop()
 
     # Requests
 
@@ -108,7 +81,7 @@ class Engine:
         """Decide about one message."""
 
         def do(batch: Batch) -> Mapping[str, Any]:
-            served = self._served[ask.workspace]
+            served = self._serving.here(ask.workspace)
             if served.standing.half_learned:
                 raise Busy("restanding", "the model is being stood anew", hint="send it again")
             return scoring.score(batch, served.standing, served.live, build_id(), ask)
@@ -133,8 +106,7 @@ class Engine:
         """
         if self._stopping:
             raise Busy("stopping", "this process is shutting down", hint="send it again")
-        if workspace not in self._served:
-            await self._stand(workspace)
+        await self._serving.at(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         refused = self._waiting.put(Work(workspace, needs or {}, do, appends, future))
         if refused is not None:
@@ -175,7 +147,7 @@ class Engine:
         appended = {work.workspace for work in works if work.appends}
         if appended:
             with contextlib.suppress(DatabaseError):
-                self._catch_up(appended)
+                self._serving.catch_up(appended)
         return not any(isinstance(answer, Busy) for answer in answers)
 
     def _is_away(self, error: Exception) -> bool:
@@ -187,8 +159,6 @@ class Engine:
             return error
         if was_locked(error):
             self._hurried_until = time.monotonic() + HURRIED_SECONDS
-        else:
-            self.database_ok = False
         _log.error("transaction_failed", why=str(error.orig))
         return away()
 
@@ -208,7 +178,7 @@ class Engine:
         hurried = again < AGAIN_MAX or time.monotonic() < self._hurried_until
         with self._store.write(hurried=hurried) as connection:
             batch = Batch(connection, self._states)
-            self._learn(connection, {work.workspace for work in works})
+            self._serving.learn(connection, {work.workspace for work in works})
             for workspace, needs in _merged(connection, works).items():
                 batch.open(workspace, needs)
             for work in works:
@@ -219,115 +189,25 @@ class Engine:
             batch.flush()
             batch.drop_unused()
         batch.keep_states()
-        self.database_ok = True
         return answers
-
-    # The ledger
-
-    def _learn(self, connection: Connection, workspaces: set[str]) -> None:
-        """Learn the ledger's tail for these workspaces, a bounded piece of it."""
-        for name, (head, mode) in ledger.heads(connection, sorted(workspaces)).items():
-            served = self._served.get(name)
-            if served is None:
-                continue
-            served.live, served.head = mode == "live", head
-            if head <= served.standing.position or served.restanding is not None:
-                continue
-            if not self._followed(connection, name, served.standing):
-                served.restanding = asyncio.create_task(self._restand(name))
-
-    def _followed(self, connection: Connection, name: str, standing: Standing) -> bool:
-        """Learn a piece of the tail; False when it takes a standing anew to go on."""
-        position = standing.position
-        entries = ledger.tail(connection, name, position, ENTRIES_PER_BATCH)
-        try:
-            switch = follow(standing, entries, transcript_of(connection, name))
-        except DatabaseError:
-            raise
-        except Exception:
-            _log.exception("not_learned", workspace=name, after=standing.position)
-            return False
-        finally:
-            self._measures.learned(name, standing.position - position)
-        return switch is None
-
-    def _catch_up(self, workspaces: set[str]) -> None:
-        """Learn what was just committed, here or elsewhere, in a reading transaction."""
-        with self._store.read() as connection:
-            self._learn(connection, workspaces)
-
-    async def _follow_idle(self) -> None:
-        """With nothing to do, still follow the ledger: other processes append to it."""
-        while not self._stopping:
-            await asyncio.sleep(self._settings.poll_seconds)
-            try:
-                self._catch_up(set(self._served))
-                self.database_ok = True
-            except DatabaseError as error:
-                self.database_ok = False
-                _log.warning("ledger_unreachable", why=str(error.orig))
-
-    async def _stand(self, workspace: str) -> None:
-        if workspace not in self._loading:
-            self._loading[workspace] = asyncio.create_task(self._load(workspace))
-        try:
-            await asyncio.shield(self._loading[workspace])
-        finally:
-            self._loading.pop(workspace, None)
-
-    async def _load(self, workspace: str) -> None:
-        try:
-            standing = await asyncio.to_thread(stand, self._store, workspace)
-        except LookupError as error:
-            raise Missing("no_workspace", str(error)) from error
-        except UnavailableError as error:
-            raise away() from error
-        if workspace not in self._served:
-            self._served[workspace] = Served(standing, live=False, head=standing.position)
-
-    async def _restand(self, workspace: str) -> None:
-        """Build the standing of a new switch beside the one that serves, then swap it in."""
-        served = self._served[workspace]
-        try:
-            served.standing = await asyncio.to_thread(stand, self._store, workspace)
-            _log.info(
-                "switched",
-                workspace=workspace,
-                version=served.standing.version,
-                position=served.standing.position,
-            )
-        except Exception:
-            _log.exception("switch_not_stood", workspace=workspace)
-            await asyncio.sleep(1)
-        finally:
-            served.restanding = None
 
     # What this process says of itself
 
     async def settled(self, workspace: str, position: int, seconds: float = 30) -> bool:
         """Wait until this process serves a ledger position, switch included."""
-        for _ in range(int(seconds / 0.02)):
-            if self._served[workspace].standing.position >= position:
-                return True
-            await asyncio.sleep(0.02)
-        return False
+        return await self._serving.settled(workspace, position, seconds)
 
     async def served(self, workspace: str) -> Standing:
         """The standing that serves a workspace. Only the event loop's thread may read it."""
-        if workspace not in self._served:
-            await self._stand(workspace)
-        return self._served[workspace].standing
+        return (await self._serving.at(workspace)).standing
 
     async def digest(self, workspace: str) -> str:
-        standing = await self.served(workspace)
-        served = self._served[workspace]
-        if served.digest is None or served.digest[:2] != (standing.switch, standing.position):
-            served.digest = (standing.switch, standing.position, digest(standing))
-        return served.digest[2]
+        """The digest of what serves a workspace now."""
+        return (await self._serving.at(workspace)).digest
 
     def lag(self) -> dict[str, int]:
         """Entries that each served workspace has yet to learn."""
-        return {name: one.head - one.standing.position for name, one in self._served.items()}
+        return self._serving.lag()
 
 
 def _merged(connection: Connection, works: list[Work]) -> dict[str, dict[str, list[str]]]:

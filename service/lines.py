@@ -17,17 +17,33 @@ PIECE = 200
 class Lines:
     """Standings by workspace, brought forward when asked for; owned by one thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        every: int = 0,
+        at_mark: Callable[[str, Standing], None] = lambda _workspace, _standing: None,
+    ) -> None:
         self._store = store
+        self._every, self._at_mark = every, at_mark
         self._champions: dict[str, Standing] = {}
         self._previous: dict[str, Standing] = {}
 
     def champion(self, workspace: str) -> Standing:
-        """The serving line at the ledger's head."""
+        """The serving line at the ledger's head.
+
+        On its way it stops at the last position that `every` divides, and `at_mark` may save it
+        there: every process notes its digest at these positions, so the checkpoint proves them.
+        """
         head, last, _ = self._look(workspace)
+        mark = head - head % self._every if self._every else 0
         kept = self._champions.get(workspace)
         if kept is None or kept.half_learned or kept.switch != last.position:
-            kept = self._champions[workspace] = stand(self._store, workspace, until=head)
+            until = mark if mark > last.position else head
+            kept = self._champions[workspace] = stand(self._store, workspace, until=until)
+        if kept.position <= mark and mark > last.position:
+            advance(self._store, workspace, kept, mark)
+            if kept.position == mark:
+                self._at_mark(workspace, kept)
         return advance(self._store, workspace, kept, head)
 
     def previous(self, workspace: str) -> Standing | None:

@@ -31,6 +31,12 @@ class Measures:
         self._refused = Counter(
             "baton_refused_total", "Requests refused: the queue was full.", registry=self._registry
         )
+        self._diverged = Counter(
+            "baton_diverged_total",
+            "Times this process held another model than a checkpoint, and stood anew.",
+            ("workspace",),
+            registry=self._registry,
+        )
         self._responses = Counter(
             "baton_responses_total", "Responses by status.", ("status",), registry=self._registry
         )
@@ -58,6 +64,9 @@ class Measures:
 
     def learned(self, workspace: str, entries: int) -> None:
         self._entries.labels(workspace).inc(entries)
+
+    def diverged(self, workspace: str) -> None:
+        self._diverged.labels(workspace).inc()
 
     def refused(self) -> None:
         self._refused.inc()

@@ -36,7 +36,7 @@ class Upkeep:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._lines = Lines(store)
+        self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
 
     def _workspaces(self) -> list[str]:
         with self._store.read() as connection:
@@ -48,6 +48,14 @@ class Upkeep:
             standing = self._lines.champion(workspace)
             if self._is_due(workspace, standing):
                 self.save(workspace, standing)
+
+    def _at_mark(self, workspace: str, standing: Standing) -> None:
+        """Save the serving line where processes can compare themselves with it, once."""
+        with self._store.read() as connection:
+            line, position = standing.switch, standing.position
+            saved = version_rows.digests(connection, workspace, line, [position])
+        if not saved:
+            self.save(workspace, standing)
 
     def _is_due(self, workspace: str, standing: Standing) -> bool:
         with self._store.read() as connection:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from service.api.context import Parts
-from service.engine import ENTRIES_PER_BATCH
+from service.serving import ENTRIES_PER_BATCH
 from service.store.database import DatabaseError
 
 router = APIRouter(tags=["health"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -94,6 +94,20 @@ def of_line(connection: Connection, workspace: str, line: int, until: int) -> Se
         .order_by(_version.c.position.desc())
         .limit(20)
     ).all()
+
+
+def digests(
+    connection: Connection, workspace: str, line: int, positions: Collection[int]
+) -> dict[int, str]:
+    """The digests of a line's checkpoints at these positions, where there are any."""
+    rows = connection.execute(
+        select(_version.c.position, _version.c.digest).where(
+            _version.c.workspace == workspace,
+            _version.c.line == line,
+            _version.c.position.in_(list(positions)),
+        )
+    )
+    return {row.position: row.digest for row in rows}
 
 
 def unpublished(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
