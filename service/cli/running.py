@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from experiments.mlflow_server import desk
-from service.auth import INSTALLATION
 from service.cli.root import Home, app, console, settings, told
 from service.processes import READY_SECONDS_MAX, Processes, StartError
 from service.settings import Settings
@@ -98,7 +97,7 @@ def _until_ready(processes: Processes) -> None:
 
 def _addresses(processes: Processes, chosen: Settings) -> None:
     console.print(f"API         {processes.url}/docs", highlight=False)
-    console.print(f"MLflow      {desk(processes.mlflow_url, INSTALLATION)}", highlight=False)
+    console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False)
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False)
     console.print(f"logs        {chosen.home / 'logs'}", highlight=False)
 
