@@ -65,6 +65,10 @@ class Caller:
         """The JSON answer to a POST, sent again until it is answered. RefusedError, ..."""
         return self._sent("POST", path, body)
 
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON answer to a PUT, sent again until it is answered. RefusedError, ..."""
+        return self._sent("PUT", path, body)
+
     def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         give_up = time.monotonic() + self.patience_seconds
         pause = 0.05

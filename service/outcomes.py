@@ -135,8 +135,12 @@ def _record(
     if held is not None:
         if held.fingerprint == found.fingerprint:
             return shown(held._asdict())
-        if held.source == "silence":
+        if held.source == "silence" or (held.source == "audit" and found.verdict != held.verdict):
             return correct(batch, working.workspace, held.id, found)
+        if held.source == "audit":
+            # Caught as well as audited: it leaves the sample, as it would have unaudited.
+            rows.change(batch.connection, working.workspace, held.id, source=found.source)
+            return shown(held._asdict() | {"source": found.source})
         raise Contradiction(
             "outcome_differs",
             f"outcome {held.id!r} already says {held.verdict}",
