@@ -27,8 +27,8 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
     `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
     place that escalated), `since` (the first place that needed a person), or `labels` as
-    (place, label, weight). `weight` makes all of them count less. The table is in DESIGN, section 4; missed, with no `since` given, is
-    known of the last scored message only.
+    (place, label, weight). `weight` makes all of them count less. The table is in DESIGN,
+    section 4; missed, with no `since` given, is known of the last scored message only.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
     return _shared(_labelled(outcome, places), float(outcome.get("weight", 1.0)))

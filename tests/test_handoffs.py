@@ -175,7 +175,7 @@ def test_an_agent_who_writes_keeps_the_claim(place: Place) -> None:
     claim(place, handoff)
     expire(place, handoff)
     turns = {"messages": [{"id": "a1", "author": "agent", "text": "one moment, I look it up"}]}
-    place.bot.posted("/v1/conversations/c/messages", turns)
+    assert place.bot.posted("/v1/conversations/c/messages", turns)["human_active"] is True
     other = place.named_agent("other").post(f"/v1/handoffs/{handoff}/claim")
     refusal(other, 409, "already_claimed")
 
@@ -233,6 +233,9 @@ def test_a_return_gives_the_bot_the_conversation_and_it_hears_of_it(place: Place
     assert found["human_active"] is False
     assert [one["status"] for one in found["handoffs"]] == ["returned"]
     assert [t["event"] for t in found["messages"] if t["event"]] == ["handed_over", "returned"]
+    turns = {"messages": [{"id": "b1", "author": "bot", "text": "I am back."}]}
+    told = place.bot.posted("/v1/conversations/c/messages", turns)
+    assert told["human_active"] is False
     after = place.bot.decided("c", "m3", OTHERS[0])
     assert after["action"] != "human_active"
     assert after["probability"] is not None

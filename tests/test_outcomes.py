@@ -179,6 +179,16 @@ def test_messages_that_come_later_change_nothing(
     assert lessons(outcome, sorted(set(more))) == lessons(outcome, scored)
 
 
+@given(outcomes(), st.floats(0.01, 1))
+def test_an_outcome_of_less_weight_teaches_the_same_more_faintly(
+    drawn: tuple[dict[str, Any], list[int]], weight: float
+) -> None:
+    outcome, scored = drawn
+    whole, part = lessons(outcome, scored), lessons(outcome | {"weight": weight}, scored)
+    assert [(one.seq, one.label) for one in part] == [(one.seq, one.label) for one in whole]
+    assert [one.weight for one in part] == pytest.approx([one.weight * weight for one in whole])
+
+
 # Over HTTP
 
 

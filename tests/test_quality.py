@@ -156,6 +156,10 @@ def test_a_caught_miss_is_of_a_conversation_that_was_closed_and_never_escalated(
     place.bot.posted("/v1/conversations/open/close", {"resolution": "resolved"})
     missed = quality(place)["missed"]
     assert (missed["caught"], missed["kept_conversations"]) == (2, 3)
+    (outcome,) = place.agent.got("/v1/conversations/open")["outcomes"]
+    place.agent.delete(f"/v1/outcomes/{outcome['id']}").raise_for_status()
+    missed = quality(place)["missed"]
+    assert (missed["caught"], missed["kept_conversations"]) == (1, 3)
 
 
 def test_the_models_measures_are_of_what_it_was_taught(place: Place) -> None:

@@ -63,6 +63,7 @@ async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, prin
             "conversation_id": conversation_id,
             "appended": len(fresh),
             "length": working.length,
+            "human_active": working.handoff_id is not None,
         }
 
     needs = {conversation_id: [turn.id for turn in turns]}
