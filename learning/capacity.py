@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ETA = 0.5
+"""How far a move of the price goes, for a batch of decisions that were all handed over."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShadowPrice:
@@ -39,3 +42,17 @@ class ShadowPrice:
     def bound(self, decisions: int, batch: int = 1) -> float:
         """How far the escalated share can be from the capacity after so many decisions."""
         return (1 + self.eta * batch) / (self.eta * decisions)
+
+
+def moved(price: float, share: float, capacity: float, eta: float = ETA) -> float:
+    """The price of a capacity after one more batch of decisions, `share` of them handed over.
+
+    A capacity is a limit and not a goal, so the price stays at 0 where there are people enough;
+    it ends at 1 + eta, beyond which only rules hand over. As long as nothing is handed over at a
+    price above 1, the mean share of T batches that start at price 0 is at most
+    capacity + (1 + eta) / (eta T), whatever comes: the price rises by eta (share - capacity) each
+    time at least, and never beyond 1 + eta.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, not {share}")
+    return min(max(0.0, price + eta * (share - capacity)), 1.0 + eta)

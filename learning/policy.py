@@ -7,24 +7,30 @@ score, so any past decision can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from learning.conversation import State
+from learning.hours import Team
+from learning.rules import (
+    PROTECTED,
+    PROTECTED_WATCH,
+    Frozen,
+    Rule,
+    default_rules,
+    reading,
+    sentence,
+)
+
+__all__ = ["PROTECTED", "Policy", "Rule", "Team", "decide", "default_rules", "reading"]
 
 Action = Literal["continue", "offer", "escalate"]
-PROTECTED = ("request", "identity", "security")
-"""Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Costs(_Frozen):
+class Costs(Frozen):
     """What mistakes cost, in any one unit; only the ratios matter."""
 
     unneeded: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -32,49 +38,14 @@ class Costs(_Frozen):
     ask: Annotated[float, Field(ge=0, le=1e6)] = 0.15
 
 
-class Accepting(_Frozen):
+class Accepting(Frozen):
     """Share of customers who accept an offered person, when one is and is not needed."""
 
     needed: Annotated[float, Field(ge=0, le=1)] = 0.9
     unneeded: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
-class Rule(_Frozen):
-    """Fires when what it `watches` reads `at_least` so much in the newest message's state."""
-
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
-    watches: Annotated[str, Field(max_length=64)]
-    at_least: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    action: Literal["offer", "escalate"] = "escalate"
-    team: Annotated[str, Field(min_length=1, max_length=64)] = "support"
-    priority: Annotated[int, Field(ge=1, le=4, description="1 is served first")] = 3
-    enabled: bool = True
-
-    @model_validator(mode="after")
-    def _can_be_read(self) -> Rule:
-        if self.watches not in READINGS and not self.watches.startswith("topic:"):
-            known = ", ".join(sorted(READINGS))
-            raise ValueError(f"watches must be topic:<name> or one of: {known}")
-        if self.name in PROTECTED and (not self.enabled or self.action != "escalate"):
-            raise ValueError(f"rule {self.name} always escalates; it can be neither off nor softer")
-        return self
-
-
-def default_rules() -> tuple[Rule, ...]:
-    return (
-        Rule(name="request", watches="request", priority=2),
-        Rule(name="identity", watches="topic:identity", team="identity", priority=2),
-        Rule(name="security", watches="topic:security", team="security", priority=1),
-        Rule(name="safety", watches="topic:safety", team="safety", priority=1),
-        Rule(name="legal", watches="topic:legal", team="legal", priority=2),
-        Rule(name="repeated_by_customer", watches="repeats", at_least=3),
-        Rule(name="failed_automation", watches="failures", at_least=3),
-        Rule(name="repeated_by_bot", watches="bot_repeats", at_least=3, action="offer"),
-        Rule(name="frustration", watches="frustration", at_least=0.8, action="offer"),
-    )
-
-
-class Audits(_Frozen):
+class Audits(Frozen):
     """How many kept conversations are reviewed, and how: shares of them, reviews a day, times."""
 
     uniform_share: Annotated[float, Field(ge=0, le=1)] = 0.03
@@ -85,7 +56,7 @@ class Audits(_Frozen):
     offered_seconds: Annotated[int, Field(ge=60, le=604_800)] = 1800
 
 
-class Silence(_Frozen):
+class Silence(Frozen):
     """What it means that nobody complained: nothing, unless a weight is given to it.
 
     A kept conversation about which nothing was heard for `after_seconds` teaches "no person was
@@ -96,11 +67,19 @@ class Silence(_Frozen):
     weight: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
-class Policy(_Frozen):
-    """Costs, rules and waiting times of a workspace."""
+class Policy(Frozen):
+    """Costs, rules, capacity, hours and waiting times of a workspace.
+
+    `capacity` is the share of decisions that may lead to a handoff. `price` is what it costs: it
+    raises the model's thresholds, and `jobs` move it by entries of their own, from 0 (there are
+    people enough) to where the model is silent. Rules are not held back by it.
+    """
 
     costs: Costs = Costs()
     accepting: Accepting = Accepting()
+    capacity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    price: Annotated[float, Field(ge=0, le=2)] = 0.0
+    teams: Annotated[tuple[Team, ...], Field(max_length=100)] = ()
     rules: Annotated[tuple[Rule, ...], Field(max_length=100)] = Field(default_factory=default_rules)
     default_team: Annotated[str, Field(min_length=1, max_length=64)] = "support"
     cooldown_messages: Annotated[int, Field(ge=0, le=100)] = 3
@@ -119,14 +98,33 @@ class Policy(_Frozen):
         if len(set(names)) != len(names):
             raise ValueError("each rule needs a name of its own")
         watched = {rule.name: rule for rule in rules}
-        for name, watches in _PROTECTED_WATCH.items():
+        for name, watches in PROTECTED_WATCH.items():
             if watched[name].watches != watches or watched[name].at_least > 1:
                 raise ValueError(f"rule {name} must watch {watches} at_least 1 or less")
         return rules
 
+    @field_validator("teams")
+    @classmethod
+    def _named_once(cls, teams: tuple[Team, ...]) -> tuple[Team, ...]:
+        if len({team.name for team in teams}) != len(teams):
+            raise ValueError("each team stands here once, with all its hours")
+        return teams
+
     @property
     def thresholds(self) -> Thresholds:
-        """Where the least expected cost changes from one action to the next.
+        """What the model's probability has to reach: where the least expected cost changes from
+        one action to the next, and the price of capacity above that, unclipped.
+        """
+        plain = self.costing
+        return Thresholds(plain.offer + self.price, plain.escalate + self.price)
+
+    def team(self, name: str) -> Team | None:
+        """A team as the policy knows it; None for one that is always there."""
+        return next((team for team in self.teams if team.name == name), None)
+
+    @property
+    def costing(self) -> Thresholds:
+        """Where the least expected cost changes from one action to the next, capacity aside.
 
         With q the probability that a person is needed, continuing costs q*missed, escalating
         (1-q)*unneeded, and offering ask + q*(1-a1)*missed + (1-q)*a0*unneeded. Where offering is
@@ -168,44 +166,18 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
+    """What is done about a message. `promised_at`: when the team is there, if it is not now."""
+
     action: Action
     triggers: tuple[Trigger, ...]
     reasons: tuple[Reason, ...]
     team: str
     priority: int
     thresholds: Thresholds
+    promised_at: float | None = None
 
 
-def _shown(read: Callable[[State], float]) -> Callable[[State], float]:
-    """Only when the newest message is the one that shows it."""
-    return lambda state: read(state) if state.signals_id == state.message_id else 0.0
-
-
-READINGS: Mapping[str, Callable[[State], float]] = {
-    "request": _shown(lambda state: float(state.signals.request is not None)),
-    "frustration": _shown(lambda state: state.signals.frustration),
-    "urgency": _shown(lambda state: state.signals.urgency),
-    "complexity": _shown(lambda state: state.signals.complexity),
-    "anger": _shown(lambda state: max(0.0, -state.signals.sentiment)),
-    "questions": _shown(lambda state: float(state.signals.questions)),
-    "repeats": _shown(lambda state: float(state.repeats)),
-    "failures": lambda state: float(state.failures),
-    "bot_repeats": lambda state: float(state.bot_repeats),
-}
-_PROTECTED_WATCH = {
-    "request": "request",
-    "identity": "topic:identity",
-    "security": "topic:security",
-}
 _LOOPS = frozenset({"repeats", "bot_repeats"})
-
-
-def reading(state: State, watches: str) -> float:
-    """What a rule that `watches` this reads in a state; topics read 0 or 1."""
-    if watches.startswith("topic:"):
-        shown = state.signals_id == state.message_id
-        return float(shown and watches[6:] in state.signals.topics)
-    return READINGS[watches](state)
 
 
 def decide(policy: Policy, state: State, probability: float) -> Choice:
@@ -233,14 +205,26 @@ def decide(policy: Policy, state: State, probability: float) -> Choice:
     elif "offer" in wanted:
         action = "offer"
     leading = min(counted, key=lambda rule: rule.priority, default=None)
+    name = leading.team if leading else policy.default_team
+    team = policy.team(name)
+    away = team.away(state.at) if team is not None else None
+    reasons = list(_reasons(state, fired, probability, by_model, held, thresholds))
+    if action == "escalate" and away and not any(rule.name in PROTECTED for rule in counted):
+        action = "offer"
+    if away and action != "continue":
+        reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
     return Choice(
         action,
         tuple(triggers),
-        tuple(_reasons(state, fired, probability, by_model, held, thresholds)),
-        leading.team if leading else policy.default_team,
+        tuple(reasons),
+        name,
         leading.priority if leading else 3,
         thresholds,
+        team.opens_at(state.at) if team is not None else None,
     )
+
+
+_THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
 
 
 def cooling(policy: Policy, state: State) -> bool:
@@ -270,13 +254,13 @@ def _reasons(
 ) -> Iterator[Reason]:
     watched = {rule.watches for rule in fired}
     for rule in fired:
-        yield Reason(_sentence(rule.watches, state), 1.0)
+        yield Reason(sentence(rule.watches, state), 1.0)
     if by_model != "continue":
         bar = thresholds.escalate if by_model == "escalate" else thresholds.offer
         yield Reason(f"the model gives {probability:.0%}; the bar is {bar:.0%}", probability)
         for watches, bar in _TELLING.items():
             if watches not in watched and reading(state, watches) >= bar:
-                yield Reason(_sentence(watches, state), 0.5)
+                yield Reason(sentence(watches, state), 0.5)
     if held and (fired or by_model != "continue"):
         yield Reason("held back: a person has just returned or the customer just declined", 0.0)
 
@@ -294,27 +278,3 @@ _TELLING: Mapping[str, float] = {
     "topic:complaint": 1,
     "topic:technical": 1,
 }
-
-
-def _times(count: float) -> str:
-    return {1: "once", 2: "twice", 3: "three times"}.get(int(count), f"{int(count)} times")
-
-
-def _sentence(watches: str, state: State) -> str:
-    """What a reading says, in words; the matched words where there are any."""
-    found = dict(state.signals.evidence)
-    if watches == "request":
-        return f"asks for a person: “{state.signals.request}”"
-    if watches == "repeats":
-        return f"asked nearly the same thing {_times(state.repeats)}"
-    if watches == "bot_repeats":
-        return f"the bot gave nearly the same answer {_times(state.bot_repeats)}"
-    if watches == "failures":
-        return f"automation failed {_times(state.failures)}"
-    if watches.startswith("topic:"):
-        topic = watches[6:]
-        words = f": “{found[topic]}”" if topic in found else ""
-        after = f" after automation failed {_times(state.failures)}" if state.failures else ""
-        return f"speaks of {topic}{words}{after}"
-    said = found.get(watches)
-    return f"shows {watches}" + (f": “{said}”" if said else "")

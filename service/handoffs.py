@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from learning.policy import Policy
 from service.batch import Batch, Working, new_id
 from service.errors import Contradiction, Missing
 from service.store import conversations
@@ -31,7 +33,10 @@ def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[st
 
 
 def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dict[str, Any]:
-    """Open a handoff at a decision; from here on the bot is silent."""
+    """Open a handoff at a decision; from here on the bot is silent.
+
+    `promised_at` says when the team is there, if it was not at that moment.
+    """
     row = {
         "id": new_id("h"),
         "workspace": working.workspace,
@@ -48,12 +53,13 @@ def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dic
         "claimed_at": None,
         "claim_expires_at": None,
         "ended_at": None,
+        "promised_at": decision.get("promised_at"),
     }
     rows.add(batch.connection, row)
     batch.happened(working, "handed_over", row["id"])
     working.handoff_id, working.escalated = row["id"], True
     batch.change(working)
-    return {name: row[name] for name in ("id", "team", "priority")}
+    return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
 
 
 def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
@@ -65,7 +71,17 @@ def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
 
 
 def _summary(row: Any) -> dict[str, Any]:
-    return {"id": row.id, "team": row.team, "priority": row.priority}
+    found = {"id": row.id, "team": row.team, "priority": row.priority}
+    return _promised(found, row.promised_at)
+
+
+def _promised(found: dict[str, Any], at: float | None) -> dict[str, Any]:
+    """With the moment from which on the team is there, where it is not there now."""
+    return (
+        found
+        if at is None
+        else found | {"promised_at": datetime.fromtimestamp(at, UTC).isoformat()}
+    )
 
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
@@ -161,7 +177,13 @@ def release(batch: Batch, row: Mapping[str, Any]) -> None:
 
 
 def answered(
-    batch: Batch, workspace: str, decision: Mapping[str, Any], accepted: bool, *, live: bool
+    batch: Batch,
+    workspace: str,
+    decision: Mapping[str, Any],
+    accepted: bool,
+    *,
+    live: bool,
+    policy: Policy,
 ) -> dict[str, Any]:
     """The customer's answer to an offer: a handoff if `live`, or a cool-down. No label either."""
     given = "accepted" if accepted else "declined"
@@ -191,7 +213,9 @@ def answered(
         if not accepted:
             batch.happened(working, "declined", decision["id"])
         elif live and working.handoff_id is None:
-            open_for(batch, working, decision)
+            team = policy.team(decision["team"])
+            away = team.opens_at(working.state.at) if team is not None else None
+            open_for(batch, working, {**decision, "promised_at": away})
     opened = rows.of_decision(batch.connection, workspace, decision["id"])
     handoff = _summary(opened) if opened is not None else summary(batch, working)
     return {

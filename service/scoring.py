@@ -107,6 +107,7 @@ def judge(standing: Standing, state: Any) -> dict[str, Any]:
         "by_rule": any(t.kind != "model" for t in choice.triggers),
         "team": choice.team,
         "priority": choice.priority,
+        "promised_at": choice.promised_at,
     }
 
 

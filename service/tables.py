@@ -105,7 +105,10 @@ class Decision(SQLModel, table=True):
 
 
 class Handoff(SQLModel, table=True):
-    """An episode with a person. `seq` is the message that led to it, `begins` its first."""
+    """An episode with a person. `seq` is the message that led to it, `begins` its first.
+
+    `promised_at`: when its team is there, if nobody of it was when it was opened.
+    """
 
     __table_args__ = (
         Index("handoff_queue", "workspace", "status", "priority", "opened_at"),
@@ -126,6 +129,7 @@ class Handoff(SQLModel, table=True):
     claimed_at: float | None = _time(nullable=True)
     claim_expires_at: float | None = _time(nullable=True)
     ended_at: float | None = _time(nullable=True)
+    promised_at: float | None = _time(nullable=True)
 
 
 class Outcome(SQLModel, table=True):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.capacity import ShadowPrice
+from learning.capacity import ETA, ShadowPrice, moved
 
 CAPACITIES = st.floats(0.01, 0.99)
 STEPS = st.floats(0.005, 1)
@@ -59,3 +59,28 @@ def test_a_capacity_of_nothing_or_everything_is_refused() -> None:
     for wrong in (0.0, 1.0):
         with pytest.raises(ValueError, match="capacity"):
             ShadowPrice(0.5, wrong)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=400), CAPACITIES, STEPS)
+def test_a_limit_is_kept_over_batches_whatever_comes(
+    shares: list[float], capacity: float, eta: float
+) -> None:
+    """Each batch hands over as much as it likes, or nothing once the price is above 1."""
+    price, total = 0.0, 0.0
+    for n, share in enumerate(shares, 1):
+        handed_over = share if price <= 1 else 0.0
+        price = moved(price, handed_over, capacity, eta)
+        total += handed_over
+        assert total / n <= capacity + (1 + eta) / (eta * n) + 1e-9
+
+
+@given(st.lists(st.floats(0, 1), max_size=100), CAPACITIES)
+def test_the_price_never_makes_handing_over_cheaper(shares: list[float], capacity: float) -> None:
+    """A capacity is a limit, not a goal: with people to spare the costs alone decide."""
+    price = 0.0
+    for share in shares:
+        price = moved(price, share, capacity)
+        assert 0 <= price <= 1 + ETA
+    for _ in range(10_000):
+        price = moved(price, 0.0, capacity)
+    assert price == 0.0

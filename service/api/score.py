@@ -128,9 +128,12 @@ class Reason(BaseModel):
 
 
 class HandoffSummary(BaseModel):
+    """`promised_at`, where it is given: nobody of the team is there before."""
+
     id: str
     team: str
     priority: int
+    promised_at: str | None = None
 
 
 class Decision(BaseModel):
@@ -190,6 +193,7 @@ async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict
 async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -> Any:
     """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
+    policy = (await baton.engine.served(workspace)).policy
 
     def do(batch: Batch) -> Mapping[str, Any]:
         row = conversations.decision(batch.connection, workspace, decision_id)
@@ -198,7 +202,9 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
         batch.open(workspace, {row.conversation_id: ()})
         here = ledger.workspace(batch.connection, workspace)
         live = here is not None and here.mode == "live"
-        return handoffs.answered(batch, workspace, row._asdict(), given.accepted, live=live)
+        return handoffs.answered(
+            batch, workspace, row._asdict(), given.accepted, live=live, policy=policy
+        )
 
     def needs(connection: Connection) -> dict[str, list[str]]:
         row = conversations.decision(connection, workspace, decision_id)
