@@ -44,6 +44,7 @@ COLUMNS = {
     "ready_s": "ready s",
     "worst_s": "worst s",
     "decision_s": "first decision s",
+    "cpu_s": "CPU s",
     "goal_s": "goal",
     "reached": "",
     "ratio_to_smallest": "/ smallest",
@@ -72,6 +73,7 @@ class Subject:
     key: str
     ready_s: list[float] = field(default_factory=list)
     decision_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     digests: set[str] = field(default_factory=set)
 
 
@@ -116,6 +118,7 @@ def _killed(subject: Subject, number: int) -> None:
     subject.running.start()
     subject.running.ready(pause_seconds=0.01)
     subject.ready_s.append(time.perf_counter() - began)
+    subject.cpu_s.append(subject.running.cpu_seconds())
     with Caller(subject.running.url, subject.key) as caller:
         message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
         caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
@@ -211,6 +214,7 @@ def _row(store: str, subject: Subject, smallest: Subject) -> Row:
         "ready_s": rounded(ready),
         "worst_s": rounded(max(subject.ready_s)),
         "decision_s": rounded(median(subject.decision_s)),
+        "cpu_s": rounded(median(subject.cpu_s)),
         "goal_s": GOAL_SECONDS,
         "reached": ready <= GOAL_SECONDS and ready <= FLAT * least,
         "ratio_to_smallest": rounded(ready / least),

