@@ -19,6 +19,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from experiments.registry import Registry
 from service import logs
+from service.capacity import Capacity
 from service.installation import prepare
 from service.publishing import Publishing
 from service.settings import Settings
@@ -29,6 +30,7 @@ from service.upkeep import Upkeep
 LEASE = "jobs"
 EXPIRE_SECONDS = 5
 AUDIT_SECONDS = 2
+CAPACITY_SECONDS = 30
 GRACE_SECONDS = 3600
 
 _log = structlog.get_logger("baton.jobs")
@@ -120,6 +122,7 @@ def run(settings: Settings) -> None:
             "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
+            "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
         },
     )

@@ -46,6 +46,46 @@ def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     ).all()
 
 
+def load(connection: Connection, workspace: str, since: float, until: float) -> tuple[int, int]:
+    """Decisions made after one moment and up to another, and the handoffs of that time.
+
+    In the shadow no handoff is opened: there it is the decisions to escalate. Ids begin with their
+    time, so no more than that time is read.
+    """
+    span = (_decision.c.id >= first_id("d", since), _decision.c.at > since, _decision.c.at <= until)
+    decided, escalated = connection.execute(
+        select(func.count(), func.count(case((_decision.c.action == "escalate", 1)))).where(
+            _decision.c.workspace == workspace, _decision.c.probability.is_not(None), *span
+        )
+    ).one()
+    opened: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.id >= first_id("h", since),
+            _handoff.c.opened_at > since,
+            _handoff.c.opened_at <= until,
+        )
+    ).scalar_one()
+    return decided, max(opened, escalated)
+
+
+def first_id(kind: str, since: float) -> str:
+    """No row of a kind that was made after a moment has an id before this one."""
+    return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
+
+
+def waiting(connection: Connection, workspace: str, team: str) -> int:
+    """Handoffs that wait for a team."""
+    found: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.team == team,
+            _handoff.c.status == "waiting",
+        )
+    ).scalar_one()
+    return found
+
+
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Outcomes of closed conversations that were never escalated, by verdict; not by audits."""
     kept = and_(

@@ -113,6 +113,16 @@ def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> 
     return body or {}
 
 
+def policy_at(connection: Connection, workspace: str) -> float:
+    """When the policy in force was set."""
+    at: float | None = connection.execute(
+        select(func.max(_ledger.c.at)).where(
+            _ledger.c.workspace == workspace, _ledger.c.kind == "policy"
+        )
+    ).scalar_one()
+    return at or 0.0
+
+
 def replaced(connection: Connection, workspace: str, until: int) -> frozenset[int]:
     """Positions of outcomes that a later entry, up to `until`, corrected or retracted."""
     bodies = connection.execute(
