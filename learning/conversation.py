@@ -202,7 +202,7 @@ def _happened(state: State, message: Message) -> State:
         changes["user_since_decline"] = 0
     elif message.event == "returned":
         return State(
-            **changes,
+            **changes | {"report": None},
             user=Side(turns=state.user.turns),
             bot=Side(turns=state.bot.turns),
             user_since_return=0,

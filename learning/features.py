@@ -4,8 +4,9 @@ Words are named "<namespace>=<word>" or "<namespace>=<word>_<word>". A namespace
 they are and whether they are judged: `user` and `bot` when a customer's message is scored (its
 words, and those of the bot's last message); `reply` and `asked` when the bot's own message is
 scored (its words, and those of the customer's message that it answers). `pair` crosses the first
-words of both, `acts` names what the last messages did. Context names hold no "=", so nothing a
-customer writes can name one; those of a scored bot message begin with "reply_".
+words of both, `cross` how long, new and late the messages are, and `acts` what the last ones did.
+Context names hold no "=", so nothing a customer writes can name one; those of a scored bot message
+begin with "reply_".
 
 Each group of words shares one length, whatever their number, so that a long message does not
 outshout a short one; the scales were chosen by measurement on four data sets.
@@ -24,13 +25,16 @@ from learning.signals import TOPICS
 WORDS_MAX = 64
 """Of each message this many words at most become features; enough for 99 % of messages."""
 
-SCORED, OTHER, EDGE, PAIR, BEFORE = 3.7, 1.9, 1.5, 2.0, 1.0
+SCORED, OTHER, EDGE, PAIR, BEFORE, CROSS = 3.7, 1.9, 1.5, 2.0, 1.0, 0.7
 """Scale of the words of the scored message, of the other side's last, of the scored message's
-beginning and end, of pairs of both sides' words, and of the side's message before."""
+beginning and end, of pairs of both sides' words, of the side's message before, and of crossed
+context."""
 
 _LENGTHS = tuple(2.0 ** (k / 2) - 1.0 for k in range(1, 15))
 _NEARNESS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.999)
 _TURNS_MAX, _RUNS_MAX = 12, 4
+_COARSE_LENGTHS = (2, 4, 8, 16, 32)
+_COARSE_NEARNESS = (0.0, 0.1, 0.35, 0.7, 0.95)
 
 
 def _steps(name: str, count: int) -> tuple[str, ...]:
@@ -51,10 +55,11 @@ _PLAIN = (
     "cheer", "questions", "urgency", "frustration", "complexity", "request", "profanity",
     "failures", "failed", "tool_error", "confidence", "waited", "since_return", "since_decline",
 )  # fmt: skip
+_SIDE_NAMES = {side: tuple(f"{side}_{name}" for name in _SIDE) for side in ("user", "bot")}
 _NAMES = (
     *_PLAIN,
     *(f"topic_{topic}" for topic in TOPICS),
-    *(f"{side}_{name}" for side in ("user", "bot") for name in _SIDE),
+    *(*_SIDE_NAMES["user"], *_SIDE_NAMES["bot"]),
     *(*_TURN, *_RUN, *_LENGTH, *_OTHER_LENGTH, *_NEAREST["user"], *_NEAREST["bot"]),
 )
 _REPLY = {name: f"reply_{name}" for name in _NAMES}
@@ -72,6 +77,7 @@ def features(state: State) -> dict[str, float]:
     else:
         found = context
         _say(found, "user", "bot", state.user, state.bot)
+    found.update(dict.fromkeys(_crossed(state), CROSS))
     acts = state.acts[::-1]
     for k in range(1, len(acts) + 1):
         found["acts=" + "|".join(acts[:k])] = 1.0
@@ -161,7 +167,28 @@ def _remember(found: dict[str, float], name: str, side: Side) -> None:
     found[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0
 
 
-_SIDE_NAMES = {side: tuple(f"{side}_{name}" for name in _SIDE) for side in ("user", "bot")}
+def _crossed(state: State) -> tuple[str, ...]:
+    """Pairs of context that mean more together: a linear model cannot multiply."""
+    if state.author == "bot":
+        own, its, by = state.bot, state.user, "reply"
+    else:
+        own, its, by = state.user, state.bot, "user"
+    new, old = (
+        bisect_right(_COARSE_NEARNESS, own.nearest),
+        bisect_right(_COARSE_NEARNESS, its.nearest),
+    )
+    size, its_size = (bisect_right(_COARSE_LENGTHS, len(side.words)) for side in (own, its))
+    turn, run = min(own.turns, 8), min(own.run, 3)
+    return (
+        f"{by}_cross=new{new}_new{old}",
+        f"{by}_cross=size{size}_size{its_size}",
+        f"{by}_cross=new{new}_size{size}",
+        f"{by}_cross=its_new{old}_size{its_size}",
+        f"{by}_cross=turn{turn}_new{new}",
+        f"{by}_cross=its_turn{turn}_new{old}",
+        f"{by}_cross=run{run}_new{new}_{old}",
+        f"{by}_cross=run{run}_size{size}",
+    )
 
 
 def _feel(found: dict[str, float], state: State) -> None:

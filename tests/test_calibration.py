@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from learning.calibration import Calibrator
 from learning.hashing import sigmoid
+from learning.kalman import KalmanLogistic
 
 probabilities = st.floats(0, 1)
 taught = st.lists(st.tuples(probabilities, probabilities, st.floats(0, 20)), max_size=60)
@@ -63,6 +64,30 @@ def test_scores_twice_as_sure_as_they_should_be_become_honest() -> None:
 def test_a_jump_of_the_base_rate_is_followed() -> None:
     calibrator = learned([*stream(3000, seed=2), *stream(1500, seed=3, shift=1.5)])
     assert calibrator(sigmoid(-2.0)) == pytest.approx(sigmoid(-1.0 + 1.5), abs=0.08)
+
+
+def test_a_jump_is_noticed_within_hundreds_of_labels_not_thousands() -> None:
+    calibrator = learned(stream(3000, seed=4))
+    slow = learned(stream(3000, seed=4))
+    slow._watch = lambda *_: None  # type: ignore[method-assign]
+    late = stream(400, seed=5, shift=1.5)
+    for p, y, w in late:
+        calibrator.learn(p, y, w)
+        slow.learn(p, y, w)
+    truth = sigmoid(-1.0 + 1.5)
+    assert abs(calibrator(sigmoid(-2.0)) - truth) < 0.6 * abs(slow(sigmoid(-2.0)) - truth)
+
+
+def test_a_few_parameters_are_learned_with_all_their_covariance() -> None:
+    """Two inputs that always come together are told apart by the one lesson that parts them."""
+    model = KalmanLogistic((0.0, 0.0), (1.0, 1.0))
+    for n in range(200):
+        model.learn((1.0, 1.0), float(n % 4 == 0), 1.0)
+    before = model.theta[1]
+    for _ in range(50):
+        model.learn((1.0, 0.0), 1.0, 1.0)
+    assert model.theta[0] > 1.0
+    assert model.theta[1] < before - 1.0
 
 
 def test_a_label_of_no_weight_teaches_nothing() -> None:

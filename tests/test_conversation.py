@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.conversation import EMPTY, BotReport, Message, State, fold, step
+from learning.cues import CUES
 from learning.side import MEMORY
 from learning.words import LENGTH_MAX, WORDS_MAX, similarity, words
 
@@ -109,6 +110,28 @@ def test_signals_name_the_customers_newest_message() -> None:
 def test_falling_sentiment_shows_as_a_trend_below_zero() -> None:
     state = fold(said("user", "great, thank you, wonderful", "this is terrible and useless"))
     assert state.trend < 0
+
+
+def test_the_latest_report_of_the_bot_stays_until_the_next() -> None:
+    turns = [Message("b", "bot", "", 0.0, bot=BotReport(intent="refund")), *said("user", "hm")]
+    assert fold(turns).report == BotReport(intent="refund")
+    assert fold([*turns, event("returned")]).report is None
+
+
+def test_denials_count_only_what_came_before() -> None:
+    state = fold(said("user", "no", "not that one either", "yes"))
+    assert (state.user.denials, state.user.cues_before) == (2, ("denial",))
+
+
+def test_messages_in_a_row_are_counted_until_the_other_side_speaks() -> None:
+    state = fold([*said("user", "a", "b"), *said("bot", "c", start=2)])
+    assert (state.user.run, state.bot.run) == (2, 1)
+    assert fold(said("user", "d", start=3), state).user.run == 1
+
+
+@pytest.mark.parametrize("listed", CUES.values(), ids=CUES)
+def test_every_cue_word_is_written_as_messages_are_read(listed: frozenset[str]) -> None:
+    assert all(words(word) == (word,) for word in listed)
 
 
 @given(st.lists(messages, max_size=30), st.integers(0, 30))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +72,28 @@ def test_a_scored_bot_message_has_namespaces_of_its_own() -> None:
     x = of(("user", "refund please"), ("bot", "sorry no"))
     assert {"reply=sorry", "reply=sorry_no", "asked=refund"} <= x.keys()
     assert not any(name.startswith(("user=", "bot=")) for name in x)
+
+
+def test_what_the_last_messages_did_shows_newest_first() -> None:
+    x = of(("bot", "shall I book the room?"), ("user", "no, another one please"))
+    assert "acts=user denial more short" in x
+    assert "acts=user denial more short|bot question short" in x
+
+
+def test_turning_down_what_was_offered_shows_as_context() -> None:
+    x = of(("user", "no"), ("bot", "sorry, that failed"), ("user", "then something else instead"))
+    assert x["user_denied_before"] == x["user_turns_away"] == x["bot_turns_away"] == 1.0
+    assert x["user_denies"] == 0.0
+
+
+def test_a_long_message_weighs_as_much_as_a_short_one() -> None:
+    """Within a factor of two, by the length of the vector of its words."""
+    short, long = of(("user", "refund please")), of(("user", " ".join(map(chr, range(97, 123)))))
+    norms = [
+        math.sqrt(sum(v * v for name, v in x.items() if name.startswith("user=")))
+        for x in (short, long)
+    ]
+    assert 0.5 < norms[0] / norms[1] < 2.0
 
 
 def test_chinese_gives_characters_and_pairs_of_them() -> None:
