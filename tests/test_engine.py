@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -20,8 +21,13 @@ from sqlalchemy import insert
 
 from learning.conversation import fold
 from service.batch import Batch, States
+from service.engine import Engine
+from service.errors import Busy
+from service.installation import prepare
+from service.measures import Measures
+from service.settings import Settings
 from service.store import conversations, ledger
-from service.store.database import table
+from service.store.database import Store, table
 from service.tables import Conversation, MessageRow
 from tests.service_in_process import (
     ASKS,
@@ -245,6 +251,16 @@ def test_requests_that_wait_together_share_a_transaction(place: Place) -> None:
     assert after["+Inf"] - before["+Inf"] < 5
 
 
+def test_a_refused_request_costs_the_others_nothing(place: Place) -> None:
+    place.bot.decided("c0", "m1", "another text")
+    before = batch_sizes(place.service)
+    items = [item(f"c{n}") for n in range(40)]
+    results = place.bot.posted("/v1/score/batch", {"items": items})["results"]
+    assert [one.get("status", 200) for one in results] == [409] + [200] * 39
+    after = batch_sizes(place.service)
+    assert after["+Inf"] - before["+Inf"] < 5
+
+
 def test_an_idle_process_follows_what_others_append(place: Place) -> None:
     policy = place.engineer.got("/v1/policy")
     with place.service.baton.store.write() as connection:
@@ -277,6 +293,31 @@ def test_what_was_taken_before_the_end_is_answered(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "baton.sqlite3")) as look:
         stored = {row[0] for row in look.execute("SELECT id FROM decision")}
     assert stored == decided | {first}
+
+
+async def stopped(store: Store, settings: Settings) -> None:
+    engine = Engine(store, settings, Measures())
+    await engine.start()
+    taken = [
+        asyncio.ensure_future(engine.run("default", lambda _, n=n: n, appends=False))
+        for n in range(50)
+    ]
+    await asyncio.sleep(0)
+    await engine.stop()
+    await asyncio.sleep(0)
+    assert [one.result() for one in taken if one.done()] == list(range(50))
+    with pytest.raises(Busy, match="shutting down"):
+        await engine.run("default", lambda _: 0)
+
+
+def test_an_engine_that_stops_first_answers_all_that_wait(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, batch_max=1)
+    store = Store(settings.database_url)
+    prepare(settings, store)
+    try:
+        asyncio.run(stopped(store, settings))
+    finally:
+        store.close()
 
 
 def test_after_a_restart_everything_goes_on_where_it_was(tmp_path: Path) -> None:
