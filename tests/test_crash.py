@@ -246,7 +246,7 @@ def test_what_the_database_refuses_in_the_middle_is_taken_back_whole_and_alone(
 ) -> None:
     """Those who shared its transaction are answered; nothing of it is remembered in memory."""
     with installation(tmp_path) as home:
-        service = home.serve()
+        service, second = home.serve(), home.serve()
         place = home.workspace("refused", service, mode="live")
         told = Acknowledged()
         with place.caller("engineer", service, 0.0) as client:
@@ -266,7 +266,8 @@ def test_what_the_database_refuses_in_the_middle_is_taken_back_whole_and_alone(
             told.decisions = {
                 (name, "m1"): one for name, one in zip(names, found, strict=True) if name != "n7"
             }
-            told.decisions["n7", "m2"] = client.score("n7", "m2", TEXTS[1])
+            with place.caller("bot", second) as other:
+                told.decisions["n7", "m2"] = other.score("n7", "m2", TEXTS[1])
             told.decisions["n7", "m1"] = client.score("n7", "m1", TEXTS[0])
             for conversation, message in told.decisions:
                 made = told.decisions[conversation, message]["decision_id"]

@@ -121,7 +121,9 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
     with place.caller("engineer", service) as client:
         kept = [teach(client, f"c{number}", number) for number in range(12)]
         saved = save(upkeep, store, place)
+        lines = Lines(store)
         wrong = burst(client)
+        assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
         client.post("/v1/rollback", {"to": saved, "reason": "wrong labels"})
         for one in wrong[:3]:
             client.delete(path_of("outcomes", one["id"]))
@@ -135,6 +137,7 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
         until(lambda: client.standing["position"] == head, 20, "served")
         gone = positions(wrong) | positions(kept[:3])
         assert client.standing["digest"] == place.bare_digest(Without(positions=gone))
+        assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
         upkeep.mend()
         assert len(place.entries()) == head
         admitted = rebuild(store, place.name, RECIPE, Without())
