@@ -118,6 +118,18 @@ def test_a_soak_has_a_row_for_each_slice_of_its_time_and_no_error() -> None:
         assert row["jobs_mib"] > 10
 
 
+@pytest.mark.slow
+def test_costs_are_of_a_message_an_outcome_and_a_checkpoint() -> None:
+    message, outcome, checkpoint = rows("cost", *TINY, "--store", "sqlite")
+    assert [row["what"] for row in (message, outcome, checkpoint)] == [
+        "message",
+        "outcome",
+        "checkpoint",
+    ]
+    assert message["serve_cpu_us"] > 0
+    assert checkpoint["bytes"] > 1000
+
+
 def test_an_unknown_store_is_refused_by_name() -> None:
     answer = CliRunner().invoke(baton, ["bench", "score", "--store", "oracle"])
     assert answer.exit_code == 2

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psycopg
 
 READY_SECONDS_MAX = 120.0
 STOP_SECONDS = 10.0
@@ -157,6 +158,12 @@ class Postgres:
         return _cpu_seconds(self.pid, ended=True) + sum(
             _cpu_seconds(pid) for pid in _children(self.pid)
         )
+
+    def size_bytes(self) -> int:
+        """The size of all that is stored, indexes and free space included."""
+        with psycopg.connect(self.uri) as connection:
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return int(row[0]) if row else 0
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 from experiments.bench import running
 from experiments.bench.load import Figures, Load, Order
 from experiments.bench.running import Running, postgres
+from experiments.bench.systems import sqlite_bytes
 from experiments.bench.table import Progress, Row, load_average, median, rounded
 from experiments.caller import Caller, RefusedError, UnreachableError, path_of
 
@@ -175,15 +176,11 @@ def _row(minute: float, figures: Figures, people: People, serve: Running, jobs: 
         "position": people.position,
         "serve_mib": round(serve.memory_mib(), 1),
         "jobs_mib": round(jobs.memory_mib(), 1),
-        "store_mib": round(_size_mib(serve.folder), 1),
+        "store_mib": round(sqlite_bytes(serve.folder) / 2**20, 1),
         "load_average": load_average(),
     }
     people.faults.clear()
     return row
-
-
-def _size_mib(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.glob("baton.sqlite3*")) / 2**20
 
 
 def verdict(rows: list[Row]) -> Row:

@@ -30,6 +30,17 @@ class System:
     key: str = ""
     store: Postgres | None = None
 
+    def stored_bytes(self) -> int:
+        """The size of what is stored so far."""
+        if self.store is not None:
+            return self.store.size_bytes()
+        return sqlite_bytes(self.running.folder)
+
+
+def sqlite_bytes(home: Path) -> int:
+    """The size of an installation's SQLite database, its log included."""
+    return sum(path.stat().st_size for path in home.glob("baton.sqlite3*"))
+
 
 @contextmanager
 def taught(

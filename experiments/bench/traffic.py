@@ -108,6 +108,20 @@ def witness(given: Mapping[str, Any], number: int) -> Player:
         Path(f"{given['file']}.{number}").write_bytes(b"".join(line + b"\n" for line in seen))
 
 
+def judged(given: Mapping[str, Any], number: int) -> Player:
+    """Conversations of ten scored messages, and then the truth about each: eleven requests."""
+    heads, labels = _Heads("/v1/score", given["key"]), []
+    for turn, body in enumerate(_items(given["name"], number)):
+        yield heads.post(body)
+        conversation = body.split(b'"', 4)[3].decode()
+        place = turn % TURNS + 1
+        labels.append({"message_id": f"u{place}", "label": float(place > TURNS // 2)})
+        if place == TURNS:
+            path = f"/v1/conversations/{conversation}/outcome"
+            yield post(path, given["key"], json.dumps({"labels": labels}).encode())
+            labels = []
+
+
 def batch(given: Mapping[str, Any], number: int) -> Player:
     """256 messages a request, each of another conversation, to `/v1/score/batch`."""
     size = int(given.get("items", BATCH))
@@ -141,6 +155,7 @@ def chantilly(given: Mapping[str, Any], number: int) -> Player:
 PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
     "witness": witness,
+    "judged": judged,
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,

@@ -220,3 +220,24 @@ def soak(
         found = bench.run(folder, plan, shown)
     notes = [f"{name}: {value}" for name, value in found.verdict.items()]
     _print("mixed load", found.rows, bench.COLUMNS, json_, notes)
+
+
+@bench_app.command("cost", epilog="Example: baton bench cost --store postgresql")
+def cost(
+    rounds: Rounds = None,
+    seconds: Seconds = 3.0,
+    store: Stores = None,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """What one message and one outcome cost: processor time, storage, a follower's share."""
+    from experiments.bench import cost as bench
+
+    plan = bench.Plan(
+        rounds=rounds or (1 if quick else 5),
+        seconds=min(seconds, 1.0) if quick else seconds,
+        stores=_stores(store),
+    )
+    with _measuring("cost") as (folder, shown):
+        rows = bench.run(folder, plan, shown)
+    _print("what one costs", rows, bench.COLUMNS, json_)
