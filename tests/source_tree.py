@@ -188,13 +188,19 @@ def side_doors(
 
 def hidden_imports(tree: Tree, allowed: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Imports inside functions, and entries of the list of allowed ones that nothing uses."""
-    found, used = [], set()
+    found: list[str] = []
+    used: set[tuple[str, str]] = set()
     for module in tree.modules.values():
         for one in tree.imports(module):
             if one.inside is None:
                 continue
-            fits = [t for t in allowed.get(module.name, {}) if _under(one.module, t)]
-            used.update((module.name, target) for target in fits)
+            fits = {
+                (name, target)
+                for name, targets in allowed.items()
+                for target in targets
+                if _under(module.name, name) and _under(one.module, target)
+            }
+            used |= fits
             if not fits:
                 where = f"{module.name}:{one.line}"
                 found.append(f"{where} imports {one.module} inside {one.inside}()")
