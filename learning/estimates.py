@@ -73,7 +73,7 @@ def at_every_look(count: int, among: int, alpha: float = ALPHA) -> Rate:
     return _inverted(count, among, evidence, math.log(1 / alpha))
 
 
-def under_drift(count: int, among: int, alpha: float = ALPHA) -> Rate:
+def under_drift(count: float, among: float, alpha: float = ALPHA) -> Rate:
     """A share whose interval holds at every look for the running mean, however the rate drifts.
 
     M(p) = sum_k w_k exp(lam_k s - n ln(1 + p (exp(lam_k) - 1))) on a fixed grid of both signs:
@@ -110,7 +110,7 @@ def _grid() -> tuple[Floats, Floats, Floats]:
     return lam, np.full(lam.size, -math.log(lam.size)), np.expm1(lam)
 
 
-def _inverted(count: int, among: int, evidence: Callable[[float], float], bar: float) -> Rate:
+def _inverted(count: float, among: float, evidence: Callable[[float], float], bar: float) -> Rate:
     """The rates whose evidence stays below the bar; the evidence is convex around the share."""
     share = count / among
     inside = min(max(share, _EDGE), 1 - _EDGE)

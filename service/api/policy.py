@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from learning.policy import Policy
 from learning.signals import TOPICS
+from service import preview
 from service.api.context import ERRORS, Engineer, Parts
+from service.api.shapes import moment
 from service.batch import Batch
 from service.errors import Invalid
 from service.store import ledger
@@ -41,6 +43,22 @@ async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
         return body
 
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
+
+
+@router.post("/policy/preview")
+async def previewed(
+    asked: Policy,
+    baton: Parts,
+    principal: Engineer,
+    days: Annotated[float, Query(gt=0, le=90)] = 7.0,
+) -> Any:
+    """What the last days would have been under this policy, and what nobody can know of it."""
+    _known_topics(asked)
+    found = await baton.read(
+        lambda connection: preview.preview(connection, principal.workspace, asked, days)
+    )
+    times = {name: moment(found[name]) for name in ("since", "until")}
+    return JSONResponse(found | times)
 
 
 def _known_topics(policy: Policy) -> None:
