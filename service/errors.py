@@ -40,6 +40,10 @@ class Contradiction(Refusal, ValueError):
     """The request contradicts what is already recorded."""
 
 
+class Slow(Refusal, TimeoutError):
+    """The client did not send its request in time."""
+
+
 class Busy(Refusal, TimeoutError):
     """Not now: try again after `retry_after` seconds."""
 
@@ -58,5 +62,6 @@ STATUS: dict[type[Refusal], int] = {
     Forbidden: 403,
     Missing: 404,
     Contradiction: 409,
+    Slow: 408,
     Busy: 503,
 }

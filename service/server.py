@@ -1,14 +1,63 @@
-"""Running the API under uvicorn."""
+"""Running the API under uvicorn: one process, or several on one port."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import logs
 from service.app import create_app
 from service.installation import prepare
 from service.settings import Settings
 from service.store.database import Store
+
+HEADERS_SECONDS = 15
+"""How long a client may take for a request's first line and headers."""
+
+IDLE_SECONDS = 75
+"""How long a connection may idle between requests; longer than load balancers keep theirs."""
+
+STOP_SECONDS = 20
+BACKLOG = 2048
+
+
+class Patience(HttpToolsProtocol):
+    """Hangs up on a client that opens a connection and does not say what it wants."""
+
+    _hang_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait(transport)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._hang_up is None:
+            self._wait(self.transport)
+
+    def on_headers_complete(self) -> None:
+        self._heard()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._heard()
+        super().connection_lost(exc)
+
+    def _wait(self, transport: Any) -> None:
+        self._hang_up = self.loop.call_later(HEADERS_SECONDS, transport.close)
+
+    def _heard(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
 
 
 def serve(settings: Settings) -> None:
@@ -17,14 +66,42 @@ def serve(settings: Settings) -> None:
     store = Store(settings.database_url)
     prepare(settings, store)
     store.close()
-    uvicorn.run(
+    _run(settings, None)
+
+
+def serve_from(settings: Settings, listening: int) -> None:
+    """Serve on a socket that `serve_with` opened, for as long as that process lives."""
+    logs.configure(settings.log_level, process=f"serve:{os.getpid()}")
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _run(settings, [socket.socket(fileno=listening)])
+
+
+def _run(settings: Settings, sockets: list[socket.socket] | None) -> None:
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Patience,
+        ws="none",
         access_log=False,
         log_level="warning",
-        timeout_graceful_shutdown=20,
+        backlog=BACKLOG,
+        limit_concurrency=settings.connections_max,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+    if not server.started:
+        raise SystemExit(3)

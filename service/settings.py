@@ -44,6 +44,9 @@ class Settings:
     queue_max: int = _setting(
         "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
     )
+    connections_max: int = _setting(
+        "BATON_CONNECTIONS_MAX", 4096, "connections", "Open connections beyond this are refused."
+    )
     batch_max: int = _setting(
         "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
     )
@@ -67,6 +70,18 @@ class Settings:
         5.0,
         "seconds",
         "How often jobs publish to MLflow and read aliases.",
+    )
+    keep_days: float = _setting(
+        "BATON_KEEP_DAYS",
+        0.0,
+        "days",
+        "Closed conversations older than this are removed once no model needs them; 0 keeps all.",
+    )
+    keep_checkpoints: int = _setting(
+        "BATON_KEEP_CHECKPOINTS",
+        0,
+        "versions",
+        "Newest checkpoints kept of each model line, at least 2; 0 keeps all.",
     )
     corrections: int = _setting(
         "BATON_CORRECTIONS", 20, "outcomes", "Corrected outcomes that make an exact rebuild due."

@@ -11,21 +11,13 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import STATUS, Busy, Refusal, TooLarge, away
+from service.bodies import BODY_BYTES_MAX, Bodies, Body, too_large
+from service.errors import STATUS, Busy, Refusal, away
 from service.measures import Measures
 from service.store.database import UnavailableError
 
-BODY_BYTES_MAX = 16 * 2**20
 _ID_CHARS_MAX = 100
 _log = structlog.get_logger("baton.request")
-
-
-def _too_large() -> TooLarge:
-    return TooLarge(
-        "body_too_large",
-        f"the body is larger than {BODY_BYTES_MAX} bytes",
-        hint="send fewer or shorter messages in one request",
-    )
 
 
 class Wire:
@@ -34,6 +26,7 @@ class Wire:
     def __init__(self, app: ASGIApp, measures: Measures) -> None:
         self._app = app
         self._measures = measures
+        self._bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,15 +36,8 @@ class Wire:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request = given if given.isprintable() and 0 < len(given) <= _ID_CHARS_MAX else ""
         request = request or secrets.token_hex(8)
-        started, status, received = time.perf_counter(), 0, 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > BODY_BYTES_MAX:
-                raise _too_large()
-            return message
+        started, status = time.perf_counter(), 0
+        body = Body(receive, self._bodies)
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -67,8 +53,8 @@ class Wire:
         try:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > BODY_BYTES_MAX:
-                raise _too_large()
-            await self._app(scope, counted, named)
+                raise too_large()
+            await self._app(scope, body.receive, named)
         except Refusal as error:
             await _refuse(named, error)
         except UnavailableError as error:
@@ -83,6 +69,7 @@ class Wire:
             text = f"something broke in Baton; the log has it as request {request}"
             await _answer(named, 500, {"code": "broken", "message": text})
         finally:
+            body.done()
             self._measures.responded(status)
             _log.debug(
                 "request",

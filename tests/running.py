@@ -128,10 +128,11 @@ class Home:
     given: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
-    def serve(self, **given: Any) -> Process:
+    def serve(self, *, workers: int = 1, **given: Any) -> Process:
         port = free_port()
         environ = self._environ({"port": port} | given)
-        process = Process(("serve",), environ, self._log("serve"), f"http://127.0.0.1:{port}")
+        command = ("serve",) if workers == 1 else ("serve", "--workers", str(workers))
+        process = Process(command, environ, self._log("serve"), f"http://127.0.0.1:{port}")
         self.processes.append(process.start())
         return process.ready()
 

@@ -17,7 +17,16 @@ from service.api.shapes import ErrorAnswer
 from service.auth import Doorkeeper, Principal
 from service.batch import Batch, fingerprint
 from service.engine import Engine
-from service.errors import STATUS, Busy, Contradiction, Invalid, Refusal, TooLarge, Unauthenticated
+from service.errors import (
+    STATUS,
+    Busy,
+    Contradiction,
+    Invalid,
+    Refusal,
+    Slow,
+    TooLarge,
+    Unauthenticated,
+)
 from service.measures import Measures
 from service.replay import Replayer
 from service.settings import Settings
@@ -137,7 +146,7 @@ def refused(_request: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
     if isinstance(error, Unauthenticated):
         headers = {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, TooLarge):
+    if isinstance(error, (TooLarge, Slow)):
         headers = {"Connection": "close"}
     return JSONResponse(problem(error), status_code=STATUS[type(error)], headers=headers)
 

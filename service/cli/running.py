@@ -32,13 +32,27 @@ def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> 
             _watch(processes)
 
 
-@app.command(epilog="Example: BATON_DATABASE=postgresql://... baton serve --host 0.0.0.0")
-def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
-    """Run the API alone, in this process. Jobs and MLflow run elsewhere."""
+@app.command(epilog="Example: BATON_DATABASE=postgresql://... baton serve --workers 4")
+def serve(
+    home: Home = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int, typer.Option(help="Processes on this port.", min=1, max=256)] = 1,
+    listening: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the API alone. Jobs and MLflow run elsewhere."""
     from service.server import serve as run
+    from service.server import serve_from
+    from service.workers import serve_with
 
     with told():
-        run(settings(home=home, host=host, port=port))
+        chosen = settings(home=home, host=host, port=port)
+        if listening is not None:
+            serve_from(chosen, listening)
+        elif workers > 1:
+            serve_with(chosen, workers)
+        else:
+            run(chosen)
 
 
 @app.command(epilog="Example: BATON_MLFLOW_URL=http://mlflow:5000 baton jobs")
