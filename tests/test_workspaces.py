@@ -54,6 +54,7 @@ NEEDS = {
     "POST /v1/rollback": "engineer",
     "GET /v1/policy": "engineer",
     "PUT /v1/policy": "engineer",
+    "POST /v1/policy/preview": "engineer",
     "GET /v1/quality": "engineer",
     "POST /v1/workspaces": "admin",
     "PUT /v1/workspaces/{workspace}/mode": "admin",
