@@ -49,7 +49,7 @@ class BayesianLogisticRegression(HashedClassifier):
 
     def __init__(
         self,
-        v0: float = 0.2,
+        v0: float = 0.1,
         v0_context: float = 1.0,
         forgetting: float = 0.0,
         buckets: int = BUCKETS,

@@ -4,9 +4,9 @@ Words are named "<namespace>=<word>" or "<namespace>=<word>_<word>". A namespace
 they are and whether they are judged: `user` and `bot` when a customer's message is scored (its
 words, and those of the bot's last message); `reply` and `asked` when the bot's own message is
 scored (its words, and those of the customer's message that it answers). `pair` crosses the first
-words of both, `cross` how long, new and late the messages are, and `acts` what the last ones did.
-Context names hold no "=", so nothing a customer writes can name one; those of a scored bot message
-begin with "reply_".
+words of both, `near` and `again` are words said anew, `cross` how long, new and late the messages
+are, `acts` what the last ones did. Context names hold no "=", so nothing a customer writes can
+name one; those of a scored bot message begin with "reply_".
 
 Each group of words shares one length, whatever their number, so that a long message does not
 outshout a short one; the scales were chosen by measurement on four data sets.
@@ -25,11 +25,18 @@ from learning.signals import TOPICS
 WORDS_MAX = 64
 """Of each message this many words at most become features; enough for 99 % of messages."""
 
-SCORED, OTHER, EDGE, PAIR, BEFORE, CROSS = 3.7, 1.9, 1.5, 2.0, 1.0, 0.7
-"""Scale of the words of the scored message, of the other side's last, of the scored message's
-beginning and end, of pairs of both sides' words, of the side's message before, and of crossed
+SCORED, OTHER, BEFORE = 3.7, 1.9, 1.0
+"""Scale of the words of the scored message, of the other side's last, of the own one before."""
+
+NEAR, AGAIN = 0.7, 1.2
+"""Scale of the scored words once more, by how near the message comes to an earlier one, and where
+it follows another of its own side: said again, or without an answer, words mean something else."""
+
+EDGE, PAIR, CROSS = 1.5, 2.0, 0.7
+"""Scale of the scored message's beginning and end, of pairs of both sides' words, and of crossed
 context."""
 
+_NEAR = (0.0, 0.35, 0.7)
 _LENGTHS = tuple(2.0 ** (k / 2) - 1.0 for k in range(1, 15))
 _NEARNESS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.999)
 _TURNS_MAX, _RUNS_MAX = 12, 4
@@ -48,7 +55,7 @@ _OTHER_LENGTH = _steps("other_length", len(_LENGTHS) + 1)
 _NEAREST = {side: _steps(f"{side}_nearest", len(_NEARNESS) + 1) for side in ("user", "bot")}
 _SIDE = (
     "nearest", "latest", "known", "echoed", "alike", "nearly", "same", "denies", "denied_before",
-    "denials", "turns_away", "turned_before", "setbacks",
+    "turns_away", "turned_before",
 )  # fmt: skip
 _PLAIN = (
     "scored", "turns", "answered", "sentiment", "negative", "positive", "mood", "trend", "gloom",
@@ -94,6 +101,10 @@ def _say(found: dict[str, float], scored: str, other: str, own: Side, its: Side)
     _share(found, _words(scored + "=", mine), SCORED, 0.6)
     _share(found, _words(other + "=", theirs), OTHER, 0.6)
     _share(found, [f"{scored}_before={word}" for word in own.before[:WORDS_MAX]], BEFORE, 0.5)
+    near = f"{scored}_near{bisect_right(_NEAR, own.nearest)}="
+    _share(found, [near + word for word in mine], NEAR, 0.5)
+    if own.run > 1:
+        _share(found, [f"{scored}_again={word}" for word in mine], AGAIN, 0.5)
     if mine:
         start, end = f"{scored}_start=", f"{scored}_end="
         starts = [start + "_".join(mine[:k]) for k in (1, 2, 3)]
@@ -158,10 +169,8 @@ def _remember(found: dict[str, float], name: str, side: Side) -> None:
         min(same, 4) / 2,
         float("denial" in side.cues),
         float("denial" in side.cues_before),
-        min(side.denials, 5) / 3,
         float(not SETBACKS.isdisjoint(side.cues)),
         float(not SETBACKS.isdisjoint(side.cues_before)),
-        min(side.setbacks, 5) / 3,
     )
     found.update(zip(_SIDE_NAMES[name], values, strict=True))
     found[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0

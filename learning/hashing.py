@@ -24,10 +24,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 RESERVED = 4096
+"""Buckets of bias and context: the lower half for the names of `features`, the upper for others."""
 BUCKETS = 2**18
 
 _PLACES = {name: place for place, name in enumerate(CONTEXT, 1)}
-_FREE = len(CONTEXT) + 1
+_FREE = RESERVED // 2
 _KNOWN_MAX = 2**16
 _VALUE_MAX = 100.0
 

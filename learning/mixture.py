@@ -43,9 +43,9 @@ class Mixture(HashedClassifier):
 
     def __init__(
         self,
-        variances: tuple[float, ...] = (0.2,),
+        variances: tuple[float, ...] = (0.1,),
         v0_context: float = 1.0,
-        rates: tuple[float, ...] = (0.04,),
+        rates: tuple[float, ...] = (0.03,),
         damped: tuple[float, ...] = (0.1,),
         buckets: int = BUCKETS,
     ) -> None:

@@ -20,6 +20,7 @@ NEAR = (0.4, 0.7, 0.95)
 """From where on earlier messages count as alike, nearly the same, the same."""
 
 SETBACKS = frozenset({"change", "more", "failure"})
+"""Cues by which a message turns away from what was offered or asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ class Side:
     near: how many remembered messages are at least NEAR similar.
     known, echoed: share of the newest words that this side, or the other, had used before.
     cues, cues_before: what the newest message and the one before it give away.
-    denials, setbacks: how many earlier messages said no, or turned to something else.
     act: the newest message in a word or two: its cues, its length, how new it was.
     """
 
@@ -54,8 +54,6 @@ class Side:
     echoed: float = 0.0
     cues: tuple[str, ...] = ()
     cues_before: tuple[str, ...] = ()
-    denials: int = 0
-    setbacks: int = 0
     act: str = ""
 
 
@@ -85,8 +83,6 @@ def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, aga
         echoed=_share(distinct, other),
         cues=given,
         cues_before=side.cues,
-        denials=side.denials + ("denial" in side.cues),
-        setbacks=side.setbacks + (not SETBACKS.isdisjoint(side.cues)),
         act=_act(given, len(said), nearest),
     )
 

@@ -118,9 +118,9 @@ def test_the_latest_report_of_the_bot_stays_until_the_next() -> None:
     assert fold([*turns, event("returned")]).report is None
 
 
-def test_denials_count_only_what_came_before() -> None:
-    state = fold(said("user", "no", "not that one either", "yes"))
-    assert (state.user.denials, state.user.cues_before) == (2, ("denial",))
+def test_cues_of_a_message_and_of_the_one_before_it_are_told_apart() -> None:
+    state = fold(said("user", "no", "another one please", "yes"))
+    assert (state.user.cues, state.user.cues_before) == (("assent",), ("more",))
 
 
 def test_messages_in_a_row_are_counted_until_the_other_side_speaks() -> None:
