@@ -136,8 +136,8 @@ def test_a_wrong_label_is_corrected_then_retracted_and_leaves_no_trace_in_the_re
         assert one.delete(path_of("outcomes", gone["id"])) == retracted
         assert one.put(path_of("outcomes", wrong["id"]), {"verdict": "fine"}) == corrected
 
-        kinds = [(e.kind, e.body.get("replaces")) for e in wronged.entries()][-4:]
-        assert kinds == [
+        said = [e for e in wronged.entries() if e.kind != "switch"][-4:]
+        assert [(entry.kind, entry.body.get("replaces")) for entry in said] == [
             ("outcome", None),
             ("outcome", wrong["position"]),
             ("outcome", None),
@@ -237,7 +237,8 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
             teach(client, f"c{number}", number)
         until(lambda: len(versions(place)) == 2 and agrees(place, registry), SOON, "checkpoint")
         saved = versions(place)[1]
-        wrong = [teach(client, f"wrong {n}", n + 1, verdict="missed") for n in range(11)]
+        for number in range(11):
+            teach(client, f"wrong {number}", number + 1, verdict="missed")
         until(lambda: len(versions(place)) == 3 and agrees(place, registry), SOON, "checkpoint")
 
         registry.set_alias(place.name, "champion", saved["registry_version"])
@@ -245,7 +246,8 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         switch = newest_switch(place)
         assert (switch.actor, switch.body["kind"]) == ("mlflow", "rollback")
         until(lambda: client.standing["switch"] == switch.position, 10, "served")
-        gone = frozenset(one["position"] for one in wrong)
+        gone = frozenset(range(saved["position"] + 1, switch.position))
+        assert len(gone) >= 11
         expected = place.bare_digest(Without(positions=gone))
         assert client.standing["digest"] == expected
         until(lambda: agrees(place, registry), SOON, "the alias agrees")
