@@ -58,7 +58,8 @@ def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> di
 def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Found) -> None:
     """Record what an audit found, unless the conversation's outcome is known already."""
     name = audit["conversation_id"]
-    if rows.standing_for(batch.connection, workspace, name, None) is not None:
+    held = rows.standing_for(batch.connection, workspace, name, None)
+    if held is not None and held.source != "silence":
         return
     batch.open(workspace, {name: _named(found)})
     fixed = {"covers": audit["length"], "propensity": audit["propensity"]}
@@ -95,6 +96,9 @@ def correct(
     )
     body = _body(working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
+    mistaken = ledger.entry(batch.connection, workspace, row["position"])
+    if mistaken is not None:
+        body["propensity"] = mistaken.body["propensity"]
     position = ledger.append(batch.connection, workspace, "outcome", body, found.agent)
     changes = _columns(found) | {"position": position, "at": batch.now}
     rows.change(batch.connection, workspace, name, **changes)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from learning.checkpoint import digest
 from learning.ledger import Standing, follow
+from learning.signals import read
 from service.errors import Missing, away
 from service.measures import Measures
 from service.settings import Settings
@@ -77,6 +78,7 @@ class Serving:
 
     async def start(self) -> None:
         """Stand in every workspace, then follow the ledgers while idle."""
+        read("This loads the lexicon before anyone waits for it.")
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names:

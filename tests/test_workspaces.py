@@ -33,7 +33,7 @@ NEEDS = {
     "POST /v1/conversations/{conversation_id}/messages": "bot",
     "POST /v1/conversations/{conversation_id}/close": "bot",
     "POST /v1/conversations/{conversation_id}/outcome": "bot",
-    "GET /v1/conversations/{conversation_id}": "agent",
+    "GET /v1/conversations/{conversation_id}": "bot",
     "GET /v1/decisions/{decision_id}": "agent",
     "GET /v1/decisions/{decision_id}/replay": "agent",
     "GET /v1/handoffs": "agent",

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, field_validator
 
 from service import handoffs
-from service.api.context import ERRORS, Agent, Bot, Parts
+from service.api.context import ERRORS, Bot, Parts
 from service.api.shapes import HISTORY_MAX, Id, Shape, Turn, message, timed
 from service.batch import Batch
 from service.errors import Contradiction, Missing
@@ -107,8 +107,8 @@ async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principa
 
 
 @router.get("/conversations/{conversation_id:path}")
-async def conversation(conversation_id: Id, baton: Parts, principal: Agent) -> Any:
-    """A conversation: its state, transcript, decisions, handoffs and outcomes."""
+async def conversation(conversation_id: Id, baton: Parts, principal: Bot) -> Any:
+    """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes."""
     workspace = principal.workspace
 
     def look(connection: Any) -> dict[str, Any]:
@@ -119,8 +119,10 @@ async def conversation(conversation_id: Id, baton: Parts, principal: Agent) -> A
             "messages": rows.messages(connection, workspace, conversation_id),
             "decisions": rows.decisions(connection, workspace, conversation_id),
             "handoffs": handoff_rows.of_conversation(connection, workspace, conversation_id),
-            "outcomes": outcome_rows.of_conversation(connection, workspace, conversation_id),
         }
+        if principal.role != "bot":
+            outcomes = outcome_rows.of_conversation(connection, workspace, conversation_id)
+            found["outcomes"] = outcomes
         parts = {name: [_shown(one) for one in ones] for name, ones in found.items()}
         return _shown(row) | {"human_active": row.handoff_id is not None} | parts
 
