@@ -8,7 +8,7 @@ their bounds, so all intervals of one preview hold together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,11 +129,11 @@ def _share(amount: Amount, whole: float) -> Amount:
 
 
 def _needed_by(way: Way, cells: dict[tuple[Way, Source], list[Case]]) -> Amount:
-    return total(*(_needed(cells[key]) for key in sorted(cells) if key[0] == way))
+    return total(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == way))
 
 
-def _needed(cases: list[Case]) -> Amount:
-    """How many of a cell's cases needed a person.
+def needed_among(cases: Sequence[Case]) -> Amount:
+    """How many of some cases, all of one source, needed a person.
 
     What is certain is counted. For the rest, the share among those known, weighted by inverse
     propensities (Hajek), and an interval for as many equally weighted ones (Kish's effective

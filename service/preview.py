@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
 from learning.conversation import EMPTY, step
-from learning.counterfactual import Case, Way, outlook
+from learning.counterfactual import Way, outlook
 from learning.policy import Policy, decide
 from service.store import conversations, past
+from service.truths import UNKNOWN, Truth, truths_of
 
 DAY_SECONDS = 86_400
 DECISIONS_MAX = 3000
@@ -66,7 +67,7 @@ def preview(
     for name, one in found.items():
         _again(connection, workspace, name, one, policy)
     complete = {name: one for name, one in found.items() if len(one.again) == len(one.made)}
-    truths = _truths(connection, workspace, sorted(complete))
+    truths = truths_of(connection, workspace, sorted(complete))
     over = {name: one for name, one in complete.items() if _is_over(one, truths[name])}
     return {
         "since": since,
@@ -104,53 +105,24 @@ def _again(
             one.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
 
-def _is_over(one: _Conversation, truth: Mapping[str, Any] | None) -> bool:
+def _is_over(one: _Conversation, truth: Truth | None) -> bool:
     """Whether its truth can be known by now, and speaks of the time looked at."""
     if truth is None:
         return False
-    return truth["source"] == "audit" or one.way_made == "escalated"
-
-
-def _truths(
-    connection: Connection, workspace: str, names: Sequence[str]
-) -> dict[str, Mapping[str, Any] | None]:
-    """Of each conversation what is known of its truth; None while it is not over."""
-    judged: dict[str, bool] = {}
-    caught: dict[str, Any] = {}
-    for row in past.verdicts(connection, workspace, names):
-        if row.handoff_id is not None:
-            if row.verdict in ("needed", "not_needed"):
-                known = judged.get(row.conversation_id, False)
-                judged[row.conversation_id] = known or row.verdict == "needed"
-        elif row.source not in ("audit", "silence") and row.verdict in ("missed", "fine"):
-            caught[row.conversation_id] = row.verdict
-    found: dict[str, Mapping[str, Any] | None] = {}
-    for row in past.conversations(connection, workspace, names):
-        if row.escalated:
-            found[row.id] = {"source": "person", "needed": judged.get(row.id)}
-        elif row.status != "closed":
-            found[row.id] = None
-        elif row.id in caught:
-            missed = caught[row.id] == "missed"
-            found[row.id] = {"source": "audit", "needed": missed, "certain": True}
-        else:
-            said = {"missed": True, "fine": False}.get(row.verdict or "")
-            found[row.id] = {"source": "audit", "needed": said} | (
-                {} if said is None else {"propensity": row.propensity}
-            )
-    return found
+    return truth.source == "audit" or one.way_made == "escalated"
 
 
 def _outlook(
     over: Mapping[str, _Conversation],
-    truths: Mapping[str, Mapping[str, Any] | None],
+    truths: Mapping[str, Truth | None],
     policy: Policy,
     *,
     made: bool,
 ) -> dict[str, Any]:
     cases = [
-        Case(one.way_made if made else one.way, **(truths[name] or {}))
+        truth.of(one.way_made if made else one.way)
         for name, one in over.items()
+        if (truth := truths[name]) is not None
     ]
     return asdict(outlook(cases, policy.costs, policy.accepting))
 
@@ -189,7 +161,7 @@ def _moved(over: Mapping[str, _Conversation], way: str, away: bool) -> int:
 
 
 def _cannot_know(
-    over: Mapping[str, _Conversation], truths: Mapping[str, Mapping[str, Any] | None]
+    over: Mapping[str, _Conversation], truths: Mapping[str, Truth | None]
 ) -> list[str]:
     def sentences() -> Iterator[str]:
         kept = _moved(over, "escalated", True)
@@ -206,7 +178,7 @@ def _cannot_know(
                 "escalated and were not; they count as reviews and complaints found them at their "
                 "end, though a person may have come before one was needed"
             )
-        unsaid = sum((truths[name] or {}).get("needed") is None for name in over)
+        unsaid = sum((truths[name] or UNKNOWN).needed is None for name in over)
         if unsaid:
             yield (
                 f"what was true of the {unsaid} conversations that nobody has judged: each kind is "

@@ -15,10 +15,12 @@ from sqlalchemy import Connection
 
 from learning.audit import kappa
 from learning.estimates import missed_rate, proportion
+from learning.policy import Policy
+from service import offers, suggestions
 from service.store import audits, figures
 
 
-def quality(connection: Connection, workspace: str) -> dict[str, Any]:
+def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Counts and rates of a workspace; the model's own measures are its versions'."""
     counts = figures.conversations(connection, workspace)
     handoffs = figures.handoffs(connection, workspace)
@@ -39,6 +41,10 @@ def quality(connection: Connection, workspace: str) -> dict[str, Any]:
             },
         },
         **_by_trigger_and_version(connection, workspace),
+        **_missed_by(connection, workspace),
+        "accepting": offers.answered(connection, workspace, policy),
+        **suggestions.of_rules(connection, workspace, policy),
+        "drift": _drift(connection, workspace),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
 
@@ -61,6 +67,44 @@ def _missed(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
         "audits_unknowable": sample.unknowable,
         "why": None if answered else "no audit is answered yet, so the rate is not known",
     }
+
+
+def _missed_by(connection: Connection, workspace: str) -> dict[str, Any]:
+    """The missed rate by the version that kept a conversation, and by its language; false
+    escalations by language. Conversations that closed in the last seconds are not in it yet.
+    """
+    parts = audits.parts(connection, workspace)
+    judged = figures.by_language(connection, workspace)
+    languages = sorted({row.language or "unknown" for row in (*parts, *judged)})
+    versions = sorted({row.version for row in parts})
+    by_language = {}
+    for name in languages:
+        counts = Counter({"needed": 0, "not_needed": 0})
+        for row in judged:
+            if (row.language or "unknown") == name:
+                counts[row.verdict] += row.total
+        kept = [row for row in parts if (row.language or "unknown") == name]
+        by_language[name] = _judged(counts) | {"missed": _part(kept)}
+    return {
+        "by_language": by_language,
+        "missed_by_version": {
+            str(version): _part([row for row in parts if row.version == version])
+            for version in versions
+        },
+    }
+
+
+def _part(rows: list[Any]) -> dict[str, Any]:
+    kept, caught, missed, fine = (
+        sum(getattr(row, name) for row in rows) for name in ("kept", "caught", "missed", "fine")
+    )
+    return asdict(missed_rate(kept, caught, missed + fine, missed)) | {"kept_conversations": kept}
+
+
+def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
+    """What the last evaluation found of drift; None before the first."""
+    found: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
+    return found
 
 
 def _audits(connection: Connection, workspace: str) -> dict[str, Any]:

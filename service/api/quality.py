@@ -21,7 +21,8 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
     workspace = principal.workspace
     standing = await baton.engine.served(workspace)
     scores = standing.window.scores()
-    found = await baton.read(lambda connection: quality.quality(connection, workspace))
+    policy = standing.policy
+    found = await baton.read(lambda connection: quality.quality(connection, workspace, policy))
     bins = reliability(scores.probability, scores.label, w=scores.weight)
     found["model"] = {
         "version": standing.version,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 
 from service.store.database import table
-from service.tables import Audit, Conversation, Decision, Outcome, Review
+from service.tables import Audit, Conversation, Decision, MessageRow, Outcome, Review
 
 _audit = table(Audit)
 _review = table(Review)
 _conversation = table(Conversation)
+_message = table(MessageRow)
 _decision = table(Decision)
 _outcome = table(Outcome)
 
@@ -179,9 +180,9 @@ def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
     return [(row.verdict == "missed", row.second == "missed") for row in rows]
 
 
-def sample(connection: Connection, workspace: str) -> Any:
-    """What the uniform coin drew among kept conversations that no complaint caught."""
-    known = exists().where(
+def _caught() -> Any:
+    """That a kept conversation is known to have been missed, by other than its audit."""
+    return exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
         _outcome.c.handoff_id.is_(None),
@@ -189,13 +190,43 @@ def sample(connection: Connection, workspace: str) -> Any:
         _outcome.c.source != "audit",
         _outcome.c.retracted_at.is_(None),
     )
-    kept = and_(
+
+
+def _still_kept() -> Any:
+    return and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
         _conversation.c.status == "closed",
         ~_conversation.c.escalated,
     )
-    uniform = and_(_audit.c.uniform, ~known)
+
+
+def parts(connection: Connection, workspace: str) -> Sequence[Any]:
+    """Kept conversations whose coins were tossed, by version and by their first language."""
+    first = and_(
+        _message.c.workspace == _audit.c.workspace,
+        _message.c.conversation_id == _audit.c.conversation_id,
+        _message.c.seq == 1,
+    )
+    by = (_audit.c.version, _message.c.language)
+    uniform = and_(_audit.c.uniform, ~_caught())
+    counted = {
+        "kept": _audit.c.id.is_not(None),
+        "caught": _caught(),
+        "missed": and_(uniform, _audit.c.verdict == "missed"),
+        "fine": and_(uniform, _audit.c.verdict == "fine"),
+    }
+    return connection.execute(
+        select(*by, *(func.count(case((what, 1))).label(name) for name, what in counted.items()))
+        .select_from(_audit.join(_conversation, _still_kept()).outerjoin(_message, first))
+        .where(_audit.c.workspace == workspace)
+        .group_by(*by)
+    ).all()
+
+
+def sample(connection: Connection, workspace: str) -> Any:
+    """What the uniform coin drew among kept conversations that no complaint caught."""
+    uniform = and_(_audit.c.uniform, ~_caught())
     counted = {
         "drawn": uniform,
         "missed": and_(uniform, _audit.c.verdict == "missed"),
@@ -207,6 +238,6 @@ def sample(connection: Connection, workspace: str) -> Any:
     }
     return connection.execute(
         select(*(func.count().filter(what).label(name) for name, what in counted.items()))
-        .select_from(_audit.join(_conversation, kept))
+        .select_from(_audit.join(_conversation, _still_kept()))
         .where(_audit.c.workspace == workspace)
     ).one()

@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, func, select
 
 from service.store.database import table
-from service.tables import Conversation, Decision, Handoff, Outcome
+from service.tables import Conversation, Decision, Evaluation, Handoff, MessageRow, Outcome
 
 _conversation = table(Conversation)
 _decision = table(Decision)
+_evaluation = table(Evaluation)
 _handoff = table(Handoff)
+_message = table(MessageRow)
 _outcome = table(Outcome)
 
 
@@ -136,3 +138,34 @@ def judged(connection: Connection, workspace: str, most: int = 5000) -> Sequence
         .order_by(_outcome.c.at.desc())
         .limit(most)
     ).all()
+
+
+def by_language(connection: Connection, workspace: str) -> Sequence[Any]:
+    """Judged handoffs by the language of their conversation's first message, and verdict."""
+    first = and_(
+        _message.c.workspace == _outcome.c.workspace,
+        _message.c.conversation_id == _outcome.c.conversation_id,
+        _message.c.seq == 1,
+    )
+    by = (_message.c.language, _outcome.c.verdict)
+    return connection.execute(
+        select(*by, func.count().label("total"))
+        .select_from(_outcome.outerjoin(_message, first))
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.handoff_id.is_not(None),
+            _outcome.c.retracted_at.is_(None),
+        )
+        .group_by(*by)
+    ).all()
+
+
+def last_report(connection: Connection, workspace: str) -> dict[str, Any] | None:
+    """The report of the last evaluation, as plain JSON."""
+    found: dict[str, Any] | None = connection.execute(
+        select(_evaluation.c.report)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return found

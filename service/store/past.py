@@ -9,11 +9,12 @@ from sqlalchemy import Connection, and_, select
 
 from service.store.database import table
 from service.store.figures import first_id
-from service.tables import Audit, Conversation, Decision, Handoff, Outcome
+from service.tables import Audit, Conversation, Decision, Handoff, MessageRow, Outcome
 
 _conversation = table(Conversation)
 _decision = table(Decision)
 _handoff = table(Handoff)
+_message = table(MessageRow)
 _outcome = table(Outcome)
 _audit = table(Audit)
 
@@ -79,26 +80,10 @@ def verdicts(connection: Connection, workspace: str, names: Sequence[str]) -> Se
     ).all()
 
 
-def answers(connection: Connection, workspace: str, most: int = 20_000) -> Sequence[Any]:
-    """Answers to the newest offers, with what came to be known: of the handoff, if accepted, else
-    of the conversation (`source` tells whether by an audit, with its propensity).
-    """
-    opened = and_(
-        _handoff.c.workspace == _decision.c.workspace, _handoff.c.decision_id == _decision.c.id
-    )
-    audited = and_(
-        _audit.c.workspace == _decision.c.workspace,
-        _audit.c.conversation_id == _decision.c.conversation_id,
-    )
+def answers(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
+    """The answers to the newest offers, by conversation, the newest first."""
     return connection.execute(
-        select(
-            _decision.c.conversation_id,
-            _decision.c.answer,
-            _handoff.c.id.label("handoff_id"),
-            _audit.c.propensity,
-            _audit.c.verdict,
-        )
-        .select_from(_decision.outerjoin(_handoff, opened).outerjoin(_audit, audited))
+        select(_decision.c.conversation_id, _decision.c.answer)
         .where(
             _decision.c.workspace == workspace,
             _decision.c.action == "offer",
@@ -106,4 +91,74 @@ def answers(connection: Connection, workspace: str, most: int = 20_000) -> Seque
         )
         .order_by(_decision.c.id.desc())
         .limit(most)
+    ).all()
+
+
+def judged_handoffs(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
+    """The newest judged handoffs: where each began and was decided, by what, and the verdict."""
+    return connection.execute(
+        select(
+            _handoff.c.conversation_id,
+            _handoff.c.begins,
+            _handoff.c.seq,
+            _decision.c.triggers,
+            _outcome.c.verdict,
+        )
+        .select_from(
+            _outcome.join(_handoff, _handoff.c.id == _outcome.c.handoff_id).join(
+                _decision, _decision.c.id == _handoff.c.decision_id
+            )
+        )
+        .where(
+            _outcome.c.workspace == workspace,
+            _handoff.c.workspace == workspace,
+            _outcome.c.retracted_at.is_(None),
+            _outcome.c.verdict.in_(("needed", "not_needed")),
+        )
+        .order_by(_outcome.c.position.desc())
+        .limit(most)
+    ).all()
+
+
+def judged_kept(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
+    """The newest known truths of kept conversations, with the propensity of those audited."""
+    audited = and_(
+        _audit.c.workspace == _outcome.c.workspace,
+        _audit.c.conversation_id == _outcome.c.conversation_id,
+        _outcome.c.source == "audit",
+    )
+    return connection.execute(
+        select(_outcome.c.conversation_id, _outcome.c.verdict, _audit.c.propensity)
+        .select_from(_outcome.outerjoin(_audit, audited))
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.handoff_id.is_(None),
+            _outcome.c.retracted_at.is_(None),
+            _outcome.c.verdict.in_(("missed", "fine")),
+            _outcome.c.source != "silence",
+        )
+        .order_by(_outcome.c.position.desc())
+        .limit(most)
+    ).all()
+
+
+def said_by_customers(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> Sequence[Any]:
+    """What the customers of these conversations wrote, by place."""
+    return connection.execute(
+        select(_message.c.conversation_id, _message.c.seq, _message.c.text).where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id.in_(names),
+            _message.c.author == "user",
+        )
+    ).all()
+
+
+def triggers(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+    """What spoke for a person in these conversations, decision by decision."""
+    return connection.execute(
+        select(_decision.c.conversation_id, _decision.c.triggers).where(
+            _decision.c.workspace == workspace, _decision.c.conversation_id.in_(names)
+        )
     ).all()
