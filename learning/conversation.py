@@ -74,7 +74,6 @@ class State:
     turns: int = 0
     language: str | None = None
     at: float = 0.0
-    began: float = 0.0
     waited: float = 0.0
     user: Side = NOBODY
     bot: Side = NOBODY
@@ -147,7 +146,6 @@ def _came(state: State, message: Message) -> dict[str, Any]:
         "turns": state.turns + (message.author != "system"),
         "language": message.language or state.language,
         "at": message.at,
-        "began": state.began if state.turns else message.at,
         "waited": max(0.0, message.at - state.at) if state.turns else 0.0,
         "report": message.bot or state.report,
         "attributes": message.attributes or state.attributes,

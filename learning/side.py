@@ -31,7 +31,7 @@ class Side:
     memory: ids and distinct words of the newest messages, oldest first.
     run: how many messages in a row the newest one ends.
     repeats: how often the newest message has now been said, nearly the same; 1 = first time.
-    repeat_ids: the messages that say so. repeated: how many messages so far repeated another.
+    repeat_ids: the messages that say so.
     nearest, latest: greatest similarity to a remembered message; similarity to the last one.
     near: how many remembered messages are at least NEAR similar.
     known, echoed: share of the newest words that this side, or the other, had used before.
@@ -46,7 +46,6 @@ class Side:
     memory: tuple[tuple[str, frozenset[str]], ...] = ()
     repeats: int = 1
     repeat_ids: tuple[str, ...] = ()
-    repeated: int = 0
     nearest: float = -1.0
     latest: float = 0.0
     near: tuple[int, ...] = (0, 0, 0)
@@ -75,7 +74,6 @@ def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, aga
         memory=(*side.memory, (message_id, distinct))[-MEMORY:],
         repeats=1 + len(same),
         repeat_ids=(*same, message_id),
-        repeated=side.repeated + bool(same),
         nearest=nearest,
         latest=alike[-1] if alike else 0.0,
         near=tuple([sum([how >= least for how in alike]) for least in NEAR]),

@@ -80,6 +80,12 @@ def test_what_the_last_messages_did_shows_newest_first() -> None:
     assert "acts=user denial more short|bot question short" in x
 
 
+def test_what_the_bot_understood_and_tried_shows_by_name() -> None:
+    report = BotReport(intent="refund", attempt="lookup_order")
+    x = features(fold([Message("u", "user", "hm", 0.0, bot=report)]))
+    assert x["intent=refund"] == x["tried=lookup_order"] == 1.0
+
+
 def test_turning_down_what_was_offered_shows_as_context() -> None:
     x = of(("user", "no"), ("bot", "sorry, that failed"), ("user", "then something else instead"))
     assert x["user_denied_before"] == x["user_turns_away"] == x["bot_turns_away"] == 1.0
