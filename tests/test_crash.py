@@ -161,6 +161,7 @@ def whole(place: Place, told: list[Acknowledged]) -> None:
         assert all(conversations[key]["status"] == "closed" for key in one.closed)
 
 
+@pytest.mark.slow
 def test_the_service_killed_ten_times_under_load_loses_and_doubles_nothing(
     tmp_path: Path, draw: random.Random
 ) -> None:
@@ -203,6 +204,7 @@ def repeated(place: Place, service: Any, told: list[Acknowledged]) -> None:
     assert len(place.entries()) == before
 
 
+@pytest.mark.slow
 def test_two_processes_killed_in_turn_lose_and_double_nothing(
     tmp_path: Path, draw: random.Random
 ) -> None:
@@ -289,6 +291,7 @@ def leading(home: Home) -> str | None:
     return rows[0]["holder"] if rows else None
 
 
+@pytest.mark.slow
 def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes_over(
     tmp_path: Path, draw: random.Random
 ) -> None:

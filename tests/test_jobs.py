@@ -163,6 +163,7 @@ def rebuilt(place: Place) -> Any:
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.slow
 def test_mlflow_may_stop_under_load_and_is_given_everything_when_it_is_back(
     home: Home, service: Process, jobs: Process, mlflow: Mlflow, registry: Registry
 ) -> None:
@@ -227,6 +228,7 @@ def test_mlflow_may_stop_under_load_and_is_given_everything_when_it_is_back(
         assert engineer.standing["digest"] == place.bare_digest()
 
 
+@pytest.mark.slow
 def test_an_engineer_moves_the_alias_and_what_serves_follows(
     home: Home, service: Process, jobs: Process, registry: Registry
 ) -> None:
