@@ -1,4 +1,4 @@
-"""Logistic regression by AdaGrad on fixed hashed arrays: quick where labels are clean."""
+"""Logistic regression by AdaGrad on fixed hashed arrays: each weight with a pace of its own."""
 
 from __future__ import annotations
 
