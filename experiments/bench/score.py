@@ -88,6 +88,7 @@ class Measured:
 def run(folder: Path, plan: Plan, progress: Progress) -> Found:
     """Measure; `folder` is empty and takes all files."""
     found = Found([])
+    flushes = round(running.flushes_per_second(folder))
     with ExitStack() as stack:
         systems = list(_systems(stack, folder, plan, found.notes, progress))
         load = stack.enter_context(Load())
@@ -109,7 +110,7 @@ def run(folder: Path, plan: Plan, progress: Progress) -> Found:
     for store in plan.stores:
         for connections in plan.connections:
             row = _row(store, connections, _Rounds(measured, connections, plan.rounds))
-            row |= {"rounds": plan.rounds, "load_average": load_average()}
+            row |= {"rounds": plan.rounds, "load_average": load_average(), "flushes": flushes}
             found.rows.append(row)
     return found
 
