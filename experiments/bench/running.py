@@ -182,7 +182,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 
 def flushes_per_second(folder: Path, seconds: float = 0.5) -> float:
-    """How many times a second this disk makes 4 KiB durable: what one commit at a time can reach."""
+    """How often a second this disk makes 4 KiB durable: as many commits as one writer can have."""
     path, count = folder / "flushes", 0
     with path.open("wb", buffering=0) as file:
         until = time.perf_counter() + seconds
