@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types format requirements clean
+.PHONY: help install demo test soak check lint types format requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 # Worker processes of the tests; 0 runs them in one.
 TEST_WORKERS := 2
+
+# Kills on each store in `make soak`.
+KILLS := 200
 
 # A machine may forbid bytecode; importing MLflow without it takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,6 +51,9 @@ demo: $(STAMP)  ## install, then run everything on this machine with simulated c
 
 test: $(STAMP)  ## install, then run all tests
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+soak: $(STAMP)  ## kill service and jobs 200 times under load on each store (KILLS=200; takes an hour)
+	@BATON_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -m soak -p no:randomly
 
 lint: $(STAMP)  ## style and format
 	@$(BIN)/ruff check .

@@ -127,10 +127,16 @@ class Engine:
         works = self._waiting.take(self._settings.batch_max)
         works = [work for work in works if not work.answer.done()]
         works.sort(key=lambda work: work.workspace)
-        if works:
-            self._attempt(works)
-        if self._waiting:
-            self._due()
+        try:
+            if works:
+                self._attempt(works)
+        except Exception as error:
+            for work in works:  # whatever broke, nobody waits for an answer that never comes
+                _settle(work.answer, error)
+            raise
+        finally:
+            if self._waiting:
+                self._due()
 
     def _attempt(self, works: list[Work], again: int = AGAIN_MAX) -> bool:
         """Run works in one transaction; if one breaks it, run each in its own. Whether it ran."""
