@@ -78,6 +78,7 @@ class Report:
     switches: Sequence[Mapping[str, Any]]
     costs: Mapping[str, float]
     span: int = SPAN
+    drift: Mapping[str, Any] | None = None
 
     def body(self) -> dict[str, Any]:
         """As plain JSON; `Report.of` reads it back."""
@@ -102,13 +103,15 @@ def evaluate(
     cost_unneeded: float,
     cost_missed: float,
     switches: Sequence[Switch] = (),
+    drift: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure the champion beside other lines, and say whether its predecessor should come back.
 
     `evaluation` is the id under which the run is made once; `at` is in seconds since the epoch.
     The verdict compares the champion with the line whose role is `previous`, lesson by lesson,
     over those that both scored since the last switch (`learning.evaluation.clearly_worse`);
-    without such a line it is to keep. `threshold` and the costs are the policy's.
+    without such a line it is to keep. `threshold` and the costs are the policy's; `drift` is what
+    was found of it, kept as it is.
     """
     since = max((switch.position for switch in switches), default=0)
     verdict, sentence, evidence = _verdict(champion, others, since)
@@ -125,6 +128,7 @@ def evaluate(
         [asdict(switch) for switch in switches],
         costs,
         span,
+        drift,
     )
 
 

@@ -12,6 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learning.estimates import under_drift
+
+CALM = 300
+"""Outcomes from which a champion's usual loss is learned before it is watched."""
+
+TOLERANCE = 1.1
+"""What is still usual, as a multiple of the upper end of the usual mean loss."""
+
 BETS = np.geomspace(0.3, 8.0, 12)
 
 
@@ -57,3 +65,28 @@ class LossAlarm:
         fresh.labels = int(meta["labels"])
         fresh._evidence = np.array(arrays["evidence"], np.float64)
         self.__dict__.update(fresh.__dict__)
+
+
+class Watch:
+    """A champion's own loss: what is usual is learned from its first CALM outcomes, then watched.
+
+    The mean that is allowed is the upper end of the interval of the usual one, times TOLERANCE;
+    a loss in [0, 1] is dominated by a coin of the same mean, so the interval holds for it, too.
+    """
+
+    def __init__(self, calm: int = CALM) -> None:
+        self.calm = calm
+        self.outcomes = 0
+        self._sum = 0.0
+        self.alarm: LossAlarm | None = None
+
+    def learn(self, loss: float) -> bool:
+        """Take in one outcome's loss, in [0, 1]; True when it is clearly above the usual."""
+        self.outcomes += 1
+        if self.alarm is not None:
+            return self.alarm.learn(loss)
+        self._sum += loss
+        if self.outcomes >= self.calm:
+            usual = under_drift(self._sum, self.outcomes)
+            self.alarm = LossAlarm(min(0.95, max(0.01, TOLERANCE * (usual.high or 1.0))))
+        return False

@@ -6,7 +6,9 @@ Each task is one pass over the workspaces, safe to repeat and to be killed in.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -14,8 +16,10 @@ from experiments.evaluate import Line, Report, Switch, evaluate
 from learning.evaluation import measures
 from learning.ledger import Standing
 from learning.policy import Policy
+from learning.recipes import DEFAULT, FORGETTING
 from service import audits, handoffs, versions
 from service.batch import Batch, States, new_id
+from service.drift import Drift
 from service.errors import Contradiction
 from service.lines import Lines, rebuild
 from service.settings import Settings
@@ -27,6 +31,9 @@ REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
 """New outcomes are in a checkpoint after this time at the latest, however few they are."""
 
+CHALLENGER_ENTRIES = 200
+"""An alarm opens no further challenger before so many more ledger entries."""
+
 _log = structlog.get_logger("baton.upkeep")
 
 
@@ -37,6 +44,7 @@ class Upkeep:
         self._store = store
         self._settings = settings
         self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
+        self._drift = Drift(store)
 
     def _workspaces(self) -> list[str]:
         with self._store.read() as connection:
@@ -99,6 +107,11 @@ class Upkeep:
         champion, previous = self._lines.champion(workspace), self._lines.previous(workspace)
         with self._store.read() as connection:
             switches = ledger.switches(connection, workspace)
+            last = published.last_evaluation(connection, workspace)
+        known = None if last is None else last.report.get("drift")
+        drift, alarms = self._drift.look(workspace, champion, known)
+        if alarms:
+            self._challenge(workspace, champion, drift, alarms)
         policy = champion.policy
         report = evaluate(
             new_id("e"),
@@ -110,12 +123,45 @@ class Upkeep:
             cost_unneeded=policy.costs.unneeded,
             cost_missed=policy.costs.missed,
             switches=[Switch(s.position, s.body["version"], s.body["reason"]) for s in switches],
+            drift=drift,
         )
         with self._store.write() as connection:
             published.add_evaluation(connection, workspace, report)
         if report.verdict == "roll back" and previous is not None:
             self._back_to(workspace, champion, previous, report)
         return report
+
+    def _challenge(
+        self,
+        workspace: str,
+        champion: Standing,
+        drift: Mapping[str, Any],
+        alarms: list[dict[str, Any]],
+    ) -> None:
+        """An alarm opens a challenger: the ledger learned anew by a recipe that forgets, kept as a
+        version. Nothing is reset, and it serves only if someone promotes it. One that was opened
+        by as good as the same ledger stands for this alarm, too.
+        """
+        for alarm in alarms:
+            _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
+        opened = [a for a in drift["alarms"] if a["challenger"] is not None]
+        if opened and champion.position - opened[-1]["position"] < CHALLENGER_ENTRIES:
+            return
+        recipe = DEFAULT if champion.recipe == FORGETTING else FORGETTING
+        rebuilt = rebuild(self._store, workspace, recipe, champion.without)
+        scores = rebuilt.window.scores()
+        with self._store.write() as connection:
+            number = versions.keep(
+                connection,
+                workspace,
+                rebuilt,
+                line=0,
+                reason=f"challenger: {alarms[0]['sentence']}",
+                metrics=measures(scores.probability, scores.label, scores.weight),
+            )
+        for alarm in alarms:
+            alarm["challenger"] = number
+        _log.info("challenger_opened", workspace=workspace, version=number, recipe=recipe)
 
     def _back_to(
         self, workspace: str, champion: Standing, previous: Standing, report: Report

@@ -162,3 +162,13 @@ def triggers(connection: Connection, workspace: str, names: Sequence[str]) -> Se
             _decision.c.workspace == workspace, _decision.c.conversation_id.in_(names)
         )
     ).all()
+
+
+def closed(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
+    """The conversations that closed last, the newest first."""
+    return connection.execute(
+        select(_conversation.c.id, _conversation.c.last_at)
+        .where(_conversation.c.workspace == workspace, _conversation.c.status == "closed")
+        .order_by(_conversation.c.last_at.desc(), _conversation.c.id)
+        .limit(most)
+    ).all()
