@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,10 +201,10 @@ def replicas(
     _print("replicas on PostgreSQL", rows, bench.COLUMNS, json_)
 
 
-@bench_app.command("soak", epilog="Example: baton bench soak --minutes 30 --per-second 100")
+@bench_app.command("soak", epilog="Example: baton bench soak --minutes 30 --per-second 300")
 def soak(
     minutes: Annotated[float, typer.Option(help="How long.", min=0.05, max=1440)] = 30.0,
-    per_second: Annotated[float, typer.Option(help="Decisions asked for.", min=1)] = 100.0,
+    per_second: Annotated[float, typer.Option(help="Decisions asked for.", min=1)] = 300.0,
     store: Annotated[str, typer.Option(help="sqlite or postgresql")] = "sqlite",
     quick: Quick = False,
     json_: Json = False,
@@ -241,3 +242,51 @@ def cost(
     with _measuring("cost") as (folder, shown):
         rows = bench.run(folder, plan, shown)
     _print("what one costs", rows, bench.COLUMNS, json_)
+
+
+@bench_app.command("learning", epilog="Example: baton bench learning --figures figures")
+def learning(
+    data: Annotated[Path | None, typer.Option(help="Folder of the data [BATON_DATA]")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Data sets [all]")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write a figure a question there.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """How well Baton learns from late, one-sided labels, beside VowpalWabbit and offline refits."""
+    from experiments import streams
+    from experiments.bench import learning as bench
+    from experiments.bench import targets
+
+    with _measuring("learning") as (_, shown):
+        folder = str(data or streams.folder(os.environ))
+        names = bench.chosen(sets or ())
+        short = bench.Plan.quick(folder, names, workers)
+        plan = short if quick else bench.Plan(folder, names, workers=workers)
+        rows = bench.run(plan, shown)
+        judged = targets.targets(rows)
+        if figures is not None:
+            from experiments.bench import pages
+
+            pages.write(figures, rows)
+    _print(
+        "learning, and its goals",
+        [{"question": "targets", **line} for line in judged] + rows if json_ else judged,
+        targets.COLUMNS,
+        json_,
+    )
+
+
+@bench_app.command("guarantees", epilog="Example: baton bench guarantees --streams 1000 --json")
+def guarantees(
+    streams: Annotated[int, typer.Option(help="Simulated streams each.", min=1)] = 1000,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
+    quick: Quick = False,
+    json_: Json = False,
+) -> None:
+    """What is promised, and what was seen: intervals, promotions, alarms, capacity."""
+    from experiments.bench import guarantees as bench
+
+    with _measuring("guarantees") as (_, shown):
+        rows = bench.run(min(streams, 20) if quick else streams, workers, shown)
+    _print("promised and seen", rows, bench.COLUMNS, json_)
