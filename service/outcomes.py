@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from service.batch import Batch, Working, fingerprint, new_id
 from service.errors import Contradiction, Invalid, Missing
+from service.store import audits as audit_rows
 from service.store import conversations, ledger
 from service.store import handoffs as handoff_rows
 from service.store import outcomes as rows
@@ -74,9 +75,18 @@ def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
 
 
 def correct(
-    batch: Batch, workspace: str, name: str, found: Found, team: str | None = None
+    batch: Batch,
+    workspace: str,
+    name: str,
+    found: Found,
+    team: str | None = None,
+    *,
+    caught: bool = False,
 ) -> dict[str, Any]:
-    """Replace an outcome: the right one is learned at once, the mistaken one at a rebuild."""
+    """Replace an outcome: the right one is learned at once, the mistaken one at a rebuild.
+
+    A corrected review is still part of the sample, unless it was `caught` by a complaint.
+    """
     row = _existing(batch, workspace, name)
     if row["handoff_id"] is not None:
         verdict = {"missed": "needed", "fine": "not_needed"}.get(found.verdict, found.verdict)
@@ -96,6 +106,9 @@ def correct(
     )
     body = _body(working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
+    if row["source"] == "audit" and not caught:
+        found = replace(found, source="audit")
+        body |= _reviewed(batch, workspace, row["conversation_id"], found.verdict)
     mistaken = ledger.entry(batch.connection, workspace, row["position"])
     if mistaken is not None:
         body["propensity"] = mistaken.body["propensity"]
@@ -117,8 +130,19 @@ def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, An
         position = ledger.append(batch.connection, workspace, "retraction", body, agent)
         changes = {"retracted_at": batch.now, "position": position}
         rows.change(batch.connection, workspace, name, **changes)
+        if row["source"] == "audit":
+            audit_rows.review_again(batch.connection, workspace, row["conversation_id"])
         row |= changes
     return shown(row)
+
+
+def _reviewed(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
+    """Correct the audit behind an outcome, too; what stays fixed in the entry."""
+    audit = audit_rows.of_conversation(batch.connection, workspace, conversation)
+    if audit is None:
+        return {"source": "audit"}
+    audit_rows.change(batch.connection, workspace, audit.id, verdict=verdict)
+    return {"source": "audit", "covers": audit.length, "propensity": audit.propensity}
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,14 +161,14 @@ def _record(
     handoff_id = handoff["id"] if handoff is not None else None
     held = rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
     if held is not None:
-        if held.fingerprint == found.fingerprint:
-            return shown(held._asdict())
-        if held.source == "silence" or (held.source == "audit" and found.verdict != held.verdict):
-            return correct(batch, working.workspace, held.id, found)
-        if held.source == "audit":
+        if held.source == "audit" and found.verdict == held.verdict:
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
             rows.change(batch.connection, working.workspace, held.id, source=found.source)
             return shown(held._asdict() | {"source": found.source})
+        if held.fingerprint == found.fingerprint:
+            return shown(held._asdict())
+        if held.source in ("audit", "silence"):
+            return correct(batch, working.workspace, held.id, found, caught=True)
         raise Contradiction(
             "outcome_differs",
             f"outcome {held.id!r} already says {held.verdict}",

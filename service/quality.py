@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.audit import kappa
-from learning.estimates import missed_rate, proportion
-from learning.policy import Policy
+from learning.estimates import NOTHING, missed_rate, proportion, under_drift
+from learning.policy import Costs, Policy
 from service import offers, suggestions
 from service.store import audits, figures
 
@@ -26,14 +26,17 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
     handoffs = figures.handoffs(connection, workspace)
     caught = {row.verdict: row.total for row in figures.caught(connection, workspace)}
     teams = sorted({row.team for row in handoffs})
+    missed = _missed(counts.kept, caught, audits.sample(connection, workspace))
+    outcomes = _outcomes(handoffs)
     return {
         "conversations": counts._asdict(),
         "automation_rate": asdict(proportion(counts.all - counts.escalated, counts.all)),
-        "missed": _missed(counts.kept, caught, audits.sample(connection, workspace)),
+        "missed": missed,
+        "cost": _cost(counts, missed, outcomes, policy.costs),
         "audits": _audits(connection, workspace),
         "handoffs": {
             "by_status": _summed((row.status, row.total) for row in handoffs),
-            "outcomes": _outcomes(handoffs),
+            "outcomes": outcomes,
             "by_team": {t: _outcomes([row for row in handoffs if row.team == t]) for t in teams},
             "by_cause": {
                 "rule": _outcomes([row for row in handoffs if row.by_rule]),
@@ -67,6 +70,31 @@ def _missed(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
         "audits_unknowable": sample.unknowable,
         "why": None if answered else "no audit is answered yet, so the rate is not known",
     }
+
+
+def _cost(
+    counts: Any, missed: dict[str, Any], outcomes: dict[str, Any], costs: Costs
+) -> dict[str, Any]:
+    """What mistakes cost per conversation that is over, in the unit of the policy's costs.
+
+    Handoffs that are not judged yet are taken to be like those that are. Both intervals are of
+    95 %, so the sum's holds with 90 % at least.
+    """
+    judged = outcomes["needed"] + outcomes["not_needed"]
+    over = counts.kept + judged + outcomes["pending"] + outcomes["unknowable"]
+    false = outcomes["false_escalation_rate"]
+    found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
+    for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
+        shares = [
+            (costs.missed * counts.kept, missed[name] if counts.kept else 0.0),
+            (costs.unneeded * (over - counts.kept), false[name] if over > counts.kept else 0.0),
+        ]
+        known = [missing if share is None else share for _, share in shares]
+        paid = None
+        if None not in known and over:
+            paid = sum(w * (s or 0.0) for (w, _), s in zip(shares, known, strict=True)) / over
+        found["per_conversation" if name == "rate" else name] = paid
+    return found
 
 
 def _missed_by(connection: Connection, workspace: str) -> dict[str, Any]:
@@ -129,7 +157,7 @@ def _outcomes(rows: Iterable[Any]) -> dict[str, Any]:
         "not_needed": unneeded,
         "unknowable": counts["unknowable"],
         "pending": counts["pending"],
-        "false_escalation_rate": asdict(proportion(unneeded, needed + unneeded)),
+        "false_escalation_rate": _rate(unneeded, needed + unneeded),
     }
 
 
@@ -148,7 +176,12 @@ def _by_trigger_and_version(connection: Connection, workspace: str) -> dict[str,
 
 def _judged(counts: Counter[str]) -> dict[str, Any]:
     among = counts["needed"] + counts["not_needed"]
-    return dict(counts) | {"false_escalation_rate": asdict(proportion(counts["not_needed"], among))}
+    return dict(counts) | {"false_escalation_rate": _rate(counts["not_needed"], among)}
+
+
+def _rate(count: int, among: int) -> dict[str, Any]:
+    """A share of what was judged so far; its interval holds at every look, and under drift."""
+    return asdict(under_drift(count, among) if among else NOTHING)
 
 
 def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -173,6 +173,57 @@ def test_a_complaint_is_a_known_stratum_and_leaves_the_sample(place: Place) -> N
     assert missed["rate"] == pytest.approx(0.1)
 
 
+def outcome_of(place: Place, conversation: str) -> str:
+    found = place.agent.got(f"/v1/conversations/{conversation}")["outcomes"]
+    return str(found[-1]["id"])
+
+
+def test_a_complaint_about_what_an_audit_found_takes_it_out_of_the_sample(place: Place) -> None:
+    """Else audited misses stay in the sample while others like them leave it."""
+    closed(place, 10)
+    tossed(place)
+    for _ in range(10):
+        audit = offered(place)
+        verdict = "missed" if audit["conversation_id"] in ("c0", "c1") else "fine"
+        place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": verdict})
+    for name in ("c0", "c2"):
+        complaint = {"verdict": "missed", "source": "complaint"}
+        place.bot.posted(f"/v1/conversations/{name}/outcome", complaint)
+    missed = place.engineer.got("/v1/quality")["missed"]
+    assert (missed["caught"], missed["audits_answered"], missed["audits_found_missed"]) == (2, 8, 1)
+    assert missed["rate"] == pytest.approx(0.2 + 0.8 / 8)
+    taught = [(e["conversation_id"], e["verdict"], e["source"]) for e in place.ledger()]
+    assert taught.count(("c0", "missed", "audit")) == 1, "what it taught stays as it was"
+    assert taught[-1] == ("c2", "missed", "complaint")
+
+
+def test_a_corrected_review_is_counted_as_it_is_now_and_keeps_its_propensity(place: Place) -> None:
+    closed(place, 4)
+    tossed(place, Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0))
+    for _ in range(4):
+        place.agent.posted(f"/v1/audits/{offered(place)['id']}/outcome", {"verdict": "fine"})
+    right = {"verdict": "missed", "first_needed_message_id": "m1"}
+    answer = place.agent.put(f"/v1/outcomes/{outcome_of(place, 'c0')}", json=right)
+    assert answer.json()["source"] == "audit"
+    missed = place.engineer.got("/v1/quality")["missed"]
+    assert (missed["caught"], missed["audits_answered"], missed["audits_found_missed"]) == (0, 4, 1)
+    entry = place.ledger()[-1]
+    assert (entry["source"], entry["propensity"], entry["covers"]) == ("audit", 1.0, 1)
+
+
+def test_a_review_that_was_taken_back_is_asked_for_again(place: Place) -> None:
+    closed(place, 1)
+    tossed(place)
+    place.agent.posted(f"/v1/audits/{offered(place)['id']}/outcome", {"verdict": "missed"})
+    place.agent.delete(f"/v1/outcomes/{outcome_of(place, 'c0')}")
+    missed = place.engineer.got("/v1/quality")["missed"]
+    assert (missed["audits_answered"], missed["audits_pending"]) == (0, 1)
+    other = place.named_agent("another")
+    audit = other.got("/v1/audits/next")["audit"]
+    other.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "fine"})
+    assert place.engineer.got("/v1/quality")["missed"]["rate"] == 0.0
+
+
 def test_silence_teaches_weakly_only_where_the_policy_lets_it(place: Place) -> None:
     closed(place, 2)
     tossed(place, Audits(uniform_share=0.0, targeted_share=0.0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from learning.estimates import proportion
+from learning.estimates import under_drift
 from tests.service_in_process import ASKS, OTHERS, QUIET, InProcess, Place, serving
 
 LEGAL = "I will sue you, my lawyer will call"
@@ -70,7 +70,7 @@ def test_pending_and_unknowable_handoffs_are_shown_and_divide_nothing(place: Pla
     outcomes = quality(place)["handoffs"]["outcomes"]
     rate = outcomes.pop("false_escalation_rate")
     assert outcomes == {"needed": 3, "not_needed": 1, "unknowable": 1, "pending": 1}
-    expected = proportion(1, 4)
+    expected = under_drift(1, 4)
     assert rate == {name: getattr(expected, name) for name in expected.__slots__}
 
 

@@ -136,6 +136,21 @@ def audit(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     ).one_or_none()
 
 
+def of_conversation(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_audit).where(_audit.c.workspace == workspace, _audit.c.conversation_id == name)
+    ).one_or_none()
+
+
+def review_again(connection: Connection, workspace: str, conversation: str) -> None:
+    """A review was taken back: a drawn audit is never dropped, so another one is asked for."""
+    connection.execute(
+        update(_audit)
+        .where(_audit.c.workspace == workspace, _audit.c.conversation_id == conversation)
+        .values(verdict=None, status="waiting", wanted=_audit.c.reviews + 1, answered_at=None)
+    )
+
+
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
     connection.execute(
         update(_audit).where(_audit.c.workspace == workspace, _audit.c.id == name).values(**values)
