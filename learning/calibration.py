@@ -25,6 +25,13 @@ SURPRISE = 25.0
 """Squared, how many standard deviations the errors of late may add up to. Labels within one
 conversation agree, so this is far less strict than five deviations of independent ones."""
 
+CAUTION = math.log(0.05 / 0.95)
+"""Log odds that are added before any label: few messages need a person, so an untrained model
+leaves the decision to the rules."""
+
+CAUTION_LABELS = 50
+"""The caution falls to a third with so many labels, and is gone with ten times as many."""
+
 _FADING = 0.99
 _VARIANCE_MIN = 2.0
 _P_MIN = 1e-6
@@ -33,7 +40,8 @@ _P_MIN = 1e-6
 class Calibrator:
     """Beta calibration q = sigma(a ln p - b ln(1-p) + c), learned by an extended Kalman filter.
 
-    The three parameters start at the identity (1, 1, 0), and old labels fade slowly. Where the
+    The three parameters start at the identity (1, 1, 0), with a caution that fades as labels
+    come; old labels fade slowly. Where the
     signed errors of the last hundred labels or so add up to more than chance explains (the base
     rate jumped), the filter doubts all it knew and learns anew from where it stands.
     (Kull et al. 2017, "Beta calibration".)
@@ -46,8 +54,9 @@ class Calibrator:
         self._beta = KalmanLogistic((1.0, 1.0, 0.0), VARIANCES, FORGETTING)
 
     def __call__(self, p: float) -> float:
-        """The calibrated probability; `p` itself before any label."""
-        return sigmoid(self._beta.margin(_inputs(p))) if self._labels else p
+        """The calibrated probability; with few labels a cautious one, in the same order."""
+        caution = CAUTION * math.exp(-self._labels / CAUTION_LABELS)
+        return sigmoid(self._beta.margin(_inputs(p)) + caution)
 
     def learn(self, p: float, y: float, w: float = 1.0) -> None:
         """Learn that a score of `p` had the label `y` (0 to 1), with a finite weight >= 0."""
@@ -55,7 +64,7 @@ class Calibrator:
             raise ValueError(f"cannot calibrate p={p!r}, y={y!r}, w={w!r}")
         if w == 0.0:
             return
-        self._watch(self(p), y, min(w, 1.0))
+        self._watch(sigmoid(self._beta.margin(_inputs(p))), y, min(w, 1.0))
         self._beta.learn(_inputs(p), y, w)
         self._beta.theta[:2] = [max(slope, SLOPE_MIN) for slope in self._beta.theta[:2]]
         self._labels += 1

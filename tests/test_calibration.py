@@ -35,8 +35,15 @@ def stream(n: int, seed: int, shift: float = 0.0) -> list[tuple[float, float, fl
     return found
 
 
-def test_before_any_label_it_is_the_identity_to_the_bit() -> None:
-    assert all(Calibrator()(p) == p for p in (0.0, 1e-300, 0.1, 1 / 3, 1.0))
+def test_before_any_label_an_unknowing_score_says_that_few_need_a_person() -> None:
+    assert Calibrator()(0.5) == pytest.approx(0.05)
+    assert Calibrator()(0.9) > Calibrator()(0.5) > Calibrator()(0.1)
+
+
+def test_the_caution_is_gone_with_some_hundred_labels() -> None:
+    even = [(p, y, 1.0) for p, y in ((0.5, 0.0), (0.5, 1.0))]
+    assert learned(even * 25)(0.5) == pytest.approx(0.25, abs=0.03)
+    assert learned(even * 250)(0.5) == pytest.approx(0.5, abs=0.03)
 
 
 @given(taught, probabilities, probabilities)
