@@ -110,10 +110,10 @@ def _until_ready(processes: Processes) -> None:
 
 
 def _addresses(processes: Processes, chosen: Settings) -> None:
-    console.print(f"API         {processes.url}/docs", highlight=False)
-    console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False)
-    console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False)
-    console.print(f"logs        {chosen.home / 'logs'}", highlight=False)
+    console.print(f"API         {processes.url}/docs", highlight=False, soft_wrap=True)
+    console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False, soft_wrap=True)
+    console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
+    console.print(f"logs        {chosen.home / 'logs'}", highlight=False, soft_wrap=True)
 
 
 def _watch(processes: Processes) -> None:
