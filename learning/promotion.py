@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from learning.window import Scores
+
 BETS = np.geomspace(0.01, 1.0, 10)
 
 
@@ -100,3 +102,23 @@ class Learning:
 
     def proven(self) -> bool:
         return self.low > 0
+
+
+def gains(
+    champion: Scores, challenger: Scores, threshold: float, unneeded: float, missed: float
+) -> list[tuple[int, float]]:
+    """By outcome, in order: its position, and what the challenger's decision would have saved.
+
+    Both scored the same lessons (`learning.window.paired`). A line hands a conversation over when
+    any of its lessons reaches the threshold; where both decide alike nothing is saved.
+    """
+    positions, place = np.unique(champion.position, return_inverse=True)
+    needed = np.zeros(positions.size, bool)
+    np.logical_or.at(needed, place, champion.label > 0.5)
+    paid = []
+    for line in (champion, challenger):
+        highest = np.zeros(positions.size)
+        np.maximum.at(highest, place, line.probability)
+        up = highest >= threshold
+        paid.append(np.where(up, np.where(needed, 0.0, unneeded), np.where(needed, missed, 0.0)))
+    return list(zip(positions.tolist(), (paid[0] - paid[1]).tolist(), strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -25,8 +25,17 @@ SETTLED_SECONDS = 2.0
 ANSWERS = ("missed", "fine", "unknowable")
 
 
-def toss(connection: Connection, workspace: str, policy: Audits, now: float) -> int:
-    """Toss the coins of conversations that closed; gives how many were drawn."""
+def toss(
+    connection: Connection,
+    workspace: str,
+    policy: Audits,
+    now: float,
+    disagreeing: Collection[str] = (),
+) -> int:
+    """Toss the coins of conversations that closed; gives how many were drawn.
+
+    Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn.
+    """
     found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
     if not found:
         return 0
@@ -41,7 +50,7 @@ def toss(connection: Connection, workspace: str, policy: Audits, now: float) -> 
         ),
     }
     seed = secrets.token_hex(16)
-    kept = [Kept(row.id, row.probability) for row in found]
+    kept = [Kept(row.id, row.probability, row.id in disagreeing) for row in found]
     draws = draw(kept, seed=seed, **shares)
     rows.add(
         connection,

@@ -19,6 +19,7 @@ from learning.policy import Policy
 from learning.recipes import DEFAULT, FORGETTING
 from service import audits, handoffs, versions
 from service.batch import Batch, States, new_id
+from service.challengers import OPENED, Challengers
 from service.drift import Drift
 from service.errors import Contradiction
 from service.lines import Lines, rebuild
@@ -45,6 +46,8 @@ class Upkeep:
         self._settings = settings
         self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
         self._drift = Drift(store)
+        self._challengers = Challengers(store)
+        self._audited_beside = Challengers(store)
 
     def _workspaces(self) -> list[str]:
         with self._store.read() as connection:
@@ -112,6 +115,9 @@ class Upkeep:
         drift, alarms = self._drift.look(workspace, champion, known)
         if alarms:
             self._challenge(workspace, champion, drift, alarms)
+        challenger = self._challengers.newest(workspace, champion.version, champion.position)
+        if challenger is not None:
+            drift["challenger"] = self._challengers.compared(workspace, champion, challenger)
         policy = champion.policy
         report = evaluate(
             new_id("e"),
@@ -119,6 +125,7 @@ class Upkeep:
             time.time(),
             _line("champion", champion),
             *([] if previous is None else [_line("previous", previous)]),
+            *([] if challenger is None else [_line("challenger", challenger)]),
             threshold=policy.thresholds.escalate,
             cost_unneeded=policy.costs.unneeded,
             cost_missed=policy.costs.missed,
@@ -156,7 +163,7 @@ class Upkeep:
                 workspace,
                 rebuilt,
                 line=0,
-                reason=f"challenger: {alarms[0]['sentence']}",
+                reason=OPENED + alarms[0]["sentence"],
                 metrics=measures(scores.probability, scores.label, scores.weight),
             )
         for alarm in alarms:
@@ -214,14 +221,29 @@ class Upkeep:
     def audit(self) -> None:
         """Toss the coins of what closed; let silence speak where the policy lets it."""
         for workspace in self._workspaces():
+            otherwise = self._disagreeing(workspace)
             with self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
-                drawn = audits.toss(connection, workspace, policy.audits, time.time())
+                now = time.time()
+                drawn = audits.toss(connection, workspace, policy.audits, now, otherwise)
                 batch = Batch(connection, States())
                 audits.mature(batch, workspace, policy.silence)
                 batch.flush()
             if drawn:
                 _log.info("audits_drawn", workspace=workspace, audits=drawn)
+
+    def _disagreeing(self, workspace: str) -> frozenset[str]:
+        """Ended conversations that a challenger would have decided otherwise; of this thread."""
+        with self._store.read() as connection:
+            policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
+            switch = ledger.switches(connection, workspace)[-1]
+            found = ledger.workspace(connection, workspace)
+        head = found.head if found is not None else 0
+        challenger = self._audited_beside.newest(workspace, switch.body["version"], head)
+        if challenger is None:
+            return frozenset()
+        bar = policy.costing.escalate
+        return self._audited_beside.disagreeing(workspace, challenger, bar)
 
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""

@@ -120,6 +120,7 @@ ORDER = (
     "service.workers",
     "service.capacity",
     "service.drift",
+    "service.challengers",
     "service.upkeep",
     "service.publishing",
     "service.jobs",

@@ -82,6 +82,22 @@ def versions(connection: Connection, workspace: str, most: int = 1000) -> Sequen
     ).all()
 
 
+def newest_because(
+    connection: Connection, workspace: str, beginning: str, after: int
+) -> Row[Any] | None:
+    """The newest version after a number whose reason begins like this."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(
+            _version.c.workspace == workspace,
+            _version.c.number > after,
+            _version.c.reason.startswith(beginning, autoescape=True),
+        )
+        .order_by(_version.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+
+
 def of_line(connection: Connection, workspace: str, line: int, until: int) -> Sequence[Row[Any]]:
     """A line's checkpoints up to a position, the newest first."""
     return connection.execute(
