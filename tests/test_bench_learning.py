@@ -1,0 +1,126 @@
+"""The benches of learning and of guarantees, in small: what they measure is what Baton does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from experiments.bench import exact, guarantees, honesty, points, regimes, targets
+from experiments.bench.learning import Plan, chosen, run
+from experiments.bench.talks import SIMULATED, Line, Talk, ordered, simulated
+from experiments.replay import bare
+from experiments.simulate import episodes
+from learning.evaluation import measures
+from service.cli import app
+
+SEED, COUNT = 77, 60
+
+
+@pytest.fixture(scope="module")
+def talks() -> tuple[Talk, ...]:
+    return simulated(SEED, COUNT)
+
+
+def test_a_line_on_rows_says_to_the_bit_what_the_ledger_s_loop_says(
+    talks: tuple[Talk, ...],
+) -> None:
+    """So the bench measures the product, not a likeness of it."""
+    played = bare(episodes(SEED, COUNT))
+    assert regimes.play(talks, regimes.FULL, 0).probability == played.tally.probabilities
+
+
+def test_a_learner_that_is_told_nothing_stays_as_it_began(talks: tuple[Talk, ...]) -> None:
+    nothing = regimes.Regime("nothing", "random", share=0.0)
+    played = regimes.play(talks, nothing, 0)
+    fresh = Line()
+    assert played.labels == 0
+    assert played.probability == [fresh.score(row) for talk in talks for row in talk.rows]
+
+
+def test_more_help_means_more_labels(talks: tuple[Talk, ...]) -> None:
+    alone, audited = regimes.REGIMES[1], regimes.Regime("many audits", audited=0.5, caught=1.0)
+    few, many = (regimes.play(talks, regime, 0) for regime in (alone, audited))
+    assert few.labels < many.labels <= sum(len(talk.labels) for talk in talks)
+    assert few.asked == 0 < many.asked
+
+
+def test_a_catch_tells_only_of_what_was_missed() -> None:
+    """A kept conversation that needed nobody cannot be caught."""
+    needless = [talk for talk in simulated(SEED, COUNT) if max(talk.labels) <= 0.5]
+    caught = regimes.Regime("caught", caught=1.0)
+    alone = regimes.Regime("alone")
+    one, other = (regimes.play(needless, regime, 0) for regime in (caught, alone))
+    assert one.probability == other.probability
+
+
+def test_an_honest_model_shows_what_chance_shows() -> None:
+    random = np.random.default_rng(1)
+    p = random.random(4000)
+    seen = measures(p, random.random(4000) < p)["ece"]
+    assert seen == pytest.approx(regimes.noise_floor(p), abs=0.01)
+
+
+def test_only_the_order_differs_between_seeds(talks: tuple[Talk, ...]) -> None:
+    assert ordered(talks, 0) == list(talks)
+    assert ordered(talks, 1) != list(talks)
+    assert sorted(t.id for t in ordered(talks, 1)) == sorted(t.id for t in talks)
+
+
+def test_perfect_points_of_handoff_score_one_and_the_blind_rule_less() -> None:
+    talks = simulated(SEED, COUNT)
+    perfect = points.figures([(t, list(t.labels), [y > 0.5 for y in t.labels]) for t in talks])
+    assert perfect["f1"] == perfect["auc"] == perfect["gt_1"] == 1.0
+    assert points.blind(talks)["gt_1"] < 1.0
+
+
+def test_after_a_jump_only_the_labels_after_it_count() -> None:
+    found = honesty.jump(0, 400)
+    assert len(found["label"]) == len(found["raw"]) == len(found["calibrated"]) > 200
+    assert np.mean(found["label"]) > honesty.RARE
+
+
+def test_the_exact_interval_is_the_textbook_s() -> None:
+    """Clopper and Pearson for 0 of 10 and 2 of 20 at 95 %: published values."""
+    assert exact.exact(0, 10, 0.05) == pytest.approx((0.0, 0.3085), abs=1e-4)
+    assert exact.exact(2, 20, 0.05) == pytest.approx((0.0123, 0.3170), abs=1e-4)
+
+
+def test_every_line_of_the_targets_is_judged_by_its_worst_data_set() -> None:
+    rows = run(Plan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
+    lines = targets.targets(rows)
+    assert {"AUC of full labels'", "VowpalWabbit", "ECE", "drift"} <= {x["row"] for x in lines}
+    for line in lines:
+        worst = min if line["goal"].startswith(">=") else max
+        assert line["measured"] == worst(line["parts"].values()), line
+        assert line["holds"] is None or isinstance(line["holds"], bool)
+
+
+def test_an_unknown_data_set_is_named() -> None:
+    with pytest.raises(ValueError, match="moon is no data set"):
+        chosen(["moon"])
+
+
+def test_the_guarantees_are_told_as_promised_and_seen() -> None:
+    told = CliRunner().invoke(app, ["bench", "guarantees", "--streams", "4", "--json"])
+    assert told.exit_code == 0, told.output
+    rows = json.loads(told.stdout)
+    assert {"name", "promised", "seen", "holds"} <= set.intersection(*map(set, rows))
+    assert len(rows) >= 5
+
+
+def test_a_stream_of_the_guarantees_can_be_played_again() -> None:
+    for stream, _ in guarantees.CHECKS.values():
+        assert stream(3) == stream(3)
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_figure_a_question(tmp_path: Path) -> None:
+    command = ["bench", "learning", "--quick", "--set", SIMULATED, "--workers", "1", "--json"]
+    told = CliRunner().invoke(app, [*command, "--figures", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    assert any(row["question"] == "targets" for row in json.loads(told.stdout))
+    assert {path.name for path in tmp_path.iterdir()} >= {"curves.html", "labels.html"}
