@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import tempfile
 import zlib
@@ -80,7 +81,12 @@ def restore(archive: Path, settings: Settings) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            for name in (_MANIFEST, DATABASE_FILE, KEYS_FILE):
+                found = tar.extractfile(name)
+                if found is None:
+                    raise KeyError(name)
+                with found, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(found, file)
         manifest = json.loads((folder / _MANIFEST).read_text())["sha256"]
         if set(manifest) != {DATABASE_FILE, KEYS_FILE}:
             raise KeyError("files")

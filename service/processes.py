@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,6 +23,9 @@ from service.settings import Settings
 READY_SECONDS_MAX = 120
 STOP_SECONDS = 25
 RESTARTS_MAX = 5
+RESTART_SECONDS_MAX = 60.0
+STEADY_SECONDS = 60.0
+"""What has run so long and ends then has not kept ending: its restarts count anew."""
 
 
 class StartError(RuntimeError):
@@ -37,8 +41,11 @@ class Child:
     environment: Mapping[str, str]
     ready_url: str | None
     log: Path
+    is_needed: bool = True
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
+    started_at: float = 0.0
+    again_at: float | None = None
     is_ready: bool = False
 
     def start(self) -> None:
@@ -52,6 +59,16 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self.started_at, self.again_at = time.monotonic(), None
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def sweep(self) -> None:
+        """End what an ended process has left behind: MLflow's worker would keep its port."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def answers(self) -> bool:
         """Whether it has said, once, that it is ready."""
@@ -95,6 +112,7 @@ class Processes:
                 mlflow.environment,
                 f"{mlflow.url}/health",
                 logs / "mlflow.log",
+                is_needed=False,
             ),
         ]
         for child in self.children:
@@ -126,7 +144,7 @@ class Processes:
     def waiting(self) -> list[str]:
         """Names of the processes that are not ready yet. Raises StartError if one has ended."""
         for child in self.children:
-            if child.process is not None and child.process.poll() is not None:
+            if child.process is not None and child.has_ended():
                 raise StartError(
                     f"{child.name} ended with status {child.process.returncode}; "
                     f"see {child.log}, and `baton doctor`"
@@ -134,17 +152,26 @@ class Processes:
         return [child.name for child in self.children if not child.answers()]
 
     def mend(self) -> list[str]:
-        """Start again what has ended; gives the names. Raises StartError when it keeps ending."""
-        ended = []
+        """Start again what has ended, later each time; gives the names of what was started.
+
+        Raises StartError when one keeps ending, unless Baton can do without it.
+        """
+        now, started = time.monotonic(), []
         for child in self.children:
-            if child.process is not None and child.process.poll() is not None:
-                child.restarts += 1
-                if child.restarts > RESTARTS_MAX:
+            if not child.has_ended():
+                continue
+            if child.again_at is None:
+                child.sweep()
+                is_new = now - child.started_at > STEADY_SECONDS
+                child.restarts = 1 if is_new else child.restarts + 1
+                if child.is_needed and child.restarts > RESTARTS_MAX:
                     raise StartError(f"{child.name} keeps ending; see {child.log}")
-                time.sleep(min(2**child.restarts / 4, 5))
+                wait = 2 ** min(child.restarts, RESTARTS_MAX + 3) / 4
+                child.again_at = now + min(wait, RESTART_SECONDS_MAX)
+            if now >= child.again_at:
                 child.start()
-                ended.append(child.name)
-        return ended
+                started.append(child.name)
+        return started
 
     def __exit__(
         self,
@@ -163,6 +190,7 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.signal(signal.SIGKILL)
                 child.process.wait()
+            child.sweep()
 
 
 def _free(host: str, port: int, option: str) -> None:

@@ -160,6 +160,7 @@ PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figu
 QUICK = "a command imports what only it needs, so that `baton --help` answers at once"
 PEER = "what Baton is measured beside need not be installed"
 HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
+    "service.cli.root": {"service": QUICK},
     "service.cli.running": {"service": QUICK, "experiments": QUICK},
     "service.cli.learning": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
     "service.cli.keeping": {"service": QUICK},

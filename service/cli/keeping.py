@@ -6,9 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
-from service.cli.root import Home, Json, Workspace, app, console, key_app, say, settings, told
-from service.store.database import Store
+from service.cli.root import (
+    Home,
+    Json,
+    Workspace,
+    app,
+    console,
+    key_app,
+    opened,
+    say,
+    settings,
+    told,
+)
 
 Archive = Annotated[Path, typer.Argument(help="The archive file.")]
 
@@ -23,15 +35,12 @@ def key_create(
 ) -> None:
     """Make a key and print it, once."""
     from service.auth import ROLES, add_key, new_secret
-    from service.store import ledger
 
     with told():
         if role not in ROLES:
             raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
-        store = Store(settings(home=home).database_url)
+        store = opened(settings(home=home), workspace)
         with store.write() as connection:
-            if ledger.workspace(connection, workspace) is None:
-                raise LookupError(f"there is no workspace {workspace!r}")
             made = add_key(connection, workspace, role, name or role, new_secret())
         if json_:
             say(made)
@@ -66,7 +75,7 @@ def export(workspace: Workspace = "default", home: Home = None) -> None:
     from service.archive import exported
 
     with told():
-        store = Store(settings(home=home).database_url)
+        store = opened(settings(home=home), workspace)
         for line in exported(store, workspace):
             typer.echo(line)
 
@@ -81,10 +90,11 @@ def doctor(home: Home = None, json_: Json = False) -> None:
         if json_:
             say([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
         else:
+            out = Console(highlight=False, soft_wrap=True)
             for finding in findings:
                 mark = "[green]ok[/green]   " if finding.ok else "[red]wrong[/red]"
-                console.print(f"{mark} {finding.what}", highlight=False)
+                out.print(f"{mark} {escape(finding.what)}")
                 if not finding.ok:
-                    console.print(f"      {finding.mend}", highlight=False, markup=False)
+                    out.print(f"      {finding.mend}", markup=False)
         if not all(finding.ok for finding in findings):
             raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.root import Home, Json, Workspace, app, console, say, settings, told
+from service.cli.root import Home, Json, Workspace, app, console, opened, say, settings, told
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ADMIN_KEY_HELP = "Admin key [default: from keys.json in the home folder]"
@@ -93,12 +93,11 @@ def replay(
 @app.command(epilog="Example: baton evaluate --workspace default --json")
 def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = False) -> None:
     """Evaluate the serving version now: measures, verdict and evidence, kept for MLflow."""
-    from service.store.database import Store
     from service.upkeep import Upkeep
 
     with told():
         chosen = settings(home=home)
-        store = Store(chosen.database_url)
+        store = opened(chosen, workspace)
         report = Upkeep(store, chosen).evaluate_one(workspace)
         found = {
             "position": report.position,
@@ -119,10 +118,9 @@ def rollback(
 ) -> None:
     """Let an earlier version serve again, without what was learned since. Takes effect at once."""
     from service import versions
-    from service.store.database import Store
 
     with told():
-        store = Store(settings(home=home).database_url)
+        store = opened(settings(home=home), workspace)
         with store.write() as connection:
             switch, version = versions.roll_back(
                 connection, workspace, to=to, actor="command line", reason=reason
@@ -147,13 +145,15 @@ def rebuild(
     Corrected and retracted outcomes are always left out.
     """
     from learning.ledger import Without
+    from learning.recipes import RECIPES
     from service import versions
     from service.lines import rebuild as learn
     from service.standing import stand
-    from service.store.database import Store
 
     with told():
-        store = Store(settings(home=home).database_url)
+        if recipe and recipe not in RECIPES:
+            raise LookupError(f"there is no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
+        store = opened(settings(home=home), workspace)
         without = Without(without_agent, without_source, from_position, to_position)
         chosen = recipe or stand(store, workspace).recipe
         with bar() as progress:
@@ -189,7 +189,7 @@ def _figures(found: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in _flat(found):
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        console.print(f"{name:32} {shown}", highlight=False, markup=False)
+        typer.echo(f"{name:32} {shown}")
 
 
 def _flat(found: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:

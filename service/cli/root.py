@@ -12,8 +12,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from service.settings import SettingError, Settings
+from service.store.database import DatabaseError, Store
 
 app = typer.Typer(
     name="baton",
@@ -51,14 +53,38 @@ def say(figures: Any) -> None:
     sys.stdout.write(json.dumps(figures, indent=2, default=str) + "\n")
 
 
+def opened(chosen: Settings, workspace: str) -> Store:
+    """The database of an installation that is there. LookupError without it or the workspace."""
+    from service.store import ledger
+
+    if not chosen.database and not (chosen.home / "baton.sqlite3").exists():
+        raise LookupError(
+            f"there is no installation in {chosen.home}; `baton up` makes one, --home names another"
+        )
+    store = Store(chosen.database_url)
+    with store.read() as connection:
+        if ledger.workspace(connection, workspace) is None:
+            known = ", ".join(ledger.workspaces(connection))
+            raise LookupError(f"there is no workspace {workspace!r}; there are: {known}")
+    return store
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Errors that a user can mend are one line, not a traceback; the exit status is 1."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
-        console.print(f"[red]baton:[/red] {error}", highlight=False, markup=True)
-        hint = getattr(error, "hint", None)
-        if hint:
-            console.print(f"  {hint}", highlight=False, markup=False)
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except DatabaseError as error:
+        _complain(f"the database: {error.orig}", "`baton doctor` looks at it")
         raise typer.Exit(EXIT_FAILED) from error
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        _complain(str(error), getattr(error, "hint", None))
+        raise typer.Exit(EXIT_FAILED) from error
+
+
+def _complain(what: str, hint: str | None) -> None:
+    console.print(f"[red]baton:[/red] {escape(what)}", highlight=False, soft_wrap=True)
+    if hint:
+        console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)

@@ -61,11 +61,22 @@ def forget(connection: Connection, before: float) -> int:
 def take_lease(
     connection: Connection, name: str, holder: str, now: float, expires_at: float
 ) -> bool:
-    """Take or renew a lease; False while another holds it."""
+    """Take or renew a lease; False while another holds it.
+
+    One that ends ten times as late as this one would was taken before the clock was set back: void.
+    """
+    ahead = now + 10 * (expires_at - now)
     add_new(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
     taken = connection.execute(
         update(_lease)
-        .where(_lease.c.name == name, or_(_lease.c.holder == holder, _lease.c.expires_at < now))
+        .where(
+            _lease.c.name == name,
+            or_(
+                _lease.c.holder == holder,
+                _lease.c.expires_at < now,
+                _lease.c.expires_at > ahead,
+            ),
+        )
         .values(holder=holder, expires_at=expires_at)
     )
     return taken.rowcount == 1
