@@ -1,4 +1,4 @@
-"""The exact interval for a share at one look (Clopper and Pearson 1934): what others are wide by."""
+"""The exact interval for a share at one look, the yardstick of widths (Clopper and Pearson 1934)."""
 
 from __future__ import annotations
 

@@ -71,12 +71,12 @@ def figures(found: Sequence[tuple[Talk, list[float], list[bool]]]) -> dict[str, 
     y = np.array([x for talk, _, _ in found for x in talk.labels])
     up = np.array([x for _, _, chosen in found for x in chosen], bool)
     both = int((up & (y > 0.5)).sum())
-    found_measures = measures(p, y)
+    scored = measures(p, y)
     gt = {t: float(np.mean([_match(*one, t) for one in found])) for t in TOLERANCES}
     return {
         "f1": 2 * both / max(int(up.sum() + (y > 0.5).sum()), 1),
-        "auc": found_measures["auc"],
-        "ap": found_measures["average_precision"],
+        "auc": scored["auc"],
+        "ap": scored["average_precision"],
         **{f"gt_{t}": value for t, value in gt.items()},
     }
 
