@@ -86,14 +86,16 @@ def twice(number: int, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return answer
 
 
-def under_load(place: Place, process: Any, disturb: Callable[[], None]) -> list[Acknowledged]:
+def under_load(
+    place: Place, process: Any, disturb: Callable[[], None], patience_seconds: float = 60.0
+) -> list[Acknowledged]:
     """Talk from several threads while something disturbs the service; what each was told."""
     done = threading.Event()
     told = [Acknowledged() for _ in range(TALKERS)]
 
     def run(number: int) -> None:
         try:
-            with place.caller("agent", process) as client:
+            with place.caller("agent", process, patience_seconds) as client:
                 talk(client, f"t{number}", told[number], done)
         except BaseException as error:
             told[number].broken.append(error)

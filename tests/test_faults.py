@@ -97,8 +97,11 @@ def test_service_and_jobs_killed_at_random_instants_lose_and_double_nothing(
                         service.start().ready()
                 time.sleep(1.5)
 
-            told = under_load(place, service, disturb)
+            told = under_load(place, service, disturb, patience_seconds=900)
             ends_well(place, service, told)
+            print(
+                f"{50 * turn + now} kills on {kind}: {sum(len(t.outcomes) for t in told)} outcomes"
+            )
         for one in jobs:
             one.kill()
         for row in home.rows("SELECT state, digest FROM version"):
