@@ -96,8 +96,8 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
     unneeded = total(
         needed["escalated"].out_of(count["escalated"]), offered_unneeded.times(a.unneeded)
     )
-    accepted = total(needed["offered"].times(a.needed), offered_unneeded.times(a.unneeded))
-    handed_over = count["escalated"] + (accepted.value or 0.0)
+    helped = total(needed["escalated"], needed["offered"].times(a.needed))
+    spared = total(needed["kept"].out_of(count["kept"]), offered_unneeded.times(1 - a.unneeded))
     whole = sum(count.values())
     cost = total(
         missed.times(costs.missed),
@@ -110,9 +110,9 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
         count["offered"],
         count["escalated"],
         missed,
-        _share(missed, whole - handed_over),
+        part_of(missed, spared),
         unneeded,
-        _share(unneeded, handed_over),
+        part_of(unneeded, helped),
         cost.times(1 / whole) if whole else NONE,
     )
 
@@ -120,12 +120,14 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
 _WAYS: tuple[Way, ...] = ("kept", "offered", "escalated")
 
 
-def _share(amount: Amount, whole: float) -> Amount:
-    if whole <= 0:
-        return Amount(None, 0.0, 1.0)
-    found = amount.times(1 / whole)
-    value = None if found.value is None else min(1.0, found.value)
-    return Amount(value, max(0.0, found.low), min(1.0, found.high))
+def part_of(yes: Amount, no: Amount) -> Amount:
+    """The part of `yes` in yes and no: least where yes is least and no is greatest."""
+    value = None
+    if yes.value is not None and no.value is not None and yes.value + no.value > 0:
+        value = yes.value / (yes.value + no.value)
+    low = yes.low / (yes.low + no.high) if yes.low > 0 else 0.0
+    high = yes.high / (yes.high + no.low) if no.low > 0 else 1.0
+    return Amount(value, low, high)
 
 
 def _needed_by(way: Way, cells: dict[tuple[Way, Source], list[Case]]) -> Amount:

@@ -38,6 +38,7 @@ def test_an_estimate_lies_within_its_interval(found: list[Case]) -> None:
         assert ordered(amount)
         assert amount.low >= -1e-9
     for rate in (seen.missed_rate, seen.false_escalation_rate):
+        assert ordered(rate)
         assert 0 <= rate.low <= rate.high <= 1
 
 
