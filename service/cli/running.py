@@ -69,8 +69,8 @@ def demo(
     home: Annotated[Path, typer.Option(help="Folder for the demo's files.")] = Path(".baton/demo"),
     port: Port = None,
     mlflow_port: MlflowPort = 5000,
-    conversations: Annotated[int, typer.Option(help="Simulated conversations.", min=1)] = 600,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 7,
+    conversations: Annotated[int, typer.Option(help="Simulated conversations.", min=1)] = 800,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 3,
     concurrency: Annotated[int, typer.Option(help="Bots at once.", min=1, max=64)] = 4,
     stay: Annotated[bool, typer.Option(help="Stay up afterwards.")] = True,
 ) -> None:
