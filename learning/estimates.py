@@ -134,7 +134,22 @@ def _crossing(
     return outside
 
 
-def missed_rate(kept: int, caught: int, audited: int, found: int, *, alpha: float = ALPHA) -> Rate:
+def effective(weight: float, squares: float, found: float) -> tuple[float, float]:
+    """As many equally weighted answers as weighted ones are worth (Kish), and those found.
+
+    From the sums of weights, of their squares, and of the weights of those found. A coin whose
+    share was lowered by a budget falls unevenly over time; weights 1 / propensity make up for it,
+    and where all are equal these are plain counts.
+    """
+    if not weight:
+        return 0.0, 0.0
+    size = weight * weight / squares
+    return size, size * min(1.0, found / weight)
+
+
+def missed_rate(
+    kept: int, caught: int, audited: float, found: float, *, alpha: float = ALPHA
+) -> Rate:
     """The share of kept, closed conversations that needed a person, with its interval.
 
     `kept` conversations, of which `caught` are known to have been missed (complaints and the

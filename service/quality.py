@@ -6,6 +6,7 @@ are divided by; the others are shown beside them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.audit import kappa
-from learning.estimates import NOTHING, missed_rate, proportion, under_drift
+from learning.estimates import NOTHING, effective, missed_rate, proportion, under_drift
 from learning.policy import Costs, Policy
 from service import offers, suggestions
 from service.store import audits, figures
@@ -60,7 +61,7 @@ def _missed(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
     """
     answered = sample.missed + sample.fine
     known = caught.get("missed", 0)
-    found = missed_rate(kept, known, answered, sample.missed)
+    found = missed_rate(kept, known, *effective(*_sums([sample])))
     return asdict(found) | {
         "kept_conversations": kept,
         "caught": known,
@@ -123,10 +124,21 @@ def _missed_by(connection: Connection, workspace: str) -> dict[str, Any]:
 
 
 def _part(rows: list[Any]) -> dict[str, Any]:
-    kept, caught, missed, fine = (
-        sum(getattr(row, name) for row in rows) for name in ("kept", "caught", "missed", "fine")
+    kept, caught = sum(row.kept for row in rows), sum(row.caught for row in rows)
+    found = missed_rate(kept, caught, *effective(*_sums(rows)))
+    return asdict(found) | {
+        "kept_conversations": kept,
+        "audits_answered": sum(row.missed + row.fine for row in rows),
+    }
+
+
+def _sums(rows: list[Any]) -> tuple[float, float, float]:
+    """The sums of weights that `estimates.effective` takes."""
+    weight, squares, missed = (
+        math.fsum(getattr(row, name) for row in rows)
+        for name in ("weight", "squares", "weight_missed")
     )
-    return asdict(missed_rate(kept, caught, missed + fine, missed)) | {"kept_conversations": kept}
+    return weight, squares, missed
 
 
 def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:

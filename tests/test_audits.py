@@ -173,6 +173,23 @@ def test_a_complaint_is_a_known_stratum_and_leaves_the_sample(place: Place) -> N
     assert missed["rate"] == pytest.approx(0.1)
 
 
+def test_a_coin_that_a_budget_lowered_is_made_up_for(place: Place) -> None:
+    """Four all reviewed, and all missed; of twenty later ones half are reviewed, and all fine."""
+    closed(place, 4)
+    tossed(place)
+    closed(place, 20, "later")
+    tossed(place, Audits(uniform_share=0.5, targeted_share=0.0, double_share=0.0))
+    drawn = 0
+    while (audit := offered(place)) is not None:
+        later = audit["conversation_id"].startswith("later")
+        verdict = {"verdict": "fine" if later else "missed"}
+        place.agent.posted(f"/v1/audits/{audit['id']}/outcome", verdict)
+        drawn += later
+    missed = place.engineer.got("/v1/quality")["missed"]
+    assert missed["rate"] == pytest.approx(4 / (4 + 2 * drawn))
+    assert (missed["audits_answered"], missed["audits_found_missed"]) == (4 + drawn, 4)
+
+
 def outcome_of(place: Place, conversation: str) -> str:
     found = place.agent.got(f"/v1/conversations/{conversation}")["outcomes"]
     return str(found[-1]["id"])

@@ -231,12 +231,25 @@ def parts(connection: Connection, workspace: str) -> Sequence[Any]:
         "missed": and_(uniform, _audit.c.verdict == "missed"),
         "fine": and_(uniform, _audit.c.verdict == "fine"),
     }
+    counts = (func.count(case((what, 1))).label(name) for name, what in counted.items())
     return connection.execute(
-        select(*by, *(func.count(case((what, 1))).label(name) for name, what in counted.items()))
+        select(*by, *counts, *_weights(uniform))
         .select_from(_audit.join(_conversation, _still_kept()).outerjoin(_message, first))
         .where(_audit.c.workspace == workspace)
         .group_by(*by)
     ).all()
+
+
+def _weights(uniform: Any) -> tuple[Any, ...]:
+    """Of the uniform coin's answers: the sums of weights, of their squares, of those missed."""
+    weight = 1.0 / _audit.c.uniform_propensity
+    answered = and_(uniform, _audit.c.verdict.in_(("missed", "fine")))
+    summed = {
+        "weight": case((answered, weight), else_=0.0),
+        "squares": case((answered, weight * weight), else_=0.0),
+        "weight_missed": case((and_(uniform, _audit.c.verdict == "missed"), weight), else_=0.0),
+    }
+    return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
 
 
 def sample(connection: Connection, workspace: str) -> Any:
@@ -251,8 +264,9 @@ def sample(connection: Connection, workspace: str) -> Any:
         "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
         "tossed": _audit.c.id.is_not(None),
     }
+    counts = (func.count().filter(what).label(name) for name, what in counted.items())
     return connection.execute(
-        select(*(func.count().filter(what).label(name) for name, what in counted.items()))
+        select(*counts, *_weights(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))
         .where(_audit.c.workspace == workspace)
     ).one()
