@@ -47,7 +47,9 @@ COLUMNS = {
     "goal": "goal",
     "reached": "",
     "ratio_to_mlflow": "/ mlflow",
+    "cpu_ratio_to_mlflow": "by CPU",
     "ratio_to_chantilly": "/ chantilly",
+    "cpu_ratio_to_chantilly": "by CPU",
 }
 
 
@@ -150,7 +152,7 @@ class _Rounds:
         self, one: str, other: str, take: Callable[[Measured], float] = lambda m: m.per_second
     ) -> float | None:
         """The median of the ratios within each round."""
-        if other not in self._turns:
+        if one not in self._turns or other not in self._turns:
             return None
         pairs = zip(self._turns[one], self._turns[other], strict=True)
         return rounded(median(take(a) / take(b) for a, b in pairs if take(b)))
@@ -177,9 +179,12 @@ def _row(store: str, connections: int, rounds: _Rounds) -> Row:
         "goal": goal,
         "reached": None if goal is None or found is None else found >= goal,
         "mlflow_per_second": rounds.median("mlflow", lambda m: m.per_second),
+        "mlflow_cpu_us": rounds.median("mlflow", lambda m: m.cpu_us),
         "ratio_to_mlflow": rounds.ratio(store, "mlflow"),
+        "cpu_ratio_to_mlflow": rounds.ratio("mlflow", store, lambda m: m.cpu_us),
         "chantilly_per_second": rounds.median("chantilly", lambda m: m.per_second),
         "ratio_to_chantilly": rounds.ratio(store, "chantilly"),
+        "cpu_ratio_to_chantilly": rounds.ratio("chantilly", store, lambda m: m.cpu_us),
         "client_cpu_us": rounds.median(store, lambda m: m.figures.client_cpu_us),
     }
 
