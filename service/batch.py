@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.conversation import EMPTY, Message, State, step
-from service.errors import Invalid
+from service.errors import Contradiction, Invalid
 from service.store import conversations
 
 TURNS_MAX = 2000
@@ -133,7 +133,16 @@ class Batch:
         working.state = state
 
     def conversation(self, workspace: str, name: str) -> Working:
-        return self._open[workspace, name]
+        """Raises Contradiction where its text was removed: what follows could not be understood."""
+        working = self._open[workspace, name]
+        if working.status == "removed":
+            raise Contradiction(
+                "conversation_removed",
+                f"the text of conversation {name!r} was removed after its time",
+                field="conversation_id",
+                hint="go on under a new conversation_id",
+            )
+        return working
 
     def room_for(self, working: Working, turns: int) -> None:
         if working.length + turns > TURNS_MAX:

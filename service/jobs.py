@@ -22,6 +22,7 @@ from service import logs
 from service.capacity import Capacity
 from service.installation import prepare
 from service.publishing import Publishing
+from service.retention import Retention
 from service.settings import Settings
 from service.store import keys
 from service.store.database import DatabaseError, Store
@@ -112,7 +113,7 @@ def run(settings: Settings) -> None:
     leader = Leader(store, settings.lease_seconds)
     leader.renew()
     upkeep = Upkeep(store, settings)
-    publishing = Publishing(store, Registry(settings.mlflow_url))
+    publishing = Publishing(store, Registry(settings.mlflow_url), Retention(store, settings))
     scheduler = schedule(
         settings,
         leader,
@@ -124,6 +125,8 @@ def run(settings: Settings) -> None:
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
+            "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
+            "retire": (publishing.retire, settings.checkpoint_seconds, "outside"),
         },
     )
     stop = threading.Event()

@@ -15,6 +15,8 @@ from experiments.registry import Registry, RegistryRefused, RegistryUnavailable
 from learning.ledger import Entry
 from service import versions
 from service.errors import Refusal
+from service.retention import Retention
+from service.settings import Settings
 from service.store import ledger, published
 from service.store import versions as rows
 from service.store.database import Store
@@ -30,9 +32,12 @@ _log = structlog.get_logger("baton.publishing")
 class Publishing:
     """One pass publishes what is owed and settles the aliases of every workspace."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, retention: Retention | None = None
+    ) -> None:
         self._store = store
         self._registry = registry
+        self._retention = retention or Retention(store, Settings())
         self._away = False
 
     def publish(self) -> None:
@@ -47,6 +52,27 @@ class Publishing:
             if not self._away:
                 _log.warning("mlflow_away", why=str(error))
             self._away = True
+
+    def retire(self) -> None:
+        """Remove surplus checkpoints, from MLflow first; one that an alias points at stays."""
+        with self._store.read() as connection:
+            names = ledger.workspaces(connection)
+        for name in names:
+            try:
+                self._retire(name)
+            except (RegistryUnavailable, RegistryRefused) as error:
+                _log.info("versions_kept", workspace=name, why=str(error))
+
+    def _retire(self, workspace: str) -> None:
+        surplus = self._retention.surplus(workspace)
+        published = any(number is not None for _, number in surplus)
+        pointed = set(self._registry.aliases(workspace).values()) if published else set()
+        for version, number in surplus:
+            if number in pointed:
+                continue
+            if number is not None:
+                self._registry.remove(workspace, number)
+            self._retention.drop(workspace, version)
 
     def _one(self, workspace: str) -> None:
         """Each part for itself: what MLflow refuses in one holds up no other."""

@@ -9,7 +9,7 @@ from typing import Any
 from learning.conversation import fold
 from learning.ledger import Standing
 from service.scoring import judge
-from service.standing import advance, build_id, stand
+from service.standing import TextRemovedError, advance, build_id, stand
 from service.store import conversations, ledger
 from service.store.database import Store
 
@@ -50,7 +50,10 @@ class Replayer:
             return {"identical": None, "why": "its text was removed", "again": None}
         state = fold(conversations.message_of(row) for row in rows)
         with self._lock:
-            standing = self._stand(workspace, decision["position"])
+            try:
+                standing = self._stand(workspace, decision["position"])
+            except TextRemovedError as error:
+                return {"identical": None, "why": str(error), "again": None}
             again = judge(standing, state)
         different = [name for name in _COMPARED if again[name] != decision[name]]
         found: dict[str, Any] = {"identical": not different, "why": None}

@@ -28,6 +28,10 @@ ENTRIES_AT_ONCE = 500
 _log = structlog.get_logger("baton.standing")
 
 
+class TextRemovedError(LookupError):
+    """An outcome's conversation is no longer there: what it taught cannot be learned again."""
+
+
 class NoStandingError(RuntimeError):
     """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
 
@@ -65,7 +69,13 @@ def transcript_of(connection: Connection, workspace: str) -> Transcript:
     """How `follow` reads conversations from this database."""
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
-        return conversations.transcript(connection, workspace, conversation, until)
+        turns = conversations.transcript(connection, workspace, conversation, until)
+        if len(turns) < until:
+            raise TextRemovedError(
+                f"the text of conversation {conversation!r} of {workspace!r} was removed; "
+                "only versions made after it was learned can be stood at"
+            )
+        return turns
 
     return read
 

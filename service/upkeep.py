@@ -6,7 +6,8 @@ Each task is one pass over the workspaces, safe to repeat and to be killed in.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +24,12 @@ from service.challengers import OPENED, Challengers
 from service.drift import Drift
 from service.errors import Contradiction
 from service.lines import Lines, rebuild
+from service.retention import Retention
 from service.settings import Settings
+from service.standing import TextRemovedError
 from service.store import keys, ledger, published
 from service.store import versions as version_rows
-from service.store.database import Store
+from service.store.database import DatabaseError, Store
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
@@ -53,12 +56,23 @@ class Upkeep:
         with self._store.read() as connection:
             return list(ledger.workspaces(connection))
 
+    @contextmanager
+    def _by_itself(self, workspace: str) -> Iterator[None]:
+        """What breaks in one workspace holds up no other."""
+        try:
+            yield
+        except DatabaseError:
+            raise
+        except Exception:
+            _log.exception("workspace_broke", workspace=workspace)
+
     def checkpoint(self) -> None:
         """Save the serving line of each workspace where enough has been learned since."""
         for workspace in self._workspaces():
-            standing = self._lines.champion(workspace)
-            if self._is_due(workspace, standing):
-                self.save(workspace, standing)
+            with self._by_itself(workspace):
+                standing = self._lines.champion(workspace)
+                if self._is_due(workspace, standing):
+                    self.save(workspace, standing)
 
     def _at_mark(self, workspace: str, standing: Standing) -> None:
         """Save the serving line where processes can compare themselves with it, once."""
@@ -97,11 +111,12 @@ class Upkeep:
     def evaluate(self) -> None:
         """Evaluate each workspace that has learned since its last evaluation."""
         for workspace in self._workspaces():
-            champion = self._lines.champion(workspace)
-            with self._store.read() as connection:
-                last = published.last_evaluation(connection, workspace)
-            if len(champion.window) and (last is None or last.position < champion.position):
-                self.evaluate_one(workspace)
+            with self._by_itself(workspace):
+                champion = self._lines.champion(workspace)
+                with self._store.read() as connection:
+                    last = published.last_evaluation(connection, workspace)
+                if len(champion.window) and (last is None or last.position < champion.position):
+                    self.evaluate_one(workspace)
 
     def evaluate_one(self, workspace: str) -> Report:
         """One evaluation: its report stored, and a champion clearly worse than its predecessor
@@ -155,7 +170,11 @@ class Upkeep:
         if opened and champion.position - opened[-1]["position"] < CHALLENGER_ENTRIES:
             return
         recipe = DEFAULT if champion.recipe == FORGETTING else FORGETTING
-        rebuilt = rebuild(self._store, workspace, recipe, champion.without)
+        try:
+            rebuilt = rebuild(self._store, workspace, recipe, champion.without)
+        except TextRemovedError as error:
+            _log.error("challenger_not_opened", workspace=workspace, why=str(error))
+            return
         scores = rebuilt.window.scores()
         with self._store.write() as connection:
             number = versions.keep(
@@ -196,17 +215,22 @@ class Upkeep:
     def mend(self) -> None:
         """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
         for workspace in self._workspaces():
-            champion = self._lines.champion(workspace)
-            with self._store.read() as connection:
-                gone = ledger.replaced(connection, workspace, champion.position)
-            left_out = champion.without
-            waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
-            if len(waiting) >= self._settings.corrections:
-                self._mend(workspace, champion, len(waiting))
+            with self._by_itself(workspace):
+                champion = self._lines.champion(workspace)
+                with self._store.read() as connection:
+                    gone = ledger.replaced(connection, workspace, champion.position)
+                left_out = champion.without
+                waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
+                if len(waiting) >= self._settings.corrections:
+                    self._mend(workspace, champion, len(waiting))
 
     def _mend(self, workspace: str, champion: Standing, waiting: int) -> None:
         without = replace(champion.without, positions=frozenset())
-        rebuilt = rebuild(self._store, workspace, champion.recipe, without)
+        try:
+            rebuilt = rebuild(self._store, workspace, champion.recipe, without)
+        except TextRemovedError as error:
+            _log.error("not_mended", workspace=workspace, why=str(error))
+            return
         reason = f"rebuilt without {waiting} corrected outcomes"
         with self._store.write() as connection:
             number = versions.keep(connection, workspace, rebuilt, line=0, reason=reason)
@@ -218,19 +242,31 @@ class Upkeep:
             except Contradiction as error:
                 _log.info("switch_left_alone", workspace=workspace, why=str(error))
 
+    def retain(self) -> None:
+        """Remove the text whose time is over; the predecessor's line is saved past it first."""
+        if not self._settings.keep_days:
+            return
+        for workspace in self._workspaces():
+            with self._by_itself(workspace):
+                previous = self._lines.previous(workspace)
+                if previous is not None and self._is_due(workspace, previous):
+                    self.save(workspace, previous)
+        Retention(self._store, self._settings).text()
+
     def audit(self) -> None:
         """Toss the coins of what closed; let silence speak where the policy lets it."""
         for workspace in self._workspaces():
-            otherwise = self._disagreeing(workspace)
-            with self._store.write() as connection:
-                policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
-                now = time.time()
-                drawn = audits.toss(connection, workspace, policy.audits, now, otherwise)
-                batch = Batch(connection, States())
-                audits.mature(batch, workspace, policy.silence)
-                batch.flush()
-            if drawn:
-                _log.info("audits_drawn", workspace=workspace, audits=drawn)
+            with self._by_itself(workspace):
+                otherwise = self._disagreeing(workspace)
+                with self._store.write() as connection:
+                    policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
+                    now = time.time()
+                    drawn = audits.toss(connection, workspace, policy.audits, now, otherwise)
+                    batch = Batch(connection, States())
+                    audits.mature(batch, workspace, policy.silence)
+                    batch.flush()
+                if drawn:
+                    _log.info("audits_drawn", workspace=workspace, audits=drawn)
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
         """Ended conversations that a challenger would have decided otherwise; of this thread."""
@@ -251,7 +287,7 @@ class Upkeep:
         with self._store.write() as connection:
             keys.forget(connection, now - REMEMBERED_SECONDS)
         for name in self._workspaces():
-            with self._store.write() as connection:
+            with self._by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, name))
                 handoffs.expire(Batch(connection, States()), name, policy.waiting_seconds)
 

@@ -121,6 +121,7 @@ ORDER = (
     "service.capacity",
     "service.drift",
     "service.challengers",
+    "service.retention",
     "service.upkeep",
     "service.publishing",
     "service.jobs",

@@ -1,0 +1,135 @@
+"""What is removed, and when: never what standing at a kept position, or a replay, still needs.
+
+A standing at a position starts from a checkpoint before it and learns the outcomes in between, so
+the text behind an outcome is needed until every place where a process may still start lies past
+it: the serving line's last but one checkpoint (the last may be damaged), its predecessor's last,
+and the checkpoint under the oldest decision that stays. What is removed once is gone for rebuilds,
+too: they say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from learning.ledger import Entry
+from service.settings import Settings
+from service.store import ledger
+from service.store import retention as rows
+from service.store.database import Store
+
+DAY = 86_400
+AT_ONCE = 200
+"""Conversations removed in one transaction."""
+
+CHECKPOINTS_MIN = 2
+_log = structlog.get_logger("baton.retention")
+
+
+class Retention:
+    """Removes by the installation's settings; both kinds under the workspace's lock."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+
+    def text(self) -> None:
+        """Remove messages and decisions of conversations that are over, where they may go."""
+        if not self._settings.keep_days:
+            return
+        cutoff = time.time() - self._settings.keep_days * DAY
+        with self._store.read() as connection:
+            names = ledger.workspaces(connection)
+        for name in names:
+            while (gone := self._text(name, cutoff)) == AT_ONCE:
+                pass
+            if gone:
+                _log.info("text_removed", workspace=name, conversations=gone)
+
+    def _text(self, workspace: str, cutoff: float) -> int:
+        with self._store.write() as connection:
+            ledger.lock_head(connection, workspace)
+            learned = past_all(connection, workspace, cutoff)
+            found = rows.removable(connection, workspace, cutoff, learned, AT_ONCE)
+            rows.remove(connection, workspace, found)
+        return len(found)
+
+    def surplus(self, workspace: str) -> list[tuple[int, str | None]]:
+        """Versions that may go, each with its MLflow number if it is there."""
+        with self._store.read() as connection:
+            return self._surplus(connection, workspace)
+
+    def drop(self, workspace: str, number: int) -> bool:
+        """Remove a version, if it may still go."""
+        with self._store.write() as connection:
+            ledger.lock_head(connection, workspace)
+            if number not in dict(self._surplus(connection, workspace)):
+                return False
+            rows.remove_version(connection, workspace, number)
+        _log.info("version_removed", workspace=workspace, version=number)
+        return True
+
+    def _surplus(self, connection: Connection, workspace: str) -> list[tuple[int, str | None]]:
+        if not self._settings.keep_checkpoints:
+            return []
+        keep = max(self._settings.keep_checkpoints, CHECKPOINTS_MIN)
+        named = {entry.body["version"] for entry in ledger.switches(connection, workspace)}
+        pointed = rows.behind_aliases(connection, workspace)
+        gone = rows.removed_up_to(connection, workspace)
+        cutoff = time.time() - self._settings.keep_days * DAY if self._settings.keep_days else 0.0
+        oldest = rows.oldest_decision(connection, workspace, cutoff)
+        found: list[tuple[int, str | None]] = []
+        for line, members in groupby(rows.checkpoints(connection, workspace), lambda r: r.line):
+            checkpoints = list(members)
+            if line == 0:  # never served: a challenger, or what a switch was made to
+                continue
+            for place, row in enumerate(checkpoints[:-keep]):
+                kept = row.number in named or row.registry_version in pointed
+                if not kept and not _is_a_base(checkpoints, place, gone, oldest):
+                    found.append((row.number, row.registry_version))
+        return found
+
+
+def _is_a_base(line: Sequence[Any], place: int, gone: int, oldest: int | None) -> bool:
+    """Whether decisions that stay may need this checkpoint to be made again: text before it is
+    gone, so an older one does not reach them.
+    """
+    return gone > 0 and oldest is not None and oldest < line[place + 1].position
+
+
+def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
+    """The position up to which no kept line or decision needs any outcome's text."""
+    switches = ledger.switches(connection, workspace)
+    by_line: dict[int, list[int]] = {}
+    at: dict[int, int] = {}
+    for row in rows.checkpoints(connection, workspace):
+        by_line.setdefault(row.line, []).append(row.position)
+        at[row.number] = row.position
+    needed = [_before_last(switches[-1], by_line, at)]
+    if len(switches) > 1 and switches[-1].body["kind"] != "rollback":
+        needed.append(max(by_line.get(switches[-2].position, [at[switches[-2].body["version"]]])))
+    oldest = rows.oldest_decision(connection, workspace, cutoff)
+    if oldest is not None:
+        needed.append(_under(oldest, switches, by_line, at))
+    return min(needed)
+
+
+def _before_last(switch: Entry, by_line: dict[int, list[int]], at: dict[int, int]) -> int:
+    line = by_line.get(switch.position, [])
+    return line[-2] if len(line) > 1 else at[switch.body["version"]]
+
+
+def _under(
+    position: int, switches: Sequence[Entry], by_line: dict[int, list[int]], at: dict[int, int]
+) -> int:
+    """Where a standing at a position starts."""
+    served = [switch for switch in switches if switch.position <= position]
+    if not served:
+        return 0
+    line = [p for p in by_line.get(served[-1].position, []) if p <= position]
+    return max(line, default=at[served[-1].body["version"]])

@@ -1,0 +1,121 @@
+"""What may be removed: old conversations' text and decisions, and surplus checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+
+from service.store.database import table
+from service.tables import Alias, Audit, Conversation, Decision, MessageRow, Outcome, Version
+
+_alias = table(Alias)
+_audit = table(Audit)
+_conversation = table(Conversation)
+_decision = table(Decision)
+_message = table(MessageRow)
+_outcome = table(Outcome)
+_version = table(Version)
+REMOVED = "removed"
+
+
+def _is_over(cutoff: float) -> ColumnElement[bool]:
+    """Conversations that were last heard of before a moment and that nobody waits for."""
+    reviewed = select(_audit.c.id).where(
+        _audit.c.workspace == _conversation.c.workspace,
+        _audit.c.conversation_id == _conversation.c.id,
+        _audit.c.status == "waiting",
+    )
+    return and_(
+        _conversation.c.last_at < cutoff,
+        _conversation.c.handoff_id.is_(None),
+        _conversation.c.status != REMOVED,
+        ~reviewed.exists(),
+    )
+
+
+def removable(
+    connection: Connection, workspace: str, cutoff: float, learned: int, most: int
+) -> Sequence[str]:
+    """Conversations that are over, and whose outcomes all stand at `learned` or before."""
+    later = select(_outcome.c.id).where(
+        _outcome.c.workspace == _conversation.c.workspace,
+        _outcome.c.conversation_id == _conversation.c.id,
+        _outcome.c.position > learned,
+    )
+    found = select(_conversation.c.id).where(
+        _conversation.c.workspace == workspace, _is_over(cutoff), ~later.exists()
+    )
+    return connection.execute(found.order_by(_conversation.c.id).limit(most)).scalars().all()
+
+
+def oldest_decision(connection: Connection, workspace: str, cutoff: float) -> int | None:
+    """The first ledger position at which a decision that stays was made."""
+    here = and_(
+        _conversation.c.workspace == _decision.c.workspace,
+        _conversation.c.id == _decision.c.conversation_id,
+    )
+    found: int | None = connection.execute(
+        select(func.min(_decision.c.position))
+        .select_from(_decision.join(_conversation, here))
+        .where(_decision.c.workspace == workspace, ~_is_over(cutoff))
+    ).scalar_one()
+    return found
+
+
+def removed_up_to(connection: Connection, workspace: str) -> int:
+    """The last ledger position whose text has been removed; 0 if all is there."""
+    here = and_(
+        _conversation.c.workspace == _outcome.c.workspace,
+        _conversation.c.id == _outcome.c.conversation_id,
+        _conversation.c.status == REMOVED,
+    )
+    found: int | None = connection.execute(
+        select(func.max(_outcome.c.position))
+        .select_from(_outcome.join(_conversation, here))
+        .where(_outcome.c.workspace == workspace)
+    ).scalar_one()
+    return found or 0
+
+
+def remove(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+    """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
+    names = list(conversations)
+    for rows in (_message, _decision):
+        connection.execute(
+            delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
+        )
+    connection.execute(
+        update(_outcome)
+        .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
+        .values(note=None)
+    )
+    connection.execute(
+        update(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(names))
+        .values(status=REMOVED)
+    )
+
+
+def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
+    """Number, line, position and MLflow number of every version, in order of line and position."""
+    return connection.execute(
+        select(_version.c.number, _version.c.line, _version.c.position, _version.c.registry_version)
+        .where(_version.c.workspace == workspace)
+        .order_by(_version.c.line, _version.c.position, _version.c.number)
+    ).all()
+
+
+def behind_aliases(connection: Connection, workspace: str) -> frozenset[str]:
+    """MLflow numbers that an alias stands at, or is about to."""
+    rows = connection.execute(
+        select(_alias.c.registry_version, _alias.c.intended).where(_alias.c.workspace == workspace)
+    )
+    return frozenset(number for row in rows for number in row if number is not None)
+
+
+def remove_version(connection: Connection, workspace: str, number: int) -> None:
+    connection.execute(
+        delete(_version).where(_version.c.workspace == workspace, _version.c.number == number)
+    )

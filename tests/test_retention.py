@@ -1,0 +1,272 @@
+"""What is removed by time is never what standing at a kept position, or a replay, still needs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from learning import checkpoint
+from service.publishing import Publishing
+from service.retention import Retention
+from service.settings import Settings
+from service.standing import TextRemovedError, stand
+from service.store import ledger
+from service.store import versions as version_rows
+from service.store.database import table
+from service.tables import Conversation, MessageRow, Version
+from service.upkeep import Upkeep
+from tests.postgres import on_both
+from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
+
+EVERY = 3
+DAYS = 7.0
+store_url = on_both()
+
+
+@pytest.fixture(scope="module")
+def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    home = tmp_path_factory.mktemp("retention")
+    with serving(home, database=store_url, checkpoint_entries=EVERY) as running:
+        yield running
+
+
+@pytest.fixture
+def place(service: InProcess) -> Place:
+    return service.workspace(mode="shadow")
+
+
+class Registered:
+    """What MLflow has, as far as removal goes: numbers and aliases."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.pointed: dict[str, str] = {}
+        self.removed: list[str] = []
+        self.away = False
+
+    def aliases(self, workspace: str) -> dict[str, str]:
+        return self.pointed if workspace == self._place.name else {}
+
+    def remove(self, workspace: str, number: str) -> None:
+        if workspace == self._place.name:
+            self.removed.append(number)
+
+
+class Keeping:
+    """The jobs of one workspace's retention."""
+
+    def __init__(self, place: Place, **given: Any) -> None:
+        self.place, self.store = place, place.service.baton.store
+        self.settings = Settings(checkpoint_entries=EVERY, **given)
+        self.upkeep = Upkeep(self.store, self.settings)
+        self.registry = Registered(place)
+        retention = Retention(self.store, self.settings)
+        self.publishing = Publishing(self.store, self.registry, retention)  # type: ignore[arg-type]
+
+    def taught(self, names: list[str], verdict: str = "missed") -> list[str]:
+        """Conversations with an outcome each; their decisions."""
+        found = []
+        for name in names:
+            said = OTHERS[sum(map(ord, name)) % len(OTHERS)]
+            found.append(self.place.bot.decided(name, "m", said)["decision_id"])
+            self.place.bot.posted(f"/v1/conversations/{name}/outcome", {"verdict": verdict})
+            self.upkeep.checkpoint()
+        return found
+
+    def aged(self, *names: str) -> None:
+        """As if these had been quiet for longer than anything is kept."""
+        rows = table(Conversation)
+        with self.store.write() as connection:
+            connection.execute(
+                update(rows)
+                .where(rows.c.workspace == self.place.name, rows.c.id.in_(names))
+                .values(last_at=rows.c.last_at - 2 * DAYS * 86_400)
+            )
+
+    def texts(self) -> set[str]:
+        """Conversations whose messages are there."""
+        rows = table(MessageRow)
+        with self.store.read() as connection:
+            found = connection.execute(
+                select(rows.c.conversation_id).where(rows.c.workspace == self.place.name)
+            )
+            return set(found.scalars())
+
+    def versions(self) -> list[Any]:
+        with self.store.read() as connection:
+            return list(reversed(version_rows.versions(connection, self.place.name)))
+
+    def digest(self) -> str:
+        return str(self.place.engineer.got("/v1/standing")["digest"])
+
+    def stood(self) -> str:
+        return checkpoint.digest(stand(self.store, self.place.name))
+
+    def replayed(self, decision: str) -> Any:
+        return self.place.agent.got(f"/v1/decisions/{decision}/replay")["identical"]
+
+
+def named(count: int, kind: str = "c") -> list[str]:
+    return [f"{kind}{number}" for number in range(count)]
+
+
+def test_by_default_nothing_is_ever_removed(place: Place) -> None:
+    keeping = Keeping(place)
+    keeping.taught(named(10))
+    keeping.aged(*named(10))
+    before = place.content(), len(keeping.versions())
+    keeping.upkeep.retain()
+    keeping.publishing.retire()
+    assert (place.content(), len(keeping.versions())) == before
+
+
+def test_text_goes_when_its_time_is_over_and_two_checkpoints_are_past_it(place: Place) -> None:
+    keeping = Keeping(place, keep_days=DAYS)
+    keeping.taught(named(11))  # positions 3 to 13, checkpoints at 3, 6, 9, 12
+    keeping.aged(*named(9))
+    new = keeping.taught(["n0", "n1"])  # 14 and 15; the checkpoint at 15 is the newest
+    before = keeping.digest()
+    keeping.upkeep.retain()
+    # c9 stays and was decided at position 11, which is stood at from 9 on: 10 and 11 are needed
+    assert keeping.texts() == {"c7", "c8", "c9", "c10", "n0", "n1"}
+    assert keeping.stood() == keeping.digest() == before
+    assert [keeping.replayed(decision) for decision in new] == [True, True]
+    assert len(place.ledger()) == 13
+    found = place.agent.got("/v1/conversations/c0")
+    assert (found["status"], found["messages"], found["decisions"]) == ("removed", [], [])
+    assert found["outcomes"][0]["verdict"] == "missed"
+    place.engineer.got("/v1/quality")
+
+
+def test_the_newest_checkpoint_may_be_damaged_after_text_was_removed(place: Place) -> None:
+    keeping = Keeping(place, keep_days=DAYS)
+    keeping.taught(named(14))
+    keeping.aged(*named(14))
+    keeping.upkeep.retain()
+    assert keeping.texts(), "the tail behind the last checkpoint but one stays"
+    newest, rows = keeping.versions()[-1], table(Version)
+    with keeping.store.write() as connection:
+        connection.execute(
+            update(rows)
+            .where(rows.c.workspace == place.name, rows.c.number == newest.number)
+            .values(state=b"damaged")
+        )
+    assert keeping.stood() == keeping.digest()
+
+
+def test_a_standing_that_would_need_removed_text_is_refused_and_not_silently_another(
+    place: Place,
+) -> None:
+    keeping = Keeping(place, keep_days=DAYS)
+    old = keeping.taught(named(12))
+    keeping.aged(*named(12))
+    keeping.taught(["new"])
+    keeping.upkeep.retain()
+    rows = table(Version)
+    served = (rows.c.workspace == place.name, rows.c.line > 0)
+    with keeping.store.write() as connection:
+        kept = [dict(row._mapping) for row in connection.execute(rows.select().where(*served))]
+        connection.execute(rows.delete().where(*served))
+    with pytest.raises(TextRemovedError, match="was removed"):
+        stand(keeping.store, place.name)
+    with keeping.store.write() as connection:
+        connection.execute(rows.insert(), kept)
+    assert keeping.stood() == keeping.digest()
+    refusal(place.agent.get(f"/v1/decisions/{old[0]}/replay"), 404, "no_decision")
+
+
+def test_a_conversation_that_was_removed_goes_on_under_a_new_name_only(place: Place) -> None:
+    keeping = Keeping(place, keep_days=DAYS)
+    keeping.taught(named(12))
+    keeping.aged("c0")
+    keeping.taught(["new"])
+    keeping.upkeep.retain()
+    refusal(place.bot.score("c0", "m2", OTHERS[0]), 409, "conversation_removed")
+    place.bot.decided("c0-again", "m", OTHERS[0])
+
+
+def test_whoever_waits_keeps_the_text_and_all_that_their_decision_stands_on(
+    service: InProcess,
+) -> None:
+    place = service.workspace(mode="live")
+    keeping = Keeping(place, keep_days=DAYS)
+    decided = place.bot.decided("waiting", "m", ASKS)
+    keeping.taught(named(12), "fine")
+    keeping.aged("waiting", *named(12))
+    keeping.taught(["new"])
+    keeping.upkeep.retain()
+    assert {"waiting", *named(12)} < keeping.texts()
+    assert keeping.replayed(decided["decision_id"]) is True
+    place.agent.posted(f"/v1/handoffs/{decided['handoff']['id']}/resolve")
+    keeping.aged("waiting")
+    keeping.upkeep.retain()
+    assert not {"waiting", "c0", "c1"} & keeping.texts()
+
+
+def test_checkpoints_beyond_those_kept_go_from_mlflow_too(place: Place) -> None:
+    keeping = Keeping(place, keep_checkpoints=2)
+    keeping.taught(named(16))
+    for row in keeping.versions():
+        with keeping.store.write() as connection:
+            version_rows.published(connection, place.name, row.number, f"ml{row.number}")
+    keeping.registry.pointed = {"mine": "ml3"}
+    keeping.publishing.retire()
+    # 1 is named by the switch, 3 has an engineer's alias, the two newest are kept
+    assert [row.number for row in keeping.versions()] == [1, 3, 6, 7]
+    assert sorted(keeping.registry.removed) == ["ml2", "ml4", "ml5"]
+    assert keeping.stood() == keeping.digest()
+
+
+def test_versions_named_by_a_switch_stay_and_can_serve_again(place: Place) -> None:
+    keeping = Keeping(place, keep_checkpoints=2)
+    keeping.taught(named(7))
+    target = keeping.versions()[1].number
+    answer = place.engineer.posted("/v1/rollback", {"to": target, "reason": "a test"})
+    assert answer["serving"] is True
+    keeping.taught(named(9, "d"))
+    keeping.publishing.retire()
+    assert target in [row.number for row in keeping.versions()]
+    assert keeping.stood() == keeping.digest()
+    place.engineer.posted(f"/v1/versions/{target}/promote", {"reason": "again"})
+    assert keeping.stood() == keeping.digest()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_in_any_order_what_stays_can_be_stood_at_and_decided_again(place: Place, seed: int) -> None:
+    draw = random.Random(seed)
+    keeping = Keeping(place, keep_days=DAYS, keep_checkpoints=2)
+    decisions: dict[str, str] = {}
+    for step in range(12):
+        names = [f"s{step}-{n}" for n in range(draw.randint(1, 6))]
+        made = keeping.taught(names, draw.choice(("missed", "fine")))
+        decisions |= dict(zip(names, made, strict=True))
+        what = draw.randrange(5)
+        if what == 0 and step > 3:
+            served = [row.number for row in keeping.versions() if row.line]
+            try_it = {"to": draw.choice(served[-2:]), "reason": "a test"}
+            place.engineer.posted("/v1/rollback", try_it)
+        elif what >= 2:
+            keeping.aged(*draw.sample(sorted(decisions), len(decisions) // 2))
+            keeping.upkeep.retain()
+        if what % 2:
+            keeping.publishing.retire()
+        assert keeping.stood() == keeping.digest()
+        kept = keeping.texts()
+        recent = [
+            d for name, d in decisions.items() if name in kept and name.startswith(f"s{step}")
+        ]
+        assert {keeping.replayed(decision) for decision in recent} <= {True}
+    with keeping.store.read() as connection:
+        head = ledger.heads(connection, [place.name])[place.name][0]
+        rows = table(Conversation)
+        gone = connection.execute(
+            select(func.count())
+            .select_from(rows)
+            .where(rows.c.workspace == place.name, rows.c.status == "removed")
+        ).scalar_one()
+    assert head > 20
+    assert gone > 0
