@@ -15,8 +15,12 @@ from service.cli.root import Home, app, console, settings, told
 from service.processes import READY_SECONDS_MAX, Processes, StartError
 from service.settings import Settings
 
-Port = Annotated[int | None, typer.Option("--port", help="Port of the API [default: 8000]")]
-MlflowPort = Annotated[int, typer.Option("--mlflow-port", help="Port of the MLflow server.")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=1, max=65535, help="Port of the API [default: 8000]")
+]
+MlflowPort = Annotated[
+    int, typer.Option("--mlflow-port", min=1, max=65535, help="Port of the MLflow server.")
+]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 
 
