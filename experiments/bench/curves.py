@@ -21,7 +21,7 @@ from learning.recipes import RECIPES
 
 AFTER = (100, 500, 2000)
 HELD_OUT = 0.3
-STRENGTHS = (0.03, 0.1, 0.3, 1.0)
+STRENGTHS = (0.03, 0.1, 1.0)
 Row = dict[str, Any]
 
 

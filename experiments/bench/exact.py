@@ -1,4 +1,4 @@
-"""The exact interval for a share at one look, the yardstick of widths (Clopper and Pearson 1934)."""
+"""The exact interval for a share at one look (Clopper and Pearson 1934): the yardstick."""
 
 from __future__ import annotations
 

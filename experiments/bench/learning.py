@@ -34,18 +34,19 @@ DBDC, MHCH = "dbdc3", "mhch_clothing"
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much to measure. `limit` is of conversations in each recorded set; `simulated`, `steady`,
-    `jumping` and `drifting` are those of the simulator for each question.
+    `jumping` and `drifting` are those of the simulator for each question. `seeds` are of labels,
+    `few` of all else.
     """
 
     folder: str
     data: tuple[str, ...] = DATA
-    seeds: int = 5
+    seeds: int = 3
     few: int = 3
     limit: int = 100_000
-    simulated: int = 2500
-    steady: int = 12_000
-    jumping: int = 4000
-    drifting: int = 2000
+    simulated: int = 2000
+    steady: int = 8000
+    jumping: int = 3000
+    drifting: int = 1500
     workers: int = 2
 
     @classmethod
@@ -197,7 +198,7 @@ def handoffs(plan: Plan) -> list[Row]:
     row = {"question": "points of handoff", "data": MHCH}
     found = {f"Baton {name}": points.handoffs(before, tested, name) for name in RECIPES}
     found |= {f"offline, {what}": points.offline(before, tested, what) for what in INPUTS}
-    found["blind: the fourth utterance"] = points.blind(tested)
+    found["blind: always place 4"] = points.blind(tested)
     return [row | {"learner": learner, **figures} for learner, figures in found.items()]
 
 

@@ -2,7 +2,7 @@
 
 The learner goes through one file and then, test-then-learn, through another. The threshold is the
 one that served F1 best on the labels of earlier dialogues. GT-T says how near the chosen points
-lie to the annotated ones; a blind rule that always names the fourth utterance does well by it, so
+lie to the annotated ones; a blind rule that always names the same place does well by it, so
 it stands beside, and F1 and AUC with it.
 """
 
@@ -19,8 +19,8 @@ from learning.evaluation import OnlineThreshold, handoff_match, measures
 from learning.recipes import DEFAULT
 
 TOLERANCES = (1, 2, 3)
-BLIND = 3
-"""The place of the fourth utterance."""
+BLIND = 4
+"""The place of the utterance, counted from 0, that the blind rule names: the best of all."""
 
 
 def handoffs(
@@ -39,7 +39,7 @@ def handoffs(
 
 
 def blind(tested: Sequence[Talk]) -> dict[str, Any]:
-    """Always the fourth utterance, whatever was said."""
+    """Always the same place, whatever was said."""
     picked = [[float(place == BLIND) for place in talk.places] for talk in tested]
     return figures([(t, p, [x > 0 for x in p]) for t, p in zip(tested, picked, strict=True)])
 

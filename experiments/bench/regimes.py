@@ -1,9 +1,10 @@
 """Who gets which labels: everything, or what a service in use would come to know.
 
 A *full* learner is told the truth of every message when its conversation ends. In use, the policy
-hands over at each message whose calibrated probability reaches the threshold of its costs; the
-agent tells the labels of the stretch since the last return and gives the customer back to the bot,
-so that the recorded conversation can go on. What follows the last handoff is kept: unknown, unless
+hands over at each message whose calibrated probability reaches the threshold of its costs, and
+where one of its rules says so; the agent tells the labels of the stretch since the last return and gives the customer back to the bot,
+so that the recorded conversation can go on. A fresh model hardly ever hands over, so the first
+conversations are reviewed in full (labels that an engineer posts before the start). What follows the last handoff is kept: unknown, unless
 its miss is *caught*, or an audit draws it. Audits are the two coins of `learning.audit`, tossed for
 some kept stretches at a time, their propensities weighing in the calibrator alone. Labels are
 learned when the conversation ends, those of audits when they are drawn.
@@ -46,16 +47,24 @@ class Regime:
     audited: float = 0.0
     caught: float = 0.0
     share: float = 1.0
+    warm: int = 0
 
+
+WARM = 50
+"""Conversations of which all is told before a service relies on its own handoffs."""
 
 FULL = Regime("full labels", "all")
 SERVED = tuple(
-    Regime(f"escalated + 2 % audits, {caught:.0%} caught", audited=AUDITED, caught=caught)
+    Regime(
+        f"escalated + 2 % audits, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM
+    )
     for caught in (0.0, 0.1, 0.3)
 )
-SPARSE = Regime("escalating messages alone + 2 % audits", "escalated", audited=AUDITED)
-REGIMES = (FULL, Regime("escalated only"), *SERVED, SPARSE)
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+COLD = Regime("escalated + 2 % audits, no warm start", audited=AUDITED)
+SPARSE = Regime("escalating messages + 2 % audits", "escalated", audited=AUDITED, warm=WARM)
+ALONE = Regime("escalated only", warm=WARM)
+REGIMES = (FULL, ALONE, *SERVED, COLD, SPARSE)
+SHARES = (0.1, 0.25, 0.5, 0.75)
 RANDOM = tuple(Regime(f"random {share:.0%}", "random", share=share) for share in SHARES)
 
 
@@ -120,12 +129,12 @@ def play(
     """Test, then learn what the regime tells, conversation after conversation."""
     line, played = line or Line(recipe), Played()
     waiting: list[tuple[Talk, list[int], float]] = []
-    for talk in talks:
+    for number, talk in enumerate(talks):
         scores = [line.score(row) for row in talk.rows]
         played.starts.append(len(played.label))
         played.probability += scores
         played.label += talk.labels
-        known = _told(talk, scores, regime, seed)
+        known = _told(talk, scores, regime, seed, warm=number < regime.warm)
         if known:
             line.learn(talk, known)
             played.labels += len(known)
@@ -138,14 +147,16 @@ def play(
     return played
 
 
-def _told(talk: Talk, scores: Sequence[float], regime: Regime, seed: int) -> list[int]:
+def _told(
+    talk: Talk, scores: Sequence[float], regime: Regime, seed: int, *, warm: bool
+) -> list[int]:
     """Which of a conversation's messages are labelled when it ends."""
     every = list(range(len(scores)))
-    if regime.labels == "all":
+    if regime.labels == "all" or warm:
         return every
     if regime.labels == "random":
         return every if coin(str(seed), "random", talk.id) < regime.share else []
-    up = [n for n, score in enumerate(scores) if score >= THRESHOLD]
+    up = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
     known = up if regime.labels == "escalated" else every[: up[-1] + 1] if up else []
     missed = any(talk.labels[n] > 0.5 for n in set(every).difference(known))
     if missed and coin(str(seed), "caught", talk.id) < regime.caught:

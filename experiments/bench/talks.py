@@ -25,18 +25,21 @@ from learning.conversation import EMPTY, step
 from learning.features import features
 from learning.hashing import BUCKETS, HashedClassifier, Row, sigmoid
 from learning.outcomes import lessons
+from learning.policy import Policy, decide
 from learning.recipes import DEFAULT, RECIPES
 
 Floats = NDArray[np.float64]
 SIMULATED = "simulated"
 DATA = (*SETS, SIMULATED)
+POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
     """A conversation's labelled messages in order: rows, labels 0 to 1, weights, and the texts.
 
-    `places` are those of the messages in the conversation; `weights` are what the conversation's
+    `places` are those of the messages in the conversation, and `ruled` says where a rule of the
+    default policy hands over, whatever the model says; `weights` are what the conversation's
     lessons share when all its labels are known; `said` is a message, `before` the turn before it.
     """
 
@@ -48,11 +51,12 @@ class Talk:
     said: tuple[str, ...]
     before: tuple[str, ...]
     bot: tuple[bool, ...]
+    ruled: tuple[bool, ...]
 
 
 def talk(episode: Episode) -> Talk | None:
     """An episode as a talk; None where nothing is labelled."""
-    labels, state, rows = dict(episode.labels), EMPTY, []
+    labels, state, rows, ruled = dict(episode.labels), EMPTY, [], []
     if not labels:
         return None
     messages = episode.messages
@@ -60,6 +64,7 @@ def talk(episode: Episode) -> Talk | None:
         state = step(state, message)
         if place in labels:
             rows.append(Row(features(state), BUCKETS))
+            ruled.append(decide(POLICY, state, 0.0).action == "escalate")
     places = sorted(labels)
     return Talk(
         episode.id,
@@ -70,6 +75,7 @@ def talk(episode: Episode) -> Talk | None:
         tuple(messages[place].text for place in places),
         tuple(messages[place - 1].text if place else "" for place in places),
         tuple(messages[place].author == "bot" for place in places),
+        tuple(ruled),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +31,29 @@ Shown = Callable[[str, int, int], None]
 
 
 @contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a bench as Ctrl-C does: with the processes that it started."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _measuring(name: str) -> Iterator[tuple[Path, Shown]]:
     """A folder that is gone afterwards, and a progress bar on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
         told(),
+        _terminable(),
         tempfile.TemporaryDirectory(prefix="baton-bench-", ignore_cleanup_errors=True) as folder,
         Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress,
     ):
@@ -249,6 +269,7 @@ def learning(
     data: Annotated[Path | None, typer.Option(help="Folder of the data [BATON_DATA]")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="Data sets [all]")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write a figure a question there.")] = None,
+    seeds: Annotated[int, typer.Option(help="Orders and chances, of all but labels.", min=1)] = 3,
     workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
     quick: Quick = False,
     json_: Json = False,
@@ -262,7 +283,7 @@ def learning(
         folder = str(data or streams.folder(os.environ))
         names = bench.chosen(sets or ())
         short = bench.Plan.quick(folder, names, workers)
-        plan = short if quick else bench.Plan(folder, names, workers=workers)
+        plan = short if quick else bench.Plan(folder, names, few=seeds, workers=workers)
         rows = bench.run(plan, shown)
         judged = targets.targets(rows)
         if figures is not None:
