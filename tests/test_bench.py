@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -24,6 +27,7 @@ from service.app import create_app
 from service.cli import app as baton
 from service.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = ("--rounds", "1", "--seconds", "0.3")
 SCORE_KEYS = {
     *("store", "connections", "per_second", "p50_ms", "p99_ms", "cpu_us"),
@@ -230,6 +234,23 @@ def test_what_a_bench_starts_ends_with_it(tmp_path: Path) -> None:
         group = serving.process.pid
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
+
+
+@pytest.mark.slow
+def test_a_bench_that_is_terminated_ends_what_it_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", "bench", "soak", "--minutes", "5"]
+    with (tmp_path / "log").open("wb") as log:
+        bench = psutil.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    started: list[psutil.Process] = []
+    give_up = time.monotonic() + 60
+    while len(started) < 3:  # the API, jobs, and the load generator
+        assert bench.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+        started = bench.children(recursive=True)
+    bench.terminate()
+    assert bench.wait(60) != 0
+    assert [one for one in psutil.wait_procs(started, timeout=10)[1] if one.is_running()] == []
 
 
 def test_a_process_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
