@@ -2,12 +2,12 @@
 
 A *full* learner is told the truth of every message when its conversation ends. In use, the policy
 hands over at each message whose calibrated probability reaches the threshold of its costs, and
-where one of its rules says so; the agent tells the labels of the stretch since the last return and gives the customer back to the bot,
-so that the recorded conversation can go on. A fresh model hardly ever hands over, so the first
-conversations are reviewed in full (labels that an engineer posts before the start). What follows the last handoff is kept: unknown, unless
-its miss is *caught*, or an audit draws it. Audits are the two coins of `learning.audit`, tossed for
-some kept stretches at a time, their propensities weighing in the calibrator alone. Labels are
-learned when the conversation ends, those of audits when they are drawn.
+where one of its rules says so; the agent tells the labels of the stretch since the last return and
+gives the customer back to the bot, so that the recorded conversation can go on. What follows the
+last handoff is kept: unknown, unless its miss is *caught*, or an audit draws it. Audits are the two
+coins of `learning.audit`, tossed for some kept stretches at a time, their propensities weighing in
+the calibrator alone. A fresh model hardly ever hands over, so the first conversations are reviewed
+in full. Labels are learned when the conversation ends, those of audits when they are drawn.
 
 What is measured is the same for every regime: the probability of every message before any of its
 labels, whether or not the learner is ever told.
@@ -60,7 +60,7 @@ SERVED = tuple(
     )
     for caught in (0.0, 0.1, 0.3)
 )
-COLD = Regime("escalated + 2 % audits, no warm start", audited=AUDITED)
+COLD = Regime(f"{AUDITS}, no warm start", audited=AUDITED)
 SPARSE = Regime("escalating messages + 2 % audits", "escalated", audited=AUDITED, warm=WARM)
 ALONE = Regime("escalated only", warm=WARM)
 REGIMES = (FULL, ALONE, *SERVED, COLD, SPARSE)
