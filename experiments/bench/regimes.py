@@ -54,10 +54,9 @@ WARM = 50
 """Conversations of which all is told before a service relies on its own handoffs."""
 
 FULL = Regime("full labels", "all")
+AUDITS = "escalated + 2 % audits"
 SERVED = tuple(
-    Regime(
-        f"escalated + 2 % audits, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM
-    )
+    Regime(f"{AUDITS}, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM)
     for caught in (0.0, 0.1, 0.3)
 )
 COLD = Regime(f"{AUDITS}, no warm start", audited=AUDITED)
