@@ -20,7 +20,7 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
     The keys are written to the home folder, readable by the owner only, before the database
     learns them, so that a crash in between leaves nothing that nobody holds.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.migrate()
     given = _first_keys(settings.home / KEYS_FILE)
     with store.write() as connection:

@@ -76,11 +76,22 @@ class Publishing:
 
     def _one(self, workspace: str) -> None:
         """Each part for itself: what MLflow refuses in one holds up no other."""
+        self._still_there(workspace)
         for part in (self._versions, self._evaluations, self._champion, self._previous):
             try:
                 part(workspace)
             except RegistryRefused as error:
                 _log.error("mlflow_refused", workspace=workspace, why=str(error))
+
+    def _still_there(self, workspace: str) -> None:
+        """An MLflow that lost what the champion alias stood at is another one: it gets all anew."""
+        with self._store.read() as connection:
+            known = published.alias(connection, workspace, CHAMPION)
+        number = known and known.registry_version
+        if number is not None and self._registry.registered(workspace, number) is None:
+            _log.warning("mlflow_lost", workspace=workspace, version=number)
+            with self._store.write() as connection:
+                published.owe_all(connection, workspace)
 
     def _versions(self, workspace: str) -> None:
         with self._store.read() as connection:

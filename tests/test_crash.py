@@ -184,7 +184,7 @@ def test_the_service_killed_ten_times_under_load_loses_and_doubles_nothing(
         whole(place, told)
         assert found["position"] == len(place.entries())
         assert found["digest"] == place.bare_digest()
-        assert sum(len(one.outcomes) for one in told) > 2 * KILLS
+        assert sum(len(one.outcomes) for one in told) >= KILLS
         assert any(d["handoff"] for one in told for d in one.decisions.values())
         repeated(place, service, told)
 

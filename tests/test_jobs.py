@@ -14,7 +14,8 @@ import pytest
 from experiments.caller import path_of
 from experiments.registry import Registry
 from learning.ledger import Without
-from service.publishing import REFUSED_TAG
+from service.installation import prepare
+from service.publishing import REFUSED_TAG, Publishing
 from service.settings import Settings
 from service.store.database import Store
 from service.upkeep import Upkeep
@@ -304,7 +305,7 @@ def test_a_version_that_an_engineer_deleted_in_mlflow_holds_up_no_other_workspac
         for n in range(11):
             teach(bot, f"c{n}", n)
     until(lambda: len(versions(other)) == 2 and agrees(other, registry), SOON, "the other goes on")
-    assert "mlflow_refused" in jobs.said
+    assert "mlflow_lost" in jobs.said
 
 
 # Expiry
@@ -358,3 +359,23 @@ def test_a_claim_whose_agent_went_quiet_waits_again_and_another_may_take_it(
         shown = agent.get(path_of("handoffs", made["handoff"]["id"]))
         assert (shown["status"], shown["claimed_by"]) == ("waiting", None)
         assert other.post(claim, {})["claimed_by"] == f"{place.name}-engineer"
+
+
+def test_an_mlflow_that_lost_everything_is_given_everything_anew(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    store = Store(settings.database_url)
+    prepare(settings, store)
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        with ExitStack() as stack:
+            server = Mlflow(tmp_path / name)
+            stack.callback(server.stop)
+            server.start()
+            registry = Registry(server.url)
+            Publishing(store, registry).publish()
+            stood = registry.alias_of("default", "champion")
+            assert stood is not None
+            found = registry.registered("default", stood)
+            assert found is not None
+            assert found.version == 1
+    store.close()

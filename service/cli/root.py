@@ -25,7 +25,9 @@ app = typer.Typer(
     help="Decide when a support bot should hand over to a person, and learn from every hand-over.",
     epilog="Start with [bold]baton demo[/bold]; every command explains itself with --help.",
 )
-key_app = typer.Typer(no_args_is_help=True, help="Keys: make, list and revoke them.")
+key_app = typer.Typer(
+    no_args_is_help=True, help="Make keys; the routes /v1/keys list and revoke them."
+)
 app.add_typer(key_app, name="key")
 
 console = Console(stderr=True)

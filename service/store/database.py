@@ -62,7 +62,7 @@ class Store:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 

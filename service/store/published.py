@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
 
 from experiments.evaluate import Report
 from service.store.database import add_new, table
@@ -70,8 +70,12 @@ def evaluation_published(connection: Connection, name: str, run_id: str) -> None
     connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
 
 
-def owe_all(connection: Connection) -> None:
-    """Forget what MLflow was given: another MLflow gets all of it."""
-    connection.execute(update(_version).values(registry_version=None))
-    connection.execute(update(_evaluation).values(run_id=None))
-    connection.execute(delete(_alias))
+def owe_all(connection: Connection, workspace: str | None = None) -> None:
+    """Forget what MLflow was given, of one workspace or of all: another MLflow gets all of it."""
+
+    def among(table: Table) -> ColumnElement[bool]:
+        return true() if workspace is None else table.c.workspace == workspace
+
+    connection.execute(update(_version).where(among(_version)).values(registry_version=None))
+    connection.execute(update(_evaluation).where(among(_evaluation)).values(run_id=None))
+    connection.execute(delete(_alias).where(among(_alias)))
