@@ -75,5 +75,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, misshapen)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_middleware(score.Shortcut)
-    app.add_middleware(Wire, measures=measures)
+    app.add_middleware(Wire, measures=measures, verbose=settings.log_level.lower() == "debug")
     return app

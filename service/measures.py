@@ -16,6 +16,7 @@ class Measures:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._children: dict[tuple[int | str, ...], Counter] = {}
         self._decisions = Counter(
             "baton_decisions_total",
             "Decisions answered, repeated ones too.",
@@ -60,7 +61,15 @@ class Measures:
         )
 
     def decided(self, workspace: str, action: str) -> None:
-        self._decisions.labels(workspace, action).inc()
+        self._of(self._decisions, workspace, action).inc()
+
+    def _of(self, counter: Counter, *labels: str) -> Counter:
+        """A labelled child, looked up once: the client locks and validates at each look."""
+        key: tuple[int | str, ...] = (id(counter), *labels)
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = counter.labels(*labels)
+        return found
 
     def learned(self, workspace: str, entries: int) -> None:
         self._entries.labels(workspace).inc(entries)
@@ -72,7 +81,7 @@ class Measures:
         self._refused.inc()
 
     def responded(self, status: int) -> None:
-        self._responses.labels(str(status)).inc()
+        self._of(self._responses, str(status)).inc()
 
     @contextmanager
     def batch(self, requests: int) -> Iterator[None]:

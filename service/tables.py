@@ -203,6 +203,7 @@ class Review(SQLModel, table=True):
 
 class LedgerRow(SQLModel, table=True):
     __tablename__ = "ledger"
+    __table_args__ = (Index("ledger_by_kind", "workspace", "kind", "position"),)
     workspace: str = Field(primary_key=True)
     position: int = Field(primary_key=True)
     kind: str

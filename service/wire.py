@@ -23,8 +23,9 @@ _log = structlog.get_logger("baton.request")
 class Wire:
     """Pure ASGI, which costs a fraction of Starlette's middleware base class."""
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, measures: Measures, *, verbose: bool = False) -> None:
         self._app = app
+        self._verbose = verbose
         self._measures = measures
         self._bodies = Bodies()
 
@@ -71,13 +72,14 @@ class Wire:
         finally:
             body.done()
             self._measures.responded(status)
-            _log.debug(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                ms=round(1000 * (time.perf_counter() - started), 2),
-            )
+            if self._verbose:
+                _log.debug(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(1000 * (time.perf_counter() - started), 2),
+                )
             structlog.contextvars.unbind_contextvars("request")
 
 

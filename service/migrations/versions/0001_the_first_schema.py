@@ -167,6 +167,9 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("workspace", "position"),
     )
+    with op.batch_alter_table("ledger", schema=None) as batch_op:
+        batch_op.create_index("ledger_by_kind", ["workspace", "kind", "position"], unique=False)
+
     op.create_table(
         "message",
         sa.Column("workspace", sa.String(), nullable=False),
