@@ -42,7 +42,8 @@ def test_a_learner_that_is_told_nothing_stays_as_it_began(talks: tuple[Talk, ...
 
 
 def test_more_help_means_more_labels(talks: tuple[Talk, ...]) -> None:
-    alone, audited = regimes.REGIMES[1], regimes.Regime("many audits", audited=0.5, caught=1.0)
+    alone = regimes.Regime("alone")
+    audited = regimes.Regime("many audits", audited=0.5, caught=1.0)
     few, many = (regimes.play(talks, regime, 0) for regime in (alone, audited))
     assert few.labels < many.labels <= sum(len(talk.labels) for talk in talks)
     assert few.asked == 0 < many.asked
