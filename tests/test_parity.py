@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -159,18 +161,36 @@ def test_a_key_below_engineer_cannot_replay_labels(service: Service) -> None:
         through_http(episodes(seed=4, count=1), service.url, made["keys"]["bot"])
 
 
-def test_a_replay_outlives_the_killing_of_the_service(tmp_path: Path) -> None:
-    stream = list(episodes(seed=6, count=30))
+KILLS = 10
+
+
+def test_a_replay_outlives_ten_kills_at_random_instants(tmp_path: Path) -> None:
+    """Nothing acknowledged is missing or doubled: same probabilities, same final digest."""
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    stream = list(episodes(seed=6, count=300))
     expected = bare(stream)
     with running(tmp_path) as service:
         key = service.workspace("killed")
+        killed, over = [], threading.Event()
 
-        def kill(tally: object) -> None:
-            if tally.conversations % 10 == 5:  # type: ignore[attr-defined]
+        def kill() -> None:
+            while len(killed) < KILLS and not over.wait(chance.uniform(0.05, 0.5)):
                 service.end(signal.SIGKILL)
+                killed.append(time.monotonic())
                 service.start()
+                service.ready()
 
-        same(through_http(stream, service.url, key, progress=kill), expected)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            played = through_http(stream, service.url, key)
+        finally:
+            over.set()
+            killer.join()
+        assert len(killed) == KILLS
+        same(played, expected)
         service.end(signal.SIGKILL)
         service.start()
         service.ready()
