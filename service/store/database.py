@@ -24,6 +24,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, Operationa
 from sqlmodel import SQLModel
 
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
+CACHE_KIB = {WRITING: 32_768, READING: 4_096}
+"""Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
+
 BUSY_SECONDS = 5
 """How long SQLite waits for another process to end its writing."""
 
@@ -92,7 +95,7 @@ class Store:
                 "synchronous=FULL",
                 f"busy_timeout={BUSY_SECONDS * 1000}",
                 "wal_autocheckpoint=2000",
-                "cache_size=-65536",
+                f"cache_size=-{CACHE_KIB[begin]}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
