@@ -257,7 +257,9 @@ def _reasons(
         yield Reason(sentence(rule.watches, state), 1.0)
     if by_model != "continue":
         bar = thresholds.escalate if by_model == "escalate" else thresholds.offer
-        yield Reason(f"the model gives {probability:.0%}; the bar is {bar:.0%}", probability)
+        what = "handing over" if by_model == "escalate" else "an offer"
+        said = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
+        yield Reason(said, probability)
         for watches, bar in _TELLING.items():
             if watches not in watched and reading(state, watches) >= bar:
                 yield Reason(sentence(watches, state), 0.5)

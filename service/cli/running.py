@@ -30,9 +30,13 @@ def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> 
     with told():
         _stop_on_terminate()
         chosen = settings(home=home, port=port)
+        file = chosen.home / "keys.json"
+        is_new = not file.exists()
         with Processes(chosen, mlflow_port) as processes:
             _until_ready(processes)
             _addresses(processes, chosen)
+            if is_new:
+                _first_keys(file)
             _watch(processes)
 
 
@@ -118,6 +122,12 @@ def _addresses(processes: Processes, chosen: Settings) -> None:
     console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False, soft_wrap=True)
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
     console.print(f"logs        {chosen.home / 'logs'}", highlight=False, soft_wrap=True)
+
+
+def _first_keys(file: Path) -> None:
+    """The first keys, shown when they were made: one for each role of the default workspace."""
+    for role, secret in json.loads(file.read_text()).items():
+        console.print(f"{role:<11} {secret}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _watch(processes: Processes) -> None:
