@@ -69,10 +69,12 @@ def serve(settings: Settings) -> None:
     _run(settings, None)
 
 
-def serve_from(settings: Settings, listening: int) -> None:
-    """Serve on a socket that `serve_with` opened, for as long as that process lives."""
+def serve_from(settings: Settings, listening: int, parent: int) -> None:
+    """Serve on a socket that `serve_with` opened, for as long as that process (`parent`) lives.
+
+    It is told which one that is: asking would come too late if it has just been killed.
+    """
     logs.configure(settings.log_level, process=f"serve:{os.getpid()}")
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -70,7 +70,10 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started, self._due = time.monotonic(), None
         return subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--listening", str(self._listening)],
+            [
+                *(sys.executable, "-m", "service", "serve"),
+                *("--listening", str(self._listening), "--parent", str(os.getpid())),
+            ],
             env=self._environ,
             pass_fds=[self._listening],
             stdin=subprocess.DEVNULL,

@@ -47,6 +47,7 @@ def serve(
     port: Port = None,
     workers: Annotated[int, typer.Option(help="Processes on this port.", min=1, max=256)] = 1,
     listening: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Run the API alone. Jobs and MLflow run elsewhere."""
     from service.server import serve as run
@@ -56,7 +57,7 @@ def serve(
     with told():
         chosen = settings(home=home, host=host, port=port)
         if listening is not None:
-            serve_from(chosen, listening)
+            serve_from(chosen, listening, parent)
         elif workers > 1:
             serve_with(chosen, workers)
         else:
