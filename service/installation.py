@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from service.auth import INSTALLATION, ROLES, add_key, new_secret
@@ -35,15 +36,13 @@ def _first_keys(path: Path) -> dict[str, str]:
         found: dict[str, str] = json.loads(path.read_text())
         return found
     made = {role: new_secret() for role in ROLES}
-    fresh = path.with_suffix(f".{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
         json.dump(made, file, indent=2)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        made = json.loads(path.read_text())
-    fresh.unlink()
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            made = json.loads(path.read_text())
     return made
