@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from learning.ledger import Standing
-from learning.recipes import RECIPES
+from learning.recipes import UnknownRecipe
 
 FORMAT = 1
 BYTES_MAX = 256 * 2**20
@@ -55,13 +55,11 @@ def load(data: bytes) -> Standing:
     The policy is the ledger's to tell, and the version and switch the caller's.
     """
     header, arrays = _read(data)
-    recipe = header.get("recipe")
-    if not isinstance(recipe, str) or recipe not in RECIPES:
-        raise CheckpointError(
-            f"recipe {recipe!r} is not of this build ({', '.join(RECIPES)}); "
-            "rebuild the version with `baton rebuild`"
-        )
-    standing = Standing(recipe=recipe)
+    recipe = str(header.get("recipe"))
+    try:
+        standing = Standing(recipe=recipe)
+    except UnknownRecipe as error:
+        raise CheckpointError(f"{error}; rebuild the version with `baton rebuild`") from error
     try:
         standing.position = header["position"].__index__()
         if standing.position < 0:

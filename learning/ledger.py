@@ -19,7 +19,7 @@ from learning.features import features
 from learning.hashing import HashedClassifier
 from learning.outcomes import Lesson, lessons
 from learning.policy import Policy
-from learning.recipes import RECIPES
+from learning.recipes import named
 
 Kind = Literal["policy", "switch", "outcome", "retraction"]
 
@@ -129,7 +129,8 @@ class Standing:
     half_learned: bool = False
 
     def __post_init__(self) -> None:
-        self.model = RECIPES[self.recipe].build()
+        recipe = named(self.recipe)
+        self.recipe, self.model = recipe.name, recipe.build()
 
     def score(self, state: State) -> Score:
         """The score of a state's newest message. Changes nothing."""

@@ -1,57 +1,84 @@
 """Named, versioned model configurations. A changed recipe, feature or lexicon is a new version.
 
-Every estimator here passes one contract suite (tests/test_recipes.py).
+A recipe may be given parameters, which are part of its name then: `bayes-1?v0=0.3,forgetting=0.01`
+is a model of its own, that a version stores and every process rebuilds. Every estimator here
+passes one contract suite (tests/test_recipes.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from learning.adagrad import AdaGradLogisticRegression
 from learning.bayes import BayesianLogisticRegression
-from learning.hashing import HashedClassifier
+from learning.hashing import BUCKETS, RESERVED, HashedClassifier
 from learning.mixture import Mixture
+from learning.parameters import Parameter, ParameterError, read, written
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A model configuration under a name that ends in its version."""
+    """A model configuration under a name that ends in its version, or in parameters after it.
+
+    `parameters` are those that may be given; `given` those that were, none at its default.
+    """
 
     name: str
     sentence: str
-    make: Callable[[], HashedClassifier]
+    make: Callable[..., HashedClassifier]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> HashedClassifier:
         """A fresh estimator that has learned nothing."""
-        return self.make()
+        return self.make(**self.given)
 
 
 def _named(*recipes: Recipe) -> Mapping[str, Recipe]:
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 
 
+_BUCKETS = Parameter(BUCKETS, 2 * RESERVED, 2**20)
+_VARIANCES = {"v0": Parameter(0.1, 1e-6, 100.0), "v0_context": Parameter(1.0, 1e-6, 100.0)}
+
 RECIPES: Mapping[str, Recipe] = _named(
     Recipe(
         "mixture-1",
         "a Bayesian logistic regression and two by AdaGrad, their log odds mixed in learned shares",
         Mixture,
+        {
+            "variances": Parameter((0.1,), 1e-6, 100.0),
+            "v0_context": _VARIANCES["v0_context"],
+            "rates": Parameter((0.03,), 1e-6, 10.0),
+            "damped": Parameter((0.1,), 1e-6, 10.0),
+            "buckets": _BUCKETS,
+        },
     ),
     Recipe(
         "bayes-1",
         "one Bayesian logistic regression with a diagonal posterior: honest about what is new",
         BayesianLogisticRegression,
+        _VARIANCES | {"forgetting": Parameter(0.0, 0.0, 0.5), "buckets": _BUCKETS},
     ),
     Recipe(
         "adagrad-1",
         "one logistic regression by damped AdaGrad: the simplest, and close to the best",
         AdaGradLogisticRegression,
+        {
+            "rate": Parameter(0.1, 1e-6, 10.0),
+            "damping": Parameter(1.0, 0.0, 1000.0),
+            "buckets": _BUCKETS,
+        },
     ),
     Recipe(
         "forgetting-1",
         "the Bayesian one, forgetting 2 % at each touch: soonest at home in a changed world",
-        lambda: BayesianLogisticRegression(forgetting=0.02),
+        partial(BayesianLogisticRegression, forgetting=0.02),
+        _VARIANCES | {"forgetting": Parameter(0.02, 0.0, 0.5), "buckets": _BUCKETS},
     ),
 )
 
@@ -60,3 +87,26 @@ FORGETTING = "forgetting-1"
 
 DEFAULT = "mixture-1"
 """Chosen by measurement over four real data sets; see experiments/RESULTS.md."""
+
+
+class UnknownRecipe(LookupError):
+    """No recipe of this build has that name; the message names those there are."""
+
+
+def named(name: str) -> Recipe:
+    """The recipe of a name, parameters and all; its own name is the canonical one.
+
+    `bayes-1?v0=.30,forgetting=0` is found as `bayes-1?v0=0.3`. Raises UnknownRecipe.
+    """
+    plain, _, text = name.partition("?")
+    if plain not in RECIPES:
+        raise UnknownRecipe(f"there is no recipe {plain!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[plain]
+    try:
+        given = read(recipe.parameters, text)
+    except ParameterError as error:
+        raise UnknownRecipe(f"recipe {plain}: {error}") from None
+    if not given:
+        return recipe
+    shown = ",".join(f"{parameter}={written(value)}" for parameter, value in given.items())
+    return replace(recipe, name=f"{plain}?{shown}", given=given)

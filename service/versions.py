@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from learning import checkpoint
 from learning.ledger import Standing, Without
 from learning.policy import Policy
-from learning.recipes import DEFAULT, RECIPES
+from learning.recipes import DEFAULT, RECIPES, UnknownRecipe, named
 from service.errors import Contradiction, Invalid, Missing
 from service.store import ledger
 from service.store import versions as rows
@@ -24,14 +24,11 @@ def begin_workspace(
 
     False if the workspace was there already.
     """
-    recipe = recipe or DEFAULT
-    if recipe not in RECIPES:
-        raise Invalid(
-            "unknown_recipe",
-            f"there is no recipe {recipe!r}",
-            field="recipe",
-            hint=f"use one of: {', '.join(RECIPES)}",
-        )
+    try:
+        recipe = named(recipe or DEFAULT).name
+    except UnknownRecipe as error:
+        hint = f"use one of: {', '.join(RECIPES)}; GET /v1/versions says what each is"
+        raise Invalid("unknown_recipe", str(error), field="recipe", hint=hint) from error
     if not ledger.add_workspace(connection, name, mode):
         return False
     policy = Policy().model_dump(mode="json")

@@ -41,6 +41,7 @@ ORDER = (
     "learning.kalman",
     "learning.mixture",
     "learning.calibration",
+    "learning.parameters",
     "learning.recipes",
     "learning.rules",
     "learning.hours",

@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import base, checks
 
+from learning import checkpoint
 from learning.hashing import HashedClassifier
-from learning.recipes import DEFAULT, RECIPES
+from learning.ledger import Standing
+from learning.recipes import DEFAULT, RECIPES, UnknownRecipe, named
 
 every_recipe = pytest.mark.parametrize("name", list(RECIPES))
 Lesson = tuple[dict[Any, float], float, float]
@@ -257,3 +259,51 @@ def test_its_parameters_have_defaults_that_say_what_they_are(name: str) -> None:
     kind = type(RECIPES[name].build())
     for parameter in inspect.signature(kind).parameters:
         assert parameter in (kind.__doc__ or "")
+
+
+# Recipes with parameters
+
+
+def test_parameters_are_part_of_a_recipe_s_name_in_one_spelling() -> None:
+    said = ("bayes-1?v0=.30,forgetting=0.0", "bayes-1?v0=3e-1", "bayes-1?forgetting=0,v0=0.3")
+    assert {named(name).name for name in said} == {"bayes-1?v0=0.3"}
+    assert named("bayes-1?v0=0.1").name == named("bayes-1?").name == "bayes-1"
+    assert named("mixture-1?variances=.1:.3,rates=.05").name == (
+        "mixture-1?variances=0.1:0.3,rates=0.05"
+    )
+
+
+@every_recipe
+def test_every_parameter_reaches_the_estimator(name: str) -> None:
+    recipe = RECIPES[name]
+    for parameter, known in recipe.parameters.items():
+        text = {"buckets": "16384"}.get(parameter, "0.25")
+        built = named(f"{name}?{parameter}={text}").build()
+        assert getattr(built, parameter) == known.read(text)
+        assert getattr(recipe.build(), parameter) == known.default
+
+
+def test_what_is_learned_with_parameters_is_another_model_and_survives_its_bytes() -> None:
+    plain, other = Standing(recipe="bayes-1"), Standing(recipe="bayes-1?v0=.3")
+    assert checkpoint.digest(plain) != checkpoint.digest(other)
+    loaded = checkpoint.load(checkpoint.dump(other))
+    assert loaded.recipe == "bayes-1?v0=0.3"
+    assert checkpoint.digest(loaded) == checkpoint.digest(other)
+
+
+@pytest.mark.parametrize(
+    "name,said",
+    [
+        ("bayes-9", "there is no recipe 'bayes-9'; there are mixture-1, "),
+        ("bayes-1?v1=2", "there is no parameter 'v1'; there are v0=0.1"),
+        ("bayes-1?v0=x", "parameter v0 cannot be 'x'"),
+        ("bayes-1?v0=nan", "parameter v0 cannot be 'nan' (from 1e-06 to 100)"),
+        ("bayes-1?v0=-1", "parameter v0 cannot be '-1'"),
+        ("bayes-1?v0=1,v0=2", "given twice"),
+        ("bayes-1?buckets=0.5", "parameter buckets cannot be"),
+        ("mixture-1?rates=1:1:1:1:1", "at most 4"),
+    ],
+)
+def test_a_name_that_cannot_be_built_is_refused_with_what_can(name: str, said: str) -> None:
+    with pytest.raises(UnknownRecipe, match=re.escape(said)):
+        named(name)

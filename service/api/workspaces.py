@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, Field
 
+from learning.recipes import named
 from service import versions
 from service.api.context import ERRORS, Admin, Parts, once
 from service.api.shapes import Id, Shape, Short, timed
@@ -37,7 +38,7 @@ class WorkspaceRequest(Shape):
 
     id: Annotated[Name, Field(validation_alias=AliasChoices("id", "name", "workspace"))]
     mode: Mode = "live"
-    recipe: Annotated[str, Field(max_length=64)] = ""
+    recipe: Annotated[str, Field(max_length=200)] = ""
 
 
 class ModeRequest(Shape):
@@ -72,7 +73,7 @@ async def create(asked: WorkspaceRequest, baton: Parts, principal: Admin, reques
                 hint=f"change it with PUT /v1/workspaces/{asked.id}/mode",
             )
         began = version_rows.version(batch.connection, asked.id, 1)
-        if asked.recipe and began is not None and began.recipe != asked.recipe:
+        if asked.recipe and began is not None and began.recipe != named(asked.recipe).name:
             raise Contradiction(
                 "workspace_exists",
                 f"workspace {asked.id!r} exists and began with recipe {began.recipe}",

@@ -145,21 +145,20 @@ def rebuild(
     Corrected and retracted outcomes are always left out.
     """
     from learning.ledger import Without
-    from learning.recipes import DEFAULT, RECIPES
+    from learning.recipes import DEFAULT, named
     from service import versions
     from service.lines import rebuild as learn
     from service.store import ledger
     from service.store import versions as version_rows
 
     with told():
-        if recipe and recipe not in RECIPES:
-            raise LookupError(f"there is no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
+        wanted = recipe and named(recipe).name
         store = opened(settings(home=home), workspace)
         without = Without(without_agent, without_source, from_position, to_position)
         with store.read() as connection:
             switch = ledger.switches(connection, workspace)[-1]
             serving = version_rows.version(connection, workspace, switch.body["version"])
-        chosen = recipe or (serving.recipe if serving is not None else DEFAULT)
+        chosen = wanted or (serving.recipe if serving is not None else DEFAULT)
         with bar() as progress:
             task = progress.add_task("rebuild", total=None, figures="")
             standing = learn(
