@@ -235,6 +235,50 @@ class Version(SQLModel, table=True):
     registry_version: str | None
 
 
+class Challenger(SQLModel, table=True):
+    """A line that learns, or stands `frozen`, beside the champion.
+
+    `status` is asked (jobs have yet to build it), open, closed or failed. `state` is how far it
+    has learned and `duel` what it was seen to save, both up to `position`; one row of each of the
+    `slot`s 1 to 4 is asked or open.
+    """
+
+    __table_args__ = (Index("challenger_by_status", "workspace", "status"),)
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    slot: int
+    status: str
+    recipe: str
+    version: int | None
+    frozen: bool
+    without: dict[str, Any] = _json()
+    why: str
+    opened_by: str
+    closed_why: str | None
+    closed_by: str | None
+    built: int
+    position: int
+    duel: dict[str, Any] = _json()
+    state: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
+    asked_at: float = _time()
+    opened_at: float | None = _time(nullable=True)
+    closed_at: float | None = _time(nullable=True)
+
+
+class Event(SQLModel, table=True):
+    """Something that people should hear of: an alarm, a recommendation, a switch, a challenger.
+
+    Ids sort by time; `facts` is plain JSON with a `sentence` in it.
+    """
+
+    __table_args__ = (Index("event_of_workspace", "workspace", "id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    kind: str
+    facts: dict[str, Any] = _json()
+    at: float = _time()
+
+
 class Alias(SQLModel, table=True):
     """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request.
 

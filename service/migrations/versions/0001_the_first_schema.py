@@ -49,6 +49,32 @@ def upgrade() -> None:
         batch_op.create_index("audit_queue", ["workspace", "status", "drawn_at"], unique=False)
 
     op.create_table(
+        "challenger",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("recipe", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("frozen", sa.Boolean(), nullable=False),
+        sa.Column("without", sa.JSON(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False),
+        sa.Column("opened_by", sa.String(), nullable=False),
+        sa.Column("closed_why", sa.String(), nullable=True),
+        sa.Column("closed_by", sa.String(), nullable=True),
+        sa.Column("built", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("duel", sa.JSON(), nullable=False),
+        sa.Column("state", sa.LargeBinary(), nullable=True),
+        sa.Column("asked_at", sa.Double(), nullable=False),
+        sa.Column("opened_at", sa.Double(), nullable=True),
+        sa.Column("closed_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("workspace", "id"),
+    )
+    with op.batch_alter_table("challenger", schema=None) as batch_op:
+        batch_op.create_index("challenger_by_status", ["workspace", "status"], unique=False)
+
+    op.create_table(
         "conversation",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("id", sa.String(), nullable=False),
@@ -106,6 +132,18 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("evaluation", schema=None) as batch_op:
         batch_op.create_index("evaluation_of_workspace", ["workspace", "position"], unique=False)
+
+    op.create_table(
+        "event",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.create_index("event_of_workspace", ["workspace", "id"], unique=False)
 
     op.create_table(
         "handoff",
@@ -293,6 +331,10 @@ def downgrade() -> None:
         batch_op.drop_index("handoff_of_conversation")
 
     op.drop_table("handoff")
+    with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.drop_index("event_of_workspace")
+
+    op.drop_table("event")
     with op.batch_alter_table("evaluation", schema=None) as batch_op:
         batch_op.drop_index("evaluation_of_workspace")
 
@@ -302,6 +344,10 @@ def downgrade() -> None:
         batch_op.drop_index("conversation_by_status")
 
     op.drop_table("conversation")
+    with op.batch_alter_table("challenger", schema=None) as batch_op:
+        batch_op.drop_index("challenger_by_status")
+
+    op.drop_table("challenger")
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.drop_index("audit_queue")
 
