@@ -92,6 +92,19 @@ class Server:
                 assert time.monotonic() < give_up, "PostgreSQL did not start again within 30 s"
                 time.sleep(0.2)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every process of it stands still: it stays connected, and says nothing."""
+        first = psutil.Process(self.pid)
+        every = [first, *first.children(recursive=True)]
+        for process in every:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in every:
+                process.resume()
+
     def cut(self, database: str) -> int:
         """Cut every connection to a database; gives how many there were."""
         found = self.run(

@@ -28,6 +28,7 @@ from service.installation import prepare
 from service.publishing import Publishing
 from service.settings import Settings
 from service.standing import stand
+from service.store import database as database_module
 from service.store import keys
 from service.store.database import Store
 from service.upkeep import Upkeep
@@ -204,6 +205,32 @@ def test_without_its_database_every_route_says_503_and_comes_back(tmp_path: Path
             database.start()
             again = until(lambda: place.bot.score("c", "m2", OTHERS[1]), 10, "it is back")
             assert again.status_code == 200
+            assert place.agent.got(path)["probability"] == decided["probability"]
+
+
+def test_a_postgresql_that_is_frozen_is_refused_at_once_and_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays connected, so that no timeout of its own ends a wait."""
+    monkeypatch.setitem(database_module.PATIENCE_SECONDS, database_module.WRITING, 1)
+    monkeypatch.setitem(database_module.PATIENCE_SECONDS, database_module.READING, 1)
+    with postgres.server() as database:
+        database.run("CREATE DATABASE baton")
+        with serving(tmp_path, database=database.url("baton")) as service:
+            place = service.workspace()
+            decided = place.bot.decided("c", "m", OTHERS[0])
+            with database.frozen():
+                refusal(place.bot.score("c", "m2", OTHERS[1]), 503, "database")
+                began = time.monotonic()
+                for _ in range(20):
+                    refusal(place.bot.score("c", "m2", OTHERS[1]), 503, "database")
+                    refusal(place.agent.get("/v1/handoffs"), 503, "database")
+                    assert place.bot.get("/healthz").status_code == 200
+                    assert place.bot.get("/readyz").status_code == 503
+                assert time.monotonic() - began < 2
+            until(lambda: place.bot.get("/readyz").status_code == 200, 10, "it is back")
+            assert place.bot.score("c", "m2", OTHERS[1]).status_code == 200
+            path = f"/v1/decisions/{decided['decision_id']}"
             assert place.agent.got(path)["probability"] == decided["probability"]
 
 

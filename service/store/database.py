@@ -23,6 +23,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 from sqlmodel import SQLModel
 
+from service.store.silence import Silence
+
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
 """Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
@@ -37,6 +39,9 @@ _TIMEOUTS = {
     WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
     READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
 }
+PATIENCE_SECONDS = {WRITING: 12, READING: 22}
+"""How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
+
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _MIGRATION_LOCK = 0x6261746F6E
@@ -66,6 +71,7 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._silence = Silence(self.url)
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
@@ -75,7 +81,7 @@ class Store:
             given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": 10_000}
             given |= _TIMEOUTS[begin]
             options = " ".join(f"-c {name}={value}" for name, value in given.items())
-            return create_engine(
+            engine = create_engine(
                 self.url,
                 **_JSON,
                 isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
@@ -85,6 +91,8 @@ class Store:
                 pool_size=5,
                 max_overflow=10,
             )
+            self._silence.bound(engine, PATIENCE_SECONDS[begin])
+            return engine
         engine = create_engine(self.url, **_JSON, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
@@ -111,6 +119,7 @@ class Store:
 
         A `hurried` one gives up sooner where a lock is held.
         """
+        self._silence.refuse()
         with self._writer.begin() as connection:
             if hurried and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
@@ -119,6 +128,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent look at the database."""
+        self._silence.refuse()
         with self._reader.begin() as connection:
             yield connection
 
@@ -127,8 +137,9 @@ class Store:
         config = alembic.config.Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = None
-        with self._writer.begin() as connection:
+        with self._writer.begin() as connection, contextlib.ExitStack() as stack:
             if not self.is_sqlite:
+                stack.enter_context(self._silence.patient(connection))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SET LOCAL lock_timeout = '5min'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -150,6 +161,7 @@ class Store:
             source.close()
 
     def close(self) -> None:
+        self._silence.close()
         self._writer.dispose()
         self._reader.dispose()
 
