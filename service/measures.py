@@ -1,12 +1,23 @@
-"""What a process counts about itself, for Prometheus."""
+"""What a process counts about itself, for Prometheus; workers that share a port count together."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""The client library's own variable: the folder where workers of one port keep their counts."""
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -58,6 +69,7 @@ class Measures:
             "Ledger entries not yet learned.",
             ("workspace",),
             registry=self._registry,
+            multiprocess_mode="livemax",
         )
 
     def decided(self, workspace: str, action: str) -> None:
@@ -90,8 +102,15 @@ class Measures:
         self._seconds.observe(time.perf_counter() - start)
         self._sizes.observe(requests)
 
-    def text(self, lag: dict[str, int]) -> bytes:
-        """All measures in Prometheus' text format."""
+    def lags(self, lag: dict[str, int]) -> None:
+        """Entries that each served workspace has yet to learn."""
         for workspace, entries in lag.items():
             self._lag.labels(workspace).set(entries)
-        return generate_latest(self._registry)
+
+    def text(self) -> bytes:
+        """All measures in Prometheus' text format; of every worker, where several share a port."""
+        if SHARED not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

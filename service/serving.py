@@ -166,6 +166,7 @@ class Serving:
             await asyncio.sleep(self._settings.poll_seconds)
             try:
                 self.catch_up(set(self._served))
+                self._measures.lags(self.lag())
                 if time.monotonic() - proved >= PROVE_SECONDS:
                     self._prove()
                     proved = time.monotonic()

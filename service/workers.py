@@ -11,14 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import fields
 
 import structlog
+from prometheus_client import multiprocess
 
 from service import logs
 from service.installation import prepare
+from service.measures import SHARED
 from service.settings import Settings
 from service.store.database import Store
 
@@ -39,12 +42,12 @@ def serve_with(settings: Settings, workers: int) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with socket.socket() as listening:
+    with socket.socket() as listening, tempfile.TemporaryDirectory(prefix="baton-") as counts:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
         listening.listen(2048)
         listening.set_inheritable(True)
-        pool = [Worker(settings, listening.fileno()) for _ in range(workers)]
+        pool = [Worker(settings, listening.fileno(), counts) for _ in range(workers)]
         try:
             while not stop.wait(0.2):
                 for worker in pool:
@@ -60,9 +63,10 @@ def serve_with(settings: Settings, workers: int) -> None:
 class Worker:
     """One of them."""
 
-    def __init__(self, settings: Settings, listening: int) -> None:
+    def __init__(self, settings: Settings, listening: int, counts: str) -> None:
         self._listening = listening
-        self._environ = {**os.environ, **_environ(settings)}
+        self._counts = counts
+        self._environ = {**os.environ, **_environ(settings), SHARED: counts}
         self._pause = 0.0
         self._due: float | None = None
         self.process = self._start()
@@ -88,6 +92,7 @@ class Worker:
             quick = now - self._started < STEADY_SECONDS
             self._pause = min(2 * self._pause or 0.25, AGAIN_SECONDS_MAX) if quick else 0.0
             self._due = now + self._pause
+            multiprocess.mark_process_dead(self.process.pid, self._counts)  # type: ignore[no-untyped-call]
             _log.error("worker_ended", pid=self.process.pid, status=self.process.returncode)
         if now >= self._due:
             self.process = self._start()

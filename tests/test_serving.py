@@ -286,6 +286,29 @@ def test_a_worker_that_dies_is_started_again_and_nothing_acknowledged_is_lost(
     until(lambda: len(children(process)) == 3, 20, "all are there again")
 
 
+def test_whichever_worker_is_asked_it_tells_what_all_of_them_did(
+    workers: tuple[Home, Process],
+) -> None:
+    home, process = workers
+    place = home.workspace("counted", process)
+    with place.caller("bot", process) as bot:
+        bot.score("counted", "m", TEXTS[0])
+
+    def told() -> set[str]:
+        found = httpx.get(f"{process.url}/metrics", trust_env=False).text
+        return {
+            line
+            for line in found.splitlines()
+            if line.startswith("baton_decisions_total{") and 'workspace="counted"' in line
+        }
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: told(), range(12)))
+    assert len(found[0]) == 1
+    assert next(iter(found[0])).endswith(" 1.0")
+    assert all(one == found[0] for one in found)
+
+
 def test_stopping_ends_every_worker_with_status_0_and_frees_the_port(
     tmp_path: Path,
 ) -> None:

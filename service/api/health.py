@@ -43,4 +43,5 @@ async def ready(baton: Parts) -> Any:
 @router.get("/metrics", response_class=Response)
 async def metrics(baton: Parts) -> Any:
     """Measures in Prometheus' text format."""
-    return Response(baton.measures.text(baton.engine.lag()), media_type="text/plain; version=0.0.4")
+    baton.measures.lags(baton.engine.lag())
+    return Response(baton.measures.text(), media_type="text/plain; version=0.0.4")
