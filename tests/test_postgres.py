@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from experiments.caller import RefusedError, path_of
 from service.installation import prepare
 from service.settings import Settings
+from service.store import database as database_module
 from service.store import ledger
 from service.store.database import Store
 from tests import postgres
@@ -404,15 +405,38 @@ def _fresh(place: Place, process: Process, n: int) -> Any:
         return bot.outcome(f"c{n}", "fine")
 
 
-def test_a_process_that_stops_in_a_transaction_is_cut_off(home: Home, first: Process) -> None:
+def test_a_process_that_stops_in_a_transaction_is_cut_off(
+    home: Home, first: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its locks must not hold up every other process for ever."""
+    place = home.workspace("stopped", first)
+    head = "SELECT 1 FROM workspace WHERE id = :id FOR UPDATE"
+    monkeypatch.setattr(database_module, "IDLE_MS", 500)
+    stopped, other = Store(home.url), Store(home.url)
+    try:
+        held = stopped._writer.connect()
+        held.execute(text(head), {"id": place.name})
+        began = time.monotonic()
+        with other.write() as free:
+            free.execute(text(head), {"id": place.name})
+        assert time.monotonic() - began > 0.3
+        with pytest.raises(database_module.DatabaseError):
+            held.execute(text("SELECT 1"))
+    finally:
+        stopped.close()
+        other.close()
+
+
+def test_every_commit_is_synchronous_and_no_statement_or_lock_waits_for_long(home: Home) -> None:
     store = Store(home.url)
     try:
         with store.write() as connection:
-            found = connection.execute(text("SHOW idle_in_transaction_session_timeout"))
-            assert found.scalar_one() == "10s"
-            assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
-            assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "10s"
-            assert connection.execute(text("SHOW lock_timeout")).scalar_one() == "2s"
+            for name, value in (
+                ("idle_in_transaction_session_timeout", "10s"),
+                ("synchronous_commit", "on"),
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "2s"),
+            ):
+                assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
     finally:
         store.close()

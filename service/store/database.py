@@ -35,6 +35,9 @@ BUSY_SECONDS = 5
 LOCK_MS, HURRIED_LOCK_MS = 2000, 200
 """How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
 
+IDLE_MS = 10_000
+"""A process that stops in the middle of a transaction must not hold its locks for longer."""
+
 _TIMEOUTS = {
     WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
     READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
@@ -77,8 +80,7 @@ class Store:
 
     def _engine(self, begin: str) -> Engine:
         if not self.is_sqlite:
-            # A process that stops in the middle of a transaction must not hold its locks for ever.
-            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": 10_000}
+            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
             given |= _TIMEOUTS[begin]
             options = " ".join(f"-c {name}={value}" for name, value in given.items())
             engine = create_engine(

@@ -1,0 +1,36 @@
+"""A log that cannot be written costs its line, never a request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SPEAK = (
+    "import structlog\n"
+    "from service import logs\n"
+    "logs.configure('info', process='test')\n"
+    "for number in range(3):\n"
+    "    structlog.get_logger().info('said', number=number)\n"
+    "print('went on')\n"
+)
+
+
+def test_a_full_disk_under_the_log_stops_nothing() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", SPEAK],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "went on\n"
+
+
+def test_a_line_is_one_json_object_with_its_process() -> None:
+    done = subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, text=True, check=True)
+    first, *others = done.stderr.splitlines()
+    assert len(others) == 2
+    assert '"event": "said"' in first
+    assert '"process": "test"' in first
