@@ -114,3 +114,8 @@ class Measures:
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def worker_ended(pid: int, folder: str) -> None:
+    """Take an ended worker's momentary values out of what all tell; its counts stay."""
+    multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

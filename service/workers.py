@@ -17,11 +17,10 @@ import time
 from dataclasses import fields
 
 import structlog
-from prometheus_client import multiprocess
 
 from service import logs
 from service.installation import prepare
-from service.measures import SHARED
+from service.measures import SHARED, worker_ended
 from service.settings import Settings
 from service.store.database import Store
 
@@ -92,7 +91,7 @@ class Worker:
             quick = now - self._started < STEADY_SECONDS
             self._pause = min(2 * self._pause or 0.25, AGAIN_SECONDS_MAX) if quick else 0.0
             self._due = now + self._pause
-            multiprocess.mark_process_dead(self.process.pid, self._counts)  # type: ignore[no-untyped-call]
+            worker_ended(self.process.pid, self._counts)
             _log.error("worker_ended", pid=self.process.pid, status=self.process.returncode)
         if now >= self._due:
             self.process = self._start()
