@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from experiments.build import build_id
 from learning.ledger import Standing
 from service import scoring
 from service.batch import Batch, States
@@ -24,7 +25,6 @@ from service.errors import Busy, Refusal, away
 from service.measures import Measures
 from service.serving import Serving
 from service.settings import Settings
-from service.standing import build_id
 from service.store.database import (
     DatabaseError,
     Store,

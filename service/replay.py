@@ -6,10 +6,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.build import build_id
 from learning.conversation import fold
 from learning.ledger import Standing
 from service.scoring import judge
-from service.standing import TextRemovedError, advance, build_id, stand
+from service.standing import TextRemovedError, advance, stand
 from service.store import conversations, ledger
 from service.store.database import Store
 

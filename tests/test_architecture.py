@@ -62,6 +62,7 @@ ORDER = (
     "learning.counterfactual",
     "learning.accepting",
     "learning.suggestions",
+    "experiments.build",
     "experiments.published",
     "experiments.bundle",
     "experiments.registry",

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from experiments.build import build, build_id
 from learning.recipes import RECIPES
 from service import provenance, versions
 from service.api.context import ERRORS, Baton, Engineer, Parts, once
 from service.api.shapes import Shape, Short, timed
 from service.auth import Principal
 from service.batch import Batch
-from service.standing import build, build_id
 from service.store import ledger
 from service.store import versions as rows
 
