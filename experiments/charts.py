@@ -105,7 +105,7 @@ def over_positions(
     better = "lower is better" if lower_is_better else "higher is better"
     figure.update_xaxes(title="ledger position (outcomes in the order they were learned)")
     figure.update_yaxes(title=f"{measure} ({better})")
-    return _styled(figure, title)
+    return styled(figure, title)
 
 
 def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
@@ -129,7 +129,7 @@ def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
         )
     figure.update_xaxes(title="threshold: escalate from this probability on", tickformat=".0%")
     figure.update_yaxes(title="cost a conversation (lower is better)", rangemode="tozero")
-    return _styled(figure, "Cost of a conversation, escalating from a threshold or going on")
+    return styled(figure, "Cost of a conversation, escalating from a threshold or going on")
 
 
 def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> Figure:
@@ -154,7 +154,7 @@ def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -
         )
     figure.update_xaxes(title="recall: found, of those who need a person", tickformat=".0%")
     figure.update_yaxes(title="precision: alarms that are right", tickformat=".0%")
-    return _unit(_styled(figure, "Precision and recall at every threshold"))
+    return _unit(styled(figure, "Precision and recall at every threshold"))
 
 
 def roc(lines: Sequence[Line]) -> Figure:
@@ -171,7 +171,7 @@ def roc(lines: Sequence[Line]) -> Figure:
         )
     figure.update_xaxes(title="false alarms, of those who need nobody", tickformat=".0%")
     figure.update_yaxes(title="found, of those who need a person", tickformat=".0%")
-    return _unit(_styled(figure, "Found against false alarms (ROC)"))
+    return _unit(styled(figure, "Found against false alarms (ROC)"))
 
 
 def reliability(models: Sequence[Bins]) -> Figure:
@@ -211,7 +211,7 @@ def reliability(models: Sequence[Bins]) -> Figure:
     figure.update_yaxes(range=[-0.02, 1.02], row=1, col=1)
     figure.update_yaxes(title="lessons", rangemode="tozero", row=2, col=1)
     figure.update_layout(barmode="group", bargap=0.1)
-    return _styled(figure, "Calibration: what was predicted, and what was true", height=540)
+    return styled(figure, "Calibration: what was predicted, and what was true", height=540)
 
 
 def page(title: str, introduction: str, figures: Mapping[str, Figure]) -> str:
@@ -268,7 +268,8 @@ def _unit(figure: Figure) -> Figure:
     return figure
 
 
-def _styled(figure: Figure, title: str, height: int = 420) -> Figure:
+def styled(figure: Figure, title: str, height: int = 420) -> Figure:
+    """The one look of all figures."""
     figure.update_layout(
         template="none",
         title={"text": html.escape(title), "x": 0, "xref": "paper", "font": {"size": 17}},

@@ -52,18 +52,17 @@ class Draw:
         return self.uniform or self.targeted
 
 
-def within_budget(share: float, expected: float, left: float) -> float:
-    """The coin's share, lowered so that no more than what is `left` is expected to be drawn.
+def paced(left: float, whole: float) -> float:
+    """By how much a budget lowers the coins' shares: 1 while half of it is left, then ever less.
 
-    Lowered before the draw, for all of a batch alike: a budget never drops what was drawn.
+    So chances sink long before nothing is left, and hardly any conversation is out of reach.
     """
-    if share <= 0 or expected <= 0:
-        return 0.0
-    return min(share, 1.0, max(0.0, left) / expected)
+    return min(1.0, max(0.0, 2 * left / whole)) if whole > 0 else 0.0
 
 
-def targeted(kept: Sequence[Kept], share: float) -> list[float]:
-    """The targeted coin's propensities, `share` of the conversations in the mean.
+def targeted(kept: Sequence[Kept], share: float, disagreement: float = DISAGREEMENT) -> list[float]:
+    """The targeted coin's propensities, `share` of the conversations in the mean, but
+    `disagreement` where lines differ.
 
     pi = clip(b (phi + (1 - phi) u / mean u), floor, 1) with u = sqrt(p (1 - p)).
     """
@@ -75,7 +74,7 @@ def targeted(kept: Sequence[Kept], share: float) -> list[float]:
     for one, u in zip(kept, unsure, strict=True):
         pi = share * (SPREAD + (1 - SPREAD) * (u / mean if mean > 0 else 1.0))
         if one.disagreement:
-            pi = max(pi, DISAGREEMENT)
+            pi = max(pi, disagreement)
         found.append(min(max(pi, min(FLOOR, share)), 1.0))
     return found
 
@@ -87,9 +86,14 @@ def coin(seed: str, stream: str, conversation_id: str) -> float:
 
 
 def draw(
-    kept: Sequence[Kept], *, seed: str, uniform_share: float, targeted_share: float
+    kept: Sequence[Kept],
+    *,
+    seed: str,
+    uniform_share: float,
+    targeted_share: float,
+    disagreement: float = DISAGREEMENT,
 ) -> list[Draw]:
-    """Toss both coins for each conversation; the budget has lowered the shares before."""
+    """Toss both coins for each conversation; the budget has lowered the chances before."""
     return [
         Draw(
             uniform_share,
@@ -97,7 +101,7 @@ def draw(
             coin(seed, "uniform", one.conversation_id) < uniform_share,
             coin(seed, "targeted", one.conversation_id) < pi,
         )
-        for one, pi in zip(kept, targeted(kept, targeted_share), strict=True)
+        for one, pi in zip(kept, targeted(kept, targeted_share, disagreement), strict=True)
     ]
 
 

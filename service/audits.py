@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.audit import Draw, Kept, coin, draw, within_budget
+from learning.audit import DISAGREEMENT, Draw, Kept, coin, draw, paced
 from learning.policy import Audits, Silence
 from service import outcomes
 from service.batch import Batch, new_id
@@ -34,32 +34,42 @@ def toss(
 ) -> int:
     """Toss the coins of conversations that closed; gives how many were drawn.
 
-    Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn.
+    Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn, as
+    long as more than half of the day's reviews is left. No piece is longer than the reviews that
+    are left, so a day never asks for more of them than the policy says.
     """
     found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
-    if not found:
-        return 0
-    left = policy.per_day - rows.drawn_since(connection, workspace, now - DAY_SECONDS)
-    expected = len(found) * (policy.uniform_share + policy.targeted_share)
-    shares = {
-        "uniform_share": within_budget(
-            policy.uniform_share, expected, left * _part(policy.uniform_share, policy)
-        ),
-        "targeted_share": within_budget(
-            policy.targeted_share, expected, left * _part(policy.targeted_share, policy)
-        ),
-    }
+    left = policy.per_day - rows.asked_since(connection, workspace, now - DAY_SECONDS)
+    each = 2 if policy.double_share else 1
+    drawn = done = 0
+    while done < len(found):
+        piece = found[done : done + max(1, left // each)] if left >= each else found[done:]
+        tossed = _tossed(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
+        rows.add(connection, tossed)
+        asked = [row["wanted"] for row in tossed if row["status"] == "waiting"]
+        drawn, left, done = drawn + len(asked), left - sum(asked), done + len(piece)
+    return drawn
+
+
+def _tossed(
+    workspace: str,
+    found: Sequence[Any],
+    policy: Audits,
+    left: int,
+    now: float,
+    disagreeing: Collection[str],
+) -> list[dict[str, Any]]:
+    pace = paced(left, policy.per_day)
     seed = secrets.token_hex(16)
-    kept = [Kept(row.id, row.probability, row.id in disagreeing) for row in found]
-    draws = draw(kept, seed=seed, **shares)
-    rows.add(
-        connection,
-        [
-            _row(workspace, row, one, seed, policy.double_share, now)
-            for row, one in zip(found, draws, strict=True)
-        ],
+    draws = draw(
+        [Kept(row.id, row.probability, row.id in disagreeing) for row in found],
+        seed=seed,
+        uniform_share=policy.uniform_share * pace,
+        targeted_share=policy.targeted_share * pace,
+        disagreement=DISAGREEMENT if pace == 1.0 else 0.0,
     )
-    return sum(one.drawn for one in draws)
+    pairs = zip(found, draws, strict=True)
+    return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
 
 
 def mature(batch: Batch, workspace: str, policy: Silence) -> int:
@@ -71,12 +81,6 @@ def mature(batch: Batch, workspace: str, policy: Silence) -> int:
     for name in found:
         outcomes.of_silence(batch, workspace, name, policy.weight)
     return len(found)
-
-
-def _part(share: float, policy: Audits) -> float:
-    """A stream's part of the budget; the two parts together are what is left of it."""
-    whole = policy.uniform_share + policy.targeted_share
-    return share / whole if whole else 0.0
 
 
 def _row(

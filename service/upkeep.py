@@ -27,7 +27,7 @@ from service.lines import Lines, rebuild
 from service.retention import Retention
 from service.settings import Settings
 from service.standing import TextRemovedError
-from service.store import keys, ledger, published
+from service.store import events, keys, ledger, published
 from service.store import versions as version_rows
 from service.store.database import DatabaseError, Store
 
@@ -160,12 +160,13 @@ class Upkeep:
         drift: Mapping[str, Any],
         alarms: list[dict[str, Any]],
     ) -> None:
-        """An alarm opens a challenger: the ledger learned anew by a recipe that forgets, kept as a
-        version. Nothing is reset, and it serves only if someone promotes it. One that was opened
-        by as good as the same ledger stands for this alarm, too.
+        """An alarm opens a challenger, the ledger learned anew by a recipe that forgets, which
+        serves only if someone promotes it; one of nearly the same ledger stands for it, too.
         """
         for alarm in alarms:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
+            with self._store.write() as connection:
+                events.add(connection, workspace, "alarm", alarm)
         opened = [a for a in drift["alarms"] if a["challenger"] is not None]
         if opened and champion.position - opened[-1]["position"] < CHALLENGER_ENTRIES:
             return
@@ -185,6 +186,9 @@ class Upkeep:
                 reason=OPENED + alarms[0]["sentence"],
                 metrics=measures(scores.probability, scores.label, scores.weight),
             )
+            sentence = f"version {number} ({recipe}) was opened: {alarms[0]['sentence']}"
+            facts = {"version": number, "recipe": recipe, "sentence": sentence}
+            events.add(connection, workspace, "challenger_opened", facts)
         for alarm in alarms:
             alarm["challenger"] = number
         _log.info("challenger_opened", workspace=workspace, version=number, recipe=recipe)

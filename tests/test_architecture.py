@@ -68,6 +68,7 @@ ORDER = (
     "experiments.registry",
     "experiments.mlflow_server",
     "experiments.charts",
+    "experiments.rate_charts",
     "experiments.report_page",
     "experiments.evaluate",
     "experiments.episode",
@@ -145,7 +146,7 @@ LEARNING_IMPORTS = (
 # Outside packages with one door. MLflow also runs the published copy of a version, without import.
 DOORS = {
     "mlflow": ("experiments.registry",),
-    "plotly": ("experiments.charts",),
+    "plotly": ("experiments.charts", "experiments.rate_charts"),
     "pandas": ("experiments.registry", "experiments.published"),
     "apscheduler": ("service.jobs",),
     "alembic": ("service.store", "service.migrations"),

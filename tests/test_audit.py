@@ -14,8 +14,8 @@ from learning.audit import (
     coin,
     draw,
     kappa,
+    paced,
     targeted,
-    within_budget,
 )
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=200)
@@ -55,14 +55,12 @@ def test_the_less_sure_the_model_was_the_likelier_the_coin() -> None:
     assert unsure > sure
 
 
-@given(st.floats(0, 1), st.floats(0, 1e6), st.floats(-10, 1e4))
-def test_a_budget_lowers_the_share_before_the_draw(
-    share: float, expected: float, left: float
-) -> None:
-    found = within_budget(share, expected, left)
-    assert 0 <= found <= share
-    if expected > 0:
-        assert found * expected <= max(left, 0) + 1e-9
+@given(st.integers(0, 1000), st.integers(0, 1000))
+def test_chances_sink_with_the_second_half_of_a_budget(left: int, whole: int) -> None:
+    found = paced(left, whole)
+    assert 0 <= found <= 1
+    assert (found == 1) == (0 < whole <= 2 * left)
+    assert (found == 0) == (left == 0 or whole == 0)
 
 
 def test_the_same_seed_draws_the_same_conversations() -> None:

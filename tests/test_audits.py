@@ -74,11 +74,22 @@ def test_an_escalated_or_open_conversation_is_not_audited(place: Place) -> None:
     assert tossed(place) == 0
 
 
-def test_a_budget_holds_over_the_day(place: Place) -> None:
+@pytest.mark.parametrize("double_share", [0.0, 0.5])
+@pytest.mark.parametrize("differ", [False, True])
+def test_a_budget_holds_over_the_day_to_the_last_review(
+    place: Place, differ: bool, double_share: float
+) -> None:
+    """Doubles and audits of disagreements included, however many conversations close at once."""
+    policy = Audits(uniform_share=1.0, targeted_share=1.0, per_day=7, double_share=double_share)
     closed(place, 30)
-    assert tossed(place, Audits(uniform_share=1.0, targeted_share=1.0, per_day=5)) <= 20
+    names = {f"c{n}" for n in range(30)} if differ else set()
+    with place.service.baton.store.write() as connection:
+        now = time.time() + 60
+        drawn = audits.toss(connection, place.name, policy, now, names)
+        assert 2 <= drawn <= 7
+        assert audits.rows.asked_since(connection, place.name, now - 60) <= 7
     closed(place, 30, "d")
-    assert tossed(place, Audits(uniform_share=1.0, targeted_share=1.0, per_day=0)) == 0
+    assert tossed(place, policy) <= 7 - drawn
 
 
 def test_what_an_audit_found_is_learned_with_its_propensity(place: Place) -> None:

@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 from plotly.graph_objects import Figure
 
 from experiments import charts
+from experiments.rate_charts import rate_over_time
 from learning.evaluation import precision_recall, reliability
 
 DRAW = np.random.default_rng(7)
@@ -35,6 +36,17 @@ def every_figure() -> dict[str, Figure]:
             [charts.Line("champion", found.recall, found.precision)], base_rate=0.3
         ),
         "roc": charts.roc([charts.Line("champion", [0, 0.5, 1], [0, 0.9, 1])]),
+        "rate": rate_over_time(
+            "Missed escalations",
+            "missed rate",
+            [
+                {"at": 1.7e9 + 3600 * n, "rate": r, "low": low, "high": high, "among": 10 * n}
+                for n, (r, low, high) in enumerate(
+                    [(None, None, None), (None, 0.0, 1.0), (0.1, 0.01, 0.4), (0.08, 0.02, 0.2)]
+                )
+            ],
+            marks=[(1.7e9 + 7200, "version 2 promoted")],
+        ),
         "honest": charts.reliability(
             [charts.Bins("champion", bins.predicted, bins.observed, bins.mass, counts)]
         ),

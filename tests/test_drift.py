@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from learning.drift import CALM, Watch
 from learning.recipes import FORGETTING
 from learning.shifts import CONVERSATIONS_MIN, Glimpse, fisher, kolmogorov_smirnov, shifts
+from service.store import events
 from service.upkeep import Upkeep
 from tests.service_in_process import InProcess, Place, serving
 
@@ -142,6 +143,9 @@ def test_a_changed_world_opens_a_challenger_once_and_resets_and_promotes_nothing
     opened = [v for v in versions["versions"] if v["reason"].startswith("challenger: ")]
     assert [(v["line"], v["recipe"]) for v in opened] == [(0, FORGETTING)]
     assert {alarm["challenger"] for alarm in drift["alarms"]} == {opened[0]["number"]}
+    with place.service.baton.store.read() as connection:
+        told = [row.kind for row in events.after(connection, place.name)]
+    assert told == ["alarm"] * len(drift["alarms"]) + ["challenger_opened"]
     assert len(place.ledger("switch")) == 1, "nobody promoted it"
     assert place.engineer.got("/v1/standing")["position"] == 622, "nothing was reset"
     for again in (upkeep, Upkeep(service.baton.store, service.baton.settings)):

@@ -86,10 +86,10 @@ def add(connection: Connection, found: Sequence[Mapping[str, Any]]) -> None:
     connection.execute(insert(_audit), [dict(row) for row in found])
 
 
-def drawn_since(connection: Connection, workspace: str, since: float) -> int:
-    """How many audits were drawn after a moment: what is spent of a day's budget."""
+def asked_since(connection: Connection, workspace: str, since: float) -> int:
+    """How many reviews were asked for after a moment: what is spent of a day's budget."""
     spent: int = connection.execute(
-        select(func.count())
+        select(func.coalesce(func.sum(_audit.c.wanted), 0))
         .select_from(_audit)
         .where(
             _audit.c.workspace == workspace,

@@ -20,6 +20,8 @@ Kind = Literal[
     "challenger_opened",
     "challenger_closed",
     "challenger_failed",
+    "agent_suspected",
+    "miss_caught",
 ]
 _event = table(Event)
 
