@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from service.api import (
@@ -23,6 +24,7 @@ from service.api import (
 )
 from service.api.context import Baton, Keyed, misshapen, refused, unrouted
 from service.auth import Doorkeeper
+from service.console.site import site
 from service.engine import Engine
 from service.errors import Refusal
 from service.measures import Measures
@@ -71,9 +73,15 @@ def create_app(settings: Settings) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
     app.include_router(health.router)
+    app.mount("/console", site(app.state))
+    app.add_api_route("/", _home, include_in_schema=False)
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, misshapen)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_middleware(score.Shortcut)
     app.add_middleware(Wire, measures=measures, verbose=settings.log_level.lower() == "debug")
     return app
+
+
+async def _home() -> RedirectResponse:
+    return RedirectResponse("/console/queue", 307)

@@ -50,6 +50,12 @@ class Busy(Refusal, TimeoutError):
     retry_after = 1
 
 
+class TooMany(Busy):
+    """Too many tries by one sender: wait before the next."""
+
+    retry_after = 60
+
+
 def away() -> Busy:
     """The database is gone, locked, full or too slow; nothing of the request is known to stay."""
     return Busy("database", "the database does not answer", hint="send it again")
@@ -64,4 +70,5 @@ STATUS: dict[type[Refusal], int] = {
     Contradiction: 409,
     Slow: 408,
     Busy: 503,
+    TooMany: 429,
 }

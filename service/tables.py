@@ -41,6 +41,15 @@ class Key(SQLModel, table=True):
     revoked_at: float | None = _time(nullable=True)
 
 
+class Session(SQLModel, table=True):
+    """Somebody signed in to the console with a key; only the cookie's SHA-256 is kept."""
+
+    hash: str = Field(primary_key=True)
+    key_id: str = Field(index=True)
+    created_at: float = _time()
+    expires_at: float = _time()
+
+
 class Conversation(SQLModel, table=True):
     """`length` counts its messages; `begins` is the first place after the last return."""
 

@@ -27,7 +27,7 @@ from service.lines import Lines, rebuild
 from service.retention import Retention
 from service.settings import Settings
 from service.standing import TextRemovedError
-from service.store import events, keys, ledger, published
+from service.store import events, keys, ledger, published, sessions
 from service.store import versions as version_rows
 from service.store.database import DatabaseError, Store
 
@@ -290,6 +290,7 @@ class Upkeep:
         now = time.time()
         with self._store.write() as connection:
             keys.forget(connection, now - REMEMBERED_SECONDS)
+            sessions.forget(connection, now)
         for name in self._workspaces():
             with self._by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, name))

@@ -100,6 +100,7 @@ ORDER = (
     "service.lines",
     "service.batch",
     "service.auth",
+    "service.sessions",
     "service.versions",
     "service.installation",
     "service.provenance",
@@ -117,7 +118,9 @@ ORDER = (
     "service.waiting",
     "service.replay",
     "service.engine",
+    "service.queue",
     "service.api",
+    "service.console",
     "service.app",
     "service.server",
     "service.workers",
@@ -155,6 +158,7 @@ DOORS = {
     "typer": ("service.cli",),
     "uvicorn": ("service.server",),
     "prometheus_client": ("service.measures",),
+    "jinja2": ("service.console",),
     "vaderSentiment": ("learning.sentiment",),
 }
 # Values that are handed on, whose types others may therefore name in annotations.

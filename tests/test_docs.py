@@ -12,12 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.datastructures import State
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from service.app import create_app
 from service.cli import app as baton
+from service.console.site import site
 from service.installation import prepare
 from service.settings import Settings
 from service.store.database import Store
@@ -149,8 +151,18 @@ async def roles(app: FastAPI, bot_key: str) -> dict[str, str]:
 
 def test_every_route_is_in_the_openapi_description(tmp_path: Path) -> None:
     app = create_app(Settings.from_environ({}, home=tmp_path))
-    hidden = {route.path for route in routes(app) if not route.include_in_schema}
-    assert hidden <= OWN_PAGES
+    hidden = {route.path for route in routes(app) if not getattr(route, "include_in_schema", False)}
+    assert hidden <= OWN_PAGES | {"/", "/console"}
+
+
+def test_every_page_of_the_console_stands_in_the_readme() -> None:
+    there_is = [
+        "/console" + route.path
+        for route in routes(site(State()))
+        if "GET" in route.methods and route.path not in {"/", "/static/{digest}/{name}"}
+    ]
+    told = [name for name in first_cells(README) if name.startswith("/console/")]
+    assert differences("page", there_is, told) == []
 
 
 def routes(router: Any) -> Iterator[Any]:

@@ -5,16 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
 
 from service.store.database import table
-from service.tables import Handoff
+from service.tables import Decision, Handoff, MessageRow
 
 _handoff = table(Handoff)
 _ONE = select(_handoff).where(
     _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
 )
 _ADD = insert(_handoff)
+_message = table(MessageRow)
+_decision = table(Decision)
+SAID_CHARS_MAX = 240
+_LISTED = (
+    select(
+        _handoff,
+        func.substr(_message.c.text, 1, SAID_CHARS_MAX).label("said"),
+        _decision.c.reasons,
+    )
+    .outerjoin(
+        _message,
+        and_(
+            _message.c.workspace == _handoff.c.workspace,
+            _message.c.conversation_id == _handoff.c.conversation_id,
+            _message.c.seq == _handoff.c.seq,
+        ),
+    )
+    .outerjoin(_decision, _decision.c.id == _handoff.c.decision_id)
+)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
@@ -49,6 +68,41 @@ def queue(
         wanted = wanted.where(_handoff.c.team == team)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
     return connection.execute(wanted.order_by(*order).limit(most)).all()
+
+
+def listed(
+    connection: Connection,
+    workspace: str,
+    *,
+    status: str,
+    team: str | None = None,
+    claimed_by: str | None = None,
+    skip: int = 0,
+    most: int = 50,
+) -> Sequence[Row[Any]]:
+    """The queue as people read it: with the words that led to each handoff, and the reasons."""
+    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
+    if team is not None:
+        wanted = wanted.where(_handoff.c.team == team)
+    if claimed_by is not None:
+        wanted = wanted.where(_handoff.c.claimed_by == claimed_by)
+    order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
+    return connection.execute(wanted.order_by(*order).offset(skip).limit(most)).all()
+
+
+def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Open handoffs by status and team: how many, and since when the oldest."""
+    return connection.execute(
+        select(
+            _handoff.c.status,
+            _handoff.c.team,
+            func.count().label("number"),
+            func.min(_handoff.c.opened_at).label("oldest_at"),
+        )
+        .where(_handoff.c.workspace == workspace, _handoff.c.status.in_(("waiting", "claimed")))
+        .group_by(_handoff.c.status, _handoff.c.team)
+        .order_by(_handoff.c.team)
+    ).all()
 
 
 def of_conversation(

@@ -273,6 +273,17 @@ def upgrade() -> None:
         batch_op.create_index("review_of_reviewer", ["workspace", "reviewer", "at"], unique=False)
 
     op.create_table(
+        "session",
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    with op.batch_alter_table("session", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_session_key_id"), ["key_id"], unique=False)
+
+    op.create_table(
         "version",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -310,6 +321,10 @@ def downgrade() -> None:
         batch_op.drop_index("version_of_line")
 
     op.drop_table("version")
+    with op.batch_alter_table("session", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_session_key_id"))
+
+    op.drop_table("session")
     with op.batch_alter_table("review", schema=None) as batch_op:
         batch_op.drop_index("review_of_reviewer")
 

@@ -1,0 +1,1 @@
+"""The agents' console: pages rendered here, with nothing fetched from elsewhere."""
