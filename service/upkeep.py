@@ -287,10 +287,9 @@ class Upkeep:
 
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
-        now = time.time()
         with self._store.write() as connection:
-            keys.forget(connection, now - REMEMBERED_SECONDS)
-            sessions.forget(connection, now)
+            keys.forget(connection, time.time() - REMEMBERED_SECONDS)
+            sessions.forget(connection, time.time())
         for name in self._workspaces():
             with self._by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, name))

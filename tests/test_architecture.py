@@ -186,6 +186,7 @@ SCHEMA = "a schema is told table by table, and never changed once it is released
 LONG: dict[str, str] = {
     "service.migrations.versions.0001_the_first_schema": SCHEMA,
     "service.migrations.versions.0001_the_first_schema:upgrade": SCHEMA,
+    "service.migrations.versions.0001_the_first_schema:downgrade": SCHEMA,
     "service.tables": "every table, in one sight",
     "service.cli.benching": "a command for each bench; most of it are their options",
     "service.cli.learning:replay": "most of it are its options",
