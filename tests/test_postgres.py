@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from experiments.caller import RefusedError, path_of
+from service.batch import Batch, States
 from service.installation import prepare
 from service.settings import Settings
 from service.store import database as database_module
@@ -318,6 +319,34 @@ def test_random_load_at_two_processes_never_deadlocks_and_ends_in_one_model(
             with place.caller("engineer", process) as engineer:
                 until(lambda e=engineer, n=len(entries): e.standing["position"] == n, 10, "learned")
                 assert engineer.standing["digest"] == place.bare_digest()
+
+
+def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
+    home: Home, first: Process
+) -> None:
+    place = home.workspace("opposite", first)
+    both = threading.Barrier(2)
+    names = [f"c{number:03}" for number in range(300)]
+
+    def begin(store: Store, names: list[str]) -> None:
+        for turn in range(8):
+            both.wait(20)
+            with store.write() as connection:
+                batch = Batch(connection, States())
+                batch.open(place.name, {f"{turn}-{name}": () for name in names})
+                batch.drop_unused()
+
+    stores = Store(home.url), Store(home.url)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for one in [
+                pool.submit(begin, store, order)
+                for store, order in zip(stores, (names, names[::-1]), strict=True)
+            ]:
+                one.result()
+    finally:
+        for store in stores:
+            store.close()
 
 
 def act(client: Client, draw: random.Random, names: list[str], message: str) -> None:

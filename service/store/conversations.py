@@ -80,7 +80,7 @@ _CHANGE, _ADD_MESSAGE, _ADD_DECISION = (
 
 def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Row[Any]]:
     """The conversations by id, locked until the transaction ends, always in one order."""
-    rows = connection.execute(_CONVERSATIONS, {"workspace": workspace, "ids": sorted(ids)})
+    rows = connection.execute(_CONVERSATIONS, {"workspace": workspace, "ids": list(ids)})
     return {row.id: row for row in rows}
 
 
