@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from experiments import report_page
 from experiments.report_page import RECENT, SPAN, SPAN_MIN
+from learning.accuracy import accuracy
+from learning.accuracy import curve as curve_of_routing
 from learning.evaluation import (
     Scores,
     clearly_worse,
@@ -29,6 +31,7 @@ from learning.evaluation import (
     rates,
     reliability,
 )
+from learning.router import Record
 
 if TYPE_CHECKING:  # measuring needs no mlflow, which takes seconds to import
     from experiments.registry import Registry
@@ -79,6 +82,7 @@ class Report:
     costs: Mapping[str, float]
     span: int = SPAN
     drift: Mapping[str, Any] | None = None
+    routing: Mapping[str, Any] | None = None
 
     def body(self) -> dict[str, Any]:
         """As plain JSON; `Report.of` reads it back."""
@@ -104,6 +108,7 @@ def evaluate(
     cost_missed: float,
     switches: Sequence[Switch] = (),
     drift: Mapping[str, Any] | None = None,
+    routed: Record | None = None,
 ) -> Report:
     """Measure the champion beside other lines, and say whether its predecessor should come back.
 
@@ -111,7 +116,7 @@ def evaluate(
     The verdict compares the champion with the line whose role is `previous`, lesson by lesson,
     over those that both scored since the last switch (`learning.evaluation.clearly_worse`);
     without such a line it is to keep. `threshold` and the costs are the policy's; `drift` is what
-    was found of it, kept as it is.
+    was found of it, kept as it is; `routed` is the champion's record of whose work it said it was.
     """
     since = max((switch.position for switch in switches), default=0)
     verdict, sentence, evidence = _verdict(champion, others, since)
@@ -129,7 +134,14 @@ def evaluate(
         costs,
         span,
         drift,
+        _routing(routed),
     )
+
+
+def _routing(routed: Record | None) -> dict[str, Any] | None:
+    if routed is None or not routed.tested:
+        return None
+    return accuracy(routed) | {"curve": curve_of_routing(routed)}
 
 
 def publish(report: Report, registry: Registry, workspace: str, numbers: Sequence[str] = ()) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from plotly.graph_objects import Figure
 
 from experiments import charts
+from learning.accuracy import WAYS
 
 RECENT = 500
 """The newest lessons that `recent` measures speak of."""
@@ -55,7 +56,24 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         "near.": charts.cost(
             [charts.Line(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
-    }
+    } | _routing(report)
+
+
+def _routing(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """How often the right team was named, where anybody said which it was."""
+    found = report.get("routing")
+    if not found or not found["curve"]:
+        return {}
+    lines = [
+        charts.Line(called, [at for at, _ in found["curve"]], [y[way] for _, y in found["curve"]])
+        for way, called in WAYS.items()
+    ]
+    said = (
+        "Of the conversations whose team an agent named or moved them to, the share that had been "
+        "routed there, each before it was learned."
+    )
+    title = "The right team over the ledger"
+    return {said: charts.over_positions(title, "share right", lines, lower_is_better=False)}
 
 
 def _bins(line: Mapping[str, Any]) -> charts.Bins:
@@ -117,6 +135,11 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
             for name, value in values.items()
             if value is not None
         }
+    routing = report.get("routing") or {}
+    for way in WAYS:
+        if routing and routing[way]["rate"] is not None:
+            for bound in ("rate", "low", "high"):
+                found[f"routing - {way}/{bound}"] = routing[way][bound]
     return found
 
 
@@ -129,6 +152,9 @@ def curves(report: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
                 if name in point:
                     key = f"{line['role']}/{name}"
                     found.setdefault(key, []).append((position, point[name]))
+    for position, point in (report.get("routing") or {}).get("curve", ()):
+        for way in WAYS:
+            found.setdefault(f"routing/{way}", []).append((position, point[way]))
     return found
 
 

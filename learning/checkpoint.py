@@ -20,8 +20,10 @@ from learning.recipes import UnknownRecipe
 
 FORMAT = 1
 BYTES_MAX = 256 * 2**20
-_PARTS = ("model", "calibrator", "window")
-_LEARNED = ("model", "calibrator")
+_PARTS = ("model", "calibrator", "window", "router", "routed")
+_LEARNED = ("model", "calibrator", "router")
+_LATER = ("router", "routed")
+"""Parts that checkpoints of earlier builds lack: they load as having learned nothing."""
 
 
 class CheckpointError(ValueError):
@@ -65,6 +67,8 @@ def load(data: bytes) -> Standing:
         if standing.position < 0:
             raise ValueError(f"position {standing.position} is before the ledger")
         for part in _PARTS:
+            if part in _LATER and part not in header["meta"]:
+                continue
             own = {
                 name.removeprefix(part + "."): array
                 for name, array in arrays.items()
@@ -99,9 +103,14 @@ def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def digest(standing: Standing) -> str:
-    """SHA-256, in hex, of the recipe's name and everything that was learned."""
+    """SHA-256, in hex, of the recipe's name and everything that was learned.
+
+    A router that has learned nothing is not in it, as it is not in earlier builds' checkpoints.
+    """
     found = hashlib.sha256(standing.recipe.encode())
     for part in _LEARNED:
+        if part == "router" and not standing.router.model.lessons:
+            continue
         meta, arrays = getattr(standing, part).dump()
         found.update(_json({part: meta}))
         for name in sorted(arrays):

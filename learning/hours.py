@@ -1,20 +1,23 @@
-"""When a team is there: opening hours by the week, read at a message's own time.
+"""When a team is there, and when it gets to what waits: opening hours by the week, capacity.
 
-Never by the clock: a decision that is made again finds the same hours. A team's zone is a fixed
-distance from UTC; where summer time begins or ends, an engineer changes it.
+Never by the clock: hours are read at a message's own time, so a decision that is made again finds
+the same. A team's place is a time zone by its name, or a fixed distance from UTC.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from learning.zones import fixed, named
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAY_MINUTES = 1440
-WEEK_MINUTES = 7 * DAY_MINUTES
-_FIRST = 3 * DAY_MINUTES
-"""The epoch began on a Thursday."""
+WEEK_MINUTES = 7 * 1440
+DAYS_AHEAD = 28
+"""No promise looks further ahead than this: a longer backlog is no promise."""
 
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
@@ -40,45 +43,96 @@ class Opening(BaseModel):
 
 
 class Team(BaseModel):
-    """A team that is not always there. Without hours it is; `full` while too many wait for it.
+    """A team that is not always there, or serves only so many. Without hours it always is.
 
-    `jobs` set `full` when more than `waiting_max` handoffs wait, and take it away at half as many.
+    `zone` names its place (Europe/Berlin), in whose summer and winter time the hours are; without
+    one they are `utc_offset_minutes` away from UTC all year. `per_hour` is how many handoffs it
+    takes in an hour that it is there: what waits longer is promised later. `priority` is that of
+    its handoffs where no rule says another. `jobs` set `full` when more than `waiting_max`
+    handoffs wait, and take it away at half as many.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: Annotated[str, Field(min_length=1, max_length=64)]
     hours: Annotated[tuple[Opening, ...], Field(max_length=50)] = ()
+    zone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     utc_offset_minutes: Annotated[int, Field(ge=-840, le=840)] = 0
+    per_hour: Annotated[float, Field(ge=0.01, le=100_000)] | None = None
+    priority: Annotated[int, Field(ge=1, le=4)] | None = None
     waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     full: bool = False
 
+    @model_validator(mode="after")
+    def _one_place(self) -> Team:
+        if self.zone is not None and self.utc_offset_minutes:
+            raise ValueError("give either zone or utc_offset_minutes: a zone knows its own offset")
+        return self
+
+    @property
+    def place(self) -> tzinfo:
+        """Where its hours are; a zone that this build does not know (any more) reads as UTC."""
+        known = None if self.zone is None else named(self.zone)
+        return known or fixed(self.utc_offset_minutes)
+
     def opens_at(self, at: float) -> float | None:
         """When the team opens next, in seconds since the epoch; None while it is there."""
-        spans = sorted(
-            (DAYS.index(day) * DAY_MINUTES + minutes(x.opens), minutes(x.closes) - minutes(x.opens))
-            for x in self.hours
-            for day in x.days
-        )
-        now = self._minute(at)
-        if not spans or any(start <= now < start + length for start, length in spans):
+        if not self.hours:
             return None
-        wait = min((start - now) % WEEK_MINUTES for start, _ in spans)
-        return at + 60.0 * wait
+        after = [span for span in self._spans(at) if span[1] > at]
+        if not after:
+            return at + DAYS_AHEAD * 86_400.0
+        return None if after[0][0] <= at else after[0][0]
+
+    def serves_at(self, at: float, ahead: int) -> float | None:
+        """When it gets to a handoff with so many `ahead` of it; None where that is at once.
+
+        Those ahead take the time that the team is there for them, at `per_hour`; of a team that
+        says nothing of its pace only the hours count.
+        """
+        left = 0.0 if self.per_hour is None else 3600.0 * ahead / self.per_hour
+        if not left:
+            return self.opens_at(at)
+        if not self.hours:
+            return at + min(left, DAYS_AHEAD * 86_400.0)
+        for begins, ends in self._spans(at):
+            there = ends - max(begins, at)
+            if there > left:
+                return max(begins, at) + left
+            left -= max(there, 0.0)
+        return at + DAYS_AHEAD * 86_400.0
 
     def away(self, at: float) -> str | None:
         """In words, why this team cannot take a conversation now; None when it can."""
         opens_at = self.opens_at(at)
         if opens_at is not None:
-            day, minute = divmod(int(self._minute(opens_at) + 0.5) % WEEK_MINUTES, DAY_MINUTES)
-            clock = f"{minute // 60:02}:{minute % 60:02}"
-            return f"nobody of team {self.name} is there until {DAYS[day].capitalize()} {clock}"
+            back = datetime.fromtimestamp(opens_at + 0.5, self.place)
+            day = DAYS[back.weekday()].capitalize()
+            return f"nobody of team {self.name} is there until {day} {back:%H:%M}"
         if self.full:
             return f"team {self.name} has as many waiting as it can serve"
         return None
 
-    def _minute(self, at: float) -> float:
-        """Minutes since the week began, at the team's own place."""
-        return (at / 60.0 + self.utc_offset_minutes + _FIRST) % WEEK_MINUTES
+    def _spans(self, at: float) -> Iterator[tuple[float, float]]:
+        """When it is there, from the day before a moment on, in order and without overlap."""
+        place = self.place
+        today = datetime.fromtimestamp(at, place).date()
+        covered = 0.0
+        for ahead in range(-1, DAYS_AHEAD + 1):
+            day = today + timedelta(days=ahead)
+            midnight = datetime.combine(day, time())
+            for opening in sorted(self.hours, key=lambda one: minutes(one.opens)):
+                if DAYS[day.weekday()] in opening.days:
+                    begins = max(_moment(midnight, opening.opens, place), covered)
+                    ends = _moment(midnight, opening.closes, place)
+                    if ends > begins:
+                        yield begins, ends
+                        covered = ends
+
+
+def _moment(midnight: datetime, clock: str, place: tzinfo) -> float:
+    """A clock's time of a day at a place. One that summer time leaves out comes an hour later."""
+    local = midnight + timedelta(minutes=minutes(clock))
+    return local.replace(tzinfo=place).astimezone(UTC).timestamp()
 
 
 def minutes(clock: str) -> int:

@@ -8,7 +8,7 @@ same position of the same line holds the same model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,9 +17,10 @@ from learning.conversation import EMPTY, Message, State, step
 from learning.evaluation import Window
 from learning.features import features
 from learning.hashing import HashedClassifier
-from learning.outcomes import Lesson, lessons
-from learning.policy import Policy
+from learning.outcomes import lessons
+from learning.policy import Policy, routed
 from learning.recipes import named
+from learning.router import Record, Router, Tried
 
 Kind = Literal["policy", "switch", "outcome", "retraction"]
 
@@ -30,7 +31,8 @@ class Entry:
 
     policy: the policy document. switch: `version`, `learn_from`, `without`, `reason`, `evidence`.
     outcome: see `learning.outcomes.lessons`, and `outcome_id`, `conversation_id`, `agent`,
-    `source`, `propensity`, `by_rule`; a correction says which position it `replaces`. retraction:
+    `source`, `propensity`, `by_rule`, `team` and how that is known (`team_by`: agent, transfer or
+    stayed); a correction says which position it `replaces`. retraction:
     `outcome_id` and the position it `replaces`, with nothing.
     """
 
@@ -126,6 +128,8 @@ class Standing:
     model: HashedClassifier = field(init=False)
     calibrator: Calibrator = field(default_factory=Calibrator)
     window: Window = field(default_factory=Window)
+    router: Router = field(default_factory=Router)
+    routed: Record = field(default_factory=Record)
     half_learned: bool = False
 
     def __post_init__(self) -> None:
@@ -154,7 +158,13 @@ class Standing:
         they say nothing for or against the model.
         """
         taught = lessons(entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored))
-        examples = [(x, lesson, self._score(x)) for x, lesson in _examples(turns, taught)]
+        routed_at = _routed_at(entry.body)
+        states = _states(turns, {*(lesson.seq for lesson in taught), routed_at})
+        examples = [
+            (x, lesson, self._score(x))
+            for lesson in taught
+            for x in (features(states[lesson.seq]),)
+        ]
         propensity = float(entry.body.get("propensity") or 1.0)
         counted = 0.0 if entry.body.get("by_rule") else 1.0
         self.half_learned = True
@@ -169,19 +179,43 @@ class Standing:
             self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
         for x, lesson, _ in examples:
             self.model.learn_one(x, lesson.label, lesson.weight)
+        if routed_at in states:
+            self._learn_team(entry, states[routed_at])
         self.half_learned = False
 
+    def _learn_team(self, entry: Entry, state: State) -> None:
+        """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
+        team, how = entry.body["team"], entry.body["team_by"]
+        if how != "stayed":
+            said = self.router.suggest(state)
+            tried = Tried(
+                team,
+                model=said is not None and said.team == team,
+                route=routed(self.policy, state, said).team == team,
+                rules=routed(self.policy, state, None).team == team,
+                frequent=self.router.frequent == team,
+                confidence=said.probability if said is not None else 0.0,
+            )
+            self.routed.add(entry.position, tried)
+        self.router.learn(state, team, how)
 
-def _examples(
-    turns: Sequence[Turn], taught: Sequence[Lesson]
-) -> Iterable[tuple[dict[str, float], Lesson]]:
-    wanted = {lesson.seq: lesson for lesson in taught}
-    last = max(wanted, default=0)
+
+def _routed_at(body: Mapping[str, Any]) -> int:
+    """The place whose state says whose work the conversation was; 0 where nobody said."""
+    if not body.get("team"):
+        return 0
+    return int(body.get("escalated") or body.get("since") or body["covers"])
+
+
+def _states(turns: Sequence[Turn], wanted: Collection[int]) -> dict[int, State]:
+    """The states at some places (from 1) of a conversation."""
+    found: dict[int, State] = {}
     state = EMPTY
-    for seq, turn in enumerate(turns[:last], 1):
+    for seq, turn in enumerate(turns[: max(wanted)], 1):
         state = step(state, turn.message)
         if seq in wanted:
-            yield features(state), wanted[seq]
+            found[seq] = state
+    return found
 
 
 def follow(

@@ -7,7 +7,7 @@ score, so any past decision can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,9 +15,11 @@ from pydantic import Field, field_validator
 
 from learning.conversation import State
 from learning.hours import Team
+from learning.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.rules import (
     PROTECTED,
     PROTECTED_WATCH,
+    TELLING,
     Frozen,
     Rule,
     default_rules,
@@ -82,6 +84,7 @@ class Policy(Frozen):
     teams: Annotated[tuple[Team, ...], Field(max_length=100)] = ()
     rules: Annotated[tuple[Rule, ...], Field(max_length=100)] = Field(default_factory=default_rules)
     default_team: Annotated[str, Field(min_length=1, max_length=64)] = "support"
+    routing: Routing = Routing()
     cooldown_messages: Annotated[int, Field(ge=0, le=100)] = 3
     claim_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
     waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
@@ -166,28 +169,30 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is done about a message. `promised_at`: when the team is there, if it is not now."""
+    """What is done about a message; `route` says to whom it goes, if it goes to a person."""
 
     action: Action
     triggers: tuple[Trigger, ...]
     reasons: tuple[Reason, ...]
-    team: str
-    priority: int
+    route: Route
     thresholds: Thresholds
-    promised_at: float | None = None
 
 
 _LOOPS = frozenset({"repeats", "bot_repeats"})
 
 
-def decide(policy: Policy, state: State, probability: float) -> Choice:
-    """The action for the newest message of `state`, given the calibrated probability."""
+Suggest = Callable[[], Suggestion | None]
+
+
+def decide(
+    policy: Policy, state: State, probability: float, suggest: Suggest = lambda: None
+) -> Choice:
+    """The action for the newest message of `state`, given the calibrated probability.
+
+    `suggest` names the model's team; it is asked only where a person may be called.
+    """
     thresholds = policy.thresholds
-    fired = [
-        rule
-        for rule in policy.rules
-        if rule.enabled and reading(state, rule.watches) >= rule.at_least
-    ]
+    fired = _fired(policy, state)
     by_model: Action = "continue"
     if probability >= thresholds.escalate:
         by_model = "escalate"
@@ -204,24 +209,39 @@ def decide(policy: Policy, state: State, probability: float) -> Choice:
         action = "escalate"
     elif "offer" in wanted:
         action = "offer"
-    leading = min(counted, key=lambda rule: rule.priority, default=None)
-    name = leading.team if leading else policy.default_team
-    team = policy.team(name)
-    away = team.away(state.at) if team is not None else None
+    if action == "continue":
+        way = Route(policy.default_team, PRIORITY, "default")
+    else:
+        way = _way(policy, counted, suggest())
     reasons = list(_reasons(state, fired, probability, by_model, held, thresholds))
+    if way.by == "model" and way.suggested is not None:
+        said = f"sounds like work for team {way.team} ({way.suggested.probability:.0%})"
+        reasons.append(Reason(said, 0.0))
+    team = policy.team(way.team)
+    away = team.away(state.at) if team is not None and action != "continue" else None
     if action == "escalate" and away and not any(rule.name in PROTECTED for rule in counted):
         action = "offer"
-    if away and action != "continue":
+    if away:
         reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
-    return Choice(
-        action,
-        tuple(triggers),
-        tuple(reasons),
-        name,
-        leading.priority if leading else 3,
-        thresholds,
-        team.opens_at(state.at) if team is not None else None,
-    )
+    return Choice(action, tuple(triggers), tuple(reasons), way, thresholds)
+
+
+def routed(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
+    """The route that a handoff at `state` would take, were there one: to test what is suggested."""
+    return _way(policy, _fired(policy, state), suggested)
+
+
+def _way(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
+    return route(rules, suggested, policy.routing, policy.default_team, policy.teams)
+
+
+def _fired(policy: Policy, state: State) -> list[Rule]:
+    """The rules that the newest message sets off."""
+    return [
+        rule
+        for rule in policy.rules
+        if rule.enabled and reading(state, rule.watches) >= rule.at_least
+    ]
 
 
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
@@ -260,23 +280,8 @@ def _reasons(
         what = "handing over" if by_model == "escalate" else "an offer"
         said = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
         yield Reason(said, probability)
-        for watches, bar in _TELLING.items():
+        for watches, bar in TELLING.items():
             if watches not in watched and reading(state, watches) >= bar:
                 yield Reason(sentence(watches, state), 0.5)
     if held and (fired or by_model != "continue"):
         yield Reason("held back: a person has just returned or the customer just declined", 0.0)
-
-
-_TELLING: Mapping[str, float] = {
-    "failures": 1,
-    "repeats": 2,
-    "bot_repeats": 2,
-    "frustration": 0.4,
-    "anger": 0.4,
-    "urgency": 0.5,
-    "complexity": 0.5,
-    "topic:refund": 1,
-    "topic:cancellation": 1,
-    "topic:complaint": 1,
-    "topic:technical": 1,
-}

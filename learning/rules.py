@@ -24,13 +24,16 @@ class Frozen(BaseModel):
 
 
 class Rule(Frozen):
-    """Fires when what it `watches` reads `at_least` so much in the newest message's state."""
+    """Fires when what it `watches` reads `at_least` so much in the newest message's state.
+
+    One that names no `team` leaves it to the other rules, the model and the default team.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
     watches: Annotated[str, Field(max_length=64)]
     at_least: Annotated[float, Field(gt=0, le=1000)] = 1.0
     action: Literal["offer", "escalate"] = "escalate"
-    team: Annotated[str, Field(min_length=1, max_length=64)] = "support"
+    team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     priority: Annotated[int, Field(ge=1, le=4, description="1 is served first")] = 3
     enabled: bool = True
 
@@ -81,6 +84,22 @@ PROTECTED_WATCH: Mapping[str, str] = {
     "identity": "topic:identity",
     "security": "topic:security",
 }
+
+
+TELLING: Mapping[str, float] = {
+    "failures": 1,
+    "repeats": 2,
+    "bot_repeats": 2,
+    "frustration": 0.4,
+    "anger": 0.4,
+    "urgency": 0.5,
+    "complexity": 0.5,
+    "topic:refund": 1,
+    "topic:cancellation": 1,
+    "topic:complaint": 1,
+    "topic:technical": 1,
+}
+"""From where on a reading is worth a sentence beside what the model says, without a rule."""
 
 
 def reading(state: State, watches: str) -> float:

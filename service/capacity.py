@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from learning.capacity import ETA, moved
 from learning.policy import Policy, Team
-from service.store import figures, ledger
+from service.store import figures, handoffs, ledger
 from service.store.database import Store
 
 ACTOR = "jobs"
@@ -98,6 +98,6 @@ def _looked_at(connection: Connection, workspace: str, team: Team) -> Team:
     """Full from `waiting_max` on, until half of them are served: it does not flicker."""
     if team.waiting_max is None:
         return team.model_copy(update={"full": False})
-    waiting = figures.waiting(connection, workspace, team.name)
+    waiting = handoffs.waiting(connection, workspace, team.name)
     bar = team.waiting_max / 2 if team.full else team.waiting_max
     return team.model_copy(update={"full": waiting >= bar})

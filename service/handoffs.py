@@ -32,10 +32,12 @@ def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[st
     return find
 
 
-def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dict[str, Any]:
+def open_for(
+    batch: Batch, working: Working, decision: Mapping[str, Any], policy: Policy
+) -> dict[str, Any]:
     """Open a handoff at a decision; from here on the bot is silent.
 
-    `promised_at` says when the team is there, if it was not at that moment.
+    `promised_at` says when the team gets to it, if that is not at once.
     """
     row = {
         "id": new_id("h"),
@@ -53,13 +55,22 @@ def open_for(batch: Batch, working: Working, decision: Mapping[str, Any]) -> dic
         "claimed_at": None,
         "claim_expires_at": None,
         "ended_at": None,
-        "promised_at": decision.get("promised_at"),
+        "promised_at": promised(batch.connection, working, decision["team"], policy),
     }
     rows.add(batch.connection, row)
     batch.happened(working, "handed_over", row["id"])
     working.handoff_id, working.escalated = row["id"], True
     batch.change(working)
     return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
+
+
+def promised(connection: Connection, working: Working, team: str, policy: Policy) -> float | None:
+    """When a team gets to one more handoff: by its hours, its pace and what waits for it."""
+    known = policy.team(team)
+    if known is None:
+        return None
+    ahead = rows.waiting(connection, working.workspace, team) if known.per_hour else 0
+    return known.serves_at(working.state.at, ahead)
 
 
 def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
@@ -213,9 +224,7 @@ def answered(
         if not accepted:
             batch.happened(working, "declined", decision["id"])
         elif live and working.handoff_id is None:
-            team = policy.team(decision["team"])
-            away = team.opens_at(working.state.at) if team is not None else None
-            open_for(batch, working, {**decision, "promised_at": away})
+            open_for(batch, working, decision, policy)
     opened = rows.of_decision(batch.connection, workspace, decision["id"])
     handoff = _summary(opened) if opened is not None else summary(batch, working)
     return {
@@ -223,6 +232,26 @@ def answered(
         "answer": given,
         "handoff": handoff if accepted else None,
     }
+
+
+def whose_work(
+    connection: Connection, said: str | None, verdict: str, handoff: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The team that a conversation belonged to, and how that is known; nothing where it is not.
+
+    The agent's own word comes first, then where the handoff was moved to. One that stayed where it
+    was routed says a little, if a person was needed there.
+    """
+    if said is not None:
+        return {"team": said, "team_by": "agent"}
+    if handoff is None:
+        return {}
+    decision = conversations.decision(connection, handoff["workspace"], handoff["decision_id"])
+    if decision is None or verdict == "unknowable":
+        return {}
+    if decision.team != handoff["team"]:
+        return {"team": handoff["team"], "team_by": "transfer"}
+    return {"team": handoff["team"], "team_by": "stayed"} if verdict == "needed" else {}
 
 
 def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:

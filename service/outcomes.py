@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from service import handoffs
 from service.batch import Batch, Working, fingerprint, new_id
 from service.errors import Contradiction, Invalid, Missing
 from service.store import audits as audit_rows
@@ -104,7 +105,7 @@ def correct(
     handoff = row["handoff_id"] and handoff_rows.handoff(
         batch.connection, workspace, row["handoff_id"]
     )
-    body = _body(working, found, handoff and handoff._asdict(), name)
+    body = _body(batch.connection, working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
     if row["source"] == "audit" and not caught:
         found = replace(found, source="audit")
@@ -176,7 +177,7 @@ def _record(
             hint=f"correct it with PUT /v1/outcomes/{held.id}",
         )
     name = new_id("o")
-    body = _body(working, found, handoff, name) | dict(fixed or {})
+    body = _body(batch.connection, working, found, handoff, name) | dict(fixed or {})
     position = ledger.append(batch.connection, working.workspace, "outcome", body, found.agent)
     row = {
         "id": name,
@@ -205,7 +206,11 @@ def _columns(found: Found) -> dict[str, Any]:
 
 
 def _body(
-    working: Working, found: Found, handoff: Mapping[str, Any] | None, name: str
+    connection: Connection,
+    working: Working,
+    found: Found,
+    handoff: Mapping[str, Any] | None,
+    name: str,
 ) -> dict[str, Any]:
     """The ledger entry's body (see `learning.ledger.Entry`)."""
     since = found.first_needed_message_id
@@ -227,7 +232,7 @@ def _body(
         "agent": found.agent,
         "propensity": 1.0,
         "by_rule": bool(handoff is not None and handoff["by_rule"]),
-    }
+    } | handoffs.whose_work(connection, found.team, found.verdict, handoff)
 
 
 def _place(working: Working, message: str, last: int, field: str) -> int:

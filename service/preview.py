@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from sqlalchemy import Connection
 from learning.conversation import EMPTY, step
 from learning.counterfactual import Way, outlook
 from learning.policy import Policy, decide
+from learning.routing import suggestion_of
 from service.store import conversations, past
 from service.truths import UNKNOWN, Truth, truths_of
 
@@ -100,7 +102,8 @@ def _again(
             return
         state = step(state, conversations.message_of(row))
         if row.seq in wanted:
-            choice = decide(policy, state, wanted[row.seq].probability)
+            made = wanted[row.seq]
+            choice = decide(policy, state, made.probability, partial(suggestion_of, made.route))
             one.again.append(choice.action)
             one.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 

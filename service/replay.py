@@ -22,6 +22,9 @@ _COMPARED = (
     "escalate_threshold",
     "triggers",
     "reasons",
+    "team",
+    "priority",
+    "route",
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from learning.conversation import Message
 from learning.ledger import Standing
 from learning.policy import Choice, decide
+from learning.routing import PRIORITY
 from service import handoffs
 from service.batch import Batch, Known, Working, new_id
 from service.errors import Contradiction
@@ -84,7 +85,7 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
     else:
         decision |= _decide(working, standing)
         if live and decision["action"] == "escalate":
-            decision["handoff"] = handoffs.open_for(batch, working, decision)
+            decision["handoff"] = handoffs.open_for(batch, working, decision, standing.policy)
     batch.decide(working, decision)
     return answer(decision)
 
@@ -92,7 +93,10 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
 def judge(standing: Standing, state: Any) -> dict[str, Any]:
     """The part of a decision that a replay must find again, to the bit."""
     found = standing.score(state)
-    choice: Choice = decide(standing.policy, state, found.probability)
+    choice: Choice = decide(
+        standing.policy, state, found.probability, lambda: standing.router.suggest(state)
+    )
+    handed = choice.action != "continue"
     return {
         "action": choice.action,
         "probability": found.probability,
@@ -105,9 +109,9 @@ def judge(standing: Standing, state: Any) -> dict[str, Any]:
         ],
         "reasons": [{"text": r.text, "weight": r.weight} for r in choice.reasons],
         "by_rule": any(t.kind != "model" for t in choice.triggers),
-        "team": choice.team,
-        "priority": choice.priority,
-        "promised_at": choice.promised_at,
+        "team": choice.route.team,
+        "priority": choice.route.priority,
+        "route": choice.route.body() if handed else None,
     }
 
 
@@ -129,7 +133,8 @@ def _silent(batch: Batch, working: Working, standing: Standing) -> dict[str, Any
         ],
         "by_rule": False,
         "team": standing.policy.default_team,
-        "priority": 3,
+        "priority": PRIORITY,
+        "route": None,
         "handoff": handoffs.summary(batch, working),
     }
 

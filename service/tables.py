@@ -87,7 +87,10 @@ class MessageRow(SQLModel, table=True):
 
 
 class Decision(SQLModel, table=True):
-    """What was answered to a message. One that found a person there has no probability."""
+    """What was answered to a message. One that found a person there has no probability.
+
+    `route` says whose word chose the team, and what the model suggested, where one was chosen.
+    """
 
     __table_args__ = (UniqueConstraint("workspace", "conversation_id", "seq"),)
     id: str = Field(primary_key=True)
@@ -105,6 +108,7 @@ class Decision(SQLModel, table=True):
     handoff: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     team: str
     priority: int
+    route: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     by_rule: bool
     version: int
     position: int

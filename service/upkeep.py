@@ -146,6 +146,7 @@ class Upkeep:
             cost_missed=policy.costs.missed,
             switches=[Switch(s.position, s.body["version"], s.body["reason"]) for s in switches],
             drift=drift,
+            routed=champion.routed,
         )
         with self._store.write() as connection:
             published.add_evaluation(connection, workspace, report)

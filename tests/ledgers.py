@@ -12,6 +12,7 @@ from learning import checkpoint
 from learning.conversation import BotReport, Message
 from learning.ledger import Entry, Standing, Turn, Without, follow
 from learning.policy import Policy
+from learning.router import WEIGHTS
 
 RECIPE = "bayes-1"
 AGENTS = ("ann", "mallory")
@@ -75,6 +76,9 @@ def outcomes(draw: st.DrawFn) -> dict[str, Any]:
     given["escalated"] = covers if verdict in ("needed", "not_needed") else None
     given["agent"] = draw(st.sampled_from(AGENTS))
     given["source"] = draw(st.sampled_from(SOURCES))
+    if draw(st.booleans()):
+        given["team"] = draw(st.sampled_from(["billing", "legal", "support"]))
+        given["team_by"] = draw(st.sampled_from(sorted(WEIGHTS)))
     given["propensity"] = draw(st.sampled_from([1.0, 0.25]))
     if verdict == "labels":
         label = st.tuples(st.integers(1, covers), st.floats(0, 1), st.floats(0.1, 5))

@@ -249,6 +249,8 @@ def impure(tree: Tree, package: str) -> list[str]:
 def _impurity(node: ast.AST) -> str | None:
     if isinstance(node, ast.Call) and _called(node) in IMPURE_CALLS and _is_builtin_or_write(node):
         return f"calls {_called(node)}()"
+    if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}:
+        return "reads the clock"
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         return "multiplies matrices with @"
     if isinstance(node, ast.Attribute) and node.attr in BLAS | {"random"}:

@@ -40,11 +40,16 @@ ORDER = (
     "learning.adagrad",
     "learning.kalman",
     "learning.mixture",
+    "learning.softmax",
+    "learning.matter",
     "learning.calibration",
     "learning.parameters",
     "learning.recipes",
     "learning.rules",
+    "learning.zones",
     "learning.hours",
+    "learning.routing",
+    "learning.router",
     "learning.policy",
     "learning.audit",
     "learning.capacity",
@@ -56,6 +61,7 @@ ORDER = (
     "learning.ledger",
     "learning.checkpoint",
     "learning.estimates",
+    "learning.accuracy",
     "learning.drift",
     "learning.shifts",
     "learning.promotion",
@@ -140,10 +146,20 @@ ORDER = (
 
 # What else than itself and this learning may import: no clock, store, network, environment, chance.
 LEARNING_IMPORTS = (
-    *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
+    *(
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "functools",
+        "hashlib",
+    ),
     *("heapq", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
-    *("zlib", "numpy", "pydantic", "river", "vaderSentiment"),
+    *("zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
 )
 
 # Outside packages with one door. MLflow also runs the published copy of a version, without import.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from learning.conversation import Message, State, fold
 from learning.hours import DAYS, WEEK_MINUTES, Opening, Team
 from learning.policy import Costs, Policy, Rule, decide, default_rules
+from learning.zones import named
 from service.capacity import Capacity
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, QUIET, InProcess, Place, serving
@@ -62,6 +64,57 @@ def test_a_team_opens_within_a_week_and_is_there_then(
         assert team.opens_at(back + 1e-3) is None
 
 
+def berlin(*moment: int) -> float:
+    return datetime(*moment, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # type: ignore[misc,arg-type]
+
+
+THERE = Team(name="support", hours=(Opening(),), zone="Europe/Berlin")
+
+
+def test_a_named_zone_keeps_its_clock_through_summer_time() -> None:
+    """In winter 08:00 in Berlin is 07:00 UTC, and in summer 06:00."""
+    assert THERE.opens_at(berlin(2026, 3, 27, 19)) == berlin(2026, 3, 30, 8)
+    assert berlin(2026, 3, 30, 8) - berlin(2026, 3, 27, 8) == 3 * 86_400 - 3600
+    assert THERE.opens_at(berlin(2026, 7, 1, 8, 0)) is None
+    assert THERE.opens_at(berlin(2026, 1, 7, 7, 59)) == berlin(2026, 1, 7, 8)
+    assert THERE.away(berlin(2026, 10, 25, 2)) == "nobody of team support is there until Mon 08:00"
+
+
+def test_a_clock_that_summer_time_leaves_out_comes_an_hour_later() -> None:
+    night = Opening(days=("sun",), opens="02:30", closes="05:00")
+    team = Team(name="t", hours=(night,), zone="Europe/Berlin")
+    assert team.opens_at(berlin(2026, 3, 29, 1)) == berlin(2026, 3, 29, 3, 30)
+
+
+def test_a_team_gets_to_what_waits_in_the_hours_that_it_is_there() -> None:
+    paced = THERE.model_copy(update={"per_hour": 4.0})
+    friday = berlin(2026, 3, 27, 17)
+    assert paced.serves_at(friday, 0) is None
+    assert paced.serves_at(friday, 2) == friday + 1800
+    assert paced.serves_at(friday, 6) == berlin(2026, 3, 30, 8, 30)
+    assert paced.serves_at(berlin(2026, 3, 28, 12), 0) == berlin(2026, 3, 30, 8)
+    always = Team(name="t", per_hour=2.0)
+    assert always.serves_at(friday, 3) == friday + 5400
+
+
+@given(st.floats(1e9, 2e9), st.integers(0, 500), st.floats(0.5, 50))
+def test_more_ahead_is_never_promised_sooner(at: float, ahead: int, pace: float) -> None:
+    paced = THERE.model_copy(update={"per_hour": pace})
+    fewer, more = paced.serves_at(at, ahead), paced.serves_at(at, ahead + 1)
+    assert more is not None
+    assert (fewer or at) <= more + 1e-3
+
+
+def test_a_zone_and_an_offset_contradict_each_other() -> None:
+    with pytest.raises(ValidationError, match="either zone or utc_offset_minutes"):
+        Team(name="t", zone="Europe/Berlin", utc_offset_minutes=60)
+
+
+@pytest.mark.parametrize("name", ["Europe/Atlantis", "../../etc/passwd", "", "/etc/localtime", "a"])
+def test_a_zone_that_is_none_is_not_found(name: str) -> None:
+    assert named(name) is None
+
+
 @pytest.mark.parametrize("hours", [{"opens": "18:00", "closes": "08:00"}, {"opens": "25:00"}])
 def test_hours_that_are_none_are_refused(hours: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
@@ -76,7 +129,7 @@ def test_off_hours_only_protected_rules_escalate(probability: float, text: str) 
     )
     there = decide(closed, said(text, MONDAY_NOON), probability)
     away = decide(closed, said(text, SUNDAY_NOON), probability)
-    assert there.promised_at is None
+    assert not any("nobody of team" in reason.text for reason in there.reasons)
     protected = any(t.name in ("request", "identity") for t in away.triggers)
     if there.action == "escalate" and not protected:
         assert away.action == "offer"
@@ -88,8 +141,7 @@ def test_off_hours_only_protected_rules_escalate(probability: float, text: str) 
 def test_a_protected_rule_escalates_off_hours_and_the_promise_is_told() -> None:
     found = decide(Policy(teams=(OFFICE,)), said(ASKS, SUNDAY_NOON), 0.0)
     assert found.action == "escalate"
-    assert found.promised_at == OFFICE.opens_at(SUNDAY_NOON)
-    assert found.reasons[-1].text.endswith("they take it then")
+    assert found.reasons[-1].text.endswith("there until Mon 08:00; they take it then")
 
 
 @given(st.floats(0, 1), st.floats(0, 2))
@@ -105,7 +157,7 @@ def test_a_rule_may_watch_words_that_stand_one_after_another() -> None:
     rule = Rule(name="contract", watches="says:cancel contract", team="contracts")
     policy = Policy(rules=(*default_rules(), rule))
     state = said("Please CANCEL contract 12 now", MONDAY_NOON)
-    assert decide(policy, state, 0.0).team == "contracts"
+    assert decide(policy, state, 0.0).route.team == "contracts"
     assert decide(policy, said("cancel my contract", MONDAY_NOON), 0.0).action == "continue"
 
 

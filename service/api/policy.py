@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
+from learning import zones
 from learning.policy import Policy
 from learning.signals import TOPICS
 from service import preview
@@ -33,7 +34,7 @@ async def policy(baton: Parts, principal: Engineer) -> Any:
 @router.put("/policy", response_model=Policy)
 async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
     """Set the policy: a new ledger entry, in force from the next message on."""
-    _known_topics(asked)
+    _can_be_read(asked)
     workspace, body = principal.workspace, asked.model_dump(mode="json")
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -53,7 +54,7 @@ async def previewed(
     days: Annotated[float, Query(gt=0, le=90)] = 7.0,
 ) -> Any:
     """What the last days would have been under this policy, and what nobody can know of it."""
-    _known_topics(asked)
+    _can_be_read(asked)
     found = await baton.read(
         lambda connection: preview.preview(connection, principal.workspace, asked, days)
     )
@@ -61,9 +62,9 @@ async def previewed(
     return JSONResponse(found | times)
 
 
-def _known_topics(policy: Policy) -> None:
-    """A rule that watches a topic which is never read would never fire. Ledgers may hold older
-    topics, so this is asked of new policies only.
+def _can_be_read(policy: Policy) -> None:
+    """A rule that watches a topic which is never read would never fire, and a zone that is none
+    would be read as UTC. Ledgers may hold those of other builds, so this is asked of new policies.
     """
     for number, rule in enumerate(policy.rules):
         kind, _, topic = rule.watches.partition(":")
@@ -73,4 +74,12 @@ def _known_topics(policy: Policy) -> None:
                 f"rule {rule.name!r} watches the topic {topic!r}, which is never read",
                 field=f"rules.{number}.watches",
                 hint=f"topics are {', '.join(TOPICS)}",
+            )
+    for number, team in enumerate(policy.teams):
+        if team.zone is not None and zones.named(team.zone) is None:
+            raise Invalid(
+                "unknown_zone",
+                f"team {team.name!r} is in the time zone {team.zone!r}, which is not known",
+                field=f"teams.{number}.zone",
+                hint="name a zone such as Europe/Berlin, or give utc_offset_minutes",
             )

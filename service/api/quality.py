@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from learning.accuracy import accuracy
 from learning.evaluation import measures, reliability
 from service import quality
 from service.api.context import ERRORS, Engineer, Parts
@@ -31,5 +32,9 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
         "lessons": standing.window.lessons,
         "window": measures(scores.probability, scores.label, scores.weight),
         "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
+    }
+    found["routing"] = accuracy(standing.routed) | {
+        "confidence": policy.routing.confidence,
+        "learned": standing.router.model.counts,
     }
     return JSONResponse(found)

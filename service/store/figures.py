@@ -76,18 +76,6 @@ def first_id(kind: str, since: float) -> str:
     return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
 
 
-def waiting(connection: Connection, workspace: str, team: str) -> int:
-    """Handoffs that wait for a team."""
-    found: int = connection.execute(
-        select(func.count()).where(
-            _handoff.c.workspace == workspace,
-            _handoff.c.team == team,
-            _handoff.c.status == "waiting",
-        )
-    ).scalar_one()
-    return found
-
-
 def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Outcomes of closed conversations that were never escalated, by verdict; not by audits."""
     kept = and_(

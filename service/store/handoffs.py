@@ -124,6 +124,18 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
     ).one_or_none()
 
 
+def waiting(connection: Connection, workspace: str, team: str) -> int:
+    """Handoffs that wait for a team."""
+    found: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.team == team,
+            _handoff.c.status == "waiting",
+        )
+    ).scalar_one()
+    return found
+
+
 def overdue(
     connection: Connection, status: str, column: str, before: float, workspace: str
 ) -> Sequence[Row[Any]]:

@@ -28,6 +28,7 @@ def decisions(connection: Connection, workspace: str, since: float, most: int) -
             _decision.c.action,
             _decision.c.probability,
             _decision.c.triggers,
+            _decision.c.route,
             _decision.c.answer,
             _decision.c.at,
         )

@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("handoff", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("team", sa.String(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("route", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("by_rule", sa.Boolean(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
