@@ -46,12 +46,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as it followed the ledger: its role, and its scores from before it learned each."""
+    """A line as it followed the ledger: its role, and its scores from before it learned each.
+
+    `routed` says likewise how often it named the right team.
+    """
 
     role: str
     version: int
     recipe: str
     scores: Scores
+    routed: Record | None = None
 
     @property
     def name(self) -> str:
@@ -108,7 +112,6 @@ def evaluate(
     cost_missed: float,
     switches: Sequence[Switch] = (),
     drift: Mapping[str, Any] | None = None,
-    routed: Record | None = None,
 ) -> Report:
     """Measure the champion beside other lines, and say whether its predecessor should come back.
 
@@ -116,7 +119,7 @@ def evaluate(
     The verdict compares the champion with the line whose role is `previous`, lesson by lesson,
     over those that both scored since the last switch (`learning.evaluation.clearly_worse`);
     without such a line it is to keep. `threshold` and the costs are the policy's; `drift` is what
-    was found of it, kept as it is; `routed` is the champion's record of whose work it said it was.
+    was found of it, kept as it is.
     """
     since = max((switch.position for switch in switches), default=0)
     verdict, sentence, evidence = _verdict(champion, others, since)
@@ -134,7 +137,7 @@ def evaluate(
         costs,
         span,
         drift,
-        _routing(routed),
+        _routing(champion.routed),
     )
 
 

@@ -146,7 +146,6 @@ class Upkeep:
             cost_missed=policy.costs.missed,
             switches=[Switch(s.position, s.body["version"], s.body["reason"]) for s in switches],
             drift=drift,
-            routed=champion.routed,
         )
         with self._store.write() as connection:
             published.add_evaluation(connection, workspace, report)
@@ -298,4 +297,4 @@ class Upkeep:
 
 
 def _line(role: str, standing: Standing) -> Line:
-    return Line(role, standing.version, standing.recipe, standing.window.scores())
+    return Line(role, standing.version, standing.recipe, standing.window.scores(), standing.routed)
