@@ -42,3 +42,24 @@ def _source() -> str:
 def build_id() -> str:
     """A short name of this build: decisions carry it."""
     return hashlib.sha256(json.dumps(build(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None where it runs from no checkout."""
+    place = Path(__file__).resolve().parents[1] / ".git"
+    try:
+        if place.is_file():  # a further work tree: the file names its folder
+            place = place.parent / place.read_text().removeprefix("gitdir:").strip()
+        head = (place / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head or None
+        name = head.removeprefix("ref:").strip()
+        common = place / "commondir"
+        root = place / common.read_text().strip() if common.exists() else place
+        if (root / name).exists():
+            return (root / name).read_text().strip()
+        packed = (root / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except OSError:
+        return None

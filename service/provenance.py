@@ -1,4 +1,6 @@
-"""Which version served at a position, and how it came to: the story of its switch."""
+"""Which version served at a position, and how it came to: the story of its switch; and every move
+of what serves, those that were refused among them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.ledger import Entry
-from service.store import ledger
+from service.store import ledger, published
+
+MOVES = 100
+"""Newest moves that are told."""
 
 
 def of(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
@@ -30,3 +35,25 @@ def shown(entry: Entry) -> dict[str, Any]:
         "evidence": body["evidence"],
         "at": entry.at,
     }
+
+
+def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
+    """What moved, when, by whom and why, the newest first.
+
+    `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
+    """
+    found = [
+        {
+            "at": entry.at,
+            "what": entry.body["kind"],
+            "version": entry.body["version"],
+            "actor": entry.actor,
+            "reason": entry.body["reason"],
+            "switch": entry.position,
+        }
+        for entry in ledger.switches(connection, workspace)[-MOVES:]
+    ]
+    for alias in published.aliases(connection, workspace):
+        put_back = {"what": "refused", "switch": None, "alias": alias.name}
+        found.extend(put_back | told for told in alias.refused)
+    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES]

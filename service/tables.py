@@ -229,7 +229,8 @@ class Version(SQLModel, table=True):
     """A checkpoint. `line` is the switch it descends from, 0 for one that never served.
 
     `without` is what the line left out while it learned; `registry_version` is its number in
-    MLflow once published.
+    MLflow once published. `build` and `commit` are of the code that made it; `blocked` says why it
+    may not be switched to.
     """
 
     __table_args__ = (Index("version_of_line", "workspace", "line", "position"),)
@@ -246,6 +247,9 @@ class Version(SQLModel, table=True):
     state: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: float = _time()
     registry_version: str | None
+    build: str
+    commit: str | None
+    blocked: str | None
 
 
 class Challenger(SQLModel, table=True):
@@ -295,13 +299,15 @@ class Event(SQLModel, table=True):
 class Alias(SQLModel, table=True):
     """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request.
 
-    `intended` is what Baton was about to write: found there, it is Baton's own doing.
+    `intended` is what Baton was about to write: found there, it is Baton's own doing. `refused`
+    are the newest requests that were put back, each with its reason.
     """
 
     workspace: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
     registry_version: str | None
     intended: str | None
+    refused: list[Any] = _json()
     at: float = _time()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from experiments.build import build_id, commit
 from learning import checkpoint
 from learning.ledger import Standing, Without
 from learning.policy import Policy
@@ -60,6 +61,8 @@ def keep(
         reason=reason,
         without=standing.without.body(),
         metrics=metrics or {},
+        build=build_id(),
+        commit=commit(),
     )
 
 
@@ -158,12 +161,29 @@ def before(connection: Connection, workspace: str) -> int:
     for entry in reversed(switches[:-1]):
         if entry.body["version"] != present.body["version"]:
             line = rows.of_line(connection, workspace, entry.position, present.position)
-            return int(line[0].number if line else entry.body["version"])
+            named = rows.version(connection, workspace, entry.body["version"])
+            for row in (*line, *([] if named is None else [named])):
+                if row.blocked is None:
+                    return int(row.number)
     raise Contradiction(
         "nothing_before",
         "no other version has served in this workspace",
         field="to",
         hint="name a version from GET /v1/versions",
+    )
+
+
+def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+    """Nobody may switch to a version, for this reason; None lifts it. What serves goes on."""
+    existing(connection, workspace, number)
+    rows.block(connection, workspace, number, why)
+
+
+def blocked(which: str, why: str) -> Contradiction:
+    return Contradiction(
+        "version_blocked",
+        f"{which} is blocked: {why}",
+        hint="lift it with DELETE /v1/versions/{number}/block, or name another version",
     )
 
 
@@ -175,8 +195,12 @@ def existing(connection: Connection, workspace: str, number: int) -> dict[str, A
 
 
 def _whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
-    """A version whose bytes this build can stand at: no other may be switched to."""
+    """A version whose bytes this build can stand at, and that nobody blocked: no other may be
+    switched to.
+    """
     found = existing(connection, workspace, number)
+    if found["blocked"] is not None:
+        raise blocked(f"version {number}", found["blocked"])
     try:
         checkpoint.load(rows.state(connection, workspace, number) or b"")
     except checkpoint.CheckpointError as error:
@@ -191,6 +215,14 @@ def _whole(connection: Connection, workspace: str, number: int) -> dict[str, Any
 def unknown(number: str) -> Missing:
     return Missing(
         "not_batons",
-        f"MLflow version {number} is not one that Baton published, or its digest differs",
+        f"MLflow version {number} is not one that Baton published",
         hint="move the alias to a version that has the tag baton.digest",
+    )
+
+
+def altered(number: str, version: int) -> Contradiction:
+    return Contradiction(
+        "digest_differs",
+        f"the tag baton.digest of MLflow version {number} is not the digest of version {version}",
+        hint="write the digest from GET /v1/versions back into the tag, then move the alias again",
     )

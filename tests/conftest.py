@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import postgres
+from tests.mlflow_server import running_mlflow
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +27,13 @@ def _no_settings_from_outside() -> Iterator[None]:
             if name.startswith("BATON_") and name not in _STAY:
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real MLflow server for all tests that ask for it: each keeps to workspaces of its own."""
+    with running_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -136,8 +136,8 @@ class InProcess:
     def default(self) -> Place:
         return Place(self, "default", self.keys)
 
-    def workspace(self, mode: str = "live", recipe: str = "bayes-1") -> Place:
-        name = f"w{next(self._names)}"
+    def workspace(self, mode: str = "live", recipe: str = "bayes-1", name: str = "") -> Place:
+        name = name or f"w{next(self._names)}"
         admin = self.caller(self.keys["admin"])
         made = admin.posted("/v1/workspaces", {"id": name, "mode": mode, "recipe": recipe})
         return Place(self, name, made["keys"])

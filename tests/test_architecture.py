@@ -135,6 +135,7 @@ ORDER = (
     "service.challengers",
     "service.retention",
     "service.upkeep",
+    "service.aliases",
     "service.publishing",
     "service.jobs",
     "service.processes",

@@ -14,8 +14,9 @@ import pytest
 from experiments.caller import path_of
 from experiments.registry import Registry
 from learning.ledger import Without
+from service.aliases import REFUSED_TAG
 from service.installation import prepare
-from service.publishing import REFUSED_TAG, Publishing
+from service.publishing import Publishing
 from service.settings import Settings
 from service.store.database import Store
 from service.upkeep import Upkeep

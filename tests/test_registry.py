@@ -23,7 +23,7 @@ from experiments.registry import Registry, RegistryRefused, RegistryUnavailable,
 from learning import checkpoint
 from learning.conversation import fold
 from learning.ledger import Entry, Standing, Turn
-from tests.mlflow_server import free_port, running, running_mlflow
+from tests.mlflow_server import free_port, running
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT = 1_790_000_000.0
@@ -83,12 +83,6 @@ STANDING = taught()
 STATE = checkpoint.dump(STANDING)
 DIGEST = checkpoint.digest(STANDING)
 EXPECTED = [STANDING.score(fold(conversation(text))) for text in TABLE]
-
-
-@pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory):
-    with running_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -51,6 +51,8 @@ NEEDS = {
     "GET /v1/versions": "engineer",
     "GET /v1/versions/{number}": "engineer",
     "POST /v1/versions/{number}/promote": "engineer",
+    "POST /v1/versions/{number}/block": "engineer",
+    "DELETE /v1/versions/{number}/block": "engineer",
     "POST /v1/rollback": "engineer",
     "GET /v1/policy": "engineer",
     "PUT /v1/policy": "engineer",

@@ -28,6 +28,10 @@ class Promotion(Shape):
     reason: Short = "promoted by an engineer"
 
 
+class Blocking(Shape):
+    reason: Short = "blocked by an engineer"
+
+
 class Rollback(Shape):
     """Which version shall serve again; without one, the one that served before."""
 
@@ -54,7 +58,11 @@ async def standing(baton: Parts, principal: Engineer) -> Any:
 
 @router.get("/versions")
 async def listed(baton: Parts, principal: Engineer) -> Any:
-    """Versions, the newest first, the switches between them, and the recipes there are."""
+    """Versions, the newest first, the switches between them, and the recipes there are.
+
+    `moves` says what moved, when, by whom (`mlflow`: in its pages) and why, those that were
+    refused among them.
+    """
     workspace = principal.workspace
 
     def look(connection: Any) -> dict[str, Any]:
@@ -64,6 +72,7 @@ async def listed(baton: Parts, principal: Engineer) -> Any:
             "versions": found,
             "serving": switches[-1]["version"],
             "switches": switches,
+            "moves": [timed(move) for move in provenance.moves(connection, workspace)],
             "recipes": {name: recipe.sentence for name, recipe in RECIPES.items()},
         }
 
@@ -102,6 +111,31 @@ async def promote(
         return {"switch": position, "version": number}
 
     return await _switched(baton, principal, once(request, principal, [number, reason], do))
+
+
+@router.post("/versions/{number}/block")
+async def block(
+    number: Number, baton: Parts, principal: Engineer, asked: Blocking | None = None
+) -> Any:
+    """Nobody may let this version serve, by any way, until it is lifted. What serves goes on."""
+    why = f"{(asked or Blocking()).reason} ({principal.name})"
+    return await _blocked(baton, principal, number, why)
+
+
+@router.delete("/versions/{number}/block")
+async def lift(number: Number, baton: Parts, principal: Engineer) -> Any:
+    """The version may serve again."""
+    return await _blocked(baton, principal, number, None)
+
+
+async def _blocked(baton: Baton, principal: Principal, number: int, why: str | None) -> Any:
+    workspace = principal.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        versions.block(batch.connection, workspace, number, why)
+        return {"version": number, "blocked": why}
+
+    return JSONResponse(dict(await baton.engine.run(workspace, do)))
 
 
 @router.post("/rollback")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
 
-from experiments.evaluate import Report
 from service.store.database import add_new, table
 from service.tables import Alias, Evaluation, Version
+
+if TYPE_CHECKING:  # it draws figures, which the scoring process never does
+    from experiments.evaluate import Report
 
 _alias = table(Alias)
 _evaluation = table(Evaluation)
 _version = table(Version)
+REFUSALS_KEPT = 20
+"""Newest refused requests that an alias remembers."""
 
 
 def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
@@ -25,7 +29,7 @@ def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
 
 def note_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
     """Record what an alias was seen at (`registry_version`) or is about to be set to."""
-    empty = {"registry_version": None, "intended": None}
+    empty: dict[str, Any] = {"registry_version": None, "intended": None, "refused": []}
     row = {"workspace": workspace, "name": name, "at": time.time()}
     add_new(connection, Alias, empty | row)
     connection.execute(
@@ -33,6 +37,22 @@ def note_alias(connection: Connection, workspace: str, name: str, **values: str 
         .where(_alias.c.workspace == workspace, _alias.c.name == name)
         .values(**values, at=row["at"])
     )
+
+
+def refuse(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
+    """Remember that a request to move an alias was put back, and why."""
+    note_alias(connection, workspace, name)
+    here = (_alias.c.workspace == workspace) & (_alias.c.name == name)
+    before = connection.execute(select(_alias.c.refused).where(here)).scalar_one()
+    newest = [*before, dict(told)][-REFUSALS_KEPT:]
+    connection.execute(update(_alias).where(here).values(refused=newest))
+
+
+def aliases(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Every alias as Baton last wrote or saw it."""
+    return connection.execute(
+        select(_alias).where(_alias.c.workspace == workspace).order_by(_alias.c.name)
+    ).all()
 
 
 def add_evaluation(connection: Connection, workspace: str, report: Report) -> None:

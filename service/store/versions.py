@@ -29,6 +29,8 @@ def add_version(
     reason: str,
     without: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    build: str,
+    commit: str | None,
 ) -> int:
     """Store a checkpoint under the workspace's next version number, which is given back."""
     number: int = connection.execute(
@@ -52,6 +54,9 @@ def add_version(
             metrics=dict(metrics),
             created_at=time.time(),
             registry_version=None,
+            build=build,
+            commit=commit,
+            blocked=None,
         )
     )
     return number
@@ -148,4 +153,13 @@ def published(connection: Connection, workspace: str, number: int, registry_vers
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)
         .values(registry_version=registry_version)
+    )
+
+
+def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+    """Note why a version may not be switched to; None lifts it."""
+    connection.execute(
+        update(_version)
+        .where(_version.c.workspace == workspace, _version.c.number == number)
+        .values(blocked=why)
     )

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("registry_version", sa.String(), nullable=True),
         sa.Column("intended", sa.String(), nullable=True),
+        sa.Column("refused", sa.JSON(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("workspace", "name"),
     )
@@ -299,6 +300,9 @@ def upgrade() -> None:
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("registry_version", sa.String(), nullable=True),
+        sa.Column("build", sa.String(), nullable=False),
+        sa.Column("commit", sa.String(), nullable=True),
+        sa.Column("blocked", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("workspace", "number"),
     )
     with op.batch_alter_table("version", schema=None) as batch_op:

@@ -1,0 +1,152 @@
+"""The aliases in MLflow: the ledger decides and they follow, unless an engineer moved `champion`.
+
+Each is remembered as last written or seen. One that changed since is an engineer's request, heard
+within a few seconds; one that is unchanged but behind the ledger is only lag, and is mended.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row
+
+from experiments.registry import Registered, Registry, RegistryRefused
+from learning.ledger import Entry
+from service import versions
+from service.challengers import OPENED
+from service.errors import Refusal
+from service.store import ledger, published
+from service.store import versions as rows
+from service.store.database import Store
+
+CHAMPION, PREVIOUS, ANCHOR, CHALLENGER = "champion", "previous", "anchor", "challenger-"
+REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
+ENGINEER = "mlflow"
+"""Who moved the alias, as the ledger calls them: MLflow does not say more."""
+
+_log = structlog.get_logger("baton.aliases")
+
+
+class Aliases:
+    """One pass settles the aliases of a workspace. RegistryUnavailable while MLflow is away."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+
+    def settle(self, workspace: str) -> None:
+        seen = self._registry.aliases(workspace)
+        self._champion(workspace, seen.get(CHAMPION))
+        with self._store.read() as connection:
+            wanted = followers(connection, workspace)
+        for name, number in wanted.items():
+            if seen.get(name) != number:
+                self._registry.set_alias(workspace, name, number)
+        for name in seen:
+            if name not in wanted and (name in (PREVIOUS, ANCHOR) or name.startswith(CHALLENGER)):
+                self._registry.drop_alias(workspace, name)
+
+    def _champion(self, workspace: str, seen: str | None) -> None:
+        with self._store.read() as connection:
+            switches = ledger.switches(connection, workspace)
+            serving = newest(connection, workspace, switches[-1])
+            known = published.alias(connection, workspace, CHAMPION)
+        if serving is None or serving.registry_version is None:
+            return
+        ours = (
+            serving.registry_version,
+            known and known.registry_version,
+            known and known.intended,
+        )
+        if seen is not None and known is not None and seen not in ours:
+            self._requested(workspace, seen, serving.registry_version)
+        elif seen != serving.registry_version:
+            self._set(workspace, serving.registry_version)
+        elif known is None or known.registry_version != seen:
+            self._note(workspace, seen)
+
+    def _requested(self, workspace: str, number: str, back_to: str) -> None:
+        """An engineer moved the alias: the version is checked, then serves; or it is put back."""
+        found = self._registry.registered(workspace, number)
+        try:
+            with self._store.write() as connection:
+                version = _follow(connection, workspace, number, found)
+            self._note(workspace, number)
+            _log.info("alias_heard", workspace=workspace, version=version)
+        except (Refusal, RegistryRefused) as error:
+            with self._store.write() as connection:
+                row = rows.by_registry(connection, workspace, number)
+                told = {
+                    "registry_version": number,
+                    "version": None if row is None else row.number,
+                    "actor": ENGINEER,
+                    "reason": str(error),
+                    "at": time.time(),
+                }
+                published.refuse(connection, workspace, CHAMPION, told)
+            if found is not None:
+                self._registry.tag(workspace, number, REFUSED_TAG, str(error))
+            self._set(workspace, back_to)
+            _log.warning("alias_put_back", workspace=workspace, why=str(error))
+
+    def _set(self, workspace: str, number: str) -> None:
+        with self._store.write() as connection:
+            published.note_alias(connection, workspace, CHAMPION, intended=number)
+        self._registry.set_alias(workspace, CHAMPION, number)
+        self._note(workspace, number)
+
+    def _note(self, workspace: str, number: str | None) -> None:
+        with self._store.write() as connection:
+            published.note_alias(connection, workspace, CHAMPION, registry_version=number)
+
+
+def _follow(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:
+    """Append the switch that an engineer asks for; the version. Raises a Refusal.
+
+    One that has served, or descends from one, serves as it was: a rollback. A new one is promoted
+    with all that was learned since.
+    """
+    row = rows.by_registry(connection, workspace, number)
+    if row is None or found is None or found.digest is None:
+        raise versions.unknown(number)
+    if found.digest != row.digest:
+        raise versions.altered(number, row.number)
+    if why := found.tags.get(BLOCKED_TAG):
+        raise versions.blocked(f"MLflow version {number}", f"{why} (its tag {BLOCKED_TAG})")
+    reason = f"alias champion moved to MLflow version {number}"
+    named = [s.body["version"] for s in ledger.switches(connection, workspace)]
+    if row.line or row.number in named:
+        versions.roll_back(connection, workspace, to=row.number, actor=ENGINEER, reason=reason)
+    else:
+        versions.promote(connection, workspace, row.number, actor=ENGINEER, reason=reason)
+    return int(row.number)
+
+
+def newest(connection: Connection, workspace: str, switch: Entry) -> Row[Any] | None:
+    """The newest published version of a switch's line, or the one it named."""
+    for row in rows.of_line(connection, workspace, switch.position, 2**31 - 1):
+        if row.registry_version is not None:
+            return row
+    return rows.version(connection, workspace, switch.body["version"])
+
+
+def followers(connection: Connection, workspace: str) -> dict[str, str]:
+    """Where every alias but `champion` stands, by its name: MLflow numbers of published versions.
+
+    `anchor` is the champion as it was when it was switched to; `previous` the newest version of
+    the line before, `challenger-1` the newest challenger.
+    """
+    *earlier, last = ledger.switches(connection, workspace)
+    found = {ANCHOR: rows.version(connection, workspace, last.body["version"])}
+    if earlier:
+        found[PREVIOUS] = newest(connection, workspace, earlier[-1])
+    found[f"{CHALLENGER}1"] = rows.newest_because(
+        connection, workspace, OPENED, last.body["version"]
+    )
+    return {
+        name: row.registry_version
+        for name, row in found.items()
+        if row is not None and row.registry_version is not None
+    }
