@@ -1,60 +1,118 @@
-"""The context packet: all that an agent needs to go on where automation stopped."""
+"""The context packet: all that an agent needs to go on where automation stopped.
+
+Everything is read from the conversation itself at the moment it is asked for, and everything found
+cites its message: reasons by the words that show them, facts and the summary by their spans.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.conversation import EMPTY, Message, State, step
-from service.store import conversations
+from learning.conversation import CONFIDENCE_LOW, BotReport, Message
+from learning.evidence import Mark, marks
+from learning.facts import facts
+from learning.policy import Policy
+from learning.signals import Signals, read
+from learning.summary import summary
+from service.store import conversations, ledger, remarks
+from service.store import outcomes as outcome_rows
 
-_FACTS = {
-    "email": re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}"),
-    "order": re.compile(
-        r"(?i)\b(?:order|ticket|case|invoice|ref(?:erence)?)\W{0,3}(?:no|number|id)?\W{0,3}"
-        r"(?:is\s{1,3})?((?=[\w-]{0,30}\d)\w[\w-]{2,30})"
-    ),
-    "phone": re.compile(r"(?<![\w-])\+?\d[\d ()/-]{7,18}\d(?![\w-])"),
-    "amount": re.compile(r"(?:[$€£¥]\s?\d[\d.,]{0,12}|\b\d[\d.,]{0,12}\s?(?:USD|EUR|GBP|€|£))"),
-}
-_FACTS_MAX = 50
+REMEMBERED_CHARS = 1000
+"""The signals of texts up to this length are remembered: an open page asks again and again."""
 
 
 def packet(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> dict[str, Any]:
-    """Transcript, attempts, reasons, triggers, sentiment over time and facts already given."""
-    rows = conversations.messages(connection, workspace, handoff["conversation_id"])
+    """Transcript, attempts, reasons and triggers with their evidence, sentiment over time, facts
+    already given, a summary; what agents remarked, and the outcome if there is one.
+    """
+    name = handoff["conversation_id"]
+    rows = conversations.messages(connection, workspace, name)
     messages = [conversations.message_of(row) for row in rows]
     decision = conversations.decision(connection, workspace, handoff["decision_id"])
+    watched = _watched(connection, workspace, decision)
+    signals = _signals(messages)
+    here = messages[handoff["begins"] - 1 :]
+    shown = _marks(here, signals, watched)
+    known = facts(messages)
+    led_here = decision.message_id if decision is not None else ""
+    told = summary(here, led_here, _spans(shown), _spans(known))
+    held = outcome_rows.standing_for(connection, workspace, name, handoff["id"])
     return {
         "transcript": [_turn(row, message) for row, message in zip(rows, messages, strict=True)],
         "attempts": _attempts(messages[: handoff["seq"]]),
         "reasons": decision.reasons if decision is not None else [],
         "triggers": decision.triggers if decision is not None else [],
+        "evidence": [asdict(mark) for mark in shown],
         "probability": decision.probability if decision is not None else None,
-        "sentiment": _sentiment(messages),
-        "suggested_team": handoff["team"],
-        "facts": facts(messages),
+        "uncertainty": decision.uncertainty if decision is not None else None,
+        "message_id": led_here or None,
+        "sentiment": [
+            {"message_id": name, "sentiment": one.sentiment} for name, one in signals.items()
+        ],
+        "suggested_team": decision.team if decision is not None else handoff["team"],
+        "facts": [asdict(fact) for fact in known],
+        "summary": [asdict(quote) for quote in told],
         "attributes": _attributes(messages),
+        "remarks": [_remark(row) for row in remarks.of_handoff(connection, workspace, handoff)],
+        "outcome": held and _outcome(held),
     }
 
 
-def facts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """What the customer already gave: addresses, numbers, amounts, with the message that has it."""
-    found: dict[tuple[str, str], str] = {}
+def _watched(connection: Connection, workspace: str, decision: Any) -> dict[str, list[str]]:
+    """By message, what the rules among the triggers watched, as the policy was at the decision."""
+    if decision is None:
+        return {}
+    policy = Policy.model_validate(ledger.newest_policy(connection, workspace, decision.position))
+    watches = {rule.name: rule.watches for rule in policy.rules}
+    found: dict[str, list[str]] = {}
+    for trigger in decision.triggers:
+        for message in trigger["message_ids"]:
+            if trigger["name"] in watches:
+                found.setdefault(message, []).append(watches[trigger["name"]])
+    return found
+
+
+def _signals(messages: Sequence[Message]) -> dict[str, Signals]:
+    """What each message of the customer shows, as it was read when it was scored."""
+    found: dict[str, Signals] = {}
+    language: str | None = None
     for message in messages:
-        if message.author != "user":
-            continue
-        for kind, pattern in _FACTS.items():
-            for match in pattern.finditer(message.text):
-                value = (match.group(1) if match.groups() else match.group()).strip()
-                found.setdefault((kind, value), message.id)
+        language = message.language or language
+        if message.author == "user":
+            short = len(message.text) <= REMEMBERED_CHARS
+            found[message.id] = (_remembered if short else read)(message.text, language)
+    return found
+
+
+_remembered = lru_cache(maxsize=4096)(read)
+
+
+def _marks(
+    messages: Sequence[Message],
+    signals: Mapping[str, Signals],
+    watched: Mapping[str, Sequence[str]],
+) -> list[Mark]:
     return [
-        {"kind": kind, "value": value, "message_id": name}
-        for (kind, value), name in list(found.items())[:_FACTS_MAX]
+        mark
+        for message in messages
+        if message.id in signals
+        for mark in marks(
+            message.id, message.text, signals[message.id], watched.get(message.id, ())
+        )
     ]
+
+
+def _spans(found: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
+    """Where marks or facts stand, by message."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for one in found:
+        spans.setdefault(one.message_id, []).append((one.start, one.stop))
+    return spans
 
 
 def _turn(row: Any, message: Message) -> dict[str, Any]:
@@ -70,7 +128,7 @@ def _turn(row: Any, message: Message) -> dict[str, Any]:
 
 
 def _attempts(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """What automation tried, in order, and whether it failed."""
+    """What automation tried, in order, and how it failed."""
     return [
         {
             "message_id": message.id,
@@ -79,20 +137,23 @@ def _attempts(messages: Sequence[Message]) -> list[dict[str, Any]]:
             "fallback": message.bot.fallback,
             "tool_error": message.bot.tool_error,
             "failed": message.bot.failed,
+            "failure": _failure(message.bot),
         }
         for message in messages
         if message.bot is not None
     ]
 
 
-def _sentiment(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    found = []
-    state: State = EMPTY
-    for message in messages:
-        state = step(state, message)
-        if message.author == "user":
-            found.append({"message_id": message.id, "sentiment": state.signals.sentiment})
-    return found
+def _failure(report: BotReport) -> str | None:
+    """How an attempt failed, in words; None for one that did not."""
+    said = []
+    if report.tool_error:
+        said.append(f"a tool failed: {report.tool_error}")
+    if report.fallback:
+        said.append("it did not understand")
+    if report.confidence is not None and report.confidence < CONFIDENCE_LOW:
+        said.append(f"it was only {report.confidence:.0%} sure")
+    return "; ".join(said) or None
 
 
 def _attributes(messages: Sequence[Message]) -> dict[str, Any]:
@@ -100,3 +161,12 @@ def _attributes(messages: Sequence[Message]) -> dict[str, Any]:
     for message in messages:
         given |= dict(message.attributes)
     return given
+
+
+def _remark(row: Any) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("agent", "team", "text", "at")}
+
+
+def _outcome(row: Any) -> dict[str, Any]:
+    names = ("id", "verdict", "first_needed_message_id", "team", "reason", "note", "agent", "at")
+    return {name: getattr(row, name) for name in (*names, "position")}

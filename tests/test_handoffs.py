@@ -371,7 +371,9 @@ def test_what_the_customer_says_while_waiting_reaches_the_agent(place: Place) ->
     place.bot.decided("c", "m2", "my order number is 99-123, the case of wine I mean")
     packet = place.agent.got(f"/v1/handoffs/{handoff}")
     assert packet["transcript"][-1]["id"] == "m2"
-    assert packet["facts"] == [{"kind": "order", "value": "99-123", "message_id": "m2"}]
+    assert packet["facts"] == [
+        {"kind": "order", "value": "99-123", "message_id": "m2", "start": 19, "stop": 25}
+    ]
 
 
 @pytest.mark.parametrize("how", ["", "/claim", "/return", "/resolve", "/outcome"])
