@@ -110,6 +110,19 @@ class Score:
     raw: float
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What learning one outcome changed for the last message that it teaches about."""
+
+    message_id: str
+    before: float
+    after: float
+
+
+Taught = Callable[[Entry, Effect], None]
+"""Who is told what an outcome changed."""
+
+
 @dataclass(slots=True)
 class Standing:
     """The learned state of one line at one position; owned by one thread.
@@ -151,7 +164,7 @@ class Standing:
             and not self.without.leaves_out(entry)
         )
 
-    def learn(self, entry: Entry, turns: Sequence[Turn]) -> None:
+    def learn(self, entry: Entry, turns: Sequence[Turn], tell: Taught | None = None) -> None:
         """Test, then learn one outcome: the whole conversation is scored before any of it teaches.
 
         Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
@@ -182,6 +195,11 @@ class Standing:
         if routed_at in states:
             self._learn_team(entry, states[routed_at])
         self.half_learned = False
+        if tell is not None and examples:
+            x, lesson, before = examples[-1]
+            after = self._score(x)
+            message = turns[lesson.seq - 1].message.id
+            tell(entry, Effect(message, before.probability, after.probability))
 
     def _learn_team(self, entry: Entry, state: State) -> None:
         """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
@@ -224,12 +242,14 @@ def follow(
     transcript: Transcript,
     *,
     through_switches: bool = False,
+    tell: Taught | None = None,
 ) -> Entry | None:
     """Bring a standing forward over the ledger's next entries, in order.
 
-    Stops before a switch, which another standing answers, and returns it; a line that runs in the
-    shadow goes on `through_switches`. Raises LedgerGapError when an entry is not the next one, and
-    HalfLearnedError for a standing that an error left in the middle of an outcome.
+    `tell` is told what each outcome changed. Stops before a switch, which another standing
+    answers, and returns it; a line that runs in the shadow goes on `through_switches`. Raises
+    LedgerGapError when an entry is not the next one, and HalfLearnedError for a standing that an
+    error left in the middle of an outcome.
     """
     if standing.half_learned:
         raise HalfLearnedError(f"stopped within entry {standing.position + 1}: stand anew")
@@ -245,7 +265,8 @@ def follow(
             standing.policy = Policy.model_validate(entry.body)
         elif standing.learns(entry):
             body = entry.body
-            standing.learn(entry, transcript(body["conversation_id"], body["covers"]))
+            turns = transcript(body["conversation_id"], body["covers"])
+            standing.learn(entry, turns, tell)
         standing.position = entry.position
     return None
 

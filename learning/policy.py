@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from learning.asking import Questions
 from learning.conversation import State
 from learning.hours import Team
 from learning.routing import PRIORITY, Route, Routing, Suggestion, route
@@ -90,6 +91,7 @@ class Policy(Frozen):
     waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
     audits: Audits = Audits()
     silence: Silence = Silence()
+    questions: Questions = Questions()
 
     @field_validator("rules")
     @classmethod
@@ -124,6 +126,12 @@ class Policy(Frozen):
     def team(self, name: str) -> Team | None:
         """A team as the policy knows it; None for one that is always there."""
         return next((team for team in self.teams if team.name == name), None)
+
+    @property
+    def team_names(self) -> tuple[str, ...]:
+        """Every team that it speaks of: a handoff goes to no other."""
+        named = [self.default_team, *(rule.team for rule in self.rules)]
+        return tuple(sorted({*named, *(team.name for team in self.teams)}))
 
     @property
     def costing(self) -> Thresholds:

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import Connection
 
 from experiments.build import build_id
-from learning.ledger import Standing
+from learning.ledger import Effect, Standing
 from service import scoring
 from service.batch import Batch, States
 from service.errors import Busy, Refusal, away
@@ -206,6 +206,10 @@ class Engine:
     async def served(self, workspace: str) -> Standing:
         """The standing that serves a workspace. Only the event loop's thread may read it."""
         return (await self._serving.at(workspace)).standing
+
+    async def effect(self, workspace: str, position: int) -> Effect | None:
+        """What the outcome at a position changed when it was learned here, if it was lately."""
+        return (await self._serving.at(workspace)).effects.get(position)
 
     async def digest(self, workspace: str) -> str:
         """The digest of what serves a workspace now."""

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from learning.checkpoint import digest
-from learning.ledger import Standing, follow
+from learning.ledger import Effect, Entry, Standing, follow
 from learning.signals import read
 from service.errors import Missing, away
 from service.measures import Measures
@@ -31,18 +31,24 @@ ENTRIES_PER_BATCH = 64
 MARKS_MAX = 16
 """Most positions of one line whose digests wait for a checkpoint to be compared with."""
 
+EFFECTS_MAX = 1024
+"""Most outcomes of a workspace of which is remembered what they changed, the newest ones."""
+
 PROVE_SECONDS = 1.0
 _log = structlog.get_logger("baton.serving")
 
 
 @dataclass(slots=True)
 class Served:
-    """A workspace as this process serves it. `marks` are digests by position, still unproved."""
+    """A workspace as this process serves it. `marks` are digests by position, still unproved;
+    `effects` say by position what outcomes changed when they were learned here.
+    """
 
     standing: Standing
     live: bool
     head: int
     marks: dict[int, str] = field(default_factory=dict)
+    effects: dict[int, Effect] = field(default_factory=dict)
     restanding: asyncio.Task[None] | None = None
     _digest: tuple[int, int, str] | None = None
 
@@ -57,6 +63,12 @@ class Served:
     def swap(self, standing: Standing) -> None:
         """Serve another standing from here on."""
         self.standing, self.marks, self._digest = standing, {}, None
+
+    def taught(self, entry: Entry, effect: Effect) -> None:
+        """Remember what an outcome changed; the oldest is forgotten."""
+        self.effects[entry.position] = effect
+        while len(self.effects) > EFFECTS_MAX:
+            del self.effects[min(self.effects)]
 
     def mark(self) -> None:
         """Note the digest at this position; the oldest unproved one is forgotten."""
@@ -142,7 +154,7 @@ class Serving:
         most = min(ENTRIES_PER_BATCH, every - position % every)
         entries = ledger.tail(connection, name, position, most)
         try:
-            switch = follow(standing, entries, transcript_of(connection, name))
+            switch = follow(standing, entries, transcript_of(connection, name), tell=served.taught)
         except DatabaseError:
             raise
         except Exception:

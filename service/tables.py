@@ -145,6 +145,20 @@ class Handoff(SQLModel, table=True):
     promised_at: float | None = _time(nullable=True)
 
 
+class Remark(SQLModel, table=True):
+    """What an agent wrote on a handoff for others, or the `team` they moved it to, or both."""
+
+    __table_args__ = (Index("remark_of_conversation", "workspace", "conversation_id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    handoff_id: str
+    agent: str
+    team: str | None
+    text: str | None
+    at: float = _time()
+
+
 class Outcome(SQLModel, table=True):
     """What a person found true, as it stands now; its history is in the ledger."""
 

@@ -34,6 +34,12 @@ ORDER = (
     "learning.cues",
     "learning.side",
     "learning.conversation",
+    "learning.phones",
+    "learning.addresses",
+    "learning.facts",
+    "learning.sentences",
+    "learning.summary",
+    "learning.evidence",
     "learning.features",
     "learning.hashing",
     "learning.bayes",
@@ -47,6 +53,7 @@ ORDER = (
     "learning.recipes",
     "learning.rules",
     "learning.zones",
+    "learning.asking",
     "learning.hours",
     "learning.routing",
     "learning.router",
@@ -117,6 +124,9 @@ ORDER = (
     "service.suggestions",
     "service.quality",
     "service.handoffs",
+    "service.remarks",
+    "service.transfers",
+    "service.questions",
     "service.scoring",
     "service.outcomes",
     "service.audits",
@@ -125,6 +135,7 @@ ORDER = (
     "service.replay",
     "service.engine",
     "service.queue",
+    "service.effects",
     "service.api",
     "service.console",
     "service.app",
@@ -161,6 +172,8 @@ LEARNING_IMPORTS = (
     *("heapq", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
+    *("zlib", "numpy", "pydantic", "river", "vaderSentiment"),
+    *("phonenumbers", "email_validator"),
 )
 
 # Outside packages with one door. MLflow also runs the published copy of a version, without import.
@@ -177,6 +190,8 @@ DOORS = {
     "prometheus_client": ("service.measures",),
     "jinja2": ("service.console",),
     "vaderSentiment": ("learning.sentiment",),
+    "phonenumbers": ("learning.phones",),
+    "email_validator": ("learning.addresses",),
 }
 # Values that are handed on, whose types others may therefore name in annotations.
 PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figure",)}

@@ -39,6 +39,8 @@ NEEDS = {
     "GET /v1/handoffs": "agent",
     "GET /v1/handoffs/{handoff_id}": "agent",
     "POST /v1/handoffs/{handoff_id}/claim": "agent",
+    "POST /v1/handoffs/{handoff_id}/note": "agent",
+    "POST /v1/handoffs/{handoff_id}/transfer": "agent",
     "POST /v1/handoffs/{handoff_id}/return": "agent",
     "POST /v1/handoffs/{handoff_id}/resolve": "agent",
     "POST /v1/handoffs/{handoff_id}/outcome": "agent",
@@ -47,6 +49,8 @@ NEEDS = {
     "POST /v1/audits/{audit_id}/skip": "agent",
     "PUT /v1/outcomes/{outcome_id}": "agent",
     "DELETE /v1/outcomes/{outcome_id}": "agent",
+    "GET /v1/outcomes/{outcome_id}/effect": "agent",
+    "GET /v1/questions": "agent",
     "GET /v1/standing": "engineer",
     "GET /v1/versions": "engineer",
     "GET /v1/versions/{number}": "engineer",
@@ -161,6 +165,8 @@ def test_what_another_workspace_has_is_not_found(
         "/messages": {"messages": [{"id": "x", "author": "bot", "text": "x"}]},
         "/close": {"resolution": "resolved"},
         "/outcome": {"verdict": "needed"},
+        "/note": {"text": "x"},
+        "/transfer": {"team": "support"},
         "/mode": {"mode": "shadow"},
     }.get("/" + path.rpartition("/")[2])
     if route in ("PUT /v1/outcomes/{outcome_id}", "POST /v1/audits/{audit_id}/outcome"):

@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from service import handoffs, packet
-from service.api.context import ERRORS, Agent, Parts
-from service.api.shapes import Id, Short, timed
+from service import handoffs, packet, remarks, transfers
+from service.api.context import ERRORS, Agent, Parts, once
+from service.api.shapes import Id, Note, Said, Shape, Short, timed
 from service.batch import Batch
 from service.errors import Missing
 from service.store import handoffs as rows
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
 Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
+
+
+class Remark(Shape):
+    """What one agent tells the others; the customer and the bot never see it."""
+
+    text: Said
+
+
+class Transfer(Shape):
+    """The team that it belongs to, and what they should know."""
+
+    team: Short
+    note: Note | None = None
 
 
 @router.get("")
@@ -46,7 +59,9 @@ async def handoff(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
         if row is None:
             raise Missing("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
         found = packet.packet(connection, workspace, row._asdict())
-        found["transcript"] = [timed(turn) for turn in found["transcript"]]
+        for name in ("transcript", "remarks"):
+            found[name] = [timed(one) for one in found[name]]
+        found["outcome"] = found["outcome"] and timed(found["outcome"])
         return _shown(row._asdict()) | found
 
     return JSONResponse(await baton.read(look))
@@ -65,6 +80,36 @@ async def claim(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
     needs = handoffs.whose(workspace, handoff_id)
     answer = await baton.engine.run(workspace, do, needs=needs)
     return JSONResponse(_shown(dict(answer)))
+
+
+@router.post("/{handoff_id}/note")
+async def note(handoff_id: Id, asked: Remark, baton: Parts, principal: Agent) -> Any:
+    """Keep a note for other agents; it stands in the context and is no turn to the bot."""
+    workspace = principal.workspace
+    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return remarks.note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
+
+    needs = handoffs.whose(workspace, handoff_id)
+    return JSONResponse(timed(dict(await baton.engine.run(workspace, do, needs=needs))))
+
+
+@router.post("/{handoff_id}/transfer")
+async def transfer(
+    request: Request, handoff_id: Id, asked: Transfer, baton: Parts, principal: Agent
+) -> Any:
+    """Let it wait for another team, which the policy must speak of."""
+    workspace = principal.workspace
+    policy = (await baton.engine.served(workspace)).policy
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        given = (handoff_id, principal.name, asked.team, asked.note)
+        return _shown(transfers.transfer(batch, policy, workspace, *given))
+
+    done = once(request, principal, asked.model_dump(), do)
+    needs = handoffs.whose(workspace, handoff_id)
+    return JSONResponse(dict(await baton.engine.run(workspace, done, needs=needs)))
 
 
 @router.post("/{handoff_id}/return")

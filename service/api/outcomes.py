@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,13 +11,15 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, model_validator
 from sqlalchemy import Connection
 
-from service import handoffs, outcomes
+from service import effects, handoffs, outcomes, questions
 from service.api.context import ERRORS, Agent, Baton, Bot, Parts
 from service.api.shapes import Id, Note, Shape, Short, timed
 from service.auth import Principal
 from service.batch import Batch
+from service.errors import Missing
 from service.outcomes import Found
 from service.store import conversations
+from service.store import outcomes as rows
 from service.waiting import Needs
 
 router = APIRouter(tags=["outcomes"], responses=ERRORS)
@@ -152,6 +155,31 @@ async def retract(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
         lambda batch: outcomes.retract(batch, workspace, outcome_id, agent),
         outcomes.whose(workspace, outcome_id),
     )
+
+
+@router.get("/outcomes/{outcome_id}/effect")
+async def effect(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
+    """What the model gave the last message that an outcome teaches about, before and after it
+    learned it, in the process that answers; or why that cannot be told.
+    """
+    workspace = principal.workspace
+    row = await baton.read(lambda connection: rows.outcome(connection, workspace, outcome_id))
+    if row is None:
+        raise Missing("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
+    return JSONResponse(await effects.effect(baton.engine, row._asdict()))
+
+
+@router.get("/questions")
+async def asked(baton: Parts, principal: Agent) -> Any:
+    """The handoffs you had of which an answer would teach most, as many as may be asked today."""
+    policy = (await baton.engine.served(principal.workspace)).policy
+    found = await baton.read(
+        lambda connection: questions.questions(
+            connection, principal.workspace, principal.name, policy.questions, time.time()
+        )
+    )
+    shown = [timed(one) for one in found.pop("questions")]
+    return JSONResponse(found | {"questions": shown})
 
 
 async def _run(

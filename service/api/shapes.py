@@ -55,6 +55,7 @@ def _epoch(moment: datetime) -> datetime:
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_free)]
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_storable)]
 Short = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Said = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_storable)]
 Note = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
 Moment = Annotated[datetime, AfterValidator(_epoch)]
 Value = Annotated[

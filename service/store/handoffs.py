@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
 
 from service.store.database import table
-from service.tables import Decision, Handoff, MessageRow
+from service.tables import Decision, Handoff, MessageRow, Outcome
 
 _handoff = table(Handoff)
+_decision = table(Decision)
+_outcome = table(Outcome)
 _ONE = select(_handoff).where(
     _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
 )
@@ -146,3 +148,50 @@ def overdue(
         _handoff.c[column] < before,
     )
     return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
+
+
+def untold(
+    connection: Connection, workspace: str, agent: str, since: float, most: int
+) -> Sequence[Row[Any]]:
+    """Handoffs that an agent had since a moment and that have no outcome, with what the model said
+    of them, the newest first.
+    """
+    told = select(_outcome.c.id).where(
+        _outcome.c.workspace == workspace,
+        _outcome.c.conversation_id == _handoff.c.conversation_id,
+        _outcome.c.handoff_id == _handoff.c.id,
+        _outcome.c.retracted_at.is_(None),
+    )
+    scored = (
+        _decision.c.message_id,
+        _decision.c.probability,
+        _decision.c.uncertainty,
+        _decision.c.escalate_threshold,
+    )
+    return connection.execute(
+        select(_handoff, *scored)
+        .join(_decision, _decision.c.id == _handoff.c.decision_id)
+        .where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.claimed_by == agent,
+            _handoff.c.opened_at >= since,
+            ~told.exists(),
+        )
+        .order_by(_handoff.c.opened_at.desc(), _handoff.c.id)
+        .limit(most)
+    ).all()
+
+
+def answers(connection: Connection, workspace: str, agent: str, since: float) -> int:
+    """How many outcomes of handoffs an agent has given since a moment."""
+    found: int = connection.execute(
+        select(func.count())
+        .select_from(_outcome)
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.agent == agent,
+            _outcome.c.at >= since,
+            _outcome.c.handoff_id.is_not(None),
+        )
+    ).scalar_one()
+    return found

@@ -8,7 +8,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from service.store.database import table
-from service.tables import Alias, Audit, Conversation, Decision, MessageRow, Outcome, Version
+from service.tables import (
+    Alias,
+    Audit,
+    Conversation,
+    Decision,
+    MessageRow,
+    Outcome,
+    Remark,
+    Version,
+)
 
 _alias = table(Alias)
 _audit = table(Audit)
@@ -16,6 +25,7 @@ _conversation = table(Conversation)
 _decision = table(Decision)
 _message = table(MessageRow)
 _outcome = table(Outcome)
+_remark = table(Remark)
 _version = table(Version)
 REMOVED = "removed"
 
@@ -82,7 +92,7 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
 def remove(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
     """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
     names = list(conversations)
-    for rows in (_message, _decision):
+    for rows in (_message, _decision, _remark):
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )

@@ -261,6 +261,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace", "key"),
     )
     op.create_table(
+        "remark",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("handoff_id", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("team", sa.String(), nullable=True),
+        sa.Column("text", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("remark", schema=None) as batch_op:
+        batch_op.create_index(
+            "remark_of_conversation", ["workspace", "conversation_id"], unique=False
+        )
+
+    op.create_table(
         "review",
         sa.Column("audit_id", sa.String(), nullable=False),
         sa.Column("reviewer", sa.String(), nullable=False),
@@ -335,6 +352,10 @@ def downgrade() -> None:
 
     op.drop_table("review")
     op.drop_table("remembered")
+    with op.batch_alter_table("remark", schema=None) as batch_op:
+        batch_op.drop_index("remark_of_conversation")
+
+    op.drop_table("remark")
     with op.batch_alter_table("outcome", schema=None) as batch_op:
         batch_op.drop_index("outcome_of_conversation")
 
