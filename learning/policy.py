@@ -130,8 +130,8 @@ class Policy(Frozen):
     @property
     def team_names(self) -> tuple[str, ...]:
         """Every team that it speaks of: a handoff goes to no other."""
-        named = [self.default_team, *(rule.team for rule in self.rules)]
-        return tuple(sorted({*named, *(team.name for team in self.teams)}))
+        by_rules = [rule.team for rule in self.rules if rule.team is not None]
+        return tuple(sorted({self.default_team, *by_rules, *(team.name for team in self.teams)}))
 
     @property
     def costing(self) -> Thresholds:

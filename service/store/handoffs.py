@@ -18,7 +18,6 @@ _ONE = select(_handoff).where(
 )
 _ADD = insert(_handoff)
 _message = table(MessageRow)
-_decision = table(Decision)
 SAID_CHARS_MAX = 240
 _LISTED = (
     select(
