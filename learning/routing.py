@@ -26,7 +26,7 @@ class Routing(Frozen):
     Teams in `never` are not suggested, however much was learned of them.
     """
 
-    confidence: Annotated[float, Field(ge=0.5, le=1)] = 0.6
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
     never: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=100)
     ] = ()

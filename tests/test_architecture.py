@@ -100,6 +100,7 @@ ORDER = (
     "experiments.bench",
     "experiments.honest_rates",
     "experiments.001_honest_missed_rate",
+    "experiments.002_whose_work",
     "service.settings",
     "service.errors",
     "service.logs",
