@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -68,10 +69,14 @@ def code() -> tuple[tuple[str, bytes], ...]:
     return (f"{LOADER}.py", Path(str(published.__file__)).read_bytes()), *own
 
 
-def write(folder: Path, model_id: str, state: bytes, at: float) -> None:
-    """All files of one version. `model_id` is MLflow's, `at` is in seconds since the epoch."""
+def write(
+    folder: Path, model_id: str, state: bytes, at: float, about: Mapping[str, str] | None = None
+) -> None:
+    """All files of one version. `model_id` is MLflow's, `at` is in seconds since the epoch, `about`
+    says where the version comes from.
+    """
     (folder / STATE).write_bytes(state)
-    (folder / "MLmodel").write_text(mlmodel(model_id, at))
+    (folder / "MLmodel").write_text(mlmodel(model_id, at, about or {}))
     for name, content in code():
         (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "code" / name).write_bytes(content)
@@ -86,7 +91,7 @@ def write(folder: Path, model_id: str, state: bytes, at: float) -> None:
     (folder / "serving_input_example.json").write_text(json.dumps({"dataframe_split": split}))
 
 
-def mlmodel(model_id: str, at: float) -> str:
+def mlmodel(model_id: str, at: float, about: Mapping[str, str]) -> str:
     """`MLmodel`, the file by which MLflow knows a model, as JSON (which YAML includes)."""
     row: dict[str, object] = {
         "flavors": {
@@ -98,6 +103,7 @@ def mlmodel(model_id: str, at: float) -> str:
                 "python_version": platform.python_version(),
             }
         },
+        "metadata": dict(about),
         "mlflow_version": version("mlflow"),
         "model_id": model_id,
         "model_uuid": model_id.removeprefix("m-"),

@@ -10,6 +10,7 @@ import structlog
 from experiments import evaluate
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable
 from service.aliases import CHAMPION, Aliases
+from service.portable import lineage
 from service.retention import Retention
 from service.settings import Settings
 from service.store import ledger, published
@@ -101,6 +102,7 @@ class Publishing:
                 parent=row.parent,
                 reason=row.reason,
                 metrics=row.metrics,
+                tags=lineage(workspace, row._asdict()),
             )
             with self._store.write() as connection:
                 rows.published(connection, workspace, row.number, number)

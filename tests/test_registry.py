@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -23,7 +22,7 @@ from experiments.registry import Registry, RegistryRefused, RegistryUnavailable,
 from learning import checkpoint
 from learning.conversation import fold
 from learning.ledger import Entry, Standing, Turn
-from tests.mlflow_server import free_port, running
+from tests.mlflow_server import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT = 1_790_000_000.0
@@ -298,35 +297,6 @@ def test_a_fresh_process_without_baton_gives_the_services_numbers_to_the_bit(
     assert found["inputs"] == ["messages"]
     assert found["outputs"] == ["probability", "uncertainty"]
     assert 0.0 < found["example"][0]["probability"] < 1.0
-
-
-def test_mlflow_models_serve_gives_the_services_numbers_to_the_bit(registry, mlflow_url, tmp_path):
-    number = publish(registry, "served")
-    port = free_port()
-    command = (
-        *(sys.executable, "-P", "-m", "mlflow", "models", "serve"),
-        *("--model-uri", f"models:/baton-served/{number}", "--env-manager", "local"),
-        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-    )
-    scripts = str(Path(sys.executable).parent)
-    environment = plain_environment() | {
-        "MLFLOW_TRACKING_URI": mlflow_url,
-        "PATH": os.pathsep.join((scripts, os.environ["PATH"])),
-    }
-    url = f"http://127.0.0.1:{port}"
-    with running(command, tmp_path, environment, f"{url}/ping"):
-        rows = invoke(url, {"dataframe_records": [{"messages": text} for text in TABLE]})
-    assert rows == [{"probability": s.probability, "uncertainty": s.uncertainty} for s in EXPECTED]
-
-
-def invoke(url: str, body: dict) -> list[dict]:
-    request = urllib.request.Request(
-        f"{url}/invocations",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)["predictions"]
 
 
 def test_a_published_version_brings_every_package_that_its_code_imports():

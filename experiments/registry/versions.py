@@ -181,7 +181,7 @@ class Registry(Runs):
         )
         if str(model.status) != "READY":
             with tempfile.TemporaryDirectory() as folder:
-                bundle.write(Path(folder), model.model_id, state, at)
+                bundle.write(Path(folder), model.model_id, state, at, tags)
                 self._client.log_model_artifacts(model.model_id, folder)
             # tags of MLflow's own are dropped where a model is created
             about = desk.SOURCE | {"mlflow.note.content": said}

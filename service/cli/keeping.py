@@ -70,11 +70,26 @@ def restore(archive: Archive, home: Home = None) -> None:
 
 
 @app.command(epilog="Example: baton export --workspace default > history.jsonl")
-def export(workspace: Workspace = "default", home: Home = None) -> None:
-    """Print a workspace's conversations and outcomes as JSON Lines that `baton replay` reads."""
+def export(
+    version: Annotated[int | None, typer.Option(help="Export this version instead ...")] = None,
+    to: Annotated[Path | None, typer.Option(help="... into this new folder.")] = None,
+    workspace: Workspace = "default",
+    home: Home = None,
+) -> None:
+    """Print a workspace's conversations and outcomes as JSON Lines that `baton replay` reads.
+
+    With --version 7 --to FOLDER, write that version instead: an MLflow model that scores
+    conversations outside Baton, and that `baton import` takes.
+    """
     from service.archive import exported
+    from service.cli.versions import exported as exported_version
 
     with told():
+        if (version is None) != (to is None):
+            raise ValueError("--version and --to belong together: --version 7 --to ./version-7")
+        if version is not None and to is not None:
+            exported_version(version, to, workspace, home)
+            return
         store = opened(settings(home=home), workspace)
         for line in exported(store, workspace):
             typer.echo(line)

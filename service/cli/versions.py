@@ -1,0 +1,141 @@
+"""Commands about versions: which there are and what moved, promotion, and taking them elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.cli.root import Home, Json, Workspace, app, console, opened, say, settings, told
+
+ACTOR = "command line"
+Number = Annotated[int, typer.Argument(min=1, help="Number of the version.")]
+
+
+@app.command(epilog="Example: baton versions --workspace default")
+def versions(
+    most: Annotated[int, typer.Option(min=1, help="Newest of each that are shown.")] = 20,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Say which versions there are, which serves, and what moved: when, by whom and why."""
+    from service import provenance
+    from service.store import ledger
+    from service.store import versions as rows
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        with store.read() as connection:
+            serving = ledger.switches(connection, workspace)[-1].body["version"]
+            found = [row._asdict() for row in rows.versions(connection, workspace, most)]
+            moves = provenance.moves(connection, workspace)[:most]
+        if json_:
+            say({"serving": serving, "versions": found, "moves": moves})
+            return
+        out = Console(highlight=False)
+        out.print(_versions(found, serving))
+        out.print(_moves(moves))
+
+
+@app.command(epilog='Example: baton promote 7 --reason "it is better on refunds"')
+def promote(
+    number: Number,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Let a version serve, with all that was learned since it was made. Takes effect at once."""
+    from service import versions as changes
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        with store.write() as connection:
+            switch = changes.promote(connection, workspace, number, actor=ACTOR, reason=reason)
+        _said({"switch": switch, "version": number}, json_)
+
+
+@app.command("import", epilog="Example: baton import ./version-7 --workspace default")
+def import_(
+    path: Annotated[Path, typer.Argument(help="Folder of a version, or its state.npz.")],
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Bring in a version of another Baton, verified by its digest; it serves once promoted.
+
+    What `baton export --version` wrote, or MLflow has of a version. It keeps what it knows, and
+    learns this workspace's outcomes on top.
+    """
+    from service.portable import bring_in
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        _said(bring_in(store, workspace, path, ACTOR), json_)
+
+
+def _said(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        say(found)
+        return
+    for name, value in found.items():
+        typer.echo(f"{name:10} {value}")
+
+
+def _versions(found: list[dict[str, Any]], serving: int) -> Table:
+    table = Table(title="Versions, the newest first", title_justify="left")
+    for name in ("version", "recipe", "position", "log loss", "made", "MLflow", "because"):
+        table.add_column(name, justify="right" if name in ("version", "position") else "left")
+    for row in found:
+        loss = row["metrics"].get("log_loss")
+        because = row["reason"] + (f"; blocked: {row['blocked']}" if row["blocked"] else "")
+        cells = (
+            f"{'> ' if row['number'] == serving else ''}{row['number']}",
+            row["recipe"],
+            row["position"],
+            "" if loss is None else f"{loss:.4f}",
+            _time(row["created_at"]),
+            row["registry_version"] or "not yet",
+            because,
+        )
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    table.caption = "> named by the switch that serves"
+    return table
+
+
+def _moves(moves: list[dict[str, Any]]) -> Table:
+    table = Table(title="Moves, the newest first", title_justify="left")
+    for name in ("when", "what", "version", "by", "why"):
+        table.add_column(name)
+    for move in moves:
+        version = move["version"] or f"MLflow's {move['registry_version']}"
+        cells = (_time(move["at"]), move["what"], version, move["actor"], move["reason"])
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    return table
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def exported(number: int, folder: Path, workspace: str, home: Path | None) -> None:
+    """`baton export --version`: the version as a folder, and how to use it."""
+    from service.portable import write
+
+    store = opened(settings(home=home), workspace)
+    about = write(store, workspace, number, folder)
+    console.print(
+        f"wrote version {number} ({about['baton.recipe']} at position {about['baton.position']}, "
+        f"digest {about['baton.digest'][:12]}) to {folder}\n"
+        f"  score with it:     mlflow models serve -m {folder} --env-manager local\n"
+        f"  into another one:  baton import {folder}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
