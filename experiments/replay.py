@@ -8,18 +8,18 @@ without the service; `through_http` is a bot and an engineer on one connection.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.caller import PATIENCE_SECONDS, Caller, path_of
 from experiments.episode import Episode
+from experiments.history import labelled, of_stream
 from experiments.people import People, Service
 from experiments.tally import Report, Tally
 from learning.checkpoint import digest
 from learning.conversation import EMPTY, Message, step
-from learning.ledger import Entry, Standing, Turn, follow
-from learning.policy import Policy
+from learning.ledger import Standing, follow
 from learning.recipes import DEFAULT
 
 Progress = Callable[[Tally], None]
@@ -29,9 +29,7 @@ Progress = Callable[[Tally], None]
 def begun(recipe: str = DEFAULT) -> Standing:
     """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
     standing = Standing(recipe=recipe, switch=2)
-    policy = Entry(1, "policy", Policy().model_dump(mode="json"), "replay", 0.0)
-    switch = Entry(2, "switch", {"version": 0, "learn_from": 0}, "replay", 0.0)
-    follow(standing, [policy, switch], lambda *_: ())
+    follow(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
     return standing
 
 
@@ -216,22 +214,5 @@ def _scored(standing: Standing, episode: Episode) -> dict[int, float]:
 
 
 def _learned(standing: Standing, episode: Episode) -> None:
-    scored = set(episode.scored)
-    turns = [Turn(message, place in scored) for place, message in enumerate(episode.messages)]
-
-    def transcript(_: str, until: int) -> Sequence[Turn]:
-        return turns[:until]
-
-    body = {
-        "outcome_id": episode.id,
-        "conversation_id": episode.id,
-        "verdict": "labels",
-        "begins": 1,
-        "covers": len(turns),
-        "labels": [(place + 1, label, 1.0) for place, label in episode.labels],
-        "source": "labels",
-        "propensity": 1.0,
-        "by_rule": False,
-    }
-    entry = Entry(standing.position + 1, "outcome", body, "replay", 0.0)
-    follow(standing, [entry], transcript)
+    entry, turns = labelled(episode, standing.position + 1)
+    follow(standing, [entry], lambda _, until: turns[:until])

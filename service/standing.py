@@ -16,6 +16,9 @@ from service.store.database import Store
 ENTRIES_AT_ONCE = 500
 """Ledger entries read in one transaction while a standing is brought up to date."""
 
+TURNS_AT_ONCE = 4000
+"""Turns of conversations that are held in memory while their outcomes are learned."""
+
 _log = structlog.get_logger("baton.standing")
 
 
@@ -32,14 +35,45 @@ def transcript_of(connection: Connection, workspace: str) -> Transcript:
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
         turns = conversations.transcript(connection, workspace, conversation, until)
-        if len(turns) < until:
-            raise TextRemovedError(
-                f"the text of conversation {conversation!r} of {workspace!r} was removed; "
-                "only versions made after it was learned can be stood at"
-            )
-        return turns
+        return _whole(workspace, conversation, turns, until)
 
     return read
+
+
+def prefetched(
+    connection: Connection, workspace: str, standing: Standing, entries: Sequence[Entry]
+) -> Transcript:
+    """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
+    that it learns speak of is read many conversations at a time, in their order.
+    """
+    ahead = [
+        (entry.body["conversation_id"], entry.body["covers"])
+        for entry in reversed(entries)
+        if standing.learns(entry)
+    ]
+    kept: dict[str, list[Turn]] = {}
+
+    def read(conversation: str, until: int) -> Sequence[Turn]:
+        nonlocal kept
+        if len(kept.get(conversation, ())) < until:
+            wanted, turns = {conversation: until}, 0
+            while ahead and turns < TURNS_AT_ONCE:
+                name, covers = ahead.pop()
+                wanted[name] = max(covers, wanted.get(name, 0))
+                turns += covers
+            kept = conversations.transcripts(connection, workspace, wanted)
+        return _whole(workspace, conversation, kept[conversation][:until], until)
+
+    return read
+
+
+def _whole(workspace: str, conversation: str, turns: Sequence[Turn], until: int) -> Sequence[Turn]:
+    if len(turns) < until:
+        raise TextRemovedError(
+            f"the text of conversation {conversation!r} of {workspace!r} was removed; "
+            "only versions made after it was learned can be stood at"
+        )
+    return turns
 
 
 def stand(
@@ -68,7 +102,7 @@ def advance(
         most = min(ENTRIES_AT_ONCE, until - standing.position)
         with store.read() as connection:
             entries = ledger.tail(connection, workspace, standing.position, most)
-            read = transcript_of(connection, workspace)
+            read = prefetched(connection, workspace, standing, entries)
             stopped = follow(standing, entries, read, through_switches=through_switches)
         if stopped is not None or not entries:
             break

@@ -9,6 +9,7 @@ MLFLOW_DISABLE_TELEMETRY when it is imported: the process must have set it to `t
 """
 
 from experiments.registry.connection import RegistryRefused, RegistryUnavailable
+from experiments.registry.sweeps import Sweeps
 from experiments.registry.versions import Registered, Registry
 
-__all__ = ["Registered", "Registry", "RegistryRefused", "RegistryUnavailable"]
+__all__ = ["Registered", "Registry", "RegistryRefused", "RegistryUnavailable", "Sweeps"]
