@@ -22,7 +22,7 @@ from learning.policy import Policy, routed
 from learning.recipes import named
 from learning.router import Record, Router, Tried
 
-Kind = Literal["policy", "switch", "outcome", "retraction"]
+Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Entry:
     outcome: see `learning.outcomes.lessons`, and `outcome_id`, `conversation_id`, `agent`,
     `source`, `propensity`, `by_rule`, `team` and how that is known (`team_by`: agent, transfer or
     stayed); a correction says which position it `replaces`. retraction:
-    `outcome_id` and the position it `replaces`, with nothing.
+    `outcome_id` and the position it `replaces`, with nothing. erasure:
+    `conversation_id`, whose text is gone, and its outcomes' positions, which it `replaces_all`.
     """
 
     position: int

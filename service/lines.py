@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from learning.ledger import Entry, Standing, Without
-from service.standing import advance, stand
+from service.standing import TextRemovedError, advance, stand
 from service.store import ledger
 from service.store.database import Store
 
@@ -44,7 +44,11 @@ class Lines:
             advance(self._store, workspace, kept, mark)
             if kept.position == mark:
                 self._at_mark(workspace, kept)
-        return advance(self._store, workspace, kept, head)
+        try:
+            return advance(self._store, workspace, kept, head)
+        except TextRemovedError:  # erased before it was learned here: the line is saved past it
+            kept = self._champions[workspace] = stand(self._store, workspace, until=head)
+            return kept
 
     def previous(self, workspace: str) -> Standing | None:
         """The line that the present champion replaced, still learning; None for the first line.
@@ -59,7 +63,12 @@ class Lines:
         if kept is None or kept.half_learned or kept.switch != before.position:
             kept = stand(self._store, workspace, until=head, switch=before)
             self._previous[workspace] = kept
-        return advance(self._store, workspace, kept, head, through_switches=True)
+        try:
+            return advance(self._store, workspace, kept, head, through_switches=True)
+        except TextRemovedError:
+            kept = stand(self._store, workspace, until=head, switch=before)
+            self._previous[workspace] = kept
+            return kept
 
     def _look(self, workspace: str) -> tuple[int, Entry, Entry | None]:
         with self._store.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 from sqlalchemy import Connection
@@ -82,7 +83,8 @@ def stand(
     """The serving line's standing, at the head or as it was at a position.
 
     With `switch`, the line that this switch began, which goes on through later switches: how a
-    champion's predecessor keeps learning in the shadow.
+    champion's predecessor keeps learning in the shadow. It leaves out what was erased before it
+    learned it: only the serving line is saved past an erasure.
     """
     with store.read() as connection:
         found = ledger.workspace(connection, workspace)
@@ -91,6 +93,12 @@ def stand(
         until = found.head if until is None else until
         began = switch or _last(ledger.switches(connection, workspace, until), workspace)
         standing = _load(connection, workspace, began, until)
+        if switch is not None:
+            gone = frozenset(
+                p for p in ledger.erased(connection, workspace) if p > standing.position
+            )
+            left_out = standing.without.positions | gone
+            standing.without = replace(standing.without, positions=left_out)
     return advance(store, workspace, standing, until, through_switches=switch is not None)
 
 

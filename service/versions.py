@@ -115,9 +115,16 @@ def promote(
     reason: str,
     evidence: Mapping[str, Any] | None = None,
 ) -> int:
-    """A version serves from here on, with all that was learned since it was made."""
+    """A version serves from here on, with all that was learned since it was made.
+
+    Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
+    out.
+    """
     found = _whole(connection, workspace, number)
     without = Without.of(found["without"])
+    erased = ledger.erased(connection, workspace)
+    gone = frozenset(position for position in erased if position > found["position"])
+    without = replace(without, positions=without.positions | gone)
     change = Change(number, found["position"], reason, actor, without, evidence)
     return switch(connection, workspace, change)
 

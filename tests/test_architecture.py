@@ -123,6 +123,7 @@ ORDER = (
     "service.sessions",
     "service.versions",
     "service.installation",
+    "service.erasure",
     "service.provenance",
     "service.packet",
     "service.truths",

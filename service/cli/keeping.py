@@ -69,6 +69,34 @@ def restore(archive: Archive, home: Home = None) -> None:
         console.print(f"restored to {chosen.home}; start it with `baton up`", highlight=False)
 
 
+@app.command(epilog="Example: baton erase c-20261123-17 --yes")
+def erase(
+    conversation: Annotated[str, typer.Argument(help="Its id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Erase a conversation's text, decisions and notes now, for good. Its id and verdict stay.
+
+    The serving model keeps what it learned from it until the next exact rebuild: `jobs` schedules
+    one, `baton rebuild --promote` makes one now.
+    """
+    from service.erasure import erase as remove
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        if not yes:
+            typer.confirm(f"Erase conversation {conversation!r} for good?", abort=True)
+        done = remove(store, workspace, conversation, actor="command line")
+        found = {"conversation": conversation, "position": done.position}
+        if json_:
+            say(found | {"outcomes": list(done.outcomes)})
+        else:
+            void = f"; {len(done.outcomes)} of its outcomes are void" if done.outcomes else ""
+            console.print(f"erased at ledger position {done.position}{void}", highlight=False)
+
+
 @app.command(epilog="Example: baton export --workspace default > history.jsonl")
 def export(
     version: Annotated[int | None, typer.Option(help="Export this version instead ...")] = None,

@@ -123,8 +123,16 @@ def policy_at(connection: Connection, workspace: str) -> float:
     return at or 0.0
 
 
+def erased(connection: Connection, workspace: str) -> frozenset[int]:
+    """Positions of outcomes whose conversations were erased: nobody can learn them again."""
+    bodies = connection.execute(
+        select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
+    ).scalars()
+    return frozenset(position for body in bodies for position in body["replaces_all"])
+
+
 def replaced(connection: Connection, workspace: str, until: int) -> frozenset[int]:
-    """Positions of outcomes that a later entry, up to `until`, corrected or retracted."""
+    """Positions of outcomes that a later entry, up to `until`, corrected, retracted or erased."""
     bodies = connection.execute(
         select(_ledger.c.body).where(
             _ledger.c.workspace == workspace,
@@ -133,7 +141,8 @@ def replaced(connection: Connection, workspace: str, until: int) -> frozenset[in
             _ledger.c.body["replaces"].as_integer().is_not(None),
         )
     ).scalars()
-    return frozenset(body["replaces"] for body in bodies)
+    corrected = frozenset(body["replaces"] for body in bodies)
+    return corrected | erased(connection, workspace)
 
 
 def workspace(connection: Connection, name: str) -> Row[Any] | None:

@@ -13,9 +13,11 @@ from service.tables import (
     Audit,
     Conversation,
     Decision,
+    LedgerRow,
     MessageRow,
     Outcome,
     Remark,
+    Review,
     Version,
 )
 
@@ -23,9 +25,11 @@ _alias = table(Alias)
 _audit = table(Audit)
 _conversation = table(Conversation)
 _decision = table(Decision)
+_ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
 _remark = table(Remark)
+_review = table(Review)
 _version = table(Version)
 REMOVED = "removed"
 
@@ -99,13 +103,62 @@ def remove(connection: Connection, workspace: str, conversations: Collection[str
     connection.execute(
         update(_outcome)
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
-        .values(note=None)
+        .values(note=None, fingerprint=REMOVED)
     )
+    of_these = select(_audit.c.id).where(
+        _audit.c.workspace == workspace, _audit.c.conversation_id.in_(names)
+    )
+    connection.execute(update(_review).where(_review.c.audit_id.in_(of_these)).values(note=None))
     connection.execute(
         update(_conversation)
         .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(names))
         .values(status=REMOVED)
     )
+
+
+def give_up_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
+    """A review that waits can no longer be answered: nobody will know."""
+    connection.execute(
+        update(_audit)
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.conversation_id == conversation,
+            _audit.c.status == "waiting",
+        )
+        .values(status="answered", verdict="unknowable", answered_at=now, offered_to=None)
+    )
+
+
+def outcome_positions(connection: Connection, workspace: str, conversation: str) -> list[int]:
+    """Where in the ledger this conversation's outcomes stand, corrected ones among them."""
+    found = select(_ledger.c.position).where(
+        _ledger.c.workspace == workspace,
+        _ledger.c.kind == "outcome",
+        _ledger.c.body["conversation_id"].as_string() == conversation,
+    )
+    return list(connection.execute(found.order_by(_ledger.c.position)).scalars())
+
+
+def erasure_of(connection: Connection, workspace: str, conversation: str) -> int | None:
+    """Where in the ledger this conversation was erased, if it was."""
+    found: int | None = connection.execute(
+        select(func.min(_ledger.c.position)).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "erasure",
+            _ledger.c.body["conversation_id"].as_string() == conversation,
+        )
+    ).scalar_one()
+    return found
+
+
+def newest_of_line(connection: Connection, workspace: str, line: int) -> int | None:
+    """The position of the newest checkpoint of a serving line, if it has one."""
+    found: int | None = connection.execute(
+        select(func.max(_version.c.position)).where(
+            _version.c.workspace == workspace, _version.c.line == line
+        )
+    ).scalar_one()
+    return found
 
 
 def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
