@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from service.api import (
     audits,
     conversations,
+    events,
     handoffs,
     health,
     outcomes,
@@ -27,6 +28,7 @@ from service.auth import Doorkeeper
 from service.console.site import site
 from service.engine import Engine
 from service.errors import Refusal
+from service.feed import Feed
 from service.measures import Measures
 from service.replay import Replayer
 from service.settings import Settings
@@ -41,6 +43,7 @@ from what people say was true. Send each message to `POST /v1/score`; say what w
 _ROUTERS = (
     score.router,
     handoffs.router,
+    events.router,
     outcomes.router,
     audits.router,
     conversations.router,
@@ -59,13 +62,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database_url)
         engine = Engine(store, settings, measures)
+        feed = Feed(store)
         try:
             await engine.start()
             app.state.baton = Baton(
-                settings, store, engine, Doorkeeper(store), measures, Replayer(store)
+                settings, store, engine, Doorkeeper(store), measures, Replayer(store), feed
             )
             yield
         finally:
+            await feed.stop()
             await engine.stop()
             store.close()
 

@@ -56,6 +56,7 @@ def open_for(
         "claim_expires_at": None,
         "ended_at": None,
         "promised_at": promised(batch.connection, working, decision["team"], policy),
+        "changed_at": batch.now,
     }
     rows.add(batch.connection, row)
     batch.happened(working, "handed_over", row["id"])

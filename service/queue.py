@@ -48,13 +48,13 @@ def look(
     connection: Connection, workspace: str, agent: str, team: str | None = None, page: int = 1
 ) -> Queue:
     """The queue of a workspace for one agent; a page beyond the last is the last."""
-    teams = _teams(connection, workspace)
-    chosen = next((one for one in teams if one.name == team), Team(team, 0, 0, None))
+    found = teams(connection, workspace)
+    chosen = next((one for one in found if one.name == team), Team(team, 0, 0, None))
     everyone = Team(
         None,
-        sum(one.waiting for one in teams),
-        sum(one.claimed for one in teams),
-        min((one.oldest_at for one in teams if one.oldest_at is not None), default=None),
+        sum(one.waiting for one in found),
+        sum(one.claimed for one in found),
+        min((one.oldest_at for one in found if one.oldest_at is not None), default=None),
     )
     count = everyone.waiting if team is None else chosen.waiting
     pages = max(1, -(-count // PAGE))
@@ -69,7 +69,7 @@ def look(
         [shown(row) for row in claimed if row.claimed_by != agent],
         [shown(row) for row in own],
         everyone,
-        teams,
+        found,
         page,
         pages,
     )
@@ -91,7 +91,8 @@ def absences(policy: Policy, teams: Sequence[Team], now: float) -> list[tuple[st
     return [(why, one) for why, one in away if why is not None]
 
 
-def _teams(connection: Connection, workspace: str) -> list[Team]:
+def teams(connection: Connection, workspace: str) -> list[Team]:
+    """The teams for which somebody waits, or that have somebody."""
     rows = handoffs.counts(connection, workspace)
     waiting = {row.team: row for row in rows if row.status == "waiting"}
     claimed = {row.team: row for row in rows if row.status == "claimed"}

@@ -11,6 +11,7 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,6 +31,16 @@ FAILURES_MAX, FAILURES_SECONDS = 10, 60.0
 
 _ADDRESSES_MAX = 4096
 _COOKIE_CHARS_MAX = 100
+
+
+def cookie_name(*, is_secure: bool) -> str:
+    """Over https, a name that browsers accept from this very host only, and only encrypted."""
+    return "__Host-baton" if is_secure else "baton"
+
+
+def cookie_of(cookies: Mapping[str, str], *, is_secure: bool) -> str:
+    """The session's cookie among those of a request; empty if there is none."""
+    return cookies.get(cookie_name(is_secure=is_secure), "")
 
 
 def new_cookie() -> str:

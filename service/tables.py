@@ -120,12 +120,14 @@ class Decision(SQLModel, table=True):
 class Handoff(SQLModel, table=True):
     """An episode with a person. `seq` is the message that led to it, `begins` its first.
 
-    `promised_at`: when its team is there, if nobody of it was when it was opened.
+    `promised_at`: when its team is there, if nobody of it was when it was opened. `changed_at`:
+    when anything of the row last changed; who follows the queue asks for what changed since.
     """
 
     __table_args__ = (
         Index("handoff_queue", "workspace", "status", "priority", "opened_at"),
         Index("handoff_of_conversation", "workspace", "conversation_id"),
+        Index("handoff_news", "workspace", "changed_at"),
     )
     id: str = Field(primary_key=True)
     workspace: str
@@ -143,6 +145,7 @@ class Handoff(SQLModel, table=True):
     claim_expires_at: float | None = _time(nullable=True)
     ended_at: float | None = _time(nullable=True)
     promised_at: float | None = _time(nullable=True)
+    changed_at: float = _time()
 
 
 class Remark(SQLModel, table=True):

@@ -56,7 +56,7 @@ def there(service: InProcess) -> dict[str, Any]:
     }
 
 
-@schema.parametrize()
+@schema.exclude(path="/v1/events").parametrize()  # it never ends: see test_events
 @settings(
     max_examples=EXAMPLES,
     derandomize=True,

@@ -36,6 +36,7 @@ NEEDS = {
     "GET /v1/conversations/{conversation_id}": "bot",
     "GET /v1/decisions/{decision_id}": "agent",
     "GET /v1/decisions/{decision_id}/replay": "agent",
+    "GET /v1/events": "agent",
     "GET /v1/handoffs": "agent",
     "GET /v1/handoffs/{handoff_id}": "agent",
     "POST /v1/handoffs/{handoff_id}/claim": "agent",
@@ -84,7 +85,10 @@ def place(service: InProcess) -> Place:
 
 def ask(caller: Caller, route: str) -> Any:
     method, _, path = route.partition(" ")
-    return caller.request(method, re.sub(r"\{\w+\}", "999999", path))
+    with caller.stream(method, re.sub(r"\{\w+\}", "999999", path)) as answer:
+        if not answer.headers["content-type"].startswith("text/event-stream"):
+            answer.read()
+    return answer
 
 
 # Roles

@@ -27,6 +27,7 @@ from service.errors import (
     TooLarge,
     Unauthenticated,
 )
+from service.feed import Feed
 from service.measures import Measures
 from service.replay import Replayer
 from service.settings import Settings
@@ -47,6 +48,7 @@ class Baton:
     doorkeeper: Doorkeeper
     measures: Measures
     replayer: Replayer
+    feed: Feed
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""

@@ -16,6 +16,7 @@ from service.errors import Missing
 from service.store import handoffs as rows
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
+_HIDDEN = ("workspace", "changed_at")
 Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
 
 
@@ -136,4 +137,4 @@ async def _end(handoff_id: str, baton: Parts, principal: Agent, status: str) -> 
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return timed({name: value for name, value in row.items() if name != "workspace"})
+    return timed({name: value for name, value in row.items() if name not in _HIDDEN})

@@ -13,8 +13,6 @@ from service.api.context import Baton
 from service.auth import ROLES, Principal
 from service.errors import Forbidden
 
-_PLAIN, _SECURE = "baton", "__Host-baton"
-
 
 class SignedOut(Exception):
     """Nobody has signed in here, or no longer: the sign-in page is shown first."""
@@ -40,23 +38,22 @@ class Visitor:
         return ROLES.index(self.principal.role) >= ROLES.index(role)
 
 
-def cookie_name(request: Request) -> str:
-    """Over https, a name that browsers accept from this very host only, and only encrypted."""
-    return _SECURE if request.url.scheme == "https" else _PLAIN
+def _is_secure(request: Request) -> bool:
+    return request.url.scheme == "https"
 
 
 def cookie_of(request: Request) -> str:
-    return request.cookies.get(cookie_name(request), "")
+    return sessions.cookie_of(request.cookies, is_secure=_is_secure(request))
 
 
 def set_cookie(request: Request, response: Response, value: str, seconds: int) -> None:
     """Keep the session in the browser; nothing for `seconds` <= 0 ends it there."""
     response.set_cookie(
-        cookie_name(request),
+        sessions.cookie_name(is_secure=_is_secure(request)),
         value,
         max_age=seconds,
         path="/",
-        secure=request.url.scheme == "https",
+        secure=_is_secure(request),
         httponly=True,
         samesite="lax",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
@@ -36,6 +37,16 @@ _LISTED = (
     .outerjoin(_decision, _decision.c.id == _handoff.c.decision_id)
 )
 
+_CHANGES = (
+    select(_handoff.c.id, _handoff.c.changed_at)
+    .where(
+        _handoff.c.workspace == bindparam("of_workspace"),
+        _handoff.c.changed_at > bindparam("since"),
+    )
+    .order_by(_handoff.c.changed_at, _handoff.c.id)
+    .limit(bindparam("most"))
+)
+
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(_ADD, dict(row))
@@ -46,10 +57,11 @@ def handoff(connection: Connection, workspace: str, name: str) -> Row[Any] | Non
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
+    """Change a handoff; whoever follows the queue hears of it."""
     connection.execute(
         update(_handoff)
         .where(_handoff.c.workspace == workspace, _handoff.c.id == name)
-        .values(**values)
+        .values(changed_at=time.time(), **values)
     )
 
 
@@ -89,6 +101,20 @@ def listed(
         wanted = wanted.where(_handoff.c.claimed_by == claimed_by)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
     return connection.execute(wanted.order_by(*order).offset(skip).limit(most)).all()
+
+
+def changes(
+    connection: Connection, workspace: str, since: float, most: int
+) -> Sequence[tuple[str, float]]:
+    """Ids of what changed after a moment and when, in order, at most so many."""
+    rows = connection.execute(_CHANGES, {"of_workspace": workspace, "since": since, "most": most})
+    return [(row.id, row.changed_at) for row in rows]
+
+
+def some(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
+    """These handoffs as the queue lists them, by when they changed."""
+    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
+    return connection.execute(wanted.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
 def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:

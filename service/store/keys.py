@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
@@ -35,6 +35,12 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     return connection.execute(
         select(_key).where(_key.c.workspace == workspace).order_by(_key.c.created_at)
     ).all()
+
+
+def valid(connection: Connection, names: Collection[str]) -> set[str]:
+    """Which of these keys were not revoked."""
+    found = select(_key.c.id).where(_key.c.id.in_(names), _key.c.revoked_at.is_(None))
+    return set(connection.execute(found).scalars())
 
 
 def revoke(connection: Connection, name: str, at: float) -> None:

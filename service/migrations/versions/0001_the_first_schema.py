@@ -165,9 +165,11 @@ def upgrade() -> None:
         sa.Column("claim_expires_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.Column("promised_at", sa.Double(), nullable=True),
+        sa.Column("changed_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("handoff", schema=None) as batch_op:
+        batch_op.create_index("handoff_news", ["workspace", "changed_at"], unique=False)
         batch_op.create_index(
             "handoff_of_conversation", ["workspace", "conversation_id"], unique=False
         )
@@ -369,6 +371,7 @@ def downgrade() -> None:
     op.drop_table("key")
     with op.batch_alter_table("handoff", schema=None) as batch_op:
         batch_op.drop_index("handoff_queue")
+        batch_op.drop_index("handoff_news")
         batch_op.drop_index("handoff_of_conversation")
 
     op.drop_table("handoff")
