@@ -24,7 +24,7 @@ from pathlib import Path
 import learning
 from experiments import published
 
-PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "river", "vaderSentiment")
+PACKAGES = ("mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river", "vaderSentiment")
 LOADER = "baton_published"
 STATE = "state.npz"
 COLUMN = "messages"

@@ -191,11 +191,11 @@ def test_an_imported_version_learns_what_its_new_workspace_had_learned_before(
 def test_what_mlflow_has_of_a_version_comes_in_too_and_only_once(
     desk: Desk, mlflow_url: str, other: InProcess, tmp_path: Path
 ) -> None:
+    name = f"baton-{desk.place.name}"
+    source = desk.registry._client.get_model_version(name, desk.number(2)).source
+    model = desk.registry._client.get_logged_model(source.removeprefix("models:/"))
     fetched = mlflow.artifacts.download_artifacts(
-        artifact_uri=f"models:/baton-{desk.place.name}/{desk.number(2)}",
-        dst_path=str(tmp_path),
-        tracking_uri=mlflow_url,
-        registry_uri=mlflow_url,
+        artifact_uri=model.artifact_location, dst_path=str(tmp_path), tracking_uri=mlflow_url
     )
     place = other.workspace("shadow")
     store = other.baton.store
