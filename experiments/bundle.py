@@ -24,7 +24,10 @@ from pathlib import Path
 import learning
 from experiments import published
 
-PACKAGES = ("mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river", "vaderSentiment")
+PACKAGES = (
+    *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river"),
+    "vaderSentiment",
+)
 LOADER = "baton_published"
 STATE = "state.npz"
 COLUMN = "messages"
