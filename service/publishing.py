@@ -32,12 +32,12 @@ class Publishing:
         self._retention = retention or Retention(store, Settings())
         self._away = False
 
-    def publish(self) -> None:
-        """Does what can be done now; an MLflow that is away is only logged, once."""
-        with self._store.read() as connection:
-            names = ledger.workspaces(connection)
+    def publish(self, *names: str) -> None:
+        """Does what can be done now, for these workspaces or for all; an MLflow that is away is
+        only logged, once.
+        """
         try:
-            for name in names:
+            for name in names or self._workspaces():
                 self._one(name)
             self._away = False
         except RegistryUnavailable as error:
@@ -45,17 +45,28 @@ class Publishing:
                 _log.warning("mlflow_away", why=str(error))
             self._away = True
 
-    def retire(self) -> None:
-        """Remove surplus checkpoints, from MLflow first; one that an alias points at stays."""
-        with self._store.read() as connection:
-            names = ledger.workspaces(connection)
-        for name in names:
-            try:
-                self._retire(name)
-            except (RegistryUnavailable, RegistryRefused) as error:
-                _log.info("versions_kept", workspace=name, why=str(error))
+    def retire(self, *names: str) -> None:
+        """Remove surplus checkpoints and evaluations of these workspaces or of all, from MLflow
+        first. A version that an alias points at stays.
+        """
+        for name in names or self._workspaces():
+            for part in (self._retire_versions, self._retire_evaluations):
+                try:
+                    part(name)
+                except (RegistryUnavailable, RegistryRefused) as error:
+                    _log.info("surplus_kept", workspace=name, why=str(error))
 
-    def _retire(self, workspace: str) -> None:
+    def _workspaces(self) -> tuple[str, ...]:
+        with self._store.read() as connection:
+            return tuple(ledger.workspaces(connection))
+
+    def _retire_evaluations(self, workspace: str) -> None:
+        for name, run_id in self._retention.surplus_evaluations(workspace):
+            if run_id is not None:
+                self._registry.remove_run(run_id)
+            self._retention.drop_evaluation(workspace, name)
+
+    def _retire_versions(self, workspace: str) -> None:
         surplus = self._retention.surplus(workspace)
         published = any(number is not None for _, number in surplus)
         pointed = set(self._registry.aliases(workspace).values()) if published else set()
@@ -69,7 +80,7 @@ class Publishing:
     def _one(self, workspace: str) -> None:
         """Each part for itself: what MLflow refuses in one holds up no other."""
         self._still_there(workspace)
-        for part in (self._versions, self._evaluations, self._aliases.settle):
+        for part in (self._versions, self._aliases.settle, self._evaluations):
             try:
                 part(workspace)
             except RegistryRefused as error:

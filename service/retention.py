@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from learning.ledger import Entry
 from service.settings import Settings
-from service.store import ledger
+from service.store import ledger, published
 from service.store import retention as rows
 from service.store.database import Store
 
@@ -28,6 +28,9 @@ AT_ONCE = 200
 """Conversations removed in one transaction."""
 
 CHECKPOINTS_MIN = 2
+SPECIAL = 10
+"""So many times as many evaluations are kept that led to something, or are still owed."""
+
 _log = structlog.get_logger("baton.retention")
 
 
@@ -73,6 +76,21 @@ class Retention:
             rows.remove_version(connection, workspace, number)
         _log.info("version_removed", workspace=workspace, version=number)
         return True
+
+    def surplus_evaluations(self, workspace: str) -> list[tuple[str, str | None]]:
+        """Evaluations that may go, each with its MLflow run if it has one, at most AT_ONCE.
+
+        One that MLflow has yet to get, or that led to more than keeping the champion, stays until
+        there are SPECIAL times as many.
+        """
+        keep = self._settings.keep_evaluations
+        with self._store.read() as connection:
+            found = published.surplus_evaluations(connection, workspace, keep, SPECIAL * keep)
+        return [(row.id, row.run_id) for row in found[:AT_ONCE]]
+
+    def drop_evaluation(self, workspace: str, name: str) -> None:
+        with self._store.write() as connection:
+            published.remove_evaluation(connection, workspace, name)
 
     def _surplus(self, connection: Connection, workspace: str) -> list[tuple[int, str | None]]:
         if not self._settings.keep_checkpoints:

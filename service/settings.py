@@ -83,6 +83,12 @@ class Settings:
         "versions",
         "Newest checkpoints kept of each model line, at least 2; 0 keeps all.",
     )
+    keep_evaluations: int = _setting(
+        "BATON_KEEP_EVALUATIONS",
+        200,
+        "evaluations",
+        "Newest evaluations kept of a workspace, and ten times as many that led to something.",
+    )
     corrections: int = _setting(
         "BATON_CORRECTIONS", 20, "outcomes", "Corrected outcomes that make an exact rebuild due."
     )

@@ -48,7 +48,11 @@ class Desk:
     def publish(self) -> None:
         """One pass of jobs that have just started."""
         retention = Retention(self.store, self.settings)
-        Publishing(self.store, self.registry, retention).publish()
+        Publishing(self.store, self.registry, retention).publish(self.place.name)
+
+    def retire(self) -> None:
+        retention = Retention(self.store, self.settings)
+        Publishing(self.store, self.registry, retention).retire(self.place.name)
 
     def number(self, version: int) -> str:
         """A version's number in MLflow."""

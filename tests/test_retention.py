@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
+import mlflow
 import pytest
 from sqlalchemy import func, select, update
 
+from experiments.registry import Registry
 from learning import checkpoint
 from service.publishing import Publishing
 from service.retention import Retention
@@ -17,9 +20,10 @@ from service.standing import TextRemovedError, stand
 from service.store import ledger
 from service.store import versions as version_rows
 from service.store.database import table
-from service.tables import Conversation, MessageRow, Version
+from service.tables import Conversation, Evaluation, MessageRow, Version
 from service.upkeep import Upkeep
 from tests.postgres import on_both
+from tests.running import NOWHERE
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
 
 EVERY = 3
@@ -39,21 +43,10 @@ def place(service: InProcess) -> Place:
     return service.workspace(mode="shadow")
 
 
-class Registered:
-    """What MLflow has, as far as removal goes: numbers and aliases."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.pointed: dict[str, str] = {}
-        self.removed: list[str] = []
-        self.away = False
-
-    def aliases(self, workspace: str) -> dict[str, str]:
-        return self.pointed if workspace == self._place.name else {}
-
-    def remove(self, workspace: str, number: str) -> None:
-        if workspace == self._place.name:
-            self.removed.append(number)
+@pytest.fixture
+def published_place(service: InProcess) -> Place:
+    """One whose name no other test gives to MLflow."""
+    return service.workspace(mode="shadow", name=f"kept-{secrets.token_hex(4)}")
 
 
 class Keeping:
@@ -61,11 +54,12 @@ class Keeping:
 
     def __init__(self, place: Place, **given: Any) -> None:
         self.place, self.store = place, place.service.baton.store
-        self.settings = Settings(checkpoint_entries=EVERY, **given)
+        known = {"checkpoint_entries": EVERY, "mlflow_url": NOWHERE} | given
+        self.settings = Settings(**known)
         self.upkeep = Upkeep(self.store, self.settings)
-        self.registry = Registered(place)
+        self.registry = Registry(self.settings.mlflow_url)
         retention = Retention(self.store, self.settings)
-        self.publishing = Publishing(self.store, self.registry, retention)  # type: ignore[arg-type]
+        self.publishing = Publishing(self.store, self.registry, retention)
 
     def taught(self, names: list[str], verdict: str = "missed") -> list[str]:
         """Conversations with an outcome each; their decisions."""
@@ -207,18 +201,91 @@ def test_whoever_waits_keeps_the_text_and_all_that_their_decision_stands_on(
     assert not {"waiting", "c0", "c1"} & keeping.texts()
 
 
-def test_checkpoints_beyond_those_kept_go_from_mlflow_too(place: Place) -> None:
-    keeping = Keeping(place, keep_checkpoints=2)
+def mlflow_has(keeping: Keeping) -> dict[int, str]:
+    """Baton's numbers of the versions that MLflow has, with the place of their files."""
+    client, name = keeping.registry._client, f"baton-{keeping.place.name}"
+    found = {}
+    for version in client.search_model_versions(f"name = '{name}'", max_results=100):
+        model = client.get_logged_model(version.source.removeprefix("models:/"))
+        found[int(version.tags["baton.version"])] = model.artifact_location
+    return found
+
+
+def files(keeping: Keeping, location: str) -> list[str]:
+    url = keeping.registry.tracking_uri
+    return [str(one.path) for one in mlflow.artifacts.list_artifacts(location, tracking_uri=url)]
+
+
+def test_checkpoints_beyond_those_kept_go_from_mlflow_too_with_their_files(
+    published_place: Place, mlflow_url: str
+) -> None:
+    keeping = Keeping(published_place, mlflow_url=mlflow_url, keep_checkpoints=2)
+    name = published_place.name
     keeping.taught(named(16))
-    for row in keeping.versions():
-        with keeping.store.write() as connection:
-            version_rows.published(connection, place.name, row.number, f"ml{row.number}")
-    keeping.registry.pointed = {"mine": "ml3"}
-    keeping.publishing.retire()
+    keeping.publishing.publish(name)
+    before = mlflow_has(keeping)
+    assert sorted(before) == [1, 2, 3, 4, 5, 6, 7]
+    third = next(row for row in keeping.versions() if row.number == 3).registry_version
+    keeping.registry.set_alias(name, "mine", third)
+
+    away = Keeping(published_place, keep_checkpoints=2)
+    away.publishing.retire(name)
+    assert len(keeping.versions()) == 7, "nothing goes while MLflow is away"
+
+    keeping.publishing.retire(name)
     # 1 is named by the switch, 3 has an engineer's alias, the two newest are kept
     assert [row.number for row in keeping.versions()] == [1, 3, 6, 7]
-    assert sorted(keeping.registry.removed) == ["ml2", "ml4", "ml5"]
+    assert sorted(mlflow_has(keeping)) == [1, 3, 6, 7]
+    assert [files(keeping, before[number]) != [] for number in sorted(before)] == [
+        *(True, False, True, False, False, True, True),
+    ]  # fmt: skip
+    aliases = keeping.registry.aliases(name)
+    assert aliases["mine"] == third
+    assert {"champion", "anchor"} < set(aliases)
     assert keeping.stood() == keeping.digest()
+
+    keeping.registry.drop_alias(name, "mine")
+    keeping.publishing.retire(name)
+    assert sorted(mlflow_has(keeping)) == [1, 6, 7]
+
+
+def test_evaluations_beyond_those_kept_go_from_both_sides_unless_they_led_to_something(
+    published_place: Place, mlflow_url: str
+) -> None:
+    keeping = Keeping(published_place, mlflow_url=mlflow_url, keep_evaluations=2)
+    store, name = keeping.store, published_place.name
+    for number in range(6):
+        keeping.taught([f"e{number}"])
+        keeping.upkeep.evaluate_one(name)
+    rows = table(Evaluation)
+    mine = rows.c.workspace == name
+
+    def kept() -> list[Any]:
+        with store.read() as connection:
+            found = connection.execute(rows.select().where(mine).order_by(rows.c.position))
+            return list(found.all())
+
+    acted = kept()[1]
+    with store.write() as connection:
+        report = acted.report | {"verdict": "roll back"}
+        connection.execute(update(rows).where(rows.c.id == acted.id).values(report=report))
+    keeping.publishing.retire(name)
+    assert len(kept()) == 6, "what MLflow is still owed stays"
+    for _ in range(2):
+        keeping.publishing.publish(name)
+    all_of_them = kept()
+    assert None not in [row.run_id for row in all_of_them]
+
+    keeping.publishing.retire(name)
+    assert [row.id for row in kept()] == [acted.id, *(row.id for row in all_of_them[-2:])]
+    client = keeping.registry._client
+    experiment = client.get_experiment_by_name(f"baton/{name}").experiment_id
+    runs = client.search_runs([experiment], max_results=1000)
+    made = {run.data.tags.get("baton.evaluation") for run in runs} - {None}
+    assert made == {row.id for row in kept()}
+    gone = client.get_run(all_of_them[0].run_id)
+    assert gone.info.lifecycle_stage == "deleted"
+    assert files(keeping, gone.info.artifact_uri) == []
 
 
 def test_versions_named_by_a_switch_stay_and_can_serve_again(place: Place) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from experiments.registry import desk
 
@@ -79,6 +80,12 @@ class Connection:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return None
+
+    def _erase(self, location: str) -> None:
+        """Delete files that are in MLflow's keeping; those elsewhere are not ours to delete."""
+        if location.startswith("mlflow-artifacts:"):
+            place = get_artifact_repository(location, tracking_uri=self.tracking_uri)
+            place.delete_artifacts()  # type: ignore[no-untyped-call]
 
     def _experiment(self, workspace: str) -> str:
         name = desk.experiment_name(workspace)

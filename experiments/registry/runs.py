@@ -76,6 +76,26 @@ class Runs(Connection):
                     self._client.delete_run(run.info.run_id)
             return run_id
 
+    def remove_run(self, run_id: str) -> None:
+        """Delete an evaluation's run with its files and nested runs; nothing where there is none.
+
+        MLflow hides deleted runs; `mlflow gc` removes what remains of them in its database.
+        """
+        with self._asking():
+            run = self._found(self._client.get_run, run_id)
+            if run is None or run.info.lifecycle_stage == "deleted":
+                return
+            for nested in self._nested(run.info.experiment_id, run_id):
+                self._client.delete_run(nested.info.run_id)
+            self._erase(run.info.artifact_uri)
+            self._client.delete_run(run_id)
+
+    def _nested(self, experiment: str, run_id: str) -> list[Any]:
+        within = tagged({"mlflow.parentRunId": run_id})
+        return list(
+            self._client.search_runs([experiment], within, ViewType.ACTIVE_ONLY, max_results=100)
+        )
+
     def _drop_old_pages(self, experiment: str) -> None:
         newest_first = self._client.search_runs(
             [experiment],

@@ -104,7 +104,7 @@ class Registry(Runs):
             return Path(path).read_bytes()
 
     def remove(self, workspace: str, number: str) -> None:
-        """Delete a model version and its files' record; nothing happens where there is none."""
+        """Delete a model version with its files; nothing happens where there is none."""
         with self._asking():
             name = desk.model_name(workspace)
             found = self._found(self._client.get_model_version, name, str(number))
@@ -112,7 +112,10 @@ class Registry(Runs):
                 return
             self._client.delete_model_version(name, str(number))
             model_id = (found.source or "").removeprefix("models:/")
-            self._found(self._client.delete_logged_model, model_id)
+            model = self._found(self._client.get_logged_model, model_id)
+            if model is not None:
+                self._erase(model.artifact_location)
+                self._client.delete_logged_model(model_id)
 
     def tag(self, workspace: str, number: str, name: str, value: str) -> None:
         """Write a tag on a model version: why a move was refused, for example."""

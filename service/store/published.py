@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # it draws figures, which the scoring process never does
 _alias = table(Alias)
 _evaluation = table(Evaluation)
 _version = table(Version)
+OWED_AT_ONCE = 5
+"""Evaluations that one pass publishes: an engineer's request is not to wait for many."""
+
 REFUSALS_KEPT = 20
 """Newest refused requests that an alias remembers."""
 
@@ -82,12 +85,34 @@ def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[
         select(_evaluation)
         .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.is_(None))
         .order_by(_evaluation.c.position)
-        .limit(50)
+        .limit(OWED_AT_ONCE)
     ).all()
 
 
 def evaluation_published(connection: Connection, name: str, run_id: str) -> None:
     connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
+
+
+def surplus_evaluations(
+    connection: Connection, workspace: str, keep: int, keep_special: int
+) -> list[Row[Any]]:
+    """Evaluations beyond the newest `keep` that are published and kept the champion; and all
+    beyond the newest `keep_special`. The oldest first.
+    """
+    newest_first = (
+        select(_evaluation.c.id, _evaluation.c.run_id, _evaluation.c.report["verdict"].as_string())
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+    )
+    beyond = connection.execute(newest_first.offset(keep)).all()
+    plain = [row for row in beyond[: keep_special - keep] if row.run_id and row[2] == "keep"]
+    return [*plain, *beyond[keep_special - keep :]][::-1]
+
+
+def remove_evaluation(connection: Connection, workspace: str, name: str) -> None:
+    connection.execute(
+        delete(_evaluation).where(_evaluation.c.workspace == workspace, _evaluation.c.id == name)
+    )
 
 
 def owe_all(connection: Connection, workspace: str | None = None) -> None:

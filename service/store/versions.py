@@ -13,6 +13,7 @@ from service.tables import Version, Workspace
 
 _version = table(Version)
 _workspace = table(Workspace)
+UNPUBLISHED_AT_ONCE = 20
 _FACTS = [column for column in _version.c if column.name != "state"]
 
 
@@ -132,11 +133,12 @@ def digests(
 
 
 def unpublished(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Versions that MLflow does not have yet, the oldest first."""
+    """Versions that MLflow does not have yet, the oldest first, as many as one pass publishes."""
     return connection.execute(
         select(*_FACTS)
         .where(_version.c.workspace == workspace, _version.c.registry_version.is_(None))
         .order_by(_version.c.number)
+        .limit(UNPUBLISHED_AT_ONCE)
     ).all()
 
 
