@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.api import (
@@ -74,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
             await engine.stop()
             store.close()
 
-    app = FastAPI(title="Baton", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(title="Baton", version="1", description=DESCRIPTION, lifespan=lifespan)
     for router in _ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
     app.include_router(health.router)

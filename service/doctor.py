@@ -49,6 +49,9 @@ def _home(settings: Settings) -> Iterator[Finding]:
     mend = "`baton up` makes one there; --home or BATON_HOME names another"
     yield Finding(f"there is an installation in {home}", there, mend)
     keys = home / KEYS_FILE
+    if there and not settings.database:
+        mend = "`baton key create --role admin` makes another; keys are shown only once"
+        yield Finding(f"the first keys are in {keys}", keys.exists(), mend)
     if keys.exists():
         private = stat.S_IMODE(keys.stat().st_mode) & 0o077 == 0
         yield Finding(f"{keys} is readable by its owner only", private, f"chmod 600 {keys}")

@@ -66,7 +66,7 @@ def serve(settings: Settings) -> None:
     store = Store(settings.database_url)
     prepare(settings, store)
     store.close()
-    _run(settings, None)
+    _run(settings, listen(settings))
 
 
 def serve_from(settings: Settings, listening: int, parent: int) -> None:
@@ -82,14 +82,24 @@ def serve_from(settings: Settings, listening: int, parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    _run(settings, [socket.socket(fileno=listening)])
+    _run(settings, socket.socket(fileno=listening))
 
 
-def _run(settings: Settings, sockets: list[socket.socket] | None) -> None:
+def listen(settings: Settings) -> socket.socket:
+    """The API's port, opened. Raises OSError that says which one is taken, and what to do."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another port with --port or BATON_PORT"
+        ) from error
+
+
+def _run(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings),
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=Patience,
         ws="none",
@@ -104,6 +114,6 @@ def _run(settings: Settings, sockets: list[socket.socket] | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
-    server.run(sockets=sockets)
+    server.run(sockets=[listening])
     if not server.started:
         raise SystemExit(3)

@@ -13,6 +13,9 @@ def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
     return field(default=default, metadata=metadata)
 
 
+LEVELS = ("debug", "info", "warning", "error")
+
+
 class SettingError(ValueError):
     """A setting cannot be read; the message names the variable and what it takes."""
 
@@ -117,4 +120,21 @@ class Settings:
                         f"{variable}={environ[variable]!r} is not a {type(one.default).__name__}; "
                         f"it takes {one.metadata['unit']}, for example {one.default}"
                     ) from error
-        return cls(**read | {name: value for name, value in given.items() if value is not None})
+        made = cls(**read | {name: value for name, value in given.items() if value is not None})
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        for one in fields(self):
+            value, variable, unit = (
+                getattr(self, one.name),
+                one.metadata["variable"],
+                one.metadata["unit"],
+            )
+            if unit == "port" and not 0 <= value <= 65_535:
+                raise SettingError(f"{variable}={value}: a port is between 0 and 65535")
+            if unit == "level" and value.lower() not in LEVELS:
+                raise SettingError(f"{variable}={value!r}: a level is one of {', '.join(LEVELS)}")
+            if isinstance(value, int | float) and not (value > 0 or value == one.default == 0):
+                least = "0 or more" if one.default == 0 else "more than 0"
+                raise SettingError(f"{variable}={value}: it takes {least} {unit}")

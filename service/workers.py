@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import structlog
 from service import logs
 from service.installation import prepare
 from service.measures import SHARED, worker_ended
+from service.server import listen
 from service.settings import Settings
 from service.store.database import Store
 
@@ -41,10 +41,7 @@ def serve_with(settings: Settings, workers: int) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with socket.socket() as listening, tempfile.TemporaryDirectory(prefix="baton-") as counts:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-        listening.listen(2048)
+    with listen(settings) as listening, tempfile.TemporaryDirectory(prefix="baton-") as counts:
         listening.set_inheritable(True)
         pool = [Worker(settings, listening.fileno(), counts) for _ in range(workers)]
         try:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from starlette.datastructures import State
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
@@ -32,7 +33,7 @@ PACKAGES = ("learning", "experiments", "service")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What FastAPI serves of itself; it stands in the README in a sentence.
-OWN_PAGES = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+OWN_PAGES = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs"}
 
 
 def first_cells(text: str) -> dict[str, list[str]]:
@@ -177,6 +178,16 @@ def routes(router: Any) -> Iterator[Any]:
 def test_making_the_app_for_its_description_touches_nothing(tmp_path: Path) -> None:
     create_app(Settings.from_environ({}, home=tmp_path / "home")).openapi()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pages_of_the_api_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    client = TestClient(create_app(Settings.from_environ({}, home=tmp_path)))
+    for page in ("/docs", "/redoc"):
+        told = client.get(page).text
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', told)
+        assert loaded, page
+        assert all(client.get(one).status_code == 200 for one in loaded), loaded
+        assert "https://" not in told
 
 
 def test_every_command_stands_in_the_readme() -> None:
