@@ -8,8 +8,8 @@ Each sentence of the customer gets a score, in any language, without a model:
 0 to 1), `opening` and `latest` whether it stands in the first message with something to say and in
 the one that led here, `shown` and `facts` whether a signal's words or a fact stand in it, and
 `share` how far it reaches SAYING_WORDS words: a greeting says little. The best is taken, then each
-time the best of what is left by score * (1 - likeness to what was taken); of equals the first.
-They are told in the conversation's order.
+time the best of what is left by score * (1 - likeness to what was taken), halved for each that was
+taken from the same message; of equals the first. They are told in the conversation's order.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def summary(
     left = _candidates(theirs, led_here, shown, facts)
     taken: list[_Candidate] = []
     while left and len(taken) < SENTENCES_MAX:
-        worth = [one.score * (1.0 - _likeness(one, taken)) for one in left]
+        worth = [one.score * _unlike(one, taken) for one in left]
         best = max(range(len(left)), key=lambda place: (worth[place], -place))
         if worth[best] <= 0.0:
             break
@@ -68,8 +68,10 @@ def summary(
     return tuple(sorted(quotes, key=lambda quote: (order[quote.message_id], quote.start)))
 
 
-def _likeness(one: _Candidate, taken: Sequence[_Candidate]) -> float:
-    return max((similarity(one.words, other.words) for other in taken), default=0.0)
+def _unlike(one: _Candidate, taken: Sequence[_Candidate]) -> float:
+    alike = max((similarity(one.words, other.words) for other in taken), default=0.0)
+    beside = sum(one.quote.message_id == other.quote.message_id for other in taken)
+    return (1.0 - alike) * 0.5**beside
 
 
 def _candidates(

@@ -55,6 +55,7 @@ def packet(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -
             {"message_id": name, "sentiment": one.sentiment} for name, one in signals.items()
         ],
         "suggested_team": decision.team if decision is not None else handoff["team"],
+        "route": decision.route if decision is not None else None,
         "facts": [asdict(fact) for fact in known],
         "summary": [asdict(quote) for quote in told],
         "attributes": _attributes(messages),

@@ -52,14 +52,15 @@ def transfer(
     if (row["status"], row["team"]) == ("waiting", team):
         return row
     remarks.add(batch, row, agent, text=note or None, team=team)
-    hours = policy.team(team)
+    known = policy.team(team)
+    ahead = rows.waiting(batch.connection, workspace, team) if known and known.per_hour else 0
     changes = {
         "team": team,
         "status": "waiting",
         "claimed_by": None,
         "claimed_at": None,
         "claim_expires_at": None,
-        "promised_at": hours.opens_at(batch.now) if hours is not None else None,
+        "promised_at": known.serves_at(batch.now, ahead) if known else None,
     }
     rows.change(batch.connection, workspace, name, **changes)
     return row | changes

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Query, Request
 
-from service import handoffs, queue
+from service import queue
 from service.api.context import Baton, Parts
-from service.api.shapes import Id, Short
-from service.batch import Batch
+from service.api.shapes import Short
 from service.console.pages import page
-from service.console.visitor import Actor, Viewer, Visitor
-from service.errors import STATUS, Contradiction, Missing, Refusal
+from service.console.visitor import Viewer, Visitor
+from service.errors import STATUS, Refusal
 
 router = APIRouter()
 
@@ -29,32 +26,10 @@ async def show(
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> Any:
     """Those that wait, by priority and age; and who has claimed what."""
-    return await _show(request, baton, visitor, team, number)
+    return await shown(request, baton, visitor, team, number)
 
 
-@router.post("/handoffs/{handoff_id}/claim")
-async def claim(
-    request: Request,
-    handoff_id: Id,
-    baton: Parts,
-    visitor: Actor,
-    team: Annotated[Short | None, Form()] = None,
-) -> Any:
-    """Take one; somebody else's says whose it is."""
-    workspace = visitor.workspace
-    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
-
-    def do(batch: Batch) -> Mapping[str, Any]:
-        return handoffs.claim(batch, workspace, handoff_id, visitor.name, seconds)
-
-    try:
-        await baton.engine.run(workspace, do, needs=handoffs.whose(workspace, handoff_id))
-    except (Contradiction, Missing) as refusal:
-        return await _show(request, baton, visitor, team, 1, refusal)
-    return RedirectResponse("/console/queue", 303)
-
-
-async def _show(
+async def shown(
     request: Request,
     baton: Baton,
     visitor: Visitor,
@@ -62,6 +37,7 @@ async def _show(
     number: int,
     refusal: Refusal | None = None,
 ) -> Any:
+    """The queue's page, with what was refused if anything was."""
     found = await baton.read(
         lambda connection: queue.look(connection, visitor.workspace, visitor.name, team, number)
     )

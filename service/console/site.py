@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import fault
-from service.console import assets, queue, sign_in
+from service.console import acting, assets, conversation, queue, sign_in, teaching
 from service.console.pages import page
 from service.console.visitor import SignedOut, find
 from service.errors import STATUS, Busy, Missing, Refusal, away
@@ -32,7 +32,14 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
 
-_ROUTERS = (sign_in.router, queue.router, assets.router)
+_ROUTERS = (
+    sign_in.router,
+    queue.router,
+    conversation.router,
+    acting.router,
+    teaching.router,
+    assets.router,
+)
 
 
 def site(state: State) -> FastAPI:

@@ -1,0 +1,138 @@
+"""A conversation that a person takes over: its whole context on one page."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import Connection
+
+from service import effects, packet, questions
+from service.api.context import Baton, Parts
+from service.api.shapes import Id
+from service.console import turns
+from service.console.pages import page
+from service.console.visitor import Viewer, Visitor
+from service.errors import STATUS, Missing, Refusal
+from service.store import conversations
+from service.store import handoffs as rows
+from service.store import outcomes as outcome_rows
+from service.store import remarks as remark_rows
+
+router = APIRouter(prefix="/handoffs/{handoff_id}")
+REASONS = (
+    "the bot gave a wrong answer",
+    "the bot did not understand",
+    "only a person may do this",
+    "the customer wanted a person",
+    "the bot could have done this",
+)
+"""What agents say most often; they may say anything else."""
+
+UNDO_SECONDS = 10
+"""How long after an answer its undoing lies under the hand; later it can still be corrected."""
+
+
+@router.get("")
+async def show(request: Request, handoff_id: Id, baton: Parts, visitor: Viewer) -> Any:
+    """The whole context of a handoff on one page."""
+    return await shown(request, baton, visitor, handoff_id)
+
+
+@router.get("/state")
+async def state(handoff_id: Id, baton: Parts, visitor: Viewer) -> Any:
+    """A word that is another when the page would be: an open page asks for it now and then."""
+    workspace = visitor.workspace
+
+    def look(connection: Connection) -> str:
+        return _state(connection, workspace, _handoff(connection, workspace, handoff_id))
+
+    return PlainTextResponse(await baton.read(look), headers={"Cache-Control": "no-store"})
+
+
+def address(handoff_id: str, place: str = "") -> str:
+    """Where a handoff's page is."""
+    return f"/console/handoffs/{handoff_id}{place}"
+
+
+async def shown(
+    request: Request,
+    baton: Baton,
+    visitor: Visitor,
+    handoff_id: str,
+    refusal: Refusal | None = None,
+) -> Any:
+    """The page of a handoff, with what was refused if anything was."""
+    workspace, agent = visitor.workspace, visitor.name
+    policy = (await baton.engine.served(workspace)).policy
+    now = time.time()
+
+    def look(connection: Connection) -> dict[str, Any]:
+        handoff = _handoff(connection, workspace, handoff_id)
+        state = _state(connection, workspace, handoff)
+        found = packet.packet(connection, workspace, handoff)
+        told = found["outcome"]
+        outcome = told and outcome_rows.outcome(connection, workspace, told["id"])
+        asked = questions.questions(connection, workspace, agent, policy.questions, now)
+        given = {"handoff": handoff, "state": state, "packet": found, "asked": asked}
+        return given | {"outcome": outcome and outcome._asdict()}
+
+    found = await baton.read(look)
+    outcome, handoff = found["outcome"], found["handoff"]
+    mine = handoff["claimed_by"] == agent
+    return page(
+        request,
+        visitor,
+        "conversation.html",
+        200 if refusal is None else STATUS[type(refusal)],
+        **found,
+        **_view(found["packet"], handoff, tells := bool(outcome or mine or handoff["ended_at"])),
+        tells=tells,
+        mine=mine,
+        effect=await effects.effect(baton.engine, outcome) if outcome else None,
+        question=_question(found["asked"], handoff_id),
+        expired=(handoff["claim_expires_at"] or now) < now,
+        teams=policy.team_names,
+        usual=REASONS,
+        undo_seconds=UNDO_SECONDS,
+        refusal=refusal,
+    )
+
+
+def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:
+    row = rows.handoff(connection, workspace, name)
+    if row is None:
+        raise Missing("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
+    return row._asdict()
+
+
+def _state(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> str:
+    name = handoff["conversation_id"]
+    held = outcome_rows.standing_for(connection, workspace, name, handoff["id"])
+    talk = conversations.conversation(connection, workspace, name)
+    stands = [handoff[part] for part in ("status", "team", "claimed_by", "claimed_at")]
+    counts = talk and talk.length, remark_rows.count(connection, workspace, name)
+    return hashlib.sha256(repr((stands, counts, held and held.position)).encode()).hexdigest()[:16]
+
+
+def _view(context: Mapping[str, Any], handoff: Mapping[str, Any], tells: bool) -> dict[str, Any]:
+    seqs = {turn["id"]: turn["seq"] for turn in context["transcript"]}
+    span = range(handoff["begins"], handoff["seq"] + 1) if tells else range(0)
+    return {
+        "seqs": seqs,
+        "turns": turns.turns(context, handoff["seq"], span),
+        "reasons": turns.reasons(context, seqs),
+        "mood": turns.mood(context),
+        "route": turns.route(context, handoff["team"]),
+    }
+
+
+def _question(asked: Mapping[str, Any], handoff_id: str) -> Mapping[str, Any] | None:
+    """The question that Baton asks about this handoff, if it is among those worth asking."""
+    found = (one for one in asked["questions"] if one["handoff_id"] == handoff_id)
+    question: Mapping[str, Any] | None = next(found, None)
+    return question

@@ -1,0 +1,111 @@
+// One key answers; a click on a turn says since when; undoing lies under the hand for a moment.
+"use strict";
+
+const REMEMBERED = "baton-keys";
+
+function mayUseKeys(event) {
+  const typing = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
+  return document.getElementById("keys")?.checked && !typing && !event.repeat &&
+    !(event.ctrlKey || event.metaKey || event.altKey);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (!mayUseKeys(event)) return;
+  for (const button of document.querySelectorAll("button[data-key]")) {
+    if (button.dataset.key === event.key.toLowerCase() && button.checkVisibility()) {
+      event.preventDefault();
+      button.click();
+      return;
+    }
+  }
+});
+
+function remembered() {
+  try {
+    return localStorage.getItem(REMEMBERED) !== "off";
+  } catch {
+    return true; // a browser that keeps nothing: the keys are on, to be switched off on each page
+  }
+}
+
+function arm() {
+  const shortcuts = document.getElementById("keys");
+  if (shortcuts) {
+    shortcuts.closest("label").hidden = false;
+    shortcuts.checked = remembered();
+    shortcuts.addEventListener("change", () => {
+      try {
+        localStorage.setItem(REMEMBERED, shortcuts.checked ? "on" : "off");
+      } catch {
+        // for this page only
+      }
+    });
+  }
+  const undo = document.querySelector("button[data-undo]");
+  if (undo) {
+    setTimeout(() => {
+      delete undo.dataset.key;
+      undo.textContent = "Take it back";
+    }, Number(undo.dataset.undo) * 1000);
+  }
+}
+arm();
+
+document.getElementById("turns")?.addEventListener("click", (event) => {
+  const radio = event.target.closest(".turn")?.querySelector("input[type=radio]");
+  const elsewhere = event.target.closest("a, button, input, label") || String(getSelection());
+  if (radio && !elsewhere && radio.checkVisibility()) radio.checked = true;
+});
+
+// A form is sent once, however often its button or key is pressed.
+document.addEventListener("submit", (event) => {
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// What others say and do appears without reload; what is being typed or chosen here stays.
+const LOOK_MS = 4000;
+const here = document.querySelector(".conversation[data-state]");
+const live = document.getElementById("live");
+
+function busy(part) {
+  if (part.contains(document.activeElement) && document.activeElement !== part) return true;
+  return [...part.querySelectorAll("input, textarea, select")].some((field) =>
+    field.type === "radio" || field.type === "checkbox" ? false :
+      field.tagName === "SELECT" ? field.selectedIndex > 0 : field.value !== field.defaultValue);
+}
+
+function renew(page) {
+  const chosen = document.querySelector("input[name=since]:checked")?.value;
+  let held = false;
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(part.id);
+    if (!fresh || fresh.innerHTML === part.innerHTML) continue;
+    if (part.id !== "turns" && busy(part)) held = true;
+    else part.replaceChildren(...fresh.childNodes);
+  }
+  for (const radio of document.querySelectorAll("input[name=since]")) {
+    if (radio.value === chosen) radio.checked = true;
+  }
+  if (!held) here.dataset.state = page.querySelector(".conversation").dataset.state;
+  tick();
+  arm();
+}
+
+async function look() {
+  if (document.hidden) return;
+  const asked = await fetch(`${here.dataset.url}/state`, { redirect: "error" });
+  if (!asked.ok || await asked.text() === here.dataset.state) return;
+  const page = await fetch(here.dataset.url, { redirect: "error" });
+  if (!page.ok) return;
+  renew(new DOMParser().parseFromString(await page.text(), "text/html"));
+  live.textContent = "Updated";
+}
+
+if (here) {
+  setInterval(() => look().catch(() => { live.textContent = "Not connected; reload the page"; }), LOOK_MS);
+  addEventListener("visibilitychange", () => look().catch(() => {}));
+}

@@ -1,0 +1,77 @@
+"""An agent's word on a handoff: told with one key, taken back, corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from pydantic import ValidationError
+
+from service import outcomes
+from service.api.context import Parts, fault
+from service.api.outcomes import HandoffOutcome
+from service.api.shapes import Id
+from service.batch import Batch
+from service.console.acting import acted
+from service.console.visitor import Actor
+from service.errors import Missing
+from service.store import handoffs as handoff_rows
+from service.store import outcomes as rows
+
+router = APIRouter(prefix="/handoffs/{handoff_id}")
+
+
+@router.post("/outcome")
+async def tell(
+    request: Request,
+    handoff_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    verdict: Annotated[str, Form()],
+    since: Annotated[str, Form()] = "",
+    team: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+) -> Any:
+    """Was a person needed? Told again, it corrects what was told before."""
+    try:
+        asked = HandoffOutcome(
+            verdict=verdict,  # type: ignore[arg-type]
+            first_needed_message_id=since if since and verdict == "needed" else None,
+            team=team or None,
+            reason=reason.strip() or None,
+            note=note.strip() or None,
+        )
+    except ValidationError as error:
+        raise fault(error.errors()) from error
+    workspace, found = visitor.workspace, asked.found(visitor.principal)
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        held = _held(batch, workspace, handoff_id)
+        if held is None:
+            return outcomes.of_handoff(batch, workspace, handoff_id, found)
+        return outcomes.correct(batch, workspace, held, found, found.team)
+
+    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+
+
+@router.post("/undo")
+async def undo(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+    """Take back what was told; nothing is told then."""
+    workspace = visitor.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        held = _held(batch, workspace, handoff_id)
+        return {} if held is None else outcomes.retract(batch, workspace, held, visitor.name)
+
+    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+
+
+def _held(batch: Batch, workspace: str, handoff_id: str) -> str | None:
+    """The id of the outcome that stands for a handoff, if one does."""
+    handoff = handoff_rows.handoff(batch.connection, workspace, handoff_id)
+    if handoff is None:
+        raise Missing("no_handoff", f"there is no handoff {handoff_id!r}")
+    row = rows.standing_for(batch.connection, workspace, handoff.conversation_id, handoff_id)
+    return None if row is None else row.id
