@@ -20,15 +20,19 @@ CALM = 300
 TOLERANCE = 1.1
 """What is still usual, as a multiple of the upper end of the usual mean loss."""
 
-BETS = np.geomspace(0.3, 8.0, 12)
+BETS = np.geomspace(0.5, 8.0, 12)
+"""Each grows fastest at another size of the change: a loss of .12 that comes to .17, or to more.
+What a bet costs is the logarithm of its weight, in units of evidence. A small change brings little
+evidence with each label, so the small bets weigh most: as 1 / lam."""
 
 
 class LossAlarm:
     """Alarms when the mean of a loss in [0, 1] rises above `allowed`.
 
-    M_k <- (M_k + 1) (1 + lam_k (x - m0)), lam geometric from .3 to 8 and at most .9 / m0; alarm at
-    mean_k M_k >= `once_in`: at most one false alarm in so many labels, whatever the past rate up to
-    `allowed` was. (Shin, Ramdas and Rinaldo 2024, "E-detectors".)
+    M_k <- (M_k + 1) (1 + lam_k (x - m0)), lam geometric from .5 to 8 and at most .9 / m0; alarm at
+    sum_k w_k M_k >= `once_in`, w_k proportional to 1 / lam_k: at most one false alarm in so many
+    labels, whatever the past rate up to `allowed` was, since any fixed mean of e-detectors is one.
+    (Shin, Ramdas and Rinaldo 2024, "E-detectors".)
     """
 
     def __init__(self, allowed: float, once_in: float = 10_000.0) -> None:
@@ -38,6 +42,7 @@ class LossAlarm:
         self.once_in = once_in
         self.labels = 0
         self._bets: NDArray[np.float64] = np.minimum(BETS, 0.9 / allowed)
+        self._weights = 1.0 / self._bets / (1.0 / self._bets).sum()
         self._evidence = np.zeros(self._bets.size)
 
     def learn(self, loss: float) -> bool:
@@ -50,7 +55,7 @@ class LossAlarm:
 
     @property
     def evidence(self) -> float:
-        return float(self._evidence.sum() / self._evidence.size)
+        return float((self._weights * self._evidence).sum())
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Exact state as JSON scalars and arrays (copies)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.drift import CALM, Watch
+from learning.drift import CALM, LossAlarm, Watch
 from learning.recipes import FORGETTING
 from learning.shifts import CONVERSATIONS_MIN, Glimpse, fisher, kolmogorov_smirnov, shifts
 from service.store import events
@@ -83,6 +85,19 @@ def test_fishers_p_does_not_care_which_window_came_first(k: int, n: int, j: int,
     k, j = min(k, n), min(j, m)
     assert fisher(k, n, j, m) == pytest.approx(fisher(j, m, k, n))
     assert 0 < fisher(k, n, j, m) <= 1
+
+
+@pytest.mark.parametrize("allowed", [0.02, 0.12, 0.5, 0.9])
+def test_with_a_loss_as_high_as_allowed_the_evidence_grows_by_one_a_label(allowed: float) -> None:
+    """All sequences of six labels, each by its chance: that is the proof of "at most one in A"."""
+    expected = 0.0
+    for losses in itertools.product((0.0, 1.0), repeat=6):
+        alarm = LossAlarm(allowed, once_in=math.inf)
+        for loss in losses:
+            alarm.learn(loss)
+        chance = math.prod(allowed if loss else 1 - allowed for loss in losses)
+        expected += chance * alarm.evidence
+    assert expected == pytest.approx(6)
 
 
 def test_a_watch_learns_what_is_usual_and_cries_when_the_loss_doubles() -> None:

@@ -15,21 +15,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from river.drift import ADWIN
 
+from experiments.bench import alarms
 from experiments.bench.exact import exact
+from experiments.bench.promise import Row, mean, median, promise
 from experiments.bench.table import Progress
 from learning.capacity import ShadowPrice
-from learning.drift import LossAlarm
 from learning.estimates import ALPHA, evidence_under_drift, missed_rate, under_drift
 from learning.promotion import Duel, Learning
 
-Row = dict[str, Any]
 Floats = NDArray[np.float64]
 
 KEPT = 20_000
 RATE, SHARE = 0.02, 0.03
-ONCE_IN = 10_000.0
 CHUNK = 10
 COLUMNS = {"name": "promise", "promised": "promised", "seen": "seen", "holds": "holds"}
 
@@ -56,20 +54,6 @@ def run(streams: int, workers: int, progress: Progress) -> list[Row]:
 def _played(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
     stream, _ = CHECKS[check]
     return check, [stream(seed) for seed in seeds]
-
-
-def _row(name: str, promised: str, seen: float, *, holds: bool, of: int | None = None) -> Row:
-    row = {"name": name, "promised": promised, "seen": float(f"{seen:.4g}"), "holds": holds}
-    error = {} if of is None else {"standard_error": round(math.sqrt(seen * (1 - seen) / of), 4)}
-    return row | error
-
-
-def _mean(found: Sequence[Row], key: str) -> float:
-    return float(np.mean([one[key] for one in found]))
-
-
-def _median(found: Sequence[Row], key: str) -> float:
-    return float(np.median([one[key] for one in found]))
 
 
 def _rates(drifting: bool, random: np.random.Generator) -> Floats:
@@ -121,12 +105,12 @@ def _width(s: int, n: int) -> float:
 def _covered(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
     def told(found: Sequence[Row]) -> Iterator[Row]:
         for name, key in (("share so far", "share_held"), ("mean rate so far", "rate_held")):
-            seen = _mean(found, key)
+            seen = mean(found, key)
             said = f"missed rate, {kind}: {name} covered at every look"
-            yield _row(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
-        wide = _median(found, "width")
+            yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
+        wide = median(found, "width")
         said = f"missed rate, {kind}: width over the exact one-look one"
-        yield _row(said, "<= 1.6", wide, holds=wide <= 1.6)
+        yield promise(said, "<= 1.6", wide, holds=wide <= 1.6)
 
     return told
 
@@ -149,9 +133,9 @@ def caught(seed: int) -> Row:
 
 
 def _caught(found: Sequence[Row]) -> Iterator[Row]:
-    seen = _mean(found, "held")
+    seen = mean(found, "held")
     said = "missed rate, 30 % of misses caught: covered at every look"
-    yield _row(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
+    yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
 
 
 def _gains(
@@ -183,9 +167,9 @@ def no_better(seed: int) -> Row:
 
 def _no_better(found: Sequence[Row]) -> Iterator[Row]:
     for name in ("frozen", "learning"):
-        seen = _mean(found, name)
+        seen = mean(found, name)
         said = f"false promotions, {name} challenger"
-        yield _row(said, "<= 0.05", seen, holds=seen <= ALPHA, of=len(found))
+        yield promise(said, "<= 0.05", seen, holds=seen <= ALPHA, of=len(found))
 
 
 BETTER, WORSE = 0.08, 0.02
@@ -204,56 +188,23 @@ def _clearly_better(found: Sequence[Row]) -> Iterator[Row]:
     limit = math.log(1 / ALPHA) / _kelly(BETTER * 0.5, WORSE * 0.5)
     for name in ("frozen", "learning"):
         power = float(np.mean(np.isfinite([one[name] for one in found])))
-        ratio = _median(found, name) / limit
+        ratio = median(found, name) / limit
         if name == "frozen":
             said = "power for a clear gain, frozen challenger"
-            yield _row(said, ">= 0.99", power, holds=power >= 0.99, of=len(found))
+            yield promise(said, ">= 0.99", power, holds=power >= 0.99, of=len(found))
             said = "median time over the Kelly limit, frozen challenger"
-            yield _row(said, "<= 2", ratio, holds=ratio <= 2)
+            yield promise(said, "<= 2", ratio, holds=ratio <= 2)
         else:
             said = "power for a clear gain, learning challenger"
-            yield _row(said, "told", power, holds=True, of=len(found))
+            yield promise(said, "told", power, holds=True, of=len(found))
             said = "median time over the Kelly limit, learning challenger"
-            yield _row(said, "told", ratio, holds=True)
+            yield promise(said, "told", ratio, holds=True)
 
 
 def _kelly(better: float, worse: float) -> float:
     """The greatest growth of evidence a conversation: max over bets of E ln(1 + lam x), x = +-1."""
     bets = np.linspace(0.0, 0.999, 2000)
     return float((better * np.log1p(bets) + worse * np.log1p(-bets)).max())
-
-
-def doubled(seed: int) -> Row:
-    """Losses of mean .1 that double; `allowed` is .12, a certified upper bound plus a tolerance."""
-    random = np.random.default_rng((5, seed))
-    alarm, adwin = LossAlarm(0.12, ONCE_IN), ADWIN()  # type: ignore[no-untyped-call]
-    false = labels = 0
-    for loss in random.random(2000) < 0.1:
-        labels += 1
-        adwin.update(float(loss))  # type: ignore[no-untyped-call]
-        if alarm.learn(float(loss)):
-            false += 1
-            alarm = LossAlarm(0.12, ONCE_IN)
-    losses = (random.random(5000) < 0.2).astype(float)
-    delay = next((n for n, x in enumerate(losses, 1) if alarm.learn(x)), len(losses))
-    return {"false": false, "labels": labels, "delay": delay, "adwin": _adwin(adwin, losses)}
-
-
-def _adwin(adwin: ADWIN, losses: Floats) -> int:
-    for n, loss in enumerate(losses, 1):
-        adwin.update(loss)  # type: ignore[no-untyped-call]
-        if adwin.drift_detected:
-            return n
-    return len(losses)
-
-
-def _doubled(found: Sequence[Row]) -> Iterator[Row]:
-    rate = _mean(found, "false") / _mean(found, "labels") * ONCE_IN
-    yield _row("false alarms in 10 000 labels", "<= 1", rate, holds=rate <= 1)
-    delay, theirs = _median(found, "delay"), _median(found, "adwin")
-    yield _row("labels until a doubled loss is told", "told", delay, holds=True)
-    yield _row("the same, ADWIN", "told", theirs, holds=True)
-    yield _row("its delay over ADWIN's", "<= 0.5", delay / theirs, holds=delay <= 0.5 * theirs)
 
 
 def capacity(seed: int) -> Row:
@@ -276,7 +227,7 @@ def capacity(seed: int) -> Row:
 
 def _capacity(found: Sequence[Row]) -> Iterator[Row]:
     worst = max(one["worst"] for one in found)
-    yield _row("capacity error over its bound, worst", "<= 1", worst, holds=worst <= 1 + 1e-9)
+    yield promise("capacity error over its bound, worst", "<= 1", worst, holds=worst <= 1 + 1e-9)
 
 
 CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator[Row]]]] = {
@@ -285,7 +236,7 @@ CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator
     "caught misses": (caught, _caught),
     "false promotions": (no_better, _no_better),
     "power": (clearly_better, _clearly_better),
-    "alarms": (doubled, _doubled),
+    "alarms": (alarms.doubled, alarms.told),
     "capacity": (capacity, _capacity),
 }
 """Each promise's stream, by its seed, and the rows that many of them come to."""
