@@ -27,7 +27,9 @@ from typing import Any
 import numpy as np
 
 from experiments.simulate import Conversation, Knobs, World
+from experiments.simulate.intents import intents
 from learning.conversation import EMPTY, State, step
+from learning.hours import Team
 from learning.ledger import Entry, Standing, Turn, follow
 from learning.policy import Policy, Rule, decide, default_rules, routed
 from learning.recipes import DEFAULT
@@ -38,6 +40,7 @@ SINCE = 500
 DELAY = 20
 """Conversations that begin before an outcome is learned."""
 
+TEAMS = tuple(sorted({intent.team for intent in intents().values()}))
 _TEAMS = {"identity": "security", "security": "security", "legal": "legal", "frustration": "care"}
 
 
@@ -46,7 +49,8 @@ def policy() -> Policy:
     rules = tuple(
         Rule(**{**rule.model_dump(), "team": _TEAMS.get(rule.name)}) for rule in default_rules()
     )
-    return Policy(rules=rules, default_team="technical")
+    teams = tuple(Team(name=name) for name in TEAMS)
+    return Policy(rules=rules, default_team="technical", teams=teams)
 
 
 @dataclass(slots=True)
@@ -75,7 +79,7 @@ class Play:
                 state = step(state, message)
                 turns.append(Turn(message, message.author == "user"))
             probability = self.standing.score(state).probability
-            suggest = partial(self.standing.router.suggest, state)
+            suggest = partial(self.standing.router.suggest, state, TEAMS)
             choice = decide(self.standing.policy, state, probability, suggest)
             offered = choice.action == "offer" and conversation.accepts()
             if choice.action == "escalate" or offered:

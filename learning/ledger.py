@@ -206,7 +206,7 @@ class Standing:
         """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
         team, how = entry.body["team"], entry.body["team_by"]
         if how != "stayed":
-            said = self.router.suggest(state)
+            said = self.router.suggest(state, self.policy.team_names)
             tried = Tried(
                 team,
                 model=said is not None and said.team == team,

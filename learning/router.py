@@ -7,7 +7,7 @@ stayed where it had been routed counts little, since many simply do what lies be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +36,18 @@ class Router:
     def __init__(self) -> None:
         self.model = SoftmaxRegression()
 
-    def suggest(self, state: State) -> Suggestion | None:
-        """The likeliest team of those known well enough; None while there is none."""
-        if not any(count >= SURE_AFTER for count in self.model.counts.values()):
-            return None
-        return self._likeliest(self.model.predict_proba_one(matter(state)))
+    def suggest(self, state: State, among: Collection[str]) -> Suggestion | None:
+        """The likeliest of some teams, as far as they are known well; None where none is.
 
-    def _likeliest(self, shares: Mapping[Any, float]) -> Suggestion | None:
+        What agents call a team need not be one: only those that the policy speaks of are asked for.
+        """
         counts = self.model.counts
-        known = [(share, team) for team, share in shares.items() if counts[team] >= SURE_AFTER]
-        share, team = max(known, key=lambda one: one[0], default=(0.0, None))
-        return None if team is None else Suggestion(team, share)
+        sure = [team for team, count in counts.items() if count >= SURE_AFTER and team in among]
+        if not sure:
+            return None
+        shares = self.model.predict_proba_one(matter(state))
+        likeliest = max(sure, key=lambda team: shares[team])
+        return Suggestion(likeliest, shares[likeliest])
 
     @property
     def frequent(self) -> str | None:

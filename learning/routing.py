@@ -21,15 +21,9 @@ PRIORITY = 3
 
 
 class Routing(Frozen):
-    """What the model may decide: a team, if it gives it at least this `confidence`.
-
-    Teams in `never` are not suggested, however much was learned of them.
-    """
+    """What the model may decide: a team, if it gives it at least this `confidence`; 1 is never."""
 
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
-    never: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=100)
-    ] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +71,7 @@ def route(
     team = default_team
     if naming is not None and naming.team is not None:
         by, team = "rule", naming.team
-    elif (
-        suggested is not None
-        and suggested.probability >= routing.confidence
-        and suggested.team not in routing.never
-    ):
+    elif suggested is not None and suggested.probability >= routing.confidence:
         by, team = "model", suggested.team
     own = next((known.priority for known in teams if known.name == team), None)
     priority = ranked[0].priority if ranked else own or PRIORITY

@@ -55,7 +55,9 @@ def open_for(
         "claimed_at": None,
         "claim_expires_at": None,
         "ended_at": None,
-        "promised_at": promised(batch.connection, working, decision["team"], policy),
+        "promised_at": promised(
+            batch.connection, working.workspace, decision["team"], policy, working.state.at
+        ),
         "changed_at": batch.now,
     }
     rows.add(batch.connection, row)
@@ -65,13 +67,14 @@ def open_for(
     return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
 
 
-def promised(connection: Connection, working: Working, team: str, policy: Policy) -> float | None:
+def promised(
+    connection: Connection, workspace: str, team: str, policy: Policy, at: float
+) -> float | None:
     """When a team gets to one more handoff: by its hours, its pace and what waits for it."""
     known = policy.team(team)
     if known is None:
         return None
-    ahead = rows.waiting(connection, working.workspace, team) if known.per_hour else 0
-    return known.serves_at(working.state.at, ahead)
+    return known.serves_at(at, rows.waiting(connection, workspace, team) if known.per_hour else 0)
 
 
 def summary(batch: Batch, working: Working) -> dict[str, Any] | None:

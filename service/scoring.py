@@ -93,8 +93,12 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
 def judge(standing: Standing, state: Any) -> dict[str, Any]:
     """The part of a decision that a replay must find again, to the bit."""
     found = standing.score(state)
+    policy = standing.policy
     choice: Choice = decide(
-        standing.policy, state, found.probability, lambda: standing.router.suggest(state)
+        policy,
+        state,
+        found.probability,
+        lambda: standing.router.suggest(state, policy.team_names),
     )
     handed = choice.action != "continue"
     return {

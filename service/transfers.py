@@ -12,7 +12,7 @@ from learning.policy import Policy
 from service import remarks
 from service.batch import Batch
 from service.errors import Contradiction, Invalid, Missing
-from service.handoffs import OPEN
+from service.handoffs import OPEN, promised
 from service.store import handoffs as rows
 
 
@@ -52,15 +52,13 @@ def transfer(
     if (row["status"], row["team"]) == ("waiting", team):
         return row
     remarks.add(batch, row, agent, text=note or None, team=team)
-    known = policy.team(team)
-    ahead = rows.waiting(batch.connection, workspace, team) if known and known.per_hour else 0
     changes = {
         "team": team,
         "status": "waiting",
         "claimed_by": None,
         "claimed_at": None,
         "claim_expires_at": None,
-        "promised_at": known.serves_at(batch.now, ahead) if known else None,
+        "promised_at": promised(batch.connection, workspace, team, policy, batch.now),
     }
     rows.change(batch.connection, workspace, name, **changes)
     return row | changes
