@@ -85,7 +85,7 @@ def test_of_more_labels_than_it_can_hold_the_one_longest_not_learned_makes_room(
 def test_a_state_that_does_not_fit_is_refused() -> None:
     meta, arrays = taught().dump()
     for wrong in ({"labels": ["a"]}, {"counts": []}, {"rate": 9.0}, {"labels": [1, 2, 3]}):
-        with pytest.raises(ValueError, match="fit|text"):
+        with pytest.raises(ValueError, match=r"fit|text"):
             Router().load(meta | wrong, arrays)
 
 

@@ -30,7 +30,11 @@ class Place:
     role: str = "agent"
 
 
-NAVIGATION = (Place("/console/queue", "Queue"),)
+NAVIGATION = (
+    Place("/console/queue", "Queue"),
+    Place("/console/audits", "Audits"),
+    Place("/console/missed", "Missed"),
+)
 
 
 @cache

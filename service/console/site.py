@@ -13,7 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import fault
-from service.console import acting, assets, conversation, queue, sign_in, teaching
+from service.console import (
+    acting,
+    assets,
+    audits,
+    conversation,
+    missed,
+    queue,
+    sign_in,
+    teaching,
+)
 from service.console.pages import page
 from service.console.visitor import SignedOut, find
 from service.errors import STATUS, Busy, Missing, Refusal, away
@@ -38,6 +47,8 @@ _ROUTERS = (
     conversation.router,
     acting.router,
     teaching.router,
+    audits.router,
+    missed.router,
     assets.router,
 )
 
