@@ -1,4 +1,4 @@
-"""What the measures of a model are, exactly: ranking, honesty, cost, and a plain comparison.
+"""What the measures of a model are, exactly: ranking, honesty and cost.
 
 Every figure that Baton shows, publishes or acts on is computed here, from probabilities and
 labels alone. Labels lie in 0..1: log loss, Brier and calibration take soft labels as they are;
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from learning.comparison import Verdict, clearly_worse
 from learning.threshold import OnlineThreshold
 from learning.window import CLIP, Scores, Window, paired
 
@@ -26,9 +25,7 @@ __all__ = [
     "Rates",
     "Reliability",
     "Scores",
-    "Verdict",
     "Window",
-    "clearly_worse",
     "curve",
     "handoff_match",
     "jensen_shannon",

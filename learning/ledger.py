@@ -129,7 +129,8 @@ class Standing:
     """The learned state of one line at one position; owned by one thread.
 
     `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
-    an error came in between, is no longer the fold of its ledger: stand anew.
+    an error came in between, is no longer the fold of its ledger: stand anew. One that is `frozen`
+    is tested and never learns.
     """
 
     recipe: str
@@ -145,6 +146,7 @@ class Standing:
     router: Router = field(default_factory=Router)
     routed: Record = field(default_factory=Record)
     half_learned: bool = False
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         recipe = named(self.recipe)
@@ -190,8 +192,9 @@ class Standing:
                 lesson.weight * counted,
                 entry.body["conversation_id"],
             )
-            self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
-        for x, lesson, _ in examples:
+            if not self.frozen:
+                self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
+        for x, lesson, _ in () if self.frozen else examples:
             self.model.learn_one(x, lesson.label, lesson.weight)
         if routed_at in states:
             self._learn_team(entry, states[routed_at])

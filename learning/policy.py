@@ -27,6 +27,7 @@ from learning.rules import (
     reading,
     sentence,
 )
+from learning.switching import Switching
 
 __all__ = ["PROTECTED", "Policy", "Rule", "Team", "decide", "default_rules", "reading"]
 
@@ -92,6 +93,7 @@ class Policy(Frozen):
     audits: Audits = Audits()
     silence: Silence = Silence()
     questions: Questions = Questions()
+    switching: Switching = Switching()
 
     @field_validator("rules")
     @classmethod

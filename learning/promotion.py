@@ -8,7 +8,9 @@ challenger is no better, so at 1/alpha it is proof at level alpha at any time (V
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +61,22 @@ class Duel:
         """Whether the challenger is better, at level alpha shared by all challengers."""
         return self.evidence >= challengers / alpha
 
+    def dump(self) -> dict[str, Any]:
+        """Exact state as plain JSON."""
+        return {
+            "conversations": self.conversations,
+            "differing": self.differing,
+            "ln": self._ln.tolist(),
+        }
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Stand exactly where `dump` stood. ValueError for another number of bets."""
+        ln = np.array(kept["ln"], np.float64)
+        if ln.shape != self._ln.shape:
+            raise ValueError("evidence does not fit this test")
+        self.conversations, self.differing = int(kept["conversations"]), int(kept["differing"])
+        self._ln = ln
+
 
 class Learning:
     """Champion against a challenger that goes on learning: the empirical-Bernstein form.
@@ -71,7 +89,7 @@ class Learning:
         if bound <= 0:
             raise ValueError("bound must be above 0: the largest gain / propensity")
         self.bound, self.alpha = bound, alpha
-        self.conversations = 0
+        self.conversations = self.differing = 0
         self._weights = self._weighted = self._spent = 0.0
         self._mean_sum, self._squares = 0.0, 0.25
 
@@ -88,6 +106,7 @@ class Learning:
         self._weighted += lam * x
         self._spent += (x - mean) ** 2 * (-math.log1p(-lam) - lam)
         self.conversations = t
+        self.differing += gain != 0
         self._mean_sum += x
         self._squares += (x - (0.5 + self._mean_sum) / (t + 1)) ** 2
 
@@ -102,6 +121,20 @@ class Learning:
 
     def proven(self) -> bool:
         return self.low > 0
+
+    def dump(self) -> dict[str, Any]:
+        """Exact state as plain JSON."""
+        sums = {name: getattr(self, f"_{name}") for name in _SUMS}
+        return {"conversations": self.conversations, "differing": self.differing} | sums
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Stand exactly where `dump` stood."""
+        self.conversations, self.differing = int(kept["conversations"]), int(kept["differing"])
+        for name in _SUMS:
+            setattr(self, f"_{name}", float(kept[name]))
+
+
+_SUMS = ("weights", "weighted", "spent", "mean_sum", "squares")
 
 
 def gains(

@@ -117,8 +117,11 @@ class Window:
         """Weighted mean squared error over all time; None before any weight was recorded."""
         return self.squares / self.weight if self.weight > 0.0 else None
 
-    def scores(self, newest: int | None = None, since: int | None = None) -> Scores:
-        """The kept lessons, oldest first; at most the `newest`, and only after position `since`.
+    def scores(
+        self, newest: int | None = None, since: int | None = None, until: int | None = None
+    ) -> Scores:
+        """The kept lessons, oldest first; at most the `newest`, and only after position `since`
+        and up to `until`.
 
         The arrays are copies.
         """
@@ -126,6 +129,8 @@ class Window:
         order = (np.arange(self.lessons - kept, self.lessons)) % self.size
         if since is not None:
             order = order[self._position[order] > since]
+        if until is not None:
+            order = order[self._position[order] <= until]
         if newest is not None:
             order = order[max(0, order.size - newest) :]
         return Scores(

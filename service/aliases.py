@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Row
 from experiments.registry import Registered, Registry, RegistryRefused
 from learning.ledger import Entry
 from service import versions
-from service.challengers import OPENED
 from service.errors import Refusal
-from service.store import ledger, published
+from service.lines import origin
+from service.store import challengers, ledger, published
 from service.store import versions as rows
 from service.store.database import Store
 
@@ -136,15 +136,16 @@ def followers(connection: Connection, workspace: str) -> dict[str, str]:
     """Where every alias but `champion` stands, by its name: MLflow numbers of published versions.
 
     `anchor` is the champion as it was when it was switched to; `previous` the newest version of
-    the line before, `challenger-1` the newest challenger.
+    the line before; `challenger-1` to `challenger-4` are those open, each as it was opened.
     """
-    *earlier, last = ledger.switches(connection, workspace)
-    found = {ANCHOR: rows.version(connection, workspace, last.body["version"])}
-    if earlier:
-        found[PREVIOUS] = newest(connection, workspace, earlier[-1])
-    found[f"{CHALLENGER}1"] = rows.newest_because(
-        connection, workspace, OPENED, last.body["version"]
-    )
+    switches = ledger.switches(connection, workspace)
+    place = origin(switches)
+    found = {ANCHOR: rows.version(connection, workspace, switches[place].body["version"])}
+    if place:
+        found[PREVIOUS] = newest(connection, workspace, switches[place - 1])
+    for one in challengers.here(connection, workspace):
+        if one.status == challengers.OPEN:
+            found[f"{CHALLENGER}{one.slot}"] = rows.version(connection, workspace, one.version)
     return {
         name: row.registry_version
         for name, row in found.items()

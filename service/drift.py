@@ -72,6 +72,14 @@ class Drift:
         }
         return found, fresh
 
+    def add(
+        self, kind: str, name: str, sentence: str, champion: Standing, found: dict[str, Any]
+    ) -> dict[str, Any]:
+        """An alarm that was found elsewhere: it stands among the others."""
+        alarm = _alarm(kind, name, sentence, champion.position, time.time())
+        found["alarms"] = [*found["alarms"], alarm][-ALARMS_MAX:]
+        return alarm
+
     def _fed(self, workspace: str, champion: Standing, since: int) -> _Watched | None:
         """The watch after all that the champion has learned; None where it gave alarm."""
         kept = self._watched.get(workspace)

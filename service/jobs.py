@@ -31,6 +31,10 @@ from service.upkeep import Upkeep
 LEASE = "jobs"
 EXPIRE_SECONDS = 5
 AUDIT_SECONDS = 2
+CHALLENGE_SECONDS = 2
+LOOK_SECONDS = 5.0
+"""How often it is looked whether an evaluation is due."""
+
 CAPACITY_SECONDS = 30
 GRACE_SECONDS = 3600
 
@@ -119,7 +123,8 @@ def run(settings: Settings) -> None:
         leader,
         {
             "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
-            "evaluate": (upkeep.evaluate, settings.evaluate_seconds, "model"),
+            "evaluate": (upkeep.evaluate, min(LOOK_SECONDS, settings.evaluate_seconds), "model"),
+            "challenge": (upkeep.challenge, CHALLENGE_SECONDS, "model"),
             "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),

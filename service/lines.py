@@ -1,17 +1,32 @@
-"""The model lines that `jobs` follows: the champion, and its predecessor in the shadow."""
+"""The model lines that `jobs` follows: the champion, its predecessor in the shadow, its anchor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from learning import checkpoint
 from learning.ledger import Entry, Standing, Without
 from service.standing import TextRemovedError, advance, stand
-from service.store import ledger
+from service.store import ledger, versions
 from service.store.database import Store
 
 PIECE = 200
 """Ledger entries between two reports of a rebuild's progress."""
+
+FROZEN_ENTRIES = 2000
+"""So far back a frozen line is tested when it is taken up: it needs no more to stand."""
+
+
+def origin(switches: Sequence[Entry]) -> int:
+    """The place in a list of switches of the one that made the present champion.
+
+    A rebuild without corrected outcomes is the same champion, mended.
+    """
+    place = len(switches) - 1
+    while place > 0 and switches[place].body["evidence"].get("corrected"):
+        place -= 1
+    return place
 
 
 class Lines:
@@ -27,6 +42,7 @@ class Lines:
         self._every, self._at_mark = every, at_mark
         self._champions: dict[str, Standing] = {}
         self._previous: dict[str, Standing] = {}
+        self._anchors: dict[str, Standing] = {}
 
     def champion(self, workspace: str) -> Standing:
         """The serving line at the ledger's head.
@@ -34,7 +50,7 @@ class Lines:
         On its way it stops at the last position that `every` divides, and `at_mark` may save it
         there: every process notes its digest at these positions, so the checkpoint proves them.
         """
-        head, last, _ = self._look(workspace)
+        head, last, _, _ = self._look(workspace)
         mark = head - head % self._every if self._every else 0
         kept = self._champions.get(workspace)
         if kept is None or kept.half_learned or kept.switch != last.position:
@@ -55,8 +71,8 @@ class Lines:
 
         A rolled back line is nobody's yardstick: after a rollback there is none either.
         """
-        head, last, before = self._look(workspace)
-        if before is None or last.body["kind"] == "rollback":
+        head, _, began, before = self._look(workspace)
+        if before is None or began.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
         kept = self._previous.get(workspace)
@@ -70,12 +86,59 @@ class Lines:
             self._previous[workspace] = kept
             return kept
 
-    def _look(self, workspace: str) -> tuple[int, Entry, Entry | None]:
+    def anchor(self, workspace: str) -> Standing | None:
+        """The champion as it was promoted, tested and never learning; None where it had learned
+        nothing by then, or its version cannot be loaded.
+        """
+        head, _, began, _ = self._look(workspace)
+        kept = self._anchors.get(workspace)
+        if kept is None or kept.switch != began.position:
+            kept = self._frozen(workspace, began, head)
+            if kept is None:
+                self._anchors.pop(workspace, None)
+                return None
+            self._anchors[workspace] = kept
+        follow_beside(self._store, workspace, kept, head)
+        return kept
+
+    def _frozen(self, workspace: str, began: Entry, head: int) -> Standing | None:
+        with self._store.read() as connection:
+            row = versions.version(connection, workspace, began.body["version"])
+            if row is None or not row.position:
+                return None
+            try:
+                found = checkpoint.load(versions.state(connection, workspace, row.number) or b"")
+            except checkpoint.CheckpointError:
+                return None
+        found.version, found.switch, found.frozen = row.number, began.position, True
+        found.position = max(row.position, head - FROZEN_ENTRIES)
+        return found
+
+    def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
+        """Head, newest switch, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
             found = ledger.workspace(connection, workspace)
             switches = ledger.switches(connection, workspace)
-        head = found.head if found is not None else 0
-        return head, switches[-1], switches[-2] if len(switches) > 1 else None
+        head, place = found.head if found is not None else 0, origin(switches)
+        return head, switches[-1], switches[place], switches[place - 1] if place else None
+
+
+def follow_beside(store: Store, workspace: str, standing: Standing, until: int) -> None:
+    """Bring a line in the shadow forward, through switches. What was erased before it was learned
+    here is left out from then on; text that was removed holds up no frozen line, which only is
+    not tested by it.
+    """
+    try:
+        advance(store, workspace, standing, until, through_switches=True)
+    except TextRemovedError:
+        if standing.frozen:
+            standing.position = until
+            return
+        with store.read() as connection:
+            gone = {p for p in ledger.erased(connection, workspace) if p > standing.position}
+        without = standing.without
+        standing.without = replace(without, positions=without.positions | gone)
+        advance(store, workspace, standing, until, through_switches=True)
 
 
 def rebuild(

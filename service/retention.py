@@ -3,8 +3,8 @@
 A standing at a position starts from a checkpoint before it and learns the outcomes in between, so
 the text behind an outcome is needed until every place where a process may still start lies past
 it: the serving line's last but one checkpoint (the last may be damaged), its predecessor's last,
-and the checkpoint under the oldest decision that stays. What is removed once is gone for rebuilds,
-too: they say so.
+where each challenger stands, and the checkpoint under the oldest decision that stays. What is
+removed once is gone for rebuilds, too: they say so.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import structlog
 from sqlalchemy import Connection
 
 from learning.ledger import Entry
+from service.lines import origin
 from service.settings import Settings
-from service.store import ledger, published
+from service.store import challengers, ledger, published
 from service.store import retention as rows
 from service.store.database import Store
 
@@ -129,8 +130,15 @@ def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
         by_line.setdefault(row.line, []).append(row.position)
         at[row.number] = row.position
     needed = [_before_last(switches[-1], by_line, at)]
-    if len(switches) > 1 and switches[-1].body["kind"] != "rollback":
-        needed.append(max(by_line.get(switches[-2].position, [at[switches[-2].body["version"]]])))
+    place = origin(switches)
+    if place and switches[place].body["kind"] != "rollback":
+        before = switches[place - 1]
+        needed.append(max(by_line.get(before.position, [at[before.body["version"]]])))
+    needed += [
+        one.position if one.status == challengers.OPEN else 0
+        for one in challengers.here(connection, workspace)
+        if not one.frozen
+    ]
     oldest = rows.oldest_decision(connection, workspace, cutoff)
     if oldest is not None:
         needed.append(_under(oldest, switches, by_line, at))

@@ -68,6 +68,9 @@ class Settings:
     evaluate_seconds: float = _setting(
         "BATON_EVALUATE_SECONDS", 300.0, "seconds", "How often jobs evaluate, given new outcomes."
     )
+    evaluate_outcomes: int = _setting(
+        "BATON_EVALUATE_OUTCOMES", 200, "outcomes", "New outcomes that make an evaluation due."
+    )
     publish_seconds: float = _setting(
         "BATON_PUBLISH_SECONDS",
         5.0,

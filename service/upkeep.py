@@ -6,37 +6,32 @@ Each task is one pass over the workspaces, safe to repeat and to be killed in.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
-from experiments.evaluate import Line, Report, Switch, evaluate
+from experiments.evaluate import Report
 from learning.evaluation import measures
 from learning.ledger import Standing
 from learning.policy import Policy
-from learning.recipes import DEFAULT, FORGETTING
-from service import audits, handoffs, versions
-from service.batch import Batch, States, new_id
-from service.challengers import OPENED, Challengers
-from service.drift import Drift
+from service import audits, handoffs, versions, wishes
+from service.batch import Batch, States
+from service.challengers import Challengers
 from service.errors import Contradiction
+from service.judging import Judging
 from service.lines import Lines, rebuild
 from service.retention import Retention
 from service.settings import Settings
 from service.standing import TextRemovedError
-from service.store import events, keys, ledger, published, sessions
+from service.store import facts, keys, ledger, published, sessions
 from service.store import versions as version_rows
 from service.store.database import DatabaseError, Store
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
 """New outcomes are in a checkpoint after this time at the latest, however few they are."""
-
-CHALLENGER_ENTRIES = 200
-"""An alarm opens no further challenger before so many more ledger entries."""
 
 _log = structlog.get_logger("baton.upkeep")
 
@@ -48,8 +43,7 @@ class Upkeep:
         self._store = store
         self._settings = settings
         self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
-        self._drift = Drift(store)
-        self._challengers = Challengers(store)
+        self._judging = Judging(store, self._lines)
         self._audited_beside = Challengers(store)
 
     def _workspaces(self) -> list[str]:
@@ -109,112 +103,32 @@ class Upkeep:
         return number
 
     def evaluate(self) -> None:
-        """Evaluate each workspace that has learned since its last evaluation."""
+        """Evaluate each workspace that has learned since its last evaluation: when its time has
+        come, or when so many outcomes have.
+        """
         for workspace in self._workspaces():
             with self._by_itself(workspace):
-                champion = self._lines.champion(workspace)
-                with self._store.read() as connection:
-                    last = published.last_evaluation(connection, workspace)
-                if len(champion.window) and (last is None or last.position < champion.position):
+                if self._is_to_be_judged(workspace):
                     self.evaluate_one(workspace)
 
-    def evaluate_one(self, workspace: str) -> Report:
-        """One evaluation: its report stored, and a champion clearly worse than its predecessor
-        rolled back on that evidence.
-        """
-        champion, previous = self._lines.champion(workspace), self._lines.previous(workspace)
+    def _is_to_be_judged(self, workspace: str) -> bool:
+        most = self._settings.evaluate_outcomes
         with self._store.read() as connection:
-            switches = ledger.switches(connection, workspace)
             last = published.last_evaluation(connection, workspace)
-        known = None if last is None else last.report.get("drift")
-        drift, alarms = self._drift.look(workspace, champion, known)
-        if alarms:
-            self._challenge(workspace, champion, drift, alarms)
-        challenger = self._challengers.newest(workspace, champion.version, champion.position)
-        if challenger is not None:
-            drift["challenger"] = self._challengers.compared(workspace, champion, challenger)
-        policy = champion.policy
-        report = evaluate(
-            new_id("e"),
-            champion.position,
-            time.time(),
-            _line("champion", champion),
-            *([] if previous is None else [_line("previous", previous)]),
-            *([] if challenger is None else [_line("challenger", challenger)]),
-            threshold=policy.thresholds.escalate,
-            cost_unneeded=policy.costs.unneeded,
-            cost_missed=policy.costs.missed,
-            switches=[Switch(s.position, s.body["version"], s.body["reason"]) for s in switches],
-            drift=drift,
-        )
-        with self._store.write() as connection:
-            published.add_evaluation(connection, workspace, report)
-        if report.verdict == "roll back" and previous is not None:
-            self._back_to(workspace, champion, previous, report)
-        return report
+            position = 0 if last is None else last.position
+            fresh = facts.outcomes_since(connection, workspace, position, most)
+        due = last is None or time.time() - last.at >= self._settings.evaluate_seconds
+        return fresh > 0 and (due or fresh >= most)
 
-    def _challenge(
-        self,
-        workspace: str,
-        champion: Standing,
-        drift: Mapping[str, Any],
-        alarms: list[dict[str, Any]],
-    ) -> None:
-        """An alarm opens a challenger, the ledger learned anew by a recipe that forgets, which
-        serves only if someone promotes it; one of nearly the same ledger stands for it, too.
-        """
-        for alarm in alarms:
-            _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
-            with self._store.write() as connection:
-                events.add(connection, workspace, "alarm", alarm)
-        opened = [a for a in drift["alarms"] if a["challenger"] is not None]
-        if opened and champion.position - opened[-1]["position"] < CHALLENGER_ENTRIES:
-            return
-        recipe = DEFAULT if champion.recipe == FORGETTING else FORGETTING
-        try:
-            rebuilt = rebuild(self._store, workspace, recipe, champion.without)
-        except TextRemovedError as error:
-            _log.error("challenger_not_opened", workspace=workspace, why=str(error))
-            return
-        scores = rebuilt.window.scores()
-        with self._store.write() as connection:
-            number = versions.keep(
-                connection,
-                workspace,
-                rebuilt,
-                line=0,
-                reason=OPENED + alarms[0]["sentence"],
-                metrics=measures(scores.probability, scores.label, scores.weight),
-            )
-            sentence = f"version {number} ({recipe}) was opened: {alarms[0]['sentence']}"
-            facts = {"version": number, "recipe": recipe, "sentence": sentence}
-            events.add(connection, workspace, "challenger_opened", facts)
-        for alarm in alarms:
-            alarm["challenger"] = number
-        _log.info("challenger_opened", workspace=workspace, version=number, recipe=recipe)
+    def evaluate_one(self, workspace: str) -> Report:
+        """One evaluation: its report stored, and acted upon where the policy lets it."""
+        return self._judging.evaluate(workspace)
 
-    def _back_to(
-        self, workspace: str, champion: Standing, previous: Standing, report: Report
-    ) -> None:
-        try:
-            with self._store.write() as connection:
-                number = versions.keep(
-                    connection, workspace, previous, line=0, reason="kept learning in the shadow"
-                )
-                change = versions.Change(
-                    number,
-                    previous.position,
-                    report.sentence,
-                    "jobs",
-                    previous.without,
-                    report.evidence,
-                    "rollback",
-                )
-                position = versions.switch(connection, workspace, change, after=champion.switch)
-        except Contradiction as error:
-            _log.info("switch_left_alone", workspace=workspace, why=str(error))
-            return
-        _log.warning("rolled_back", workspace=workspace, to=number, switch=position)
+    def challenge(self) -> None:
+        """Build the challengers that were asked for."""
+        for workspace in self._workspaces():
+            with self._by_itself(workspace):
+                wishes.build(self._store, workspace)
 
     def mend(self) -> None:
         """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
@@ -276,14 +190,10 @@ class Upkeep:
         """Ended conversations that a challenger would have decided otherwise; of this thread."""
         with self._store.read() as connection:
             policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
-            switch = ledger.switches(connection, workspace)[-1]
             found = ledger.workspace(connection, workspace)
-        head = found.head if found is not None else 0
-        challenger = self._audited_beside.newest(workspace, switch.body["version"], head)
-        if challenger is None:
-            return frozenset()
+        followers = self._audited_beside.open(workspace, found.head if found is not None else 0)
         bar = policy.costing.escalate
-        return self._audited_beside.disagreeing(workspace, challenger, bar)
+        return frozenset(self._audited_beside.disagreeing(workspace, followers, bar))
 
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
@@ -294,7 +204,3 @@ class Upkeep:
             with self._by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(ledger.newest_policy(connection, name))
                 handoffs.expire(Batch(connection, States()), name, policy.waiting_seconds)
-
-
-def _line(role: str, standing: Standing) -> Line:
-    return Line(role, standing.version, standing.recipe, standing.window.scores(), standing.routed)

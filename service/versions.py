@@ -14,7 +14,7 @@ from learning.ledger import Standing, Without
 from learning.policy import Policy
 from learning.recipes import DEFAULT, RECIPES, UnknownRecipe, named
 from service.errors import Contradiction, Invalid, Missing
-from service.store import ledger
+from service.store import challengers, events, ledger
 from service.store import versions as rows
 
 
@@ -103,7 +103,16 @@ def switch(connection: Connection, workspace: str, change: Change, after: int | 
         "reason": change.reason,
         "evidence": dict(change.evidence or {}),
     }
-    return ledger.append(connection, workspace, "switch", body, change.actor)
+    position = ledger.append(connection, workspace, "switch", body, change.actor)
+    for row in challengers.here(connection, workspace):
+        if row.version == change.version and row.status == challengers.OPEN:
+            challengers.close(connection, workspace, row.id, change.actor, "it serves")
+    if head > 1:
+        kind: events.Kind = "rollback" if change.kind == "rollback" else "promotion"
+        said = f"version {change.version} serves: {change.reason}"
+        facts = {"version": change.version, "switch": position, "actor": change.actor}
+        events.add(connection, workspace, kind, facts | {"sentence": said})
+    return position
 
 
 def promote(
@@ -137,6 +146,8 @@ def roll_back(
     actor: str,
     reason: str,
     evidence: Mapping[str, Any] | None = None,
+    kind: str = "rollback",
+    after: int | None = None,
 ) -> tuple[int, int]:
     """An earlier version serves, without what was learned since. Gives switch and version.
 
@@ -150,8 +161,8 @@ def roll_back(
     without = Without.of(found["without"])
     gone = (found["position"], head + 1)
     without = replace(without, withheld=(*without.withheld, gone))
-    change = Change(to, None, reason, actor, without, evidence, "rollback")
-    return switch(connection, workspace, change), to
+    change = Change(to, None, reason, actor, without, evidence, kind)
+    return switch(connection, workspace, change, after), to
 
 
 def before(connection: Connection, workspace: str) -> int:

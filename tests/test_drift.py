@@ -154,10 +154,13 @@ def test_a_changed_world_opens_a_challenger_once_and_resets_and_promotes_nothing
     drift = place.engineer.got("/v1/quality")["drift"]
     assert {"loss", "vocabulary"} <= {alarm["kind"] for alarm in drift["alarms"]}
     assert "zephyr" in {alarm["name"] for alarm in drift["alarms"]}
+    upkeep.challenge()
     versions = place.engineer.got("/v1/versions")
     opened = [v for v in versions["versions"] if v["reason"].startswith("challenger: ")]
     assert [(v["line"], v["recipe"]) for v in opened] == [(0, FORGETTING)]
-    assert {alarm["challenger"] for alarm in drift["alarms"]} == {opened[0]["number"]}
+    (challenger,) = versions["challengers"]
+    assert (challenger["version"], challenger["status"]) == (opened[0]["number"], "open")
+    assert {alarm["challenger"] for alarm in drift["alarms"]} == {challenger["id"]}
     with place.service.baton.store.read() as connection:
         told = [row.kind for row in events.after(connection, place.name)]
     assert told == ["alarm"] * len(drift["alarms"]) + ["challenger_opened"]

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evaluate import Line, Report, Switch, evaluate, publish
+from experiments.evaluate import Finding, Report, Switch, evaluate, publish
+from experiments.judged import ALWAYS_CONTINUE, RULES_ONLY, Fact, Terms
+from experiments.measured import Line
 from experiments.report_page import figures, figures_page
 from learning.evaluation import Scores, log_losses, measures
 from tests.mlflow_server import running_mlflow
 
-POLICY = {"threshold": 0.2, "cost_unneeded": 1.0, "cost_missed": 4.0}
+TERMS = Terms(threshold=0.2, unneeded=1.0, missed=4.0)
+BACK = Finding("roll back", "Its loss rose.", {"champion": 12}, acted=True)
 AT = 1_790_000_000.0
 
 
@@ -33,55 +36,96 @@ NOTHING = scored(0, 1.0)
 SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engineer"))
 
 
-def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES) -> Report:
+def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES, **more) -> Report:
     lines = [Line("champion", 12, "mixture-1", champion)]
     if previous is not None:
         lines.append(Line("previous", 9, "bayes-1", previous))
-    return evaluate("e-1", 1000, AT, *lines, **POLICY, switches=switches)
+    return evaluate("e-1", 1000, AT, *lines, terms=TERMS, switches=switches, **more)
 
 
-def test_a_champion_as_good_as_its_predecessor_is_kept():
-    found = report(scored(1000, 1.5), scored(1000, 1.5, seed=2))
-    assert found.verdict == "keep"
-    assert "not clearly worse" in found.sentence
+def known(scores: Scores, **changed) -> list[Fact]:
+    """Every outcome judged, none by a rule."""
+    given = {
+        "propensity": 1.0,
+        "ruled": False,
+        "handed_over": False,
+        "by_rule": False,
+        "uniform": 0.0,
+        "caught": False,
+        "decided_at": AT,
+        "segments": ("team support",),
+    } | changed
+    return [
+        Fact(int(at), f"c{at}", AT, bool(label > 0.5), **given)
+        for at, label in zip(scores.position, scores.label, strict=True)
+    ]
 
 
-def test_a_champion_that_went_wrong_since_its_switch_is_rolled_back_with_evidence():
-    found = report(scored(1000, 1.5, bad_from=500), scored(1000, 1.5, seed=2))
-    assert found.verdict == "roll back"
-    assert found.evidence["since"] == 500
-    assert found.evidence["conversations"] == 500
-    assert found.evidence["difference"] > 0.5
-    assert (found.evidence["champion"], found.evidence["previous"]) == (12, 9)
+def test_what_was_found_stands_in_the_report_with_its_evidence():
+    found = report(scored(1000, 1.5), finding=BACK)
+    assert (found.verdict, found.acted, found.evidence) == ("roll back", True, {"champion": 12})
+    assert report(scored(1000, 1.5)).verdict == "keep"
 
 
-def test_what_a_champion_did_before_its_switch_does_not_count_against_it():
-    early = scored(1000, 1.5)
-    early = Scores(
-        early.position,
-        np.where(early.position <= 500, 1 - early.probability, early.probability),
-        early.label,
-        early.weight,
-        early.conversation,
-    )
-    assert report(early, scored(1000, 1.5, seed=2)).verdict == "keep"
+def test_lines_and_yardsticks_stand_side_by_side_over_the_same_conversations():
+    good, other = scored(900, 1.5), scored(900, 0.2, seed=2)
+    found = report(good, other, facts=known(good)).beside["recent"]
+    assert set(found) == {"champion", "previous", RULES_ONLY, ALWAYS_CONTINUE}
+    assert {one["conversations"] for one in found.values()} == {500}
+    needed = good.label[-500:].mean()
+    assert found[ALWAYS_CONTINUE]["cost_per_conversation"][0] == pytest.approx(4.0 * needed)
+    assert found[ALWAYS_CONTINUE] == found[RULES_ONLY]
+    more, low, high = found["previous"]["more_than_champion"]
+    assert 0 < low < more < high
+    assert found["champion"]["more_than_champion"] is None
 
 
-def test_a_few_conversations_are_too_few_to_judge():
-    found = report(scored(560, 1.5, bad_from=500), scored(560, 1.5, seed=2))
-    assert found.verdict == "keep"
-    assert "too few" in found.sentence
+def test_rules_hand_over_whatever_a_line_says():
+    good = scored(900, 1.5)
+    found = report(good, facts=known(good, ruled=True)).beside["recent"]
+    assert found[RULES_ONLY]["escalated"][0] == found["champion"]["escalated"][0] == 1.0
+    assert found[ALWAYS_CONTINUE]["escalated"][0] == 0.0
 
 
-def test_only_lessons_that_both_lines_scored_are_compared():
-    longer, shorter = scored(1000, 1.5), scored(800, 1.5, seed=2)
-    assert report(longer, shorter).evidence["conversations"] == 300
+def test_an_audited_conversation_speaks_for_those_that_were_not_drawn():
+    """Half of those with an even position are left out, and the cost is the same in the mean."""
+    good = scored(4000, 1.5)
+    every = known(good)
+    some = [f for f in every if f.position % 2] + [
+        fact for fact in known(good, propensity=0.5) if fact.position % 4 == 0
+    ]
+    whole, part = (report(good, facts=f, switches=()).beside["since_switch"] for f in (every, some))
+    exact = whole["champion"]["cost_per_conversation"][0]
+    _, low, high = part["champion"]["cost_per_conversation"]
+    assert low < exact < high
 
 
-def test_without_a_predecessor_there_is_nothing_to_roll_back_to():
-    found = report(scored(1000, 1.5, bad_from=0))
-    assert found.verdict == "keep"
-    assert found.evidence == {}
+def test_what_is_no_sample_is_not_counted():
+    good = scored(900, 1.5)
+    assert report(good, facts=known(good, propensity=0.0)).segments == {}
+
+
+def test_each_segment_has_its_own_figures():
+    good = scored(900, 1.5)
+    some = [*known(good)[:600], *known(good, segments=("channel app", "language de"))[600:]]
+    found = report(good, facts=some).segments
+    assert {name: one["conversations"] for name, one in found.items()} == {
+        "team support": 600,
+        "channel app": 300,
+        "language de": 300,
+    }
+    assert found["channel app"] == found["language de"]
+    assert found["team support"]["log_loss"][0] != found["channel app"]["log_loss"][0]
+
+
+def test_an_interval_lies_around_its_measure_and_is_the_same_each_time():
+    found = report(scored(900, 1.2)).lines[0]
+    for window in ("recent", "since_switch"):
+        for name in ("auc", "log_loss", "brier"):
+            low, high = found["intervals"][window][name]
+            assert low < found["measures"][window][name] < high
+    assert report(scored(900, 1.2)).lines[0]["intervals"] == found["intervals"]
+    assert report(scored(15, 1.2)).lines[0]["intervals"]["recent"] == {}
 
 
 def test_the_measures_are_those_of_the_scores():
@@ -150,7 +194,7 @@ def test_every_report_is_plain_json_that_reads_back_the_same_and_can_be_drawn(ro
     y = np.array([row[1] for row in rows], float)
     conversation = np.array([row[2] for row in rows], np.int64)
     scores = Scores(np.arange(1, len(rows) + 1), p, y, np.ones(len(rows)), conversation)
-    found = report(scores, scores)
+    found = report(scores, scores, facts=known(scores))
     text = json.dumps(found.body(), allow_nan=False)
     assert Report.of(json.loads(text)).body() == json.loads(text)
     assert len(figures(json.loads(text))) == 6
@@ -197,7 +241,7 @@ def test_a_report_kept_while_mlflow_was_away_is_published_later_once(tmp_path):
     from experiments.registry import Registry, RegistryUnavailable
     from tests.mlflow_server import free_port
 
-    kept = json.dumps(report(scored(1000, 1.5, bad_from=500), scored(1000, 1.5, seed=2)).body())
+    kept = json.dumps(report(scored(1000, 1.5), scored(1000, 1.5, seed=2), finding=BACK).body())
     port = free_port()
     registry = Registry(f"http://127.0.0.1:{port}")
     with pytest.raises(RegistryUnavailable):
@@ -215,7 +259,7 @@ def assert_the_run_tells_the_story(url: str, run_id: str) -> None:
     run = client.get_run(run_id)
     assert run.info.run_name == "roll back at 1000"
     assert run.data.tags["baton.verdict"] == "roll back"
-    assert "clearly worse" in run.data.tags["mlflow.note.content"]
+    assert BACK.sentence in run.data.tags["mlflow.note.content"]
     steps = [point.step for point in client.get_metric_history(run_id, "champion/log_loss")]
     assert steps == sorted(steps)
     assert steps[-1] == 1000

@@ -14,13 +14,10 @@ from sklearn import metrics as sk
 
 from learning.evaluation import (
     OnlineThreshold,
-    Scores,
     Window,
-    clearly_worse,
     curve,
     handoff_match,
     jensen_shannon,
-    log_losses,
     measures,
     paired,
     precision_recall,
@@ -391,67 +388,3 @@ PLACES = st.lists(st.integers(0, 30), max_size=6, unique=True)
 def test_a_greater_tolerance_never_matches_worse(gold: list[int], predicted: list[int]) -> None:
     one, two, three = (handoff_match(gold, predicted, t) for t in (1, 2, 3))
     assert 0.0 <= one <= two <= three <= 1.0
-
-
-# -- the rollback rule ----------------------------------------------------------------------------
-
-
-def losses(gap: float, conversations: int, seed: int = 4) -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(seed)
-    group = np.repeat(np.arange(conversations), 3)
-    base = rng.random(group.size)
-    return base + gap + rng.normal(0, 0.05, group.size), base, group
-
-
-def test_a_clear_difference_over_enough_conversations_is_clearly_worse() -> None:
-    verdict = clearly_worse(*losses(0.05, 200))
-    assert verdict.worse
-    assert verdict.difference == pytest.approx(0.05, abs=0.01)
-    assert (verdict.conversations, verdict.lessons) == (200, 600)
-    assert "clearly worse" in verdict.sentence
-    assert "200 conversations" in verdict.sentence
-
-
-def test_better_equal_or_trifling_is_not_clearly_worse() -> None:
-    for gap in (-0.05, 0.0, 0.005):
-        verdict = clearly_worse(*losses(gap, 2000))
-        assert not verdict.worse
-        assert "not clearly worse" in verdict.sentence
-
-
-def test_too_few_conversations_are_never_enough_however_many_lessons() -> None:
-    a, b, _ = losses(0.5, 200)
-    assert not clearly_worse(a, b, np.arange(600) % 99).worse
-    assert clearly_worse(a, b, np.arange(600) % 100).worse
-    assert "too few" in clearly_worse([], [], []).sentence
-    assert clearly_worse([1.0], [0.0], ["a"]).standard_error is None
-
-
-def test_one_long_conversation_counts_once() -> None:
-    group = np.array([0] * 1000 + list(range(1, 150)))
-    a = np.where(group == 0, 5.0, 0.0)
-    verdict = clearly_worse(a, np.zeros(group.size), group)
-    assert verdict.mean_a == pytest.approx(5.0 / 150)
-    assert not verdict.worse
-
-
-def test_unequal_or_infinite_losses_are_refused() -> None:
-    with pytest.raises(ValueError, match="shapes differ"):
-        clearly_worse([1.0], [1.0, 2.0], [1])
-    with pytest.raises(ValueError, match="finite"):
-        clearly_worse([math.inf], [1.0], [1])
-
-
-def test_windows_and_the_rule_work_together() -> None:
-    rng = np.random.default_rng(5)
-    good, bad = Window(), Window()
-    for position in range(1, 301):
-        for _ in range(3):
-            y = float(rng.random() < 0.3)
-            good.add(position, 0.3, y, conversation=str(position))
-            bad.add(position, 0.7, y, conversation=str(position))
-    a, b = paired(bad.scores(), good.scores())
-    losses_a, losses_b = (log_losses(s.probability, s.label) for s in (a, b))
-    assert clearly_worse(losses_a, losses_b, a.conversation).worse
-    assert not clearly_worse(losses_b, losses_a, a.conversation).worse
-    assert isinstance(a, Scores)

@@ -273,23 +273,28 @@ def poisoned(place: Place, store: Store) -> int:
     return number
 
 
-def test_jobs_roll_back_a_champion_clearly_worse_than_its_predecessor(
+def test_jobs_roll_back_a_champion_that_does_harm_since_its_promotion(
     home: Home, service: Process, store: Store, upkeep: Upkeep
 ) -> None:
     place = home.workspace("worse", service)
     with place.caller("engineer", service) as client:
-        live_through(client, "before", 40)
+        live_through(client, "before", 200)
         number = poisoned(place, store)
         assert upkeep.evaluate_one(place.name).verdict == "keep"
         live_through(client, "after", 110)
         report = upkeep.evaluate_one(place.name)
-        assert report.verdict == "roll back"
+        assert (report.verdict, report.acted) == ("roll back", True)
         last = switches(place)[-1]
-        assert (last["kind"], last["evidence"]["champion"]) == ("rollback", number)
-        assert last["evidence"] == json.loads(json.dumps(dict(report.evidence)))
-        assert last["evidence"]["worse"] is True
-        assert last["evidence"]["conversations"] >= 100
-        assert last["evidence"]["mean_a"] > last["evidence"]["mean_b"]
+        evidence = last["evidence"]
+        assert (last["kind"], evidence["champion"]) == ("rollback", number)
+        assert evidence == json.loads(json.dumps(dict(report.evidence))) | {
+            "serves": last["version"]
+        }
+        assert evidence["finding"] == "previous"
+        assert evidence["champion_line"]["evidence"] >= evidence["alarm_at"]
+        assert evidence["previous_line"]["evidence"] < evidence["alarm_at"]
+        assert evidence["previous_line"]["excess"] >= evidence["alarm_at"]
+        assert evidence["champion_line"]["mean"] > evidence["allowed"]
         head = len(place.entries())
         until(lambda: client.standing["position"] == head, 20, "served")
         assert client.standing["digest"] == place.bare_digest()
@@ -305,7 +310,7 @@ def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
     """The predecessor kept learning in the shadow, so nothing is withheld."""
     place = home.workspace("meanwhile", service)
     with place.caller("engineer", service) as client:
-        live_through(client, "before", 20)
+        live_through(client, "before", 200)
         poisoned(place, store)
         live_through(client, "after", 110)
         done = threading.Event()
@@ -343,7 +348,7 @@ def test_of_two_deciders_only_one_replaces_a_switch(
 ) -> None:
     place = home.workspace("deciders", service)
     with place.caller("engineer", service) as client:
-        live_through(client, "before", 20)
+        live_through(client, "before", 200)
         poisoned(place, store)
         live_through(client, "after", 110)
     deciders = [Upkeep(store, Settings(home=home.folder)) for _ in range(2)]

@@ -59,6 +59,8 @@ NEEDS = {
     "POST /v1/versions/{number}/block": "engineer",
     "DELETE /v1/versions/{number}/block": "engineer",
     "POST /v1/rollback": "engineer",
+    "POST /v1/challengers": "engineer",
+    "DELETE /v1/challengers/{challenger_id}": "engineer",
     "GET /v1/policy": "engineer",
     "PUT /v1/policy": "engineer",
     "POST /v1/policy/preview": "engineer",

@@ -10,12 +10,15 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from experiments.build import build, build_id
+from learning import ledger as ledgers
 from learning.recipes import RECIPES
-from service import provenance, versions
+from learning.switching import CHALLENGERS_MAX
+from service import provenance, versions, wishes
 from service.api.context import ERRORS, Baton, Engineer, Parts, once
-from service.api.shapes import Shape, Short, timed
+from service.api.shapes import Id, Shape, Short, timed
 from service.auth import Principal
 from service.batch import Batch
+from service.store import challengers as challenger_rows
 from service.store import ledger
 from service.store import versions as rows
 
@@ -39,6 +42,25 @@ class Rollback(Shape):
     reason: Short
 
 
+class Without(Shape):
+    """Which outcomes a challenger leaves out: those that match all that is given."""
+
+    agent: Short | None = None
+    source: Short | None = None
+    from_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+    to_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+
+
+class Challenge(Shape):
+    """A challenger: the ledger learned anew by a recipe, without some outcomes; or a version."""
+
+    recipe: Annotated[str, Field(max_length=200)] = ""
+    without: Without = Without()
+    version: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+    frozen: bool = False
+    reason: Short
+
+
 @router.get("/standing")
 async def standing(baton: Parts, principal: Engineer) -> Any:
     """What this very process serves: version, position and the digest that proves the model."""
@@ -58,7 +80,7 @@ async def standing(baton: Parts, principal: Engineer) -> Any:
 
 @router.get("/versions")
 async def listed(baton: Parts, principal: Engineer) -> Any:
-    """Versions, the newest first, the switches between them, and the recipes there are.
+    """Versions, the newest first, the switches between them, the challengers, and the recipes.
 
     `moves` says what moved, when, by whom (`mlflow`: in its pages) and why, those that were
     refused among them.
@@ -73,6 +95,8 @@ async def listed(baton: Parts, principal: Engineer) -> Any:
             "serving": switches[-1]["version"],
             "switches": switches,
             "moves": [timed(move) for move in provenance.moves(connection, workspace)],
+            "challengers": [_opened(row) for row in challenger_rows.newest(connection, workspace)],
+            "challengers_max": CHALLENGERS_MAX,
             "recipes": {name: recipe.sentence for name, recipe in RECIPES.items()},
         }
 
@@ -157,6 +181,37 @@ async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: 
     return await _switched(baton, principal, once(request, principal, body, do))
 
 
+@router.post("/challengers")
+async def challenge(asked: Challenge, baton: Parts, principal: Engineer, request: Request) -> Any:
+    """Ask for a challenger: jobs build it, follow it, and promote it once it is proven better."""
+    workspace = principal.workspace
+    without = ledgers.Without(**asked.without.model_dump())
+    wish = wishes.Wish(
+        asked.reason, principal.name, asked.recipe, without, asked.version, asked.frozen
+    )
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return _opened(wishes.ask(batch.connection, workspace, wish))
+
+    body = asked.model_dump(mode="json")
+    return JSONResponse(dict(await baton.engine.run(workspace, once(request, principal, body, do))))
+
+
+@router.delete("/challengers/{challenger_id}")
+async def close_challenger(challenger_id: Id, baton: Parts, principal: Engineer) -> Any:
+    """Close a challenger; what it came to stays on record."""
+    workspace = principal.workspace
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return _opened(
+            wishes.close(
+                batch.connection, workspace, challenger_id, principal.name, "by an engineer"
+            )
+        )
+
+    return JSONResponse(dict(await baton.engine.run(workspace, do)))
+
+
 async def _switched(baton: Baton, principal: Principal, do: Any) -> JSONResponse:
     """Answer once this process serves the switch, so that the next score is the new version's."""
     answer = dict(await baton.engine.run(principal.workspace, do))
@@ -166,3 +221,9 @@ async def _switched(baton: Baton, principal: Principal, do: Any) -> JSONResponse
 
 def _shown(row: Any) -> dict[str, Any]:
     return timed({name: value for name, value in row._asdict().items() if name != "workspace"})
+
+
+def _opened(row: Any) -> dict[str, Any]:
+    found = row if isinstance(row, dict) else row._asdict()
+    hidden = ("workspace", "state", "duel")
+    return timed({name: value for name, value in found.items() if name not in hidden})

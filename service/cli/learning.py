@@ -179,6 +179,39 @@ def rebuild(
         _figures(found, json_)
 
 
+@app.command(epilog='Example: baton challenge forgetting-1 --reason "refunds have changed"')
+def challenge(
+    recipe: Annotated[str, typer.Argument(help="Recipe [default: the serving one]")] = "",
+    reason: Annotated[str, typer.Option(help="Why; it stands on record.")] = "asked for",
+    version: Annotated[int | None, typer.Option(help="A version as it is, instead.")] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="It never learns.")] = False,
+    without_agent: Annotated[str | None, typer.Option(help="Leave out this agent's.")] = None,
+    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
+    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
+    close: Annotated[str | None, typer.Option(help="Close this challenger, by its id.")] = None,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Ask for a challenger, which jobs build, follow and promote once it is proven better."""
+    from learning.ledger import Without
+    from service import wishes
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        who = "command line"
+        with store.write() as connection:
+            if close is not None:
+                found = wishes.close(connection, workspace, close, who, reason)
+            else:
+                without = Without(without_agent, without_source, from_position, to_position)
+                wish = wishes.Wish(reason, who, recipe, without, version, frozen)
+                found = wishes.ask(connection, workspace, wish)
+        shown = ("id", "slot", "status", "recipe", "version", "frozen", "without", "why")
+        _figures({name: found[name] for name in shown}, json_)
+
+
 def _admin_key(home: Path) -> str:
     path = home / "keys.json"
     if not path.exists():

@@ -1,0 +1,82 @@
+"""What follows from a verdict: the switch with its evidence, or, in a dry run, a recommendation."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from experiments.evaluate import Report
+from service import versions, wishes
+from service.challengers import Follower
+from service.store import events
+from service.verdicts import Scene
+
+
+def act(connection: Connection, scene: Scene, report: Report) -> None:
+    """The switch that a report asks for, in the report's own transaction."""
+    workspace, evidence = scene.workspace, dict(report.evidence)
+    if report.verdict == "promote":
+        one = next(x for x in scene.challengers if x.facts.id == evidence["challenger"])
+        _promote(connection, scene, one, report)
+        why = f"promoted at position {report.position}"
+        wishes.close(connection, workspace, one.facts.id, "jobs", why)
+        return
+    if evidence["finding"] == "anchor":
+        number = int(scene.began.body["version"])
+        versions.roll_back(
+            connection,
+            workspace,
+            to=number,
+            actor="jobs",
+            reason=report.sentence,
+            evidence=evidence,
+            after=scene.champion.switch,
+        )
+        return
+    assert scene.previous is not None
+    number = versions.keep(
+        connection, workspace, scene.previous, line=0, reason="kept learning in the shadow"
+    )
+    change = versions.Change(
+        number,
+        scene.previous.position,
+        report.sentence,
+        "jobs",
+        scene.previous.without,
+        evidence | {"serves": number},
+        "rollback",
+    )
+    versions.switch(connection, workspace, change, after=scene.champion.switch)
+
+
+def _promote(connection: Connection, scene: Scene, one: Follower, report: Report) -> None:
+    """A challenger that learned serves as it is now; a frozen one as it was, from here on."""
+    after, said = scene.champion.switch, report.sentence
+    if one.facts.frozen:
+        versions.roll_back(
+            connection,
+            scene.workspace,
+            to=one.facts.version,
+            actor="jobs",
+            reason=said,
+            evidence=report.evidence,
+            kind="promotion",
+            after=after,
+        )
+        return
+    standing = one.standing
+    number = versions.keep(
+        connection, scene.workspace, standing, line=0, reason=f"{one.role} proved better"
+    )
+    evidence = dict(report.evidence) | {"serves": number}
+    change = versions.Change(number, standing.position, said, "jobs", standing.without, evidence)
+    versions.switch(connection, scene.workspace, change, after=after)
+
+
+def recommend(connection: Connection, scene: Scene, report: Report) -> None:
+    """Told once for each switch, verdict and version, however often it is found."""
+    version = report.evidence.get("to") or report.evidence.get("version")
+    facts = {"verdict": report.verdict, "version": version, "switch": scene.champion.switch}
+    told = events.newest(connection, scene.workspace, "recommendation", 20)
+    if not any({name: row.facts.get(name) for name in facts} == facts for row in told):
+        facts |= {"sentence": report.sentence, "evaluation": report.evaluation}
+        events.add(connection, scene.workspace, "recommendation", facts)

@@ -1,0 +1,163 @@
+"""One scheduled evaluation of a workspace: every line measured, and what follows from it done.
+
+The report, the switch that it led to, how far each challenger's count goes, and what people should
+hear are written in one transaction: whatever kills `jobs`, all of it is there or none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from experiments.evaluate import Report, Seen, Switch, evaluate
+from experiments.judged import Terms
+from learning import checkpoint
+from learning.ledger import Entry
+from service import deeds, verdicts, wishes
+from service.batch import new_id
+from service.challengers import Challengers
+from service.contests import Contest, judged
+from service.drift import Drift
+from service.errors import Contradiction
+from service.facts import Facts
+from service.lines import Lines
+from service.recent import Recent
+from service.store import challengers as challenger_rows
+from service.store import events, ledger, published
+from service.store.database import Store
+from service.verdicts import Scene
+
+_log = structlog.get_logger("baton.judging")
+
+
+class Judging:
+    """Evaluates one workspace after the other; one thread owns it."""
+
+    def __init__(self, store: Store, lines: Lines) -> None:
+        self._store = store
+        self._lines = lines
+        self._drift = Drift(store)
+        self._facts = Facts(store)
+        self._recent = Recent(store)
+        self._challengers = Challengers(store)
+
+    def evaluate(self, workspace: str) -> Report:
+        """One evaluation: its report stored, and acted upon where the policy lets it."""
+        scene = self._scene(workspace)
+        champion, policy = scene.champion, scene.champion.policy
+        facts = self._facts.newest(workspace, champion.position)
+        with self._store.read() as connection:
+            last = published.last_evaluation(connection, workspace)
+        before = {} if last is None else last.report
+        drift, alarms = self._drift.look(workspace, champion, before.get("drift"))
+        terms, against = policy.switching, scene.began.position
+        contests = {x.facts.id: Contest.of(x.facts, terms, against) for x in scene.challengers}
+        for one in scene.challengers:
+            contests[one.facts.id].learn(champion, one.standing, facts)
+        shown = [
+            judged(contests[x.facts.id], x, champion, scene.began.at, facts)
+            for x in scene.challengers
+        ]
+        found = verdicts.guarded(scene)
+        finding = verdicts.found(scene, shown, found)
+        costs = Terms(policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed)
+        rates = self._recent.rates(workspace, scene.began, champion, facts, costs, before)
+        report = evaluate(
+            new_id("e"),
+            champion.position,
+            time.time(),
+            *scene.lines(),
+            terms=costs,
+            switches=[
+                Switch(s.position, s.body["version"], s.body["reason"]) for s in scene.switches
+            ],
+            finding=finding,
+            facts=facts.values(),
+            seen=Seen(drift, shown, None if found is None else asdict(found), rates),
+        )
+        if found is not None and found.finding == "world" and not _told(drift, scene.began):
+            alarms += [self._drift.add("world", "harder", HARDER, champion, drift)]
+        return self._kept(scene, report, contests, alarms)
+
+    def _scene(self, workspace: str) -> Scene:
+        champion = self._lines.champion(workspace)
+        with self._store.read() as connection:
+            switches = ledger.switches(connection, workspace)
+        followers = self._challengers.open(workspace, champion.position)
+        return Scene(
+            workspace,
+            [s for s in switches if s.position <= champion.switch],
+            champion,
+            self._lines.previous(workspace),
+            self._lines.anchor(workspace),
+            [one for one in followers if one.standing.position >= champion.position],
+        )
+
+    def _kept(
+        self,
+        scene: Scene,
+        report: Report,
+        contests: dict[str, Contest],
+        alarms: list[dict[str, Any]],
+    ) -> Report:
+        """Write what was found, and do it; where another switch came in between, only write."""
+        act = report.verdict != "keep" and scene.champion.policy.switching.automatic
+        while True:
+            done = replace(report, acted=act)
+            try:
+                with self._store.write() as connection:
+                    self._count(connection, scene, contests)
+                    self._alarm(connection, scene, alarms)
+                    published.add_evaluation(connection, scene.workspace, done)
+                    if act:
+                        deeds.act(connection, scene, done)
+                    elif report.verdict != "keep":
+                        deeds.recommend(connection, scene, done)
+                break
+            except Contradiction as error:
+                if not act:
+                    raise
+                _log.info("switch_left_alone", workspace=scene.workspace, why=str(error))
+                act = False
+        if act:
+            _log.warning("switched", workspace=scene.workspace, why=report.sentence)
+        return done
+
+    def _count(self, connection: Connection, scene: Scene, contests: dict[str, Contest]) -> None:
+        """How far each challenger has learned and been counted, stored together."""
+        for one in scene.challengers:
+            challenger_rows.change(
+                connection,
+                scene.workspace,
+                one.facts.id,
+                duel=contests[one.facts.id].body(),
+                position=one.standing.position,
+                without=one.standing.without.body(),
+                state=checkpoint.dump(one.standing),
+            )
+
+    def _alarm(
+        self, connection: Connection, scene: Scene, alarms: Sequence[dict[str, Any]]
+    ) -> None:
+        """Alarms are told, and open a challenger that forgets sooner. Nothing is reset."""
+        workspace, recipe = scene.workspace, scene.champion.recipe
+        for alarm in alarms:
+            _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
+            wishes.answer(connection, workspace, alarm, recipe)
+            events.add(connection, workspace, "alarm", alarm)
+
+
+HARDER = (
+    "the loss rose above what was usual before the promotion, for the lines that stayed behind, "
+    "too: the world has become harder"
+)
+
+
+def _told(drift: dict[str, Any], began: Entry) -> bool:
+    """Whether an alarm since the promotion said so before."""
+    return any(a["kind"] == "world" and a["position"] > began.position for a in drift["alarms"])
