@@ -17,9 +17,6 @@ PAGE = 50
 CLAIMED_MAX = 50
 """Claimed handoffs that are shown beside those that wait."""
 
-PRIORITIES = {1: "urgent", 2: "high", 3: "normal", 4: "low"}
-"""What the numbers of the policy's rules mean; 1 is served first."""
-
 
 @dataclass(frozen=True, slots=True)
 class Team:

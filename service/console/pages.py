@@ -91,7 +91,7 @@ def waited(seconds: float) -> str:
     """How long something has lasted, in the largest unit that says enough."""
     minutes = int(max(0.0, seconds) // 60)
     if minutes < 1:
-        return "now"
+        return "< 1 min"
     if minutes < 60:
         return f"{minutes} min"
     if minutes < 48 * 60:

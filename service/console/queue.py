@@ -6,8 +6,9 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy import Connection
 
-from service import queue
+from service import news, queue
 from service.api.context import Baton, Parts
 from service.api.shapes import Short
 from service.console.pages import page
@@ -38,9 +39,12 @@ async def shown(
     refusal: Refusal | None = None,
 ) -> Any:
     """The queue's page, with what was refused if anything was."""
-    found = await baton.read(
-        lambda connection: queue.look(connection, visitor.workspace, visitor.name, team, number)
-    )
+
+    def look(connection: Connection) -> tuple[news.Cursor, queue.Queue]:
+        heard = news.now_of(connection, visitor.workspace)
+        return heard, queue.look(connection, visitor.workspace, visitor.name, team, number)
+
+    heard, found = await baton.read(look)
     policy = (await baton.engine.served(visitor.workspace)).policy
     return page(
         request,
@@ -48,8 +52,9 @@ async def shown(
         "queue.html",
         200 if refusal is None else STATUS[type(refusal)],
         queue=found,
+        heard=heard,
+        most=queue.PAGE,
         team=team,
-        priorities=queue.PRIORITIES,
         absences=queue.absences(policy, found.teams, time.time()),
         refusal=refusal,
     )

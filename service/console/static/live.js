@@ -1,25 +1,152 @@
-// Times that pass, in the reader's own time zone.
+// What happens is shown as it happens; where it cannot be heard, the page is fetched now and then.
+//
+// A page that wants more than that listens on `document` for "baton:handoff", "baton:queue",
+// "baton:outcome" and "baton:switch" (`detail` is the event's data). What may be fetched anew stands
+// in an element with `data-fresh` and an id; its `data-after` says from where on events are heard.
 "use strict";
 
-function waited(seconds) {
-  const minutes = Math.floor(Math.max(0, seconds) / 60);
-  if (minutes < 1) return "now";
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 10) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
-  return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
-}
+const baton = (() => {
+  const KINDS = ["handoff", "queue", "outcome", "switch"];
+  const POLL_MS = 15000;
+  const fresh = () => document.querySelector("[data-fresh]");
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel("baton") : null;
+  let last = fresh()?.dataset.after ?? "";
+  let polling = 0;
+  let stale = false;
 
-function tick(root = document) {
-  const now = Date.now() / 1000;
-  for (const time of root.querySelectorAll("time[data-since]")) {
-    time.textContent = waited(now - Number(time.dataset.since));
+  function waited(seconds) {
+    const minutes = Math.floor(Math.max(0, seconds) / 60);
+    if (minutes < 1) return "< 1 min";
+    if (minutes < 60) return `${minutes} min`;
+    const hours = Math.floor(minutes / 60);
+    if (hours < 10) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
+    return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
   }
-  for (const time of root.querySelectorAll("time[data-clock]")) {
-    const given = { weekday: "short", hour: "2-digit", minute: "2-digit" };
-    time.textContent = new Date(time.dateTime).toLocaleString(undefined, given);
-  }
-}
 
-tick();
-setInterval(tick, 15000);
+  function tick(root = document) {
+    const now = Date.now() / 1000;
+    for (const time of root.querySelectorAll("time[data-since]")) {
+      time.textContent = waited(now - Number(time.dataset.since));
+    }
+    for (const time of root.querySelectorAll("time[data-clock]")) {
+      const given = { weekday: "short", hour: "2-digit", minute: "2-digit" };
+      time.textContent = new Date(time.dateTime).toLocaleString(undefined, given);
+    }
+  }
+
+  function say(state, text) {
+    const live = document.getElementById("live");
+    if (live && live.dataset.state !== state) {
+      live.dataset.state = state;
+      live.textContent = text;
+    }
+  }
+
+  let sayings = [];
+  function tell(text) {
+    // For screen readers: one sentence for all that came within a few seconds.
+    if (!sayings.length) {
+      setTimeout(() => {
+        const told = document.getElementById("told");
+        told.textContent = sayings.length > 1 ? `${sayings.length} more: ${sayings[0]}` : sayings[0];
+        sayings = [];
+      }, 3000);
+    }
+    sayings.push(text);
+  }
+
+  async function refresh() {
+    const old = fresh();
+    if (!old || document.hidden) {
+      stale = true;
+      return;
+    }
+    stale = false;
+    try {
+      const answer = await fetch(location.href, { redirect: "manual", headers: { Accept: "text/html" } });
+      if (answer.type === "opaqueredirect") return location.reload();
+      if (!answer.ok) throw new Error(String(answer.status));
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = page.getElementById(old.id);
+      if (!found) return;
+      const focused = document.activeElement?.closest("[id]")?.id;
+      document.title = page.title;
+      last = found.dataset.after ?? last;
+      old.replaceWith(document.adoptNode(found));
+      if (focused && document.activeElement === document.body) document.getElementById(focused)?.querySelector("a, button")?.focus();
+      tick();
+      document.dispatchEvent(new CustomEvent("baton:fresh"));
+      if (polling) say("slow", "Updated now and then");
+    } catch {
+      say("off", "No connection; trying again");
+    }
+  }
+
+  function poll() {
+    if (!polling) polling = setInterval(refresh, POLL_MS * (0.9 + Math.random() * 0.2));
+  }
+
+  function took(kind, id, data) {
+    last = id;
+    if (kind === "reset") return setTimeout(refresh, Math.random() * 5000);
+    document.dispatchEvent(new CustomEvent(`baton:${kind}`, { detail: data }));
+  }
+
+  function hears(isLive) {
+    if (isLive) {
+      clearInterval(polling);
+      polling = 0;
+      say("live", "Live");
+    } else {
+      poll();
+      say("slow", "Connecting again");
+    }
+  }
+
+  function connect(ended) {
+    const source = new EventSource(`/v1/events?after=${encodeURIComponent(last)}`);
+    const pass = (message) => channel?.postMessage(message);
+    const now = (isLive) => { hears(isLive); pass({ isLive }); };
+    source.onopen = () => now(true);
+    source.onerror = () => {
+      now(false);
+      if (source.readyState !== EventSource.CLOSED) return;
+      setTimeout(() => connect(ended), POLL_MS);
+      refresh();
+    };
+    for (const kind of [...KINDS, "reset"]) {
+      source.addEventListener(kind, ({ lastEventId: id, data: text }) => {
+        const data = JSON.parse(text);
+        took(kind, id, data);
+        pass({ kind, id, data });
+      });
+    }
+    window.addEventListener("pagehide", () => { source.close(); ended?.(); }, { once: true });
+  }
+
+  function start() {
+    if (!window.EventSource) return poll();
+    if (!navigator.locks || !channel) return connect();
+    // Browsers allow six connections to a host: of all open pages, one hears and tells the others.
+    channel.onmessage = ({ data }) => {
+      if (data.kind) took(data.kind, data.id, data.data);
+      else hears(data.isLive);
+    };
+    return navigator.locks.request("baton-events", { ifAvailable: true }, (lock) => {
+      if (lock) return new Promise((ended) => { connect(ended); });
+      setTimeout(refresh, 1000); // what was told before this page listened
+      hears(true);
+      navigator.locks.request("baton-events", () => new Promise((ended) => { connect(ended); }));
+      return undefined;
+    });
+  }
+
+  tick();
+  setInterval(tick, 15000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) refresh(); });
+  if (fresh()) {
+    setInterval(refresh, 300000 * (0.9 + Math.random() * 0.2)); // banners and hours change, too
+    start();
+  }
+  return { tell, tick, refresh };
+})();
