@@ -91,7 +91,7 @@ function renew(page) {
     if (radio.value === chosen) radio.checked = true;
   }
   if (!held) here.dataset.state = page.querySelector(".conversation").dataset.state;
-  tick();
+  baton.tick();
   arm();
 }
 
