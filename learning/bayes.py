@@ -71,8 +71,10 @@ class BayesianLogisticRegression(HashedClassifier):
         s2 = float((self._v[row.index] * row.square).sum())
         return mu / math.sqrt(1.0 + PROBIT * s2), s2
 
-    def learn_row(self, row: Row, y: float, w: float) -> None:
-        margin, s2 = self.margin_row(row)
+    def learn_row(
+        self, row: Row, y: float, w: float, said: tuple[float, float] | None = None
+    ) -> None:
+        margin, s2 = said or self.margin_row(row)
         p = sigmoid(margin)
         h = w * p * (1.0 - p)
         d = 1.0 / (1.0 + h * s2)

@@ -141,8 +141,13 @@ class HashedClassifier(base.Classifier):
         """The log odds of a row, and their variance."""
 
     @abstractmethod
-    def learn_row(self, row: Row, y: float, w: float) -> None:
-        """Learn a label in [0, 1] with a weight > 0."""
+    def learn_row(
+        self, row: Row, y: float, w: float, said: tuple[float, float] | None = None
+    ) -> None:
+        """Learn a label in [0, 1] with a weight > 0.
+
+        `said` is what `margin_row` says of the row now, where the caller has asked already.
+        """
 
     @abstractmethod
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -154,17 +159,24 @@ class HashedClassifier(base.Classifier):
 
     def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
         """Learn that `x` has the label `y` (a bool, or a share between 0 and 1)."""
-        label, weight = float(y), float(w)
-        if not 0.0 <= label <= 1.0:
+        self.learn(Row(x, self.buckets), float(y), float(w))
+
+    def learn(self, row: Row, y: float, w: float) -> None:
+        """The same of a row. Raises ValueError for a label or weight that cannot be."""
+        if not 0.0 <= y <= 1.0:
             raise ValueError(f"a label lies between 0 and 1, not {y!r}")
-        if not 0.0 <= weight < math.inf:
+        if not 0.0 <= w < math.inf:
             raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
-        if weight > 0.0:
-            self.learn_row(Row(x, self.buckets), label, weight)
+        if w > 0.0:
+            self.learn_row(row, y, w)
 
     def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
         """Probability of True, and uncertainty, for the price of one look."""
-        margin, variance = self.margin_row(Row(x, self.buckets))
+        return self.assess(Row(x, self.buckets))
+
+    def assess(self, row: Row) -> tuple[float, float]:
+        """The same of a row."""
+        margin, variance = self.margin_row(row)
         return sigmoid(margin), variance
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:

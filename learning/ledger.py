@@ -16,7 +16,7 @@ from learning.calibration import Calibrator
 from learning.conversation import EMPTY, Message, State, step
 from learning.evaluation import Window
 from learning.features import features
-from learning.hashing import HashedClassifier
+from learning.hashing import HashedClassifier, Row
 from learning.outcomes import lessons
 from learning.policy import Policy, routed
 from learning.recipes import named
@@ -154,10 +154,13 @@ class Standing:
 
     def score(self, state: State) -> Score:
         """The score of a state's newest message. Changes nothing."""
-        return self._score(features(state))
+        return self._score(self._row(state))
 
-    def _score(self, x: dict[str, float]) -> Score:
-        raw, uncertainty = self.model.assess_one(x)
+    def _row(self, state: State) -> Row:
+        return Row(features(state), self.model.buckets)
+
+    def _score(self, row: Row) -> Score:
+        raw, uncertainty = self.model.assess(row)
         return Score(self.calibrator(raw), uncertainty, raw)
 
     def learns(self, entry: Entry) -> bool:
@@ -177,9 +180,9 @@ class Standing:
         routed_at = _routed_at(entry.body)
         states = _states(turns, {*(lesson.seq for lesson in taught), routed_at})
         examples = [
-            (x, lesson, self._score(x))
+            (row, lesson, self._score(row))
             for lesson in taught
-            for x in (features(states[lesson.seq]),)
+            for row in (self._row(states[lesson.seq]),)
         ]
         propensity = float(entry.body.get("propensity") or 1.0)
         counted = 0.0 if entry.body.get("by_rule") else 1.0
@@ -194,14 +197,14 @@ class Standing:
             )
             if not self.frozen:
                 self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
-        for x, lesson, _ in () if self.frozen else examples:
-            self.model.learn_one(x, lesson.label, lesson.weight)
+        for row, lesson, _ in () if self.frozen else examples:
+            self.model.learn(row, lesson.label, lesson.weight)
         if routed_at in states:
             self._learn_team(entry, states[routed_at])
         self.half_learned = False
         if tell is not None and examples:
-            x, lesson, before = examples[-1]
-            after = self._score(x)
+            row, lesson, before = examples[-1]
+            after = self._score(row)
             message = turns[lesson.seq - 1].message.id
             tell(entry, Effect(message, before.probability, after.probability))
 

@@ -68,11 +68,17 @@ class Mixture(HashedClassifier):
         margin = self._shares.margin([_clipped(margin) for margin, _ in said])
         return margin, sum([variance for _, variance in said]) / len(said)
 
-    def learn_row(self, row: Row, y: float, w: float) -> None:
-        said = [_clipped(expert.margin_row(row)[0]) for expert in self._experts]
-        self._shares.learn(said, y, w)
-        for expert in self._experts:
-            expert.learn_row(row, y, w)
+    def learn_row(
+        self,
+        row: Row,
+        y: float,
+        w: float,
+        said: tuple[float, float] | None = None,  # noqa: ARG002 - each expert says its own
+    ) -> None:
+        each = [expert.margin_row(row) for expert in self._experts]
+        self._shares.learn([_clipped(margin) for margin, _ in each], y, w)
+        for expert, its in zip(self._experts, each, strict=True):
+            expert.learn_row(row, y, w, its)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         meta: dict[str, Any] = {"shares": self._shares.dump()}
