@@ -13,14 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from experiments.episode import (
-    Episode,
-    FieldError,
-    Record,
-    StreamError,
-    opened,
-    records,
-)
+from experiments import episode as lines
+from experiments import parquet
+from experiments.episode import Episode, FieldError, Record, StreamError, opened
 from experiments.exported import exported, written
 from experiments.recorded import dbdc, mhch, uss
 
@@ -31,6 +26,7 @@ __all__ = [
     "StreamError",
     "counting",
     "folder",
+    "looked_at",
     "read",
     "recognise",
     "written",
@@ -53,11 +49,24 @@ def read(
     format: str | None = None,  # noqa: A002 - named as the command's option is
     target: str | None = None,
 ) -> Iterator[Episode]:
-    """The conversations of a JSON Lines file, in file order, one at a time.
+    """The conversations of a JSON Lines or Parquet file, in file order, one at a time.
 
     `format` (uss, dbdc, mhch or baton) is recognised from the fields unless named; `target` is
     one of that format's, the first by default (see `FORMATS`). Raises StreamError at once for a
     missing or empty file, an unknown format or target, and at the line for a bad conversation.
+    """
+    return _whole(Path(path), looked_at(path, format, target))
+
+
+def looked_at(
+    path: Path | str,
+    format: str | None = None,  # noqa: A002 - named as the command's option is
+    target: str | None = None,
+) -> Iterator[tuple[int, Episode | str]]:
+    """The same with line (or row) numbers, and what is wrong with a line in its place.
+
+    StreamError for what is wrong with the whole file; lines after one that cannot be read as JSON
+    are not looked at.
     """
     path = Path(path)
     name = format or recognise(path)
@@ -70,7 +79,7 @@ def read(
     if aim not in targets:
         known = ", ".join(targets)
         raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {known}")
-    return _episodes(path, name, reader, aim)
+    return _each(path, name, reader, aim)
 
 
 def recognise(path: Path | str) -> str:
@@ -96,8 +105,10 @@ def recognise(path: Path | str) -> str:
 
 def counting(path: Path | str) -> int:
     """How many conversations a file holds (its lines that are not blank), without parsing it."""
-    with opened(Path(path)) as lines:
-        return sum(1 for line in lines if line.strip())
+    if parquet.is_parquet(Path(path)):
+        return sum(1 for _ in records(Path(path)))
+    with opened(Path(path)) as file:
+        return sum(1 for line in file if line.strip())
 
 
 def folder(environ: Mapping[str, str]) -> Path:
@@ -106,20 +117,34 @@ def folder(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("BATON_DATA") or beside)
 
 
-def _episodes(path: Path, name: str, reader: _Reader, target: str) -> Iterator[Episode]:
+def records(path: Path) -> Iterator[tuple[int, Record]]:
+    """The objects of a file with their line or row numbers."""
+    return parquet.records(path) if parquet.is_parquet(path) else lines.records(path)
+
+
+def _whole(path: Path, found: Iterator[tuple[int, Episode | str]]) -> Iterator[Episode]:
+    for _, one in found:
+        if isinstance(one, str):
+            raise StreamError(f"{path}, {one}")
+        yield one
+
+
+def _each(
+    path: Path, name: str, reader: _Reader, target: str
+) -> Iterator[tuple[int, Episode | str]]:
     seen: dict[str, int] = {}
     for number, record in records(path):
         try:
             episode = reader(record, target)
         except FieldError as error:
-            raise StreamError(f"{path}, line {number}, read as {name}: {error}") from None
+            yield number, f"line {number}, read as {name}: {error}"
+            continue
         if episode.id in seen:
-            raise StreamError(
-                f"{path}, line {number}: conversation {episode.id!r} was already on line "
-                f"{seen[episode.id]}; give each conversation its own id"
-            )
+            said = f"conversation {episode.id!r} was already on line {seen[episode.id]}"
+            yield number, f"line {number}: {said}; give each conversation its own id"
+            continue
         seen[episode.id] = number
-        yield episode
+        yield number, episode
 
 
 _Reader = Callable[[Record, str], Episode]

@@ -145,6 +145,14 @@ class Batch:
         return working
 
     def room_for(self, working: Working, turns: int) -> None:
+        """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
+        if working.status == conversations.HISTORY:
+            raise Contradiction(
+                "conversation_is_history",
+                f"conversation {working.id!r} came with a warm start: it has ended",
+                field="conversation_id",
+                hint="go on under a new conversation_id",
+            )
         if working.length + turns > TURNS_MAX:
             raise Invalid(
                 "conversation_too_long",

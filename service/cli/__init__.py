@@ -6,7 +6,16 @@ command but `jobs`, `evaluate` and `doctor` pays for importing MLflow.
 
 from __future__ import annotations
 
-from service.cli import benching, keeping, learning, running, sweeping, versions
+from service.cli import benching, keeping, learning, running, sweeping, versions, warm_start
 from service.cli.root import app
 
-__all__ = ["app", "benching", "keeping", "learning", "running", "sweeping", "versions"]
+__all__ = [
+    "app",
+    "benching",
+    "keeping",
+    "learning",
+    "running",
+    "sweeping",
+    "versions",
+    "warm_start",
+]

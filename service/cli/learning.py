@@ -87,7 +87,7 @@ def replay(
         found = played.report.json()
         if played.service is not None:
             found["service"] = played.service.rates()
-        _figures(found, json_)
+        figures(found, json_)
 
 
 @app.command(epilog="Example: baton evaluate --workspace default --json")
@@ -105,7 +105,7 @@ def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = 
             "why": report.sentence,
             "lines": {line["role"]: line["measures"]["kept"] for line in report.lines},
         }
-        _figures(found, json_)
+        figures(found, json_)
 
 
 @app.command(epilog='Example: baton rollback --to 3 --reason "wrong labels this morning"')
@@ -125,7 +125,7 @@ def rollback(
             switch, version = versions.roll_back(
                 connection, workspace, to=to, actor="command line", reason=reason
             )
-        _figures({"switch": switch, "version": version}, json_)
+        figures({"switch": switch, "version": version}, json_)
 
 
 @app.command(epilog="Example: baton rebuild --without-agent mallory --promote")
@@ -176,7 +176,7 @@ def rebuild(
                 found["switch"] = versions.promote(
                     connection, workspace, number, actor="command line", reason=why
                 )
-        _figures(found, json_)
+        figures(found, json_)
 
 
 @app.command(epilog='Example: baton challenge forgetting-1 --reason "refunds have changed"')
@@ -219,7 +219,7 @@ def _admin_key(home: Path) -> str:
     return str(json.loads(path.read_text())["admin"])
 
 
-def _figures(found: dict[str, Any], as_json: bool) -> None:
+def figures(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         say(found)
         return

@@ -92,6 +92,9 @@ _UPDATE = (
 )
 
 
+HISTORY = "history"
+"""The status of a conversation that another system had, and that Baton only learned from."""
+
 _CHANGE, _ADD_MESSAGE, _ADD_DECISION = (
     Bulk(_UPDATE),
     Bulk(insert(_message)),
@@ -151,6 +154,16 @@ def mark_scored(connection: Connection, workspace: str, conversation: str, seq: 
         )
         .values(scored=True)
     )
+
+
+def standing(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
+    """Those of the conversations that are there, each with its status."""
+    rows = connection.execute(
+        select(_conversation.c.id, _conversation.c.status).where(
+            _conversation.c.workspace == workspace, _conversation.c.id.in_(list(ids))
+        )
+    )
+    return {row.id: row.status for row in rows}
 
 
 def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] | None:

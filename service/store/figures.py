@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, select
 
+from service.store.conversations import HISTORY
 from service.store.database import table
 from service.tables import Conversation, Decision, Evaluation, Handoff, MessageRow, Outcome
 
@@ -19,7 +20,7 @@ _outcome = table(Outcome)
 
 
 def conversations(connection: Connection, workspace: str) -> Any:
-    """All, closed, ever escalated, and closed without ever being escalated."""
+    """All that were Baton's to decide, closed, ever escalated, and closed without ever being so."""
     closed = _conversation.c.status == "closed"
     return connection.execute(
         select(
@@ -27,7 +28,7 @@ def conversations(connection: Connection, workspace: str) -> Any:
             func.count(case((closed, 1))).label("closed"),
             func.count(case((_conversation.c.escalated, 1))).label("escalated"),
             func.count(case((and_(closed, ~_conversation.c.escalated), 1))).label("kept"),
-        ).where(_conversation.c.workspace == workspace)
+        ).where(_conversation.c.workspace == workspace, _conversation.c.status != HISTORY)
     ).one()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger import Entry, Kind
-from service.store.database import add_new, table
+from service.store.database import Bulk, add_new, table
 from service.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
@@ -23,6 +23,7 @@ _TAIL = (
     .limit(bindparam("most"))
 )
 
+_APPEND = Bulk(insert(_ledger))
 _HEADS = select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
     _workspace.c.id.in_(bindparam("ids", expanding=True))
 )
@@ -66,6 +67,30 @@ def append(
         )
     )
     return position
+
+
+def append_all(
+    connection: Connection,
+    workspace: str,
+    kind: Kind,
+    bodies: Sequence[Mapping[str, Any]],
+    actor: str,
+) -> int:
+    """Append entries of one kind, in order; gives the position of the last."""
+    head: int = connection.execute(
+        update(_workspace)
+        .where(_workspace.c.id == workspace)
+        .values(head=_workspace.c.head + len(bodies))
+        .returning(_workspace.c.head)
+    ).scalar_one()
+    now, first = time.time(), head - len(bodies) + 1
+    rows = [
+        {"workspace": workspace, "position": position, "kind": kind, "body": dict(body)}
+        | {"actor": actor, "at": now}
+        for position, body in enumerate(bodies, first)
+    ]
+    _APPEND.run(connection, rows)
+    return head
 
 
 def count(connection: Connection, workspace: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from service.store.database import table
+from service.store.database import Bulk, table
 from service.tables import Outcome
 
 _outcome = table(Outcome)
@@ -15,6 +15,13 @@ _outcome = table(Outcome)
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_outcome).values(**row))
+
+
+_ADD = Bulk(insert(_outcome))
+
+
+def add_all(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    _ADD.run(connection, rows)
 
 
 def outcome(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
@@ -50,6 +57,20 @@ def of_conversation(
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id == conversation)
         .order_by(_outcome.c.at)
     ).all()
+
+
+def fingerprints(
+    connection: Connection, workspace: str, conversations: Sequence[str], source: str
+) -> dict[str, str]:
+    """The fingerprints of these conversations' outcomes of one source."""
+    rows = connection.execute(
+        select(_outcome.c.conversation_id, _outcome.c.fingerprint).where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.conversation_id.in_(conversations),
+            _outcome.c.source == source,
+        )
+    )
+    return {row.conversation_id: row.fingerprint for row in rows}
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:

@@ -1,0 +1,59 @@
+"""The command `baton warm-start`: learn from conversations that Baton never had."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.learning import bar, figures
+from service.cli.root import Home, Json, Workspace, app, opened, settings, told
+
+Pace = Annotated[
+    float | None, typer.Option(help="Outcomes a second, 0 for no limit [500]", min=0.0)
+]
+
+
+@app.command("warm-start", epilog="Example: baton warm-start history.parquet --workspace shop")
+def warm_start(
+    file: Annotated[Path, typer.Argument(help="JSON Lines or Parquet, as `baton export` writes.")],
+    format_: Annotated[
+        str | None, typer.Option("--format", help="uss, dbdc, mhch or baton")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Outcome that stands in.")] = None,
+    per_second: Pace = None,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Teach a workspace with recorded conversations and outcomes, before or while it serves.
+
+    The whole file is looked at first; bad lines are named, and then nothing is written. Outcomes
+    enter the ledger with the source `history` (`baton rebuild --without-source history` leaves
+    them out). Given again, or after it was killed, the command goes on where it was.
+    """
+    from experiments.streams import counting
+    from service import warm_start as warming
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        source = warming.File(file, format_, target)
+        with bar() as progress:
+            task = progress.add_task("looking", total=counting(file), figures="")
+
+            def shown(done: int) -> None:
+                progress.update(task, completed=done)
+
+            warming.check(store, workspace, source, shown)
+            progress.update(task, description="writing", completed=0)
+            found = warming.warm_start(
+                store,
+                workspace,
+                source,
+                actor="command line",
+                progress=shown,
+                per_second=warming.PER_SECOND if per_second is None else per_second,
+            )
+        figures(asdict(found), json_)
