@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from learning import checkpoint
 from learning.ledger import Entry, Standing, Transcript, Turn, Without, follow
 from learning.policy import Policy
-from service.store import conversations, ledger, versions
+from service.store import conversations, ledger, transcripts, versions
 from service.store.database import Store
 
 ENTRIES_AT_ONCE = 500
@@ -62,7 +62,7 @@ def prefetched(
                 name, covers = ahead.pop()
                 wanted[name] = max(covers, wanted.get(name, 0))
                 turns += covers
-            kept = conversations.transcripts(connection, workspace, wanted)
+            kept = transcripts.transcripts(connection, workspace, wanted)
         return _whole(workspace, conversation, kept[conversation][:until], until)
 
     return read

@@ -47,27 +47,6 @@ _MESSAGES = (
     )
     .order_by(_message.c.seq)
 )
-_TRANSCRIPTS = (
-    select(
-        _message.c.conversation_id,
-        _message.c.seq,
-        _message.c.scored,
-        _message.c.id,
-        _message.c.author,
-        _message.c.text,
-        _message.c.at,
-        _message.c.language,
-        _message.c.bot,
-        _message.c.attributes,
-        _message.c.event,
-    )
-    .where(
-        _message.c.workspace == bindparam("workspace"),
-        _message.c.conversation_id.in_(bindparam("conversations", expanding=True)),
-        _message.c.seq <= bindparam("until"),
-    )
-    .order_by(_message.c.conversation_id, _message.c.seq)
-)
 _UPDATE = (
     update(_conversation)
     .where(
@@ -210,25 +189,6 @@ def transcript(connection: Connection, workspace: str, name: str, until: int) ->
         Turn(message_of(row), row.scored)
         for row in messages(connection, workspace, name, until=until)
     ]
-
-
-def transcripts(
-    connection: Connection, workspace: str, wanted: Mapping[str, int]
-) -> dict[str, list[Turn]]:
-    """The first turns of several conversations by id, as many of each as are wanted, in one look.
-
-    One that has fewer, or none, gives what it has.
-    """
-    found: dict[str, list[Turn]] = {name: [] for name in wanted}
-    given = {"workspace": workspace, "conversations": sorted(wanted)}
-    rows = connection.execute(_TRANSCRIPTS, given | {"until": max(wanted.values(), default=0)})
-    for name, seq, scored, message, author, text, at, language, bot, attributes, event in rows:
-        if seq <= wanted[name]:
-            report = BotReport(**bot) if bot else None
-            known = tuple(sorted(attributes.items())) if attributes else ()
-            told = Message(message, author, text, at, language, report, known, event)
-            found[name].append(Turn(told, scored))
-    return found
 
 
 def message_of(row: Row[Any]) -> Message:
