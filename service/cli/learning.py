@@ -209,7 +209,7 @@ def challenge(
                 wish = wishes.Wish(reason, who, recipe, without, version, frozen)
                 found = wishes.ask(connection, workspace, wish)
         shown = ("id", "slot", "status", "recipe", "version", "frozen", "without", "why")
-        _figures({name: found[name] for name in shown}, json_)
+        figures({name: found[name] for name in shown}, json_)
 
 
 def _admin_key(home: Path) -> str:
