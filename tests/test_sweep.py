@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from learning.recipes import UnknownRecipe
 from service.lines import rebuild
 from service.store.database import Store
 from service.sweeping import Ledger, taken_up
+from service.wishes import build
 from tests.ledgers import CONVERSATIONS, bodies, learned, numbered, transcript
 from tests.mlflow_server import running_mlflow
 from tests.running import NOWHERE, ROOT, Home, installation, teach
@@ -192,10 +194,12 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
         made = rebuild(store, "swept", trial["recipe"], Without())
         assert checkpoint.digest(made) == trial["digest"]
     best = found["trials"][0]["recipe"]
-    assert f"--recipe {best}" in found["next"].replace("'", "")
-    words = found["next"].replace("'", "").split()[1:]
-    opened = home.command(*words[: words.index("--home")])
-    (row,) = home.rows("SELECT recipe, digest FROM version WHERE number = ?", opened["version"])
+    words = shlex.split(found["next"])[1:]
+    assert words[:2] == ["challenge", best]
+    asked = home.command(*words[: words.index("--home")])
+    build(store, "swept")
+    sql = "SELECT v.recipe, v.digest FROM version v JOIN challenger c ON v.number = c.version "
+    (row,) = home.rows(sql + "AND v.workspace = c.workspace WHERE c.id = ?", asked["id"])
     assert row == {"recipe": best, "digest": found["trials"][0]["digest"]}
     texts = [p for p in (home.folder / "sweeps").rglob("*") if p.suffix == ".gz"]
     assert texts == []

@@ -132,7 +132,7 @@ def _next(best: Sequence[Mapping[str, Any]], workspace: str, home: Path | None) 
     """The command that lets the best trial learn beside the champion."""
     if not best:
         return None
-    words = ["baton", "rebuild", "--recipe", best[0]["recipe"], "--workspace", workspace]
+    words = ["baton", "challenge", best[0]["recipe"], "--workspace", workspace]
     return shlex.join(words + ([] if home is None else ["--home", str(home)]))
 
 
