@@ -147,7 +147,7 @@ def route(packet: Mapping[str, Any], team: str) -> str:
     found, suggested = packet["route"] or {}, packet["suggested_team"]
     model = found.get("suggested")
     by = {"rule": f"by the rule {found.get('rule')}", "model": "by the model"}.get(
-        found.get("by", ""), "where nothing says otherwise"
+        found.get("by", ""), "by default"
     )
     said = f"For team {suggested}, {by}"
     if model and (found.get("by") == "model" or model["team"] != suggested):

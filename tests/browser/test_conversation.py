@@ -166,7 +166,7 @@ def test_baton_asks_only_as_often_as_it_may(desk: Desk) -> None:
     engineer.put("/v1/policy", engineer.get("/v1/policy") | {"questions": {"per_agent_per_day": 1}})
     first, second = (story(desk, name)["handoff"]["id"] for name in ("one", "two"))
     page = claimed(desk, "ann", first)
-    expect(page.locator("#teach")).to_contain_text("1 of 1 questions are left today")
+    expect(page.locator("#teach")).to_contain_text("1 of 1 questions left today")
     page.keyboard.press("n")
     expect(page.locator("#teach")).to_contain_text("You said")
     page.goto(f"/console/handoffs/{second}")
