@@ -30,6 +30,12 @@ def _storable(text: str) -> str:
     return text
 
 
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must say something")
+    return text.strip()
+
+
 def _free(name: str) -> str:
     if name.startswith("baton:") or name in (".", ".."):
         raise ValueError('must not start with "baton:" nor be "." or ".."; choose another id')
@@ -55,7 +61,7 @@ def _epoch(moment: datetime) -> datetime:
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_free)]
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_storable)]
 Short = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
-Said = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_storable)]
+Said = Annotated[str, Field(max_length=4000), AfterValidator(_storable), AfterValidator(_said)]
 Note = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
 Moment = Annotated[datetime, AfterValidator(_epoch)]
 Value = Annotated[
