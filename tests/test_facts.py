@@ -83,6 +83,7 @@ NOTHING = (
     "my order was 3 days late, case closed",
     "order 4111111111111111",
     "the card is 4111 1111 1111 1111",
+    "the serial is 2025550123",
     "it may 5 times fail, version 1.2.3",
     "write to me@nowhere or @me",
     "I ordered the thing and bought some items",

@@ -122,20 +122,24 @@ def test_what_teaches_nothing_says_so(place: Place) -> None:
 
 def test_questions_are_few_most_valuable_first_and_never_needed(place: Place) -> None:
     ann = place.named_agent("ann")
-    place.policy(questions={"per_agent_per_day": 2})
-    handoffs = [escalated(place, f"c{number}") for number in range(4)]
+    tell(place.agent, escalated(place, "c", "someone hacked my account"))
+    texts = (ASKS, "someone hacked my account", "my lawyer will call you", "a person, at once")
+    handoffs = [escalated(place, f"c{number}", text) for number, text in enumerate(texts)]
     assert ann.got("/v1/questions")["questions"] == []
     for handoff in handoffs:
         ann.posted(f"/v1/handoffs/{handoff}/claim")
-    asked = ann.got("/v1/questions")
-    values = [question["value"] for question in asked["questions"]]
-    assert (asked["limit"], asked["left"], len(values)) == (2, 2, 2)
+    everything = ann.got("/v1/questions")["questions"]
+    values = [question["value"] for question in everything]
+    assert len(set(values)) == 4
     assert values == sorted(values, reverse=True)
+    place.policy(questions={"per_agent_per_day": 2})
+    asked = ann.got("/v1/questions")
+    assert (asked["limit"], asked["left"], asked["questions"]) == (2, 2, everything[:2])
     assert place.agent.got("/v1/questions")["questions"] == []
-    tell(ann, asked["questions"][0]["handoff_id"])
+    tell(ann, everything[0]["handoff_id"])
     after = ann.got("/v1/questions")
-    assert (after["answered"], after["left"], len(after["questions"])) == (1, 1, 1)
-    tell(ann, asked["questions"][1]["handoff_id"])
+    assert (after["answered"], after["left"], after["questions"]) == (1, 1, everything[1:2])
+    tell(ann, everything[1]["handoff_id"])
     assert ann.got("/v1/questions")["questions"] == []
     for handoff in handoffs:
         ann.posted(f"/v1/handoffs/{handoff}/resolve")

@@ -191,9 +191,13 @@ def test_a_transfer_and_a_note_are_seen_by_the_next_agent(desk: Desk) -> None:
 
 def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
     conversation = "<script>document.title='broken'</script>"
-    text = (HOSTILE + "x" * 20_000)[:20_000]
+    text = (HOSTILE + "cancel </> plan " + "x" * 20_000)[:20_000]
+    engineer = desk.caller("engineer")
+    policy = engineer.get("/v1/policy")
+    policy["rules"].append({"name": "leaving", "watches": "says:cancel plan"})
+    engineer.put("/v1/policy", policy)
     bot = desk.bot
-    bot.post("/v1/score", _said(conversation, "<b>m0</b>", HOSTILE.replace("human", "h u m a n")))
+    bot.post("/v1/score", _said(conversation, "<b>m0</b>", HOSTILE.replace("I want", "eye")))
     asked = bot.post(
         "/v1/score",
         _said(conversation, "m'\"><1", text)
@@ -207,6 +211,7 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
         expect(page.locator("h1")).to_contain_text(conversation)
         said = page.locator(".turn.user .said").last.evaluate("node => node.textContent")
         assert said == text
+        expect(page.locator("mark.led").last).to_have_text("cancel </> plan")
         assert "broken" not in page.title().replace(conversation, "")
         assert page.locator("main script, main img, main b, main i, main u").count() == 0
         assert overflow(page) <= 0
