@@ -123,7 +123,12 @@ def test_what_teaches_nothing_says_so(place: Place) -> None:
 def test_questions_are_few_most_valuable_first_and_never_needed(place: Place) -> None:
     ann = place.named_agent("ann")
     tell(place.agent, escalated(place, "c", "someone hacked my account"))
-    texts = (ASKS, "someone hacked my account", "my lawyer will call you", "a person, at once")
+    texts = (
+        ASKS,
+        "someone hacked my account",
+        "my lawyer will call you",
+        "let me speak to a person",
+    )
     handoffs = [escalated(place, f"c{number}", text) for number, text in enumerate(texts)]
     assert ann.got("/v1/questions")["questions"] == []
     for handoff in handoffs:

@@ -197,7 +197,10 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
     policy["rules"].append({"name": "leaving", "watches": "says:cancel plan"})
     engineer.put("/v1/policy", policy)
     bot = desk.bot
-    bot.post("/v1/score", _said(conversation, "<b>m0</b>", HOSTILE.replace("I want", "eye")))
+    bot.post(
+        "/v1/score",
+        _said(conversation, "<b>m0</b>", HOSTILE.replace("talk to a human", "h u m a n")),
+    )
     asked = bot.post(
         "/v1/score",
         _said(conversation, "m'\"><1", text)
