@@ -1,0 +1,131 @@
+"""Evidence that somebody began, at some unknown time, to behave otherwise than is usual.
+
+A stake of 1 is laid out bit by bit, on every moment from which on it may have begun, and each bit
+is multiplied by how much likelier what was seen is under the suspected behaviour than under the
+most suspicious one that is still usual. While all is usual the sum is expected never to grow
+above 1, so that it ever reaches b has a chance of at most 1/b, at whatever moment one looks
+(Ville 1939; with stakes on change points, Shin, Ramdas and Rinaldo 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+CAPITAL_MAX = 1e250
+
+STAKES = 2.11
+"""A little more than the sum of 1 / (n ln(n)^2) over n from 2: no more than 1 is ever staked."""
+
+_STEPS = 40
+
+
+@dataclass(slots=True)
+class Bet:
+    """A bet on one behaviour: what it is worth, and since when it would best have been placed."""
+
+    placed: int = 0
+    kept: float = 1.0
+    capital: float = 0.0
+    run: float = 0.0
+    since: int = 0
+
+    @property
+    def worth(self) -> float:
+        """The capital and what is kept for later stakes; 1 before anything was seen."""
+        return self.capital + self.kept
+
+    def multiply(self, ratio: float, at: int) -> None:
+        """Take in a likelihood ratio whose mean is at most 1 while all is usual; `at` names the
+        moment.
+        """
+        if self.run <= 0.0:
+            self.run, self.since = 0.0, at
+        self.run += math.log(ratio)
+        self.placed += 1
+        stake = 1.0 / (STAKES * (self.placed + 1) * math.log(self.placed + 1) ** 2)
+        self.kept -= stake
+        self.capital = min(CAPITAL_MAX, (self.capital + stake) * ratio)
+
+    def learn(self, happened: bool, suspected: float, usual: tuple[float, float], at: int) -> None:
+        """Take in whether a thing happened whose chance is `suspected` under the behaviour, and
+        usually between two bounds. A behaviour within them says nothing.
+        """
+        low, high = usual
+        if low <= suspected <= high:
+            return
+        nearest = high if suspected > high else low
+        self.multiply(
+            suspected / nearest if happened else (1 - suspected) / (1 - nearest),
+            at,
+        )
+
+
+@dataclass(slots=True)
+class Bets:
+    """Bets on several behaviours by name, of which each has an equal share of the stake."""
+
+    by_name: dict[str, Bet] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, names: Sequence[str]) -> Bets:
+        return cls({name: Bet() for name in names})
+
+    @property
+    def worth(self) -> float:
+        return sum(bet.worth for bet in self.by_name.values()) / len(self.by_name)
+
+    @property
+    def leading(self) -> tuple[str, int]:
+        """The behaviour that is worth most, and since when."""
+        name = max(self.by_name, key=lambda one: self.by_name[one].worth)
+        return name, self.by_name[name].since
+
+    def dump(self) -> dict[str, list[float]]:
+        return {name: [getattr(b, x) for x in _OF_BET] for name, b in self.by_name.items()}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Sequence[Any]]) -> Bets:
+        return cls(
+            {name: Bet(**dict(zip(_OF_BET, one, strict=True))) for name, one in state.items()}
+        )
+
+
+_OF_BET = ("placed", "kept", "capital", "run", "since")
+
+
+def unlike(
+    mine: tuple[int, int], theirs: tuple[int, int], suspected: tuple[float, float], within: float
+) -> float:
+    """How much likelier two counts (of, found) are at two `suspected` chances than at the nearest
+    two that differ by no more than `within`. Its mean is at most 1 wherever they differ no more.
+
+    The nearest are those of least n KL + m KL on the line one - other = -within or +within
+    (Turner, Ly and Gruenwald 2024, for one = other): along it the logarithm of the mean ratio is
+    concave and 0 at this point, and away from it, towards equal chances, the mean falls.
+    """
+    (n, s), (m, t), (one, other) = mine, theirs, suspected
+    if abs(one - other) <= within or not m:
+        return 1.0
+    apart = -within if one < other else within
+    low, high = max(0.0, -apart) + 1e-9, min(1.0, 1.0 - apart) - 1e-9
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if n * _slope(one, middle + apart) + m * _slope(other, middle) > 0:
+            low = middle
+        else:
+            high = middle
+    near_other = (low + high) / 2
+    near_one = near_other + apart
+    return math.exp(_ln_ratio(n, s, one, near_one) + _ln_ratio(m, t, other, near_other))
+
+
+def _slope(chance: float, near: float) -> float:
+    return chance / near - (1 - chance) / (1 - near)
+
+
+def _ln_ratio(among: int, found: int, chance: float, near: float) -> float:
+    missing = among - found
+    return found * math.log(chance / near) + missing * math.log((1 - chance) / (1 - near))
