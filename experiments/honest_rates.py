@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -31,7 +31,9 @@ JUDGE = Agent("judge", Habits(wrong=0.0, misplaced=0.0), 0)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run: its seed, how many conversations, and a look after every so many of them."""
+    """One run: its seed, how many conversations, and a look after every so many of them. `knobs`
+    say who the agents are, and what else may be set in the world.
+    """
 
     seed: int
     conversations: int = 600
@@ -39,6 +41,11 @@ class Plan:
     base_rate: float = 0.25
     caught: float = 0.3
     uniform_share: float = 0.3
+    knobs: Knobs = Knobs()
+
+    @property
+    def world(self) -> World:
+        return World(self.seed, replace(self.knobs, base_rate=self.base_rate, caught=self.caught))
 
     @property
     def audits(self) -> dict[str, Any]:
@@ -125,8 +132,7 @@ class Run:
 
         `draw` makes sure that coins were tossed for what ended a while ago: the clock's work.
         """
-        knobs = Knobs(base_rate=self.plan.base_rate, caught=self.plan.caught)
-        world = World(self.plan.seed, knobs)
+        world = self.plan.world
         fresh = iter(range(self.plan.conversations))
         playing: list[tuple[Conversation, tuple[Message, ...]]] = []
         looked = 0
@@ -188,13 +194,22 @@ class Run:
         if handoff is None:
             return conversation.next("continue")
         conversation.next("escalate")
-        verdict = JUDGE.verdict(conversation).body()
-        conversation.serve(JUDGE.name)
-        agent = self.callers["agent"]
+        judge, agent = self._judge(conversation)
+        verdict = judge.verdict(conversation).body()
+        conversation.serve(judge.name)
         agent.post(path_of("handoffs", handoff["id"], "resolve"), {})
         path = path_of("handoffs", handoff["id"], "outcome")
         self._later(LATE_JUDGED, lambda: agent.post(path, verdict))
         return ()
+
+    def _judge(self, conversation: Conversation) -> tuple[Agent, Caller]:
+        """Who takes a handoff and says what was true of it: the world's agents, as far as they have
+        keys, else one who is truthful.
+        """
+        turn = self.plan.world.agent(conversation.number)
+        if turn.name in self.callers:
+            return turn, self.callers[turn.name]
+        return JUDGE, self.callers["agent"]
 
     def _close(self, conversation: Conversation, turns: tuple[Message, ...]) -> None:
         bot = self.callers["bot"]

@@ -16,44 +16,53 @@ TOLERANCE = 0.1
 """Honest agents differ so much in how often they find a person needed, in the same kind of case."""
 
 CONTRADICTS = 0.2
-QUICK = 0.35
+"""Share of double reviews in which an honest agent is alone against colleague and expectation."""
+
+HASTE = 0.25
+"""Honest agents' shares of much quicker verdicts differ so much."""
+
 RECENT = 0.97
 """How much a verdict still counts in `recent` after each later one: some 33 count."""
 
-BINS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85)
+BINS = (0.1, 0.3, 0.6, 0.85)
 AGREEMENT = ("needed", "not_needed", "opposite", "chance")
 PAIRS = ("contradicts", "mostly contradicts")
 SPEED = ("often quick", "always quick")
 _CHANCE = {"contradicts": 0.5, "mostly contradicts": 0.85, "often quick": 0.65}
-_CHANCE |= {"always quick": 0.97, "needed": 0.95, "not_needed": 0.05, "chance": 0.5}
+_CHANCE |= {"always quick": 0.95, "needed": 0.95, "not_needed": 0.05, "chance": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict. `kind` is the sort of case that it is compared within, such as the team;
-    `expected` is the probability the model gave when the message was scored. `needed` None: could
-    not tell. `seconds` at most were spent on it, None where that is not known. `at` is its place
-    in the ledger.
+    """One verdict, of a sort of `work` (times are compared within it). `kind` is the sort of case
+    that it is compared within, such as what it was escalated for; those of `graded` kinds are told
+    apart by `expected`, too, the probability the model gave when the message was scored. `needed`
+    None: could not tell. `seconds` at most were spent on it, None where that is not known. `at` is
+    its place in the ledger.
     """
 
     agent: str
+    work: str
     kind: str
     expected: float
     needed: bool | None
     seconds: float | None
     at: int
+    graded: bool = True
 
     @property
     def cell(self) -> str:
-        return f"{self.kind}/{sum(self.expected >= edge for edge in BINS)}"
+        grade = sum(self.expected >= edge for edge in BINS) if self.graded else "all"
+        return f"{self.kind}/{grade}"
 
 
 @dataclass(slots=True)
 class Rater:
     """What is known of one agent. `order` counts agents as they appeared, from 1.
 
-    `waiting` are verdicts by cell (how many, how many needed) that are not compared yet, `usual`
-    those of others that they were compared with, `read` how far the cell's pool was read.
+    `waiting` are verdicts by cell (of, held) that are not compared yet, `usual` those of others
+    that they were compared with, `read` how far the cell's pool was read; `alone` says that there
+    are fewer than two others to compare with.
     """
 
     order: int
@@ -66,9 +75,9 @@ class Rater:
     recent: float = 0.0
     quick: int = 0
     timed: int = 0
+    alone: bool = True
     suspected_at: int | None = None
     suspected_after: int | None = None
-    times: dict[str, int] = field(default_factory=dict)
     pairs: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     waiting: dict[str, list[int]] = field(default_factory=dict)
     usual: dict[str, list[int]] = field(default_factory=dict)
@@ -80,8 +89,12 @@ class Rater:
 
     @property
     def disagrees(self) -> Bets:
-        """The lesser evidence of the two: against who agrees with either there is none."""
-        return min(self.unlike_others, self.unlike_model, key=lambda bets: bets.worth)
+        """Against others; where these are one agent only, the lesser evidence of both: the model
+        tells which of the two errs.
+        """
+        if self.alone:
+            return min(self.unlike_others, self.unlike_model, key=lambda bets: bets.worth)
+        return self.unlike_others
 
     @property
     def evidence(self) -> float:
@@ -107,12 +120,22 @@ class Rater:
         excess = verdict.needed - verdict.expected
         self.recent = RECENT * self.recent + (1 - RECENT) * excess
 
-    def usually(self, verdict: Verdict) -> float:
-        """How often others find a person needed in such a case, as far as this agent was compared
-        with them; before that, as the model expects.
+    def usually(self, cell: str, expected: float) -> float:
+        """How often it holds of others in such a case, as far as this agent was compared with
+        them; where that is little, as in all cells of the same kind; before that, as is expected.
         """
-        of, found = self.usual.get(verdict.cell, (0, 0))
-        return min(0.98, max(0.02, (found + 4 * verdict.expected) / (of + 4)))
+        share = expected
+        for known in (kind_of(cell), cell):
+            of, held = self.usual.get(known, (0, 0))
+            share = (held + 4 * share) / (of + 4)
+        return min(0.98, max(0.02, share))
+
+    def compared(self, cell: str, of: int, held: int) -> None:
+        """It held so often of others that this agent was just compared with."""
+        for known in (kind_of(cell), cell):
+            before = self.usual.get(known, (0, 0))
+            self.usual[known] = [before[0] + of, before[1] + held]
+        self.waiting[cell] = [0, 0]
 
     def dump(self) -> dict[str, Any]:
         bets = {name: getattr(self, name).dump() for name in _BETS}
@@ -132,13 +155,16 @@ _PLAIN = (
         "timed",
         "suspected_at",
         "suspected_after",
-        "times",
         "pairs",
         "waiting",
         "usual",
         "read",
     ),
 )
+
+
+def kind_of(cell: str) -> str:
+    return cell.rpartition("/")[0]
 
 
 def chance_of(behaviour: str, usual: float = 0.5) -> float:

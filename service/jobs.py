@@ -22,6 +22,7 @@ from service import logs
 from service.capacity import Capacity
 from service.installation import prepare
 from service.publishing import Publishing
+from service.raters import Watch
 from service.retention import Retention
 from service.settings import Settings
 from service.store import keys
@@ -36,6 +37,7 @@ LOOK_SECONDS = 5.0
 """How often it is looked whether an evaluation is due."""
 
 CAPACITY_SECONDS = 30
+RATERS_SECONDS = 5
 GRACE_SECONDS = 3600
 
 _log = structlog.get_logger("baton.jobs")
@@ -129,6 +131,7 @@ def run(settings: Settings) -> None:
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
+            "raters": (Watch(store).look, RATERS_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
             "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
             "retire": (publishing.retire, settings.checkpoint_seconds, "outside"),

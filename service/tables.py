@@ -340,6 +340,15 @@ class Evaluation(SQLModel, table=True):
     at: float = _time()
 
 
+class Rating(SQLModel, table=True):
+    """What is known of a workspace's agents, folded up to a ledger position (`service.raters`)."""
+
+    workspace: str = Field(primary_key=True)
+    position: int
+    state: dict[str, Any] = _json()
+    at: float = _time()
+
+
 class Lease(SQLModel, table=True):
     name: str = Field(primary_key=True)
     holder: str

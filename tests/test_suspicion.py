@@ -70,15 +70,15 @@ class Bench:
             truth = rng.random() < chance
             said, seconds = self._said(name, at, truth, wrong[who], rng)
             odds = math.log(chance / (1 - chance)) + self.skewed + rng.gauss(0, 0.5)
-            kind = "review" if review else "support"
+            work, kind = ("review", "") if review else ("handoff", "support")
             expected = 1 / (1 + math.exp(-odds))
-            verdict = Verdict(name, kind, expected, said, seconds if self.timed else None, at)
+            verdict = Verdict(name, work, kind, expected, said, seconds if self.timed else None, at)
             if raters.learn(verdict):
                 found[name] = raters.by_name[name].judged
             if review and self.agents > 1 and rng.random() < 0.1:
                 beside = rng.choice([n for n in range(self.agents) if n != who])
                 again, _ = self._said(f"agent {beside}", at, truth, wrong[beside], rng)
-                second = Verdict(f"agent {beside}", kind, expected, again, None, at)
+                second = Verdict(f"agent {beside}", work, kind, expected, again, None, at)
                 for one in raters.pair(verdict, second):
                     found[one] = raters.by_name[one].judged
         return raters, found
@@ -146,7 +146,9 @@ def test_agents_of_teams_with_other_cases_are_not_compared() -> None:
         lawyer = at % 3 == 0
         name, kind = ("lawyer" if lawyer else f"agent {at % 3}"), ("legal" if lawyer else "support")
         needed = rng.random() < (0.97 if lawyer else 0.2)
-        assert not raters.learn(Verdict(name, kind, 0.2, needed, rng.expovariate(1 / 600), at))
+        assert not raters.learn(
+            Verdict(name, "handoff", kind, 0.2, needed, rng.expovariate(1 / 600), at)
+        )
 
 
 def test_what_was_kept_goes_on_where_it_stopped() -> None:
@@ -155,7 +157,9 @@ def test_what_was_kept_goes_on_where_it_stopped() -> None:
     state = json.loads(json.dumps(raters.dump()))
     again = Raters.load(state)
     assert again.dump() == state
-    more = [Verdict("agent 2", "review", 0.3, bool(n % 2), 50.0, 400 + n) for n in range(40)]
+    more = [
+        Verdict("agent 2", "handoff", "support", 0.3, bool(n % 2), 50.0, 400 + n) for n in range(40)
+    ]
     for verdict in more:
         assert raters.learn(verdict) == again.learn(verdict)
     assert raters.dump() == again.dump() != state

@@ -65,6 +65,7 @@ NEEDS = {
     "PUT /v1/policy": "engineer",
     "POST /v1/policy/preview": "engineer",
     "GET /v1/quality": "engineer",
+    "GET /v1/quality/agents": "engineer",
     "POST /v1/workspaces": "admin",
     "PUT /v1/workspaces/{workspace}/mode": "admin",
     "POST /v1/keys": "admin",

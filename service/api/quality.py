@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from learning.accuracy import accuracy
 from learning.evaluation import measures, reliability
-from service import quality
+from service import quality, raters
 from service.api.context import ERRORS, Engineer, Parts
 
 router = APIRouter(tags=["quality"], responses=ERRORS)
@@ -38,3 +38,10 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
         "learned": standing.router.model.counts,
     }
     return JSONResponse(found)
+
+
+@router.get("/quality/agents")
+async def agents(baton: Parts, principal: Engineer) -> Any:
+    """Whose labels can be trusted: agreement, drift and speed of each agent, suspicions first."""
+    workspace = principal.workspace
+    return JSONResponse(await baton.read(lambda connection: raters.shown(connection, workspace)))

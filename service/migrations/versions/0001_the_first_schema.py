@@ -254,6 +254,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "rating",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace"),
+    )
+    op.create_table(
         "remembered",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -354,6 +362,7 @@ def downgrade() -> None:
 
     op.drop_table("review")
     op.drop_table("remembered")
+    op.drop_table("rating")
     with op.batch_alter_table("remark", schema=None) as batch_op:
         batch_op.drop_index("remark_of_conversation")
 
