@@ -38,18 +38,20 @@ def play(
     *,
     knobs: Knobs = KNOBS,
     seconds_max: float = SECONDS_MAX,
+    left: int = 0,
 ) -> Summary:
     """Play so many conversations against the Baton at `url`, and say how it went.
 
     `keys` by role, as in keys.json: `bot` and `agent` are used; with `admin`, each simulated agent
     gets a key in their own name. `concurrency` threads play at once. It ends by itself, at the
     latest soon after `seconds_max`, then with `complete` false. On a terminal a bar and a live
-    table are shown, elsewhere a line every few seconds. Waits while Baton is busy (503);
+    table are shown, elsewhere a line every few seconds. The last `left` handoffs are taken by no
+    simulated agent: they wait in the console. Waits while Baton is busy (503);
     experiments.caller.UnreachableError if it is gone for a minute, RefusedError if it refuses.
     """
     world = World(seed, knobs)
     console = console or Console()
-    players = Players(url, _with_agents(url, keys, world), world, conversations)
+    players = Players(url, _with_agents(url, keys, world), world, conversations, left)
     errors: list[BaseException] = []
 
     def work() -> None:

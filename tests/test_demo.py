@@ -107,6 +107,17 @@ def test_a_play_ends_and_its_figures_are_those_of_the_service(
     assert json.loads(json.dumps(found.json(), allow_nan=False))["position"] == found.position
 
 
+def test_the_last_handoffs_are_left_to_whoever_opens_the_console(service: Live) -> None:
+    url, keys = service
+    found = play(url, keys, conversations=60, seed=4, console=quiet(), left=4)
+    assert found.complete
+    assert found.conversations == 60
+    with Caller(url, keys["agent"]) as agent:
+        waiting = agent.get("/v1/handoffs?status=waiting")["handoffs"]
+    assert len(waiting) == 4
+    assert found.handoffs > 4
+
+
 def test_verdicts_stand_under_the_agents_own_names_and_a_second_play_issues_no_more_keys(
     service: Live,
 ) -> None:

@@ -21,6 +21,9 @@ Port = Annotated[
 MlflowPort = Annotated[
     int, typer.Option("--mlflow-port", min=1, max=65535, help="Port of the MLflow server.")
 ]
+LEFT = 12
+"""Handoffs that a demo leaves to whoever opens the console."""
+
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
 
 
@@ -98,7 +101,7 @@ def demo(
         with Processes(chosen, mlflow_port) as processes:
             _until_ready(processes)
             keys = json.loads((chosen.home / "keys.json").read_text())
-            play(processes.url, keys, conversations, seed, concurrency, console)
+            play(processes.url, keys, conversations, seed, concurrency, console, left=LEFT)
             _addresses(processes, chosen)
             if stay:
                 _watch(processes)
@@ -119,6 +122,8 @@ def _until_ready(processes: Processes) -> None:
 
 
 def _addresses(processes: Processes, chosen: Settings) -> None:
+    console.print(f"console     {processes.url}/console", highlight=False, soft_wrap=True)
+    console.print("            sign in with the key named agent, or engineer to see more")
     console.print(f"API         {processes.url}/docs", highlight=False, soft_wrap=True)
     console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False, soft_wrap=True)
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
