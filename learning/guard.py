@@ -1,9 +1,10 @@
 """Did a promotion do harm? A champion's loss beside those of the lines that stayed behind.
 
 An e-detector watches each line's own loss for a rise above what was usual before the switch, and
-two more the champion's excess over its predecessor and over itself as it was promoted (the anchor).
-All begin at the switch. Where the champion rose and one of these did not, the harm is the
-champion's; where all rose, the world has become harder, and going back would not help.
+two more the champion's excess, outcome by outcome, over its predecessor and over itself as it was
+promoted (the anchor). All begin at the switch. Where the champion is worse than one that did not
+rise, the harm is the champion's; where those rose, too, the world has become harder, and going
+back would not help.
 """
 
 from __future__ import annotations
@@ -64,12 +65,11 @@ def guard(
     others = [
         None if one is None else _beside(*one, allowed, once_in) for one in (previous, anchor)
     ]
-    finding: Finding = "calm"
-    if first.evidence >= once_in:
-        finding = "world"
-        for name, line in (("anchor", others[1]), ("previous", others[0])):
-            if line is not None and line.evidence < once_in <= line.excess:
-                finding = name  # type: ignore[assignment]
+    finding: Finding = "world" if first.evidence >= once_in else "calm"
+    back: tuple[Finding, Finding] = ("previous", "anchor")
+    for name, line in reversed(list(zip(back, others, strict=True))):
+        if line is not None and line.evidence < once_in <= line.excess:
+            finding = name
     return Guard(finding, allowed, once_in, first, *others)
 
 

@@ -89,11 +89,10 @@ def _harm(scene: Scene, found: Guard) -> Finding:
     assert scene.previous is not None
     to = scene.previous.version if found.finding == "previous" else scene.began.body["version"]
     name = "its predecessor" if found.finding == "previous" else "itself as it was promoted"
-    own = found.champion_line.mean
     said = (
-        f"since its promotion version {scene.champion.version} loses {own:.3f} "
-        f"an outcome (Brier), above the {found.allowed:.3f} that was usual; {name}, version {to}, "
-        f"loses {line.mean:.3f} on the same outcomes"
+        f"since its promotion version {scene.champion.version} loses "
+        f"{found.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
+        f"{line.mean:.3f} on the same {line.outcomes}; {found.allowed:.3f} at most was usual"
     )
     evidence = {"rule": "alarm since the promotion", "champion": scene.champion.version}
     evidence |= {"since": scene.began.position, "to": to, "previous": scene.previous.version}

@@ -116,7 +116,7 @@ def losses(mean: float, count: int, seed: int) -> list[float]:
         (0.3, 0.3, 0.1, "anchor"),
         (0.3, 0.1, 0.1, "previous"),
         (0.3, 0.3, 0.3, "world"),
-        (0.1, 0.02, 0.1, "calm"),
+        (0.1, 0.02, 0.1, "previous"),
     ],
 )
 def test_who_rose_says_whose_harm_it_is(
@@ -125,6 +125,14 @@ def test_who_rose_says_whose_harm_it_is(
     usual, own = losses(0.1, 400, 1), losses(champion, 300, 2)
     beside = [(own, losses(mean, 300, seed)) for seed, mean in ((3, previous), (4, anchor))]
     assert guard(usual, own, beside[0], beside[1], 10_000.0).finding == finding
+
+
+def test_a_harder_world_is_not_taken_for_harm() -> None:
+    """All lose as much more, and none of them more than another."""
+    for seed in range(30):
+        own, other = losses(0.3, 400, seed), losses(0.3, 400, 500 + seed)
+        found = guard(losses(0.1, 400, 900 + seed), own, (own, other), (own, other), 10_000.0)
+        assert found.finding == "world"
 
 
 def test_without_a_past_nothing_is_judged() -> None:
