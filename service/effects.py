@@ -7,12 +7,17 @@ from typing import Any
 
 from service.engine import Engine
 
+SETTLE_SECONDS = 1.0
+"""How long to wait for a process that has yet to learn it from the ledger."""
+
 
 async def effect(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
     """What the serving model gave the last message that an outcome teaches about, just before and
     just after it learned this outcome; or, with no figures, why they cannot be told.
     """
     workspace, position = outcome["workspace"], outcome["position"]
+    await engine.served(workspace)
+    await engine.settled(workspace, position, SETTLE_SECONDS)
     found = await engine.effect(workspace, position)
     return {
         "outcome_id": outcome["id"],
