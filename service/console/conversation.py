@@ -18,10 +18,8 @@ from service.console import turns
 from service.console.pages import page
 from service.console.visitor import Viewer, Visitor
 from service.errors import STATUS, Missing, Refusal
-from service.store import conversations
 from service.store import handoffs as rows
 from service.store import outcomes as outcome_rows
-from service.store import remarks as remark_rows
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 REASONS = (
@@ -49,7 +47,7 @@ async def state(handoff_id: Id, baton: Parts, visitor: Viewer) -> Any:
     workspace = visitor.workspace
 
     def look(connection: Connection) -> str:
-        return _state(connection, workspace, _handoff(connection, workspace, handoff_id))
+        return _state(connection, workspace, handoff_id)
 
     return PlainTextResponse(await baton.read(look), headers={"Cache-Control": "no-store"})
 
@@ -73,7 +71,7 @@ async def shown(
 
     def look(connection: Connection) -> dict[str, Any]:
         handoff = _handoff(connection, workspace, handoff_id)
-        state = _state(connection, workspace, handoff)
+        state = _state(connection, workspace, handoff_id)
         found = packet.packet(connection, workspace, handoff)
         told = found["outcome"]
         outcome = told and outcome_rows.outcome(connection, workspace, told["id"])
@@ -106,17 +104,19 @@ async def shown(
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:
     row = rows.handoff(connection, workspace, name)
     if row is None:
-        raise Missing("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
+        raise _missing(name)
     return row._asdict()
 
 
-def _state(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> str:
-    name = handoff["conversation_id"]
-    held = outcome_rows.standing_for(connection, workspace, name, handoff["id"])
-    talk = conversations.conversation(connection, workspace, name)
-    stands = [handoff[part] for part in ("status", "team", "claimed_by", "claimed_at")]
-    counts = talk and talk.length, remark_rows.count(connection, workspace, name)
-    return hashlib.sha256(repr((stands, counts, held and held.position)).encode()).hexdigest()[:16]
+def _state(connection: Connection, workspace: str, name: str) -> str:
+    found = rows.state(connection, workspace, name)
+    if found is None:
+        raise _missing(name)
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
+
+def _missing(name: str) -> Missing:
+    return Missing("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
 
 
 def _view(context: Mapping[str, Any], handoff: Mapping[str, Any], tells: bool) -> dict[str, Any]:

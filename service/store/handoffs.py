@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
 
 from service.store.database import table
-from service.tables import Decision, Handoff, MessageRow, Outcome
+from service.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
 
 _handoff = table(Handoff)
 _decision = table(Decision)
@@ -220,3 +220,38 @@ def answers(connection: Connection, workspace: str, agent: str, since: float) ->
         )
     ).scalar_one()
     return found
+
+
+_STATE = select(
+    _handoff.c.status,
+    _handoff.c.team,
+    _handoff.c.claimed_by,
+    _handoff.c.claimed_at,
+    select(table(Conversation).c.length)
+    .where(
+        table(Conversation).c.workspace == _handoff.c.workspace,
+        table(Conversation).c.id == _handoff.c.conversation_id,
+    )
+    .scalar_subquery(),
+    select(func.max(_outcome.c.position))
+    .where(
+        _outcome.c.workspace == _handoff.c.workspace,
+        _outcome.c.conversation_id == _handoff.c.conversation_id,
+        _outcome.c.handoff_id == _handoff.c.id,
+        _outcome.c.retracted_at.is_(None),
+    )
+    .scalar_subquery(),
+    select(func.count())
+    .select_from(table(Remark))
+    .where(
+        table(Remark).c.workspace == _handoff.c.workspace,
+        table(Remark).c.conversation_id == _handoff.c.conversation_id,
+    )
+    .scalar_subquery(),
+).where(_handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id"))
+
+
+def state(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
+    """Everything by which one look at a handoff differs from the next, in one query."""
+    found = connection.execute(_STATE, {"of_workspace": workspace, "of_id": name}).one_or_none()
+    return None if found is None else tuple(found)

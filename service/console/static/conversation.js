@@ -67,7 +67,7 @@ addEventListener("pageshow", () => {
 });
 
 // What others say and do appears without reload; what is being typed or chosen here stays.
-const LOOK_MS = 4000;
+const LOOK_MS = 5000;
 const here = document.querySelector(".conversation[data-state]");
 const live = document.getElementById("live");
 
