@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import judged, report_page
+from experiments import judged, report_log, report_page
+from experiments.evaluated_on import evaluated_on
 from experiments.judged import Fact, Terms
 from experiments.measured import Line, measured
+from experiments.mistakes import worst
 from experiments.report_page import RECENT, SPAN, SPAN_MIN
+from experiments.trail import longer
 from learning.accuracy import accuracy
 from learning.accuracy import curve as curve_of_routing
 from learning.router import Record
@@ -59,6 +62,8 @@ class Seen:
     contests: Sequence[Mapping[str, Any]] = ()
     guard: Mapping[str, Any] | None = None
     rates: Mapping[str, Any] | None = None
+    trail: Sequence[Mapping[str, Any]] = ()
+    insight: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,9 @@ class Report:
     (recent, since_switch): what their decisions would have cost. `segments`: the champion in each
     part of the traffic. `rates`: those of what was really decided, with the sums they were made of.
     `contests`: each challenger's proof so far, and what speaks against it. `guard`: the detectors
-    since the last promotion.
+    since the last promotion. `trail`: what the evaluations before this one found. `insight`: what
+    the champion goes by. `mistakes`: the most expensive ones. `data`: the newest lessons, with what
+    each line said before it learned them.
     """
 
     evaluation: str
@@ -90,6 +97,10 @@ class Report:
     rates: Mapping[str, Any] | None = None
     contests: Sequence[Mapping[str, Any]] = ()
     guard: Mapping[str, Any] | None = None
+    trail: Sequence[Mapping[str, Any]] = ()
+    insight: Mapping[str, Any] | None = None
+    mistakes: Sequence[Mapping[str, Any]] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
         """As plain JSON; `Report.of` reads it back."""
@@ -148,6 +159,10 @@ def evaluate(
         seen.rates,
         list(seen.contests),
         seen.guard,
+        longer(seen.trail, position, at, seen.rates, seen.drift),
+        seen.insight,
+        worst(known, champion.scores, terms),
+        evaluated_on(lines),
     )
 
 
@@ -157,22 +172,29 @@ def _routing(routed: Record | None) -> dict[str, Any] | None:
     return accuracy(routed) | {"curve": curve_of_routing(routed)}
 
 
-def publish(report: Report, registry: Registry, workspace: str, numbers: Sequence[str] = ()) -> str:
+def publish(
+    report: Report,
+    registry: Registry,
+    workspace: str,
+    numbers: Sequence[str] = (),
+    transcripts: str = "",
+) -> str:
     """Make the report's MLflow run, or find it made; its run id.
 
     `numbers` are the MLflow numbers of the evaluated versions, as far as they are published: the
-    run links to them. RegistryUnavailable while MLflow is away: publish the same report later.
+    run links to them. `transcripts` is the address under which a conversation is found in Baton.
+    RegistryUnavailable while MLflow is away: publish the same report later.
     """
     body = report.body()
     return registry.evaluation_run(
         workspace,
         report.evaluation,
         name=f"{report.verdict} at {report.position}",
-        description=report_page.description(body),
+        description=report_log.description(body, transcripts),
         position=report.position,
         at=report.at,
-        metrics=report_page.metrics(body),
-        curves=report_page.curves(body),
+        metrics=report_log.metrics(body),
+        curves=report_log.curves(body),
         params={f"{line['role']}": f"version {line['version']}" for line in report.lines}
         | {f"{line['role']}.recipe": line["recipe"] for line in report.lines}
         | {f"policy.{name}": f"{value:g}" for name, value in report.costs.items()},
@@ -185,4 +207,6 @@ def publish(report: Report, registry: Registry, workspace: str, numbers: Sequenc
         page=report_page.figures_page(body),
         lasting=report.verdict != "keep",
         numbers=numbers,
+        nested=report_log.nested(body),
+        data=report_log.data(body),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.bands import band
 from experiments.intervals import intervals
 from experiments.report_page import RECENT, SPAN_MIN
 from learning.evaluation import Scores, curve, measures, precision_recall, rates, reliability
@@ -45,6 +46,8 @@ def measured(line: Line, since: int, costs: Mapping[str, float], span: int) -> d
     scores = line.scores
     p, y, w = scores.probability, scores.label, scores.weight
     bins = reliability(p, y, w=w)
+    every = max(SPAN_MIN // 2, math.ceil(len(p) / POINTS_MAX))
+    points = list(curve(scores, span=span, every=every))
     return {
         "role": line.role,
         "version": line.version,
@@ -61,11 +64,10 @@ def measured(line: Line, since: int, costs: Mapping[str, float], span: int) -> d
         },
         "decisions": _decisions(scores, costs),
         "base_rate": float((w * y).sum() / w.sum()) if w.sum() > 0 else None,
-        "curve": [
-            [point.position, point.measures]
-            for point in curve(
-                scores, span=span, every=max(SPAN_MIN // 2, math.ceil(len(p) / POINTS_MAX))
-            )
+        "curve": [[point.position, point.measures] for point in points],
+        "bands": [
+            [x.position, band(_part(scores, slice(max(0, x.lessons - span), x.lessons)))]
+            for x in points
         ],
         "precision_recall": _precision_recall(scores),
         "roc": _roc(scores),
@@ -73,6 +75,10 @@ def measured(line: Line, since: int, costs: Mapping[str, float], span: int) -> d
         "reliability": _columns(bins.predicted, bins.observed, bins.mass),
         "histogram": np.histogram(p, HISTOGRAM_BINS, (0.0, 1.0))[0].tolist(),
     }
+
+
+def _part(scores: Scores, rows: slice) -> Scores:
+    return Scores(*(getattr(scores, name)[rows] for name in Scores.__slots__))
 
 
 def _newest(scores: Scores, rows: NDArray[np.bool_]) -> Scores:

@@ -1,4 +1,4 @@
-"""How an evaluation's report is shown: its metrics, curves and description, and its figures.
+"""The figures of an evaluation's report, each under a sentence that says how to read it.
 
 Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
 """
@@ -11,14 +11,15 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
-from experiments import charts
+from experiments import charts, insight_charts
+from experiments.insight import WORD_CONVERSATIONS
+from experiments.rate_charts import rate_over_time
 from learning.accuracy import WAYS
 
 RECENT = 500
 """The newest lessons that `recent` measures speak of."""
 SPAN, SPAN_MIN = 200, 50
 """Lessons in each point of a curve, and in those of a short history."""
-COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
 
 
 def figures_page(report: Mapping[str, Any]) -> str:
@@ -40,6 +41,8 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         ),
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
+        **_missed(report),
+        **_beside(report),
         "On the diagonal, of the messages given 30 % three in ten needed a person. Above it the "
         "model says too little, below it too much. The bars show how often it said what.": (
             charts.reliability([_bins(line) for line in lines])
@@ -56,7 +59,92 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         "near.": charts.cost(
             [charts.Line(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
-    } | _routing(report)
+        **_drift(report),
+        **_moving(report),
+        **_mistakes(report),
+        **_routing(report),
+    }
+
+
+def _missed(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The missed rate as each evaluation found it."""
+    points = [
+        {"at": x["at"], "among": x["kept"] or 0} | x["missed_rate"]
+        for x in report.get("trail") or ()
+        if x["missed_rate"]
+    ]
+    if not any(point["high"] is not None for point in points):
+        return {}
+    said = (
+        "Of the conversations that the bot kept, the share that needed a person, estimated from "
+        "the audits around the newest outcomes at each evaluation. The band holds however often "
+        "one looks; answer audits to make it narrower."
+    )
+    return {said: rate_over_time("Missed escalations over time", "missed, of those kept", points)}
+
+
+def _beside(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """What each line's and yardstick's decisions would have cost."""
+    beside = (report.get("beside") or {}).get("recent") or {}
+    rows = {name: x["cost_per_conversation"] for name, x in beside.items()}
+    known = {name: cost for name, cost in rows.items() if cost is not None}
+    if not known:
+        return {}
+    said = (
+        "What the decisions of each line would have cost a conversation, and those of two "
+        "yardsticks that learn nothing, over the newest outcomes, weighted by how likely each was "
+        "to become known. Bars are 95 % intervals for one look."
+    )
+    return {said: insight_charts.side_by_side(known)}
+
+
+def _drift(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The evidence of the detector on the champion's loss, and what was found to have shifted."""
+    found: dict[str, Figure] = {}
+    points = [x for x in report.get("trail") or () if x["evidence"] is not None]
+    if points:
+        said = (
+            "Evidence that the champion's own loss has risen above what was usual, at each "
+            "evaluation. At the dashed line it gives alarm and opens a challenger; nothing is "
+            "reset."
+        )
+        evidence = [(x["position"], x["evidence"]) for x in points]
+        found[said] = insight_charts.evidence(evidence, points[-1]["alarm_at"])
+    tested = (report.get("drift") or {}).get("tested") or {}
+    if shifts := tested.get("shifts"):
+        said = (
+            f"What clearly differs between the newest {tested['recent']} closed conversations and "
+            f"{tested['reference']} before them."
+        )
+        found[said] = insight_charts.shifts(shifts)
+    return found
+
+
+def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
+    found = report.get("insight") or {}
+    if not (rows := found.get("moving")):
+        return {}
+    said = (
+        f"By how much a name alone moves the log odds at its typical value, in the newest "
+        f"{found['conversations']} conversations with an outcome; the whiskers are two standard "
+        "deviations of what the model believes. Words stand behind whose they are (user, bot); "
+        f"one is named only if {WORD_CONVERSATIONS} conversations used it."
+    )
+    groups = {
+        "what was seen": [row for row in rows if "=" not in row["name"]],
+        "words": [row for row in rows if "=" in row["name"]],
+    }
+    return {said: insight_charts.moving(groups)}
+
+
+def _mistakes(report: Mapping[str, Any]) -> dict[str, Figure]:
+    if not (rows := report.get("mistakes")):
+        return {}
+    said = (
+        "What was decided, ordered by its cost times how sure the champion was of the contrary. "
+        "The run's description links to the transcripts in Baton."
+    )
+    return {said: insight_charts.mistakes(rows)}
 
 
 def _routing(report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -93,10 +181,11 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         if switch["position"] >= first
     ]
     if measure == "auc":
-        return charts.over_positions(
+        figure = charts.over_positions(
             "Ranking (AUC) over the ledger", "AUC", lines, lower_is_better=False, marks=marks
         )
-    return charts.over_positions(
+        return _sure(figure, report["lines"][0], measure)
+    figure = charts.over_positions(
         "Log loss over the ledger",
         "log loss, nats",
         lines,
@@ -104,6 +193,16 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         marks=marks,
         reference=None if base is None else (_entropy(base), "always saying the base rate"),
     )
+    return _sure(figure, report["lines"][0], measure)
+
+
+def _sure(figure: Figure, line: Mapping[str, Any], measure: str) -> Figure:
+    """With the interval of one line's measure behind it."""
+    bands = [(at, *found[measure]) for at, found in line.get("bands") or () if measure in found]
+    if not bands:
+        return figure
+    at, low, high = zip(*bands, strict=True)
+    return insight_charts.with_band(figure, at, low, high, f"95 % interval of the {line['role']}")
 
 
 def _cheapest(report: Mapping[str, Any]) -> float:
@@ -115,67 +214,3 @@ def _cheapest(report: Mapping[str, Any]) -> float:
 def _entropy(rate: float) -> float:
     """The log loss, in nats, of always predicting `rate` where it is the truth."""
     return -sum(q * math.log(q) for q in (rate, 1.0 - rate) if q > 0.0)
-
-
-def metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """The single figures of a report, by their names in MLflow.
-
-    MLflow groups its charts by what stands before the slash, in alphabetical order.
-    """
-    found: dict[str, float] = {}
-    for line in report["lines"]:
-        groups = {
-            f"{line['role']} - all kept lessons": line["measures"]["kept"],
-            f"{line['role']} - newest {RECENT} lessons": line["measures"]["recent"],
-            f"{line['role']} - decisions": line["decisions"],
-        }
-        found |= {
-            f"{group}/{name}": value
-            for group, values in groups.items()
-            for name, value in values.items()
-            if value is not None
-        }
-    routing = report.get("routing") or {}
-    for way in WAYS:
-        if routing and routing[way]["rate"] is not None:
-            for bound in ("rate", "low", "high"):
-                found[f"routing - {way}/{bound}"] = routing[way][bound]
-    return found
-
-
-def curves(report: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Measures over ledger positions, by their names in MLflow, which come first of all."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for line in report["lines"]:
-        for position, point in line["curve"]:
-            for name in ("log_loss", "auc", "ece", "brier"):
-                if name in point:
-                    key = f"{line['role']}/{name}"
-                    found.setdefault(key, []).append((position, point[name]))
-    for position, point in (report.get("routing") or {}).get("curve", ()):
-        for way in WAYS:
-            found.setdefault(f"routing/{way}", []).append((position, point[way]))
-    return found
-
-
-def description(report: Mapping[str, Any]) -> str:
-    """The verdict and a table of the measures in Markdown; MLflow first shows three lines."""
-    rows = [
-        f"**{report['verdict'].capitalize()}.** {report['sentence']}",
-        "",
-        f"Measured at ledger position {report['position']}, each lesson before it was learned. "
-        "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
-        "",
-        "| line | lessons | " + " | ".join(COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
-    ]
-    for line in report["lines"]:
-        for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
-            found = line["measures"][window]
-            cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
-            rows.append(f"| {line['name']} | {said} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def _shown(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"

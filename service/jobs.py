@@ -21,7 +21,7 @@ from experiments.registry import Registry
 from service import logs
 from service.capacity import Capacity
 from service.installation import prepare
-from service.publishing import Publishing
+from service.publishing import TRANSCRIPT, Publishing
 from service.raters import Watch
 from service.retention import Retention
 from service.settings import Settings
@@ -119,7 +119,12 @@ def run(settings: Settings) -> None:
     leader = Leader(store, settings.lease_seconds)
     leader.renew()
     upkeep = Upkeep(store, settings)
-    publishing = Publishing(store, Registry(settings.mlflow_url), Retention(store, settings))
+    publishing = Publishing(
+        store,
+        Registry(settings.mlflow_url),
+        Retention(store, settings),
+        settings.address + TRANSCRIPT,
+    )
     scheduler = schedule(
         settings,
         leader,

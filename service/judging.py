@@ -25,6 +25,7 @@ from service.contests import Contest, judged
 from service.drift import Drift
 from service.errors import Contradiction
 from service.facts import Facts
+from service.insight import insight
 from service.lines import Lines
 from service.recent import Recent
 from service.store import challengers as challenger_rows
@@ -78,7 +79,14 @@ class Judging:
             ],
             finding=finding,
             facts=facts.values(),
-            seen=Seen(drift, shown, None if found is None else asdict(found), rates),
+            seen=Seen(
+                drift,
+                shown,
+                None if found is None else asdict(found),
+                rates,
+                before.get("trail") or (),
+                insight(self._store, workspace, [f.conversation for f in facts.values()], champion),
+            ),
         )
         if found is not None and found.finding == "world" and not _told(drift, scene.began):
             alarms += [self._drift.add("world", "harder", HARDER, champion, drift)]

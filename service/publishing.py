@@ -5,10 +5,13 @@ MLflow may be away: everything here is asked again until it has worked, and take
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from experiments import evaluate
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable
+from service import story
 from service.aliases import CHAMPION, Aliases
 from service.portable import lineage
 from service.retention import Retention
@@ -17,6 +20,9 @@ from service.store import ledger, published
 from service.store import versions as rows
 from service.store.database import Store
 
+TRANSCRIPT = "/console/transcript?id="
+"""Where the console finds a conversation by its id."""
+
 _log = structlog.get_logger("baton.publishing")
 
 
@@ -24,12 +30,18 @@ class Publishing:
     """One pass publishes what is owed and settles the aliases of every workspace."""
 
     def __init__(
-        self, store: Store, registry: Registry, retention: Retention | None = None
+        self,
+        store: Store,
+        registry: Registry,
+        retention: Retention | None = None,
+        transcripts: str = "",
     ) -> None:
         self._store = store
         self._registry = registry
         self._aliases = Aliases(store, registry)
         self._retention = retention or Retention(store, Settings())
+        self._transcripts = transcripts
+        self._told: dict[str, tuple[Any, ...]] = {}
         self._away = False
 
     def publish(self, *names: str) -> None:
@@ -80,7 +92,7 @@ class Publishing:
     def _one(self, workspace: str) -> None:
         """Each part for itself: what MLflow refuses in one holds up no other."""
         self._still_there(workspace)
-        for part in (self._versions, self._aliases.settle, self._evaluations):
+        for part in (self._versions, self._aliases.settle, self._story, self._evaluations):
             try:
                 part(workspace)
             except RegistryRefused as error:
@@ -93,6 +105,7 @@ class Publishing:
         number = known and known.registry_version
         if number is not None and self._registry.registered(workspace, number) is None:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
+            self._told.pop(workspace, None)
             with self._store.write() as connection:
                 published.owe_all(connection, workspace)
 
@@ -118,6 +131,16 @@ class Publishing:
             with self._store.write() as connection:
                 rows.published(connection, workspace, row.number, number)
 
+    def _story(self, workspace: str) -> None:
+        """Say what serves and why where an engineer looks first, whenever that has changed."""
+        with self._store.read() as connection:
+            key = story.key(connection, workspace)
+            if self._told.get(workspace) == key:
+                return
+            text = story.told(connection, workspace)
+        self._registry.tell(workspace, text)
+        self._told[workspace] = key
+
     def _evaluations(self, workspace: str) -> None:
         with self._store.read() as connection:
             owed = published.unpublished_evaluations(connection, workspace)
@@ -126,6 +149,6 @@ class Publishing:
             with self._store.read() as connection:
                 found = [rows.version(connection, workspace, x["version"]) for x in report.lines]
             numbers = [x.registry_version for x in found if x and x.registry_version]
-            run = evaluate.publish(report, self._registry, workspace, numbers)
+            run = evaluate.publish(report, self._registry, workspace, numbers, self._transcripts)
             with self._store.write() as connection:
                 published.evaluation_published(connection, row.id, run)

@@ -38,6 +38,9 @@ class Settings:
     )
     host: str = _setting("BATON_HOST", "127.0.0.1", "address", "Where the API listens.")
     port: int = _setting("BATON_PORT", 8000, "port", "The API's port.")
+    url: str = _setting(
+        "BATON_URL", "", "URL", "Where people's browsers reach Baton; empty means host and port."
+    )
     mlflow_url: str = _setting(
         "BATON_MLFLOW_URL",
         "http://127.0.0.1:5000",
@@ -108,6 +111,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home / 'baton.sqlite3'}"
+
+    @property
+    def address(self) -> str:
+        """Where people's browsers reach Baton."""
+        return self.url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **given: Any) -> Settings:

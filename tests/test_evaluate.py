@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.bands import band
 from experiments.evaluate import Finding, Report, Switch, evaluate, publish
 from experiments.judged import ALWAYS_CONTINUE, RULES_ONLY, Fact, Terms
 from experiments.measured import Line
+from experiments.mistakes import MISSED, TOP
+from experiments.report_log import description
 from experiments.report_page import figures, figures_page
+from experiments.trail import LENGTH, longer
 from learning.evaluation import Scores, log_losses, measures
 from tests.mlflow_server import running_mlflow
 
@@ -197,7 +201,7 @@ def test_every_report_is_plain_json_that_reads_back_the_same_and_can_be_drawn(ro
     found = report(scores, scores, facts=known(scores))
     text = json.dumps(found.body(), allow_nan=False)
     assert Report.of(json.loads(text)).body() == json.loads(text)
-    assert len(figures(json.loads(text))) == 6
+    assert len(figures(json.loads(text))) >= 6
 
 
 def test_a_report_of_another_format_is_not_misread():
@@ -226,6 +230,70 @@ def test_no_conversation_can_be_told_from_a_report():
         scores.conversation + 77_000_000_000_000,
     )  # fmt: skip
     assert "77000000000" not in json.dumps(report(marked).body())
+
+
+def test_a_mistake_is_told_by_its_conversation_alone_and_links_to_its_transcript():
+    """Only what it got most wrong is named, so that somebody can read it in Baton."""
+    scores = scored(300, 1.2)
+    facts = known(scores, handed_over=False)
+    found = report(scores, facts=facts).body()
+    worst = found["mistakes"]
+    assert 0 < len(worst) <= TOP
+    assert [one["regret"] for one in worst] == sorted((x["regret"] for x in worst), reverse=True)
+    assert {one["what"] for one in worst} == {MISSED}
+    by_name = {fact.conversation: fact for fact in facts}
+    assert all(by_name[one["conversation"]].needed for one in worst)
+    told = description(found, "http://baton/console/transcript?id=")
+    name = worst[0]["conversation"]
+    assert f"[{name}](http://baton/console/transcript?id={name})" in told
+    assert "](" not in description(found)
+
+
+def test_the_data_of_a_window_has_what_each_line_said_of_the_same_lessons():
+    scores, other = scored(700, 1.2), scored(700, 0.4, seed=3)
+    later = Scores(*(getattr(other, n)[300:] for n in other.__dataclass_fields__))
+    found = report(scores, later).body()["data"]
+    assert found["columns"][:4] == ["position", "lesson", "label", "weight"]
+    assert found["columns"][4:] == ["champion", "previous"]
+    assert len(found["rows"]) == 500
+    for at, _, label, _, champion, previous in found["rows"]:
+        place = scores.position.tolist().index(at)
+        assert (label, champion) == (scores.label[place], round(scores.probability[place], 6))
+        expected = None if place < 300 else round(float(other.probability[place]), 6)
+        assert previous == expected
+
+
+def test_a_trail_grows_with_each_evaluation_and_stays_short():
+    trail: list = []
+    for number in range(1000):
+        rates = {"recent": {"missed_rate": {"rate": number / 1000, "low": 0.0, "high": 1.0}}}
+        trail = longer(trail, number, float(number), rates, None)
+        assert len(trail) <= LENGTH
+        assert trail[-1]["position"] == number
+        assert [point["position"] for point in trail] == sorted(p["position"] for p in trail)
+    assert trail[0]["position"] == 0
+    assert trail[-1]["missed_rate"]["rate"] == 0.999
+    assert trail[-1]["evidence"] is None
+
+
+@pytest.mark.parametrize("measure", ["log_loss", "auc"])
+def test_the_band_of_a_point_covers_what_more_of_the_same_would_have_shown(measure):
+    """At 95 %, seen over many histories: not far below, and not far above."""
+
+    def history(seed: int, conversations: int) -> Scores:
+        """Three lessons a conversation, of the same label and alike."""
+        draw = np.random.default_rng(seed)
+        label = np.repeat((draw.random(conversations) < 0.3).astype(float), 3)
+        own = np.repeat(draw.normal(size=conversations), 3) + 0.3 * draw.normal(size=label.size)
+        p = 1 / (1 + np.exp(-(1.2 * (2 * label - 1) - 0.8 + own)))
+        names = np.repeat(np.arange(conversations), 3)
+        return Scores(names + 1, p, label, np.full(label.size, 1 / 3), names)
+
+    whole = history(12345, 40_000)
+    truth = measures(whole.probability, whole.label, whole.weight)[measure]
+    bounds = [band(history(seed, 150))[measure] for seed in range(200)]
+    assert 180 <= sum(low <= truth <= high for low, high in bounds) <= 200
+    assert max(high - low for low, high in bounds) < 0.4
 
 
 def test_measuring_does_not_import_mlflow(tmp_path):
@@ -264,4 +332,12 @@ def assert_the_run_tells_the_story(url: str, run_id: str) -> None:
     assert steps == sorted(steps)
     assert steps[-1] == 1000
     assert run.data.metrics["champion - all kept lessons/n"] == 1000
-    assert {f.path for f in client.list_artifacts(run_id)} == {"figures.html", "report.json"}
+    files = {f.path for f in client.list_artifacts(run_id)}
+    assert files == {"figures.html", "lessons.csv", "report.json"}
+    within = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    names = {line.info.run_name: line for line in within}
+    assert {"champion", "previous"} <= set(names)
+    previous = client.get_metric_history(names["previous"].info.run_id, "log_loss")
+    assert [point.step for point in previous] == steps
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "lessons at positions 501 to 1000"

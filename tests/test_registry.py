@@ -14,11 +14,13 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.data import get_source
 
 from experiments import bundle, published
 from experiments.mlflow_server import desk, server
 from experiments.published import Published, conversation
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable, runs
+from experiments.run_parts import Data, Nested
 from learning import checkpoint
 from learning.conversation import fold
 from learning.ledger import Entry, Standing, Turn
@@ -244,6 +246,26 @@ def test_the_experiment_explains_itself(registry, client):
     assert "explained" in client.get_registered_model("baton-explained").description
 
 
+def test_descriptions_tell_what_is_the_case_unless_an_engineer_wrote_them(registry, client):
+    publish(registry, "telling")
+
+    def read() -> tuple[str, str]:
+        tags = client.get_experiment_by_name("baton/telling").tags
+        return tags["mlflow.note.content"], client.get_registered_model("baton-telling").description
+
+    registry.tell("telling", "# Version 1 serves")
+    registry.tell("telling", "# Version 2 serves")
+    readme, about = read()
+    assert readme.startswith("# Version 2 serves\n")
+    assert "models:/baton-telling@champion" in readme
+    assert about.startswith("# Version 2 serves\n")
+    client.update_registered_model("baton-telling", "ours")
+    experiment = client.get_experiment_by_name("baton/telling").experiment_id
+    client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    registry.tell("telling", "# Version 3 serves")
+    assert read() == ("mine", "ours")
+
+
 # -- the published version, outside Baton -----------------------------------------------------
 
 FRESH = """
@@ -402,6 +424,36 @@ def test_an_evaluation_links_to_the_versions_it_measured(registry, client):
     source = client.get_model_version("baton-linked", number).source
     linked = [model.model_id for model in client.get_run(run_id).inputs.model_inputs]
     assert [f"models:/{model_id}" for model_id in linked] == [source]
+
+
+def test_an_evaluation_has_a_nested_run_for_each_line_and_its_data_as_a_dataset(registry, client):
+    lines = [
+        Nested("champion", {"auc": 0.8}, {"log_loss": [(100, 0.5), (200, 0.4)]}, {"recipe": "b"}),
+        Nested("rules only", {"cost": 0.3}),
+    ]
+    data = Data("lessons 7 to 8", ("position", "label", "champion"), [(7, 1, 0.25), (8, 0, None)])
+    run_id = log(registry, "nested", nested=lines, data=data)
+    assert log(registry, "nested", nested=lines, data=data) == run_id
+    experiment = client.get_experiment_by_name("baton/nested").experiment_id
+    within = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert {run.info.run_name: run.info.status for run in within} == {
+        "champion": "FINISHED",
+        "rules only": "FINISHED",
+    }
+    champion = next(run for run in within if run.info.run_name == "champion")
+    assert champion.data.params == {"recipe": "b"}
+    curve = client.get_metric_history(champion.info.run_id, "log_loss")
+    assert [(m.step, m.value) for m in curve] == [(100, 0.5), (200, 0.4)]
+    assert client.get_metric_history(champion.info.run_id, "auc")[0].step == 800
+    (given,) = client.get_run(run_id).inputs.dataset_inputs
+    assert given.tags[0].value == "evaluation"
+    assert given.dataset.name == "lessons 7 to 8"
+    file = Path(get_source(given.dataset).load())
+    assert file.read_text() == "position,label,champion\n7,1,0.25\n8,0,\n"
+
+    registry.remove_run(run_id)
+    registry.remove_run(run_id)
+    assert client.search_runs([experiment]) == []
 
 
 def test_an_evaluation_is_logged_once(registry, client):

@@ -12,4 +12,10 @@ from experiments.registry.connection import RegistryRefused, RegistryUnavailable
 from experiments.registry.sweeps import Sweeps
 from experiments.registry.versions import Registered, Registry
 
-__all__ = ["Registered", "Registry", "RegistryRefused", "RegistryUnavailable", "Sweeps"]
+__all__ = [
+    "Registered",
+    "Registry",
+    "RegistryRefused",
+    "RegistryUnavailable",
+    "Sweeps",
+]

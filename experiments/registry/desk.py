@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ DROPPED_PAGE = """<!doctype html><meta charset="utf-8"><title>Figures dropped</t
 <b>report.json</b> beside this file has every number they showed.</p>
 """
 
+WRITTEN = "baton.written"
 VIEW = "baton"
 COLUMNS = (
     "tags.`baton.verdict`",
@@ -37,24 +39,43 @@ def experiment_name(workspace: str) -> str:
 
 def experiment_tags(workspace: str) -> dict[str, str]:
     """Description, kind and prepared view of a workspace's experiment."""
-    text = Path(__file__).with_name("engineer.md").read_text(encoding="utf-8")
     state = json.dumps({"selectedColumns": list(COLUMNS)})
     view = {"name": "Baton", "createdAt": 0, "updatedAt": 0, "state": state}
-    return {
-        "mlflow.note.content": text.replace("WORKSPACE", workspace),
+    return note(about_experiment(workspace)) | {
         "mlflow.experimentKind": "custom_model_development",
         f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
         "baton.workspace": workspace,
     }
 
 
-def about_model(workspace: str) -> str:
+def about_experiment(workspace: str, story: str = "") -> str:
+    """The description of an experiment: what is the case now, and how to read all of it."""
+    text = Path(__file__).with_name("engineer.md").read_text(encoding="utf-8")
+    head = f"{story}\n\n" if story else ""
+    return head + text.replace("WORKSPACE", workspace)
+
+
+def about_model(workspace: str, story: str = "") -> str:
     """The description of a registered model."""
-    return (
+    said = (
         f"The versions of Baton's workspace `{workspace}`: the probability that a conversation's "
-        "newest message needs a person. `champion` serves, `previous` is its predecessor. "
-        f"Evaluations: experiment `{experiment_name(workspace)}`."
+        f"newest message needs a person. Evaluations: experiment `{experiment_name(workspace)}`."
     )
+    return f"{story}\n\n{said}" if story else said
+
+
+def note(text: str) -> dict[str, str]:
+    """A description as tags: the text, and by what it is known again as Baton's own."""
+    return {"mlflow.note.content": text, WRITTEN: _digest(text)}
+
+
+def is_own(text: str | None, tags: Mapping[str, str]) -> bool:
+    """Whether a description is as Baton wrote it; what an engineer wrote is left alone."""
+    return not text or WRITTEN not in tags or tags[WRITTEN] == _digest(text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def about_version(

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlflow.entities import LoggedModelInput, Metric, Param, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelInput,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
 
 from experiments.registry import desk
 from experiments.registry.connection import Connection, ms, tagged
+from experiments.run_parts import FILE, Curves, Data, Nested
 
 BATCH = 900
 """MLflow takes at most 1000 metrics in one request."""
 
 PAGE = "figures.html"
 PAGES_KEPT = 50
-"""Newest evaluations of a workspace that keep their page of figures (2 MB each)."""
-
-Curves = Mapping[str, Sequence[tuple[int, float]]]
+"""Newest evaluations of a workspace that keep their page of figures (2 MB) and nested runs."""
 
 
 class Runs(Connection):
@@ -40,14 +49,17 @@ class Runs(Connection):
         page: str | None = None,
         lasting: bool = False,
         numbers: Sequence[str] = (),
+        nested: Sequence[Nested] = (),
+        data: Data | None = None,
     ) -> str:
         """Log one evaluation as a run; its run id. Once per `evaluation`, a unique id.
 
         `metrics` are points at `position`; `curves` have their own ledger positions as steps.
         `files` are texts by their path in the run, `description` is Markdown, `at` is in seconds
         since the epoch. `page` is an HTML page of figures, which goes once there are PAGES_KEPT
-        newer ones unless it is `lasting`. `numbers` are the MLflow numbers of the versions that
-        were evaluated: the run links to them.
+        newer ones unless it is `lasting`, and the `nested` runs with it. `numbers` are the MLflow
+        numbers of the versions that were evaluated: the run links to them. `data` is what they
+        were evaluated on.
         """
         known = {"baton.evaluation": evaluation}
         self.reach()
@@ -65,6 +77,10 @@ class Runs(Connection):
                 self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
             if models := self._models(workspace, numbers):
                 self._client.log_inputs(run_id, models=models)
+            if data is not None:
+                self._evaluated_on(run_id, data)
+            for line in nested:
+                self._beside(experiment, run_id, evaluation, line, position, at)
             for path, text in (dict(files or {}) | ({PAGE: page} if page else {})).items():
                 self._client.log_text(run_id, text, path)
             if page and not lasting:
@@ -75,6 +91,29 @@ class Runs(Connection):
                 if run.info.run_id != run_id:  # a request that timed out was carried out after all
                     self._client.delete_run(run.info.run_id)
             return run_id
+
+    def _evaluated_on(self, run_id: str, data: Data) -> None:
+        self._client.log_text(run_id, data.csv(), FILE)
+        url = f"{self.tracking_uri}/get-artifact?run_uuid={run_id}&path={FILE}"
+        source = ("http", json.dumps({"url": url}))
+        found = Dataset(data.name, data.digest, *source, data.schema(), data.profile())
+        kind = InputTag("mlflow.data.context", "evaluation")
+        self._client.log_inputs(run_id, datasets=[DatasetInput(found, [kind])])
+
+    def _beside(
+        self, experiment: str, parent: str, evaluation: str, line: Nested, position: int, at: float
+    ) -> None:
+        known = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
+        runs = self._runs(experiment, known)
+        if any(run.info.status == "FINISHED" for run in runs):
+            return
+        tags = known | {"baton.position": str(position)} | dict(line.tags)
+        run_id = self._run(experiment, runs, line.name, at, tags)
+        points = {key: [(position, value)] for key, value in line.metrics.items()}
+        self._points(run_id, points | {key: list(curve) for key, curve in line.curves.items()}, at)
+        if line.params:
+            self._client.log_batch(run_id, params=[Param(k, v) for k, v in line.params.items()])
+        self._client.set_terminated(run_id, end_time=ms(at))
 
     def remove_run(self, run_id: str) -> None:
         """Delete an evaluation's run with its files and nested runs; nothing where there is none.
@@ -107,6 +146,8 @@ class Runs(Connection):
         for run in newest_first[PAGES_KEPT:]:
             self._client.log_text(run.info.run_id, desk.DROPPED_PAGE, PAGE)
             self._client.set_tag(run.info.run_id, "baton.figures", "dropped")
+            for nested in self._nested(experiment, run.info.run_id):
+                self._client.delete_run(nested.info.run_id)
 
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
         found = (

@@ -15,6 +15,8 @@ from experiments.registry import desk
 from experiments.registry.connection import TIMEOUT_SECONDS, ms, tagged
 from experiments.registry.runs import Runs
 
+NOTE = "mlflow.note.content"
+
 
 @dataclass(frozen=True, slots=True)
 class Registered:
@@ -147,12 +149,31 @@ class Registry(Runs):
                 self._client.delete_registered_model_alias, desk.model_name(workspace), alias
             )
 
+    def tell(self, workspace: str, story: str) -> None:
+        """Say in the descriptions of experiment and registered model what is the case, in Markdown.
+        A description that an engineer has rewritten is left as it is.
+        """
+        with self._asking():
+            experiment, name = self._experiment(workspace), desk.model_name(workspace)
+            about = desk.note(desk.about_experiment(workspace, story))
+            tags = self._client.get_experiment(experiment).tags
+            if desk.is_own(tags.get(NOTE), tags):
+                for tag, value in about.items():
+                    self._client.set_experiment_tag(experiment, tag, value)
+            model = self._found(self._client.get_registered_model, name)
+            if model is not None and desk.is_own(model.description, model.tags):
+                text = desk.about_model(workspace, story)
+                self._client.update_registered_model(name, text)
+                written = desk.note(text)[desk.WRITTEN]
+                self._client.set_registered_model_tag(name, desk.WRITTEN, written)
+
     def _model(self, workspace: str) -> None:
+        text = desk.about_model(workspace)
         self._made(
             self._client.create_registered_model,
             desk.model_name(workspace),
-            tags={"baton.workspace": workspace},
-            description=desk.about_model(workspace),
+            tags={"baton.workspace": workspace, desk.WRITTEN: desk.note(text)[desk.WRITTEN]},
+            description=text,
         )
 
     def _numbers(self, workspace: str, tags: Mapping[str, str]) -> list[str]:

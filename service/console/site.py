@@ -22,6 +22,7 @@ from service.console import (
     queue,
     sign_in,
     teaching,
+    transcript,
 )
 from service.console.pages import page
 from service.console.visitor import SignedOut, find
@@ -49,6 +50,7 @@ _ROUTERS = (
     teaching.router,
     audits.router,
     missed.router,
+    transcript.router,
     assets.router,
 )
 

@@ -80,6 +80,16 @@ def last_evaluation(connection: Connection, workspace: str) -> Row[Any] | None:
     ).one_or_none()
 
 
+def last_evaluated(connection: Connection, workspace: str) -> str | None:
+    """The id of the newest evaluation."""
+    return connection.execute(
+        select(_evaluation.c.id)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
 def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     return connection.execute(
         select(_evaluation)

@@ -1,0 +1,95 @@
+"""What serves, how it came to, how good it is and what challenges it: for an engineer, in Markdown.
+
+MLflow shows the beginning of a description; so what serves comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from service import provenance
+from service.store import published
+from service.store import versions as rows
+
+MOVES_SHOWN = 10
+MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
+
+
+def key(connection: Connection, workspace: str) -> tuple[Any, ...]:
+    """Changes whenever the story does, and costs little to ask for."""
+    newest = provenance.moves(connection, workspace)[0]
+    return newest["at"], newest["what"], published.last_evaluated(connection, workspace)
+
+
+def told(connection: Connection, workspace: str) -> str:
+    """The story of a workspace as it is now."""
+    moves = provenance.moves(connection, workspace)
+    served = next(move for move in moves if move["what"] != "refused")
+    version = rows.version(connection, workspace, served["version"])
+    number = version.registry_version if version is not None else None
+    recipe = version.recipe if version is not None else "?"
+    parts = [
+        f"# Version {served['version']} serves",
+        f"It is MLflow's version {number or '(not published yet)'}, `{recipe}`, and goes on "
+        f"learning. {_sentence(served)}",
+    ]
+    last = published.last_evaluation(connection, workspace)
+    if last is not None:
+        parts += _evaluated(last.report)
+    parts += ["**What moved**", _table(moves[:MOVES_SHOWN])]
+    parts.append(
+        "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
+        "Baton checks it and follows within ten seconds; a move that it refuses is put back, and "
+        "the version's tag `baton.refused` says why. A version with a tag `baton.blocked` is "
+        "never moved to."
+    )
+    return "\n\n".join(parts)
+
+
+def _sentence(move: Mapping[str, Any]) -> str:
+    who = {"mlflow": "an engineer in MLflow", "jobs": "Baton by itself"}
+    how = "rolled back to" if move["what"] == "rollback" else "promoted"
+    by = who.get(move["actor"], move["actor"])
+    return f"It was {how} at {_time(move['at'])} by {by}: {_cell(move['reason'])}."
+
+
+def _evaluated(report: Mapping[str, Any]) -> list[str]:
+    head = "| line | " + " | ".join(MEASURES.values()) + " |"
+    table = [head, "|---" * (len(MEASURES) + 1) + "|"]
+    for line in report["lines"]:
+        found = line["measures"]["recent"]
+        cells = [_number(found.get(name)) for name in MEASURES]
+        table.append(f"| {_cell(line['name'])} | " + " | ".join(cells) + " |")
+    return [
+        f"**At ledger position {report['position']}: {report['verdict']}.** {report['sentence']}",
+        "\n".join(table),
+        "Over the newest lessons, each scored before it was learned. The newest run has the "
+        "figures.",
+    ]
+
+
+def _table(moves: Sequence[Mapping[str, Any]]) -> str:
+    table = ["| when (UTC) | what | version | by | why |", "|---|---|---|---|---|"]
+    for move in moves:
+        version = move["version"] or f"MLflow's {move['registry_version']}"
+        cells = (_time(move["at"]), move["what"], version, move["actor"], move["reason"])
+        table.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
+    return "\n".join(table)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
