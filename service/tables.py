@@ -165,7 +165,10 @@ class Remark(SQLModel, table=True):
 class Outcome(SQLModel, table=True):
     """What a person found true, as it stands now; its history is in the ledger."""
 
-    __table_args__ = (Index("outcome_of_conversation", "workspace", "conversation_id"),)
+    __table_args__ = (
+        Index("outcome_of_conversation", "workspace", "conversation_id"),
+        Index("outcome_of_agent", "workspace", "agent", "at"),
+    )
     id: str = Field(primary_key=True)
     workspace: str
     conversation_id: str

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.erasure import erase
 from tests.service_in_process import ASKS, QUIET, Caller, InProcess, Place, serving
 
 
@@ -161,3 +162,33 @@ def test_a_page_of_200_turns_is_there_in_50_ms(place: Place) -> None:
         times.append(time.perf_counter() - started)
     assert statistics.median(times) < 0.05, times
     assert statistics.quantiles(times, n=20)[-1] < 0.1, times
+
+
+def test_of_a_very_long_conversation_the_last_turns_are_shown_and_the_rest_when_asked_for(
+    place: Place,
+) -> None:
+    for part in range(2):
+        turns = [{"id": f"t{part}-{n}", "author": "bot", "text": "one moment"} for n in range(180)]
+        place.bot.decided("long", f"u{part}", f"{QUIET} {part}", history=turns)
+    handoff = escalated(place, "long")
+    ann = Window(place, place.keys["agent"])
+    page = ann.see(handoff).text
+    assert page.count('id="turn-') == 300
+    assert "64 earlier turns are not shown" in page
+    assert ann.see(handoff, "?whole=1").text.count('id="turn-') == 364
+
+
+def test_what_was_erased_is_told_so_and_the_verdict_stays(place: Place) -> None:
+    handoff = escalated(place)
+    ann = Window(place, place.keys["agent"])
+    ann.send(handoff, "note", text="a secret of the customer")
+    ann.send(handoff, "claim")
+    ann.send(handoff, "outcome", verdict="needed", note="another secret")
+    ann.send(handoff, "resolve")
+    erase(place.service.baton.store, place.name, "c", actor="test")
+    page = ann.see(handoff)
+    assert page.status_code == 200
+    assert "Its text was removed" in page.text
+    assert "a person was needed" in page.text
+    assert "secret" not in page.text
+    assert ASKS not in page.text

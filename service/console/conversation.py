@@ -31,14 +31,19 @@ REASONS = (
 )
 """What agents say most often; they may say anything else."""
 
+TURNS_SHOWN = 300
+"""Of a longer conversation the last turns are shown, and the rest when asked for."""
+
 UNDO_SECONDS = 10
 """How long after an answer its undoing lies under the hand; later it can still be corrected."""
 
 
 @router.get("")
-async def show(request: Request, handoff_id: Id, baton: Parts, visitor: Viewer) -> Any:
-    """The whole context of a handoff on one page."""
-    return await shown(request, baton, visitor, handoff_id)
+async def show(
+    request: Request, handoff_id: Id, baton: Parts, visitor: Viewer, whole: bool = False
+) -> Any:
+    """The whole context of a handoff on one page; of a very long one the last turns at first."""
+    return await shown(request, baton, visitor, handoff_id, whole=whole)
 
 
 @router.get("/state")
@@ -63,6 +68,8 @@ async def shown(
     visitor: Visitor,
     handoff_id: str,
     refusal: Refusal | None = None,
+    *,
+    whole: bool = False,
 ) -> Any:
     """The page of a handoff, with what was refused if anything was."""
     workspace, agent = visitor.workspace, visitor.name
@@ -90,6 +97,8 @@ async def shown(
         **found,
         **_view(found["packet"], handoff, tells := bool(outcome or mine or handoff["ended_at"])),
         tells=tells,
+        whole=whole,
+        earlier=0 if whole else max(0, len(found["packet"]["transcript"]) - TURNS_SHOWN),
         mine=mine,
         effect=await effects.effect(baton.engine, outcome) if outcome else None,
         question=_question(found["asked"], handoff_id),

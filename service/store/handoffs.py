@@ -199,6 +199,7 @@ def untold(
         .where(
             _handoff.c.workspace == workspace,
             _handoff.c.claimed_by == agent,
+            _handoff.c.changed_at >= since,  # has an index, and comes no sooner than the next
             _handoff.c.opened_at >= since,
             ~told.exists(),
         )

@@ -99,7 +99,7 @@ async function look() {
   if (document.hidden) return;
   const asked = await fetch(`${here.dataset.url}/state`, { redirect: "error" });
   if (!asked.ok || await asked.text() === here.dataset.state) return;
-  const page = await fetch(here.dataset.url, { redirect: "error" });
+  const page = await fetch(here.dataset.page, { redirect: "error" });
   if (!page.ok) return;
   renew(new DOMParser().parseFromString(await page.text(), "text/html"));
   live.textContent = "Updated";

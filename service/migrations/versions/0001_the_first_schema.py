@@ -252,6 +252,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "outcome_of_conversation", ["workspace", "conversation_id"], unique=False
         )
+        batch_op.create_index("outcome_of_agent", ["workspace", "agent", "at"], unique=False)
 
     op.create_table(
         "rating",
@@ -368,6 +369,7 @@ def downgrade() -> None:
 
     op.drop_table("remark")
     with op.batch_alter_table("outcome", schema=None) as batch_op:
+        batch_op.drop_index("outcome_of_agent")
         batch_op.drop_index("outcome_of_conversation")
 
     op.drop_table("outcome")
