@@ -43,10 +43,8 @@ class AdaGradLogisticRegression(HashedClassifier):
         margin = float((self._m[row.index] * row.value).sum())
         return margin, self.rate * float((row.square / (1.0 + self._g[row.index])).sum())
 
-    def learn_row(
-        self, row: Row, y: float, w: float, said: tuple[float, float] | None = None
-    ) -> None:
-        p = sigmoid(said[0] if said else float((self._m[row.index] * row.value).sum()))
+    def learn_row(self, row: Row, y: float, w: float) -> None:
+        p = sigmoid(float((self._m[row.index] * row.value).sum()))
         g = row.value * ((y - p) * min(w, WEIGHT_MAX))
         np.add.at(self._g, row.index, g * g)
         scale = self.damping + np.sqrt(self._g[row.index]) + 1e-12

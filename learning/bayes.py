@@ -61,6 +61,11 @@ class BayesianLogisticRegression(HashedClassifier):
         self._m: Floats = np.zeros(buckets)
         self._v: Floats = self._prior()
 
+    @property
+    def weights(self) -> Floats:
+        """The means, by bucket; a copy."""
+        return self._m.copy()
+
     def _prior(self) -> Floats:
         prior = np.full(self.buckets, float(self.v0))
         prior[:RESERVED] = self.v0_context
@@ -71,10 +76,8 @@ class BayesianLogisticRegression(HashedClassifier):
         s2 = float((self._v[row.index] * row.square).sum())
         return mu / math.sqrt(1.0 + PROBIT * s2), s2
 
-    def learn_row(
-        self, row: Row, y: float, w: float, said: tuple[float, float] | None = None
-    ) -> None:
-        margin, s2 = said or self.margin_row(row)
+    def learn_row(self, row: Row, y: float, w: float) -> None:
+        margin, s2 = self.margin_row(row)
         p = sigmoid(margin)
         h = w * p * (1.0 - p)
         d = 1.0 / (1.0 + h * s2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from zlib import crc32
@@ -63,7 +63,10 @@ def _known(buckets: int) -> _Known:
 
 
 class Row:
-    """One example: buckets (the bias first), values, and their squares; arrays of one length."""
+    """One example: buckets (the bias first), values, and their squares; arrays of one length.
+
+    No bucket stands twice: what falls together is summed.
+    """
 
     __slots__ = ("index", "square", "value")
 
@@ -76,17 +79,30 @@ class Row:
         except (TypeError, ValueError, OverflowError):
             self._clean(x, buckets)
             return
-        self.index[1:] = list(map(_known(buckets).__getitem__, x))
-        if not np.abs(self.value).max() <= _VALUE_MAX:
+        places = list(map(_known(buckets).__getitem__, x))
+        if len(set(places)) < n - 1 or not np.abs(self.value).max() <= _VALUE_MAX:
             self._clean(x, buckets)
             return
+        self.index[1:] = places
         self.square: Floats = self.value * self.value
 
+    @classmethod
+    def of(cls, index: NDArray[Any], value: NDArray[Any]) -> Row:
+        """A row that was one before: its buckets, none twice, and its values."""
+        row = cls.__new__(cls)
+        row.index, row.value = index.astype(np.intp), value.astype(np.float64)
+        row.square = row.value * row.value
+        return row
+
     def _clean(self, x: Mapping[Any, Any], buckets: int) -> None:
-        """Without what is no finite number, and no value beyond +-100."""
-        known = {name: number for name, value in x.items() if (number := _number(value))}
-        self.index = np.array([0, *map(_known(buckets).__getitem__, known)], np.intp)
-        self.value = np.array([1.0, *known.values()])
+        """Without what is no finite number, no value beyond +-100, and no bucket twice."""
+        known, found = _known(buckets), {0: 1.0}
+        for name, value in x.items():
+            if number := _number(value):
+                place = known[name]
+                found[place] = _number(found.get(place, 0.0) + number)
+        self.index = np.array(list(found), np.intp)
+        self.value = np.array(list(found.values()))
         self.square = self.value * self.value
 
 
@@ -141,13 +157,8 @@ class HashedClassifier(base.Classifier):
         """The log odds of a row, and their variance."""
 
     @abstractmethod
-    def learn_row(
-        self, row: Row, y: float, w: float, said: tuple[float, float] | None = None
-    ) -> None:
-        """Learn a label in [0, 1] with a weight > 0.
-
-        `said` is what `margin_row` says of the row now, where the caller has asked already.
-        """
+    def learn_row(self, row: Row, y: float, w: float) -> None:
+        """Learn a label in [0, 1] with a weight > 0."""
 
     @abstractmethod
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -157,18 +168,31 @@ class HashedClassifier(base.Classifier):
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
 
+    def learn_rows(
+        self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]
+    ) -> None:
+        """Learn what belongs together, a conversation's lessons, in order; each weight > 0."""
+        for row, label, weight in zip(rows, labels, weights, strict=True):
+            self.learn_row(row, label, weight)
+
     def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
         """Learn that `x` has the label `y` (a bool, or a share between 0 and 1)."""
-        self.learn(Row(x, self.buckets), float(y), float(w))
+        self.learn([Row(x, self.buckets)], [float(y)], [float(w)])
 
-    def learn(self, row: Row, y: float, w: float) -> None:
-        """The same of a row. Raises ValueError for a label or weight that cannot be."""
-        if not 0.0 <= y <= 1.0:
-            raise ValueError(f"a label lies between 0 and 1, not {y!r}")
-        if not 0.0 <= w < math.inf:
-            raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
-        if w > 0.0:
-            self.learn_row(row, y, w)
+    def learn(self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]) -> None:
+        """Learn what belongs together: a conversation's lessons, in order.
+
+        ValueError, and nothing learned, for a label or a weight that cannot be.
+        """
+        for y, w in zip(labels, weights, strict=True):
+            if not 0.0 <= y <= 1.0:
+                raise ValueError(f"a label lies between 0 and 1, not {y!r}")
+            if not 0.0 <= w < math.inf:
+                raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
+        kept = [n for n, w in enumerate(weights) if w > 0.0]
+        self.learn_rows(
+            [rows[n] for n in kept], [labels[n] for n in kept], [weights[n] for n in kept]
+        )
 
     def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
         """Probability of True, and uncertainty, for the price of one look."""

@@ -197,8 +197,9 @@ class Standing:
             )
             if not self.frozen:
                 self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
-        for row, lesson, _ in () if self.frozen else examples:
-            self.model.learn(row, lesson.label, lesson.weight)
+        if examples and not self.frozen:
+            rows, found, _ = zip(*examples, strict=True)
+            self.model.learn(rows, [x.label for x in found], [x.weight for x in found])
         if routed_at in states:
             self._learn_team(entry, states[routed_at])
         self.half_learned = False

@@ -77,11 +77,11 @@ def test_models_are_measured_by_time_and_accuracy_and_shown_as_a_table() -> None
     given = ("--rounds", "1", "--conversations", "30", "--data", "simulated")
     found = {row["system"]: row for row in rows("model", *given)}
     assert found["vw"]["total_us"] > 0
-    ours = found["baton mixture-1"]
+    ours = found["baton mixture-2"]
     assert ours.keys() >= {"ratio_to_vw", "ratio_to_vw_features", "reached", "auc", "log_loss"}
     table = bench("model", *given)
     assert "AUC" in table
-    assert "mixture-1" in table
+    assert "mixture-2" in table
 
 
 @pytest.mark.slow

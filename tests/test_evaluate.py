@@ -41,7 +41,7 @@ SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engin
 
 
 def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES, **more) -> Report:
-    lines = [Line("champion", 12, "mixture-1", champion)]
+    lines = [Line("champion", 12, "mixture-2", champion)]
     if previous is not None:
         lines.append(Line("previous", 9, "bayes-1", previous))
     return evaluate("e-1", 1000, AT, *lines, terms=TERMS, switches=switches, **more)

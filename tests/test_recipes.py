@@ -222,6 +222,8 @@ def test_soft_labels_are_learned_as_shares(name: str) -> None:
 @every_recipe
 def test_memory_does_not_grow_with_the_number_of_words_met(name: str) -> None:
     model = RECIPES[name].build()
+    for n in range(500):
+        model.learn_one({f"user=old{n}_{k}": 1.0 for k in range(20)}, n % 3 == 0)
     before = model._raw_memory_usage
     for n in range(2000):
         model.learn_one({f"user=new{n}_{k}": 1.0 for k in range(20)}, n % 3 == 0)
@@ -268,8 +270,8 @@ def test_parameters_are_part_of_a_recipe_s_name_in_one_spelling() -> None:
     said = ("bayes-1?v0=.30,forgetting=0.0", "bayes-1?v0=3e-1", "bayes-1?forgetting=0,v0=0.3")
     assert {named(name).name for name in said} == {"bayes-1?v0=0.3"}
     assert named("bayes-1?v0=0.1").name == named("bayes-1?").name == "bayes-1"
-    assert named("mixture-1?variances=.1:.3,rates=.05").name == (
-        "mixture-1?variances=0.1:0.3,rates=0.05"
+    assert named("mixture-2?variances=.1:.3,rates=.05").name == (
+        "mixture-2?variances=0.1:0.3,rates=0.05"
     )
 
 
@@ -277,7 +279,7 @@ def test_parameters_are_part_of_a_recipe_s_name_in_one_spelling() -> None:
 def test_every_parameter_reaches_the_estimator(name: str) -> None:
     recipe = RECIPES[name]
     for parameter, known in recipe.parameters.items():
-        text = {"buckets": "16384"}.get(parameter, "0.25")
+        text = {"buckets": "16384", "held": "100", "visits": "2"}.get(parameter, "0.25")
         built = named(f"{name}?{parameter}={text}").build()
         assert getattr(built, parameter) == known.read(text)
         assert getattr(recipe.build(), parameter) == known.default
@@ -294,14 +296,14 @@ def test_what_is_learned_with_parameters_is_another_model_and_survives_its_bytes
 @pytest.mark.parametrize(
     "name,said",
     [
-        ("bayes-9", "there is no recipe 'bayes-9'; there are mixture-1, "),
+        ("bayes-9", "there is no recipe 'bayes-9'; there are mixture-2, "),
         ("bayes-1?v1=2", "there is no parameter 'v1'; there are v0=0.1"),
         ("bayes-1?v0=x", "parameter v0 cannot be 'x'"),
         ("bayes-1?v0=nan", "parameter v0 cannot be 'nan' (from 1e-06 to 100)"),
         ("bayes-1?v0=-1", "parameter v0 cannot be '-1'"),
         ("bayes-1?v0=1,v0=2", "given twice"),
         ("bayes-1?buckets=0.5", "parameter buckets cannot be"),
-        ("mixture-1?rates=1:1:1:1:1", "at most 4"),
+        ("mixture-2?rates=1:1:1:1:1", "at most 4"),
     ],
 )
 def test_a_name_that_cannot_be_built_is_refused_with_what_can(name: str, said: str) -> None:

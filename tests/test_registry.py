@@ -60,7 +60,7 @@ CONVERSATIONS = [spoken(texts, number) for number, texts in enumerate(ASKED)]
 TABLE = [json.dumps(rows) for rows in CONVERSATIONS]
 
 
-def taught(recipe: str = "mixture-1", outcomes: int = 40) -> Standing:
+def taught(recipe: str = "mixture-2", outcomes: int = 40) -> Standing:
     """A standing that has learned some outcomes, so that its numbers are not round."""
     standing = Standing(recipe=recipe)
     for position in range(1, outcomes + 1):
@@ -113,13 +113,13 @@ def publish(registry: Registry, workspace: str, version: int = 1, **other) -> st
 def test_a_version_is_registered_with_all_that_identifies_it(registry, client):
     number = publish(registry, "identified", 3, parent=2, tags={"code.commit": "abc"})
     found = registry.registered("identified", number)
-    assert (found.version, found.position, found.recipe) == (3, 40, "mixture-1")
+    assert (found.version, found.position, found.recipe) == (3, 40, "mixture-2")
     assert found.digest == DIGEST
     assert found.tags["baton.parent"] == "2"
     assert found.tags["code.commit"] == "abc"
     shown = client.get_model_version("baton-identified", number)
     assert shown.description == (
-        "AUC 0.810, log loss 0.420: mixture-1 at ledger position 40; "
+        "AUC 0.810, log loss 0.420: mixture-2 at ledger position 40; "
         "Baton's version 3, after version 2 (40 new entries)."
     )
     model = client.get_logged_model(shown.source.removeprefix("models:/"))
@@ -398,7 +398,7 @@ def log(registry: Registry, workspace: str, evaluation: str = "e-1", **more) -> 
         at=more.pop("at", AT),
         metrics={"champion/auc": 0.81},
         curves={"champion/rolling_log_loss": [(100 * n, 1 / n) for n in range(1, 9)]},
-        params={"recipe": "mixture-1"},
+        params={"recipe": "mixture-2"},
         tags={"baton.verdict": "keep"},
         files={"report.json": "{}"},
         page="<html></html>",
@@ -411,7 +411,7 @@ def test_an_evaluation_is_a_run_with_metrics_over_the_ledger_and_its_figures(reg
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["baton.verdict"] == "keep"
-    assert run.data.params == {"recipe": "mixture-1"}
+    assert run.data.params == {"recipe": "mixture-2"}
     curve = client.get_metric_history(run_id, "champion/rolling_log_loss")
     assert [(m.step, m.value) for m in curve] == [(100 * n, 1 / n) for n in range(1, 9)]
     assert client.get_metric_history(run_id, "champion/auc")[0].step == 800

@@ -55,7 +55,7 @@ def decide(client: Client, phase: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("recipe", ["mixture-1"])
+@pytest.mark.parametrize("recipe", ["mixture-2"])
 def test_a_thousand_decisions_are_made_again_identically(
     home: Home, service: Process, recipe: str
 ) -> None:

@@ -54,7 +54,7 @@ def settled(place: Place, process: Process, position: int) -> str:
     return str(found["digest"])
 
 
-@pytest.mark.parametrize("recipe", ["bayes-1", "mixture-1"])
+@pytest.mark.parametrize("recipe", ["bayes-1", "mixture-2"])
 def test_two_processes_that_both_take_outcomes_hold_one_model(
     home: Home, first: Process, second: Process, recipe: str
 ) -> None:

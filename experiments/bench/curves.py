@@ -17,7 +17,7 @@ from experiments.bench.offline import INPUTS as OFFLINE
 from experiments.bench.offline import Matrix
 from experiments.bench.talks import Floats, Line, Talk, ordered
 from learning.evaluation import measures
-from learning.recipes import RECIPES
+from learning.recipes import EMPTY, RECIPES
 
 AFTER = (100, 500, 2000)
 HELD_OUT = 0.3
@@ -42,7 +42,7 @@ def curves(talks: Sequence[Talk], seed: int) -> Iterator[Row]:
         figures = {"auc": found.get("auc"), "log_loss": found["log_loss"]}
         return {"learner": learner, "after": labels, "labels": counts[labels], **figures}
 
-    for recipe in RECIPES:
+    for recipe in (*RECIPES, EMPTY):
         for labels, p in _online(Line(recipe), learned, held, stops):
             yield said(f"Baton {recipe}", labels, p)
     for given in vowpal.INPUTS:

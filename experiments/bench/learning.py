@@ -25,7 +25,7 @@ from experiments.bench.table import Progress
 from experiments.bench.talks import DATA, SIMULATED, Talk, ordered, talks
 from experiments.streams import SETS, counting
 from learning.evaluation import measures
-from learning.recipes import DEFAULT, RECIPES
+from learning.recipes import DEFAULT, EMPTY, RECIPES
 
 Row = dict[str, Any]
 DBDC, MHCH = "dbdc3", "mhch_clothing"
@@ -127,7 +127,7 @@ def labels(plan: Plan, name: str, seed: int) -> list[Row]:
     for regime in RANDOM:
         add("random labels", regime)
     if seed < plan.few:
-        for recipe in RECIPES:
+        for recipe in (*RECIPES, EMPTY):
             for regime in (FULL, SERVED[0]):
                 add("recipes", regime, recipe)
     return found

@@ -26,7 +26,7 @@ from learning.features import features
 from learning.hashing import BUCKETS, HashedClassifier, Row, sigmoid
 from learning.outcomes import lessons
 from learning.policy import Policy, decide
-from learning.recipes import DEFAULT, RECIPES
+from learning.recipes import DEFAULT, named
 
 Floats = NDArray[np.float64]
 SIMULATED = "simulated"
@@ -115,7 +115,7 @@ class Line:
     """A model and its calibrator, as `learning.ledger.Standing` teaches them, on rows."""
 
     def __init__(self, recipe: str = DEFAULT) -> None:
-        self.model: HashedClassifier = RECIPES[recipe].build()
+        self.model: HashedClassifier = named(recipe).build()
         self.calibrator = Calibrator()
 
     def raw(self, row: Row) -> float:
@@ -135,8 +135,7 @@ class Line:
         raws = [self.raw(row) for row in rows]
         for raw, label, weight in zip(raws, labels, weights, strict=True):
             self.calibrator.learn(raw, label, weight / propensity)
-        for row, label, weight in zip(rows, labels, weights, strict=True):
-            self.model.learn_row(row, label, weight)
+        self.model.learn(rows, labels, weights)
 
 
 def flat(given: Iterable[Talk]) -> tuple[list[Row], Floats]:
