@@ -73,7 +73,7 @@ def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Fact:
     handed_over = body["handoff_id"] is not None
     audited = audit is not None and audit.status != "passed"
     by_itself = not handed_over and not body.get("labels") and body["source"] != "audit"
-    silent = body["source"] == "silence"
+    silent = body["source"] in ("silence", "history")
     return Fact(
         entry.position,
         body["conversation_id"],

@@ -40,6 +40,14 @@ COMPLAINTS_MAX = 20
 NAME_CHARS_MAX, VALUE_CHARS_MAX = 200, 500
 SOURCE = "history"
 
+_ITS_OWN = {
+    "handoff_id": None,
+    "escalated": None,
+    "since": None,
+    "source": SOURCE,
+    "agent": SOURCE,
+}
+
 Progress = Callable[[int], None]
 """Called with the conversations done so far."""
 
@@ -154,7 +162,7 @@ def _write(
     now, bodies, rows = time.time(), [], []
     for position, (number, one) in enumerate(fresh, head + 1):
         body = labelled(one, position)[0].body
-        bodies.append({**body, "outcome_id": new_id("o"), "source": SOURCE, "agent": SOURCE})
+        bodies.append({**body, **_ITS_OWN, "outcome_id": new_id("o")})
         row = _outcome(workspace, one, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
     outcome_rows.add_all(connection, rows)

@@ -23,6 +23,7 @@ from learning import checkpoint
 from learning.ledger import Standing, Without
 from service.archive import exported
 from service.errors import Contradiction
+from service.facts import Facts
 from service.installation import prepare
 from service.lines import rebuild
 from service.settings import Settings
@@ -221,7 +222,12 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
     assert {(b["source"], b["agent"], b["propensity"]) for b in bodies} == {
         ("history",) * 2 + (1.0,)
     }
-    Upkeep(store, Settings()).audit()
+    upkeep = Upkeep(store, Settings())
+    upkeep.audit()
+    report = upkeep.evaluate_one(place.name)
+    assert (report.position, report.verdict) == (42, "keep")
+    facts = Facts(store).newest(place.name, 42)
+    assert {fact.needed for fact in facts.values()} == {None}
     after = place.engineer.got("/v1/quality")
     assert after["conversations"]["all"] == rates["conversations"]["all"] + 1
     assert after["conversations"]["closed"] == rates["conversations"]["closed"]
