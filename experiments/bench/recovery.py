@@ -167,7 +167,7 @@ def grown(database: Database, standing: Standing, entries: int, tail: int) -> in
     while at < entries:
         last = min(BEGINNING + entries - at, at)
         shift = at - BEGINNING
-        _copy(
+        copied(
             database,
             "ledger",
             {"position": f"position + {shift}"},
@@ -179,19 +179,20 @@ def grown(database: Database, standing: Standing, entries: int, tail: int) -> in
     kept.position = entries - tail
     given = (2, BEGINNING, kept.position, checkpoint.digest(kept), checkpoint.dump(kept))
     names = ("number", "line", "position", "digest", "state")
-    _copy(database, "version", dict.fromkeys(names, "%s"), "number = 1", given)
+    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", given)
     database.execute(
         "UPDATE workspace SET head = %s, versions = 2 WHERE id = %s", (entries, WORKSPACE)
     )
     return entries
 
 
-def _copy(
+def copied(
     database: Database,
     table: str,
     changed: Mapping[str, str],
     where: str,
     given: Sequence[Any] = (),
+    workspace: str = WORKSPACE,
 ) -> None:
     """Insert changed copies of rows, whatever further columns the table has."""
     found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
@@ -200,7 +201,7 @@ def _copy(
     taken = [name for name in names if name not in changed] + list(changed.values())
     database.execute(
         f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608
-        f"FROM {table} WHERE workspace = '{WORKSPACE}' AND {where}",
+        f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
         given,
     )
 

@@ -1,0 +1,70 @@
+"""What `jobs` does, one task at a time: what `baton bench versions` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.registry import Registry
+from learning.ledger import Without
+from learning.recipes import DEFAULT
+from service import logs
+from service import warm_start as warming
+from service.auth import INSTALLATION
+from service.installation import prepare
+from service.judging import Judging
+from service.lines import Lines, rebuild
+from service.publishing import Publishing
+from service.settings import Settings
+from service.store import versions as rows
+from service.store.database import Store
+from service.upkeep import Upkeep
+
+
+class Tasks:
+    """The tasks of one installation on SQLite, in the folder `home`; of one thread."""
+
+    def __init__(self, home: Path, mlflow_url: str = "") -> None:
+        logs.configure("error", process="bench")
+        settings = Settings(home=home, mlflow_url=mlflow_url)
+        self._store = Store(settings.database_url)
+        prepare(settings, self._store)
+        self._lines = Lines(self._store)
+        self._judging = Judging(self._store, self._lines)
+        self._upkeep = Upkeep(self._store, settings)
+        self._publishing = Publishing(self._store, Registry(mlflow_url)) if mlflow_url else None
+
+    def warm(self, history: Path) -> int:
+        """Learn recorded conversations; gives the lessons in them."""
+        file = warming.File(history)
+        found = warming.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
+        return found.lessons
+
+    def learn(self) -> int:
+        """Bring the serving line to the ledger's end; gives the position."""
+        return self._lines.champion(INSTALLATION).position
+
+    def evaluate(self) -> None:
+        self._judging.evaluate(INSTALLATION)
+
+    def save(self) -> int:
+        """Save the serving line as a version; gives its bytes."""
+        number = self._upkeep.save(INSTALLATION, self._lines.champion(INSTALLATION))
+        with self._store.read() as connection:
+            return len(rows.state(connection, INSTALLATION, number) or b"")
+
+    def mend(self) -> None:
+        self._upkeep.mend()
+
+    def publish(self) -> None:
+        """Publish what is owed; nothing where there is no MLflow."""
+        if self._publishing is not None:
+            self._publishing.publish()
+
+    def rebuild(self, recipe: str, progress: Callable[[int, int], None]) -> int:
+        """Learn the whole ledger anew; gives the lessons."""
+        standing = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Without(), progress)
+        return standing.window.lessons
+
+    def close(self) -> None:
+        self._store.close()
