@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,19 @@ def build() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in ("numpy", "river", "vaderSentiment")},
+        "zones": _zones(),
         "learning": _source(),
         "machine": platform.machine(),
         "processor_features": sorted(name for name, there in features.items() if there),
     }
+
+
+def _zones() -> str:
+    """Whose tables of time zones are read (see `learning.zones`)."""
+    try:
+        return f"tzdata {package_version('tzdata')}"
+    except PackageNotFoundError:
+        return "this machine's"
 
 
 def _source() -> str:

@@ -235,9 +235,15 @@ def page(title: str, introduction: str, figures: Mapping[str, Figure]) -> str:
     )
 
 
+def script() -> str:
+    """plotly.js itself, which draws a figure's JSON in a browser."""
+    found: str = plotly.offline.get_plotlyjs()
+    return found
+
+
 @functools.cache
 def _plotly_js() -> str:
-    packed = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
+    packed = gzip.compress(script().encode(), 9, mtime=0)
     return base64.b64encode(packed).decode()
 
 

@@ -70,5 +70,28 @@ def rate_over_time(
     return styled(figure, title)
 
 
+def counts_over_time(
+    title: str, counted: str, times: Sequence[float], series: Mapping[str, Sequence[int]]
+) -> Figure:
+    """How many of each kind there were in each span of time, one kind on top of the other.
+
+    `times` are when the spans begin, in seconds since the epoch; `counted` is what is counted.
+    """
+    figure = Figure()
+    at = [_moment(time) for time in times]
+    for (name, counts), colour in zip(series.items(), COLOURS, strict=False):
+        figure.add_bar(
+            x=at,
+            y=list(counts),
+            name=name,
+            marker={"color": colour},
+            hovertemplate=f"%{{x}}<br>{html.escape(name)}: %{{y}}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", bargap=0.15)
+    figure.update_xaxes(title="time (UTC)", type="date")
+    figure.update_yaxes(title=counted, rangemode="tozero")
+    return styled(figure, title)
+
+
 def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -27,7 +27,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
     handoffs = figures.handoffs(connection, workspace)
     caught = {row.verdict: row.total for row in figures.caught(connection, workspace)}
     teams = sorted({row.team for row in handoffs})
-    missed = _missed(counts.kept, caught, audits.sample(connection, workspace))
+    missed = missed_of(counts.kept, caught, audits.sample(connection, workspace))
     outcomes = _outcomes(handoffs)
     return {
         "conversations": counts._asdict(),
@@ -53,7 +53,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
     }
 
 
-def _missed(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
+def missed_of(kept: int, caught: dict[str, int], sample: Any) -> dict[str, Any]:
     """The missed escalation rate, by the uniform audits and the misses that were caught.
 
     Caught misses are no sample: they enter as a known stratum. The interval holds at every look,

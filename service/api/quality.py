@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +24,7 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
     workspace = principal.workspace
     standing = await baton.engine.served(workspace)
     scores = standing.window.scores()
-    policy = standing.policy
+    policy, routed = standing.policy, deepcopy(standing.routed)
     found = await baton.read(lambda connection: quality.quality(connection, workspace, policy))
     bins = reliability(scores.probability, scores.label, w=scores.weight)
     found["model"] = {
@@ -33,7 +35,7 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
         "window": measures(scores.probability, scores.label, scores.weight),
         "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
     }
-    found["routing"] = accuracy(standing.routed) | {
+    found["routing"] = await asyncio.to_thread(accuracy, routed) | {
         "confidence": policy.routing.confidence,
         "learned": standing.router.model.counts,
     }

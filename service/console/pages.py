@@ -34,6 +34,7 @@ NAVIGATION = (
     Place("/console/queue", "Queue"),
     Place("/console/audits", "Audits"),
     Place("/console/missed", "Missed"),
+    Place("/console/today", "Today", "engineer"),
 )
 
 
@@ -48,6 +49,7 @@ def _templates() -> Environment:
     )
     found.globals["static"] = assets.address
     found.filters |= {"waited": waited, "moment": moment, "clock": clock, "percent": percent}
+    found.filters |= {"share": share, "lasted": lasted}
     return found
 
 
@@ -101,6 +103,16 @@ def waited(seconds: float) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def share(part: float) -> str:
+    """A small rate with a digit more, where it matters."""
+    return f"{100 * part:.1f} %" if 0 < part < 0.1 else percent(part)
+
+
+def lasted(seconds: float) -> str:
+    """A time that is over; a short one in seconds."""
+    return f"{seconds:.0f} s" if seconds < 90 else waited(seconds)
 
 
 __all__ = ["NAVIGATION", "ROLES", "Place", "clock", "moment", "page", "percent", "render", "waited"]

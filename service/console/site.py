@@ -22,6 +22,7 @@ from service.console import (
     queue,
     sign_in,
     teaching,
+    today,
     transcript,
 )
 from service.console.pages import page
@@ -51,6 +52,7 @@ _ROUTERS = (
     audits.router,
     missed.router,
     transcript.router,
+    today.router,
     assets.router,
 )
 

@@ -252,8 +252,11 @@ def _weights(uniform: Any) -> tuple[Any, ...]:
     return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
 
 
-def sample(connection: Connection, workspace: str) -> Any:
-    """What the uniform coin drew among kept conversations that no complaint caught."""
+def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
+    """What the uniform coin drew among kept conversations that no complaint caught.
+
+    With `since`, of the conversations that closed from that moment on.
+    """
     uniform = and_(_audit.c.uniform, ~_caught())
     counted = {
         "drawn": uniform,
@@ -268,5 +271,5 @@ def sample(connection: Connection, workspace: str) -> Any:
     return connection.execute(
         select(*counts, *_weights(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))
-        .where(_audit.c.workspace == workspace)
+        .where(_audit.c.workspace == workspace, _conversation.c.closed_at >= since)
     ).one()

@@ -77,13 +77,17 @@ def first_id(kind: str, since: float) -> str:
     return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
 
 
-def caught(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Outcomes of closed conversations that were never escalated, by verdict; not by audits."""
+def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequence[Row[Any]]:
+    """Outcomes of closed conversations that were never escalated, by verdict; not by audits.
+
+    With `since`, of those that closed from that moment on.
+    """
     kept = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
         _conversation.c.status == "closed",
         ~_conversation.c.escalated,
+        _conversation.c.closed_at >= since,
     )
     return connection.execute(
         select(_outcome.c.verdict, func.count().label("total"))

@@ -1,0 +1,77 @@
+// The runs' own figures, drawn by plotly.js from this service, in the colours of the page.
+"use strict";
+
+const place = document.getElementById("figures");
+
+function loaded(address) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = resolve;
+    script.onerror = reject;
+    document.head.append(script);
+  });
+}
+
+const DARK = matchMedia("(prefers-color-scheme: dark)").matches;
+const LIGHTER = { "#0072B2": "#4da6e0", "#4D4D4D": "#b5bcc0", "#009E73": "#2fc79b" };
+
+function coloured(trace) {
+  for (const part of DARK ? [trace.line, trace.marker] : []) {
+    if (part && LIGHTER[part.color]) part.color = LIGHTER[part.color];
+  }
+  return trace;
+}
+
+// A long title is broken once, where its first part ends.
+function broken(text) {
+  return text.length < 34 ? text : text.replace(/ \(|: |, /, (mark) => mark.trim() === "(" ? "<br>(" : `${mark.trim()}<br>`);
+}
+
+function look(layout) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const narrow = place.clientWidth < 600;
+  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
+  layout.font = { ...layout.font, color: colour("--ink"), size: narrow ? 11 : 13 };
+  layout.autosize = true;
+  layout.title = { ...layout.title, font: { size: narrow ? 12 : 16 } };
+  if (narrow) {
+    layout.margin = { ...layout.margin, l: 48, r: 8 };
+    layout.title.text = broken(layout.title.text);
+  }
+  for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
+    const axis = layout[name];
+    Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--soft"), tickcolor: colour("--soft") });
+    if (narrow && axis.title?.text) axis.title = { ...axis.title, text: broken(axis.title.text), font: { size: 10 } };
+  }
+  for (const shape of DARK ? layout.shapes || [] : []) {
+    shape.line = { ...shape.line, color: colour("--soft") };
+  }
+  return layout;
+}
+
+async function draw() {
+  const found = await fetch(place.dataset.figures, { headers: { Accept: "application/json" } });
+  if (!found.ok) throw new Error(found.statusText);
+  const [figures] = await Promise.all([found.json(), loaded(place.dataset.script)]);
+  const places = figures.map(({ sentence, figure }) => {
+    const section = document.createElement("figure");
+    const said = document.createElement("figcaption");
+    const drawn = document.createElement("div");
+    said.textContent = sentence;
+    drawn.setAttribute("role", "img");
+    drawn.setAttribute("aria-label", `${figure.layout.title.text}. ${sentence}`);
+    section.append(drawn, said);
+    place.append(section);
+    return drawn;
+  });
+  for (const [number, { figure }] of figures.entries()) {
+    const given = { displayModeBar: false, responsive: true };
+    await Plotly.newPlot(places[number], figure.data.map(coloured), look(figure.layout), given);
+  }
+}
+
+draw().catch(() => {
+  place.textContent = "The figures could not be drawn just now; the tables hold the same numbers. Reload the page to try again.";
+});
