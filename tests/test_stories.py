@@ -6,9 +6,14 @@ at a time, against a real MLflow server.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,3 +318,38 @@ def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     assert story.serves() == repaired["version"]
     kinds = [switch.body["kind"] for switch in story.switches]
     assert kinds == ["promotion", "rollback", "promotion"]
+
+
+KILLS = 6
+
+
+def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreement(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """`kill -9` at instants spread over the whole pass: a statement, a commit, a call to MLflow."""
+    with serving(tmp_path / "home") as service:
+        story = Story(service, registry, SLOW)
+        story.town.play(60)
+        asked = {"recipe": "bayes-1", "reason": "it learned faster elsewhere"}
+        story.place.engineer.posted("/v1/challengers", asked)
+        story.upkeep.challenge()
+        story.town.play(150)
+    words = (tmp_path / "home" / "baton.sqlite3", tmp_path, registry.tracking_uri)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name, str(KILLS)],
+        cwd=Path(__file__).parents[1],
+        env=dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == KILLS
+    assert sum(one["killed"] for one in found) == KILLS
+    for one in found:
+        assert (one["switches"], one["rule"]) == (2, "proven better"), one
+        assert one["alias"] == one["served"] is not None, one
+        assert one["published"] == list(range(1, one["versions"] + 1)), one
+        assert one["challengers"] == ["closed"], one
+        assert one["told"] == ["challenger_closed", "challenger_opened", "promotion"], one
