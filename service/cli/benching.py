@@ -83,6 +83,26 @@ def freshness(
     return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
 
 
+@bench("console", "open pages and a long queue", "baton bench console --followers 200")
+def console(
+    run: Run,
+    rounds: Rounds = None,
+    seconds: Seconds = 4.0,
+    followers: Annotated[int, typer.Option(help="Open pages.", min=1, max=1000)] = 200,
+    store: Stores = None,
+) -> Found:
+    """What open pages of the console cost scoring, and how quick a queue of 2 000 is."""
+    from experiments.bench import console as measured
+
+    plan = measured.Plan(
+        rounds=run.rounds(rounds, 7),
+        seconds=run.seconds(seconds),
+        followers=followers,
+        stores=stores(store),
+    )
+    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+
+
 @bench("recovery", "from kill to ready", "baton bench recovery --entries 10000")
 def recovery(
     run: Run,
