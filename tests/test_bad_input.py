@@ -361,7 +361,7 @@ def test_any_text_within_the_limit_is_decided(written: Place, text: str) -> None
     ] == (text)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/score", "/v1/scores", "/v1/handoffs/a/b", "//"])
+@pytest.mark.parametrize("path", ["/x", "/v1", "/v2/score", "/v1/scores", "/v1/handoffs/a/b", "//"])
 def test_an_unknown_path_says_where_the_routes_are_listed(place: Place, path: str) -> None:
     error = refusal(place.admin.get(place.service.url + path), 404, "no_route")
     assert "/openapi.json" in error["hint"]
