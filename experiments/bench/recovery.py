@@ -196,9 +196,9 @@ def copied(
 ) -> None:
     """Insert changed copies of rows, whatever further columns the table has."""
     found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
-    names = [column[0] for column in found.description]
-    inserted = [name for name in names if name not in changed] + list(changed)
-    taken = [name for name in names if name not in changed] + list(changed.values())
+    kept = [f'"{column[0]}"' for column in found.description if column[0] not in changed]
+    inserted = [*kept, *changed]
+    taken = [*kept, *changed.values()]
     database.execute(
         f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608
         f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
