@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -29,8 +30,9 @@ WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
 """Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
 
-BUSY_SECONDS = 5
-"""How long SQLite waits for another process to end its writing."""
+BUSY_SECONDS, MIGRATION_SECONDS = 5, 300
+"""How long SQLite waits for another process to end its writing; and PostgreSQL, too, for one that
+migrates: a large table takes its time."""
 
 LOCK_MS, HURRIED_LOCK_MS = 2000, 200
 """How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
@@ -66,6 +68,20 @@ _JSON: dict[str, Any] = {"json_serializer": _json, "json_deserializer": from_jso
 """JSON columns go through pydantic-core: the same numbers, several times as quick."""
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite waits for locks, but not for this one, when others open a new file just now."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 class Store:
     """One database. Safe to share between threads; each transaction has its own connection."""
 
@@ -78,7 +94,7 @@ class Store:
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
-    def _engine(self, begin: str) -> Engine:
+    def _engine(self, begin: str, busy_seconds: int = BUSY_SECONDS) -> Engine:
         if not self.is_sqlite:
             given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
             given |= _TIMEOUTS[begin]
@@ -95,15 +111,15 @@ class Store:
             )
             self._silence.bound(engine, PATIENCE_SECONDS[begin])
             return engine
-        engine = create_engine(self.url, **_JSON, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(self.url, **_JSON, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = None
+            _write_ahead(connection)
             for pragma in (
-                "journal_mode=WAL",
                 "synchronous=FULL",
-                f"busy_timeout={BUSY_SECONDS * 1000}",
+                f"busy_timeout={busy_seconds * 1000}",
                 "wal_autocheckpoint=2000",
                 f"cache_size=-{CACHE_KIB[begin]}",
             ):
@@ -139,11 +155,14 @@ class Store:
         config = alembic.config.Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = None
-        with self._writer.begin() as connection, contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            engine = self._engine(WRITING, MIGRATION_SECONDS)
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(engine.begin())
             if not self.is_sqlite:
                 stack.enter_context(self._silence.patient(connection))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
-                connection.execute(text("SET LOCAL lock_timeout = '5min'"))
+                connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
