@@ -14,6 +14,9 @@ from plotly.graph_objects import Figure
 
 from experiments.charts import COLOURS, INK, styled
 
+MARGIN_SECONDS = 1800.0
+"""Around points that lie closer together than this, so that the axis tells hours."""
+
 
 def rate_over_time(
     title: str,
@@ -66,6 +69,9 @@ def rate_over_time(
             xanchor="right",
         )
     figure.update_xaxes(title="time (UTC)", type="date")
+    if known and known[-1]["at"] - known[0]["at"] < MARGIN_SECONDS:
+        ends = known[0]["at"] - MARGIN_SECONDS, known[-1]["at"] + MARGIN_SECONDS
+        figure.update_xaxes(range=[_moment(at) for at in ends])
     figure.update_yaxes(title=f"{measure} (lower is better)", tickformat=".0%", rangemode="tozero")
     return styled(figure, title)
 

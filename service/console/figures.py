@@ -58,7 +58,7 @@ def today(bars: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
 
 
 def _of_report(report: Mapping[str, Any]) -> str:
-    """A report never changes, so its figures are drawn once."""
+    """A report never changes, so its figures are drawn once. Its tables are the page's own."""
     from experiments import report_page
 
     name = report["evaluation"]
@@ -67,6 +67,7 @@ def _of_report(report: Mapping[str, Any]) -> str:
             _drawn[name] = ",".join(
                 f'{{"sentence":{json.dumps(sentence)},"figure":{figure.to_json(engine="json")}}}'
                 for sentence, figure in report_page.figures(report).items()
+                if all(trace.type != "table" for trace in figure.data)
             )
         _drawn.move_to_end(name)
         while len(_drawn) > REPORTS_KEPT:

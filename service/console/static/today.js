@@ -28,6 +28,22 @@ function broken(text) {
   return text.length < 34 ? text : text.replace(/ \(|: |, /, (mark) => mark.trim() === "(" ? "<br>(" : `${mark.trim()}<br>`);
 }
 
+// Panels beside one another take the whole width; where that is little, they stand one upon another.
+const axes = (layout, letter) => Object.keys(layout).filter((key) => new RegExp(`^${letter}axis\\d*$`).test(key));
+const isBeside = (layout) => axes(layout, "x").some((name) => layout[name].domain?.[0] > 0);
+
+function stacked(layout) {
+  const [across, upwards] = ["x", "y"].map((letter) => axes(layout, letter));
+  for (const [number, name] of across.entries()) {
+    layout[name].domain = [0, 1];
+    const top = 1 - number / across.length;
+    layout[upwards[number]].domain = [top - 0.82 / across.length, top];
+    const title = layout.annotations?.[number];
+    if (title) Object.assign(title, { x: 0, xanchor: "left", y: top });
+  }
+  layout.height *= 1.7;
+}
+
 function look(layout) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
@@ -36,11 +52,12 @@ function look(layout) {
   layout.font = { ...layout.font, color: colour("--ink"), size: narrow ? 11 : 13 };
   layout.autosize = true;
   layout.title = { ...layout.title, font: { size: narrow ? 12 : 16 } };
+  if (narrow && isBeside(layout)) stacked(layout);
   if (narrow) {
-    layout.margin = { ...layout.margin, l: 48, r: 8 };
+    layout.margin = { ...layout.margin, l: layout.margin?.l > 100 ? 116 : 48, r: 8 };
     layout.title.text = broken(layout.title.text);
   }
-  for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
+  for (const name of [...axes(layout, "x"), ...axes(layout, "y")]) {
     const axis = layout[name];
     Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--soft"), tickcolor: colour("--soft") });
     if (narrow && axis.title?.text) axis.title = { ...axis.title, text: broken(axis.title.text), font: { size: 10 } };
@@ -62,6 +79,7 @@ async function draw() {
     said.textContent = sentence;
     drawn.setAttribute("role", "img");
     drawn.setAttribute("aria-label", `${figure.layout.title.text}. ${sentence}`);
+    section.classList.toggle("beside", isBeside(figure.layout));
     section.append(drawn, said);
     place.append(section);
     return drawn;
