@@ -129,7 +129,7 @@ def promote(
     Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
     out.
     """
-    found = _whole(connection, workspace, number)
+    found = whole(connection, workspace, number)
     without = Without.of(found["without"])
     erased = ledger.erased(connection, workspace)
     gone = frozenset(position for position in erased if position > found["position"])
@@ -157,7 +157,7 @@ def roll_back(
     head = ledger.lock_head(connection, workspace)
     if to is None:
         to = before(connection, workspace)
-    found = _whole(connection, workspace, to)
+    found = whole(connection, workspace, to)
     without = Without.of(found["without"])
     gone = (found["position"], head + 1)
     without = replace(without, withheld=(*without.withheld, gone))
@@ -212,7 +212,7 @@ def existing(connection: Connection, workspace: str, number: int) -> dict[str, A
     return row._asdict()
 
 
-def _whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
     """A version whose bytes this build can stand at, and that nobody blocked: no other may be
     switched to.
     """

@@ -144,6 +144,7 @@ ORDER = (
     "service.sessions",
     "service.versions",
     "service.wishes",
+    "service.repair",
     "service.installation",
     "service.erasure",
     "service.provenance",

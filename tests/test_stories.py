@@ -68,6 +68,9 @@ class Story:
     def evaluated(self) -> Any:
         return self.upkeep.evaluate_one(self.place.name)
 
+    def save(self) -> int:
+        return self.upkeep.save(self.place.name, self.upkeep._lines.champion(self.place.name))
+
     def publish(self) -> None:
         Publishing(self.store, self.registry).publish(self.place.name)
 
@@ -294,20 +297,24 @@ def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     for one in (story, clean):
         one.town.play(150)
     story.evaluated()
-    saved = story.upkeep.save(story.place.name, story.upkeep._lines.champion(story.place.name))
+    saved = story.save()
     honest = brier(story.place, "honest")
-    story.town.play(60, told=forged, by=mallory)
+    for _ in range(2):
+        story.town.play(30, told=forged, by=mallory)
+        story.save()
     clean.town.begun += 60
     assert brier(story.place, "forged") > honest + 0.05
 
-    asked = {"to": saved, "reason": "mallory forges"}
-    assert story.place.engineer.posted("/v1/rollback", asked)["serving"] is True
+    asked = {"reason": "mallory forges", "without": {"agent": "mallory"}}
+    back = story.place.engineer.posted("/v1/rollback", asked)
+    assert (back["serving"], back["version"], back["challenger"]["status"]) == (
+        True,
+        saved,
+        "asked",
+    )
     assert brier(story.place, "rolled back") == pytest.approx(honest)
     for one in (story, clean):
         one.town.play(20)
-
-    asked = {"without": {"agent": "mallory"}, "reason": "as if mallory had never been"}
-    story.place.engineer.posted("/v1/challengers", asked)
     story.upkeep.challenge()
     (repaired,) = story.place.engineer.got("/v1/versions")["challengers"]
     path = f"/v1/versions/{repaired['version']}/promote"

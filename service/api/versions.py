@@ -13,7 +13,7 @@ from experiments.build import build, build_id
 from learning import ledger as ledgers
 from learning.recipes import RECIPES
 from learning.switching import CHALLENGERS_MAX
-from service import provenance, versions, wishes
+from service import provenance, repair, versions, wishes
 from service.api.context import ERRORS, Baton, Engineer, Parts, once
 from service.api.shapes import Id, Shape, Short, timed
 from service.auth import Principal
@@ -35,20 +35,27 @@ class Blocking(Shape):
     reason: Short = "blocked by an engineer"
 
 
-class Rollback(Shape):
-    """Which version shall serve again; without one, the one that served before."""
-
-    to: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
-    reason: Short
-
-
 class Without(Shape):
-    """Which outcomes a challenger leaves out: those that match all that is given."""
+    """Which outcomes are left out: those that match all that is given."""
 
     agent: Short | None = None
     source: Short | None = None
     from_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
     to_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+
+    @property
+    def criteria(self) -> ledgers.Without:
+        return ledgers.Without(**self.model_dump())
+
+
+class Rollback(Shape):
+    """Which version shall serve again; without one, the one that served before, or where outcomes
+    are to be left out, the newest that learned none of them.
+    """
+
+    to: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
+    reason: Short
+    without: Without = Without()
 
 
 class Challenge(Shape):
@@ -164,18 +171,26 @@ async def _blocked(baton: Baton, principal: Principal, number: int, why: str | N
 
 @router.post("/rollback")
 async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: Request) -> Any:
-    """Let an earlier version serve, without what was learned since."""
-    workspace = principal.workspace
+    """Let an earlier version serve, without what was learned since.
+
+    With `without`, a challenger is asked for besides, which learns the whole ledger as if those
+    outcomes had never come; it is promoted like any other.
+    """
+    workspace, to, without = principal.workspace, asked.to, asked.without.criteria
+    if to is None and without != ledgers.Without():
+        to = await baton.read(lambda found: repair.untouched(found, workspace, without))
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        position, number = versions.roll_back(
+        done = repair.roll_back(
             batch.connection,
             workspace,
-            to=asked.to,
+            to=to,
+            without=without,
             actor=principal.name,
             reason=asked.reason,
         )
-        return {"switch": position, "version": number}
+        asked_for = done.pop("challenger")
+        return done | {"challenger": asked_for and _opened(asked_for)}
 
     body = asked.model_dump(mode="json")
     return await _switched(baton, principal, once(request, principal, body, do))
@@ -185,7 +200,7 @@ async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: 
 async def challenge(asked: Challenge, baton: Parts, principal: Engineer, request: Request) -> Any:
     """Ask for a challenger: jobs build it, follow it, and promote it once it is proven better."""
     workspace = principal.workspace
-    without = ledgers.Without(**asked.without.model_dump())
+    without = asked.without.criteria
     wish = wishes.Wish(
         asked.reason, principal.name, asked.recipe, without, asked.version, asked.frozen
     )

@@ -112,20 +112,38 @@ def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = 
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
     to: Annotated[int | None, typer.Option(help="Version [default: the one before]")] = None,
+    without_agent: Annotated[str | None, typer.Option(help="Repair: leave out this one's.")] = None,
+    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
+    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
     workspace: Workspace = "default",
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Let an earlier version serve again, without what was learned since. Takes effect at once."""
-    from service import versions
+    """Let an earlier version serve again, without what was learned since. Takes effect at once.
+
+    Where outcomes are to be left out, it is the newest version that learned none of them, and jobs
+    build a challenger that learns the whole ledger as if they had never come: promote it then.
+    """
+    from learning.ledger import Without
+    from service import repair
 
     with told():
         store = opened(settings(home=home), workspace)
+        without = Without(without_agent, without_source, from_position, to_position)
         with store.write() as connection:
-            switch, version = versions.roll_back(
-                connection, workspace, to=to, actor="command line", reason=reason
+            found = repair.roll_back(
+                connection,
+                workspace,
+                to=to,
+                without=without,
+                actor="command line",
+                reason=reason,
             )
-        figures({"switch": switch, "version": version}, json_)
+        asked = found.pop("challenger")
+        if asked is not None:
+            found["challenger"] = asked["id"]
+        figures(found, json_)
 
 
 @app.command(epilog="Example: baton rebuild --without-agent mallory --promote")

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from learning.ledger import Entry, Kind
+from learning.ledger import Entry, Kind, Without
 from service.store.database import Bulk, add_new, table
 from service.tables import LedgerRow, Workspace
 
@@ -168,6 +168,22 @@ def replaced(connection: Connection, workspace: str, until: int) -> frozenset[in
     ).scalars()
     corrected = frozenset(body["replaces"] for body in bodies)
     return corrected | erased(connection, workspace)
+
+
+def first_left_out(connection: Connection, workspace: str, without: Without) -> int | None:
+    """The position of the first outcome that these criteria leave out."""
+    named = (("agent", without.agent), ("source", without.source))
+    criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]
+    found: int | None = connection.execute(
+        select(func.min(_ledger.c.position)).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "outcome",
+            _ledger.c.position >= (without.from_position or 0),
+            _ledger.c.position <= (without.to_position or EVER),
+            *criteria,
+        )
+    ).scalar_one()
+    return found
 
 
 def workspace(connection: Connection, name: str) -> Row[Any] | None:
