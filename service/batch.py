@@ -24,6 +24,8 @@ from service.store import conversations
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
+COUNTED_UNDER = ("language", "version", "team", "fired")
+
 STATES_MAX = 20_000
 """Most conversations whose states are remembered; others are folded again when they speak."""
 
@@ -65,6 +67,10 @@ class Working:
     opened_at: float
     last_at: float
     closed_at: float | None
+    language: str | None
+    version: int | None
+    team: str | None
+    fired: str | None
     state: State = EMPTY
     known: dict[str, Any] = field(default_factory=dict)
     decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -117,6 +123,7 @@ class Batch:
         fresh = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
         fresh |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         fresh |= {"opened_at": self.now, "last_at": self.now}
+        fresh |= {"language": None, "version": None, "team": None, "fired": None}
         conversations.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
         self._made.update((workspace, name) for name in names)
 
@@ -167,6 +174,8 @@ class Batch:
         working.state = step(working.state, message)
         working.last_at = max(working.last_at, self.now)
         seq = working.length
+        if seq == 1:
+            working.language = message.language
         working.known[message.id] = Known(seq, message.author, message.text, scored)
         self._messages.append(
             conversations.message_row(working.workspace, working.id, seq, message, scored)
@@ -193,6 +202,11 @@ class Batch:
     def decide(self, working: Working, row: dict[str, Any]) -> None:
         working.decided[row["seq"]] = row
         self._decisions.append(row)
+        if row["probability"] is not None:
+            working.fired = named(row["triggers"], working.fired or "")
+            if not working.escalated:
+                working.version, working.team = row["version"], row["team"]
+            self.change(working)
 
     def change(self, working: Working) -> None:
         self._changed.add((working.workspace, working.id))
@@ -205,7 +219,7 @@ class Batch:
             row = {"of_workspace": working.workspace, "of_id": working.id}
             for name in ("length", "begins", "status", "resolution", "handoff_id"):
                 row[name] = getattr(working, name)
-            for name in ("escalated", "last_at", "closed_at"):
+            for name in ("escalated", "last_at", "closed_at", *COUNTED_UNDER):
                 row[name] = getattr(working, name)
             changed.append(row)
         conversations.write(self.connection, changed, self._messages, self._decisions)
@@ -223,6 +237,11 @@ class Batch:
         """Remember the folded states; only once the transaction has committed."""
         for (workspace, name), working in self._open.items():
             self._states.keep(workspace, name, working.length, working.state)
+
+
+def named(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
+    """The names of triggers and of those before, as rows are counted under them."""
+    return " ".join(sorted({*before.split(), *(trigger["name"] for trigger in triggers)}))
 
 
 def fingerprint(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.policy import Policy
-from service.batch import Batch, Working, new_id
+from service.batch import Batch, Working, named, new_id
 from service.errors import Contradiction, Missing
 from service.store import conversations
 from service.store import handoffs as rows
@@ -47,6 +47,8 @@ def open_for(
         "begins": working.begins,
         "seq": decision["seq"],
         "by_rule": decision["by_rule"],
+        "version": decision["version"],
+        "fired": named(decision["triggers"]),
         "team": decision["team"],
         "priority": decision["priority"],
         "status": "waiting",
@@ -63,6 +65,7 @@ def open_for(
     rows.add(batch.connection, row)
     batch.happened(working, "handed_over", row["id"])
     working.handoff_id, working.escalated = row["id"], True
+    working.version, working.team = decision["version"], decision["team"]
     batch.change(working)
     return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
 

@@ -75,7 +75,7 @@ def look(
 def shown(row: Any) -> dict[str, Any]:
     """A handoff as the queue shows it, with the first of its reasons in words."""
     found: dict[str, Any] = row._asdict()
-    del found["workspace"]
+    del found["workspace"], found["fired"]
     reasons = found.pop("reasons") or []
     found["why"] = reasons[0]["text"] if reasons else ""
     return found

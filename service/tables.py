@@ -51,7 +51,12 @@ class Session(SQLModel, table=True):
 
 
 class Conversation(SQLModel, table=True):
-    """`length` counts its messages; `begins` is the first place after the last return."""
+    """`length` counts its messages; `begins` is the first place after the last return.
+
+    The last four say what it is counted under: the `language` of its first message, the `version`
+    and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
+    names of all triggers that `fired` in it, sorted, with a space between.
+    """
 
     __table_args__ = (Index("conversation_by_status", "workspace", "status", "last_at"),)
     workspace: str = Field(primary_key=True)
@@ -65,6 +70,10 @@ class Conversation(SQLModel, table=True):
     opened_at: float = _time()
     last_at: float = _time()
     closed_at: float | None = _time(nullable=True)
+    language: str | None
+    version: int | None
+    team: str | None
+    fired: str | None
 
 
 class MessageRow(SQLModel, table=True):
@@ -120,6 +129,7 @@ class Decision(SQLModel, table=True):
 class Handoff(SQLModel, table=True):
     """An episode with a person. `seq` is the message that led to it, `begins` its first.
 
+    `version` and `fired` are those of its decision, as in `Conversation`.
     `promised_at`: when its team is there, if nobody of it was when it was opened. `changed_at`:
     when anything of the row last changed; who follows the queue asks for what changed since.
     """
@@ -136,6 +146,8 @@ class Handoff(SQLModel, table=True):
     begins: int
     seq: int
     by_rule: bool
+    version: int
+    fired: str
     team: str
     priority: int
     status: str

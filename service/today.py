@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.estimates import NOTHING, Rate, proportion, under_drift
+from learning.estimates import NOTHING, Rate, under_drift
 from learning.policy import Policy
-from service import quality
+from service.parts import Part
 from service.store import audits, events, figures, handoffs, ledger, published, today
 from service.store import versions as version_rows
 
@@ -102,8 +102,8 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         since,
         kept,
         escalated,
-        proportion(kept, len(ended)),
-        quality.missed_of(kept, caught, sample),
+        under_drift(kept, len(ended)) if ended else NOTHING,
+        _missed(kept, caught.get("missed", 0), sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
@@ -117,6 +117,21 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         _bars(ended, since, now, SPANS[days]),
         max(len(ended), len(opened)) == today.MOST,
     )
+
+
+def _missed(kept: int, caught: int, sample: Any) -> dict[str, Any]:
+    part = Part(
+        kept=kept,
+        caught=caught,
+        found_missed=sample.missed,
+        found_fine=sample.fine,
+        unknowable=sample.unknowable,
+        pending=sample.pending,
+        weight=sample.weight,
+        squares=sample.squares,
+        weight_missed=sample.weight_missed,
+    )
+    return part.misses()
 
 
 def plain(found: Today) -> dict[str, Any]:

@@ -61,4 +61,7 @@ def transfer(
         "promised_at": promised(batch.connection, workspace, team, policy, batch.now),
     }
     rows.change(batch.connection, workspace, name, **changes)
+    working = batch.conversation(workspace, row["conversation_id"])
+    working.team = team
+    batch.change(working)
     return row | changes

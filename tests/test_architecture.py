@@ -153,6 +153,7 @@ ORDER = (
     "service.preview",
     "service.offers",
     "service.suggestions",
+    "service.parts",
     "service.quality",
     "service.raters",
     "service.today",

@@ -82,7 +82,8 @@ def test_every_handoff_stands_in_exactly_one_state_and_one_verdict(place: Place)
     place.agent.posted(f"/v1/handoffs/{handoffs[1]}/return")
     place.agent.posted(f"/v1/handoffs/{handoffs[2]}/resolve")
     place.bot.posted("/v1/conversations/b3/close", {"resolution": "abandoned"})
-    found = quality(place)["handoffs"]
+    whole = quality(place)
+    found = whole["handoffs"]
     assert found["by_status"] == {
         "waiting": 3,
         "claimed": 1,
@@ -92,8 +93,8 @@ def test_every_handoff_stands_in_exactly_one_state_and_one_verdict(place: Place)
     }
     verdicts = ("needed", "not_needed", "unknowable", "pending")
     assert sum(found["outcomes"][name] for name in verdicts) == 7
-    for part in ("by_team", "by_cause"):
-        assert sum(one[name] for one in found[part].values() for name in verdicts) == 7
+    for part in (found["by_cause"], whole["by_team"]):
+        assert sum(one[name] for one in part.values() for name in verdicts) == 7
 
 
 def test_a_correction_moves_a_handoff_and_a_retraction_makes_it_pending_again(
@@ -115,7 +116,7 @@ def test_rates_are_told_apart_by_team_cause_rule_and_version(place: Place) -> No
     place.policy(costs={"unneeded": 1e-6, "missed": 1e6, "ask": 1e6})
     judged(place, "c", "not_needed", QUIET)
     found = quality(place)
-    teams = found["handoffs"]["by_team"]
+    teams = found["by_team"]
     assert set(teams) == {"legal", "security", "support"}
     assert (teams["legal"]["needed"], teams["security"]["not_needed"]) == (1, 1)
     causes = found["handoffs"]["by_cause"]

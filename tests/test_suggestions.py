@@ -155,5 +155,5 @@ def test_quality_shows_rules_shares_and_suggestions_and_changes_no_policy(
     assert set(quality["rules"]) == {rule.name for rule in RULES}
     assert "says:blue kettle" in {one["watches"] for one in quality["suggestions"]}
     assert quality["by_language"]["unknown"]["missed"]["kept_conversations"] == 40
-    assert quality["missed_by_version"]["1"]["rate"] == 0.0
+    assert quality["by_version"]["1"]["missed"]["rate"] == 0.0
     assert place.engineer.got("/v1/policy") == before

@@ -130,7 +130,7 @@ async def conversation(conversation_id: Id, baton: Parts, principal: Bot) -> Any
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    hidden = ("workspace", "fingerprint")
+    hidden = ("workspace", "fingerprint", "fired")
     return timed({name: value for name, value in row._asdict().items() if name not in hidden})
 
 

@@ -16,7 +16,7 @@ from service.errors import Missing
 from service.store import handoffs as rows
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
-_HIDDEN = ("workspace", "changed_at")
+_HIDDEN = ("workspace", "changed_at", "fired")
 Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
 
 

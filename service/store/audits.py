@@ -8,12 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 
 from service.store.database import table
-from service.tables import Audit, Conversation, Decision, MessageRow, Outcome, Review
+from service.tables import Audit, Conversation, Decision, Outcome, Review
 
 _audit = table(Audit)
 _review = table(Review)
 _conversation = table(Conversation)
-_message = table(MessageRow)
 _decision = table(Decision)
 _outcome = table(Outcome)
 
@@ -195,7 +194,7 @@ def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
     return [(row.verdict == "missed", row.second == "missed") for row in rows]
 
 
-def _caught() -> Any:
+def caught() -> Any:
     """That a kept conversation is known to have been missed, by other than its audit."""
     return exists().where(
         _outcome.c.workspace == _audit.c.workspace,
@@ -211,43 +210,22 @@ def _still_kept() -> Any:
     return and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
-        _conversation.c.status == "closed",
+        _conversation.c.closed_at.is_not(None),
         ~_conversation.c.escalated,
     )
 
 
-def parts(connection: Connection, workspace: str) -> Sequence[Any]:
-    """Kept conversations whose coins were tossed, by version and by their first language."""
-    first = and_(
-        _message.c.workspace == _audit.c.workspace,
-        _message.c.conversation_id == _audit.c.conversation_id,
-        _message.c.seq == 1,
-    )
-    by = (_audit.c.version, _message.c.language)
-    uniform = and_(_audit.c.uniform, ~_caught())
-    counted = {
-        "kept": _audit.c.id.is_not(None),
-        "caught": _caught(),
-        "missed": and_(uniform, _audit.c.verdict == "missed"),
-        "fine": and_(uniform, _audit.c.verdict == "fine"),
-    }
-    counts = (func.count(case((what, 1))).label(name) for name, what in counted.items())
-    return connection.execute(
-        select(*by, *counts, *_weights(uniform))
-        .select_from(_audit.join(_conversation, _still_kept()).outerjoin(_message, first))
-        .where(_audit.c.workspace == workspace)
-        .group_by(*by)
-    ).all()
+def weights(sampled: Any) -> tuple[Any, ...]:
+    """Of the answers to what was `sampled`: the sums of weights, of their squares, of those missed.
 
-
-def _weights(uniform: Any) -> tuple[Any, ...]:
-    """Of the uniform coin's answers: the sums of weights, of their squares, of those missed."""
+    A weight is 1 over the probability with which the uniform coin was to fall.
+    """
     weight = 1.0 / _audit.c.uniform_propensity
-    answered = and_(uniform, _audit.c.verdict.in_(("missed", "fine")))
+    answered = and_(sampled, _audit.c.verdict.in_(("missed", "fine")))
     summed = {
         "weight": case((answered, weight), else_=0.0),
         "squares": case((answered, weight * weight), else_=0.0),
-        "weight_missed": case((and_(uniform, _audit.c.verdict == "missed"), weight), else_=0.0),
+        "weight_missed": case((and_(sampled, _audit.c.verdict == "missed"), weight), else_=0.0),
     }
     return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
 
@@ -257,7 +235,7 @@ def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
 
     With `since`, of the conversations that closed from that moment on.
     """
-    uniform = and_(_audit.c.uniform, ~_caught())
+    uniform = and_(_audit.c.uniform, ~caught())
     counted = {
         "drawn": uniform,
         "missed": and_(uniform, _audit.c.verdict == "missed"),
@@ -269,7 +247,7 @@ def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
     }
     counts = (func.count().filter(what).label(name) for name, what in counted.items())
     return connection.execute(
-        select(*counts, *_weights(uniform))
+        select(*counts, *weights(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))
         .where(_audit.c.workspace == workspace, _conversation.c.closed_at >= since)
     ).one()

@@ -65,6 +65,10 @@ _UPDATE = (
                 "escalated",
                 "last_at",
                 "closed_at",
+                "language",
+                "version",
+                "team",
+                "fired",
             )
         }
     )

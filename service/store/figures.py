@@ -7,46 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, select
 
-from service.store.conversations import HISTORY
 from service.store.database import table
-from service.tables import Conversation, Decision, Evaluation, Handoff, MessageRow, Outcome
+from service.tables import Conversation, Decision, Evaluation, Handoff, Outcome
 
 _conversation = table(Conversation)
 _decision = table(Decision)
 _evaluation = table(Evaluation)
 _handoff = table(Handoff)
-_message = table(MessageRow)
 _outcome = table(Outcome)
-
-
-def conversations(connection: Connection, workspace: str) -> Any:
-    """All that were Baton's to decide, closed, ever escalated, and closed without ever being so."""
-    closed = _conversation.c.status == "closed"
-    return connection.execute(
-        select(
-            func.count().label("all"),
-            func.count(case((closed, 1))).label("closed"),
-            func.count(case((_conversation.c.escalated, 1))).label("escalated"),
-            func.count(case((and_(closed, ~_conversation.c.escalated), 1))).label("kept"),
-        ).where(_conversation.c.workspace == workspace, _conversation.c.status != HISTORY)
-    ).one()
-
-
-def handoffs(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Handoffs by team, cause, status and verdict (None while no outcome holds)."""
-    holds = and_(
-        _outcome.c.workspace == _handoff.c.workspace,
-        _outcome.c.conversation_id == _handoff.c.conversation_id,
-        _outcome.c.handoff_id == _handoff.c.id,
-        _outcome.c.retracted_at.is_(None),
-    )
-    by = (_handoff.c.team, _handoff.c.by_rule, _handoff.c.status, _outcome.c.verdict)
-    return connection.execute(
-        select(*by, func.count().label("total"))
-        .select_from(_handoff.outerjoin(_outcome, holds))
-        .where(_handoff.c.workspace == workspace)
-        .group_by(*by)
-    ).all()
 
 
 def load(connection: Connection, workspace: str, since: float, until: float) -> tuple[int, int]:
@@ -110,46 +78,6 @@ def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
         .where(_decision.c.workspace == workspace)
         .group_by(*by)
         .order_by(*by)
-    ).all()
-
-
-def judged(connection: Connection, workspace: str, most: int = 5000) -> Sequence[Any]:
-    """The newest judged handoffs with their decision's triggers and version."""
-    return connection.execute(
-        select(_decision.c.triggers, _decision.c.version, _outcome.c.verdict)
-        .select_from(
-            _outcome.join(_handoff, _handoff.c.id == _outcome.c.handoff_id).join(
-                _decision, _decision.c.id == _handoff.c.decision_id
-            )
-        )
-        .where(
-            _outcome.c.workspace == workspace,
-            _outcome.c.retracted_at.is_(None),
-            _handoff.c.workspace == workspace,
-            _decision.c.workspace == workspace,
-        )
-        .order_by(_outcome.c.at.desc())
-        .limit(most)
-    ).all()
-
-
-def by_language(connection: Connection, workspace: str) -> Sequence[Any]:
-    """Judged handoffs by the language of their conversation's first message, and verdict."""
-    first = and_(
-        _message.c.workspace == _outcome.c.workspace,
-        _message.c.conversation_id == _outcome.c.conversation_id,
-        _message.c.seq == 1,
-    )
-    by = (_message.c.language, _outcome.c.verdict)
-    return connection.execute(
-        select(*by, func.count().label("total"))
-        .select_from(_outcome.outerjoin(_message, first))
-        .where(
-            _outcome.c.workspace == workspace,
-            _outcome.c.handoff_id.is_not(None),
-            _outcome.c.retracted_at.is_(None),
-        )
-        .group_by(*by)
     ).all()
 
 

@@ -88,6 +88,10 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.Double(), nullable=False),
         sa.Column("last_at", sa.Double(), nullable=False),
         sa.Column("closed_at", sa.Double(), nullable=True),
+        sa.Column("language", sa.String(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("team", sa.String(), nullable=True),
+        sa.Column("fired", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("workspace", "id"),
     )
     with op.batch_alter_table("conversation", schema=None) as batch_op:
@@ -156,6 +160,8 @@ def upgrade() -> None:
         sa.Column("begins", sa.Integer(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("by_rule", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("fired", sa.String(), nullable=False),
         sa.Column("team", sa.String(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
