@@ -38,7 +38,7 @@ def unseen(ended: list[Ended]) -> tuple[str, Said]:
     over = [one for one in ended if one.handed_over]
     kept = [one for one in ended if not one.handed_over]
     audited = [one for one in kept if one.audit and one.audit.uniform and not one.caught]
-    said = {
+    said: Said = {
         "handed_over": len(over),
         "not_needed": sum(not one.needed for one in over),
         "kept": len(kept),
@@ -132,8 +132,8 @@ def looks(ended: list[Ended]) -> tuple[str, Said]:
         for kind, one in out.items():
             one[: LOOK_FROM - 1] = False
             ever[kind] += np.maximum.accumulate(one)
-        late = out["wald"][150:] if shown is None else []
-        shown = (s, n, truth[at]) if np.any(late) else shown
+        if shown is None and out["wald"][150:].any():
+            shown = (s, n, truth[at])
     for kind in NAMES:
         said[kind] = {"ever_wrong": int(ever[kind][-1])}
     if shown is None:
