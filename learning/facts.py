@@ -9,7 +9,7 @@ message overlap: the surer kind goes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +50,11 @@ _NAMED = {
     kind: re.compile(rf"(?i)(?<!\w){noun}({_NUMBER})?{_LINK}{_CODE}(?![\w-])")
     for kind, noun in _NOUNS.items()
 }
+_ASKED = {kind: re.compile(rf"(?i)(?<!\w){noun}") for kind, noun in _NOUNS.items()}
+_ANSWER = re.compile(
+    rf"(?i)\W{{0,3}}(?:(?:yes|sure|ok|okay|it|that|is|it's|the|number|here|ja|oui|sí|si|es|ist)\b"
+    rf"[\s,.:]{{1,3}}){{0,4}}{_CODE}(?![\w-])"
+)
 _EASTERN = re.compile(
     r"(?:订单|訂單|注文|주문)(?:编号|編號|番号|号|號|번호)?\s{0,2}[::#是は]?\s{0,2}((?=[\w-]{0,29}\d)[A-Za-z\d-]{3,30})",
     re.ASCII,
@@ -131,15 +136,39 @@ def facts(messages: Iterable[Message]) -> tuple[Fact, ...]:
     """The facts of a conversation, each where it was first given; at most FACTS_MAX. Pure."""
     known: dict[tuple[str, str], Fact] = {}
     language: str | None = None
+    asked: str | None = None
     for message in messages:
         language = message.language or language
         if message.author != "user":
+            asked = _asks_for(message.text) if message.author == "bot" else asked
             continue
         look = _remembered if len(message.text) <= REMEMBERED_CHARS else _found
-        for kind, start, stop, same in look(message.text, language):
+        found = look(message.text, language)
+        for kind, start, stop, same in (*found, *_answered(message.text, asked, found)):
             value = message.text[start:stop]
             known.setdefault((kind, same), Fact(kind, value, message.id, start, stop))
+        asked = None
     return tuple(known.values())[:FACTS_MAX]
+
+
+def _asks_for(text: str) -> str | None:
+    """The one kind of code that a bot's question is about; None where it is about none or two."""
+    if len(text) > REMEMBERED_CHARS or "?" not in text:
+        return None
+    kinds = [kind for kind, noun in _ASKED.items() if noun.search(text)]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _answered(
+    text: str, asked: str | None, found: Sequence[tuple[str, int, int, str]]
+) -> Iterator[tuple[str, int, int, str]]:
+    """The code that a message begins with, where the bot has just asked for one."""
+    match = _ANSWER.match(text) if asked else None
+    if asked is None or match is None or not _sure(match.group(1), named=False):
+        return
+    start, stop = match.span(1)
+    if all(stop <= one[1] or one[2] <= start for one in found):
+        yield asked, start, stop, match.group(1).casefold()
 
 
 def _found(text: str, language: str | None) -> tuple[tuple[str, int, int, str], ...]:

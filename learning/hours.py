@@ -107,7 +107,7 @@ class Team(BaseModel):
         if opens_at is not None:
             back = datetime.fromtimestamp(opens_at + 0.5, self.place)
             day = DAYS[back.weekday()].capitalize()
-            return f"nobody of team {self.name} is there until {day} {back:%H:%M}"
+            return f"nobody of team {self.name} is there until {day} {back:%H:%M %Z}"
         if self.full:
             return f"team {self.name} has as many waiting as it can serve"
         return None

@@ -116,6 +116,28 @@ def test_a_fact_is_told_once_where_it_was_first_given_and_only_the_customers() -
     ]
 
 
+@pytest.mark.parametrize(
+    "asked, answer, expected",
+    [
+        ("Which order is it about?", "nh-41849, as i said", [("order", "nh-41849")]),
+        ("May I have your booking reference?", "sure, it is QX81725", []),  # one of two kinds
+        ("What is your ticket number?", "it's 81725", [("ticket", "81725")]),
+        ("Welche Bestellung meinen Sie?", "AB-12345", [("order", "AB-12345")]),
+        ("Which order is it about?", "the order AB-12345", [("order", "AB-12345")]),
+        ("Which order is it about?", "2 days ago I bought 12345 of them", []),
+        ("Which order is it about?", "4111111111111111", []),
+        ("Which order is it about?", "3 March 2026", [("date", "3 March 2026")]),
+        ("Your order is on its way.", "nh-41849", []),
+        ("How can I help?", "nh-41849", []),
+    ],
+)
+def test_a_code_that_answers_the_bots_question_is_what_it_asked_for(
+    asked: str, answer: str, expected: list[tuple[str, str]]
+) -> None:
+    messages = [Message("b1", "bot", asked, 0.0), *said(answer, "nh-99999")]
+    assert [(fact.kind, fact.value) for fact in facts(messages)] == expected
+
+
 def test_a_number_written_as_at_home_is_read_by_the_language_spoken_there() -> None:
     assert [one.dialled for one in phones("030 1234567", "de")] == ["+49301234567"]
     assert phones("030 1234567", "ja") == ()

@@ -71,7 +71,7 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
     led: dict[str, list[str]] = {}
     for trigger in packet["triggers"]:
         for message in trigger["message_ids"]:
-            led.setdefault(message, []).append(trigger["name"].replace("_", " "))
+            led.setdefault(message, []).append(_led(trigger))
     return [
         Turn(
             turn["seq"],
@@ -88,6 +88,12 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
         )
         for turn in packet["transcript"]
     ]
+
+
+def _led(trigger: Mapping[str, Any]) -> str:
+    """A trigger in a word or two."""
+    said = {"request": "asks for a person", "model": "the model's word"}
+    return said.get(trigger["kind"]) or str(trigger["name"]).replace("_", " ")
 
 
 def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[Reason]:
@@ -110,7 +116,8 @@ def mood(packet: Mapping[str, Any]) -> Mood | None:
     step = 296.0 / (len(felt) - 1)
     points = tuple((round(2 + n * step, 1), round(30 - 26 * x, 1)) for n, x in enumerate(felt))
     lowest = min(range(len(felt)), key=felt.__getitem__)
-    said = f"{_feeling(felt[0])} at first, {_feeling(felt[-1])} now"
+    first, last = _feeling(felt[0]), _feeling(felt[-1])
+    said = f"{first} at first, {last} now" if first != last else f"{first} at first and now"
     if felt[lowest] < min(felt[0], felt[-1]):
         said += f", lowest at message {lowest + 1} of {len(felt)} ({_feeling(felt[lowest])})"
     return Mood(points, said)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, or_, select
 
 from service.store.database import table
 from service.tables import Conversation, MessageRow, Outcome
@@ -57,7 +57,8 @@ def by_id(connection: Connection, workspace: str, name: str) -> Any | None:
 def kept(connection: Connection, workspace: str, text: str, before: float | None = None) -> Search:
     """Kept conversations in whose messages or customer attributes all words of a text stand.
 
-    Without words, simply the newest ones.
+    Without words, simply the newest ones. Each shows the first message that matches, the
+    customer's before others'.
     """
     near = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
     if before is not None:
@@ -66,8 +67,13 @@ def kept(connection: Connection, workspace: str, text: str, before: float | None
     looked = near.subquery()
     count, oldest = connection.execute(select(func.count(), func.min(looked.c.last_at))).one()
     words = text.split()[:8]
+    asked = func.min(case((_message.c.author == "user", _message.c.seq)))
     rows = connection.execute(
-        select(looked.c.id, looked.c.last_at, func.min(_message.c.seq).label("seq"))
+        select(
+            looked.c.id,
+            looked.c.last_at,
+            func.coalesce(asked, func.min(_message.c.seq)).label("seq"),
+        )
         .select_from(
             looked.join(
                 _message,

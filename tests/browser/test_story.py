@@ -1,0 +1,92 @@
+"""The whole story in one walk, with the demo's own customers and bot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import expect
+from rich.console import Console
+
+from experiments.caller import path_of
+from experiments.demo import play
+from tests.browser.chromium import Desk
+from tests.browser.test_queue import waiting_for_events
+from tests.browser.test_review import drawn, outcome
+from tests.service_in_process import OTHERS
+
+PLAYED, LEFT, SEED = 24, 2, 7
+
+
+def played(desk: Desk) -> None:
+    """The demo's bot and agents play; the last handoffs wait for somebody at the console."""
+    keys = desk.place.keys
+    summary = play(desk.url, keys, PLAYED, SEED, 2, Console(quiet=True), left=LEFT)
+    assert summary.complete
+
+
+def scored(desk: Desk, conversation: str, message: str, text: str) -> dict[str, Any]:
+    body = {"conversation_id": conversation, "message": {"id": message, "text": text}}
+    return dict(desk.bot.post("/v1/score", body))
+
+
+def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
+    queue = desk.visit("ann", "/console/queue")
+    waiting_for_events(queue)
+    queue.evaluate("window.still = true")
+    played(desk)
+    expect(queue.locator("#waiting .item").first).to_be_visible(timeout=20_000)
+    assert queue.evaluate("window.still"), "the page was loaded anew"
+
+    ben = desk.visit("ben", "/console/queue")
+    item = queue.locator("#waiting .item").first
+    handoff = item.get_attribute("id")
+    item.get_by_role("button", name="Claim").click()
+    expect(queue.locator("#status")).to_contain_text("yours")
+    expect(ben.locator("#claimed .item")).to_contain_text("ann")
+    ben.goto(f"/console/handoffs/{handoff}")
+    expect(ben.locator("#work")).to_contain_text("ann has this conversation")
+
+    packet = desk.agent("ann").get(path_of("handoffs", handoff))
+    conversation = packet["conversation_id"]
+    silent = scored(desk, conversation, "late", "hello, is anybody there?")
+    assert silent["action"] == "human_active"
+    expect(queue.locator("#turns")).to_contain_text("is anybody there?")
+    said = next(t["text"] for t in reversed(packet["transcript"]) if t["author"] == "user")
+
+    queue.keyboard.press("u")  # not needed, as it seems
+    told = queue.locator("#teach")
+    expect(told).to_contain_text("You said: no person was needed")
+    expect(told.get_by_role("button", name="Undo")).to_be_visible()
+    queue.keyboard.press("z")
+    expect(queue.get_by_role("heading", name="Was a person needed?")).to_be_visible()
+    before = scored(desk, "similar, before", "m1", said)["probability"]
+    queue.locator(".turn.user .said").first.click()
+    told.get_by_role("button", name="Needed", exact=False).first.click()
+    expect(told).to_contain_text("You said: a person was needed, since turn")
+    after = scored(desk, "similar, after", "m1", said)["probability"]
+    assert after > before
+    expect(told.get_by_role("button", name="Take it back")).to_be_visible(timeout=15_000)
+    queue.reload()
+    told.get_by_text("Correct it").click()
+    told.get_by_role("button", name="Cannot say").click()
+    expect(told).to_contain_text("You said: nobody can say")
+    queue.get_by_role("button", name="Return to the bot").click()
+    expect(queue.locator("#status")).to_contain_text("back with the bot")
+    assert scored(desk, conversation, "later", OTHERS[2])["action"] != "human_active"
+
+    drawn(desk)
+    queue.get_by_role("link", name="Audits").click()
+    assert "%" not in queue.inner_text("main")
+    queue.keyboard.press("2")
+    expect(queue.get_by_role("heading", name="You said that nobody was needed")).to_be_visible()
+    expect(queue.locator("#last")).to_contain_text("%")
+
+    assert scored(desk, "kept 1", "m1", OTHERS[0])["action"] == "continue"
+    desk.bot.post(path_of("conversations", "kept 1", "close"), {"resolution": "unknown"})
+    queue.get_by_role("link", name="Missed").click()
+    queue.get_by_role("searchbox").fill(OTHERS[0])
+    queue.keyboard.press("Enter")
+    queue.locator("li.found a").first.click()
+    queue.get_by_role("button", name="A person was needed").click()
+    expect(queue.get_by_role("heading", name="A person was needed")).to_be_visible()
+    assert outcome(desk, "kept 1")["verdict"] == "missed"
