@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -18,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from learning.policy import Policy
 from service.app import create_app
 from service.cli import app as baton
 from service.console.site import site
@@ -106,6 +108,28 @@ def test_every_setting_stands_in_the_readme_with_its_default_unit_and_sentence()
         for one in fields(Settings)
     }
     assert told == settings
+
+
+def test_every_part_of_the_policy_stands_in_the_readme_with_its_defaults() -> None:
+    policy, rows = Policy().model_dump(mode="json"), first_cells(README)
+    parts = section(README, "The policy")
+    assert differences("policy part", policy, first_cells(parts)) == []
+    for name in ("costs", "accepting", "routing", "audits", "silence", "questions", "switching"):
+        told = re.findall(r"`(\w+)` ([\w.]+)", rows[name][0])
+        there_is = {key: str(json.loads(text)) for key, text in told}
+        assert there_is == {key: str(value) for key, value in _whole(policy[name]).items()}
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level."""
+    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def _whole(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers as people write them: 1.0 as 1."""
+    return {
+        key: int(x) if isinstance(x, float) and x.is_integer() else x for key, x in values.items()
+    }
 
 
 def test_every_route_stands_in_the_readme(tmp_path: Path) -> None:

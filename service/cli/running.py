@@ -69,7 +69,7 @@ def serve(
 
 @app.command(epilog="Example: BATON_MLFLOW_URL=http://mlflow:5000 baton jobs")
 def jobs(home: Home = None) -> None:
-    """Run the clock: checkpoints, evaluations, rollback, publishing to MLflow, expiry."""
+    """Run the clock: checkpoints, evaluations, promotion, rollback, audits, MLflow, expiry."""
     from service.jobs import run
 
     with told():
