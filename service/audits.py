@@ -13,7 +13,7 @@ from learning.policy import Audits, Silence
 from service import outcomes
 from service.batch import Batch, new_id
 from service.errors import Contradiction, Missing
-from service.outcomes import Found
+from service.found import Found
 from service.store import audits as rows
 from service.store import conversations
 

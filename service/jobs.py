@@ -137,6 +137,7 @@ def run(settings: Settings) -> None:
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
             "raters": (Watch(store).look, RATERS_SECONDS, "lease"),
+            "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
             "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
             "retire": (publishing.retire, settings.checkpoint_seconds, "outside"),

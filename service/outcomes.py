@@ -5,38 +5,19 @@ The entry fixes what it teaches. Correcting and retracting append entries of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
-from service import handoffs
-from service.batch import Batch, Working, fingerprint, new_id
-from service.errors import Contradiction, Invalid, Missing
+from service.batch import Batch, Working, new_id
+from service.errors import Contradiction, Missing
+from service.found import ITSELF, OWN, RETURNED, Found, body_of, named
 from service.store import audits as audit_rows
 from service.store import conversations, ledger
 from service.store import handoffs as handoff_rows
 from service.store import outcomes as rows
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A verdict as it was posted. `labels` are (message id, label, weight)."""
-
-    verdict: str
-    source: str
-    agent: str
-    first_needed_message_id: str | None = None
-    team: str | None = None
-    reason: str | None = None
-    note: str | None = None
-    labels: tuple[tuple[str, float, float], ...] = ()
-
-    @property
-    def fingerprint(self) -> str:
-        said = (self.verdict, self.first_needed_message_id, self.team, self.reason, self.note)
-        return fingerprint([*said, [list(label) for label in self.labels]])
 
 
 def of_handoff(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
@@ -44,16 +25,18 @@ def of_handoff(batch: Batch, workspace: str, name: str, found: Found) -> dict[st
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
-    batch.open(workspace, {row.conversation_id: _named(found)})
+    batch.open(workspace, {row.conversation_id: named(found)})
     working = batch.conversation(workspace, row.conversation_id)
-    return _record(batch, working, found, row._asdict())
+    recorded = _record(batch, working, found, row._asdict())
+    _believe(batch, workspace, working.id, found.agent)
+    return recorded
 
 
 def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
     if conversations.conversation(batch.connection, workspace, name) is None:
         raise Missing("no_conversation", f"there is no conversation {name!r} in this workspace")
-    batch.open(workspace, {name: _named(found)})
+    batch.open(workspace, {name: named(found)})
     return _record(batch, batch.conversation(workspace, name), found, None)
 
 
@@ -63,7 +46,7 @@ def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Foun
     held = rows.standing_for(batch.connection, workspace, name, None)
     if held is not None and held.source != "silence":
         return
-    batch.open(workspace, {name: _named(found)})
+    batch.open(workspace, {name: named(found)})
     fixed = {"covers": audit["length"], "propensity": audit["propensity"]}
     _record(batch, batch.conversation(workspace, name), found, None, fixed)
 
@@ -71,8 +54,48 @@ def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Foun
 def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
     """Nobody complained within the waiting time: weakly, no person was needed."""
     batch.open(workspace, {name: ()})
-    found = Found("fine", "silence", "baton")
+    found = Found("fine", "silence", ITSELF)
     _record(batch, batch.conversation(workspace, name), found, None, {"weight": weight})
+
+
+def of_return(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
+    """The customer came back after the end, at `length` messages, and was not settled: it had been
+    missed. Nothing where somebody told what was true of it; an audit counts like at a complaint.
+    """
+    held = rows.standing_for(batch.connection, workspace, name, None)
+    told = held is not None and held.source not in ("audit", "silence")
+    if told or _denied(batch, workspace, name, length):
+        return
+    batch.open(workspace, {name: ()})
+    found = Found("missed", RETURNED, ITSELF, reason=why)
+    _record(batch, batch.conversation(workspace, name), found, None, {"covers": length})
+
+
+def _believe(batch: Batch, workspace: str, conversation: str, agent: str) -> None:
+    """Who had the conversation after its customer came back knows better than Baton."""
+    held = rows.standing_for(batch.connection, workspace, conversation, None)
+    if held is None or held.source != RETURNED:
+        return
+    entry = ledger.entry(batch.connection, workspace, held.position)
+    if entry is None or not _denied(batch, workspace, conversation, entry.body["covers"]):
+        return
+    if entry.body["source"] == "audit":
+        rows.change(batch.connection, workspace, held.id, source="audit")
+    else:
+        retract(batch, workspace, held.id, agent)
+
+
+def _denied(batch: Batch, workspace: str, conversation: str, length: int) -> bool:
+    """Whether a handoff's agent says that nobody was needed in the first `length` messages."""
+    for row in rows.of_conversation(batch.connection, workspace, conversation):
+        if row.handoff_id is None or row.retracted_at is not None:
+            continue
+        entry = ledger.entry(batch.connection, workspace, row.position)
+        if entry is None or not entry.body["begins"] <= length < entry.body["escalated"]:
+            continue
+        if row.verdict == "not_needed" or (entry.body["since"] or 0) > length:
+            return True
+    return False
 
 
 def correct(
@@ -83,6 +106,7 @@ def correct(
     team: str | None = None,
     *,
     caught: bool = False,
+    fixed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Replace an outcome: the right one is learned at once, the mistaken one at a rebuild.
 
@@ -100,22 +124,25 @@ def correct(
         )
     if row["fingerprint"] == found.fingerprint:
         return shown(row)
-    batch.open(workspace, {row["conversation_id"]: _named(found)})
+    batch.open(workspace, {row["conversation_id"]: named(found)})
     working = batch.conversation(workspace, row["conversation_id"])
     handoff = row["handoff_id"] and handoff_rows.handoff(
         batch.connection, workspace, row["handoff_id"]
     )
-    body = _body(batch.connection, working, found, handoff and handoff._asdict(), name)
+    body = body_of(batch.connection, working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
     if row["source"] == "audit" and not caught:
         found = replace(found, source="audit")
         body |= _reviewed(batch, workspace, row["conversation_id"], found.verdict)
+    body |= dict(fixed or {})
     mistaken = ledger.entry(batch.connection, workspace, row["position"])
     if mistaken is not None:
         body["propensity"] = mistaken.body["propensity"]
     position = ledger.append(batch.connection, workspace, "outcome", body, found.agent)
     changes = _columns(found) | {"position": position, "at": batch.now}
     rows.change(batch.connection, workspace, name, **changes)
+    if handoff:
+        _believe(batch, workspace, row["conversation_id"], found.agent)
     return shown(row | changes)
 
 
@@ -162,14 +189,16 @@ def _record(
     handoff_id = handoff["id"] if handoff is not None else None
     held = rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
     if held is not None:
-        if held.source == "audit" and found.verdict == held.verdict:
+        adds_nothing = held.source == RETURNED and found.first_needed_message_id is None
+        if found.verdict == held.verdict and (held.source == "audit" or adds_nothing):
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
             rows.change(batch.connection, working.workspace, held.id, source=found.source)
             return shown(held._asdict() | {"source": found.source})
         if held.fingerprint == found.fingerprint:
             return shown(held._asdict())
-        if held.source in ("audit", "silence"):
-            return correct(batch, working.workspace, held.id, found, caught=True)
+        if held.source in OWN:
+            name = held.id
+            return correct(batch, working.workspace, name, found, caught=True, fixed=fixed)
         raise Contradiction(
             "outcome_differs",
             f"outcome {held.id!r} already says {held.verdict}",
@@ -177,7 +206,7 @@ def _record(
             hint=f"correct it with PUT /v1/outcomes/{held.id}",
         )
     name = new_id("o")
-    body = _body(batch.connection, working, found, handoff, name) | dict(fixed or {})
+    body = body_of(batch.connection, working, found, handoff, name) | dict(fixed or {})
     position = ledger.append(batch.connection, working.workspace, "outcome", body, found.agent)
     row = {
         "id": name,
@@ -203,72 +232,6 @@ def _columns(found: Found) -> dict[str, Any]:
         "note": found.note,
         "fingerprint": found.fingerprint,
     }
-
-
-def _body(
-    connection: Connection,
-    working: Working,
-    found: Found,
-    handoff: Mapping[str, Any] | None,
-    name: str,
-) -> dict[str, Any]:
-    """The ledger entry's body (see `learning.ledger.Entry`)."""
-    since = found.first_needed_message_id
-    last = handoff["seq"] if handoff is not None else working.length
-    return {
-        "outcome_id": name,
-        "conversation_id": working.id,
-        "handoff_id": handoff["id"] if handoff is not None else None,
-        "verdict": found.verdict,
-        "begins": handoff["begins"] if handoff is not None else 1,
-        "covers": last,
-        "escalated": handoff["seq"] if handoff is not None else None,
-        "since": None if since is None else _place(working, since, last, "first_needed_message_id"),
-        "labels": [
-            (_scored_place(working, message), label, weight)
-            for message, label, weight in found.labels
-        ],
-        "source": found.source,
-        "agent": found.agent,
-        "propensity": 1.0,
-        "by_rule": bool(handoff is not None and handoff["by_rule"]),
-    } | handoffs.whose_work(connection, found.team, found.verdict, handoff)
-
-
-def _place(working: Working, message: str, last: int, field: str) -> int:
-    known = working.known.get(message)
-    if known is None:
-        raise Invalid(
-            "unknown_message",
-            f"conversation {working.id!r} has no message {message!r}",
-            field=field,
-            hint=f"GET /v1/conversations/{working.id} lists its messages",
-        )
-    if known.seq > last:
-        raise Invalid(
-            "message_after_handoff",
-            f"message {message!r} came after the handoff this outcome is about",
-            field=field,
-            hint="name the message that first needed a person, up to the escalating one",
-        )
-    return int(known.seq)
-
-
-def _scored_place(working: Working, message: str) -> int:
-    place = _place(working, message, working.length, "labels")
-    if not working.known[message].scored:
-        raise Invalid(
-            "message_not_scored",
-            f"message {message!r} was not scored, so a label teaches nothing",
-            field="labels",
-            hint="label only messages that went through POST /v1/score",
-        )
-    return place
-
-
-def _named(found: Found) -> Sequence[str]:
-    first = [found.first_needed_message_id] if found.first_needed_message_id else []
-    return first + [message for message, _, _ in found.labels]
 
 
 def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:

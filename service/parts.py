@@ -33,6 +33,7 @@ SPANS_MAX = 40
 class Part:
     """Counts of a part, under the names of `service.store.parts`.
 
+    `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
     `own` are the verdicts of its handoffs, `handed` of those in its conversations: not the same
     where a conversation went to two teams or versions, or a rule fired that handed nothing over.
     """
@@ -41,6 +42,7 @@ class Part:
     closed: int = 0
     escalated: int = 0
     kept: int = 0
+    late: int = 0
     caught: int = 0
     found_missed: int = 0
     found_fine: int = 0
@@ -49,8 +51,14 @@ class Part:
     weight: float = 0.0
     squares: float = 0.0
     weight_missed: float = 0.0
+    caught_by: Counter[str] = field(default_factory=Counter)
     own: Counter[str] = field(default_factory=Counter)
     handed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ever_kept(self) -> int:
+        """As many as may have been missed."""
+        return self.kept + self.late
 
     @property
     def automation(self) -> Rate:
@@ -68,10 +76,10 @@ class Part:
 
         Where each of them was caught, that is known without any.
         """
-        if 0 < self.kept <= self.caught:
-            return Rate(self.kept, self.kept, 1.0, 1.0, 1.0)
+        if 0 < self.ever_kept <= self.caught:
+            return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
         sample = effective(self.weight, self.squares, self.weight_missed)
-        return missed_rate(self.kept, self.caught, *sample)
+        return missed_rate(self.ever_kept, self.caught, *sample)
 
     def rates(self, costs: Costs) -> dict[str, Any]:
         """All that is known of it, as plain JSON."""
@@ -97,8 +105,9 @@ class Part:
         """
         found = self.missed
         return asdict(found) | {
-            "kept_conversations": self.kept,
+            "kept_conversations": self.ever_kept,
             "caught": self.caught,
+            "caught_by": dict(sorted(self.caught_by.items())),
             "audits_answered": self.found_missed + self.found_fine,
             "audits_found_missed": self.found_missed,
             "audits_pending": self.pending,
@@ -117,7 +126,7 @@ class Part:
         found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
         for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
             shares = [
-                (costs.missed * self.kept, getattr(missed, name) if self.kept else 0.0),
+                (costs.missed * self.ever_kept, getattr(missed, name) if self.ever_kept else 0.0),
                 (costs.unneeded * handoffs, getattr(false, name) if handoffs else 0.0),
             ]
             known = [(weight, missing if x is None else x) for weight, x in shares]
@@ -136,13 +145,13 @@ class Part:
             handed = "no handoff of these is judged yet" if self.own else "there was no handoff"
             why["false_escalation_rate"] = handed
         if found["cost"]["per_conversation"] is None:
-            short = "missed" if "missed" in why and self.kept else "false escalation"
+            short = "missed" if "missed" in why and self.ever_kept else "false escalation"
             over = self.kept + self.escalated
             why["cost"] = f"the {short} rate is not known" if over else "none of these is over yet"
         return why
 
     def _why_no_missed(self) -> str:
-        if self.kept:
+        if self.ever_kept:
             return "no audit is answered yet, so the rate is not known"
         if self.escalated:
             return "all that are over were handed to a person: none was kept that could be missed"
@@ -158,7 +167,7 @@ def _share(count: int, among: int) -> Rate:
     return under_drift(count, among) if among else NOTHING
 
 
-_COUNTED = frozenset(Part.__dataclass_fields__) - {"own", "handed"}
+_COUNTED = frozenset(Part.__dataclass_fields__) - {"caught_by", "own", "handed"}
 
 Keys = Callable[[Any], Sequence[str]]
 
@@ -208,6 +217,8 @@ def _add(part: Part, row: Any) -> None:
     for name, value in row._mapping.items():
         if name in _COUNTED:
             setattr(part, name, getattr(part, name) + value)
+    if "source" in row._mapping:
+        part.caught_by[row.source] += row.caught
 
 
 def traffic(connection: Connection, workspace: str, since: float = 0.0) -> Counts:

@@ -117,8 +117,8 @@ def _learned(
     connection: Connection, workspace: str, known: Known, entries: list[Entry]
 ) -> list[str]:
     """Take in the verdicts of these entries; gives whom they make suspected."""
-    told = [e for e in entries if e.kind == "outcome" and not e.body.get("replaces")]
-    named = [e.body["handoff_id"] for e in told if e.body["handoff_id"] is not None]
+    fresh = [e for e in entries if e.kind == "outcome" and not e.body.get("replaces")]
+    named = [e.body["handoff_id"] for e in fresh if e.body["handoff_id"] is not None]
     handoffs = ratings.handed_over(connection, workspace, named) if named else {}
     accepting = Policy.model_validate(ledger.newest_policy(connection, workspace)).accepting
     suspects = []
@@ -127,7 +127,8 @@ def _learned(
         body = entry.body
         if body.get("replaces"):
             first = ledger.entry(connection, workspace, body["replaces"])
-            if first is not None and first.body.get("agent") not in (None, entry.actor):
+            of_a_person = first is not None and first.body.get("source") in ("agent", "audit")
+            if first is not None and of_a_person and first.body["agent"] != entry.actor:
                 known.raters.correct(first.body["agent"])
         elif entry.kind == "outcome" and body["source"] == "agent":
             agent, handoff = body["agent"], handoffs.get(body["handoff_id"])

@@ -13,7 +13,7 @@ from learning.routing import PRIORITY
 from service import handoffs
 from service.batch import Batch, Known, Working, new_id
 from service.errors import Contradiction
-from service.store import conversations, ledger
+from service.store import conversations, ledger, reopenings
 from service.store import outcomes as outcome_rows
 
 
@@ -57,6 +57,8 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
                 hint="score a message when it comes, before its conversation is judged",
             )
     batch.room_for(working, len(fresh) + 2)
+    if working.status == "closed":
+        _reopen(batch, working)
     for turn in fresh:
         batch.append(working, stamped(turn, batch.now))
     person = working.handoff_id is not None
@@ -66,8 +68,6 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
         seq = known.seq
         if not person:
             batch.score_later(working, known, ask.message.id)
-    if working.status == "closed":
-        working.status, working.resolution, working.closed_at = "open", None, None
     decision = {
         "id": new_id("d"),
         "workspace": ask.workspace,
@@ -88,6 +88,21 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
             decision["handoff"] = handoffs.open_for(batch, working, decision, standing.policy)
     batch.decide(working, decision)
     return answer(decision)
+
+
+def _reopen(batch: Batch, working: Working) -> None:
+    """Somebody came back; where no person ever had the conversation, `jobs` see why."""
+    if not working.escalated:
+        ended = {
+            "workspace": working.workspace,
+            "conversation_id": working.id,
+            "length": working.length,
+            "resolution": working.resolution,
+            "closed_at": working.closed_at or batch.now,
+            "at": batch.now,
+        }
+        reopenings.add(batch.connection, ended)
+    working.status, working.resolution, working.closed_at = "open", None, None
 
 
 def judge(standing: Standing, state: Any) -> dict[str, Any]:

@@ -355,6 +355,23 @@ class Evaluation(SQLModel, table=True):
     at: float = _time()
 
 
+class Reopening(SQLModel, table=True):
+    """A customer came back to a conversation that had been closed and never escalated.
+
+    `length` is what it had at its end, `at` when they came back. `status` is open until it is seen
+    what that shows: missed, or passed.
+    """
+
+    __table_args__ = (Index("reopening_by_status", "workspace", "status"),)
+    workspace: str = Field(primary_key=True)
+    conversation_id: str = Field(primary_key=True)
+    length: int = Field(primary_key=True)
+    resolution: str | None
+    status: str
+    closed_at: float = _time()
+    at: float = _time()
+
+
 class Rating(SQLModel, table=True):
     """What is known of a workspace's agents, folded up to a ledger position (`service.raters`)."""
 

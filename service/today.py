@@ -17,7 +17,16 @@ from sqlalchemy import Connection
 from learning.estimates import NOTHING, Rate, under_drift
 from learning.policy import Policy
 from service.parts import Part
-from service.store import audits, events, figures, handoffs, ledger, published, today
+from service.store import (
+    audits,
+    events,
+    figures,
+    handoffs,
+    ledger,
+    published,
+    reopenings,
+    today,
+)
 from service.store import versions as version_rows
 
 SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
@@ -93,6 +102,7 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
     escalated = sum(row.escalated for row in ended)
     kept = len(ended) - escalated
     caught = {row.verdict: row.total for row in figures.caught(connection, workspace, since)}
+    late = reopenings.late(connection, workspace, since)
     sample = audits.sample(connection, workspace, since)
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
@@ -103,7 +113,7 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         kept,
         escalated,
         under_drift(kept, len(ended)) if ended else NOTHING,
-        _missed(kept, caught.get("missed", 0), sample),
+        _missed(kept, caught.get("missed", 0), late, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
@@ -119,10 +129,11 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
     )
 
 
-def _missed(kept: int, caught: int, sample: Any) -> dict[str, Any]:
+def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
     part = Part(
         kept=kept,
-        caught=caught,
+        late=late,
+        caught=caught + late,
         found_missed=sample.missed,
         found_fine=sample.fine,
         unknowable=sample.unknowable,

@@ -16,7 +16,7 @@ from experiments.evaluate import Report
 from learning.evaluation import measures
 from learning.ledger import Standing
 from learning.policy import Policy
-from service import audits, handoffs, versions, wishes
+from service import audits, handoffs, returns, versions, wishes
 from service.batch import Batch, States
 from service.challengers import Challengers
 from service.errors import Contradiction
@@ -185,6 +185,12 @@ class Upkeep:
                     batch.flush()
                 if drawn:
                     _log.info("audits_drawn", workspace=workspace, audits=drawn)
+
+    def returns(self) -> None:
+        """See whether customers who came back had been missed."""
+        for workspace in self._workspaces():
+            with self._by_itself(workspace):
+                returns.look(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
         """Ended conversations that a challenger would have decided otherwise; of this thread."""

@@ -438,8 +438,8 @@ def test_the_model_comes_to_believe_what_it_is_told(place: Place) -> None:
     assert after < before / 2
 
 
-@pytest.mark.parametrize("source", ["audit", "silence"])
-def test_nobody_passes_for_an_audit_or_for_silence(place: Place, source: str) -> None:
+@pytest.mark.parametrize("source", ["audit", "silence", "returned"])
+def test_nobody_passes_for_an_audit_or_for_what_only_baton_knows(place: Place, source: str) -> None:
     place.bot.decided("c", "m1", QUIET)
     answer = place.bot.post(
         "/v1/conversations/c/outcome", json={"verdict": "missed", "source": source}

@@ -13,7 +13,7 @@ from service import audits
 from service.api.context import ERRORS, Agent, Parts
 from service.api.shapes import Id, Note, Shape, moment
 from service.batch import Batch
-from service.outcomes import Found
+from service.found import Found
 
 router = APIRouter(prefix="/audits", tags=["audits"], responses=ERRORS)
 

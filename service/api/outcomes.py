@@ -17,14 +17,13 @@ from service.api.shapes import Id, Note, Shape, Short, timed
 from service.auth import Principal
 from service.batch import Batch
 from service.errors import Missing
-from service.outcomes import Found
+from service.found import OWN, Found
 from service.store import conversations
 from service.store import outcomes as rows
 from service.waiting import Needs
 
 router = APIRouter(tags=["outcomes"], responses=ERRORS)
 LABELS_MAX = 2000
-RESERVED = ("audit", "silence")
 _AS_KEPT = {"needed": "missed", "not_needed": "fine"}
 
 
@@ -82,8 +81,10 @@ class ConversationOutcome(Shape):
             raise ValueError("first_needed_message_id goes only with verdict missed")
         if len({one.message_id for one in self.labels or ()}) < len(self.labels or ()):
             raise ValueError("labels must name each message once")
-        if self.source in RESERVED:
-            raise ValueError("source audit and silence are Baton's own: say where you know it from")
+        if self.source in OWN:
+            raise ValueError(
+                "source audit, silence and returned are Baton's own: say where you know it from"
+            )
         return self
 
     def found(self, principal: Principal) -> Found:

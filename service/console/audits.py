@@ -20,7 +20,7 @@ from service.batch import Batch
 from service.console.pages import page
 from service.console.visitor import Actor, Viewer, Visitor
 from service.errors import STATUS, Contradiction, Missing, Refusal
-from service.outcomes import Found
+from service.found import Found
 from service.store import audits as rows
 from service.store import outcomes as outcome_rows
 from service.store import reviews

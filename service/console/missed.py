@@ -19,7 +19,7 @@ from service.batch import Batch
 from service.console.pages import page
 from service.console.visitor import Actor, Viewer, Visitor
 from service.errors import STATUS, Contradiction, Missing, Refusal
-from service.outcomes import Found
+from service.found import OWN, Found
 from service.store import conversations, search
 from service.store import handoffs as handoff_rows
 from service.store import outcomes as rows
@@ -91,7 +91,7 @@ async def tell(
 
     def do(batch: Batch) -> Mapping[str, Any]:
         held = rows.standing_for(batch.connection, visitor.workspace, name, None)
-        if held is None or held.source in ("audit", "silence"):
+        if held is None or held.source in OWN:
             return outcomes.of_conversation(batch, visitor.workspace, name, found)
         corrected = replace(found, source=held.source)
         return outcomes.correct(batch, visitor.workspace, held.id, corrected, found.team)

@@ -21,7 +21,6 @@ Kind = Literal[
     "challenger_closed",
     "challenger_failed",
     "agent_suspected",
-    "miss_caught",
 ]
 _event = table(Event)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from learning.ledger import Entry
 from service.store.database import table
+from service.store.reopenings import is_late
 from service.tables import Audit, Conversation, Decision, LedgerRow, MessageRow
 
 _audit = table(Audit)
@@ -108,7 +109,7 @@ def tossed(connection: Connection, workspace: str, since: float, until: float) -
             _audit.c.status.in_(("passed", "waiting", "answered")),
             _audit.c.drawn_at > since,
             _audit.c.drawn_at <= until,
-            ~_conversation.c.escalated,
+            or_(~_conversation.c.escalated, is_late(workspace)),
         )
     ).scalar_one()
     return found

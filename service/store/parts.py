@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
-from service.store import audits
+from service.store import audits, reopenings
 from service.store.conversations import HISTORY
 from service.store.database import table
 from service.tables import Audit, Conversation, Handoff, Outcome
@@ -54,7 +54,8 @@ def conversations(
     connection: Connection, workspace: str, by: By, since: float = 0.0
 ) -> Sequence[Any]:
     """All that were Baton's to decide, closed, ever escalated, and closed without ever being so;
-    and when the first and the last of them began.
+    `late` ones, which were until their customers came back and are known to have been missed; and
+    when the first and the last of them began.
     """
     closed = _conversation.c.closed_at.is_not(None)
     return connection.execute(
@@ -64,6 +65,7 @@ def conversations(
             func.count(case((closed, 1))).label("closed"),
             func.count(case((_conversation.c.escalated, 1))).label("escalated"),
             func.count(case((_kept(), 1))).label("kept"),
+            func.count(case((reopenings.is_late(workspace), 1))).label("late"),
             func.min(_conversation.c.opened_at).label("first"),
             func.max(_conversation.c.opened_at).label("last"),
         )
@@ -73,13 +75,15 @@ def conversations(
 
 
 def caught(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
-    """Kept conversations that are known to have been missed, by other than their audit."""
+    """Kept and late conversations that are known to have been missed, by other than their audit;
+    also by the source that told so.
+    """
     theirs = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
     )
     return connection.execute(
-        select(*by, func.count().label("caught"))
+        select(*by, _outcome.c.source, func.count().label("caught"))
         .select_from(_outcome.join(_conversation, theirs))
         .where(
             _outcome.c.workspace == workspace,
@@ -88,9 +92,9 @@ def caught(connection: Connection, workspace: str, by: By, since: float = 0.0) -
             _outcome.c.verdict == "missed",
             _outcome.c.source != "audit",
             _ours(workspace, since),
-            _kept(),
+            or_(_kept(), reopenings.is_late(workspace)),
         )
-        .group_by(*by)
+        .group_by(*by, _outcome.c.source)
     ).all()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
+from service.store import reopenings
 from service.store.database import table
 from service.tables import (
     Alias,
@@ -100,6 +101,7 @@ def remove(connection: Connection, workspace: str, conversations: Collection[str
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )
+    reopenings.give_up(connection, workspace, names)
     connection.execute(
         update(_outcome)
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))

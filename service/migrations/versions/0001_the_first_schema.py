@@ -7,7 +7,7 @@ revision = "0001"
 down_revision = None
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915
 
     op.create_table(
         "alias",
@@ -269,6 +269,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace"),
     )
     op.create_table(
+        "reopening",
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("length", sa.Integer(), nullable=False),
+        sa.Column("resolution", sa.String(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("closed_at", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "conversation_id", "length"),
+    )
+    with op.batch_alter_table("reopening", schema=None) as batch_op:
+        batch_op.create_index("reopening_by_status", ["workspace", "status"], unique=False)
+
+    op.create_table(
         "remembered",
         sa.Column("workspace", sa.String(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -369,6 +383,10 @@ def downgrade() -> None:
 
     op.drop_table("review")
     op.drop_table("remembered")
+    with op.batch_alter_table("reopening", schema=None) as batch_op:
+        batch_op.drop_index("reopening_by_status")
+
+    op.drop_table("reopening")
     op.drop_table("rating")
     with op.batch_alter_table("remark", schema=None) as batch_op:
         batch_op.drop_index("remark_of_conversation")
