@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check lint types format pictures requirements clean
+.PHONY: help install demo test soak check lint types format pictures stories requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,9 @@ test: $(STAMP)  ## install, then run all tests
 
 pictures: $(STAMP)  ## take the README's pictures of the console anew; needs a browser
 	@$(BIN)/python -m tests.browser.pictures docs
+
+stories: $(STAMP)  ## play four stories with MLflow and picture its pages at their end; needs a browser
+	@$(BIN)/python -m tests.browser.stories .stories
 
 soak: $(STAMP)  ## kill service and jobs 200 times under load on each store (KILLS=200; takes an hour)
 	@BATON_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -m soak -p no:randomly

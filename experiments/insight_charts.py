@@ -162,9 +162,9 @@ def side_by_side(costs: Mapping[str, Sequence[float]]) -> Figure:
         "<extra></extra>",
     )
     figure.update_xaxes(title="cost of a conversation (lower is better)", rangemode="tozero")
-    figure.update_yaxes(type="category", title="decided by")
+    figure.update_yaxes(type="category")
     styled(figure, "What each line would have cost", height=FRAME_PIXELS + 44 * len(names))
-    figure.update_layout(showlegend=False, margin={"l": 140, "b": 64})
+    figure.update_layout(showlegend=False, margin={"l": 140, "b": 80})
     return figure
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from experiments.markdown import plain, sentence, table
 from experiments.report_page import RECENT
 from experiments.run_parts import Data, Nested
 from learning.accuracy import WAYS
@@ -140,20 +141,28 @@ def description(report: Mapping[str, Any], transcripts: str = "") -> str:
     found in Baton.
     """
     rows = [
-        f"**{report['verdict'].capitalize()}.** {report['sentence']}",
+        f"**{report['verdict'].capitalize()}.** {sentence(report['sentence'])}",
         "",
+        *_alarms(report),
         f"Measured at ledger position {report['position']}, each lesson before it was learned. "
         "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
         "",
-        "| line | lessons | " + " | ".join(COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
     ]
+    measured = []
     for line in report["lines"]:
         for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
             found = line["measures"][window]
             cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
-            rows.append(f"| {line['name']} | {said} | " + " | ".join(cells) + " |")
+            measured.append([plain(line["name"]), said, *cells])
+    rows.append(table(("line", "lessons", *COLUMNS), measured))
     return "\n".join(rows + _mistakes(report, transcripts))
+
+
+def _alarms(report: Mapping[str, Any]) -> list[str]:
+    """What the alarms of this evaluation say."""
+    found = (report.get("drift") or {}).get("alarms", ())
+    told = [sentence(one["sentence"]) for one in found if one["position"] == report["position"]]
+    return ["**Alarm.** " + " ".join(told), ""] if told else []
 
 
 def _mistakes(report: Mapping[str, Any], transcripts: str) -> list[str]:
@@ -164,14 +173,13 @@ def _mistakes(report: Mapping[str, Any], transcripts: str) -> list[str]:
         "",
         "The most expensive mistakes, with their transcripts in Baton:",
         "",
-        "| conversation | what | the model said | cost |",
-        "|---|---|---|---|",
     ]
+    found = []
     for one in worst:
-        name = str(one["conversation"]).replace("|", "\\|").replace("[", "\\[")
+        name = plain(str(one["conversation"]))
         linked = f"[{name}]({address(transcripts, one['conversation'])})" if transcripts else name
-        rows.append(f"| {linked} | {one['what']} | {one['probability']:.1%} | {one['cost']:g} |")
-    return rows
+        found.append((linked, one["what"], f"{one['probability']:.1%}", f"{one['cost']:g}"))
+    return [*rows, table(("conversation", "what", "the model said", "cost"), found)]
 
 
 def address(transcripts: str, conversation: str) -> str:

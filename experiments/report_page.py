@@ -13,6 +13,7 @@ from plotly.graph_objects import Figure
 
 from experiments import charts, insight_charts
 from experiments.insight import WORD_CONVERSATIONS
+from experiments.markdown import sentence
 from experiments.rate_charts import rate_over_time
 from learning.accuracy import WAYS
 
@@ -25,9 +26,8 @@ SPAN, SPAN_MIN = 200, 50
 def figures_page(report: Mapping[str, Any]) -> str:
     """The HTML of a report's figures (`Report.body()`), one file that needs no network."""
     position, verdict = report["position"], report["verdict"]
-    return charts.page(
-        f"Evaluation at ledger position {position}: {verdict}", report["sentence"], figures(report)
-    )
+    title = f"Evaluation at ledger position {position}: {verdict}"
+    return charts.page(title, sentence(report["sentence"]), figures(report))
 
 
 def figures(report: Mapping[str, Any]) -> dict[str, Figure]:

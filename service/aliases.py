@@ -1,7 +1,8 @@
 """The aliases in MLflow: the ledger decides and they follow, unless an engineer moved `champion`.
 
 Each is remembered as last written or seen. One that changed since is an engineer's request, heard
-within a few seconds; one that is unchanged but behind the ledger is only lag, and is mended.
+within a few seconds; one that is unchanged but behind the ledger is only lag, and is mended. Of
+requests only those about `champion` are followed; any other is put back, and says why.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
 ENGINEER = "mlflow"
 """Who moved the alias, as the ledger calls them: MLflow does not say more."""
 
+FOLLOWS = (
+    "the alias {name} only follows the ledger, and was put back: move `champion` to let this "
+    "version serve, or ask for a challenger with POST /v1/challengers"
+)
+
 _log = structlog.get_logger("baton.aliases")
 
 
@@ -41,12 +47,20 @@ class Aliases:
         self._champion(workspace, seen.get(CHAMPION))
         with self._store.read() as connection:
             wanted = followers(connection, workspace)
-        for name, number in wanted.items():
-            if seen.get(name) != number:
-                self._registry.set_alias(workspace, name, number)
-        for name in seen:
-            if name not in wanted and (name in (PREVIOUS, ANCHOR) or name.startswith(CHALLENGER)):
-                self._registry.drop_alias(workspace, name)
+        ours = {name for name in seen if name in (PREVIOUS, ANCHOR) or name.startswith(CHALLENGER)}
+        for name in sorted(ours | set(wanted)):
+            if seen.get(name) != wanted.get(name):
+                self._follows(workspace, name, seen.get(name), wanted.get(name))
+
+    def _follows(self, workspace: str, name: str, seen: str | None, wanted: str | None) -> None:
+        """Set or drop an alias that only follows; one that an engineer moved is put back."""
+        with self._store.read() as connection:
+            known = published.alias(connection, workspace, name)
+        if seen is not None and (
+            known is None or seen not in (known.registry_version, known.intended)
+        ):
+            self._put_back(workspace, name, seen, FOLLOWS.format(name=name))
+        self._set(workspace, name, wanted)
 
     def _champion(self, workspace: str, seen: str | None) -> None:
         with self._store.read() as connection:
@@ -63,9 +77,9 @@ class Aliases:
         if seen is not None and known is not None and seen not in ours:
             self._requested(workspace, seen, serving.registry_version)
         elif seen != serving.registry_version:
-            self._set(workspace, serving.registry_version)
+            self._set(workspace, CHAMPION, serving.registry_version)
         elif known is None or known.registry_version != seen:
-            self._note(workspace, seen)
+            self._note(workspace, CHAMPION, seen)
 
     def _requested(self, workspace: str, number: str, back_to: str) -> None:
         """An engineer moved the alias: the version is checked, then serves; or it is put back."""
@@ -73,33 +87,45 @@ class Aliases:
         try:
             with self._store.write() as connection:
                 version = _follow(connection, workspace, number, found)
-            self._note(workspace, number)
+            self._note(workspace, CHAMPION, number)
             _log.info("alias_heard", workspace=workspace, version=version)
         except (Refusal, RegistryRefused) as error:
-            with self._store.write() as connection:
-                row = rows.by_registry(connection, workspace, number)
-                told = {
-                    "registry_version": number,
-                    "version": None if row is None else row.number,
-                    "actor": ENGINEER,
-                    "reason": str(error),
-                    "at": time.time(),
-                }
-                published.refuse(connection, workspace, CHAMPION, told)
-            if found is not None:
-                self._registry.tag(workspace, number, REFUSED_TAG, str(error))
-            self._set(workspace, back_to)
-            _log.warning("alias_put_back", workspace=workspace, why=str(error))
+            self._put_back(workspace, CHAMPION, number, str(error), tagged=found is not None)
+            self._set(workspace, CHAMPION, back_to)
 
-    def _set(self, workspace: str, number: str) -> None:
+    def _put_back(
+        self, workspace: str, name: str, number: str, why: str, *, tagged: bool = True
+    ) -> None:
+        """Remember that a move was refused, and say why on the version's page."""
         with self._store.write() as connection:
-            published.note_alias(connection, workspace, CHAMPION, intended=number)
-        self._registry.set_alias(workspace, CHAMPION, number)
-        self._note(workspace, number)
+            row = rows.by_registry(connection, workspace, number)
+            told = {
+                "registry_version": number,
+                "version": None if row is None else row.number,
+                "actor": ENGINEER,
+                "reason": why,
+                "at": time.time(),
+            }
+            published.refuse(connection, workspace, name, told)
+        if tagged:
+            self._registry.tag(workspace, number, REFUSED_TAG, why)
+        _log.warning("alias_put_back", workspace=workspace, alias=name, why=why)
 
-    def _note(self, workspace: str, number: str | None) -> None:
+    def _set(self, workspace: str, name: str, number: str | None) -> None:
+        """Move an alias, or drop it; what is intended is known before, so a pass that dies between
+        is not taken for an engineer.
+        """
         with self._store.write() as connection:
-            published.note_alias(connection, workspace, CHAMPION, registry_version=number)
+            published.note_alias(connection, workspace, name, intended=number)
+        if number is None:
+            self._registry.drop_alias(workspace, name)
+        else:
+            self._registry.set_alias(workspace, name, number)
+        self._note(workspace, name, number)
+
+    def _note(self, workspace: str, name: str, number: str | None) -> None:
+        with self._store.write() as connection:
+            published.note_alias(connection, workspace, name, registry_version=number)
 
 
 def _follow(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:

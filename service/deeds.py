@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from experiments.evaluate import Report
+from learning.evaluation import measures
+from learning.ledger import Standing
 from service import versions, wishes
 from service.challengers import Follower
 from service.store import events
@@ -33,9 +35,7 @@ def act(connection: Connection, scene: Scene, report: Report) -> None:
         )
         return
     assert scene.previous is not None
-    number = versions.keep(
-        connection, workspace, scene.previous, line=0, reason="kept learning in the shadow"
-    )
+    number = _kept(connection, workspace, scene.previous, "kept learning in the shadow")
     change = versions.Change(
         number,
         scene.previous.position,
@@ -64,12 +64,17 @@ def _promote(connection: Connection, scene: Scene, one: Follower, report: Report
         )
         return
     standing = one.standing
-    number = versions.keep(
-        connection, scene.workspace, standing, line=0, reason=f"{one.role} proved better"
-    )
+    number = _kept(connection, scene.workspace, standing, f"{one.role} proved better")
     evidence = dict(report.evidence) | {"serves": number}
     change = versions.Change(number, standing.position, said, "jobs", standing.without, evidence)
     versions.switch(connection, scene.workspace, change, after=after)
+
+
+def _kept(connection: Connection, workspace: str, standing: Standing, why: str) -> int:
+    """A version of a line as it is now, with its measures."""
+    scores = standing.window.scores()
+    found = measures(scores.probability, scores.label, scores.weight)
+    return versions.keep(connection, workspace, standing, line=0, reason=why, metrics=found)
 
 
 def recommend(connection: Connection, scene: Scene, report: Report) -> None:

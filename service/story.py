@@ -11,8 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from experiments.markdown import plain, sentence, table
 from service import provenance
-from service.store import published
+from service.aliases import CHALLENGER
+from service.store import challengers, published
 from service.store import versions as rows
 
 MOVES_SHOWN = 10
@@ -22,7 +24,8 @@ MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
 def key(connection: Connection, workspace: str) -> tuple[Any, ...]:
     """Changes whenever the story does, and costs little to ask for."""
     newest = provenance.moves(connection, workspace)[0]
-    return newest["at"], newest["what"], published.last_evaluated(connection, workspace)
+    beside = tuple((one.id, one.version) for one in challengers.here(connection, workspace))
+    return newest["at"], newest["what"], beside, published.last_evaluated(connection, workspace)
 
 
 def told(connection: Connection, workspace: str) -> str:
@@ -30,16 +33,17 @@ def told(connection: Connection, workspace: str) -> str:
     moves = provenance.moves(connection, workspace)
     served = next(move for move in moves if move["what"] != "refused")
     version = rows.version(connection, workspace, served["version"])
-    number = version.registry_version if version is not None else None
     recipe = version.recipe if version is not None else "?"
     parts = [
         f"# Version {served['version']} serves",
-        f"It is MLflow's version {number or '(not published yet)'}, `{recipe}`, and goes on "
-        f"learning. {_sentence(served)}",
+        f"It is `{recipe}` and goes on learning; the alias `champion` stands at its newest "
+        f"checkpoint. {_sentence(served)}",
     ]
     last = published.last_evaluation(connection, workspace)
     if last is not None:
         parts += _evaluated(last.report)
+    if beside := _challengers(connection, workspace):
+        parts += ["**What challenges it**", beside]
     parts += ["**What moved**", _table(moves[:MOVES_SHOWN])]
     parts.append(
         "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
@@ -54,35 +58,40 @@ def _sentence(move: Mapping[str, Any]) -> str:
     who = {"mlflow": "an engineer in MLflow", "jobs": "Baton by itself"}
     how = "rolled back to" if move["what"] == "rollback" else "promoted"
     by = who.get(move["actor"], move["actor"])
-    return f"It was {how} at {_time(move['at'])} by {by}: {_cell(move['reason'])}."
+    return f"It was {how} at {_time(move['at'])} by {by}: {plain(move['reason'])}."
+
+
+def _challengers(connection: Connection, workspace: str) -> str:
+    """Those that learn in its shadow or wait to be built, and why they were asked for."""
+    found = [
+        (f"{CHALLENGER}{one.slot}", one.version or one.status, one.recipe, one.opened_by, one.why)
+        for one in challengers.here(connection, workspace)
+    ]
+    shown = [[plain(str(cell)) for cell in row] for row in found]
+    return table(("line", "version", "recipe", "asked for by", "why"), shown) if found else ""
 
 
 def _evaluated(report: Mapping[str, Any]) -> list[str]:
-    head = "| line | " + " | ".join(MEASURES.values()) + " |"
-    table = [head, "|---" * (len(MEASURES) + 1) + "|"]
+    rows = []
     for line in report["lines"]:
         found = line["measures"]["recent"]
-        cells = [_number(found.get(name)) for name in MEASURES]
-        table.append(f"| {_cell(line['name'])} | " + " | ".join(cells) + " |")
+        rows.append([plain(line["name"]), *(_number(found.get(name)) for name in MEASURES)])
     return [
-        f"**At ledger position {report['position']}: {report['verdict']}.** {report['sentence']}",
-        "\n".join(table),
+        f"**At ledger position {report['position']}: {report['verdict']}.** "
+        + sentence(report["sentence"]),
+        table(["line", *MEASURES.values()], rows),
         "Over the newest lessons, each scored before it was learned. The newest run has the "
         "figures.",
     ]
 
 
 def _table(moves: Sequence[Mapping[str, Any]]) -> str:
-    table = ["| when (UTC) | what | version | by | why |", "|---|---|---|---|---|"]
+    rows = []
     for move in moves:
         version = move["version"] or f"MLflow's {move['registry_version']}"
         cells = (_time(move["at"]), move["what"], version, move["actor"], move["reason"])
-        table.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
-    return "\n".join(table)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+        rows.append([plain(str(cell)) for cell in cells])
+    return table(("when (UTC)", "what", "version", "by", "why"), rows)
 
 
 def _number(value: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from experiments.judged import Fact
+from experiments.markdown import PAD
 from experiments.registry import Registry
 from experiments.simulate import Drift, Knobs, episodes
 from learning.ledger import Entry, Standing, Turn, follow
@@ -57,9 +58,14 @@ class Story:
     """A workspace with its customers, and `jobs`, a pass at a time."""
 
     def __init__(
-        self, service: InProcess, registry: Registry, recipe: str = "bayes-1", **knobs: Any
+        self,
+        service: InProcess,
+        registry: Registry,
+        recipe: str = "bayes-1",
+        name: str = "",
+        **knobs: Any,
     ) -> None:
-        self.place: Place = service.workspace("shadow", recipe)
+        self.place: Place = service.workspace("shadow", recipe, name)
         self.place.policy(costs=EVEN, switching=EAGER)
         self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | knobs))
         self.registry, self.store = registry, service.baton.store
@@ -105,6 +111,12 @@ class Story:
         assert row is not None
         assert row.run_id is not None
         return self.registry._client.get_run(row.run_id)
+
+    def runs(self) -> list[Any]:
+        """The MLflow runs of all evaluations."""
+        experiment = self.run().info.experiment_id
+        asked = "tags.`baton.evaluation` != ''"
+        return list(self.registry._client.search_runs([experiment], asked))
 
 
 def test_a_better_recipe_is_promoted(service: InProcess, registry: Registry) -> None:
@@ -227,6 +239,12 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     assert "alarm" in story.told()
     alias = story.registry.alias_of(story.place.name, "challenger-1")
     assert alias is not None
+    assert any("**Alarm.**" in run.data.tags["mlflow.note.content"] for run in story.runs())
+    desk = story.registry._client.get_experiment(story.run().info.experiment_id)
+    assert (
+        f"challenger-1{PAD} | {challenger['version']}{PAD} | {FORGETTING}"
+        in (desk.tags["mlflow.note.content"])
+    )
 
 
 def opposite(story: Story) -> int:

@@ -46,11 +46,18 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """Handoffs of conversations `first` to `last` are judged by one who inverts the truth."""
+    """Of conversations `first` to `last` one in `every`, where it is handed over, is judged by one
+    of this manner: who inverts the truth, or who does not look.
+    """
 
     first: int
     last: int
     name: str = "mallory"
+    manner: str = "hostile"
+    every: int = 1
+
+    def judges(self, number: int) -> bool:
+        return self.first <= number <= self.last and number % self.every == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +118,8 @@ class World:
     def agent(self, number: int) -> Agent:
         """Who judges the handoff of conversation `number`."""
         for forgery in self.knobs.forgeries:
-            if forgery.first <= number <= forgery.last:
-                habits = Habits(manner="hostile", unknowable=0.0, delay_seconds=30.0)
+            if forgery.judges(number):
+                habits = Habits(manner=forgery.manner, unknowable=0.0, delay_seconds=30.0)
                 return Agent(forgery.name, habits, self.seed)
         agents = self.agents()
         return agents[number % len(agents)]

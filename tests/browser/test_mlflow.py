@@ -148,6 +148,31 @@ def test_versions_that_baton_did_not_publish_so_are_put_back(desk: Desk) -> None
     assert len(desk.moves) == 4
 
 
+def test_aliases_that_only_follow_are_put_back_and_the_version_says_why(desk: Desk) -> None:
+    before = desk.aliases()
+    for name in ("anchor", "challenger-2"):
+        desk.registry.set_alias(desk.place.name, name, desk.number(2))
+        desk.publish()
+        assert desk.aliases() == before
+        found = desk.registry.registered(desk.place.name, desk.number(2))
+        assert found is not None
+        assert f"the alias {name} only follows the ledger" in found.tags[REFUSED_TAG]
+        newest = desk.moves[0]
+        assert (newest["what"], newest["version"], newest["alias"]) == ("refused", 2, name)
+    moves = len(desk.moves)
+    desk.registry.drop_alias(desk.place.name, "anchor")
+    desk.publish()
+    desk.place.engineer.posted("/v1/challengers", {"reason": "to see", "version": 2})
+    desk.upkeep.challenge()
+    desk.publish()
+    assert desk.aliases() == before | {"challenger-1": desk.number(2)}
+    challenger = desk.place.engineer.got("/v1/versions")["challengers"][0]["id"]
+    desk.place.engineer.delete(f"/v1/challengers/{challenger}")
+    desk.publish()
+    assert desk.aliases() == before
+    assert len(desk.moves) == moves, "what Baton does itself is nobody's request"
+
+
 def test_a_move_made_while_the_jobs_were_down_is_told_from_an_alias_that_only_lags(
     desk: Desk, mlflow_url: str, browser: Browser
 ) -> None:
