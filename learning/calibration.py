@@ -64,8 +64,9 @@ class Calibrator:
             raise ValueError(f"cannot calibrate p={p!r}, y={y!r}, w={w!r}")
         if w == 0.0:
             return
-        self._watch(sigmoid(self._beta.margin(_inputs(p))), y, min(w, 1.0))
-        self._beta.learn(_inputs(p), y, w)
+        inputs = _inputs(p)
+        self._watch(sigmoid(self._beta.margin(inputs)), y, min(w, 1.0))
+        self._beta.learn(inputs, y, w)
         self._beta.theta[:2] = [max(slope, SLOPE_MIN) for slope in self._beta.theta[:2]]
         self._labels += 1
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.hashing import RESERVED, Floats
+from learning.hashing import RESERVED, Floats, Ints
 
 
 class Columns:
     """An `array` of buckets by experts, which is packed as the rows that learning has changed.
 
     Rows of context (and the bias) begin as `context`, RESERVED rows or one for all; rows of text
-    as `text`, one row for all.
+    as `text`, one row for all. All numbers of a bucket stand together, so that a lesson's buckets
+    are fetched and put back in one go each, and computed with as one contiguous line an expert.
     """
 
     def __init__(self, buckets: int, context: Floats, text: Floats) -> None:
@@ -20,6 +21,16 @@ class Columns:
         self._text = text
         self.array: Floats = np.tile(text, (buckets, 1))
         self.array[:RESERVED] = context
+        self._row = np.dtype(f"V{self.array.itemsize * text.size}")
+
+    def take(self, index: Ints) -> Floats:
+        """A copy of the rows of some buckets, turned: a line for each expert."""
+        return self.array.take(index, axis=0).T.copy()
+
+    def put(self, index: Ints, lines: Floats) -> None:
+        """Set the rows of some buckets, none twice, as `take` gave them."""
+        rows = lines.T.copy()
+        self.array.view(self._row)[index] = rows.view(self._row)
 
     def pack(self) -> tuple[NDArray[np.int64], Floats]:
         """The places of the rows that are no more as they began, and those rows."""

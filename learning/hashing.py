@@ -65,25 +65,24 @@ def _known(buckets: int) -> _Known:
 class Row:
     """One example: buckets (the bias first), values, and their squares; arrays of one length.
 
-    No bucket stands twice: what falls together is summed.
+    No bucket stands twice: what falls together is summed. `said` is a note of the model that was
+    asked about it last (in which state, and what), for its own use.
     """
 
-    __slots__ = ("index", "square", "value")
+    __slots__ = ("index", "said", "square", "value")
 
     def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
-        n = len(x) + 1
-        self.index: Ints = np.zeros(n, np.intp)
-        self.value: Floats = np.ones(n)
+        self.said: tuple[object, list[float]] | None = None
         try:
-            self.value[1:] = list(x.values())
+            self.value: Floats = np.array([1.0, *x.values()], np.float64)
         except (TypeError, ValueError, OverflowError):
             self._clean(x, buckets)
             return
-        places = list(map(_known(buckets).__getitem__, x))
-        if len(set(places)) < n - 1 or not np.abs(self.value).max() <= _VALUE_MAX:
+        places = [0, *map(_known(buckets).__getitem__, x)]
+        if len(set(places)) < len(places) or not np.abs(self.value).max() <= _VALUE_MAX:
             self._clean(x, buckets)
             return
-        self.index[1:] = places
+        self.index: Ints = np.array(places, np.intp)
         self.square: Floats = self.value * self.value
 
     @classmethod
@@ -92,6 +91,7 @@ class Row:
         row = cls.__new__(cls)
         row.index, row.value = index.astype(np.intp), value.astype(np.float64)
         row.square = row.value * row.value
+        row.said = None
         return row
 
     def _clean(self, x: Mapping[Any, Any], buckets: int) -> None:

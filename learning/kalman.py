@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import Any
 
 from learning.hashing import sigmoid
@@ -43,26 +44,28 @@ class KalmanLogistic:
 
     def margin(self, x: Sequence[float]) -> float:
         """theta.x, the log odds."""
-        return sum([t * v for t, v in zip(self.theta, x, strict=True)])
+        total: float = sum(map(mul, self.theta, x))
+        return total
 
     def learn(self, x: Sequence[float], y: float, w: float) -> None:
         """One step towards the label y (0 to 1) of inputs x, with a finite weight w > 0."""
         if self.forgetting < 1.0:
             self._fade()
         p = sigmoid(self.margin(x))
-        px = [sum([c * v for c, v in zip(row, x, strict=True)]) for row in self.cov]
+        px = [sum(map(mul, row, x)) for row in self.cov]
         h = w * p * (1.0 - p)
-        d = 1.0 / (1.0 + h * sum([g * v for g, v in zip(px, x, strict=True)]))
+        d = 1.0 / (1.0 + h * sum(map(mul, px, x)))
         step, shrink = w * (y - p) * d, h * d
         self.theta = [t + step * g for t, g in zip(self.theta, px, strict=True)]
         self.cov = [
-            [c - shrink * a * b for c, b in zip(row, px, strict=True)]
-            for row, a in zip(self.cov, px, strict=True)
+            [c - a * b for c, b in zip(row, px, strict=True)]
+            for row, a in zip(self.cov, [shrink * g for g in px], strict=True)
         ]
 
     def _fade(self) -> None:
+        most = math.sqrt(1.0 / self.forgetting)
         wider = [
-            min(math.sqrt(v / row[i]), math.sqrt(1.0 / self.forgetting)) if row[i] > 0.0 else 1.0
+            min(math.sqrt(v / row[i]), most) if row[i] > 0.0 else 1.0
             for i, (v, row) in enumerate(zip(self.variances, self.cov, strict=True))
         ]
         self.cov = [

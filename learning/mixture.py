@@ -24,6 +24,28 @@ _MARGIN_MAX = 8.0
 _NEWTON_STEPS = 4
 
 
+class _Pace:
+    """One step of AdaGrad for several experts at once, each with a pace of its own."""
+
+    def __init__(self, rates: Sequence[float], damping: float, keeps: Sequence[float]) -> None:
+        self._rates: Floats = np.array(rates)[:, None]
+        self._damping = damping
+        self._keeps = np.array(keeps)[:, None] if min(keeps, default=1.0) < 1.0 else None
+
+    def step(self, weights: Floats, squares: Floats, margins: list[float], held: Held) -> None:
+        """Change the lines of `weights` and of their `squares` of gradients, in place."""
+        errors = [[held.weight * (held.label - sigmoid(margin))] for margin in margins]
+        gradient = np.array(errors) * held.row.value
+        if self._keeps is not None:
+            squares *= self._keeps
+        squares += gradient * gradient
+        pace = np.sqrt(squares)
+        pace += self._damping
+        np.divide(self._rates, pace, out=pace)
+        pace *= gradient
+        weights += pace
+
+
 class Mixture(HashedClassifier):
     """The log odds of several experts, in shares that are learned as they are put to the test.
 
@@ -91,24 +113,33 @@ class Mixture(HashedClassifier):
         self.visits = visits
         self.start = start
         self.buckets = buckets
-        self._duals = len(variances)
-        self._rehearse = self._duals + len(damped)
-        self._experts = n = self._rehearse + len(rates) + len(restless)
-        once = len(rates) + len(restless)
-        self._pace: Floats = np.array((*damped, *rates, *restless))
-        self._damping: Floats = np.array((1.0,) * len(damped) + (1e-12,) * once)
-        self._keeps: Floats = np.array(
-            (1.0,) * (len(damped) + len(rates)) + (1.0 - fading,) * len(restless)
+        self._duals = duals = len(variances)
+        self._rehearse = duals + len(damped)
+        self._singles = singles = len(rates) + len(restless)
+        n = self._rehearse + singles
+        self._damped = _Pace(damped, 1.0, (1.0,) * len(damped))
+        keeps = (1.0,) * len(rates) + (1.0 - fading,) * len(restless)
+        self._bold = _Pace((*rates, *restless), 1e-12, keeps)
+        weights = self._beginning()
+        ones, none = np.ones(RESERVED), np.zeros(RESERVED)
+        held_at_first = (
+            [weights] * self._rehearse + [ones * v0_context] * duals + [none] * len(damped)
         )
-        self._m = Columns(buckets, self._beginning(), np.zeros(n))
-        self._v = Columns(buckets, np.full(self._duals, v0_context), np.array(variances))
-        self._g = Columns(buckets, np.zeros(n - self._duals), np.zeros(n - self._duals))
+        self._often = Columns(
+            buckets,
+            np.stack(held_at_first, axis=1),
+            np.array((0.0,) * self._rehearse + variances + (0.0,) * len(damped)),
+        )
+        self._once = Columns(
+            buckets, np.stack([weights] * singles + [none] * singles, axis=1), np.zeros(2 * singles)
+        )
+        self._state = object()
         self._shares = KalmanLogistic([1.0 / n] * n, [MIXING] * n)
-        self._rehearsal = Rehearsal(held, self._duals, buckets)
+        self._rehearsal = Rehearsal(held, duals, buckets)
 
     def _beginning(self) -> Floats:
-        """Every expert's weights of context before the first lesson."""
-        weights = np.zeros((RESERVED, self._experts))
+        """Each expert's weights of context before the first lesson."""
+        weights = np.zeros(RESERVED)
         for place, weight in prior().items():
             weights[place] = self.start * weight
         return weights
@@ -118,14 +149,24 @@ class Mixture(HashedClassifier):
 
         The latter holds a weight's squared gradients to be the information about it.
         """
-        gradients = self._g.array[row.index, len(self.damped)]
-        variance = float((row.square / (1.0 / self.variances[0] + gradients)).sum())
-        return self._shares.margin(self._said(row)), variance
+        once = self._once.take(row.index)
+        information = 1.0 / self.variances[0] + once[self._singles]
+        said = self._margins(row, once)
+        row.said = self._state, said
+        return self._shares.margin(said), float((row.square / information).sum())
 
     def _said(self, row: Row) -> list[float]:
-        """What each expert says, within limits."""
-        margins = (self._m.array.take(row.index, axis=0) * row.value[:, None]).sum(axis=0)
-        return [min(max(margin, -_MARGIN_MAX), _MARGIN_MAX) for margin in margins.tolist()]
+        """What each expert says: a row is asked about just before it is learned, and remembers."""
+        noted, row.said = row.said, None
+        if noted is not None and noted[0] is self._state:
+            return noted[1]
+        return self._margins(row, self._once.take(row.index))
+
+    def _margins(self, row: Row, once: Floats) -> list[float]:
+        """What each expert says, within limits; `once` holds the row's lines of those."""
+        often = self._often.take(row.index)[: self._rehearse]
+        margins = _sums(often * row.value) + _sums(once[: self._singles] * row.value)
+        return [min(max(margin, -_MARGIN_MAX), _MARGIN_MAX) for margin in margins]
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
         self.learn_rows([row], [y], [w])
@@ -134,6 +175,7 @@ class Mixture(HashedClassifier):
         self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]
     ) -> None:
         said = [self._said(row) for row in rows]
+        self._state = object()
         bounded = [min(weight, WEIGHT_MAX) for weight in weights]
         for margins, y, w in zip(said, labels, bounded, strict=True):
             self._shares.learn(margins, y, w)
@@ -141,43 +183,46 @@ class Mixture(HashedClassifier):
             new = Held(row, y, w, [0.0] * self._duals)
             if (gone := self._rehearsal.add(new)) is not None:
                 self._settle(gone)
-            self._study(new, self._experts)
+            self._study_once(new)
+            self._study(new)
             for _ in range(self.visits):
-                self._study(self._rehearsal.draw(), self._rehearse)
+                self._study(self._rehearsal.draw())
 
-    def _study(self, held: Held, experts: int) -> None:
-        """One step of the first so many experts, those by dual ascent before the others."""
-        index, x = held.row.index, held.row.value[:, None]
-        m = self._m.array.take(index, axis=0)
-        margins = (m * x).sum(axis=0).tolist()
-        vx = self._v.array.take(index, axis=0) * x
-        owed = (vx * x).sum(axis=0).tolist()
-        steps = [_dual_step(held, k, margins[k], owed[k]) for k in range(self._duals)]
+    def _study_once(self, held: Held) -> None:
+        """One step of the experts that see each lesson once."""
+        index, x = held.row.index, held.row.value
+        lines = self._once.take(index)
+        weights, squares = lines[: self._singles], lines[self._singles :]
+        self._bold.step(weights, squares, _sums(weights * x), held)
+        self._once.put(index, lines)
+
+    def _study(self, held: Held) -> None:
+        """One step of the experts that rehearse, those by dual ascent before the others."""
+        index, x, duals, rehearse = held.row.index, held.row.value, self._duals, self._rehearse
+        lines = self._often.take(index)
+        weighed = lines[: rehearse + duals] * x
+        vx = weighed[rehearse:]
+        margins, owed = _sums(weighed[:rehearse]), _sums(vx * x)
+        steps = [_dual_step(held, k, margins[k], owed[k]) for k in range(duals)]
         held.duals = [a + step for a, step in zip(held.duals, steps, strict=True)]
-        m[:, : self._duals] += vx * np.array(steps)
-        width = experts - self._duals
-        errors = [held.label - sigmoid(margin) for margin in margins[self._duals : experts]]
-        gradient = x * (held.weight * np.array(errors))
-        g = self._g.array.take(index, axis=0)
-        g[:, :width] = g[:, :width] * self._keeps[:width] + gradient * gradient
-        paces = self._pace[:width] / (self._damping[:width] + np.sqrt(g[:, :width]))
-        m[:, self._duals : experts] += gradient * paces
-        self._m.array[index] = m
-        self._g.array[index] = g
+        lines[:duals] += vx * np.array(steps)[:, None]
+        weights, squares = lines[duals:rehearse], lines[rehearse + duals :]
+        self._damped.step(weights, squares, margins[duals:], held)
+        self._often.put(index, lines)
 
     def _settle(self, gone: Held) -> None:
         """What a lesson that leaves has taught is certain now: a Newton step of the variances."""
-        index, x = gone.row.index, gone.row.value[:, None]
-        margins = (self._m.array.take(index, axis=0) * x).sum(axis=0).tolist()
-        v = self._v.array.take(index, axis=0)
-        vx = v * x
-        owed = (vx * x).sum(axis=0).tolist()
+        index, x = gone.row.index, gone.row.value
+        lines = self._often.take(index)
+        variances = lines[self._rehearse : self._rehearse + self._duals]
+        vx = variances * x
         shrink = []
-        for margin, s2 in zip(margins, owed, strict=False):
+        for margin, s2 in zip(_sums(lines[: self._duals] * x), _sums(vx * x), strict=True):
             p = sigmoid(margin)
             h = gone.weight * p * (1.0 - p)
             shrink.append(h / (1.0 + h * s2))
-        self._v.array[index] = v - vx * vx * np.array(shrink)
+        variances -= vx * vx * np.array(shrink)[:, None]
+        self._often.put(index, lines)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         order, arrays = self._rehearsal.dump()
@@ -196,12 +241,17 @@ class Mixture(HashedClassifier):
         other._shares.load(meta["shares"])
         for name, columns in other._columns():
             columns.unpack(arrays[f"{name}_at"], arrays[name])
-        if (other._v.array <= 0.0).any() or (other._g.array < 0.0).any():
-            raise ValueError("a variance is not above zero, or a sum of squares below it")
+        other._check()
         self.__dict__.update(other.__dict__)
 
+    def _check(self) -> None:
+        spread = self._often.array[:, self._rehearse :]
+        squares = self._once.array[:, self._singles :]
+        if (spread[:, : self._duals] <= 0.0).any() or min(spread.min(), squares.min()) < 0.0:
+            raise ValueError("a variance is not above zero, or a sum of squares below it")
+
     def _columns(self) -> tuple[tuple[str, Columns], ...]:
-        return ("m", self._m), ("v", self._v), ("g", self._g)
+        return ("often", self._often), ("once", self._once)
 
     def _lists(self) -> dict[str, tuple[float, ...]]:
         return {
@@ -215,6 +265,11 @@ class Mixture(HashedClassifier):
         numbers = ("v0_context", "fading", "held", "visits", "start", "buckets")
         lists = {name: list(values) for name, values in self._lists().items()}
         return lists | {name: getattr(self, name) for name in numbers}
+
+
+def _sums(lines: Floats) -> list[float]:
+    """The sum of each line."""
+    return np.add.reduce(lines, axis=1).tolist()  # type: ignore[no-any-return]
 
 
 def _dual_step(held: Held, expert: int, margin: float, owed: float) -> float:

@@ -25,6 +25,7 @@ TOPICS = (
 )  # fmt: skip
 """Every topic that `Signals.topics` may name."""
 
+_DIGIT = re.compile(r"\d")
 _QUESTIONS = re.compile(r"[?？؟]+")
 _EMPHASIS = re.compile(r"[!?！？؟]{2,}")
 _CODE = re.compile(
@@ -141,7 +142,7 @@ def _complexity(text: str, split: Tokens, questions: int) -> float:
     steps = sum(map(lexicon().steps.__contains__, split.words))
     return _level(
         0.15 * min(steps, 4),
-        0.2 * min(len(_CODE.findall(text)), 2),
+        0.2 * min(len(_CODE.findall(text)) if _DIGIT.search(text) else 0, 2),
         0.15 * min(max(questions - 1, 0), 3),
         0.1 * min(len(_ITEM.findall(text)), 4),
         0.05 * min(max(split.words.count(",") - 2, 0), 4),

@@ -265,7 +265,10 @@ class Version(SQLModel, table=True):
     may not be switched to.
     """
 
-    __table_args__ = (Index("version_of_line", "workspace", "line", "position"),)
+    __table_args__ = (
+        Index("version_of_line", "workspace", "line", "position"),
+        Index("version_of_registry", "workspace", "registry_version", "number"),
+    )
     workspace: str = Field(primary_key=True)
     number: int = Field(primary_key=True)
     recipe: str
@@ -346,7 +349,10 @@ class Alias(SQLModel, table=True):
 class Evaluation(SQLModel, table=True):
     """A finished evaluation; `run_id` is its MLflow run once published."""
 
-    __table_args__ = (Index("evaluation_of_workspace", "workspace", "position"),)
+    __table_args__ = (
+        Index("evaluation_of_workspace", "workspace", "position"),
+        Index("evaluation_of_run", "workspace", "run_id", "position"),
+    )
     id: str = Field(primary_key=True)
     workspace: str
     position: int

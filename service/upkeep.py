@@ -33,7 +33,27 @@ REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
 """New outcomes are in a checkpoint after this time at the latest, however few they are."""
 
+TOLD_SECONDS = 10.0
+"""How often a rebuild says in the log how far it is."""
+
 _log = structlog.get_logger("baton.upkeep")
+
+
+class _Told:
+    """Says in the log how far a rebuild is, every few seconds."""
+
+    def __init__(self, workspace: str, corrected: int) -> None:
+        self._workspace = workspace
+        self._began = self._last = time.monotonic()
+        _log.info("rebuilding", workspace=workspace, corrected=corrected)
+
+    def __call__(self, done: int, of: int) -> None:
+        now = time.monotonic()
+        if done < of and now - self._last < TOLD_SECONDS:
+            return
+        self._last = now
+        taken = round(now - self._began, 1)
+        _log.info("rebuilding", workspace=self._workspace, done=done, of=of, seconds=taken)
 
 
 class Upkeep:
@@ -45,6 +65,7 @@ class Upkeep:
         self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
         self._judging = Judging(store, self._lines)
         self._audited_beside = Challengers(store)
+        self._replaced: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
         with self._store.read() as connection:
@@ -135,17 +156,24 @@ class Upkeep:
         for workspace in self._workspaces():
             with self._by_itself(workspace):
                 champion = self._lines.champion(workspace)
-                with self._store.read() as connection:
-                    gone = ledger.replaced(connection, workspace, champion.position)
-                left_out = champion.without
+                gone, left_out = self._gone(workspace, champion.position), champion.without
                 waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
                 if len(waiting) >= self._settings.corrections:
                     self._mend(workspace, champion, len(waiting))
 
+    def _gone(self, workspace: str, until: int) -> frozenset[int]:
+        """Which outcomes were replaced by now; each entry of the ledger is read once for it."""
+        seen, known = self._replaced.get(workspace, (0, frozenset()))
+        with self._store.read() as connection:
+            known |= ledger.replaced(connection, workspace, until, seen)
+        self._replaced[workspace] = until, known
+        return known
+
     def _mend(self, workspace: str, champion: Standing, waiting: int) -> None:
         without = replace(champion.without, positions=frozenset())
+        told = _Told(workspace, waiting)
         try:
-            rebuilt = rebuild(self._store, workspace, champion.recipe, without)
+            rebuilt = rebuild(self._store, workspace, champion.recipe, without, told)
         except TextRemovedError as error:
             _log.error("not_mended", workspace=workspace, why=str(error))
             return

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.phrases import languages, lexicon
-from learning.sentiment import analyzer
+from learning.sentiment import analyzer, compound
 from learning.signals import EVIDENCE_CHARS_MAX, EVIDENCE_MAX, QUIET, TOPICS, Signals, read
 
 DATA = Path(__file__).parent / "data"
@@ -156,6 +156,19 @@ def test_sentiment_follows_vader_for_english_and_is_zero_elsewhere() -> None:
         assert read(text, "de").sentiment == 0
     assert read("die Rechnung ist da und die Karte ist nicht da").sentiment == 0
     assert read(angry).sentiment < 0 < read(glad).sentiment
+
+
+_HEARD = (
+    "good bad GREAT hate no not never so this without doubt least at very kind of but the shit "
+    "bomb yeah right to die for bus stop isn't most :) :( ok no! really???? but"
+)
+
+
+@given(
+    st.lists(st.sampled_from([*_HEARD.split(), "?", "a", "\n", "order"])).map(" ".join) | st.text()
+)
+def test_sentiment_is_what_vader_says_of_any_text(text: str) -> None:
+    assert compound(text[:500]) == analyzer().polarity_scores(text[:500])["compound"]
 
 
 def test_complexity_grows_with_steps_codes_and_questions() -> None:

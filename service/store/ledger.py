@@ -156,12 +156,15 @@ def erased(connection: Connection, workspace: str) -> frozenset[int]:
     return frozenset(position for body in bodies for position in body["replaces_all"])
 
 
-def replaced(connection: Connection, workspace: str, until: int) -> frozenset[int]:
-    """Positions of outcomes that a later entry, up to `until`, corrected, retracted or erased."""
+def replaced(connection: Connection, workspace: str, until: int, after: int = 0) -> frozenset[int]:
+    """Positions of outcomes that an entry after `after`, up to `until`, corrected or retracted, and
+    of all that were erased. Reads every outcome between the two.
+    """
     bodies = connection.execute(
         select(_ledger.c.body).where(
             _ledger.c.workspace == workspace,
             _ledger.c.kind.in_(("outcome", "retraction")),
+            _ledger.c.position > after,
             _ledger.c.position <= until,
             _ledger.c.body["replaces"].as_integer().is_not(None),
         )

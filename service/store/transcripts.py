@@ -45,7 +45,8 @@ def transcripts(
     found: dict[str, list[Turn]] = {name: [] for name in wanted}
     given = {"workspace": workspace, "conversations": sorted(wanted)}
     rows = connection.execute(_TRANSCRIPTS, given | {"until": max(wanted.values(), default=0)})
-    for name, seq, scored, message, author, text, at, language, bot, attributes, event in rows:
+    for row in rows.all():
+        name, seq, scored, message, author, text, at, language, bot, attributes, event = row
         if seq <= wanted[name]:
             report = BotReport(**bot) if bot else None
             known = tuple(sorted(attributes.items())) if attributes else ()

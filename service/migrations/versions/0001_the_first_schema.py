@@ -136,8 +136,8 @@ def upgrade() -> None:  # noqa: PLR0915
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("evaluation", schema=None) as batch_op:
-        batch_op.create_index("evaluation_of_workspace", ["workspace", "position"], unique=False)
+    op.create_index("evaluation_of_run", "evaluation", ["workspace", "run_id", "position"])
+    op.create_index("evaluation_of_workspace", "evaluation", ["workspace", "position"])
 
     op.create_table(
         "event",
@@ -355,6 +355,9 @@ def upgrade() -> None:  # noqa: PLR0915
     )
     with op.batch_alter_table("version", schema=None) as batch_op:
         batch_op.create_index("version_of_line", ["workspace", "line", "position"], unique=False)
+        batch_op.create_index(
+            "version_of_registry", ["workspace", "registry_version", "number"], unique=False
+        )
 
     op.create_table(
         "workspace",
@@ -370,8 +373,8 @@ def upgrade() -> None:  # noqa: PLR0915
 def downgrade() -> None:
 
     op.drop_table("workspace")
-    with op.batch_alter_table("version", schema=None) as batch_op:
-        batch_op.drop_index("version_of_line")
+    op.drop_index("version_of_registry", "version")
+    op.drop_index("version_of_line", "version")
 
     op.drop_table("version")
     with op.batch_alter_table("session", schema=None) as batch_op:
@@ -414,8 +417,8 @@ def downgrade() -> None:
         batch_op.drop_index("event_of_workspace")
 
     op.drop_table("event")
-    with op.batch_alter_table("evaluation", schema=None) as batch_op:
-        batch_op.drop_index("evaluation_of_workspace")
+    op.drop_index("evaluation_of_workspace", "evaluation")
+    op.drop_index("evaluation_of_run", "evaluation")
 
     op.drop_table("evaluation")
     op.drop_table("decision")
