@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,12 +73,14 @@ def at_every_look(count: int, among: int, alpha: float = ALPHA) -> Rate:
     return _inverted(count, among, evidence, math.log(1 / alpha))
 
 
+@lru_cache(maxsize=4096)
 def under_drift(count: float, among: float, alpha: float = ALPHA) -> Rate:
     """A share whose interval holds at every look for the running mean, however the rate drifts.
 
     M(p) = sum_k w_k exp(lam_k s - n ln(1 + p (exp(lam_k) - 1))) on a fixed grid of both signs:
     by Jensen each term stays a supermartingale when p is the mean of changing rates.
-    (Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and Ramdas 2024.)
+    (Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and Ramdas 2024.) The newest answers are
+    remembered: pages ask for the same counts again and again.
     """
     if among == 0:
         return Rate(0, 0, None, 0.0, 1.0)
