@@ -14,7 +14,7 @@ from plotly.graph_objects import Figure
 from experiments import charts, insight_charts
 from experiments.insight import WORD_CONVERSATIONS
 from experiments.markdown import sentence
-from experiments.rate_charts import rate_over_time
+from experiments.rate_charts import rates_over_time
 from learning.accuracy import WAYS
 
 RECENT = 500
@@ -41,7 +41,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         ),
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
-        **_missed(report),
+        **_rates(report),
         **_beside(report),
         "On the diagonal, of the messages given 30 % three in ten needed a person. Above it the "
         "model says too little, below it too much. The bars show how often it said what.": (
@@ -66,21 +66,29 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
     }
 
 
-def _missed(report: Mapping[str, Any]) -> dict[str, Figure]:
-    """The missed rate as each evaluation found it."""
+def _rates(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The rates as each evaluation found them."""
     points = [
-        {"at": x["at"], "among": x["kept"] or 0} | x["missed_rate"]
+        {
+            "at": x["at"],
+            "automation_rate": _of(x["automation_rate"], x["kept"]),
+            "missed": _of(x["missed_rate"], x["kept"]),
+            "false_escalation_rate": _of(x["false_escalation_rate"], x["judged"]),
+        }
         for x in report.get("trail") or ()
-        if x["missed_rate"]
     ]
-    if not any(point["high"] is not None for point in points):
+    if not any(rate and rate["rate"] is not None for x in points for rate in list(x.values())[1:]):
         return {}
     said = (
-        "Of the conversations that the bot kept, the share that needed a person, estimated from "
-        "the audits around the newest outcomes at each evaluation. The band holds however often "
-        "one looks; answer audits to make it narrower."
+        "Around the newest outcomes at each evaluation. What was missed is estimated from audits, "
+        "and missing where none is answered. The bands hold however often one looks; answer audits "
+        "and judge handoffs to make them narrower."
     )
-    return {said: rate_over_time("Missed escalations over time", "missed, of those kept", points)}
+    return {said: rates_over_time("Automation, and how honest it is", points, joined=True)}
+
+
+def _of(rate: Mapping[str, Any] | None, among: int | None) -> dict[str, Any] | None:
+    return None if rate is None else {**rate, "among": among or 0}
 
 
 def _beside(report: Mapping[str, Any]) -> dict[str, Figure]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.estimates import NOTHING, Rate, under_drift
 from learning.policy import Policy
-from service.parts import Part
+from service.parts import Part, over_time
 from service.store import (
     audits,
     events,
@@ -31,6 +31,9 @@ from service.store import versions as version_rows
 
 SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
 """Days that can be looked at, and the seconds of one bar of theirs."""
+
+RATE_SPANS = {1: 4 * 3600.0, 7: 86_400.0, 30: 3 * 86_400.0}
+"""Seconds that each point of the rates over time speaks of: a rate needs more than a bar does."""
 
 SWITCHES_SHOWN, EVENTS_SHOWN = 5, 8
 
@@ -91,6 +94,7 @@ class Today:
     events: list[dict[str, Any]]
     evaluation: Any
     bars: Bars
+    rates: dict[str, Any]
     cut: bool
 
 
@@ -125,6 +129,7 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         [row._asdict() for row in events.newest(connection, workspace, most=EVENTS_SHOWN)],
         published.last_evaluation(connection, workspace),
         _bars(ended, since, now, SPANS[days]),
+        over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
         max(len(ended), len(opened)) == today.MOST,
     )
 
@@ -146,8 +151,8 @@ def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
 
 
 def plain(found: Today) -> dict[str, Any]:
-    """The bars of a look as its figure takes them."""
-    return asdict(found.bars)
+    """What its figures take of a look."""
+    return {"bars": asdict(found.bars), "rates": found.rates}
 
 
 def _claims(opened: Sequence[Any]) -> Claims:

@@ -10,12 +10,23 @@ from playwright.sync_api import sync_playwright
 from plotly.graph_objects import Figure
 
 from experiments import charts
-from experiments.rate_charts import rate_over_time
+from experiments.rate_charts import PANELS, rates_over_time
 from learning.evaluation import precision_recall, reliability
 
 DRAW = np.random.default_rng(7)
 LABELS = (DRAW.random(400) < 0.3).astype(float)
 CHANCES = np.clip(0.25 + 0.4 * LABELS + 0.2 * DRAW.normal(size=400), 0.01, 0.99)
+RATES = [
+    {
+        "at": 1.7e9 + 3600 * n,
+        "automation_rate": {"rate": 0.7, "low": 0.6, "high": 0.8, "among": 40},
+        "missed": {"rate": rate, "low": low, "high": high, "among": 10 * n},
+        "false_escalation_rate": None,
+    }
+    for n, (rate, low, high) in enumerate(
+        [(None, None, None), (None, 0.0, 1.0), (0.1, 0.01, 0.4), (0.08, 0.02, 0.2)]
+    )
+]
 
 
 def every_figure() -> dict[str, Figure]:
@@ -36,17 +47,8 @@ def every_figure() -> dict[str, Figure]:
             [charts.Line("champion", found.recall, found.precision)], base_rate=0.3
         ),
         "roc": charts.roc([charts.Line("champion", [0, 0.5, 1], [0, 0.9, 1])]),
-        "rate": rate_over_time(
-            "Missed escalations",
-            "missed rate",
-            [
-                {"at": 1.7e9 + 3600 * n, "rate": r, "low": low, "high": high, "among": 10 * n}
-                for n, (r, low, high) in enumerate(
-                    [(None, None, None), (None, 0.0, 1.0), (0.1, 0.01, 0.4), (0.08, 0.02, 0.2)]
-                )
-            ],
-            marks=[(1.7e9 + 7200, "version 2 promoted")],
-        ),
+        "rates": rates_over_time("Rates", RATES),
+        "joined": rates_over_time("Rates", RATES, joined=True),
         "honest": charts.reliability(
             [charts.Bins("champion", bins.predicted, bins.observed, bins.mass, counts)]
         ),
@@ -57,8 +59,8 @@ def test_every_figure_has_a_title_and_says_what_both_axes_are():
     for name, figure in every_figure().items():
         layout = figure.layout
         assert layout.title.text, name
-        bottom = layout.xaxis2 if "xaxis2" in layout and layout.xaxis2.title.text else layout.xaxis
-        assert bottom.title.text, name
+        bottoms = [axis for axis in layout if re.fullmatch(r"xaxis\d*", axis)]
+        assert any(layout[axis].title.text for axis in bottoms), name
         assert layout.yaxis.title.text, name
 
 
@@ -77,6 +79,18 @@ def test_every_switch_is_marked_at_its_position_with_its_words():
     said = " ".join(note.text for note in figure.layout.annotations)
     assert "version 2 promoted" in said
     assert "rolled back" in said
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_rates_stand_one_upon_another_and_what_is_not_known_is_not_drawn(joined):
+    figure = rates_over_time("Rates", RATES, joined=joined)
+    drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
+    assert list(drawn) == [axis for axis, _ in PANELS.values()]
+    assert drawn == {"kept by the bot": [0.7] * 4, "missed": [0.1, 0.08], "not needed": []}
+    missed = next(trace for trace in figure.data if trace.name == "missed")
+    assert [list(one) for one in missed.customdata] == [[0.01, 0.4, 20], [0.02, 0.2, 30]]
+    assert missed.error_y.visible is not joined
+    assert list(missed.error_y.arrayminus) == pytest.approx([0.09, 0.06])
 
 
 def test_lines_differ_in_colour_and_dash_for_those_who_see_colours_otherwise():

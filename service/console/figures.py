@@ -40,10 +40,11 @@ def script_name() -> str:
     return f"plotly-{version('plotly')}.min.js"
 
 
-def today(bars: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
-    """The figures of a look, as a JSON list of `{sentence, figure}`."""
+def today(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
+    """The figures of a look (`service.today.plain`), as a JSON list of `{sentence, figure}`."""
     from experiments import rate_charts
 
+    bars, rates = look["bars"], look["rates"]
     figure = rate_charts.counts_over_time(
         "Conversations over time",
         "conversations",
@@ -52,9 +53,22 @@ def today(bars: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
     )
     said = "Each conversation stands where it was last heard of. What the bot kept and a person "
     said += "should have had is in the missed rate above, as far as audits know it."
-    first = json.dumps({"sentence": said, "figure": json.loads(figure.to_json(engine="json"))})
-    rest = _of_report(report) if report is not None else ""
-    return f"[{first}{',' if rest else ''}{rest}]"
+    drawn = [_drawn_as(said, figure)]
+    if rates["points"]:
+        half = rates["span_seconds"] / 2
+        points = [point | {"at": point["at"] + half} for point in rates["points"]]
+        figure = rate_charts.rates_over_time("Automation, and how honest it is, over time", points)
+        said = "Each point is of the conversations that began around it, by what is known of them "
+        said += "now. The whiskers hold however often one looks; where nothing is judged or no "
+        said += "audit is answered, there is no point."
+        drawn.append(_drawn_as(said, figure))
+    if report is not None:
+        drawn.append(_of_report(report))
+    return f"[{','.join(filter(None, drawn))}]"
+
+
+def _drawn_as(sentence: str, figure: Any) -> str:
+    return f'{{"sentence":{json.dumps(sentence)},"figure":{figure.to_json(engine="json")}}}'
 
 
 def _of_report(report: Mapping[str, Any]) -> str:
@@ -65,7 +79,7 @@ def _of_report(report: Mapping[str, Any]) -> str:
     with _lock:
         if name not in _drawn:
             _drawn[name] = ",".join(
-                f'{{"sentence":{json.dumps(sentence)},"figure":{figure.to_json(engine="json")}}}'
+                _drawn_as(sentence, figure)
                 for sentence, figure in report_page.figures(report).items()
                 if all(trace.type != "table" for trace in figure.data)
             )

@@ -72,6 +72,10 @@ def test_automation_stands_beside_what_it_missed_and_what_is_unknown_says_so(des
     expect(page.get_by_text("Version 1 by")).to_be_visible()
     drawn(page)
     expect(page.locator("#figures")).to_contain_text("Falling is learning")
+    expect(page.locator("#figures")).to_contain_text("Missed, of those kept (lower is better)")
+    page.get_by_text("Rates over time, as a table").click()
+    region = page.get_by_role("region", name="Rates over time")
+    expect(region).to_contain_text("not known between 0 % and 100 %")
 
 
 def test_a_team_lead_needs_an_engineers_key_and_an_agent_is_told_so(desk: Desk) -> None:
