@@ -16,8 +16,10 @@ from sqlalchemy import Connection
 from learning import checkpoint
 from learning.conversation import EMPTY, step
 from learning.ledger import Standing, Without
+from learning.switching import CHALLENGERS_MAX
 from service.audits import AT_ONCE
 from service.lines import FROZEN_ENTRIES, follow_beside
+from service.standing import keep
 from service.store import audits as audit_rows
 from service.store import challengers as rows
 from service.store import conversations
@@ -42,8 +44,8 @@ class Follower:
 class Challengers:
     """The open challengers of each workspace, brought forward when asked for; of one thread."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, workspaces: int = 64) -> None:
+        self._store, self._most = store, workspaces * CHALLENGERS_MAX
         self._kept: dict[str, Standing] = {}
 
     def open(self, workspace: str, until: int) -> list[Follower]:
@@ -56,10 +58,6 @@ class Challengers:
             follow_beside(self._store, workspace, one.standing, most)
         return followers
 
-    def forget(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._kept.pop(name, None)
-
     def _standing(self, workspace: str, row: Any, until: int) -> Standing:
         kept = self._kept.get(row.id)
         if kept is None or kept.half_learned:
@@ -70,8 +68,7 @@ class Challengers:
             kept.version, kept.frozen = row.version, row.frozen
             if row.frozen:
                 kept.position = max(kept.position, until - FROZEN_ENTRIES)
-            self._kept[row.id] = kept
-        return kept
+        return keep(self._kept, row.id, kept, self._most)
 
     def disagreeing(
         self, workspace: str, followers: Iterable[Follower], bar: float

@@ -39,13 +39,13 @@ _log = structlog.get_logger("baton.judging")
 class Judging:
     """Evaluates one workspace after the other; one thread owns it."""
 
-    def __init__(self, store: Store, lines: Lines) -> None:
+    def __init__(self, store: Store, lines: Lines, models_max: int) -> None:
         self._store = store
         self._lines = lines
         self._drift = Drift(store)
         self._facts = Facts(store)
         self._recent = Recent(store)
-        self._challengers = Challengers(store)
+        self._challengers = Challengers(store, models_max)
 
     def evaluate(self, workspace: str) -> Report:
         """One evaluation: its report stored, and acted upon where the policy lets it."""

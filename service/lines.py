@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from learning import checkpoint
 from learning.ledger import Entry, Standing, Without
-from service.standing import TextRemovedError, advance, stand
+from service.standing import TextRemovedError, advance, keep, stand
 from service.store import ledger, versions
 from service.store.database import Store
 
@@ -30,15 +30,16 @@ def origin(switches: Sequence[Entry]) -> int:
 
 
 class Lines:
-    """Standings by workspace, brought forward when asked for; owned by one thread."""
+    """Standings by workspace, `most` of a kind, brought forward when asked for; of one thread."""
 
     def __init__(
         self,
         store: Store,
         every: int = 0,
         at_mark: Callable[[str, Standing], None] = lambda _workspace, _standing: None,
+        most: int = 64,
     ) -> None:
-        self._store = store
+        self._store, self._most = store, most
         self._every, self._at_mark = every, at_mark
         self._champions: dict[str, Standing] = {}
         self._previous: dict[str, Standing] = {}
@@ -55,7 +56,8 @@ class Lines:
         kept = self._champions.get(workspace)
         if kept is None or kept.half_learned or kept.switch != last.position:
             until = mark if mark > last.position else head
-            kept = self._champions[workspace] = stand(self._store, workspace, until=until)
+            kept = stand(self._store, workspace, until=until)
+        keep(self._champions, workspace, kept, self._most)
         if kept.position <= mark and mark > last.position:
             advance(self._store, workspace, kept, mark)
             if kept.position == mark:
@@ -78,7 +80,7 @@ class Lines:
         kept = self._previous.get(workspace)
         if kept is None or kept.half_learned or kept.switch != before.position:
             kept = stand(self._store, workspace, until=head, switch=before)
-            self._previous[workspace] = kept
+        keep(self._previous, workspace, kept, self._most)
         try:
             return advance(self._store, workspace, kept, head, through_switches=True)
         except TextRemovedError:
@@ -97,7 +99,7 @@ class Lines:
             if kept is None:
                 self._anchors.pop(workspace, None)
                 return None
-            self._anchors[workspace] = kept
+        keep(self._anchors, workspace, kept, self._most)
         follow_beside(self._store, workspace, kept, head)
         return kept
 

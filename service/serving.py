@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from learning.checkpoint import digest
 from learning.ledger import Effect, Entry, Standing, follow
 from learning.signals import read
-from service.errors import Missing, away
+from service.errors import Busy, Missing, away
 from service.measures import Measures
 from service.settings import Settings
-from service.standing import stand, transcript_of
+from service.standing import keep, stand, transcript_of
 from service.store import ledger, versions
 from service.store.database import DatabaseError, Store, UnavailableError
 
@@ -78,7 +78,7 @@ class Served:
 
 
 class Serving:
-    """By workspace what this process serves."""
+    """By workspace what this process serves: those that were asked for last, so many as it may."""
 
     def __init__(self, store: Store, settings: Settings, measures: Measures) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class Serving:
         read("This loads the lexicon before anyone waits for it.")
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
-        for name in names:
+        for name in names[: self._settings.models_max]:
             await self.at(name)
         self._idle = asyncio.create_task(self._follow_idle())
 
@@ -105,14 +105,19 @@ class Serving:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def here(self, workspace: str) -> Served:
-        """A workspace that is served already."""
+        """A workspace that is served already. Raises Busy when others took its place meanwhile."""
+        if workspace not in self._served:
+            raise Busy("restanding", "the model is being stood anew", hint="send it again")
         return self._served[workspace]
 
     async def at(self, workspace: str) -> Served:
         """A workspace as served, stood at its version when it was not yet."""
-        if workspace not in self._served:
+        while workspace not in self._served:
             await self._stand(workspace)
-        return self._served[workspace]
+        return self._kept(workspace, self._served[workspace])
+
+    def _kept(self, workspace: str, served: Served) -> Served:
+        return keep(self._served, workspace, served, self._settings.models_max)
 
     async def _stand(self, workspace: str) -> None:
         if workspace not in self._loading:
@@ -130,7 +135,7 @@ class Serving:
         except UnavailableError as error:
             raise away() from error
         if workspace not in self._served:
-            self._served[workspace] = Served(standing, live=False, head=standing.position)
+            self._kept(workspace, Served(standing, live=False, head=standing.position))
 
     def learn(self, connection: Connection, workspaces: set[str]) -> None:
         """Learn the ledger's tail for these workspaces, a bounded piece of it."""
@@ -216,7 +221,9 @@ class Serving:
 
     async def _restand(self, workspace: str) -> None:
         """Build the standing of a new switch beside the one that serves, then swap it in."""
-        served = self._served[workspace]
+        served = self._served.get(workspace)
+        if served is None:
+            return
         try:
             served.swap(await asyncio.to_thread(stand, self._store, workspace))
             _log.info(
@@ -234,7 +241,7 @@ class Serving:
     async def settled(self, workspace: str, position: int, seconds: float = 30) -> bool:
         """Wait until this process serves a ledger position, switch included."""
         for _ in range(int(seconds / 0.02)):
-            if self._served[workspace].standing.position >= position:
+            if (await self.at(workspace)).standing.position >= position:
                 return True
             await asyncio.sleep(0.02)
         return False

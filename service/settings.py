@@ -56,6 +56,12 @@ class Settings:
     batch_max: int = _setting(
         "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
     )
+    models_max: int = _setting(
+        "BATON_MODELS_MAX",
+        64,
+        "workspaces",
+        "Models that a process keeps in memory, 16 MiB each; others are loaded when asked for.",
+    )
     poll_seconds: float = _setting(
         "BATON_POLL_SECONDS", 0.1, "seconds", "How often an idle process reads the ledger's tail."
     )

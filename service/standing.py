@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -23,12 +24,25 @@ TURNS_AT_ONCE = 4000
 _log = structlog.get_logger("baton.standing")
 
 
+K = TypeVar("K")
+T = TypeVar("T")
+
+
 class TextRemovedError(LookupError):
     """An outcome's conversation is no longer there: what it taught cannot be learned again."""
 
 
 class NoStandingError(RuntimeError):
     """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
+
+
+def keep(kept: dict[K, T], name: K, one: T, most: int) -> T:
+    """Keep one among those asked for last; the ones asked for longest ago go."""
+    kept.pop(name, None)
+    kept[name] = one
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+    return one
 
 
 def transcript_of(connection: Connection, workspace: str) -> Transcript:

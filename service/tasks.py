@@ -30,7 +30,7 @@ class Tasks:
         self._store = Store(settings.database_url)
         prepare(settings, self._store)
         self._lines = Lines(self._store)
-        self._judging = Judging(self._store, self._lines)
+        self._judging = Judging(self._store, self._lines, settings.models_max)
         self._upkeep = Upkeep(self._store, settings)
         self._publishing = Publishing(self._store, Registry(mlflow_url)) if mlflow_url else None
 

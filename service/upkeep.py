@@ -62,9 +62,9 @@ class Upkeep:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._lines = Lines(store, settings.checkpoint_entries, self._at_mark)
-        self._judging = Judging(store, self._lines)
-        self._audited_beside = Challengers(store)
+        self._lines = Lines(store, settings.checkpoint_entries, self._at_mark, settings.models_max)
+        self._judging = Judging(store, self._lines, settings.models_max)
+        self._audited_beside = Challengers(store, settings.models_max)
         self._replaced: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
