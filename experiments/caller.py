@@ -1,6 +1,6 @@
 """A patient client of a running Baton: one connection, and no request is given up for a restart.
 
-Every request that is sent twice has one effect (DESIGN, section 7), so whatever was not answered
+Every request that is sent twice has one effect, so whatever was not answered
 is simply sent again.
 """
 

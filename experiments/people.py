@@ -26,7 +26,7 @@ class Service:
     escalated: int = 0
 
     def rates(self) -> dict[str, float | None]:
-        """The words of DESIGN, section 2; a rate of nothing is None."""
+        """By their names in `GET /v1/quality`; a rate of nothing is None."""
         return {
             "handoffs": self.handoffs,
             "false_escalation_rate": _share(self.not_needed, self.handoffs),

@@ -35,7 +35,7 @@ class Report:
     gt: Mapping[str, float] | None = None
 
     def json(self) -> dict[str, Any]:
-        """The report as `baton replay --json` prints it (DESIGN, section 6)."""
+        """The report as `baton replay --json` prints it."""
         found: dict[str, Any] = {
             "conversations": self.conversations,
             "messages": self.messages,

@@ -166,8 +166,8 @@ def rates(
 ) -> Rates:
     """Rates and mean cost of decisions whose truth is known for every conversation.
 
-    False escalations are a share of those escalated, misses a share of those kept: the words of
-    DESIGN, section 2. Where the truth is known only for audited ones, use `estimates`.
+    False escalations are a share of those escalated, misses a share of those kept. Where the truth
+    is known only for audited ones, use `estimates`.
     """
     up = np.asarray(escalated, bool)
     true = np.asarray(needed, bool)

@@ -27,8 +27,11 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
     `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
     place that escalated), `since` (the first place that needed a person), or `labels` as
-    (place, label, weight). `weight` makes all of them count less. The table is in DESIGN,
-    section 4; missed, with no `since` given, is known of the last scored message only.
+    (place, label, weight). `weight` makes all of them count less.
+
+    needed since k: before k 0, from k to the handoff 1; with no k the escalating message 1, earlier
+    ones unknown. not_needed: all up to the escalating message 0. missed since k: before k 0, from k
+    on 1; with no k it is known of the last scored message only. fine: all 0. unknowable: none.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
     return _shared(_labelled(outcome, places), float(outcome.get("weight", 1.0)))

@@ -1,4 +1,4 @@
-"""The tables. What each row means is in the words of DESIGN, section 2.
+"""The tables.
 
 Times are seconds since the epoch, UTC. Everything belongs to a workspace, and every query names it.
 """

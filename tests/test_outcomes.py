@@ -78,7 +78,7 @@ def outcomes(draw: st.DrawFn) -> tuple[dict[str, Any], list[int]]:
     return found, scored
 
 
-# The table of DESIGN, section 4
+# What each verdict teaches
 
 
 def test_needed_since_a_message_teaches_that_it_was_needed_from_there_on() -> None:

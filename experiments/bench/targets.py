@@ -1,6 +1,6 @@
 """The goals of learning beside what was measured: one line for each part of a row.
 
-A row of LEARNING.md's table is reached when all its lines are. The measured figure is that of the
+A row of the table of goals is reached when all its lines are. The measured figure is that of the
 worst data set, the mean over its seeds; `parts` are those of all of them.
 """
 

@@ -1,1 +1,1 @@
-"""The routes of DESIGN, section 5: one file per noun, each from shape and key to the engine."""
+"""The routes under /v1: one file per noun, each from shape and key to the engine."""
