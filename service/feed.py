@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
+from starlette.types import Send
 
 from service import news
 from service.auth import Principal
@@ -28,29 +29,71 @@ FOLLOWERS_MAX = 1000
 CHUNKS_MAX = 16
 """What may wait for one slow follower before it is dropped; it comes again and hears the rest."""
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, LOOK_SECONDS_MAX = 0.5, 2.0
+"""How often news is looked for. With very many followers less often, or telling all of them would
+cost scoring too much.
+"""
+
+TELLS_PER_SECOND_MAX = 200
+"""Followers that are told something in a second, up to LOOK_SECONDS_MAX: at 200 each waits 1 s."""
+
 CHECK_SECONDS = 5.0
 """How soon a revoked key or an ended session stops hearing."""
+
+PING_SECONDS = 15.0
+"""How often a quiet connection is told that it lives, for proxies on the way."""
+
+SEND_SECONDS = 20.0
+"""A follower that takes nothing for so long is hung up on."""
+
+_PING = b": ping\n\n"
 
 _log = structlog.get_logger("baton.feed")
 
 
+class SlowError(ConnectionError):
+    """A follower takes too little too late."""
+
+
 @dataclass(eq=False, slots=True)
 class Follower:
-    """One connection: whose it is, and what waits to be sent to it."""
+    """One connection: whose it is, and what waits to be sent to it.
+
+    `send` is its connection, once that is open. `busy_since` is when what is being sent now was
+    begun, None while nothing is; `is_slow` that it was hung up on.
+    """
 
     principal: Principal
     session: str | None
     first: bytes = b""
+    send: Send | None = None
     waiting: asyncio.Queue[bytes | None] = field(
         default_factory=lambda: asyncio.Queue(CHUNKS_MAX + 1)
     )
+    busy_since: float | None = None
+    is_slow: bool = False
+    _telling: asyncio.Task[Any] | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What it is sent: what it has missed, then what happens, until it is ended."""
-        yield self.first
-        while (chunk := await self.waiting.get()) is not None:
-            yield chunk
+        """What it is sent: what it has missed; then what happens, until it is ended.
+
+        Of what happens nothing is yielded: each chunk goes to the connection as it is, which costs
+        half of what a response's own ways do. Raises SlowError for one that was hung up on.
+        """
+        yield _PING
+        assert self.send is not None
+        self._telling = asyncio.current_task()
+        chunk: bytes | None = self.first
+        try:
+            while chunk is not None:
+                self.busy_since = time.monotonic()
+                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self.busy_since = None
+                chunk = await self.waiting.get()
+        except asyncio.CancelledError:
+            if self.is_slow:
+                raise SlowError from None
+            raise
 
     def tell(self, chunk: bytes) -> bool:
         """Let a chunk wait for it; False when too many do."""
@@ -64,6 +107,12 @@ class Follower:
         while not self.waiting.empty():
             self.waiting.get_nowait()
         self.waiting.put_nowait(None)
+
+    def hang_up(self) -> None:
+        """End it even if it takes nothing any more."""
+        self.is_slow = True
+        if self._telling is not None:
+            self._telling.cancel()
 
 
 @dataclass(eq=False, slots=True)
@@ -137,9 +186,13 @@ class Feed:
         return await asyncio.to_thread(read)
 
     async def _run(self) -> None:
-        checked = time.monotonic()
+        checked = pinged = time.monotonic()
         while self._count:
-            await asyncio.sleep(LOOK_SECONDS)
+            wanted = min(self._count / TELLS_PER_SECOND_MAX, LOOK_SECONDS_MAX)
+            await asyncio.sleep(max(LOOK_SECONDS, wanted))
+            if time.monotonic() - pinged > PING_SECONDS:
+                pinged = time.monotonic()
+                _tell(self._everyone(), _PING)
             try:
                 for workspace in list(self._told):
                     await self._tell(workspace)
@@ -159,22 +212,33 @@ class Feed:
         chunk, told.cursor, told.late = await self._look(
             news.since, workspace, told.cursor, told.late
         )
-        if not chunk:
-            return
-        for follower in list(told.followers):
-            if not follower.tell(chunk):
-                _log.info("follower_dropped", workspace=workspace, name=follower.principal.name)
-                follower.end()
+        if chunk:
+            _tell(list(told.followers), chunk)
+
+    def _everyone(self) -> list[Follower]:
+        return [one for told in self._told.values() for one in told.followers]
 
     async def _check(self) -> None:
-        """End those whose key was revoked, or whose session is over."""
-        everyone = [one for told in self._told.values() for one in told.followers]
+        """End those whose key was revoked, whose session is over, or who take nothing."""
+        everyone = self._everyone()
+        late = time.monotonic() - SEND_SECONDS
+        for one in everyone:
+            if one.busy_since is not None and one.busy_since < late:
+                _log.info("follower_hung_up_on", name=one.principal.name)
+                one.hang_up()
         asked = {one.session for one in everyone if one.session is not None}
         bearers = {one.principal.key_id for one in everyone if one.session is None}
         lasting = await self._look(_lasting, asked, bearers)
         for one in everyone:
             if (one.session or one.principal.key_id) not in lasting:
                 one.end()
+
+
+def _tell(followers: Iterable[Follower], chunk: bytes) -> None:
+    for follower in followers:
+        if not follower.tell(chunk):
+            _log.info("follower_dropped", name=follower.principal.name)
+            follower.hang_up()
 
 
 def _lasting(connection: Connection, asked: set[str], bearers: set[str]) -> set[str]:

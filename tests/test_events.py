@@ -232,9 +232,45 @@ def status(place: Place) -> int:
         return answer.status_code
 
 
-def test_a_slow_follower_is_dropped_and_holds_up_nobody() -> None:
+def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
+    service: InProcess, place: Place, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(feed, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(feed, "SEND_SECONDS", 0.3)
+    told = service.baton.feed._told
+    with following(place.agent) as slow:
+        slow.next()
+        (follower,) = told[place.name].followers
+        with following(place.service.caller(place.keys["agent"])) as events:
+            events.next()
+            follower.tell(b": " + b"x" * 50_000_000)
+            first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
+            assert events.until("handoff").data["id"] == first
+            assert until(
+                lambda: follower not in told[place.name].followers, SECONDS, "the slow one left"
+            )
+            second = place.bot.decided("c2", "m1", ASKS)["handoff"]["id"]
+            assert events.until("handoff").data["id"] == second
+
+
+def test_only_so_much_waits_for_a_follower() -> None:
     slow = feed.Follower(None, None)  # type: ignore[arg-type]
     told = [slow.tell(b"x") for _ in range(feed.CHUNKS_MAX + 1)]
     assert told == [True] * feed.CHUNKS_MAX + [False]
     slow.end()
     assert slow.waiting.get_nowait() is None
+
+
+def test_a_quiet_connection_is_told_that_it_lives(place: Place, monkeypatch: Any) -> None:
+    monkeypatch.setattr(feed, "PING_SECONDS", 0.1)
+    with following(place.agent) as events:
+        pings = (line for line in events.answer.iter_lines() if line == ": ping")
+        assert [next(pings) for _ in range(3)]
+
+
+def test_very_many_are_told_less_often_and_the_same(place: Place, monkeypatch: Any) -> None:
+    monkeypatch.setattr(feed, "TELLS_PER_SECOND_MAX", 1)
+    with following(place.agent) as events:
+        events.next()
+        handoffs = {place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(3)}
+        assert {events.until("handoff").data["id"] for _ in handoffs} == handoffs
