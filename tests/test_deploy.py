@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.settings import Settings
 from tests.test_docs import commands
@@ -65,6 +69,38 @@ def test_every_service_of_baton_runs_without_privileges_and_within_limits() -> N
             assert service["cap_drop"] == ["ALL"]
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
+
+
+def heard(peer: str, **headers: str) -> tuple[str, str]:
+    """Scheme and address of a caller as an API of the compose file sees it."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope)
+
+    trusted = SERVICES["api"]["environment"]["FORWARDED_ALLOW_IPS"]
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: Any = {"type": "http", "scheme": "http", "client": (peer, 1), "headers": raw}
+    asyncio.run(ProxyHeadersMiddleware(app, trusted)(scope, None, None))  # type: ignore[arg-type]
+    return seen[0]["scheme"], seen[0]["client"][0]
+
+
+def test_behind_tls_the_proxy_is_believed_and_a_stranger_is_not() -> None:
+    told = {"x_forwarded_proto": "https", "x_forwarded_for": "6.6.6.6, 203.0.113.9, 172.18.0.1"}
+    assert heard("172.18.0.5", **told) == ("https", "203.0.113.9")
+    assert heard("198.51.100.7", **told) == ("http", "198.51.100.7")
+    assert "option forwardfor" in PROXY.read_text(encoding="utf-8")
+
+
+def test_the_wheel_has_every_page_and_file_of_the_console(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = set(wheel.namelist())
+    files = [path for path in (ROOT / "service" / "console").rglob("*.*") if path.is_file()]
+    wanted = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
+    assert len(wanted) > 30
+    assert wanted - packed == set()
 
 
 def test_no_password_stands_in_any_of_the_files() -> None:

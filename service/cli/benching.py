@@ -91,7 +91,7 @@ def console(
     followers: Annotated[int, typer.Option(help="Open pages.", min=1, max=1000)] = 200,
     store: Stores = None,
 ) -> Found:
-    """What open pages of the console cost scoring, and how quick a queue of 2 000 and 200 turns are."""
+    """What open pages of the console cost scoring, and how quick long queues and talks are."""
     from experiments.bench import console as measured
 
     plan = measured.Plan(

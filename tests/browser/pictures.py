@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     ):
         process = made.serve()
         keys = json.loads((Path(home) / "keys.json").read_text())
-        play(process.url, keys, CONVERSATIONS, SEED, 4, Console(stderr=True), left=LEFT)
+        play(process.url, keys, CONVERSATIONS, SEED, 1, Console(stderr=True), left=LEFT)
         page = browser.new_page(base_url=process.url, viewport=SIZE, color_scheme="light")
         page.goto("/console/sign-in")
         page.get_by_label("Your key").fill(keys["agent"])
@@ -43,6 +43,8 @@ def main(folder: Path) -> None:
         longest = max(waiting, key=lambda handoff: handoff["seq"])["id"]
         page.locator(f"#{longest}").get_by_role("button", name="Claim").click()
         page.wait_for_url("**/console/handoffs/*")
+        page.keyboard.press("n")
+        page.get_by_text("Baton now gives").wait_for()
         take(page, folder / "conversation.png")
 
 
@@ -50,6 +52,7 @@ def take(page: Page, path: Path) -> None:
     """What somebody sees who opens this page."""
     page.wait_for_load_state("load")
     page.wait_for_timeout(1500)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path)
     sys.stderr.write(f"{path}: {path.stat().st_size // 1024} KiB\n")
 
