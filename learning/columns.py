@@ -30,7 +30,7 @@ class Columns:
     def put(self, index: Ints, lines: Floats) -> None:
         """Set the rows of some buckets, none twice, as `take` gave them."""
         rows = lines.T.copy()
-        self.array.view(self._row)[index] = rows.view(self._row)
+        self.array.view(self._row)[:, 0].put(index, rows.view(self._row)[:, 0])
 
     def pack(self) -> tuple[NDArray[np.int64], Floats]:
         """The places of the rows that are no more as they began, and those rows."""

@@ -200,12 +200,16 @@ class Mixture(HashedClassifier):
         """One step of the experts that rehearse, those by dual ascent before the others."""
         index, x, duals, rehearse = held.row.index, held.row.value, self._duals, self._rehearse
         lines = self._often.take(index)
-        weighed = lines[: rehearse + duals] * x
-        vx = weighed[rehearse:]
-        margins, owed = _sums(weighed[:rehearse]), _sums(vx * x)
-        steps = [_dual_step(held, k, margins[k], owed[k]) for k in range(duals)]
-        held.duals = [a + step for a, step in zip(held.duals, steps, strict=True)]
-        lines[:duals] += vx * np.array(steps)[:, None]
+        weighed = np.empty((rehearse + 2 * duals, len(x)))
+        vx = weighed[rehearse : rehearse + duals]
+        np.multiply(lines[: rehearse + duals], x, out=weighed[: rehearse + duals])
+        np.multiply(vx, x, out=weighed[rehearse + duals :])
+        margins = _sums(weighed)
+        for k, owed in enumerate(margins[rehearse + duals :]):
+            step = _dual_step(held, k, margins[k], owed)
+            held.duals[k] += step
+            lines[k] += vx[k] * step
+        margins = margins[:rehearse]
         weights, squares = lines[duals:rehearse], lines[rehearse + duals :]
         self._damped.step(weights, squares, margins[duals:], held)
         self._often.put(index, lines)
