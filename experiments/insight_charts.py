@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,15 +74,13 @@ def moving(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             col=column,
         )
         figure.update_yaxes(type="category", dtick=1, row=1, col=column)
-        figure.update_xaxes(
-            title="rise of the log odds (right: speaks for a person)", row=1, col=column
-        )
+        figure.update_xaxes(title="rise of the log odds", row=1, col=column)
     longest = max((len(rows) for rows in shown.values()), default=0)
     height = max(420, FRAME_PIXELS + ROW_PIXELS * longest)
     styled(figure, "What the champion goes by", height=height)
     figure.update_xaxes(zeroline=True, zerolinecolor=QUIET)
     figure.update_yaxes(title="" if shown else "name")
-    figure.update_layout(showlegend=False, margin={"l": 140, "b": 64, "t": 84})
+    figure.update_layout(showlegend=False, margin={"l": 140, "b": 80, "t": 84})
     return figure
 
 
@@ -129,14 +128,18 @@ def evidence(points: Sequence[tuple[int, float]], alarm_at: float) -> Figure:
         marker={"size": 5},
         hovertemplate="position %{x}<br>evidence %{y:.3g}<extra></extra>",
     )
-    figure.add_hline(
-        y=alarm_at,
-        line={"color": COLOURS[1], "width": 1, "dash": "dash"},
-        annotation_text=f"alarm, at most once in {alarm_at:g} calm outcomes",
-        annotation_position="top left",
+    figure.add_hline(y=alarm_at, line={"color": COLOURS[1], "width": 1, "dash": "dash"})
+    figure.add_annotation(
+        text=f"alarm, at most once in {alarm_at:g} calm outcomes",
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=math.log10(alarm_at),  # on such an axis an annotation's place is a logarithm
+        yanchor="top",
+        showarrow=False,
     )
     figure.update_xaxes(title="ledger position (outcomes in the order they were learned)")
-    figure.update_yaxes(title="evidence of a higher loss (lower is better)", type="log")
+    figure.update_yaxes(title="evidence of a higher loss", type="log", dtick=1)
     return styled(figure, "Drift: has the champion's loss risen?")
 
 
@@ -188,7 +191,7 @@ def shifts(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )
     figure.add_vline(x=1.0, line={"color": QUIET, "width": 1, "dash": "dot"})
     figure.update_xaxes(title="now, as a multiple of before (1: unchanged)", rangemode="tozero")
-    figure.update_yaxes(type="category", title="what was seen")
+    figure.update_yaxes(type="category")
     styled(figure, "Drift: what customers bring", height=FRAME_PIXELS + ROW_PIXELS * len(rows))
-    figure.update_layout(showlegend=False, margin={"l": 140, "b": 64})
+    figure.update_layout(showlegend=False, margin={"l": 140, "b": 80})
     return figure

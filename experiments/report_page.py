@@ -134,9 +134,10 @@ def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
         return {}
     said = (
         f"By how much a name alone moves the log odds at its typical value, in the newest "
-        f"{found['conversations']} conversations with an outcome; the whiskers are two standard "
-        "deviations of what the model believes. Words stand behind whose they are (user, bot); "
-        f"one is named only if {WORD_CONVERSATIONS} conversations used it."
+        f"{found['conversations']} conversations with an outcome: to the right it speaks for a "
+        "person. The whiskers are two standard deviations of what the model believes. Words stand "
+        f"behind whose they are (user, bot); one is named only if {WORD_CONVERSATIONS} "
+        "conversations used it."
     )
     groups = {
         "what was seen": [row for row in rows if "=" not in row["name"]],

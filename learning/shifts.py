@@ -83,7 +83,8 @@ def _features(
 
 def _shift(kind: str, name: str, old: Sequence[float], new: Sequence[float], p: float) -> Shift:
     before, now = math.fsum(old) / len(old), math.fsum(new) / len(new)
-    said = f"the mean of {name} went from {before:.3g} to {now:.3g}"
+    what = f"the mean of {name}" if kind == "features" else "the mean probability of a need"
+    said = f"{what} went from {before:.3g} to {now:.3g}"
     return Shift(kind, name, before, now, p, said)
 
 
