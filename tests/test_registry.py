@@ -20,10 +20,13 @@ from experiments import bundle, published
 from experiments.mlflow_server import desk, server
 from experiments.published import Published, conversation
 from experiments.registry import Registry, RegistryRefused, RegistryUnavailable, runs
+from experiments.registry.desk import about_experiment
 from experiments.run_parts import Data, Nested
 from learning import checkpoint
 from learning.conversation import fold
 from learning.ledger import Entry, Standing, Turn
+from learning.switching import CHALLENGERS_MAX
+from service.aliases import ANCHOR, BLOCKED_TAG, CHALLENGER, CHAMPION, PREVIOUS, REFUSED_TAG
 from tests.mlflow_server import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -244,6 +247,16 @@ def test_the_experiment_explains_itself(registry, client):
     tags = client.get_experiment_by_name("baton/explained").tags
     assert "models:/baton-explained@champion" in tags["mlflow.note.content"]
     assert "explained" in client.get_registered_model("baton-explained").description
+
+
+def test_the_engineers_readme_names_every_alias_and_tag_that_asks_or_answers():
+    text = about_experiment("explained")
+    for alias in (CHAMPION, PREVIOUS, ANCHOR, *(f"{CHALLENGER}{n}" for n in (1, CHALLENGERS_MAX))):
+        assert f"`{alias}`" in text
+    for tag in (REFUSED_TAG, BLOCKED_TAG):
+        assert f"`{tag}`" in text
+    assert "`baton-explained`" in text
+    assert "WORKSPACE" not in text
 
 
 def test_descriptions_tell_what_is_the_case_unless_an_engineer_wrote_them(registry, client):
