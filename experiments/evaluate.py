@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import judged, report_log, report_page
+from experiments import judged, report_log, report_page, traffic
 from experiments.evaluated_on import evaluated_on
 from experiments.judged import Fact, Terms
 from experiments.measured import Line, measured
@@ -203,7 +203,7 @@ def publish(
             "baton.acted": str(report.acted).lower(),
             "baton.champion": str(report.lines[0]["version"]),
         },
-        files={"report.json": json.dumps(body)},
+        files={"report.json": json.dumps(body)} | traffic.files(body),
         page=report_page.figures_page(body),
         lasting=report.verdict != "keep",
         numbers=numbers,

@@ -93,9 +93,16 @@ def mistakes(rows: Sequence[Mapping[str, Any]]) -> Figure:
         "cost": [f"{row['cost']:g}" for row in rows],
         "outcome at position": [row["position"] for row in rows],
     }
+    return table("The most expensive mistakes", columns, [34, 34, 12, 8, 16])
+
+
+def table(
+    title: str, columns: Mapping[str, Sequence[object]], widths: Sequence[int], lines: int = 1
+) -> Figure:
+    """A table of texts and numbers under the names of its columns; a row has so many `lines`."""
     figure = Figure()
     figure.add_table(
-        columnwidth=[34, 34, 12, 8, 16],
+        columnwidth=list(widths),
         header={
             "values": [f"<b>{html.escape(name)}</b>" for name in columns],
             "align": "left",
@@ -103,17 +110,22 @@ def mistakes(rows: Sequence[Mapping[str, Any]]) -> Figure:
             "line": {"width": 0},
         },
         cells={
-            "values": [[html.escape(str(cell)) for cell in cells] for cells in columns.values()],
+            "values": [[_shown(cell) for cell in cells] for cells in columns.values()],
             "align": "left",
             "fill": {"color": "white"},
             "line": {"color": GRID},
             "height": ROW_PIXELS,
         },
     )
-    height = FRAME_PIXELS + ROW_PIXELS * (len(rows) + 2)
-    styled(figure, "The most expensive mistakes", height=height)
+    rows = max(map(len, columns.values()), default=0)
+    styled(figure, title, height=FRAME_PIXELS + ROW_PIXELS * (lines * rows + 2))
     figure.update_layout(margin={"l": 10, "r": 10, "b": 20})
     return figure
+
+
+def _shown(cell: object) -> str:
+    """Escaped, but for its breaks of line."""
+    return "<br>".join(html.escape(part) for part in str(cell).split("<br>"))
 
 
 def evidence(points: Sequence[tuple[int, float]], alarm_at: float) -> Figure:

@@ -126,14 +126,18 @@ def mean(x: Floats, weight: Floats) -> list[float] | None:
 
 
 def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str, dict[str, Any]]:
-    """The champion in each part of the traffic, the largest parts first."""
-    known = [fact for fact in facts if fact.counts]
+    """The champion in each part of the traffic, the largest parts first; beside it what the
+    yardsticks' decisions would have cost, and what was found of those that were really made.
+    """
+    every = list(facts)
+    known = [fact for fact in every if fact.counts]
     counted = Counter(name for fact in known for name in fact.segments)
     loss = _losses(champion)
     found = {}
     for name, total in counted.most_common(SEGMENTS_MAX):
         members = [fact for fact in known if name in fact.segments]
-        part = beside(members, {"champion": champion}, "champion", terms)["champion"]
+        lines = beside(members, {"champion": champion}, "champion", terms)
+        part = lines.pop("champion")
         losses = [loss[fact.position] for fact in members if fact.position in loss]
         weight = np.array([1 / fact.propensity for fact in members])
         needed = np.array([bool(fact.needed) for fact in members], float)
@@ -141,8 +145,29 @@ def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str,
             "conversations": total,
             "needed": mean(needed, weight),
             "log_loss": mean(np.array(losses), np.ones(len(losses))),
+            "yardsticks": {line: row["cost_per_conversation"] for line, row in lines.items()},
+            "made": _made(fact for fact in every if name in fact.segments),
         }
     return found
+
+
+def _made(facts: Iterable[Fact]) -> dict[str, Any]:
+    """Of the decisions that were really made, what outcomes found; intervals hold at every look.
+
+    How many were kept is not among the outcomes, so misses are told of what was audited, and those
+    caught beside them.
+    """
+    sums = Sums()
+    for fact in facts:
+        sums.add(fact)
+    size, missed = effective(sums.weight, sums.squares, sums.weight_missed)
+    return {
+        "false_escalation_rate": _share(sums.not_needed, sums.needed + sums.not_needed),
+        "missed_of_audited": asdict(under_drift(missed, size) if size else NOTHING),
+        "audited": sums.audited,
+        "caught": sums.caught,
+        "unknowable": sums.unknowable,
+    }
 
 
 def _losses(scores: Scores) -> dict[int, float]:

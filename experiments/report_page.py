@@ -11,7 +11,7 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
-from experiments import charts, insight_charts
+from experiments import charts, insight_charts, traffic
 from experiments.insight import WORD_CONVERSATIONS
 from experiments.markdown import sentence
 from experiments.rate_charts import rates_over_time
@@ -61,6 +61,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         ),
         **_drift(report),
         **_moving(report),
+        **_traffic(report),
         **_mistakes(report),
         **_routing(report),
     }
@@ -144,6 +145,20 @@ def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
         "words": [row for row in rows if "=" in row["name"]],
     }
     return {said: insight_charts.moving(groups)}
+
+
+def _traffic(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The parts of the traffic beside one another."""
+    if not report.get("segments"):
+        return {}
+    said = (
+        "Each part of the newest outcomes by rule, team, language, channel and hour: what the "
+        "champion's decisions would have cost a conversation, beside the two yardsticks, with "
+        "95 % intervals for one look; and of the handoffs and audits that there really were, the "
+        "shares not needed and missed, with intervals that hold at every look. All of it is in "
+        "segments.csv."
+    )
+    return {said: traffic.figure(report)}
 
 
 def _mistakes(report: Mapping[str, Any]) -> dict[str, Figure]:

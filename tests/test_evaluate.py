@@ -1,3 +1,6 @@
+import csv
+import html
+import io
 import json
 import math
 import subprocess
@@ -16,6 +19,7 @@ from experiments.measured import Line
 from experiments.mistakes import MISSED, TOP
 from experiments.report_log import description
 from experiments.report_page import figures, figures_page
+from experiments.traffic import figure, files
 from experiments.trail import LENGTH, longer
 from learning.evaluation import Scores, log_losses, measures
 from tests.mlflow_server import running_mlflow
@@ -120,6 +124,45 @@ def test_each_segment_has_its_own_figures():
     }
     assert found["channel app"] == found["language de"]
     assert found["team support"]["log_loss"][0] != found["channel app"]["log_loss"][0]
+
+
+def test_each_segment_tells_what_was_really_found_and_the_yardsticks_beside_it():
+    good = scored(900, 1.5)
+    judged = known(good, handed_over=True, segments=("rule legal",))
+    sampled = known(good, uniform=0.5, segments=("channel app",))
+    lost = [fact for fact in known(good, caught=True, segments=("channel app",)) if fact.needed]
+    found = report(good, facts=[*judged, *sampled, *lost]).segments
+    rate, app = found["rule legal"]["made"]["false_escalation_rate"], found["channel app"]["made"]
+    needed = int(good.label.sum())
+    assert (rate["count"], rate["among"]) == (900 - needed, 900)
+    assert found["rule legal"]["made"]["missed_of_audited"]["rate"] is None
+    assert app["missed_of_audited"]["rate"] == pytest.approx(needed / 900)
+    assert (app["audited"], app["caught"]) == (900, needed)
+    costs = found["rule legal"]["yardsticks"]
+    assert costs[ALWAYS_CONTINUE][0] == pytest.approx(4.0 * needed / 900)
+    assert set(costs) == {ALWAYS_CONTINUE, RULES_ONLY}
+
+
+def test_the_table_of_segments_has_every_part_and_says_what_is_not_known():
+    good = scored(900, 1.5)
+    names = {'channel =app, "x"': 600, "language de": 300}
+    facts = [
+        *known(good, segments=('channel =app, "x"',))[:600],
+        *known(good, segments=("language de",))[600:],
+    ]
+    body = report(good, facts=facts).body()
+    (text,) = files(body).values()
+    written = list(csv.DictReader(io.StringIO(text)))
+    assert {row["part"]: int(row["conversations"]) for row in written} == names
+    for row in written:
+        assert float(row["cost low"]) < float(row["cost"]) < float(row["cost high"])
+        assert row["false_escalation_rate"] == "", "no handoff was judged"
+    drawn = figure(body).data[0]
+    assert [list(cells) for cells in drawn.cells.values][-1] == ["not known"] * 2
+    assert list(drawn.cells.values[0]) == [
+        html.escape(name) for name in ("language de", 'channel =app, "x"')
+    ]
+    assert files(report(NOTHING).body()) == {}
 
 
 def test_an_interval_lies_around_its_measure_and_is_the_same_each_time():
@@ -309,7 +352,9 @@ def test_a_report_kept_while_mlflow_was_away_is_published_later_once(tmp_path):
     from experiments.registry import Registry, RegistryUnavailable
     from tests.mlflow_server import free_port
 
-    kept = json.dumps(report(scored(1000, 1.5), scored(1000, 1.5, seed=2), finding=BACK).body())
+    good = scored(1000, 1.5)
+    found = report(good, scored(1000, 1.5, seed=2), finding=BACK, facts=known(good))
+    kept = json.dumps(found.body())
     port = free_port()
     registry = Registry(f"http://127.0.0.1:{port}")
     with pytest.raises(RegistryUnavailable):
@@ -333,7 +378,7 @@ def assert_the_run_tells_the_story(url: str, run_id: str) -> None:
     assert steps[-1] == 1000
     assert run.data.metrics["champion - all kept lessons/n"] == 1000
     files = {f.path for f in client.list_artifacts(run_id)}
-    assert files == {"figures.html", "lessons.csv", "report.json"}
+    assert files == {"figures.html", "lessons.csv", "report.json", "segments.csv"}
     within = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     names = {line.info.run_name: line for line in within}
     assert {"champion", "previous"} <= set(names)

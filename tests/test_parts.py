@@ -15,14 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from experiments.judged import ALWAYS_CONTINUE, RULES_ONLY
 from learning.estimates import missed_rate, under_drift
 from learning.policy import Audits, Costs
 from service import audits, versions
 from service.parts import QUIET, SPANS_MAX, VERDICTS, Part, over_time
+from service.settings import Settings
 from service.standing import stand
 from service.store import retention
 from service.store.database import table
 from service.tables import Audit, Conversation, Decision, Handoff, MessageRow, Outcome
+from service.upkeep import Upkeep
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, InProcess, serving
 
@@ -71,7 +74,9 @@ class Town:
         for turn in range(draw.randint(1, 3)):
             text = draw.choice((ASKS, LEGAL, HACKED, *OTHERS[:9]))
             message = {"id": f"m{turn}", "text": f"{text} {turn}", "language": language}
-            said = bot.posted("/v1/score", {"conversation_id": name, "message": message})
+            asked = {"conversation_id": name, "message": message}
+            asked["attributes"] = {"channel": "app" if int(name[1:]) % 2 else "mail"}
+            said = bot.posted("/v1/score", asked)
             if said["action"] == "offer" and draw.random() < 0.7:
                 answer = {"accepted": draw.random() < 0.4}
                 path = f"/v1/decisions/{said['decision_id']}/answer"
@@ -292,6 +297,19 @@ def test_removed_text_changes_no_rate(service: InProcess) -> None:
     after = town.quality
     for name in ("conversations", "missed", "by_rule", "by_language", "by_version", "by_team"):
         assert after[name] == before[name], name
+
+
+def test_an_evaluation_tells_its_parts_by_rule_team_language_channel_and_hour(town: Town) -> None:
+    report = Upkeep(town.store, Settings()).evaluate_one(town.place.name)
+    kinds: dict[str, int] = {}
+    for name, part in report.segments.items():
+        kind = name.split()[0] if name[0].isalpha() else "hour"
+        kinds[kind] = kinds.get(kind, 0) + part["conversations"]
+        assert set(part["yardsticks"]) == {RULES_ONLY, ALWAYS_CONTINUE}
+    assert set(kinds) == {"rule", "team", "language", "channel", "hour"}
+    partitions = {kinds[kind] for kind in ("team", "language", "channel", "hour")}
+    assert len(partitions) == 1, "each outcome is in one team, language, channel and hour"
+    assert {RULES_ONLY, ALWAYS_CONTINUE} <= set(report.beside["recent"])
 
 
 def test_the_chart_has_no_more_spans_than_it_shows_and_none_is_empty(town: Town) -> None:
