@@ -21,6 +21,9 @@ CONFIDENCE_LOW = 0.4
 ACTS = 3
 """How many of the newest messages are remembered by what they do."""
 
+ORDER = 4
+"""Of so many of the newest messages it is remembered which side sent them."""
+
 
 @dataclass(frozen=True, slots=True)
 class BotReport:
@@ -65,7 +68,7 @@ class State:
     `signals` are of the newest message of the customer, whose id is `signals_id`. `sentiment` is
     a running mean, and `trend` how far the newest message lies above (or, below zero, under) it;
     `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
-    the newest messages did.
+    the newest messages did, `order` which side sent them (u or b, the newest last).
     The counts of turns are of the whole conversation; all else begins anew at a return.
     """
 
@@ -85,6 +88,7 @@ class State:
     gloom: float = 0.0
     cheer: float = 0.0
     acts: tuple[str, ...] = ()
+    order: str = ""
     failures: int = 0
     failure_ids: tuple[str, ...] = ()
     attempts: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ def _said_by_user(state: State, message: Message) -> dict[str, Any]:
         "user": user,
         "answered": similarity(frozenset(said), frozenset(state.bot.words)),
         "acts": (*state.acts, "user " + user.act)[-ACTS:],
+        "order": (state.order + "u")[-ORDER:],
         "signals": signals,
         "signals_id": message.id,
         "sentiment": now if first else 0.6 * state.sentiment + 0.4 * now,
@@ -189,6 +194,7 @@ def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
         "bot": bot,
         "answered": similarity(frozenset(said), frozenset(state.user.words)),
         "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
+        "order": (state.order + "b")[-ORDER:],
     }
 
 

@@ -5,9 +5,9 @@ they are and whether they are judged: `user` and `bot` when a customer's message
 words, and those of the bot's last message); `reply` and `asked` when the bot's own message is
 scored (its words, and those of the customer's message that it answers). `pair` crosses the first
 words of both, `near` and `again` are words said anew, `cross` how long, new and late the messages
-are, `acts` what the last ones did, `intent` and `tried` what the bot reported. Context names hold
-no "=", so nothing a customer writes can name one; those of a scored bot message begin with
-"reply_".
+are, `acts` what the last ones did, `order` which side sent them, `intent` and `tried` what the bot
+reported. Context names hold no "=", so nothing a customer writes can name one; those of a scored
+bot message begin with "reply_".
 
 Each group of words shares one length, whatever their number, so that a long message does not
 outshout a short one; the scales were chosen by measurement on four data sets.
@@ -96,9 +96,11 @@ def features(state: State) -> dict[str, float]:
 
 
 def _tried(state: State) -> list[str]:
-    """What the newest messages did, and what the bot says it understood and tried."""
+    """What the newest messages did and who sent them; what the bot says it understood and tried."""
     acts = state.acts[::-1]
     found = ["acts=" + "|".join(acts[:k]) for k in range(1, len(acts) + 1)]
+    if state.order:
+        found.append("order=" + state.order)
     if state.report is not None and state.report.intent:
         found.append("intent=" + state.report.intent[:64])
     return found + ["tried=" + attempt[:64] for attempt in state.attempts]

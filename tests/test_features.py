@@ -80,6 +80,12 @@ def test_what_the_last_messages_did_shows_newest_first() -> None:
     assert "acts=user denial more short|bot question short" in x
 
 
+def test_who_sent_the_last_four_messages_shows_newest_last() -> None:
+    turns = [("bot", "hello"), ("user", "hi"), ("user", "are you there?")]
+    assert of(*turns)["order=buu"] == 1.0
+    assert of(*turns, ("bot", "yes"), ("user", "well"))["order=uubu"] == 1.0
+
+
 def test_what_the_bot_understood_and_tried_shows_by_name() -> None:
     report = BotReport(intent="refund", attempt="lookup_order")
     x = features(fold([Message("u", "user", "hm", 0.0, bot=report)]))
