@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import Connection
 
-from service import effects, packet, questions
+from service import effects, packet, questions, sessions
 from service.api.context import Baton, Parts
 from service.api.shapes import Id
 from service.console import turns
 from service.console.pages import page
-from service.console.visitor import Viewer, Visitor
+from service.console.visitor import SignedOut, Viewer, Visitor, cookie_of
 from service.errors import STATUS, Missing, Refusal
 from service.store import handoffs as rows
 from service.store import outcomes as outcome_rows
@@ -47,12 +47,19 @@ async def show(
 
 
 @router.get("/state")
-async def state(handoff_id: Id, baton: Parts, visitor: Viewer) -> Any:
-    """A word that is another when the page would be: an open page asks for it now and then."""
-    workspace = visitor.workspace
+async def state(request: Request, handoff_id: Id, baton: Parts) -> Any:
+    """A word that is another when the page would be: an open page asks for it now and then.
+
+    Who asks is found in the same look, for every open page asks again and again.
+    """
+    cookie = cookie_of(request)
 
     def look(connection: Connection) -> str:
-        return _state(connection, workspace, handoff_id)
+        principal = sessions.holder(connection, cookie)
+        if principal is None:
+            raise SignedOut
+        principal.require("agent")
+        return _state(connection, principal.workspace, handoff_id)
 
     return PlainTextResponse(await baton.read(look), headers={"Cache-Control": "no-store"})
 

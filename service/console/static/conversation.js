@@ -67,7 +67,8 @@ addEventListener("pageshow", () => {
 });
 
 // What others say and do appears without reload; what is being typed or chosen here stays.
-const LOOK_MS = 5000;
+// Where nothing has happened for a minute, it is looked for less often; a hand on the page looks at once.
+const LOOK_MS = 5000, CALM_MS = 15000, CALM_AFTER_MS = 60000;
 const here = document.querySelector(".conversation[data-state]");
 const live = document.getElementById("live");
 
@@ -103,9 +104,26 @@ async function look() {
   if (!page.ok) return;
   renew(new DOMParser().parseFromString(await page.text(), "text/html"));
   live.textContent = "Updated";
+  lively = Date.now();
+}
+
+let lively = Date.now();
+let looked = Date.now();
+let next = 0;
+
+async function watch() {
+  clearTimeout(next);
+  looked = Date.now();
+  await look().catch(() => { live.textContent = "Not connected; reload the page"; });
+  next = setTimeout(watch, Date.now() - lively < CALM_AFTER_MS ? LOOK_MS : CALM_MS);
+}
+
+function stirred() {
+  lively = Date.now();
+  if (lively - looked > LOOK_MS) watch();
 }
 
 if (here) {
-  setInterval(() => look().catch(() => { live.textContent = "Not connected; reload the page"; }), LOOK_MS);
-  addEventListener("visibilitychange", () => look().catch(() => {}));
+  next = setTimeout(watch, LOOK_MS);
+  for (const kind of ["visibilitychange", "focus", "pointermove", "keydown", "scroll"]) addEventListener(kind, stirred, { passive: true });
 }
