@@ -54,6 +54,8 @@ def rates_over_time(
         for trace in _rate(axis, known, COLOURS[number - 1], joined=joined):
             figure.add_trace(trace, row=number, col=1)
         figure.update_yaxes(title=axis, tickformat=".0%", rangemode="tozero", row=number, col=1)
+        if not known:
+            figure.update_yaxes(range=[0, 1], row=number, col=1)
     styled(figure, title, height=_FRAME_PIXELS + _PANEL_PIXELS * len(PANELS))
     figure.update_layout(showlegend=False, margin={"t": 84, "b": 64})
     figure.update_annotations(font={"size": 13}, x=0, xanchor="left")

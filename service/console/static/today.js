@@ -56,10 +56,16 @@ function look(layout) {
   if (narrow) {
     layout.margin = { ...layout.margin, l: layout.margin?.l > 100 ? 116 : 48, r: 8 };
     layout.title.text = broken(layout.title.text);
+    const titles = (layout.annotations || []).filter((said) => said.xref === "paper" && said.yref === "paper");
+    if (titles.length) layout.margin.t = (layout.margin.t ?? 80) + 24;
+    for (const said of titles) {
+      Object.assign(said, { text: broken(said.text), align: "left", font: { ...said.font, size: 11 } });
+    }
   }
   for (const name of [...axes(layout, "x"), ...axes(layout, "y")]) {
     const axis = layout[name];
     Object.assign(axis, { gridcolor: colour("--line"), linecolor: colour("--soft"), tickcolor: colour("--soft") });
+    if (narrow && axis.type === "date") Object.assign(axis, { tickangle: 0, nticks: 4 });
     if (narrow && axis.title?.text) axis.title = { ...axis.title, text: broken(axis.title.text), font: { size: 10 } };
   }
   for (const shape of DARK ? layout.shapes || [] : []) {
