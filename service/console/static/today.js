@@ -55,7 +55,7 @@ function look(layout) {
   if (narrow && isBeside(layout)) stacked(layout);
   if (narrow) {
     layout.margin = { ...layout.margin, l: layout.margin?.l > 100 ? 116 : 48, r: 8 };
-    layout.title.text = broken(layout.title.text);
+    Object.assign(layout.title, { text: broken(layout.title.text), x: 0.02, xref: "container", xanchor: "left" });
     const titles = (layout.annotations || []).filter((said) => said.xref === "paper" && said.yref === "paper");
     if (titles.length) layout.margin.t = (layout.margin.t ?? 80) + 24;
     for (const said of titles) {
