@@ -30,6 +30,7 @@ from experiments.bench.table import Progress, Row, load_average, median, rounded
 from experiments.mlflow_server import server
 from experiments.simulate import episodes
 from experiments.streams import written
+from learning import checkpoint
 
 GOAL_SECONDS = 300.0
 FLAT = 1.5
@@ -219,7 +220,11 @@ def _grown(home: Path, entries: int) -> None:
             copied(database, "ledger", {"position": f"position + {at - BEGINNING}"}, _upto(last))
             at += last - BEGINNING
         database.execute("UPDATE workspace SET head = ?", (at,))
-        database.execute("UPDATE version SET position = ? WHERE number > 1", (at - TAIL,))
+        (state,) = database.execute("SELECT state FROM version WHERE number = 2").fetchone()
+        standing = checkpoint.load(state)
+        standing.position = at - TAIL
+        moved = (standing.position, checkpoint.dump(standing))
+        database.execute("UPDATE version SET position = ?, state = ? WHERE number = 2", moved)
         database.execute("UPDATE conversation SET status = 'closed'")
 
 
