@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.estimates import NOTHING, Rate, under_drift
 from learning.policy import Policy
-from service.parts import Part, over_time
+from service.parts import Part, over_time, told_apart, traffic
 from service.store import (
     audits,
     events,
@@ -29,6 +29,7 @@ from service.store import (
 )
 from service.store import versions as version_rows
 
+DAY = 86_400.0
 SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
 """Days that can be looked at, and the seconds of one bar of theirs."""
 
@@ -75,7 +76,9 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality."""
+    """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality,
+    and so are `rates` and what is told `apart`, of the conversations that began in it.
+    """
 
     days: int
     since: float
@@ -95,12 +98,13 @@ class Today:
     evaluation: Any
     bars: Bars
     rates: dict[str, Any]
+    apart: dict[str, dict[str, Any]]
     cut: bool
 
 
 def look(connection: Connection, workspace: str, policy: Policy, days: int, now: float) -> Today:
     """The last `days` (one of SPANS) up to a moment."""
-    since = now - days * 86_400.0
+    since = now - days * DAY
     ended = today.ended(connection, workspace, since)
     opened = today.opened(connection, workspace, since)
     escalated = sum(row.escalated for row in ended)
@@ -130,6 +134,7 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         published.last_evaluation(connection, workspace),
         _bars(ended, since, now, SPANS[days]),
         over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
+        told_apart(traffic(connection, workspace, since), policy.costs),
         max(len(ended), len(opened)) == today.MOST,
     )
 
@@ -151,8 +156,10 @@ def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
 
 
 def plain(found: Today) -> dict[str, Any]:
-    """What its figures take of a look."""
-    return {"bars": asdict(found.bars), "rates": found.rates}
+    """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
+    now, half = found.since + found.days * DAY, found.rates["span_seconds"] / 2
+    points = [p | {"at": min(p["at"] + half, now)} for p in found.rates["points"]]
+    return {"bars": asdict(found.bars), "rates": points}
 
 
 def _claims(opened: Sequence[Any]) -> Claims:

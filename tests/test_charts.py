@@ -90,6 +90,7 @@ def test_rates_stand_one_upon_another_and_what_is_not_known_is_not_drawn(joined)
     missed = next(trace for trace in figure.data if trace.name == "missed")
     assert [list(one) for one in missed.customdata] == [[0.01, 0.4, 20], [0.02, 0.2, 30]]
     assert missed.error_y.visible is not joined
+    assert figure.layout.yaxis3.range == (0, 1), "an empty panel is still of shares"
     assert list(missed.error_y.arrayminus) == pytest.approx([0.09, 0.06])
 
 

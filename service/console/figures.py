@@ -54,10 +54,8 @@ def today(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
     said = "Each conversation stands where it was last heard of. What the bot kept and a person "
     said += "should have had is in the missed rate above, as far as audits know it."
     drawn = [_drawn_as(said, figure)]
-    if rates["points"]:
-        half = rates["span_seconds"] / 2
-        points = [point | {"at": point["at"] + half} for point in rates["points"]]
-        figure = rate_charts.rates_over_time("Automation, and how honest it is, over time", points)
+    if rates:
+        figure = rate_charts.rates_over_time("Automation, and how honest it is, over time", rates)
         said = "Each point is of the conversations that began around it, by what is known of them "
         said += "now. The whiskers hold however often one looks; where nothing is judged or no "
         said += "audit is answered, there is no point."

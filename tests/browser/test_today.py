@@ -74,6 +74,9 @@ def test_automation_stands_beside_what_it_missed_and_what_is_unknown_says_so(des
     expect(page.locator("#figures")).to_contain_text("Falling is learning")
     expect(page.locator("#figures")).to_contain_text("Missed, of those kept (lower is better)")
     page.get_by_text("Rates over time, as a table").click()
+    page.get_by_text("By rule", exact=True).click()
+    asked = page.get_by_role("region", name="Rates by rule").get_by_role("row", name="request")
+    expect(asked).to_contain_text("none was kept")
     region = page.get_by_role("region", name="Rates over time")
     expect(region).to_contain_text("not known between 0 % and 100 %")
 
