@@ -1,11 +1,11 @@
 """A pass of `jobs` over a workspace whose challenger is proven, killed with SIGKILL at a step.
 
-    python -m tests.killed_jobs DATABASE FOLDER MLFLOW_URL WORKSPACE KILLS
+    python -m tests.killed_jobs DATABASE FOLDER MLFLOW_URL WORKSPACE
 
 A step is a statement to the database, a commit, or the beginning or end of a call to MLflow. First
-one pass is counted; then, for each of so many instants spread over it, a copy of the database under
-a workspace name of its own is passed over by a process that is killed there, and by one that is
-not. Prints what is there afterwards, as a JSON line for each.
+the steps of one pass are written down; then, for each of INSTANTS, a copy of the database under a
+workspace name of its own is passed over by a process that is killed there, and by one that is not.
+Prints what is there afterwards, as a JSON line for each.
 """
 
 from __future__ import annotations
@@ -30,17 +30,47 @@ from service.settings import Settings
 from service.store.database import Store
 from service.upkeep import Upkeep
 
+SWITCHED = "INSERT INTO ledger"
+INSTANTS = {
+    "the switch is written": (SWITCHED, 0),
+    "all of the decision is written, and not committed": ("commit", 0),
+    "the decision is committed": ("commit", 1),
+    "a version is published, and that is not noted": ("ends publish", 0),
+    "the champion's alias is moved, and that is not noted": ("ends set_alias", 0),
+    "the run is made, and that is not noted": ("ends evaluation_run", 0),
+}
+"""When the process is killed: at the first step of a kind from the switch on, or so many later."""
+
 
 class Steps:
-    """Counts the steps of this process, and kills it at one of them."""
+    """Writes down the steps of this process, and kills it at one of them (from 1; 0: at none)."""
 
     def __init__(self, kill_at: int) -> None:
-        self.kill_at, self.done = kill_at, 0
+        self.kill_at = kill_at
+        self.done: list[str] = []
 
-    def __call__(self, *_: Any, **__: Any) -> None:
-        self.done += 1
-        if self.done == self.kill_at:
+    def __call__(self, what: str) -> None:
+        self.done.append(what)
+        if len(self.done) == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def listen(self) -> None:
+        """Hear of every statement and commit of this process."""
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def execute(_1: Any, _2: Any, statement: str, *_: Any) -> None:
+            self(statement)
+
+        @event.listens_for(Engine, "commit")
+        def commit(_: Any) -> None:
+            self("commit")
+
+
+def instant(steps: list[str], what: str, later: int) -> int:
+    """The number of the first step of a kind from the switch on, or of one so many later."""
+    switched = next(n for n, step in enumerate(steps) if step.startswith(SWITCHED))
+    found = next(n for n, step in enumerate(steps) if n >= switched and step.startswith(what))
+    return found + 1 + later
 
 
 class Counted(Registry):
@@ -54,19 +84,18 @@ class Counted(Registry):
             return found
 
         def called(*given: Any, **more: Any) -> Any:
-            self.steps()
+            self.steps(f"begins {name}")
             answer = found(*given, **more)
-            self.steps()
+            self.steps(f"ends {name}")
             return answer
 
         return called
 
 
-def passed(home: Path, workspace: str, mlflow_url: str, kill_at: int) -> int:
+def passed(home: Path, workspace: str, mlflow_url: str, kill_at: int) -> list[str]:
     """One pass of jobs that have just started: evaluate, act, publish. Gives the steps it took."""
     steps = Steps(kill_at)
-    for name in ("before_cursor_execute", "commit"):
-        event.listen(Engine, name, steps)
+    steps.listen()
     settings = Settings(home=home)
     store = Store(settings.database_url)
     registry = Counted(mlflow_url)
@@ -76,14 +105,16 @@ def passed(home: Path, workspace: str, mlflow_url: str, kill_at: int) -> int:
     return steps.done
 
 
-def forked(do: Callable[[], int]) -> int | None:
+def forked(do: Callable[[], list[str]]) -> list[str] | None:
     """What a process of its own finds; None where it was killed."""
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
         code = 1
         try:
-            os.write(writes, str(do()).encode())
+            said = json.dumps(do()).encode()
+            with os.fdopen(writes, "wb") as tell:
+                tell.write(said)
             code = 0
         finally:
             os._exit(code)
@@ -95,7 +126,8 @@ def forked(do: Callable[[], int]) -> int | None:
         assert os.WTERMSIG(status) == signal.SIGKILL, status
         return None
     assert os.waitstatus_to_exitcode(status) == 0, "a pass failed: see above"
-    return int(said)
+    found: list[str] = json.loads(said)
+    return found
 
 
 def copied(database: Path, folder: Path, old: str, name: str) -> Path:
@@ -153,20 +185,20 @@ def after(home: Path, workspace: str, registry: Registry) -> dict[str, Any]:
     }
 
 
-def main(database: Path, folder: Path, mlflow_url: str, workspace: str, kills: int) -> None:
+def main(database: Path, folder: Path, mlflow_url: str, workspace: str) -> None:
     whole = copied(database, folder, workspace, "whole")
     steps = forked(lambda: passed(whole, "whole", mlflow_url, 0))
     assert steps is not None
     registry = Registry(mlflow_url)
-    for n in range(kills):
-        kill_at = 1 + n * (steps - 1) // max(1, kills - 1)
+    for when, (what, later) in INSTANTS.items():
+        kill_at = instant(steps, what, later)
         name = f"killed-{kill_at}"
         home = copied(database, folder, workspace, name)
         first = forked(lambda h=home, w=name, k=kill_at: passed(h, w, mlflow_url, k))
-        second = forked(lambda h=home, w=name: passed(h, w, mlflow_url, 0))
-        found = {"kill_at": kill_at, "of": steps, "killed": first is None, "again": second}
+        forked(lambda h=home, w=name: passed(h, w, mlflow_url, 0))
+        found = {"when": when, "step": kill_at, "of": len(steps), "killed": first is None}
         print(json.dumps(found | after(home, name, registry)), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
