@@ -64,7 +64,8 @@ class Silence(Frozen):
     """What it means that nobody complained: nothing, unless a weight is given to it.
 
     A kept conversation about which nothing was heard for `after_seconds` teaches "no person was
-    needed" with that share of a lesson's weight. Too much of it and the model confirms itself.
+    needed" with that share of a lesson's weight. Customers who come back unsettled within that time
+    had been missed (`learning.returning`).
     """
 
     after_seconds: Annotated[int, Field(ge=3600, le=31_536_000)] = 259_200

@@ -131,6 +131,7 @@ ORDER = (
     "experiments.001_honest_missed_rate",
     "experiments.002_whose_work",
     "experiments.003_packaged_prior",
+    "experiments.005_what_silence_teaches",
     "experiments.drawing",
     "experiments.served",
     "experiments.audit_figures",

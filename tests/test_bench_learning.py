@@ -49,6 +49,17 @@ def test_more_help_means_more_labels(talks: tuple[Talk, ...]) -> None:
     assert few.asked == 0 < many.asked
 
 
+def test_silence_teaches_of_what_nobody_told_that_nobody_was_needed(
+    talks: tuple[Talk, ...],
+) -> None:
+    alone, silent = regimes.Regime("alone"), regimes.Regime("silent", silence=0.5)
+    heard, unheard = (regimes.play(talks, regime, 0) for regime in (alone, silent))
+    assert np.mean(unheard.probability) < np.mean(heard.probability)
+    told, beside = (regimes.Regime("all", "all", silence=weight) for weight in (0.0, 0.5))
+    one, other = (regimes.play(talks, regime, 0) for regime in (told, beside))
+    assert one.probability == other.probability
+
+
 def test_a_catch_tells_only_of_what_was_missed() -> None:
     """A kept conversation that needed nobody cannot be caught."""
     needless = [talk for talk in simulated(SEED, COUNT) if max(talk.labels) <= 0.5]

@@ -39,7 +39,9 @@ BATCH = 20
 @dataclass(frozen=True, slots=True)
 class Regime:
     """`labels`: all; random (a `share` of the conversations, whatever is scored); stretch, what an
-    agent tells who reads back; or escalated, the escalating messages alone.
+    agent tells who reads back; or escalated, the escalating messages alone. `silence`: the share
+    of a lesson's weight with which whole conversations that were kept, not caught and not drawn
+    teach that nobody was needed.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Regime:
     caught: float = 0.0
     share: float = 1.0
     warm: int = 0
+    silence: float = 0.0
 
 
 WARM = 50
@@ -137,11 +140,11 @@ def play(
         if known:
             line.learn(talk, known)
             played.labels += len(known)
-        if regime.audited and len(known) < len(scores):
+        if (regime.audited or regime.silence) and len(known) < len(scores):
             rest = sorted(set(range(len(scores))).difference(known))
             waiting.append((talk, rest, max(scores[n] for n in rest)))
         if len(waiting) >= BATCH:
-            _audit(line, played, waiting, regime.audited, seed)
+            _audit(line, played, waiting, regime, seed)
             waiting = []
     return played
 
@@ -167,9 +170,10 @@ def _audit(
     line: Line,
     played: Played,
     waiting: Sequence[tuple[Talk, list[int], float]],
-    share: float,
+    regime: Regime,
     seed: int,
 ) -> None:
+    share = regime.audited
     kept = [Kept(talk.id, probability) for talk, _, probability in waiting]
     drawn = draw(kept, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
     for (talk, rest, _), one in zip(waiting, drawn, strict=True):
@@ -177,3 +181,5 @@ def _audit(
             line.learn(talk, rest, one.propensity)
             played.labels += len(rest)
             played.asked += len(rest)
+        elif regime.silence and len(rest) == len(talk.rows):
+            line.hear_nothing(talk, regime.silence)

@@ -132,6 +132,20 @@ class Line:
         numbers = range(len(found.rows)) if which is None else which
         rows, labels = [found.rows[n] for n in numbers], [found.labels[n] for n in numbers]
         weights = found.weights if len(labels) == len(found.labels) else shared(labels)
+        self._learn(rows, labels, weights, propensity)
+
+    def hear_nothing(self, found: Talk, share: float) -> None:
+        """Learn that no person was needed, with a share of a conversation's weight."""
+        labels = [0.0] * len(found.rows)
+        self._learn(found.rows, labels, [share * weight for weight in shared(labels)])
+
+    def _learn(
+        self,
+        rows: Sequence[Row],
+        labels: Sequence[float],
+        weights: Sequence[float],
+        propensity: float = 1.0,
+    ) -> None:
         raws = [self.raw(row) for row in rows]
         for raw, label, weight in zip(raws, labels, weights, strict=True):
             self.calibrator.learn(raw, label, weight / propensity)
