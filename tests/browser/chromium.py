@@ -174,6 +174,17 @@ def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
+def painted_ms(page: Page) -> float:
+    """How long after it was asked for a page first showed something."""
+    found = page.evaluate(
+        """new Promise((done) => new PerformanceObserver((list) => {
+          const [found] = list.getEntriesByName("first-contentful-paint");
+          if (found) done(found.startTime);
+        }).observe({ type: "paint", buffered: true }))"""
+    )
+    return float(found)
+
+
 def picture(page: Page, folder: Path, name: str) -> Path:
     """A screenshot of the whole page, for looking at."""
     path = folder / f"{name}.png"
