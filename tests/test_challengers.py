@@ -263,3 +263,17 @@ def test_one_that_left_out_an_agent_is_the_model_that_never_heard_them(
     place.engineer.posted(f"/v1/versions/{row.version}/promote", {"reason": "repaired"})
     digest = place.engineer.got("/v1/standing")["digest"]
     assert digest == clean.engineer.got("/v1/standing")["digest"]
+
+
+def test_how_far_a_challenger_is_built_is_told_while_it_is(service: InProcess) -> None:
+    place, store = service.workspace(mode="shadow"), service.baton.store
+    taught(place, 0.0, count=5)
+    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-1", "reason": "to see"})
+    with store.write() as connection:
+        rows.change(connection, place.name, asked["id"], built=3)
+    known = place.engineer.got("/v1/versions")
+    assert [(c["status"], c["built"]) for c in known["challengers"]] == [("asked", 3)]
+    assert known["head"] == place.engineer.got("/v1/standing")["position"] > 3
+    upkeep_of(service).challenge()
+    known = place.engineer.got("/v1/versions")
+    assert [(c["status"], c["built"]) for c in known["challengers"]] == [("open", known["head"])]

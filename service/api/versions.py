@@ -90,20 +90,21 @@ async def listed(baton: Parts, principal: Engineer) -> Any:
     """Versions, the newest first, the switches between them, the challengers, and the recipes.
 
     `moves` says what moved, when, by whom (`mlflow`: in its pages) and why, those that were
-    refused among them.
+    refused among them. A challenger that is being built has learned `built` positions of `head`.
     """
     workspace = principal.workspace
 
     def look(connection: Any) -> dict[str, Any]:
-        found = [_shown(row) for row in rows.versions(connection, workspace)]
+        listed = [_shown(row) for row in rows.versions(connection, workspace)]
         switches = [timed(provenance.shown(s)) for s in ledger.switches(connection, workspace)]
         return {
-            "versions": found,
+            "versions": listed,
             "serving": switches[-1]["version"],
             "switches": switches,
             "moves": [timed(move) for move in provenance.moves(connection, workspace)],
             "challengers": [_opened(row) for row in challenger_rows.newest(connection, workspace)],
             "challengers_max": CHALLENGERS_MAX,
+            "head": found.head if (found := ledger.workspace(connection, workspace)) else 0,
             "recipes": {name: recipe.sentence for name, recipe in RECIPES.items()},
         }
 

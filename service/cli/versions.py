@@ -26,7 +26,7 @@ def versions(
 ) -> None:
     """Say which versions there are, which serves, and what moved: when, by whom and why."""
     from service import provenance
-    from service.store import ledger
+    from service.store import challengers, ledger
     from service.store import versions as rows
 
     with told():
@@ -35,11 +35,22 @@ def versions(
             serving = ledger.switches(connection, workspace)[-1].body["version"]
             found = [row._asdict() for row in rows.versions(connection, workspace, most)]
             moves = provenance.moves(connection, workspace)[:most]
+            known = ledger.workspace(connection, workspace)
+            head = 0 if known is None else known.head
+            building = [
+                {"id": row.id, "recipe": row.recipe, "built": row.built, "of": head}
+                for row in challengers.here(connection, workspace)
+                if row.status == challengers.ASKED
+            ]
         if json_:
-            say({"serving": serving, "versions": found, "moves": moves})
+            told_of = {"versions": found, "moves": moves, "building": building}
+            say({"serving": serving} | told_of)
             return
         out = Console(highlight=False)
         out.print(_versions(found, serving))
+        for one in building:
+            done = "challenger {id} ({recipe}) is being built: {built} of {of} entries"
+            out.print(escape(done.format(**one)))
         out.print(_moves(moves))
 
 
