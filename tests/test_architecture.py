@@ -137,6 +137,7 @@ ORDER = (
     "experiments.audit_figures",
     "experiments.choice_figures",
     "experiments.004_learning_figures",
+    "experiments.006_forged_labels",
     "service.settings",
     "service.errors",
     "service.logs",
