@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import postgres
 from tests.mlflow_server import running_mlflow
+from tests.service_in_process import InProcess, Place
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +28,12 @@ def _no_settings_from_outside() -> Iterator[None]:
             if name.startswith("BATON_") and name not in _STAY:
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture
+def place(service: InProcess) -> Place:
+    """A live workspace of its own, in the service that the test's module runs."""
+    return service.workspace()
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,13 @@ class Place:
         made = self.admin.posted("/v1/keys", {"role": "agent", "name": name})
         return self.service.caller(made["key"])
 
+    def escalated(self, conversation: str = "c", text: str = ASKS) -> str:
+        """Open a handoff; its id."""
+        decided = self.bot.decided(conversation, f"{conversation}-asks", text)
+        assert decided["action"] == "escalate"
+        found: str = decided["handoff"]["id"]
+        return found
+
     def policy(self, **changes: Any) -> dict[str, Any]:
         """Change parts of the policy in force."""
         policy = self.engineer.got("/v1/policy") | changes

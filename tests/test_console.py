@@ -40,11 +40,6 @@ def _unsuspected(request: pytest.FixtureRequest) -> None:
         running.app.state.failures = sessions.Failures()
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def token(answer: httpx.Response) -> str:
     found = re.search(r'name="token" value="(\w+)"', answer.text)
     assert found, answer.text

@@ -56,11 +56,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 class Lock:
     """Another process that holds the database's write lock until it is told to let go."""
 

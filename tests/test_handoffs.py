@@ -40,18 +40,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
-def escalated(place: Place, conversation: str = "c", text: str = ASKS) -> str:
-    decided = place.bot.decided(conversation, f"{conversation}-asks", text)
-    assert decided["action"] == "escalate"
-    found: str = decided["handoff"]["id"]
-    return found
-
-
 def claim(place: Place, handoff: str) -> httpx.Response:
     return place.agent.post(f"/v1/handoffs/{handoff}/claim")
 
@@ -76,7 +64,7 @@ def test_protected_rules_escalate_whatever_the_costs_say(place: Place, rule: str
 @pytest.mark.parametrize("rule", PROTECTED)
 def test_protected_rules_escalate_in_the_cool_down_after_a_return(place: Place, rule: str) -> None:
     place.policy(cooldown_messages=100)
-    place.agent.posted(f"/v1/handoffs/{escalated(place)}/return")
+    place.agent.posted(f"/v1/handoffs/{place.escalated()}/return")
     assert place.bot.decided("c", "m2", QUIET)["action"] == "continue"
     assert place.bot.decided("c", "m3", PROTECTED[rule])["action"] == "escalate"
 
@@ -100,7 +88,7 @@ def test_the_protected_rules_team_and_priority_are_the_handoffs(place: Place) ->
 
 def test_other_rules_are_held_back_in_the_cool_down_and_say_so(place: Place) -> None:
     place.policy(cooldown_messages=1)
-    place.agent.posted(f"/v1/handoffs/{escalated(place)}/return")
+    place.agent.posted(f"/v1/handoffs/{place.escalated()}/return")
     text = "I will sue you, my lawyer will call"
     held = place.bot.decided("c", "m2", text)
     assert held["action"] == "continue"
@@ -113,7 +101,7 @@ def test_other_rules_are_held_back_in_the_cool_down_and_say_so(place: Place) -> 
 
 
 def test_a_claim_is_exclusive_and_names_its_holder(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     ann, ben = place.named_agent("ann"), place.named_agent("ben")
     claimed = ann.posted(f"/v1/handoffs/{handoff}/claim")
     assert (claimed["status"], claimed["claimed_by"]) == ("claimed", "ann")
@@ -126,7 +114,7 @@ def test_a_claim_is_exclusive_and_names_its_holder(place: Place) -> None:
 
 
 def test_two_agents_whose_keys_were_not_named_are_still_two(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     one, other = (
         place.service.caller(place.admin.posted("/v1/keys", {"role": "agent"})["key"])
         for _ in range(2)
@@ -136,7 +124,7 @@ def test_two_agents_whose_keys_were_not_named_are_still_two(place: Place) -> Non
 
 
 def test_of_agents_who_claim_at_once_one_gets_it(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     agents = [place.named_agent(f"agent-{n}") for n in range(6)]
     answers = at_once(6, lambda n: agents[n].post(f"/v1/handoffs/{handoff}/claim"))
     assert sorted(one.status_code for one in answers) == [200] + [409] * 5
@@ -145,7 +133,7 @@ def test_of_agents_who_claim_at_once_one_gets_it(place: Place) -> None:
 
 
 def test_claiming_again_keeps_the_claim_and_prolongs_it(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     first, again = claim(place, handoff).json(), claim(place, handoff).json()
     assert first["claimed_at"] == again["claimed_at"]
     assert first["claim_expires_at"] < again["claim_expires_at"]
@@ -153,7 +141,7 @@ def test_claiming_again_keeps_the_claim_and_prolongs_it(place: Place) -> None:
 
 def test_a_claim_lasts_as_long_as_the_policy_says(place: Place) -> None:
     place.policy(claim_seconds=10)
-    claimed = claim(place, escalated(place)).json()
+    claimed = claim(place, place.escalated()).json()
     lasts = datetime.fromisoformat(claimed["claim_expires_at"]) - datetime.fromisoformat(
         claimed["claimed_at"]
     )
@@ -161,7 +149,7 @@ def test_a_claim_lasts_as_long_as_the_policy_says(place: Place) -> None:
 
 
 def test_an_expired_claim_can_be_taken_over(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     ann, ben = place.named_agent("ann"), place.named_agent("ben")
     ann.posted(f"/v1/handoffs/{handoff}/claim")
     expire(place, handoff)
@@ -171,7 +159,7 @@ def test_an_expired_claim_can_be_taken_over(place: Place) -> None:
 
 
 def test_an_agent_who_writes_keeps_the_claim(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     claim(place, handoff)
     expire(place, handoff)
     turns = {"messages": [{"id": "a1", "author": "agent", "text": "one moment, I look it up"}]}
@@ -184,7 +172,7 @@ def test_an_agent_who_writes_keeps_the_claim(place: Place) -> None:
 
 
 def test_while_a_person_is_there_the_bot_is_silent_and_nothing_is_scored(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     for step in ("waiting", "claimed"):
         decided = place.bot.decided("c", f"m-{step}", f"{ASKS}, {step}")
         assert decided["action"] == "human_active"
@@ -197,7 +185,7 @@ def test_while_a_person_is_there_the_bot_is_silent_and_nothing_is_scored(place: 
 
 
 def test_a_silent_decision_is_repeated_as_it_was_and_has_nothing_to_replay(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     first = place.bot.score("c", "m2", QUIET)
     place.agent.posted(f"/v1/handoffs/{handoff}/return")
     same([first, place.bot.score("c", "m2", QUIET)])
@@ -208,7 +196,7 @@ def test_a_silent_decision_is_repeated_as_it_was_and_has_nothing_to_replay(place
 
 def test_messages_of_the_silence_are_no_lessons_and_in_no_rate(place: Place) -> None:
     place.bot.decided("c", "m1", QUIET)
-    handoff = escalated(place, text="I will sue you, my lawyer will call")
+    handoff = place.escalated(text="I will sue you, my lawyer will call")
     for n in range(3):
         place.bot.decided("c", f"s{n}", OTHERS[n])
     place.agent.posted(f"/v1/handoffs/{handoff}/resolve")
@@ -224,7 +212,7 @@ def test_messages_of_the_silence_are_no_lessons_and_in_no_rate(place: Place) -> 
 
 
 def test_a_return_gives_the_bot_the_conversation_and_it_hears_of_it(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     assert place.bot.decided("c", "m2", QUIET)["action"] == "human_active"
     assert place.agent.got("/v1/conversations/c")["human_active"] is True
     returned = place.agent.posted(f"/v1/handoffs/{handoff}/return")
@@ -243,7 +231,7 @@ def test_a_return_gives_the_bot_the_conversation_and_it_hears_of_it(place: Place
 
 @pytest.mark.parametrize("how, status", [("return", "returned"), ("resolve", "resolved")])
 def test_ending_a_handoff_again_changes_nothing(place: Place, how: str, status: str) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     path = f"/v1/handoffs/{handoff}/{how}"
     ended = same(at_once(4, lambda _: place.agent.post(path)))
     assert ended["status"] == status
@@ -305,7 +293,7 @@ def test_a_workspace_made_live_opens_handoffs_from_the_next_message_on(service: 
 
 
 def test_closing_abandons_a_handoff_that_waits_but_not_one_that_is_claimed(place: Place) -> None:
-    waiting, claimed = escalated(place, "w"), escalated(place, "x")
+    waiting, claimed = place.escalated("w"), place.escalated("x")
     claim(place, claimed)
     for conversation in ("w", "x"):
         place.bot.posted(f"/v1/conversations/{conversation}/close", {"resolution": "abandoned"})
@@ -320,8 +308,8 @@ def test_closing_abandons_a_handoff_that_waits_but_not_one_that_is_claimed(place
 
 
 def test_the_queue_is_most_urgent_first_then_oldest_and_filters(place: Place) -> None:
-    asked = escalated(place, "a"), escalated(place, "b")
-    hacked = escalated(place, "c", PROTECTED["security"])
+    asked = place.escalated("a"), place.escalated("b")
+    hacked = place.escalated("c", PROTECTED["security"])
     queue = place.agent.got("/v1/handoffs")["handoffs"]
     assert [one["id"] for one in queue] == [hacked, *asked]
     claim(place, asked[0])
@@ -367,7 +355,7 @@ def test_the_context_packet_has_all_that_the_customer_should_not_repeat(place: P
 
 
 def test_what_the_customer_says_while_waiting_reaches_the_agent(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     place.bot.decided("c", "m2", "my order number is 99-123, the case of wine I mean")
     packet = place.agent.got(f"/v1/handoffs/{handoff}")
     assert packet["transcript"][-1]["id"] == "m2"

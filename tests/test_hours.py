@@ -168,11 +168,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def all_escalated(place: Place, **more: Any) -> None:
     """A policy by which the model escalates everything."""
     place.policy(costs={"unneeded": 1e-3, "missed": 1e6, "ask": 1e6}, **more)

@@ -37,11 +37,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def body(verdict: str, **changes: Any) -> dict[str, Any]:
     return {
         "verdict": verdict,

@@ -52,11 +52,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def says(*texts: str) -> Any:
     return fold(Message(f"m{n}", "user", text, float(n)) for n, text in enumerate(texts))
 

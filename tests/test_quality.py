@@ -22,11 +22,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def quality(place: Place) -> Any:
     return place.engineer.got("/v1/quality")
 

@@ -266,11 +266,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield found
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def escalating(place: Place) -> None:
     """Whatever is said goes to a person."""
     place.policy(

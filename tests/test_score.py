@@ -37,11 +37,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def offer(place: Place, conversation: str = "c", message: str = "m1") -> str:
     place.offering()
     decided = place.bot.decided(conversation, message, QUIET)

@@ -34,18 +34,6 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
-def escalated(place: Place, conversation: str = "c", text: str = ASKS) -> str:
-    decided = place.bot.decided(conversation, f"{conversation}-asks", text)
-    assert decided["action"] == "escalate"
-    found: str = decided["handoff"]["id"]
-    return found
-
-
 def tell(agent: Caller, handoff: str, verdict: str = "needed", **more: Any) -> dict[str, Any]:
     found: dict[str, Any] = agent.posted(
         f"/v1/handoffs/{handoff}/outcome", {"verdict": verdict, **more}
@@ -69,13 +57,13 @@ def test_an_outcome_tells_what_it_changed_for_its_message(place: Place) -> None:
     assert changed["before"] == first["probability"]
     assert changed["after"] > changed["before"]
     assert place.bot.decided("d", "m1", ASKS)["probability"] == changed["after"]
-    lower = effect(place, tell(place.agent, escalated(place, "e"), "not_needed"))
+    lower = effect(place, tell(place.agent, place.escalated("e"), "not_needed"))
     assert lower["after"] < lower["before"] == changed["after"]
 
 
 def test_an_outcomes_effect_is_its_own_and_not_that_of_what_came_with_it(place: Place) -> None:
     """Learned again one entry after the other, to the bit, though learned in one batch here."""
-    handoffs = [escalated(place, f"c{number}", f"{ASKS} {number}") for number in range(5)]
+    handoffs = [place.escalated(f"c{number}", f"{ASKS} {number}") for number in range(5)]
     outcomes = at_once(5, lambda number: tell(place.agent, handoffs[number]))
     outcomes.sort(key=lambda outcome: int(outcome["position"]))
     store = place.service.baton.store
@@ -97,7 +85,7 @@ def test_an_outcomes_effect_is_its_own_and_not_that_of_what_came_with_it(place: 
 
 
 def test_a_correction_tells_its_own_effect_and_a_retraction_none(place: Place) -> None:
-    outcome = tell(place.agent, escalated(place))
+    outcome = tell(place.agent, place.escalated())
     path = f"/v1/outcomes/{outcome['id']}"
     answer = place.agent.put(path, json={"verdict": "not_needed"})
     assert answer.status_code == 200
@@ -111,7 +99,7 @@ def test_a_correction_tells_its_own_effect_and_a_retraction_none(place: Place) -
 
 
 def test_what_teaches_nothing_says_so(place: Place) -> None:
-    changed = effect(place, tell(place.agent, escalated(place), "unknowable"))
+    changed = effect(place, tell(place.agent, place.escalated(), "unknowable"))
     assert changed["after"] is None
     assert "counted apart" in changed["why"]
     refusal(place.agent.get("/v1/outcomes/o0/effect"), 404, "no_outcome")
@@ -122,14 +110,14 @@ def test_what_teaches_nothing_says_so(place: Place) -> None:
 
 def test_questions_are_few_most_valuable_first_and_never_needed(place: Place) -> None:
     ann = place.named_agent("ann")
-    tell(place.agent, escalated(place, "c", "someone hacked my account"))
+    tell(place.agent, place.escalated("c", "someone hacked my account"))
     texts = (
         ASKS,
         "someone hacked my account",
         "my lawyer will call you",
         "let me speak to a person",
     )
-    handoffs = [escalated(place, f"c{number}", text) for number, text in enumerate(texts)]
+    handoffs = [place.escalated(f"c{number}", text) for number, text in enumerate(texts)]
     assert ann.got("/v1/questions")["questions"] == []
     for handoff in handoffs:
         ann.posted(f"/v1/handoffs/{handoff}/claim")
@@ -152,7 +140,7 @@ def test_questions_are_few_most_valuable_first_and_never_needed(place: Place) ->
 
 def test_a_policy_may_ask_nothing(place: Place) -> None:
     place.policy(questions={"per_agent_per_day": 0})
-    place.agent.posted(f"/v1/handoffs/{escalated(place)}/claim")
+    place.agent.posted(f"/v1/handoffs/{place.escalated()}/claim")
     assert place.agent.got("/v1/questions") == {
         "limit": 0,
         "answered": 0,
@@ -165,7 +153,7 @@ def test_a_policy_may_ask_nothing(place: Place) -> None:
 
 
 def test_a_note_reaches_other_agents_and_never_the_bot(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     ann = place.named_agent("ann")
     for _ in range(2):
         note = ann.posted(f"/v1/handoffs/{handoff}/note", {"text": "asked the warehouse"})
@@ -177,7 +165,7 @@ def test_a_note_reaches_other_agents_and_never_the_bot(place: Place) -> None:
 
 
 def test_a_note_keeps_its_agents_claim(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     until = place.agent.posted(f"/v1/handoffs/{handoff}/claim")["claim_expires_at"]
     place.agent.posted(f"/v1/handoffs/{handoff}/note", {"text": "on it"})
     assert place.agent.got(f"/v1/handoffs/{handoff}")["claim_expires_at"] > until
@@ -187,7 +175,7 @@ def test_a_note_keeps_its_agents_claim(place: Place) -> None:
 
 
 def test_a_transfer_waits_for_the_other_team_with_its_age_and_note(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     ann = place.named_agent("ann")
     before = ann.posted(f"/v1/handoffs/{handoff}/claim")
     for _ in range(2):
@@ -210,19 +198,19 @@ def test_a_transfer_says_when_the_other_team_is_there(place: Place) -> None:
     day = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"][later.weekday()]
     hours = [{"days": [day], "opens": "08:00", "closes": "09:00"}]
     place.policy(teams=[{"name": "experts", "hours": hours}])
-    moved = place.agent.posted(f"/v1/handoffs/{escalated(place)}/transfer", {"team": "experts"})
+    moved = place.agent.posted(f"/v1/handoffs/{place.escalated()}/transfer", {"team": "experts"})
     assert datetime.fromisoformat(moved["promised_at"]).weekday() == later.weekday()
 
 
 def test_a_transfer_to_nobody_is_refused_and_names_the_teams(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     answer = place.agent.post(f"/v1/handoffs/{handoff}/transfer", json={"team": "nobody"})
     assert "legal" in refusal(answer, 422, "unknown_team")["hint"]
     assert place.agent.got(f"/v1/handoffs/{handoff}")["remarks"] == []
 
 
 def test_what_another_agent_has_or_what_is_over_is_not_transferred(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     ann, ben = place.named_agent("ann"), place.named_agent("ben")
     ann.posted(f"/v1/handoffs/{handoff}/claim")
     path, body = f"/v1/handoffs/{handoff}/transfer", {"team": "legal"}
@@ -232,7 +220,7 @@ def test_what_another_agent_has_or_what_is_over_is_not_transferred(place: Place)
 
 
 def test_a_transfer_with_an_idempotency_key_moves_once(place: Place) -> None:
-    handoff = escalated(place)
+    handoff = place.escalated()
     header = {"Idempotency-Key": "once"}
     path = f"/v1/handoffs/{handoff}/transfer"
     moved = [place.agent.post(path, json={"team": "legal"}, headers=header).json()]

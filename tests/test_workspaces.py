@@ -81,11 +81,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
 
 
-@pytest.fixture
-def place(service: InProcess) -> Place:
-    return service.workspace()
-
-
 def ask(caller: Caller, route: str) -> Any:
     method, _, path = route.partition(" ")
     with caller.stream(method, re.sub(r"\{\w+\}", "999999", path)) as answer:
