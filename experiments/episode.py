@@ -68,6 +68,9 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
             except json.JSONDecodeError as error:
                 said = f"is not JSON ({error.msg} at column {error.colno}); one object per line"
                 raise StreamError(f"{path}, line {number}: {said}") from None
+            except (RecursionError, ValueError):
+                said = "nests too deeply, or has a number of too many digits; correct this line"
+                raise StreamError(f"{path}, line {number}: {said}") from None
             if not isinstance(record, dict):
                 said = f"is {described(record)}; write one JSON object per conversation"
                 raise StreamError(f"{path}, line {number}: {said}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 PAD = "&nbsp;&nbsp;"
@@ -14,9 +15,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines + [_row([str(cell) for cell in row]) for row in rows])
 
 
+_MARKS = re.compile(r"([\\`*_~\[\]|])")
+
+
 def plain(text: str) -> str:
-    """Text that is shown in a cell as it is, on one line."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("[", "\\[")
+    """Text that is shown as it is, on one line, in a cell or in a sentence: what people name keys
+    and give as reasons is neither a link nor a picture nor a tag.
+    """
+    shown = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKS.sub(r"\\\1", shown)
 
 
 def sentence(text: str) -> str:

@@ -59,7 +59,7 @@ def _told(name: str, value: Any) -> Any:
     if name in _NESTED and isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (RecursionError, ValueError):
             return value
     return _there(value)
 

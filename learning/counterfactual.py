@@ -27,7 +27,8 @@ class Case:
 
     `source` person: it was handed over, and its agent tells; audit: it was kept, and a review
     tells, if it was drawn. `needed` None: not known. `propensity`: the probability that a kept one
-    was drawn; `certain` when it was caught, which is no sample.
+    was drawn; `certain` when it was caught, which is no sample. `asked`: that it was offered a
+    person on its way; one whose way is offered always was.
     """
 
     way: Way
@@ -35,6 +36,7 @@ class Case:
     needed: bool | None
     propensity: float = 1.0
     certain: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class Outlook:
 def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outlook:
     """Estimate what cases come to. Of those offered a person, the shares `accepting` take one."""
     cells: dict[tuple[Way, Source], list[Case]] = {}
+    asks = 0
     for case in cases:
+        asks += case.asked or case.way == "offered"
         cells.setdefault((case.way, case.source), []).append(case)
     count = {way: sum(len(x) for (w, _), x in cells.items() if w == way) for way in _WAYS}
     needed = {way: _needed_by(way, cells) for way in _WAYS}
@@ -102,7 +106,7 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
     cost = total(
         missed.times(costs.missed),
         unneeded.times(costs.unneeded),
-        Amount(costs.ask * count["offered"], *[costs.ask * count["offered"]] * 2),
+        Amount(costs.ask * asks, costs.ask * asks, costs.ask * asks),
     )
     return Outlook(
         whole,

@@ -64,6 +64,8 @@ def restore(archive: Path, settings: Settings) -> None:
     for path in taken:
         if path.exists():
             raise ArchiveError(f"{path} exists; restore into another folder with --home")
+    if not archive.is_file():
+        raise ArchiveError(f"there is no file {archive}; name one that `baton backup` wrote")
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home) as name:
         folder = Path(name)

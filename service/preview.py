@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ DECISIONS_MAX = 3000
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
 _WAYS: tuple[Way, ...] = ("kept", "offered", "escalated")
+_CAME_TO = {"accepted": "escalate", "declined": "continue"}
 
 
 @dataclass(slots=True)
@@ -41,13 +42,23 @@ class _Conversation:
 
     @property
     def way(self) -> Way:
-        return _WAYS[max(_STRENGTH[action] for action in self.again)]
+        """An offer that would be made where one was made is answered as that was."""
+        pairs = zip(self.made, self.again, strict=True)
+        return _way((row.answer if row.action == action else None, action) for row, action in pairs)
 
     @property
     def way_made(self) -> Way:
         """As made, an offer came to what its customer answered, if they did."""
-        came_to = {"accepted": "escalate", "declined": "continue"}
-        return _WAYS[max(_STRENGTH[came_to.get(row.answer or "", row.action)] for row in self.made)]
+        return _way((row.answer, row.action) for row in self.made)
+
+    def is_asked(self, *, made: bool) -> bool:
+        """Whether its customer is offered a person at all."""
+        return "offer" in ((row.action for row in self.made) if made else self.again)
+
+
+def _way(answered: Iterable[tuple[str | None, str]]) -> Way:
+    """What answers and actions come to: the strongest."""
+    return _WAYS[max(_STRENGTH[_CAME_TO.get(answer or "", action)] for answer, action in answered)]
 
 
 def preview(
@@ -123,7 +134,7 @@ def _outlook(
     made: bool,
 ) -> dict[str, Any]:
     cases = [
-        truth.of(one.way_made if made else one.way)
+        replace(truth.of(one.way_made if made else one.way), asked=one.is_asked(made=made))
         for name, one in over.items()
         if (truth := truths[name]) is not None
     ]
@@ -188,7 +199,10 @@ def _cannot_know(
                 "taken to be like those of its kind that were"
             )
         if any(one.way == "offered" for one in over.values()):
-            yield "who would have accepted an offer: the policy's own shares are taken"
+            yield (
+                "who would have accepted an offer that nobody answered, or that was not made: the "
+                "policy's own shares are taken"
+            )
         yield (
             "what the model would have learned from other conversations being handed over: its "
             "probabilities are those given at the time, and returns, refusals of offers and "

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from learning.ledger import Without
 from service import versions, wishes
-from service.errors import Contradiction, Invalid
+from service.errors import Contradiction
 from service.store import ledger
 from service.store import versions as rows
 
@@ -22,14 +22,7 @@ def untouched(connection: Connection, workspace: str, without: Without) -> int:
     """The newest version that served, or descends from one, and learned none of what is to be left
     out. Refused where there is nothing to leave out, or no such version.
     """
-    first = ledger.first_left_out(connection, workspace, without)
-    if first is None:
-        raise Invalid(
-            "nothing_left_out",
-            "no outcome of this workspace is like that",
-            field="without",
-            hint="GET /v1/quality/agents names the agents; positions are the ledger's",
-        )
+    first = wishes.first_left_out(connection, workspace, without)
     for switch in reversed(ledger.switches(connection, workspace)):
         line = rows.of_line(connection, workspace, switch.position, first - 1)
         named = rows.version(connection, workspace, switch.body["version"])

@@ -58,7 +58,7 @@ def _sentence(move: Mapping[str, Any]) -> str:
     who = {"mlflow": "an engineer in MLflow", "jobs": "Baton by itself"}
     how = "rolled back to" if move["what"] == "rollback" else "promoted"
     by = who.get(move["actor"], move["actor"])
-    return f"It was {how} at {_time(move['at'])} by {by}: {plain(move['reason'])}."
+    return f"It was {how} at {_time(move['at'])} by {plain(by)}: {plain(move['reason'])}."
 
 
 def _challengers(connection: Connection, workspace: str) -> str:

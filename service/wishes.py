@@ -92,6 +92,21 @@ def ask(connection: Connection, workspace: str, wish: Wish) -> dict[str, Any]:
     return row
 
 
+def first_left_out(connection: Connection, workspace: str, without: Without) -> int:
+    """The position where what is to be left out begins. Refused where there is nothing like it: a
+    name was mistyped, and what would be built were no repair.
+    """
+    first = ledger.first_left_out(connection, workspace, without)
+    if first is None:
+        raise Invalid(
+            "nothing_left_out",
+            "no outcome of this workspace is like that",
+            field="without",
+            hint="GET /v1/quality/agents names the agents; positions are the ledger's",
+        )
+    return first
+
+
 def _made_of(connection: Connection, workspace: str, wish: Wish) -> tuple[str, Without]:
     if wish.version is not None:
         if wish.recipe or wish.without != Without():
@@ -102,6 +117,8 @@ def _made_of(connection: Connection, workspace: str, wish: Wish) -> tuple[str, W
         return found["recipe"], Without.of(found["without"])
     if wish.frozen:
         raise Invalid("frozen_without_version", "only a version stands frozen", field="frozen")
+    if wish.without.body():
+        first_left_out(connection, workspace, wish.without)
     switch = ledger.switches(connection, workspace)[-1]
     serving = version_rows.version(connection, workspace, switch.body["version"])
     try:

@@ -209,7 +209,7 @@ def test_what_is_no_archive_at_all_is_refused(tmp_path: Path) -> None:
     for number, data in enumerate((b"", b"hello", b"\x1f\x8b\x08" + bytes(40))):
         (tmp_path / str(number)).mkdir()
         refused(data, tmp_path / str(number))
-    with pytest.raises(ArchiveError):
+    with pytest.raises(ArchiveError, match="there is no file"):
         restore(tmp_path / "missing", Settings(home=tmp_path / "home"))
 
 

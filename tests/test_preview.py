@@ -68,6 +68,29 @@ def test_under_the_policy_in_force_nothing_would_have_been_otherwise(place: Plac
     assert found["by_trigger"] == {"request": {"as_made": 2, "under_this_policy": 2}}
 
 
+def test_an_offer_that_is_made_again_is_answered_as_it_was(service: InProcess) -> None:
+    """And what asking cost is in both."""
+    place = service.workspace()
+    asking = {"unneeded": 1.0, "missed": 1.0, "ask": 1e-6}
+    place.policy(costs=asking, accepting={"needed": 1.0, "unneeded": 0.0})
+    for name, accepted in (("yes", True), ("no", False)):
+        made = place.bot.decided(name, "m1", OTHERS[0])
+        assert made["action"] == "offer"
+        answer = {"accepted": accepted}
+        handoff = place.bot.posted(f"/v1/decisions/{made['decision_id']}/answer", answer)["handoff"]
+        if handoff:
+            place.agent.posted(f"/v1/handoffs/{handoff['id']}/resolve")
+        else:
+            place.bot.posted(f"/v1/conversations/{name}/close", {"resolution": "resolved"})
+    found = previewed(place)
+    assert found["as_made"] == found["under_this_policy"]
+    assert (found["as_made"]["kept"], found["as_made"]["escalated"]) == (1, 1)
+    assert found["conversations"]["no_longer_escalated"] == 0
+    asked = previewed(place, costs=asking | {"ask": 0.3})["as_made"]["cost_per_conversation"]
+    unasked = found["as_made"]["cost_per_conversation"]
+    assert asked["low"] - unasked["low"] == pytest.approx(0.3 - 1e-6)
+
+
 def test_escalating_everything_misses_nothing_and_is_mostly_needless(place: Place) -> None:
     found = previewed(place, costs=ESCALATES)
     there = found["under_this_policy"]

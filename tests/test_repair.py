@@ -94,6 +94,28 @@ def test_what_nobody_said_cannot_be_left_out(service: InProcess) -> None:
     assert len(story.known["switches"]) == 1
 
 
+def test_a_name_that_was_mistyped_repairs_nothing(service: InProcess, home: Path) -> None:
+    story = Forged(service)
+    without = {"agent": "malory"}
+    refusal(story.back(to=story.before, without=without), 422, "nothing_left_out")
+    asked = story.place.engineer.post("/v1/challengers", json={"reason": "?", "without": without})
+    assert refusal(asked, 422, "nothing_left_out")["field"] == "without"
+    known = story.known
+    words = ["rebuild", "--without-agent", "malory", "-w", story.place.name, "--home", str(home)]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "no outcome of this workspace" in done.output) == (1, True)
+    assert story.known == known
+
+
+def test_a_rebuild_says_in_words_what_it_leaves_out(service: InProcess, home: Path) -> None:
+    story = Forged(service)
+    words = ["rebuild", "--without-agent", "mallory", "-w", story.place.name, "--home", str(home)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    newest = max(story.known["versions"], key=lambda one: one["number"])
+    assert newest["reason"].endswith("without agent mallory")
+
+
 def test_where_no_challenger_may_be_opened_nothing_is_rolled_back(service: InProcess) -> None:
     story = Forged(service)
     for number in range(4):

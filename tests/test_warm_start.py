@@ -158,6 +158,16 @@ def test_bad_lines_are_named_by_number_and_field_and_nothing_is_written(
     assert here.standing.position == 2
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"at": ' + "1" * 5000 + "}"])
+def test_a_line_that_no_parser_takes_is_named_by_its_number(
+    here: Here, tmp_path: Path, line: str
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(f"\n{line}\n")
+    with pytest.raises(StreamError, match="line 2: nests too deeply, or has a number of too many"):
+        here.warm(bad)
+
+
 def test_a_conversation_that_is_there_with_other_content_is_named_and_left_alone(
     here: Here, file: Path
 ) -> None:

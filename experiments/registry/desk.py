@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from experiments.markdown import plain
+
 SOURCE = {"mlflow.user": "baton", "mlflow.source.name": "baton jobs", "mlflow.source.type": "JOB"}
 """Who made a run or a model, as MLflow's pages show it."""
 
@@ -91,7 +93,7 @@ def about_version(
     shown = ", ".join(f"{named} {metrics[k]:.3f}" for k, named in names.items() if k in metrics)
     said = f"{recipe} at ledger position {position}; Baton's version {version}"
     said += "" if parent is None else f", after version {parent}"
-    said += f" ({reason})." if reason else "."
+    said += f" ({plain(reason)})." if reason else "."
     return f"{shown}: {said}" if shown else said
 
 

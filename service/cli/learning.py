@@ -164,7 +164,7 @@ def rebuild(
     """
     from learning.ledger import Without
     from learning.recipes import DEFAULT, named
-    from service import versions
+    from service import versions, wishes
     from service.lines import rebuild as learn
     from service.store import ledger
     from service.store import versions as version_rows
@@ -174,6 +174,8 @@ def rebuild(
         store = opened(settings(home=home), workspace)
         without = Without(without_agent, without_source, from_position, to_position)
         with store.read() as connection:
+            if without.body():
+                wishes.first_left_out(connection, workspace, without)
             switch = ledger.switches(connection, workspace)[-1]
             serving = version_rows.version(connection, workspace, switch.body["version"])
         chosen = wanted or (serving.recipe if serving is not None else DEFAULT)
@@ -186,7 +188,8 @@ def rebuild(
                 without,
                 lambda done, of: progress.update(task, completed=done, total=of),
             )
-        why = f"rebuilt by {chosen}" + (f" without {without.body()}" if without.body() else "")
+        left = ", ".join(f"{name} {value}" for name, value in without.body().items())
+        why = f"rebuilt by {chosen}" + (f" without {left}" if left else "")
         with store.write() as connection:
             number = versions.keep(connection, workspace, standing, line=0, reason=why)
             found: dict[str, Any] = {"version": number, "position": standing.position}
