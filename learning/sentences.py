@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 
 SENTENCE_CHARS_MAX = 240
-_END = re.compile(r"[.!?…\u0964\u061f]+[\"'”»)\]]{0,2}(?=\s)|[。！？｡]+[」』”]?|[\r\n]+")
+# Marks are tried from the first of a row only; from each anew, a row would take its square.
+_END = re.compile(
+    r"(?<![.!?…\u0964\u061f])[.!?…\u0964\u061f]++[\"'”»)\]]{0,2}(?=\s)|[。！？｡]+[」』”]?|[\r\n]+"
+)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:

@@ -20,13 +20,13 @@ _MARKS = "\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u200c\u200d"
 _TOKEN = re.compile(
     r"(?P<word>(?:[^\W\d_](?:[ .*-][^\W\d_]){3,}(?![^\W_]))"
     rf"|[^\W_](?:[^\W_]|[{_MARKS}])*(?:['\u2019](?i:t|s|d|m|ll|re|ve)(?![^\W_]))?)"
-    r"|(?P<hard>[!?\u2026\u061f\u0964\u3002\uff01\uff1f\n\r]+|\.+(?=\s|$))"
+    r"|(?P<hard>[!?\u2026\u061f\u0964\u3002\uff01\uff1f\n\r]+|(?<!\.)\.++(?=\s|$))"
     r"|(?P<soft>[,;:()\[\]\u2014\u060c\u061b\u3001\uff0c\uff1b\uff1a]+|\s[-\u2013]+\s)"
 )
 _ASCII_TOKEN = re.compile(
     r"(?P<word>[a-z](?:[ .*-][a-z]){3,}(?![a-z0-9])"
     r"|[a-z0-9]+(?:'(?:t|s|d|m|ll|re|ve)(?![a-z0-9]))?)"
-    r"|(?P<hard>[!?\n\r]+|\.+(?=\s|$))|(?P<soft>[,;:()\[\]]+|\s-+\s)"
+    r"|(?P<hard>[!?\n\r]+|(?<!\.)\.++(?=\s|$))|(?P<soft>[,;:()\[\]]+|\s-+\s)"
 )
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _STRIPPED = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u200c\u200d'\u2019]")
