@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
+from rich.markdown import Markdown
 
 from experiments.markdown import plain
 from experiments.registry.desk import about_version
@@ -18,22 +17,28 @@ from tests.service_in_process import serving
 PICTURE = "![i](http://elsewhere.example/x.png) <img src=x>"
 
 
+def shown(markdown: str) -> tuple[str, set[str]]:
+    """What a reader sees, and of which kinds of markup it is."""
+    inline = [one for one in Markdown(markdown).parsed if one.type == "inline"]
+    found = [child for one in inline for child in one.children or ()]
+    return "".join(child.content for child in found), {child.type for child in found}
+
+
 @given(st.text("ab \\`*_~[]()!<>|&#;\n:/.", max_size=40))
 @example(PICTURE)
 @example("\\[a link](http://elsewhere.example)")
 @example("&lt;b&gt; **bold** `code` _so_")
 def test_plain_text_is_shown_as_it_is(text: str) -> None:
-    shown = MarkdownIt("commonmark").renderInline(plain(text))
-    assert html.unescape(shown) == " ".join(text.split())
-    assert "<" not in shown
+    seen, kinds = shown(f"by {plain(text)} and")
+    assert seen == f"by {' '.join(text.split())} and"
+    assert kinds == {"text"}
 
 
 @pytest.mark.parametrize("reason", [PICTURE, "\\[a](http://elsewhere.example)"])
 def test_the_reason_of_a_version_is_no_markup(reason: str) -> None:
-    shown = MarkdownIt("commonmark").render(about_version(7, "bayes-1", 9, 6, reason, {}))
-    assert "<img" not in shown
-    assert "<a" not in shown
-    assert html.escape(reason) in shown
+    seen, kinds = shown(about_version(7, "bayes-1", 9, 6, reason, {}))
+    assert reason in seen
+    assert kinds == {"text"}
 
 
 def test_who_moved_a_version_and_why_is_no_markup_in_the_story_of_a_workspace(
@@ -45,7 +50,6 @@ def test_who_moved_a_version_and_why_is_no_markup_in_the_story_of_a_workspace(
             versions.promote(connection, place.name, 1, actor=PICTURE, reason="[a](b)")
         with service.baton.store.read() as connection:
             told = story.told(connection, place.name)
-    shown = MarkdownIt("commonmark").enable("table").render(told)
-    assert "<img" not in shown
-    assert "<a" not in shown
-    assert shown.count(html.escape(PICTURE)) == 2
+    seen, kinds = shown(told)
+    assert seen.count(PICTURE) == 2
+    assert not kinds & {"image", "link_open", "html_inline"}
