@@ -6,7 +6,8 @@ One simulated customer service (`experiments.served`): 12 000 conversations, one
 comes to need a person if the bot is left alone, the default recipe and policy, 30 % of the missed
 ones complained of. Its kept conversations are audited by 400 other tosses of the coin; a challenger
 is proven against a champion that learned less. All is seeded, and takes two minutes. It writes the
-pictures and prints every number that the page takes from them, and the page's tables.
+pictures, and prints and writes (`numbers.json`) every number that the page takes from them, and the
+page's tables. A test plays the beginning again, to tell when the model is no longer the same.
 
 Expected: of 400 services, looked at after every audit from the 30th on, Baton's interval is ever
 wrong in at most 20, Wilson's and Wald's in many more; of challengers that are no better at most
@@ -27,7 +28,7 @@ from experiments.simulate import Knobs, World
 from learning.estimates import missed_rate, under_drift
 from learning.policy import Audits, Costs, Policy
 
-SEED, CONVERSATIONS = 7, 12_000
+SEED, CONVERSATIONS, BEGINNING = 7, 12_000, 900
 WORLD = Knobs(base_rate=0.2, caught=0.3)
 SEEDS, TOLD = (21, 22, 23), 4000
 
@@ -113,7 +114,10 @@ def main(folder: Path) -> None:
         (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
     said: dict[str, Any] = {name: numbers for name, (_, numbers) in made.items()}
     tables = {one.__name__: one() for one in TABLES}
-    print(json.dumps(said | tables, indent=1))
+    said["beginning"] = unseen(ended[:BEGINNING])[1]
+    written = json.dumps(said | tables, indent=1)
+    (folder / "numbers.json").write_text(written + "\n", encoding="utf-8")
+    print(written)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def proof() -> tuple[str, Said]:
     """Evidence for a challenger that is better, and for those that are not, as it grows."""
     terms = Policy().switching
     bar, level = CHALLENGERS_MAX / terms.alpha, terms.alpha / CHALLENGERS_MAX
-    gain, up = _duellists()
+    (champion, challenger), up = _duellists()
+    gain = champion - challenger
     found: dict[str, list[tuple[Floats, int | None]]] = {"better": [], "no better": []}
     for run in range(RUNS):
         random = np.random.default_rng((8, run))
@@ -79,6 +80,7 @@ def proof() -> tuple[str, Said]:
         mixed, over = np.where(swapped, -gain, gain), np.where(swapped, up[1], up[0])
         found["no better"].append(_judged(mixed[order], over[order], random, level))
     said: Said = {"runs": RUNS, "bar": bar, "saves": round(float(gain.mean()) * _unit(), 4)}
+    said["saves_of_costs"] = round(float(gain.mean() / champion.mean()), 4)
     said["differ"] = round(float((gain != 0).mean()), 4)
     for name, runs in found.items():
         at = [int(np.argmax(e >= bar)) + 1 for e, _ in runs if (e >= bar).any()]
@@ -101,7 +103,7 @@ def proof() -> tuple[str, Said]:
             panel.line(xs, [float(evidence[x]) for x in xs], colour, wide=1.2, faint=0.8)
     panel.line([0, JUDGED], [bar, bar], RED, dash="5 4", wide=1.5)
     panel.words(30, bar * 1.4, "it may serve", RED)
-    panel.words(30, 9000, "saves a quarter of the costs", BLUE)
+    panel.words(30, 9000, f"saves {said['saves_of_costs']:.0%} of the costs", BLUE)
     panel.words(30, 0.1, "no better", INK)
     told = "Evidence for the better challenger passes 80; for others it wanders below."
     return picture("Proof that a challenger is better", told, 660, 350, [panel]), said
@@ -112,9 +114,9 @@ def _unit() -> float:
     return max(costs.unneeded, costs.missed)
 
 
-def _duellists() -> tuple[Floats, list[Bools]]:
-    """What the challenger's decision saves, conversation by conversation, in units of the greatest
-    cost; and which conversations each of the two would hand over.
+def _duellists() -> tuple[list[Floats], list[Bools]]:
+    """What the decisions of champion and challenger cost, conversation by conversation, in units of
+    the greatest cost; and which conversations each of the two would hand over.
     """
     lines = []
     for seed, count in ((11, TAUGHT), (12, MORE)):
@@ -130,7 +132,7 @@ def _duellists() -> tuple[Floats, list[Bools]]:
     ]
     missed, unneeded = policy.costs.missed / _unit(), policy.costs.unneeded / _unit()
     paid = [np.where(one, np.where(needed, 0, unneeded), np.where(needed, missed, 0)) for one in up]
-    return paid[0] - paid[1], up
+    return paid, up
 
 
 def _judged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,13 +20,14 @@ from learning.audit import coin
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+SAID = json.loads((ROOT / "docs" / "figures" / "numbers.json").read_text(encoding="utf-8"))
 made = importlib.import_module("experiments.004_learning_figures")
 BYTES_MAX = 80_000
 
 
 @pytest.fixture(scope="module")
 def ended() -> list[Ended]:
-    return list(Served(World(7, made.WORLD)).play(900))
+    return list(Served(World(made.SEED, made.WORLD)).play(made.BEGINNING))
 
 
 def test_the_pages_thresholds_are_those_of_its_costs() -> None:
@@ -50,9 +52,31 @@ def test_the_pages_examples_are_those_of_the_formulas() -> None:
     assert ask < plain < escalate
 
 
+def test_the_pages_numbers_are_of_the_run_that_drew_its_pictures() -> None:
+    seen, ever, proven = SAID["unseen"], SAID["looks"], SAID["proof"]["better"]
+    for told in (
+        f"{seen['kept']} were kept and {seen['missed']} of those missed",
+        f"Of {seen['missed']} missed conversations {seen['caught']} were complained of",
+        f"(Wald) had been wrong at some look in {ever['wald']['ever_wrong']} of the 400",
+        f"(Wilson) in {ever['wilson']['ever_wrong']}, Baton's in {ever['baton']['ever_wrong']}",
+        f"after {proven['median_at']:.0f} conversations in the median",
+        f"in {proven['learning_proven']} (after {proven['learning_median_at']:.0f})",
+        f"at a true rate of {SAID['budget']['truth'] * 100:.1f} %",
+        f"{SAID['costs']['ece']:.4f} here over".removeprefix("0"),
+        *(f"{one['handed_over'] * 100:.1f} % | " for one in SAID["told"].values()),
+        *(f"| {one['cost']:.3f} |" for one in SAID["told"].values()),
+    ):
+        assert told in PAGE
+
+
+def test_the_pages_run_begins_as_it_would_today(ended: list[Ended]) -> None:
+    again = "the model is another: run experiments.004_learning_figures, mend docs/learning.md"
+    assert unseen(ended)[1] == SAID["beginning"], again
+
+
 def test_every_picture_of_the_page_is_there_small_and_well_formed() -> None:
     shown = re.findall(r"!\[[^\]]+\]\((figures/\w+\.svg)\)", PAGE)
-    there = {f"figures/{path.name}" for path in (ROOT / "docs" / "figures").iterdir()}
+    there = {f"figures/{path.name}" for path in (ROOT / "docs" / "figures").glob("*.svg")}
     assert len(shown) >= 3
     assert set(shown) == there
     for name in shown:
