@@ -35,7 +35,7 @@ def told(connection: Connection, workspace: str) -> str:
     version = rows.version(connection, workspace, served["version"])
     recipe = version.recipe if version is not None else "?"
     parts = [
-        f"# Version {served['version']} serves",
+        f"# The line of version {served['version']} serves",
         f"It is `{recipe}` and goes on learning; the alias `champion` stands at its newest "
         f"checkpoint. {_sentence(served)}",
     ]

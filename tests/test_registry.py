@@ -266,16 +266,16 @@ def test_descriptions_tell_what_is_the_case_unless_an_engineer_wrote_them(regist
         tags = client.get_experiment_by_name("baton/telling").tags
         return tags["mlflow.note.content"], client.get_registered_model("baton-telling").description
 
-    registry.tell("telling", "# Version 1 serves")
-    registry.tell("telling", "# Version 2 serves")
+    registry.tell("telling", "# The line of version 1 serves")
+    registry.tell("telling", "# The line of version 2 serves")
     readme, about = read()
-    assert readme.startswith("# Version 2 serves\n")
+    assert readme.startswith("# The line of version 2 serves\n")
     assert "models:/baton-telling@champion" in readme
-    assert about.startswith("# Version 2 serves\n")
+    assert about.startswith("# The line of version 2 serves\n")
     client.update_registered_model("baton-telling", "ours")
     experiment = client.get_experiment_by_name("baton/telling").experiment_id
     client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
-    registry.tell("telling", "# Version 3 serves")
+    registry.tell("telling", "# The line of version 3 serves")
     assert read() == ("mine", "ours")
 
 
