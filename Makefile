@@ -50,7 +50,7 @@ demo: $(STAMP)  ## install, then run everything on this machine with simulated c
 	@$(BIN)/baton demo
 
 test: $(STAMP)  ## install, then run all tests
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 pictures: $(STAMP)  ## take the README's pictures of the console anew; needs a browser
 	@$(BIN)/python -m tests.browser.pictures docs

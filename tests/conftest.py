@@ -20,6 +20,19 @@ settings.load_profile("baton")
 _STAY = ("BATON_DATA", "BATON_TEST_POSTGRES_URL")
 
 
+LONGEST = ("stories", "jobs", "crash", "faults", "replication", "sweep", "bench", "parity", "honest")
+"""Files that take longest, by a part of their names: begun first, no worker is left with one."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        named = [n for n, part in enumerate(LONGEST) if f"test_{part}" in item.path.name]
+        return min(named, default=len(LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> Iterator[None]:
     """A test's Baton is set by the test alone; what stays says where data and servers are."""

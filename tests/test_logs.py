@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+PYTHON_COULD_NOT_FLUSH = 120
+"""Its exit code, now and then, when standard error is full to the end."""
+
 SPEAK = (
     "import structlog\n"
     "from service import logs\n"
@@ -23,9 +26,10 @@ def test_a_full_disk_under_the_log_stops_nothing() -> None:
             stdout=subprocess.PIPE,
             stderr=full,
             text=True,
-            check=True,
+            check=False,
         )
     assert done.stdout == "went on\n"
+    assert done.returncode in {0, PYTHON_COULD_NOT_FLUSH}
 
 
 def test_a_line_is_one_json_object_with_its_process() -> None:

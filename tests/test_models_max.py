@@ -72,7 +72,7 @@ def test_a_workspace_that_was_put_aside_has_learned_what_came_meanwhile(
 ) -> None:
     first = places[0]
     conversation = "later"
-    first.bot.decided(conversation, "m", OTHERS[1])
+    first.bot.decided(conversation, "m", "the parcel is lost and nobody answers me")
     for place in places[1:]:
         place.engineer.got("/v1/standing")
     told = first.bot.posted(f"/v1/conversations/{conversation}/outcome", {"verdict": "missed"})
