@@ -20,7 +20,7 @@ settings.load_profile("baton")
 _STAY = ("BATON_DATA", "BATON_TEST_POSTGRES_URL")
 
 
-LONGEST = ("stories", "jobs", "crash", "faults", "replication", "sweep", "bench", "parity", "honest")
+LONGEST = ("stories", "jobs", "crash", "faults", "replication", "sweep", "bench", "parity")
 """Files that take longest, by a part of their names: begun first, no worker is left with one."""
 
 
