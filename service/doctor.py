@@ -60,7 +60,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _database(store: Store) -> Iterator[Finding]:
     with store.read() as connection:
         names = list(ledger.workspaces(connection))
-    yield Finding(f"the database answers and has {len(names)} workspaces", ok=True)
+    count = f"{len(names)} workspace{'s' * (len(names) != 1)}"
+    yield Finding(f"the database answers and has {count}", ok=True)
     for name in names:
         with store.read() as connection:
             entries = ledger.count(connection, name)

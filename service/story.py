@@ -56,7 +56,7 @@ def told(connection: Connection, workspace: str) -> str:
 
 def _sentence(move: Mapping[str, Any]) -> str:
     who = {"mlflow": "an engineer in MLflow", "jobs": "Baton by itself"}
-    how = "rolled back to" if move["what"] == "rollback" else "promoted"
+    how = "put back by a rollback" if move["what"] == "rollback" else "promoted"
     by = who.get(move["actor"], move["actor"])
     return f"It was {how} at {_time(move['at'])} by {plain(by)}: {plain(move['reason'])}."
 

@@ -37,6 +37,12 @@ def test_a_process_that_runs_is_alive_and_ready(service: InProcess) -> None:
     assert stranger.got("/readyz") == {"ready": True, "why": []}
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_load_balancer_may_ask_without_wanting_the_body(service: InProcess, path: str) -> None:
+    answer = service.caller().request("HEAD", path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_a_broken_database_makes_it_unready_and_says_so(service: InProcess) -> None:
     store, stranger = service.baton.store, service.caller()
     with store.write() as connection:

@@ -1,4 +1,4 @@
-"""Alive, ready, and measures."""
+"""Alive, ready, and measures. Load balancers may ask by HEAD."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from service.store.database import DatabaseError
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def alive() -> Any:
     """This process runs."""
     return JSONResponse({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "not ready; `why` tells"}})
 async def ready(baton: Parts) -> Any:
     """The database is reached, and every standing is within one batch of the ledger's end."""
