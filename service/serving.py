@@ -103,6 +103,7 @@ class Serving:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._served.clear()  # FastAPI remembers applications for ever; models need not stay, too
 
     def here(self, workspace: str) -> Served:
         """A workspace that is served already. Raises Busy when others took its place meanwhile."""
