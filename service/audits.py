@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -31,14 +32,16 @@ def toss(
     policy: Audits,
     now: float,
     disagreeing: Collection[str] = (),
+    among: Sequence[str] | None = None,
 ) -> int:
-    """Toss the coins of conversations that closed; gives how many were drawn.
+    """Toss the coins of conversations that closed, of all or `among` these; gives how many were
+    drawn.
 
     Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn, as
     long as more than half of the day's reviews is left. No piece is longer than the reviews that
     are left, so a day never asks for more of them than the policy says.
     """
-    found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE, among)
     left = policy.per_day - rows.asked_since(connection, workspace, now - DAY_SECONDS)
     each = 2 if policy.double_share else 1
     drawn = done = 0
@@ -72,12 +75,33 @@ def _tossed(
     return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
 
 
-def mature(batch: Batch, workspace: str, policy: Silence) -> int:
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Conversations whose coins are to be tossed, and those whose silence may speak."""
+
+    ended: Sequence[str]
+    silent: Sequence[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.ended or self.silent)
+
+
+def due(connection: Connection, workspace: str, policy: Silence, now: float) -> Due:
+    """What there is to do. Looked up before anything is locked: it takes longer as they grow."""
+    ended = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    before = now - policy.after_seconds
+    silent = rows.silent(connection, workspace, before, AT_ONCE) if policy.weight > 0 else []
+    return Due([row.id for row in ended], silent)
+
+
+def mature(
+    batch: Batch, workspace: str, policy: Silence, among: Sequence[str] | None = None
+) -> int:
     """Kept conversations that nobody complained of in time teach weakly, if the policy says so."""
     if policy.weight <= 0:
         return 0
     before = batch.now - policy.after_seconds
-    found = rows.silent(batch.connection, workspace, before, AT_ONCE)
+    found = rows.silent(batch.connection, workspace, before, AT_ONCE, among)
     for name in found:
         outcomes.of_silence(batch, workspace, name, policy.weight)
     return len(found)

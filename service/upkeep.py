@@ -204,12 +204,18 @@ class Upkeep:
         for workspace in self._workspaces():
             with self._by_itself(workspace):
                 otherwise = self._disagreeing(workspace)
-                with self._store.write() as connection:
+                now = time.time()
+                with self._store.read() as connection:
                     policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
-                    now = time.time()
-                    drawn = audits.toss(connection, workspace, policy.audits, now, otherwise)
+                    due = audits.due(connection, workspace, policy.silence, now)
+                if not due:
+                    continue
+                with self._store.write() as connection:
+                    drawn = audits.toss(
+                        connection, workspace, policy.audits, now, otherwise, due.ended
+                    )
                     batch = Batch(connection, States())
-                    audits.mature(batch, workspace, policy.silence)
+                    audits.mature(batch, workspace, policy.silence, due.silent)
                     batch.flush()
                 if drawn:
                     _log.info("audits_drawn", workspace=workspace, audits=drawn)

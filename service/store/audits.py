@@ -18,9 +18,17 @@ _outcome = table(Outcome)
 
 
 def untossed(
-    connection: Connection, workspace: str, closed_before: float, most: int
+    connection: Connection,
+    workspace: str,
+    closed_before: float,
+    most: int,
+    among: Sequence[str] | None = None,
 ) -> Sequence[Any]:
-    """Kept, closed conversations whose coins were not tossed yet, with what was said of them."""
+    """Kept, closed conversations whose coins were not tossed yet, with what was said of them.
+
+    Looking through all that ever closed takes long in the end; `among` names the only ones asked
+    for.
+    """
     said = and_(
         _decision.c.workspace == _conversation.c.workspace,
         _decision.c.conversation_id == _conversation.c.id,
@@ -46,6 +54,7 @@ def untossed(
             ~_conversation.c.escalated,
             _conversation.c.closed_at < closed_before,
             ~tossed,
+            *([] if among is None else [_conversation.c.id.in_(among)]),
         )
         .group_by(_conversation.c.id, _conversation.c.length, _conversation.c.closed_at)
         .order_by(_conversation.c.closed_at, _conversation.c.id)
@@ -54,9 +63,15 @@ def untossed(
 
 
 def silent(
-    connection: Connection, workspace: str, closed_before: float, most: int
+    connection: Connection,
+    workspace: str,
+    closed_before: float,
+    most: int,
+    among: Sequence[str] | None = None,
 ) -> Sequence[str]:
-    """Kept conversations that closed before a moment, were not drawn, and have no outcome."""
+    """Kept conversations that closed before a moment, were not drawn, and have no outcome; of all,
+    or `among` these.
+    """
     known = exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
@@ -72,7 +87,12 @@ def silent(
         connection.execute(
             select(_audit.c.conversation_id)
             .select_from(_audit.join(_conversation, kept))
-            .where(_audit.c.workspace == workspace, _audit.c.status == "passed", ~known)
+            .where(
+                _audit.c.workspace == workspace,
+                _audit.c.status == "passed",
+                ~known,
+                *([] if among is None else [_conversation.c.id.in_(among)]),
+            )
             .order_by(_audit.c.drawn_at, _audit.c.id)
             .limit(most)
         )
