@@ -25,14 +25,20 @@ HEADERS_SECONDS = 15
 IDLE_SECONDS = 75
 """How long a connection may idle between requests; longer than load balancers keep theirs."""
 
+TAKE_SECONDS = 60
+"""How long a client may take nothing of an answer. The kernel keeps a megabyte or two for it, so
+this is seen at that grain: who takes 40 KB a second gets all of it, however much it is.
+"""
+
 STOP_SECONDS = 20
 BACKLOG = 2048
 
 
 class Patience(HttpToolsProtocol):
-    """Hangs up on a client that opens a connection and does not say what it wants."""
+    """Hangs up on a client that does not say what it wants, or does not take its answer."""
 
     _hang_up: asyncio.TimerHandle | None = None
+    _let_drop: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -47,8 +53,17 @@ class Patience(HttpToolsProtocol):
         self._heard()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_taking()
+
+    def resume_writing(self) -> None:
+        self._took()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._heard()
+        self._took()
         super().connection_lost(exc)
 
     def _wait(self, transport: Any) -> None:
@@ -58,6 +73,21 @@ class Patience(HttpToolsProtocol):
         if self._hang_up is not None:
             self._hang_up.cancel()
             self._hang_up = None
+
+    def _wait_for_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._let_drop = self.loop.call_later(TAKE_SECONDS, self._look, left)
+
+    def _look(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() < left:
+            self._wait_for_taking()
+        else:
+            self.transport.abort()
+
+    def _took(self) -> None:
+        if self._let_drop is not None:
+            self._let_drop.cancel()
+            self._let_drop = None
 
 
 def serve(settings: Settings) -> None:
