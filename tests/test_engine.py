@@ -266,6 +266,16 @@ def test_an_idle_process_follows_what_others_append(place: Place) -> None:
         time.sleep(0.02)
 
 
+def test_every_batch_learns_what_others_appended_before_it_decides(tmp_path: Path) -> None:
+    with serving(tmp_path, poll_seconds=3600) as service:
+        place = service.default()
+        assert place.bot.decided("c", "m1", QUIET)["position"] == 2
+        policy = place.engineer.got("/v1/policy")
+        with service.baton.store.write() as connection:
+            ledger.append(connection, place.name, "policy", policy, "another process")
+        assert place.bot.decided("c", "m2", OTHERS[0])["position"] == 3
+
+
 # Stopped and started
 
 

@@ -24,6 +24,7 @@ from experiments.caller import RefusedError
 from experiments.registry import Registry
 from learning import checkpoint
 from service import batch as batch_module
+from service import jobs as jobs_module
 from service.installation import prepare
 from service.publishing import Publishing
 from service.settings import Settings
@@ -33,7 +34,7 @@ from service.store import keys
 from service.store.database import Store
 from service.upkeep import Upkeep
 from tests import postgres
-from tests.running import TEXTS, Home, Place, Process, installation, until
+from tests.running import TEXTS, Home, Place, Process, installation, teach, until
 from tests.service_in_process import ASKS, OTHERS, refusal, serving
 from tests.test_crash import repeated, under_load, whole
 
@@ -354,6 +355,22 @@ def test_a_lease_is_kept_by_its_holder_when_the_clock_steps_back(
     store.close()
 
 
+def test_a_leader_whose_clock_steps_back_leads_no_longer_for_it(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may have the lease by then: how long one's own lasts is told by no clock's date."""
+    store, clock = Store(store_url), Clock()
+    prepare(Settings(home=tmp_path, database=store_url), store)
+    ticking = SimpleNamespace(time=clock.time, monotonic=time.monotonic)
+    monkeypatch.setattr(jobs_module, "time", ticking)
+    leader = jobs_module.Leader(store, 1.0)
+    leader.renew()
+    assert leader.acts
+    clock.by = -3600.0
+    until(lambda: not leader.acts, 5, "its lease has ended")
+    store.close()
+
+
 # MLflow
 
 
@@ -362,11 +379,12 @@ class Sick(http.server.BaseHTTPRequestHandler):
 
     how = "500"
     asked = 0
+    seconds = 3
 
     def do_GET(self) -> None:
         type(self).asked += 1
         if self.how == "slow":
-            time.sleep(3)
+            time.sleep(self.seconds)
         with suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(200 if self.path == "/health" and self.how == "500" else 500)
             self.send_header("Content-Length", "0")
@@ -406,6 +424,34 @@ def test_with_mlflow_sick_publishing_is_put_off_and_learning_goes_on(
             assert place.bot.decided("after", "m", OTHERS[0])["position"] == 8
         server.shutdown()
     assert sick.asked or how == "down"
+
+
+def test_an_mlflow_that_never_answers_holds_up_no_other_job_and_costs_no_lease(
+    tmp_path: Path,
+) -> None:
+    """`jobs` waits for it for ten seconds at a time, on a thread of its own."""
+    stuck = type("Stuck", (Sick,), {"how": "slow", "asked": 0, "seconds": 60})
+    given = {"checkpoint_seconds": 0.2, "checkpoint_entries": 3, "lease_seconds": 2}
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), stuck) as server,
+        installation(tmp_path, publish_seconds=0.2, **given) as home,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        service = home.serve()
+        place = home.workspace("stuck", service)
+        home.jobs(mlflow_url=f"http://127.0.0.1:{server.server_port}")
+        until(lambda: stuck.asked, 60, "jobs ask MLflow")
+        with place.caller("bot", service) as bot:
+            for number in range(3):
+                teach(bot, f"c{number}", number)
+        began = time.monotonic()
+        saved = "SELECT number FROM version WHERE workspace = ? AND line > 0"
+        until(lambda: home.rows(saved, place.name), 8, "a checkpoint, meanwhile")
+        lease = "SELECT holder FROM lease WHERE expires_at > ?"
+        while time.monotonic() - began < 4:
+            assert home.rows(lease, time.time()), "the lease has ended"
+            time.sleep(0.2)
+        server.shutdown()
 
 
 # Checkpoints

@@ -60,7 +60,7 @@ class Hurried:
         return False
 
     def asked(self, path: str, *, times: int = 1, buffer: int = 0) -> socket.socket:
-        """A connection that has asked for something so many times, and takes what fits its buffer."""
+        """A connection that has asked for something, and takes only what fits its buffer."""
         connection = socket.socket()
         if buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +18,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from experiments.caller import RefusedError, path_of
+from learning.policy import Policy
 from service.batch import Batch, States
+from service.engine import Engine
 from service.installation import prepare
+from service.measures import Measures
 from service.settings import Settings
 from service.store import database as database_module
 from service.store import ledger
@@ -349,6 +354,64 @@ def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
             store.close()
 
 
+def test_conversations_opened_in_opposite_orders_at_once_never_deadlock(
+    home: Home, first: Process
+) -> None:
+    place = home.workspace("again", first)
+    with place.caller("bot", first) as bot:
+        for n in range(4):
+            bot.scores([f"c{n}-{number}" for number in range(60)], TEXTS[0])
+    names, both = [f"c{n}-{number}" for n in range(4) for number in range(60)], threading.Barrier(2)
+    before = deadlocks(home)
+
+    def again(store: Store) -> None:
+        for _ in range(8):
+            both.wait(20)
+            with store.write() as connection:
+                Batch(connection, States()).open(place.name, dict.fromkeys(names, ()))
+
+    stores = Store(home.url), Store(home.url)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for one in [pool.submit(again, store) for store in stores]:
+                one.result()
+        assert deadlocks(home) == before
+    finally:
+        for store in stores:
+            store.close()
+
+
+def test_batches_over_several_workspaces_lock_them_in_one_order(
+    home: Home, first: Process, tmp_path: Path
+) -> None:
+    places = [home.workspace(f"turn-{n}", first) for n in range(2)]
+    settings, before = Settings(home=tmp_path, database=home.url), deadlocks(home)
+    both = threading.Barrier(2)
+
+    def slowly(batch: Batch, name: str) -> int:
+        position = ledger.append(batch.connection, name, "policy", Policy().model_dump(), "test")
+        time.sleep(0.2)
+        return position
+
+    async def ask(names: list[str]) -> list[int]:
+        store = Store(home.url)
+        engine = Engine(store, settings, Measures())
+        await engine.start()
+        both.wait(20)
+        works = (engine.run(name, lambda batch, name=name: slowly(batch, name)) for name in names)
+        found = await asyncio.gather(*works)
+        await engine.stop()
+        store.close()
+        return found
+
+    names = [place.name for place in places]
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(asyncio.run, ask(order)) for order in (names, names[::-1])]
+        given = [one.result() for one in asked]
+    assert sorted(position for found in given for position in found) == [3, 3, 4, 4]
+    assert deadlocks(home) == before
+
+
 def act(client: Client, draw: random.Random, names: list[str], message: str) -> None:
     """One random request."""
     what = draw.randrange(6)
@@ -376,6 +439,22 @@ def act(client: Client, draw: random.Random, names: list[str], message: str) -> 
 def deadlocks(home: Home) -> int:
     (row,) = home.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     return int(row["deadlocks"])
+
+
+def test_after_its_connections_were_cut_a_process_answers_the_next_request(
+    home: Home, first: Process
+) -> None:
+    place = home.workspace("cut", first)
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with place.caller("bot", first, 0.0) as bot:
+        for number in range(3):
+            bot.score("c", f"m{number}", TEXTS[number])
+            assert home.rows(cut)
+    rows = home.rows("SELECT id FROM message WHERE workspace = ?", place.name)
+    assert [row["id"] for row in rows] == ["m0", "m1", "m2"]
 
 
 # Locks and timeouts
@@ -466,6 +545,9 @@ def test_every_commit_is_synchronous_and_no_statement_or_lock_waits_for_long(hom
                 ("statement_timeout", "10s"),
                 ("lock_timeout", "2s"),
             ):
+                assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
+        with store.read() as connection:
+            for name, value in (("statement_timeout", "20s"), ("lock_timeout", "2s")):
                 assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
     finally:
         store.close()

@@ -352,6 +352,15 @@ def test_stopping_ends_every_worker_with_status_0_and_frees_the_port(
             probe.bind(("127.0.0.1", port))
 
 
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Killed, it cannot tell them; they must not go on with the port of nobody."""
+    with installation(tmp_path) as home:
+        process = home.serve(workers=2)
+        pids = children(process)
+        process.kill()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20, "they end")
+
+
 def test_a_client_that_says_nothing_is_hung_up_on(tmp_path: Path) -> None:
     """In a process of its own, with the patience of a test."""
     program = (

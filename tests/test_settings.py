@@ -39,6 +39,10 @@ def test_every_default_may_be_set_as_it_is() -> None:
     assert Settings.from_environ(given) == Settings.from_environ({}) == Settings()
 
 
+def test_by_default_an_idle_process_looks_for_news_within_200_milliseconds() -> None:
+    assert Settings().poll_seconds <= 0.2
+
+
 def baton(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service", *words],
