@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from sys import intern
 
 WORDS_MAX = 256
 """Of a longer message the first and the last half as many are kept."""
@@ -30,7 +31,10 @@ _SHAPES = ("", "0", "00", "000", "0000")
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text in order, at most WORDS_MAX of them. Pure; linear in its length."""
+    """The words of a text in order, at most WORDS_MAX of them. Pure; linear in its length.
+
+    Equal words are one string, for thousands of conversations are remembered.
+    """
     if text.isascii():
         found = _PLAIN.findall(text.lower())
     else:
@@ -38,7 +42,7 @@ def words(text: str) -> tuple[str, ...]:
         found = _WIDE.findall(folded)
     if len(found) > WORDS_MAX:
         found = found[: WORDS_MAX // 2] + found[-WORDS_MAX // 2 :]
-    return tuple([_SHAPES[min(len(w), 4)] if w.isdigit() else w for w in found])
+    return tuple([_SHAPES[min(len(w), 4)] if w.isdigit() else intern(w) for w in found])
 
 
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:

@@ -32,6 +32,7 @@ from service.errors import Refusal
 from service.feed import Feed
 from service.measures import Measures
 from service.replay import Replayer
+from service.reused import Reused
 from service.settings import Settings
 from service.store.database import Store
 from service.wire import Wire
@@ -67,7 +68,14 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             await engine.start()
             app.state.baton = Baton(
-                settings, store, engine, Doorkeeper(store), measures, Replayer(store), feed
+                settings,
+                store,
+                engine,
+                Doorkeeper(store),
+                measures,
+                Replayer(store),
+                feed,
+                Reused(),
             )
             yield
         finally:

@@ -34,23 +34,28 @@ def toss(
     disagreeing: Collection[str] = (),
     among: Sequence[str] | None = None,
 ) -> int:
-    """Toss the coins of conversations that closed, of all or `among` these; gives how many were
-    drawn.
+    """Toss the coins of conversations that closed, of those that did so first or `among` these,
+    under their locks; gives how many were drawn.
 
     Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn, as
     long as more than half of the day's reviews is left. No piece is longer than the reviews that
     are left, so a day never asks for more of them than the policy says.
     """
-    found = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE, among)
+    if among is None:
+        among = rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    conversations.lock(connection, workspace, among)
+    found = rows.untossed(connection, workspace, among)
     left = policy.per_day - rows.asked_since(connection, workspace, now - DAY_SECONDS)
     each = 2 if policy.double_share else 1
+    tossed: list[dict[str, Any]] = []
     drawn = done = 0
     while done < len(found):
         piece = found[done : done + max(1, left // each)] if left >= each else found[done:]
-        tossed = _tossed(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
-        rows.add(connection, tossed)
-        asked = [row["wanted"] for row in tossed if row["status"] == "waiting"]
+        given = _tossed(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
+        asked = [row["wanted"] for row in given if row["status"] == "waiting"]
         drawn, left, done = drawn + len(asked), left - sum(asked), done + len(piece)
+        tossed += given
+    rows.add(connection, workspace, among, tossed)
     return drawn
 
 
@@ -87,11 +92,11 @@ class Due:
 
 
 def due(connection: Connection, workspace: str, policy: Silence, now: float) -> Due:
-    """What there is to do. Looked up before anything is locked: it takes longer as they grow."""
-    ended = rows.untossed(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    """What there is to do. Looked up before anything is locked."""
+    ended = rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
     before = now - policy.after_seconds
     silent = rows.silent(connection, workspace, before, AT_ONCE) if policy.weight > 0 else []
-    return Due([row.id for row in ended], silent)
+    return Due(ended, silent)
 
 
 def mature(

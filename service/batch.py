@@ -71,6 +71,7 @@ class Working:
     version: int | None
     team: str | None
     fired: str | None
+    tossed: bool
     state: State = EMPTY
     known: dict[str, Any] = field(default_factory=dict)
     decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)

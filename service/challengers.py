@@ -82,7 +82,8 @@ class Challengers:
             return {}
         with self._store.read() as connection:
             found: dict[str, list[int]] = {}
-            for row in audit_rows.untossed(connection, workspace, time.time(), AT_ONCE):
+            ended = audit_rows.ended(connection, workspace, time.time(), AT_ONCE)
+            for row in audit_rows.untossed(connection, workspace, ended):
                 highest = _highest(connection, workspace, row, [x.standing for x in lines])
                 up = row.probability >= bar
                 differ = [

@@ -7,12 +7,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Double, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 
 def _json() -> Any:
     return Field(sa_column=Column(JSON, nullable=False))
+
+
+UNTOSSED = text("status = 'closed' AND NOT escalated AND NOT tossed")
+"""Conversations that were kept to their end and whose coins wait to be tossed: an index of their
+own, so that finding them takes no longer when many have ever closed."""
 
 
 def _time(*, nullable: bool = False) -> Any:
@@ -55,10 +70,21 @@ class Conversation(SQLModel, table=True):
 
     The last four say what it is counted under: the `language` of its first message, the `version`
     and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
-    names of all triggers that `fired` in it, sorted, with a space between.
+    names of all triggers that `fired` in it, sorted, with a space between. `tossed` says that
+    its coins were: the conversation was looked at after its end, and drawn for an audit or not.
     """
 
-    __table_args__ = (Index("conversation_by_status", "workspace", "status", "last_at"),)
+    __table_args__ = (
+        Index("conversation_by_status", "workspace", "status", "last_at"),
+        Index(
+            "conversation_untossed",
+            "workspace",
+            "closed_at",
+            "id",
+            sqlite_where=UNTOSSED,
+            postgresql_where=UNTOSSED,
+        ),
+    )
     workspace: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     length: int
@@ -74,6 +100,7 @@ class Conversation(SQLModel, table=True):
     version: int | None
     team: str | None
     fired: str | None
+    tossed: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class MessageRow(SQLModel, table=True):

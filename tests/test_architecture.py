@@ -165,6 +165,7 @@ ORDER = (
     "service.suggestions",
     "service.parts",
     "service.quality",
+    "service.reused",
     "service.raters",
     "service.today",
     "service.handoffs",

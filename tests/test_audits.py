@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from learning.policy import Audits, Silence
 from service import audits
@@ -279,3 +280,56 @@ def test_an_audit_of_another_workspace_is_not_there(service: InProcess, place: P
     answer = other.agent.post(f"/v1/audits/{audit['id']}/outcome", json={"verdict": "fine"})
     refusal(answer, 404, "no_audit")
     refusal(place.bot.get("/v1/audits/next"), 403)
+
+
+def test_looking_for_coins_to_toss_reads_no_conversation_that_was_looked_at_before(
+    place: Place,
+) -> None:
+    """So it takes no longer when a million have closed, whatever became of them."""
+    said = {"id": "m1", "author": "bot", "text": OTHERS[0]}
+    closed(place, 3)
+    place.bot.decided("escalated", "m1", "let me talk to a human")
+    place.bot.posted("/v1/conversations/escalated/close", {"resolution": "unknown"})
+    place.bot.posted("/v1/conversations/unscored/messages", {"messages": [said]})
+    place.bot.posted("/v1/conversations/unscored/close", {"resolution": "unknown"})
+    now = time.time() + 60
+    with place.service.baton.store.write() as connection:
+        before = set(audits.rows.ended(connection, place.name, now, 100))
+        audits.toss(connection, place.name, EVERYONE, now)
+        after = audits.rows.ended(connection, place.name, now, 100)
+    assert before == {"c0", "c1", "c2", "unscored"}
+    assert after == []
+
+
+def test_a_conversation_that_opens_again_before_its_coins_fall_waits_for_its_next_end(
+    place: Place,
+) -> None:
+    closed(place, 2)
+    now = time.time() + 60
+    with place.service.baton.store.read() as connection:
+        due = audits.due(connection, place.name, Silence(), now)
+    place.bot.decided("c0", "m2", OTHERS[2])
+    with place.service.baton.store.write() as connection:
+        assert audits.toss(connection, place.name, EVERYONE, now, among=due.ended) == 1
+    place.bot.posted("/v1/conversations/c0/close", {"resolution": "resolved"})
+    assert tossed(place) == 1
+
+
+def test_sqlite_finds_them_in_an_index_that_holds_nothing_else(place: Place) -> None:
+    """PostgreSQL reads small tables whole, so of its plan nothing can be seen here."""
+    store = place.service.baton.store
+    if not store.is_sqlite:
+        pytest.skip("the plan of PostgreSQL depends on what it knows of the table's size")
+    asked: list[tuple[str, Any]] = []
+    with store.read() as connection:
+        event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda _c, _cursor, sql, given, _context, _many: asked.append((sql, given)),
+        )
+        audits.rows.ended(connection, place.name, time.time(), 100)
+        sql, given = asked[0]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given).all()
+    assert [row.detail for row in plan] == [
+        "SEARCH conversation USING INDEX conversation_untossed (workspace=? AND closed_at<?)"
+    ]

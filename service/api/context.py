@@ -30,6 +30,7 @@ from service.errors import (
 from service.feed import Feed
 from service.measures import Measures
 from service.replay import Replayer
+from service.reused import Reused
 from service.settings import Settings
 from service.store import keys
 from service.store.database import Store
@@ -49,6 +50,7 @@ class Baton:
     measures: Measures
     replayer: Replayer
     feed: Feed
+    counts: Reused[dict[str, Any]]
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""

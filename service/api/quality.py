@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
 
 from learning.accuracy import accuracy
 from learning.evaluation import measures, reliability
+from learning.window import Scores
 from service import quality, raters
 from service.api.context import ERRORS, Engineer, Parts
+from service.api.shapes import moment
 
 router = APIRouter(tags=["quality"], responses=ERRORS)
 
@@ -25,21 +29,34 @@ async def rates(baton: Parts, principal: Engineer) -> Any:
     standing = await baton.engine.served(workspace)
     scores = standing.window.scores()
     policy, routed = standing.policy, deepcopy(standing.routed)
-    found = await baton.read(lambda connection: quality.quality(connection, workspace, policy))
-    bins = reliability(scores.probability, scores.label, w=scores.weight)
-    found["model"] = {
+    model = {
         "version": standing.version,
         "recipe": standing.recipe,
         "position": standing.position,
         "lessons": standing.window.lessons,
-        "window": measures(scores.probability, scores.label, scores.weight),
-        "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
     }
-    found["routing"] = await asyncio.to_thread(accuracy, routed) | {
+    routing = {
         "confidence": policy.routing.confidence,
         "learned": standing.router.model.counts,
     }
-    return JSONResponse(found)
+
+    def look(connection: Connection) -> dict[str, Any]:
+        counted_at = moment(time.time())
+        return {"counted_at": counted_at} | quality.quality(connection, workspace, policy)
+
+    found = await baton.counts.get(workspace, policy, lambda: baton.read(look))
+    judged = await asyncio.to_thread(_judged, scores)
+    routed_well = await asyncio.to_thread(accuracy, routed)
+    return JSONResponse(found | {"model": model | judged, "routing": routed_well | routing})
+
+
+def _judged(scores: Scores) -> dict[str, Any]:
+    """How well the model's newest probabilities went with the truth."""
+    bins = reliability(scores.probability, scores.label, w=scores.weight)
+    return {
+        "window": measures(scores.probability, scores.label, scores.weight),
+        "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
+    }
 
 
 @router.get("/quality/agents")

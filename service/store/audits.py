@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 
 from service.store.database import table
-from service.tables import Audit, Conversation, Decision, Outcome, Review
+from service.tables import UNTOSSED, Audit, Conversation, Decision, Outcome, Review
 
 _audit = table(Audit)
 _review = table(Review)
@@ -17,26 +17,32 @@ _decision = table(Decision)
 _outcome = table(Outcome)
 
 
-def untossed(
-    connection: Connection,
-    workspace: str,
-    closed_before: float,
-    most: int,
-    among: Sequence[str] | None = None,
-) -> Sequence[Any]:
-    """Kept, closed conversations whose coins were not tossed yet, with what was said of them.
+def ended(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[str]:
+    """Kept, closed conversations whose coins were not tossed yet, those that closed first."""
+    return (
+        connection.execute(
+            select(_conversation.c.id)
+            .where(
+                _conversation.c.workspace == workspace,
+                _conversation.c.closed_at < closed_before,
+                UNTOSSED,
+            )
+            .order_by(_conversation.c.closed_at, _conversation.c.id)
+            .limit(most)
+        )
+        .scalars()
+        .all()
+    )
 
-    Looking through all that ever closed takes long in the end; `among` names the only ones asked
-    for.
+
+def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
+    """What was said of conversations whose coins are not tossed, of those `among` which have ended
+    and about which something was.
     """
     said = and_(
         _decision.c.workspace == _conversation.c.workspace,
         _decision.c.conversation_id == _conversation.c.id,
         _decision.c.probability.is_not(None),
-    )
-    tossed = exists().where(
-        _audit.c.workspace == _conversation.c.workspace,
-        _audit.c.conversation_id == _conversation.c.id,
     )
     return connection.execute(
         select(
@@ -48,17 +54,9 @@ def untossed(
             func.max(_decision.c.position).label("position"),
         )
         .select_from(_conversation.join(_decision, said))
-        .where(
-            _conversation.c.workspace == workspace,
-            _conversation.c.status == "closed",
-            ~_conversation.c.escalated,
-            _conversation.c.closed_at < closed_before,
-            ~tossed,
-            *([] if among is None else [_conversation.c.id.in_(among)]),
-        )
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(among), UNTOSSED)
         .group_by(_conversation.c.id, _conversation.c.length, _conversation.c.closed_at)
         .order_by(_conversation.c.closed_at, _conversation.c.id)
-        .limit(most)
     ).all()
 
 
@@ -101,8 +99,20 @@ def silent(
     )
 
 
-def add(connection: Connection, found: Sequence[Mapping[str, Any]]) -> None:
-    connection.execute(insert(_audit), [dict(row) for row in found])
+def add(
+    connection: Connection,
+    workspace: str,
+    ended: Sequence[str],
+    found: Sequence[Mapping[str, Any]],
+) -> None:
+    """Add what the coins gave, and note that they were tossed for all that `ended`."""
+    if found:
+        connection.execute(insert(_audit), [dict(row) for row in found])
+    connection.execute(
+        update(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(ended), UNTOSSED)
+        .values(tossed=True)
+    )
 
 
 def asked_since(connection: Connection, workspace: str, since: float) -> int:

@@ -92,11 +92,20 @@ def upgrade() -> None:  # noqa: PLR0915
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("team", sa.String(), nullable=True),
         sa.Column("fired", sa.String(), nullable=True),
+        sa.Column("tossed", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("workspace", "id"),
     )
+    untossed = sa.text("status = 'closed' AND NOT escalated AND NOT tossed")
     with op.batch_alter_table("conversation", schema=None) as batch_op:
         batch_op.create_index(
             "conversation_by_status", ["workspace", "status", "last_at"], unique=False
+        )
+        batch_op.create_index(
+            "conversation_untossed",
+            ["workspace", "closed_at", "id"],
+            unique=False,
+            sqlite_where=untossed,
+            postgresql_where=untossed,
         )
 
     op.create_table(
