@@ -74,7 +74,8 @@ def _kept(connection: Connection, workspace: str, standing: Standing, why: str) 
     """A version of a line as it is now, with its measures."""
     scores = standing.window.scores()
     found = measures(scores.probability, scores.label, scores.weight)
-    return versions.keep(connection, workspace, standing, line=0, reason=why, metrics=found)
+    packed = versions.Packed.of(standing)
+    return versions.keep(connection, workspace, packed, line=0, reason=why, metrics=found)
 
 
 def recommend(connection: Connection, scene: Scene, report: Report) -> None:

@@ -62,9 +62,10 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
     standing = stand(store, workspace)
+    packed = versions.Packed.of(standing)
     with store.write() as connection:
         versions.keep(
-            connection, workspace, standing, line=standing.switch, reason="before an erasure"
+            connection, workspace, packed, line=standing.switch, reason="before an erasure"
         )
     return standing.switch, standing.position
 

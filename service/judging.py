@@ -7,7 +7,7 @@ hear are written in one transaction: whatever kills `jobs`, all of it is there o
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -115,11 +115,12 @@ class Judging:
     ) -> Report:
         """Write what was found, and do it; where another switch came in between, only write."""
         act = report.verdict != "keep" and scene.champion.policy.switching.automatic
+        states = {one.facts.id: checkpoint.dump(one.standing) for one in scene.challengers}
         while True:
             done = replace(report, acted=act)
             try:
                 with self._store.write() as connection:
-                    self._count(connection, scene, contests)
+                    self._count(connection, scene, contests, states)
                     self._alarm(connection, scene, alarms)
                     published.add_evaluation(connection, scene.workspace, done)
                     if act:
@@ -136,7 +137,13 @@ class Judging:
             _log.warning("switched", workspace=scene.workspace, why=report.sentence)
         return done
 
-    def _count(self, connection: Connection, scene: Scene, contests: dict[str, Contest]) -> None:
+    def _count(
+        self,
+        connection: Connection,
+        scene: Scene,
+        contests: Mapping[str, Contest],
+        states: Mapping[str, bytes],
+    ) -> None:
         """How far each challenger has learned and been counted, stored together."""
         for one in scene.challengers:
             challenger_rows.change(
@@ -146,7 +153,7 @@ class Judging:
                 duel=contests[one.facts.id].body(),
                 position=one.standing.position,
                 without=one.standing.without.body(),
-                state=checkpoint.dump(one.standing),
+                state=states[one.facts.id],
             )
 
     def _alarm(

@@ -79,7 +79,8 @@ def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, 
             number = int(known.number)
         else:
             reason = f"{origin} ({actor})"
-            number = versions.keep(connection, workspace, standing, line=0, reason=reason)
+            packed = versions.Packed.of(standing)
+            number = versions.keep(connection, workspace, packed, line=0, reason=reason)
     return {"version": number, "recipe": standing.recipe, "digest": digest, "origin": origin}
 
 

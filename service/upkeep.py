@@ -110,12 +110,12 @@ class Upkeep:
 
     def save(self, workspace: str, standing: Standing, reason: str = "checkpoint") -> int:
         """Store a standing of the serving line as a version."""
-        scores = standing.window.scores()
+        scores, packed = standing.window.scores(), versions.Packed.of(standing)
         with self._store.write() as connection:
             number = versions.keep(
                 connection,
                 workspace,
-                standing,
+                packed,
                 line=standing.switch,
                 reason=reason,
                 metrics=measures(scores.probability, scores.label, scores.weight),
@@ -178,8 +178,9 @@ class Upkeep:
             _log.error("not_mended", workspace=workspace, why=str(error))
             return
         reason = f"rebuilt without {waiting} corrected outcomes"
+        packed = versions.Packed.of(rebuilt)
         with self._store.write() as connection:
-            number = versions.keep(connection, workspace, rebuilt, line=0, reason=reason)
+            number = versions.keep(connection, workspace, packed, line=0, reason=reason)
             change = versions.Change(
                 number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
             )

@@ -203,6 +203,7 @@ def _built(store: Store, workspace: str, row: Any) -> Standing | None:
 
 
 def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
+    packed = versions.Packed.of(standing)
     with store.write() as connection:
         number = row.version
         head = ledger.lock_head(connection, workspace)
@@ -211,7 +212,7 @@ def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
             number = versions.keep(
                 connection,
                 workspace,
-                standing,
+                packed,
                 line=0,
                 reason=OPENED + row.why,
                 metrics=measures(scores.probability, scores.label, scores.weight),
@@ -225,7 +226,7 @@ def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
             without=standing.without.body(),
             built=head,
             position=standing.position,
-            state=checkpoint.dump(standing),
+            state=packed.state,
             duel={"opened": head},
             opened_at=time.time(),
         )

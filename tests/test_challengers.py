@@ -86,7 +86,9 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
     standing = stand(store, other.name)
     with store.write() as connection:
         standing.position = ledger.lock_head(connection, place.name)
-        number = versions.keep(connection, place.name, standing, line=0, reason="a test")
+        number = versions.keep(
+            connection, place.name, versions.Packed.of(standing), line=0, reason="a test"
+        )
         wish = Wish("a test", "someone", version=number, frozen=frozen)
         wishes.ask(connection, place.name, wish)
     upkeep_of(service).challenge()

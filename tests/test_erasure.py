@@ -122,7 +122,9 @@ def test_a_version_from_before_can_be_promoted_and_leaves_it_out(
     taught(place, "a")
     old = stand(store, place.name)
     with store.write() as connection:
-        number = versions.keep(connection, place.name, old, line=0, reason="before")
+        number = versions.keep(
+            connection, place.name, versions.Packed.of(old), line=0, reason="before"
+        )
     taught(place, "secret", "b")
     erase(store, place.name, "secret", actor="dana")
     place.engineer.posted(f"/v1/versions/{number}/promote", {"reason": "it was better"})
@@ -145,7 +147,9 @@ def test_a_process_that_had_not_learned_it_yet_stands_behind_it(place: Place, st
 def test_the_predecessor_goes_on_in_the_shadow_without_it(place: Place, store: Store) -> None:
     taught(place, "a")
     with store.write() as connection:
-        kept = versions.keep(connection, place.name, stand(store, place.name), line=0, reason="x")
+        kept = versions.keep(
+            connection, place.name, versions.Packed.of(stand(store, place.name)), line=0, reason="x"
+        )
     lines = Lines(store)
     place.engineer.posted(f"/v1/versions/{kept}/promote", {"reason": "try it"})
     assert lines.previous(place.name) is not None

@@ -64,7 +64,9 @@ class Town:
         name = self.place.name
         standing = stand(self.store, name)
         with self.store.write() as connection:
-            made = versions.keep(connection, name, standing, line=standing.switch, reason="test")
+            made = versions.keep(
+                connection, name, versions.Packed.of(standing), line=standing.switch, reason="test"
+            )
         self.place.engineer.posted(f"/v1/versions/{made}/promote", {"reason": "test"})
 
     def _conversation(self, name: str) -> None:

@@ -271,7 +271,9 @@ def poisoned(place: Place, store: Store) -> int:
             entry.body["verdict"] = opposite[entry.body["verdict"]]  # type: ignore[index]
         follow(standing, [entry], place.transcript, through_switches=True)
     with store.write() as connection:
-        number = versions.keep(connection, place.name, standing, line=0, reason="poisoned")
+        number = versions.keep(
+            connection, place.name, versions.Packed.of(standing), line=0, reason="poisoned"
+        )
         versions.promote(connection, place.name, number, actor="someone", reason="looks good")
     return number
 
@@ -385,7 +387,13 @@ def test_a_decision_about_a_switch_that_was_replaced_since_changes_nothing(
 
     def decide() -> None:
         with store.write() as connection:
-            versions.keep(connection, place.name, Standing(recipe=RECIPE), line=0, reason="?")
+            versions.keep(
+                connection,
+                place.name,
+                versions.Packed.of(Standing(recipe=RECIPE)),
+                line=0,
+                reason="?",
+            )
             versions.switch(connection, place.name, change, after=2)
 
     with pytest.raises(Contradiction, match="look again"):

@@ -259,7 +259,9 @@ def opposite(story: Story) -> int:
                 labels = [(at, 1.0 - y, w) for at, y, w in entry.body["labels"]]
                 entry = replace(entry, body=dict(entry.body) | {"labels": labels})  # noqa: PLW2901
             follow(standing, [entry], read, through_switches=True)
-        return versions.keep(connection, story.place.name, standing, line=0, reason="a mistake")
+        return versions.keep(
+            connection, story.place.name, versions.Packed.of(standing), line=0, reason="a mistake"
+        )
 
 
 def test_a_bad_promotion_is_rolled_back(service: InProcess, registry: Registry) -> None:

@@ -145,7 +145,13 @@ def theirs(service: InProcess) -> dict[str, Any]:
     outcome = place.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": "not_needed"})
     standing = stand(service.baton.store, place.name)
     with service.baton.store.write() as connection:
-        versions.keep(connection, place.name, standing, line=standing.switch, reason="test")
+        versions.keep(
+            connection,
+            place.name,
+            versions.Packed.of(standing),
+            line=standing.switch,
+            reason="test",
+        )
     key = place.admin.posted("/v1/keys", {"role": "bot"})["id"]
     ids = {
         "decision_id": decided["decision_id"],

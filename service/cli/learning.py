@@ -190,8 +190,9 @@ def rebuild(
             )
         left = ", ".join(f"{name} {value}" for name, value in without.body().items())
         why = f"rebuilt by {chosen}" + (f" without {left}" if left else "")
+        packed = versions.Packed.of(standing)
         with store.write() as connection:
-            number = versions.keep(connection, workspace, standing, line=0, reason=why)
+            number = versions.keep(connection, workspace, packed, line=0, reason=why)
             found: dict[str, Any] = {"version": number, "position": standing.position}
             if promote:
                 found["switch"] = versions.promote(
