@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.side import MEMORY, Side, says
+from learning.side import MEMORY, Side, answered, says
 from learning.signals import QUIET, Signals, read
-from learning.words import similarity, words
+from learning.words import words
 
 CONFIDENCE_LOW = 0.4
 """A bot that reports less confidence than this failed to understand."""
@@ -173,7 +173,7 @@ def _said_by_user(state: State, message: Message) -> dict[str, Any]:
     user = says(state.user, message.id, said, state.bot, again=state.author == "user")
     return {
         "user": user,
-        "answered": similarity(frozenset(said), frozenset(state.bot.words)),
+        "answered": answered(user, state.bot),
         "acts": (*state.acts, "user " + user.act)[-ACTS:],
         "order": (state.order + "u")[-ORDER:],
         "signals": signals,
@@ -192,7 +192,7 @@ def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
     bot = says(state.bot, message.id, said, state.user, again=state.author == "bot")
     return {
         "bot": bot,
-        "answered": similarity(frozenset(said), frozenset(state.user.words)),
+        "answered": answered(bot, state.user),
         "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
         "order": (state.order + "b")[-ORDER:],
     }

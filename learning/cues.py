@@ -7,7 +7,7 @@ words themselves are learned besides, so a word that is missing here costs littl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 CUES: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -57,9 +57,9 @@ _NAMES: dict[str, frozenset[str]] = {
 }
 
 
-def cues(words: Iterable[str]) -> tuple[str, ...]:
+def cues(words: frozenset[str]) -> tuple[str, ...]:
     """The names of the cues that a message gives, in the order of CUES."""
-    found = _NAMES.keys() & set(words)
+    found = _NAMES.keys() & words
     if not found:
         return ()
     names = frozenset().union(*[_NAMES[word] for word in found])

@@ -27,7 +27,7 @@ def unsettled(ended: State, now: State, *, resolved: bool) -> Why | None:
         return "asked for a person"
     if not resolved:
         return None
-    before = {name for name, _ in ended.user.memory}
+    before = {heard.id for heard in ended.user.memory}
     if before.intersection(now.repeat_ids):
         return "asked the same again"
     return "was upset" if now.signals.frustration >= FRUSTRATION else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from sys import intern
 
 WORDS_MAX = 256
@@ -51,8 +52,17 @@ def similarity(one: frozenset[str], other: frozenset[str]) -> float:
     Counting letters instead of words lets long words, which carry the matter, outweigh "the" and
     "to" in any language without a list of them.
     """
-    shared = one & other
+    return likeness(one & other, letters(one), letters(other))
+
+
+def letters(words: Iterable[str]) -> int:
+    """How many letters some words have."""
+    return sum(map(len, words))
+
+
+def likeness(shared: frozenset[str], one: int, other: int) -> float:
+    """The same of the words that two messages share, and the letters of each message's words."""
     if not shared:
         return 0.0
-    common = sum(map(len, shared))
-    return common / (sum(map(len, one)) + sum(map(len, other)) - common)
+    common = letters(shared)
+    return common / (one + other - common)
