@@ -169,7 +169,7 @@ def _said_by_user(state: State, message: Message) -> dict[str, Any]:
     said = words(message.text)
     signals = read(message.text, message.language or state.language)
     now = signals.sentiment
-    first = not state.user.memory
+    first = not state.user.heard
     user = says(state.user, message.id, said, state.bot, again=state.author == "user")
     return {
         "user": user,

@@ -147,7 +147,7 @@ def _context(state: State) -> dict[str, float]:
         "failures": min(state.failures, 6) / 3,
         "waited": math.log1p(min(int(state.waited / 60), 1440)) / 4,
     }
-    if its.memory:
+    if its.heard:
         found[_OTHER_LENGTH[bisect_right(_LENGTHS, len(its.words))]] = 1.0
     _remember(found, "user", state.user)
     _remember(found, "bot", state.bot)
@@ -166,7 +166,7 @@ def _context(state: State) -> dict[str, float]:
 
 def _remember(found: dict[str, float], name: str, side: Side) -> None:
     """How a side's newest message stands to what was said before it."""
-    if not side.memory:
+    if not side.heard:
         return
     alike, nearly, same = side.near
     values = (

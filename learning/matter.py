@@ -24,9 +24,9 @@ def matter(state: State) -> dict[str, float]:
     newest = state.user.words
     spoken: dict[str, float] = dict.fromkeys(newest, 1.0)
     faint = 1.0
-    for heard in reversed(state.user.memory[:-1]):
+    for heard in reversed(state.user.heard[:-1]):
         faint *= FADING
-        for word in sorted(heard.words):
+        for word in sorted(heard):
             spoken.setdefault(word, faint)
     kept = dict(sorted(list(spoken.items())[:WORDS_MAX]))
     length = math.sqrt(sum(value * value for value in kept.values())) or 1.0

@@ -27,7 +27,6 @@ def unsettled(ended: State, now: State, *, resolved: bool) -> Why | None:
         return "asked for a person"
     if not resolved:
         return None
-    before = {heard.id for heard in ended.user.memory}
-    if before.intersection(now.repeat_ids):
+    if not set(now.repeat_ids).isdisjoint(ended.user.ids):
         return "asked the same again"
     return "was upset" if now.signals.frustration >= FRUSTRATION else None

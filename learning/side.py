@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from learning.cues import cues
 from learning.words import letters, likeness
@@ -25,20 +24,14 @@ SETBACKS = frozenset({"change", "more", "failure"})
 """Cues by which a message turns away from what was offered or asked."""
 
 
-class Heard(NamedTuple):
-    """A message that is remembered: its id, its distinct words and how many letters they have."""
-
-    id: str
-    words: frozenset[str]
-    letters: int
-
-
 @dataclass(frozen=True, slots=True)
 class Side:
     """The messages of one side so far, seen from its newest. Its size has a bound.
 
     words, before: the newest message's words, and those of the one before it.
-    memory: the newest messages, oldest first.
+    ids, heard, letters: of the newest messages, oldest first, the ids, the distinct words, and how
+        many letters those have. Plain tuples, for thousands of conversations are remembered: sets
+        would take twice the room, and Python's collector would visit each of them.
     run: how many messages in a row the newest one ends.
     repeats: how often the newest message has now been said, nearly the same; 1 = first time.
     repeat_ids: the messages that say so.
@@ -53,7 +46,9 @@ class Side:
     run: int = 0
     words: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
-    memory: tuple[Heard, ...] = ()
+    ids: tuple[str, ...] = ()
+    heard: tuple[tuple[str, ...], ...] = ()
+    letters: tuple[int, ...] = ()
     repeats: int = 1
     repeat_ids: tuple[str, ...] = ()
     nearest: float = -1.0
@@ -68,31 +63,32 @@ class Side:
 
 def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, again: bool) -> Side:
     """The side after one more message of `said` words; `again` if it also said the last one."""
-    now = Heard(message_id, distinct := frozenset(said), letters(distinct))
-    common = [distinct & heard.words for heard in side.memory]
+    kept = tuple(dict.fromkeys(said))
+    distinct, length = frozenset(kept), letters(kept)
+    common = [distinct.intersection(earlier) for earlier in side.heard]
     alike = [
-        likeness(shared, now.letters, heard.letters)
-        for shared, heard in zip(common, side.memory, strict=True)
+        likeness(shared, length, other_length)
+        for shared, other_length in zip(common, side.letters, strict=True)
     ]
     same = []
-    if len(distinct) >= REPEATS_WORDS:
-        same = [
-            heard.id for heard, how in zip(side.memory, alike, strict=True) if how >= REPEATS_FROM
-        ]
+    if len(kept) >= REPEATS_WORDS:
+        same = [known for known, how in zip(side.ids, alike, strict=True) if how >= REPEATS_FROM]
     nearest, given = max(alike, default=-1.0), cues(distinct)
     return Side(
         turns=side.turns + 1,
         run=side.run + 1 if again else 1,
         words=said,
         before=side.words,
-        memory=(*side.memory, now)[-MEMORY:],
+        ids=(*side.ids, message_id)[-MEMORY:],
+        heard=(*side.heard, kept)[-MEMORY:],
+        letters=(*side.letters, length)[-MEMORY:],
         repeats=1 + len(same),
         repeat_ids=(*same, message_id),
         nearest=nearest,
         latest=alike[-1] if alike else 0.0,
         near=_near(alike) if nearest >= NEAR[0] else (0, 0, 0),
         known=_share(common, distinct),
-        echoed=_share([distinct & heard.words for heard in other.memory], distinct),
+        echoed=_share([distinct.intersection(heard) for heard in other.heard], distinct),
         cues=given,
         cues_before=side.cues,
         act=_act(given, len(said), nearest),
@@ -101,10 +97,10 @@ def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, aga
 
 def answered(one: Side, other: Side) -> float:
     """How alike the newest messages of two sides are."""
-    if not (one.memory and other.memory):
+    if not (one.heard and other.heard):
         return 0.0
-    mine, theirs = one.memory[-1], other.memory[-1]
-    return likeness(mine.words & theirs.words, mine.letters, theirs.letters)
+    shared = frozenset(one.heard[-1]).intersection(other.heard[-1])
+    return likeness(shared, one.letters[-1], other.letters[-1])
 
 
 def _near(alike: Sequence[float]) -> tuple[int, ...]:

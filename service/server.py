@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -144,6 +145,8 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not visit it again and again
     server.run(sockets=[listening])
     if not server.started:
         raise SystemExit(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -143,9 +144,22 @@ def test_folding_in_two_parts_is_folding_at_once(turns: list[Message], cut: int)
 def test_no_state_outgrows_its_memory(message: Message, times: int) -> None:
     state = fold([message] * times)
     for side in (state.user, state.bot):
-        assert len(side.memory) <= MEMORY
+        assert len(side.ids) == len(side.heard) == len(side.letters) <= MEMORY
         assert len(side.repeat_ids) <= MEMORY + 1
     assert max(len(state.failure_ids), len(state.attempts)) <= MEMORY
+
+
+def test_what_is_remembered_of_messages_shares_its_words_and_is_nothing_to_the_collector() -> None:
+    """Twenty thousand conversations are remembered: each of their sets was visited by every full
+    collection, during which nobody was answered, and had words of its own.
+    """
+    texts = [f"where is my order from last {day}" for day in ("monday", "friday", "sunday")]
+    one, other = fold(said("user", *texts)).user, fold(said("user", *texts)).user
+    gc.collect()
+    gc.collect()
+    assert not gc.is_tracked(one.heard)
+    assert not gc.is_tracked(one.words)
+    assert all(a is b for a, b in zip(one.words, other.words, strict=True))
 
 
 @given(st.text(max_size=400))
