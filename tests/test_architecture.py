@@ -232,8 +232,7 @@ LEARNING_IMPORTS = (
     ),
     *("heapq", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
-    *("zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
-    *("zlib", "numpy", "pydantic", "river", "vaderSentiment"),
+    *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
     *("phonenumbers", "email_validator"),
 )
 
