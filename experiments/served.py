@@ -14,7 +14,7 @@ from experiments.bench.talks import Line, shared
 from experiments.simulate import Conversation, World
 from learning.audit import Draw, Kept, draw
 from learning.conversation import EMPTY, step
-from learning.features import features
+from learning.features import parts
 from learning.hashing import BUCKETS, Row
 from learning.policy import Policy, decide
 
@@ -70,7 +70,7 @@ class Served:
         while not conversation.ended:
             for message in fresh:
                 state = step(state, message)
-            row = Row(features(state), BUCKETS)
+            row = Row.of_parts(parts(state), BUCKETS)
             yield state.message_id, row
             choice = decide(self.policy, state, self.line.score(row))
             offered = choice.action == "offer" and conversation.accepts()

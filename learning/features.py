@@ -11,13 +11,18 @@ bot message begin with "reply_".
 
 Each group of words shares one length, whatever their number, so that a long message does not
 outshout a short one; the scales were chosen by measurement on four data sets.
+
+`parts` gives them by namespace, each word as it was said, for who looks words up by the thousand
+(`hashing`); `features` spells their names out.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import pairwise, product
+from typing import Any
 
 from learning.conversation import State
 from learning.side import SETBACKS, Side
@@ -70,68 +75,82 @@ _NAMES = (
     *(*_SIDE_NAMES["user"], *_SIDE_NAMES["bot"]),
     *(*_TURN, *_RUN, *_LENGTH, *_OTHER_LENGTH, *_NEAREST["user"], *_NEAREST["bot"]),
 )
-_REPLY = {name: f"reply_{name}" for name in _NAMES}
-
-CONTEXT: tuple[str, ...] = (*_NAMES, *_REPLY.values())
+CONTEXT: tuple[str, ...] = (*_NAMES, *("reply_" + name for name in _NAMES))
 """Every context name that `features` may give; absent means zero."""
+
+
+Parts = dict[str, Mapping[Any, float]]
+"""By namespace, what follows it in a name: a text, or a tuple of words that "_" joins."""
 
 
 def features(state: State) -> dict[str, float]:
     """Names and values of the state's newest message. Pure, bounded, finite."""
-    context = _context(state)
+    return {
+        spelt(namespace, word): value
+        for namespace, part in parts(state).items()
+        for word, value in part.items()
+    }
+
+
+def spelt(namespace: str, word: str | tuple[str, ...]) -> str:
+    """A name of `features`, from its namespace and what stands there in `parts`."""
+    return namespace + (word if isinstance(word, str) else "_".join(word))
+
+
+def parts(state: State) -> Parts:
+    """The same as `features`, by namespace, in the same order."""
     if state.author == "bot":
-        found = {_REPLY[name]: value for name, value in context.items()}
+        found: Parts = {"reply_": _context(state)}
         _say(found, "reply", "asked", state.bot, state.user)
+        found["reply_cross="] = dict.fromkeys(_crossed(state.bot, state.user), CROSS)
     else:
-        found = context
+        found = {"": _context(state)}
         _say(found, "user", "bot", state.user, state.bot)
-    found.update(dict.fromkeys(_crossed(state), CROSS))
-    found.update(dict.fromkeys(_tried(state), 1.0))
+        found["user_cross="] = dict.fromkeys(_crossed(state.user, state.bot), CROSS)
+    _try(found, state)
+    attributes: dict[str, float] = {}
     for name, value in state.attributes[:16]:
         if isinstance(value, str):
-            found[f"attribute={name[:32]}_{value[:32]}"] = 1.0
+            attributes[f"{name[:32]}_{value[:32]}"] = 1.0
         else:
-            found[f"attribute={name[:32]}"] = _squashed(float(value))
+            attributes[name[:32]] = _squashed(float(value))
+    found["attribute="] = attributes
     return found
 
 
-def _tried(state: State) -> list[str]:
+def _try(found: Parts, state: State) -> None:
     """What the newest messages did and who sent them; what the bot says it understood and tried."""
     acts = state.acts[::-1]
-    found = ["acts=" + "|".join(acts[:k]) for k in range(1, len(acts) + 1)]
+    found["acts="] = dict.fromkeys(["|".join(acts[:k]) for k in range(1, len(acts) + 1)], 1.0)
     if state.order:
-        found.append("order=" + state.order)
+        found["order="] = {state.order: 1.0}
     if state.report is not None and state.report.intent:
-        found.append("intent=" + state.report.intent[:64])
-    return found + ["tried=" + attempt[:64] for attempt in state.attempts]
+        found["intent="] = {state.report.intent[:64]: 1.0}
+    found["tried="] = dict.fromkeys([attempt[:64] for attempt in state.attempts], 1.0)
 
 
-def _say(found: dict[str, float], scored: str, other: str, own: Side, its: Side) -> None:
+def _say(found: Parts, scored: str, other: str, own: Side, its: Side) -> None:
     mine, theirs = own.words[:WORDS_MAX], its.words[:WORDS_MAX]
-    _share(found, _words(scored + "=", mine), SCORED, 0.6)
-    _share(found, _words(other + "=", theirs), OTHER, 0.6)
-    _share(found, [f"{scored}_before={word}" for word in own.before[:WORDS_MAX]], BEFORE, 0.5)
-    near = f"{scored}_near{bisect_right(_NEAR, own.nearest)}="
-    _share(found, [near + word for word in mine], NEAR, 0.5)
+    found[scored + "="] = _shared((*mine, *pairwise(mine)), SCORED, 0.6)
+    found[other + "="] = _shared((*theirs, *pairwise(theirs)), OTHER, 0.6)
+    found[scored + "_before="] = _shared(own.before[:WORDS_MAX], BEFORE, 0.5)
+    found[f"{scored}_near{bisect_right(_NEAR, own.nearest)}="] = _shared(mine, NEAR, 0.5)
     if own.run > 1:
-        _share(found, [f"{scored}_again={word}" for word in mine], AGAIN, 0.5)
+        found[scored + "_again="] = _shared(mine, AGAIN, 0.5)
     if mine:
-        start, end = f"{scored}_start=", f"{scored}_end="
-        starts = [start + "_".join(mine[:k]) for k in (1, 2, 3)]
-        _share(found, [*starts, end + mine[-1], end + "_".join(mine[-2:])], EDGE, 0.5)
+        starts = dict.fromkeys([mine[:1], mine[:2], mine[:3]])
+        ends = dict.fromkeys([mine[-1:], mine[-2:]])
+        edge = EDGE / (len(starts) + len(ends)) ** 0.5
+        found[scored + "_start="] = dict.fromkeys(starts, edge)
+        found[scored + "_end="] = dict.fromkeys(ends, edge)
         edges = (*theirs[:3], *theirs[-2:])
-        _share(found, [f"{scored}_pair={a}_{b}" for a in mine[:3] for b in edges], PAIR, 0.5)
+        found[scored + "_pair="] = _shared(product(mine[:3], edges), PAIR, 0.5)
 
 
-def _words(namespace: str, said: tuple[str, ...]) -> list[str]:
-    words = [namespace + word for word in said]
-    return words + [one + "_" + two for one, two in zip(words, said[1:], strict=False)]
-
-
-def _share(found: dict[str, float], names: Iterable[str], scale: float, power: float) -> None:
-    distinct = dict.fromkeys(names)
-    if distinct:
-        found.update(dict.fromkeys(distinct, scale / len(distinct) ** power))
+def _shared(words: Iterable[Any], scale: float, power: float) -> Mapping[Any, float]:
+    """Distinct words, or tuples of words, whose values make a vector of one length."""
+    distinct = dict.fromkeys(words)
+    return dict.fromkeys(distinct, scale / len(distinct) ** power) if distinct else {}
 
 
 def _context(state: State) -> dict[str, float]:
@@ -186,12 +205,8 @@ def _remember(found: dict[str, float], name: str, side: Side) -> None:
     found[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0
 
 
-def _crossed(state: State) -> tuple[str, ...]:
+def _crossed(own: Side, its: Side) -> tuple[str, ...]:
     """Pairs of context that mean more together: a linear model cannot multiply."""
-    if state.author == "bot":
-        own, its, by = state.bot, state.user, "reply"
-    else:
-        own, its, by = state.user, state.bot, "user"
     new, old = (
         bisect_right(_COARSE_NEARNESS, own.nearest),
         bisect_right(_COARSE_NEARNESS, its.nearest),
@@ -199,14 +214,14 @@ def _crossed(state: State) -> tuple[str, ...]:
     size, its_size = (bisect_right(_COARSE_LENGTHS, len(side.words)) for side in (own, its))
     turn, run = min(own.turns, 8), min(own.run, 3)
     return (
-        f"{by}_cross=new{new}_new{old}",
-        f"{by}_cross=size{size}_size{its_size}",
-        f"{by}_cross=new{new}_size{size}",
-        f"{by}_cross=its_new{old}_size{its_size}",
-        f"{by}_cross=turn{turn}_new{new}",
-        f"{by}_cross=its_turn{turn}_new{old}",
-        f"{by}_cross=run{run}_new{new}_{old}",
-        f"{by}_cross=run{run}_size{size}",
+        f"new{new}_new{old}",
+        f"size{size}_size{its_size}",
+        f"new{new}_size{size}",
+        f"its_new{old}_size{its_size}",
+        f"turn{turn}_new{new}",
+        f"its_turn{turn}_new{old}",
+        f"run{run}_new{new}_{old}",
+        f"run{run}_size{size}",
     )
 
 

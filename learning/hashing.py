@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 from zlib import crc32
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from learning.features import CONTEXT
+from learning.features import CONTEXT, Parts, spelt
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -43,23 +43,44 @@ def bucket(name: str, buckets: int) -> int:
     return _FREE + code % (RESERVED - _FREE)
 
 
-class _Known(dict[str, int]):
-    """Buckets already computed; forgotten all at once when there are too many."""
+class _Known(dict[Any, int]):
+    """Buckets already computed of the names of one namespace, by what stands for a name there."""
+
+    def __init__(self, name_of: Callable[[Any], str], home: _Namespaces) -> None:
+        super().__init__()
+        self._name_of = name_of
+        self._home = home
+
+    def __missing__(self, word: Any) -> int:
+        self._home.one_more()
+        found = self[word] = bucket(self._name_of(word), self._home.buckets)
+        return found
+
+
+class _Namespaces(dict[str, _Known]):
+    """What is known of each namespace; all is forgotten at once when it is too much."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
         self.buckets = buckets
+        self.any = _Known(str, self)
+        self._count = 0
 
-    def __missing__(self, name: str) -> int:
-        if len(self) >= _KNOWN_MAX:
-            self.clear()
-        found = self[name] = bucket(str(name), self.buckets)
+    def __missing__(self, namespace: str) -> _Known:
+        found = self[namespace] = _Known(partial(spelt, namespace), self)
         return found
+
+    def one_more(self) -> None:
+        self._count += 1
+        if self._count > _KNOWN_MAX:
+            self._count = 1
+            for known in (self.any, *self.values()):
+                known.clear()
 
 
 @cache
-def _known(buckets: int) -> _Known:
-    return _Known(buckets)
+def _known(buckets: int) -> _Namespaces:
+    return _Namespaces(buckets)
 
 
 class Row:
@@ -72,18 +93,37 @@ class Row:
     __slots__ = ("index", "said", "square", "value")
 
     def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
-        self.said: tuple[object, list[float]] | None = None
+        places = [0, *map(_known(buckets).any.__getitem__, x)]
+        values = [1.0, *x.values()]
         try:
-            self.value: Floats = np.array([1.0, *x.values()], np.float64)
+            self.value: Floats = np.array(values, np.float64)
         except (TypeError, ValueError, OverflowError):
-            self._clean(x, buckets)
+            self._clean(places, values)
             return
-        places = [0, *map(_known(buckets).__getitem__, x)]
-        if len(set(places)) < len(places) or not np.abs(self.value).max() <= _VALUE_MAX:
-            self._clean(x, buckets)
+        if np.abs(self.value).max() <= _VALUE_MAX:
+            self._fill(places, values)
+        else:
+            self._clean(places, values)
+
+    @classmethod
+    def of_parts(cls, parts: Parts, buckets: int) -> Row:
+        """The row of what `features` would spell out, which is bounded and finite."""
+        known, places, values = _known(buckets), [0], [1.0]
+        for namespace, part in parts.items():
+            places += map(known[namespace].__getitem__, part)
+            values += part.values()
+        row = cls.__new__(cls)
+        row.value = np.array(values)
+        row._fill(places, values)
+        return row
+
+    def _fill(self, places: list[int], values: list[Any]) -> None:
+        if len(set(places)) < len(places):
+            self._clean(places, values)
             return
         self.index: Ints = np.array(places, np.intp)
         self.square: Floats = self.value * self.value
+        self.said: tuple[object, list[float]] | None = None
 
     @classmethod
     def of(cls, index: NDArray[Any], value: NDArray[Any]) -> Row:
@@ -94,16 +134,16 @@ class Row:
         row.said = None
         return row
 
-    def _clean(self, x: Mapping[Any, Any], buckets: int) -> None:
+    def _clean(self, places: Iterable[int], values: Iterable[Any]) -> None:
         """Without what is no finite number, no value beyond +-100, and no bucket twice."""
-        known, found = _known(buckets), {0: 1.0}
-        for name, value in x.items():
+        found: dict[int, float] = {}
+        for place, value in zip(places, values, strict=True):
             if number := _number(value):
-                place = known[name]
                 found[place] = _number(found.get(place, 0.0) + number)
         self.index = np.array(list(found), np.intp)
         self.value = np.array(list(found.values()))
         self.square = self.value * self.value
+        self.said = None
 
 
 def _number(value: Any) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from learning.calibration import Calibrator
 from learning.conversation import EMPTY, Message, State, step
 from learning.evaluation import Window
-from learning.features import features
+from learning.features import parts
 from learning.hashing import HashedClassifier, Row
 from learning.outcomes import lessons
 from learning.policy import Policy, routed
@@ -157,7 +157,7 @@ class Standing:
         return self._score(self._row(state))
 
     def _row(self, state: State) -> Row:
-        return Row(features(state), self.model.buckets)
+        return Row.of_parts(parts(state), self.model.buckets)
 
     def _score(self, row: Row) -> Score:
         raw, uncertainty = self.model.assess(row)

@@ -7,10 +7,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.bayes import RESERVED, bucket
+from learning.bayes import bucket
 from learning.conversation import BotReport, Message, fold
-from learning.features import CONTEXT, features
-from learning.hashing import BUCKETS
+from learning.features import CONTEXT, features, parts
+from learning.hashing import BUCKETS, RESERVED, Row
 
 texts = st.text(max_size=60)
 conversations = st.lists(
@@ -50,6 +50,17 @@ def test_every_value_is_finite_and_small_whatever_was_written(turns: list[Messag
 def test_a_name_is_either_known_context_or_text_in_a_namespace(turns: list[Message]) -> None:
     for name in features(fold(turns)):
         assert name in CONTEXT or "=" in name
+
+
+@given(conversations, st.sampled_from([RESERVED + 50, BUCKETS]))
+def test_a_row_of_parts_is_the_row_of_the_names_they_spell(
+    turns: list[Message], buckets: int
+) -> None:
+    state = fold(turns)
+    one, other = Row.of_parts(parts(state), buckets), Row(features(state), buckets)
+    assert one.index.tobytes() == other.index.tobytes()
+    assert one.value.tobytes() == other.value.tobytes()
+    assert one.square.tobytes() == other.square.tobytes()
 
 
 @given(texts)

@@ -28,7 +28,8 @@ from experiments.simulate import episodes
 from experiments.streams import SETS, folder, read
 from learning.conversation import EMPTY, Message, State, step
 from learning.evaluation import measures
-from learning.features import features
+from learning.features import features, parts
+from learning.hashing import Row as Hashed
 from learning.recipes import DEFAULT, RECIPES
 
 GOAL = 2.5
@@ -100,7 +101,7 @@ class Learner(Protocol):
 
 
 class Baton:
-    """Features by the fold, and a recipe's model."""
+    """Rows of features by the fold, as a standing makes them, and a recipe's model."""
 
     def __init__(self, recipe: str) -> None:
         self._model = RECIPES[recipe].build()
@@ -109,15 +110,15 @@ class Baton:
     def begin(self) -> None:
         self._state = EMPTY
 
-    def hear(self, message: Message, scored: bool) -> dict[str, float] | None:
+    def hear(self, message: Message, scored: bool) -> Hashed | None:
         self._state = step(self._state, message)
-        return features(self._state) if scored else None
+        return Hashed.of_parts(parts(self._state), self._model.buckets) if scored else None
 
-    def predict(self, example: dict[str, float]) -> float:
-        return self._model.assess_one(example)[0]
+    def predict(self, example: Hashed) -> float:
+        return self._model.assess(example)[0]
 
-    def learn(self, example: dict[str, float], label: float) -> None:
-        self._model.learn_one(example, label)
+    def learn(self, example: Hashed, label: float) -> None:
+        self._model.learn([example], [label], [1.0])
 
     def end(self) -> None:
         """Nothing to give back."""

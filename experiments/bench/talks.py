@@ -22,7 +22,7 @@ from experiments.simulate import Knobs, episodes
 from experiments.streams import SETS, read
 from learning.calibration import Calibrator
 from learning.conversation import EMPTY, step
-from learning.features import features
+from learning.features import parts
 from learning.hashing import BUCKETS, HashedClassifier, Row, sigmoid
 from learning.outcomes import lessons
 from learning.policy import Policy, decide
@@ -63,7 +63,7 @@ def talk(episode: Episode) -> Talk | None:
     for place, message in enumerate(messages):
         state = step(state, message)
         if place in labels:
-            rows.append(Row(features(state), BUCKETS))
+            rows.append(Row.of_parts(parts(state), BUCKETS))
             ruled.append(decide(POLICY, state, 0.0).action == "escalate")
     places = sorted(labels)
     return Talk(
