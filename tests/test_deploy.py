@@ -69,6 +69,32 @@ def test_every_service_of_baton_runs_without_privileges_and_within_limits() -> N
             assert service["cap_drop"] == ["ALL"]
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
+    assert re.findall(r"^USER (\S+)", DOCKERFILE.rpartition("FROM ")[2], re.MULTILINE) == ["10001"]
+
+
+def test_two_apis_stand_behind_the_proxy_and_who_is_waited_for_says_that_it_is_well() -> None:
+    """`jobs` serve nobody: one that ends is started again, and only one acts at a time."""
+    assert SERVICES["api"]["deploy"]["replicas"] == 2
+    for name in SERVICES.keys() - {"jobs"}:
+        check = SERVICES[name]["healthcheck"]
+        assert {"test", "interval", "timeout", "retries"} <= check.keys(), name
+    assert "/readyz" in str(SERVICES["api"]["healthcheck"]["test"])
+    waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+    assert {name: set(on) for name, on in waits.items() if on} == {
+        "api": {"database"},
+        "jobs": {"database"},
+        "proxy": {"api"},
+    }
+    healthy = [on for one in waits.values() for on in one.values()]
+    assert all(on == {"condition": "service_healthy"} for on in healthy)
+
+
+def test_what_must_last_is_on_volumes() -> None:
+    kept = {name: str(SERVICES[name].get("volumes")) for name in SERVICES}
+    assert "database:/var/lib/postgresql/data" in kept["database"]
+    assert "home:/home/baton/.baton" in kept["api"]
+    assert "home:/home/baton/.baton" in kept["jobs"]
+    assert "mlflow:/mlflow" in kept["mlflow"]
 
 
 def heard(peer: str, **headers: str) -> tuple[str, str]:
@@ -105,6 +131,9 @@ def test_the_wheel_has_every_page_and_file_of_the_console(tmp_path: Path) -> Non
 
 def test_no_password_stands_in_any_of_the_files() -> None:
     assert COMPOSE["secrets"] == {"database_password": {"file": "./secrets/database_password"}}
+    for name, service in SERVICES.items():
+        for variable in service.get("environment", ()):
+            assert "PASSWORD" not in variable or variable.endswith("_FILE"), (name, variable)
     assert "/secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from experiments.caller import path_of
+from experiments.caller import RefusedError, path_of
 from learning import checkpoint
 from learning.ledger import follow
 from service.lines import Lines
@@ -238,7 +238,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
 def test_an_entry_that_breaks_in_the_middle_is_never_half_learned(
     home: Home, first: Process
 ) -> None:
-    """Damaged by hand in the ledger, then mended: scoring goes on, and so does learning."""
+    """Damaged by hand in the ledger, then mended: scoring goes on, and so does learning. Nothing is
+    decided by half a lesson meanwhile.
+    """
     place = home.workspace("broken", first)
     find = "SELECT body FROM ledger WHERE workspace = ? AND position = ?"
     put = "UPDATE ledger SET body = ? WHERE workspace = ? AND position = ?"
@@ -265,6 +267,9 @@ def test_an_entry_that_breaks_in_the_middle_is_never_half_learned(
         home.change("UPDATE workspace SET head = head + 1 WHERE id = ?", place.name)
         until(lambda: "not_learned" in first.said, 10, "the entry is come upon")
         assert engineer.standing["position"] == position - 1
+        with place.caller("bot", first, 0.0) as hasty, pytest.raises(RefusedError) as refused:
+            hasty.score("meanwhile", "m0", "half of it is learned")
+        assert (refused.value.status, refused.value.code) == (503, "restanding")
         home.change(put, good["body"], place.name, position)
         assert settled(place, first, position) == whole == place.bare_digest()
         assert bot.score("after", "m0", "and now?")["position"] == position

@@ -20,6 +20,7 @@ import pytest
 
 from learning import checkpoint
 from service import bodies, server
+from service import upkeep as upkeep_module
 from service.settings import Settings
 from service.standing import stand
 from service.upkeep import Upkeep
@@ -106,9 +107,26 @@ def test_jobs_save_the_serving_line_where_processes_note_their_digests(
         learned(place, "c" * (number + 1))
         keeper.evaluate()  # follows the ledger to its head, past the positions
         keeper.checkpoint()
+    assert saved(place) == [EVERY, 2 * EVERY, 3 * EVERY]
+
+
+def test_what_was_learned_is_in_a_checkpoint_in_time_however_little_it_is(
+    service: InProcess, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = learned(place, "c")
+    keeper = upkeep(service)
+    keeper.checkpoint()
+    assert saved(place) == [], "so little is not saved at once"
+    monkeypatch.setattr(upkeep_module, "STALE_SECONDS", 0.0)
+    keeper.checkpoint()
+    keeper.checkpoint()
+    assert saved(place) == [position]
+
+
+def saved(place: Place) -> list[int]:
+    """Where the serving line was saved."""
     found = place.engineer.got("/v1/versions")["versions"]
-    positions = sorted(one["position"] for one in found if one["line"])
-    assert positions == [EVERY, 2 * EVERY, 3 * EVERY]
+    return sorted(one["position"] for one in found if one["line"])
 
 
 def test_readiness_falls_when_a_process_lags_and_rises_when_it_has_caught_up(
