@@ -354,26 +354,26 @@ def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
             store.close()
 
 
-def test_conversations_opened_in_opposite_orders_at_once_never_deadlock(
-    home: Home, first: Process
-) -> None:
+def test_conversations_opened_at_once_are_locked_in_one_order(home: Home, first: Process) -> None:
+    """Both come to one that is held from outside, with all that they have locked before it."""
     place = home.workspace("again", first)
+    names = [f"c{number:02}" for number in range(60)]
     with place.caller("bot", first) as bot:
-        for n in range(4):
-            bot.scores([f"c{n}-{number}" for number in range(60)], TEXTS[0])
-    names, both = [f"c{n}-{number}" for n in range(4) for number in range(60)], threading.Barrier(2)
+        bot.scores(names, TEXTS[0])
     before = deadlocks(home)
 
     def again(store: Store) -> None:
-        for _ in range(8):
-            both.wait(20)
-            with store.write() as connection:
-                Batch(connection, States()).open(place.name, dict.fromkeys(names, ()))
+        with store.write() as connection:
+            Batch(connection, States()).open(place.name, dict.fromkeys(names, ()))
 
     stores = Store(home.url), Store(home.url)
+    lock = "SELECT * FROM conversation WHERE workspace = %s AND id = 'c30' FOR UPDATE"
     try:
         with ThreadPoolExecutor(2) as pool:
-            for one in [pool.submit(again, store) for store in stores]:
+            with held(home, lock, place.name):
+                opened = [pool.submit(again, store) for store in stores]
+                time.sleep(0.3)
+            for one in opened:
                 one.result()
         assert deadlocks(home) == before
     finally:

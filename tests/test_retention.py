@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,15 @@ from sqlalchemy import func, select, update
 
 from experiments.registry import Registry
 from learning import checkpoint
+from learning.policy import Audits
+from service import audits
+from service.challengers import Challengers
+from service.lines import Lines
 from service.publishing import Publishing
 from service.retention import Retention
 from service.settings import Settings
 from service.standing import TextRemovedError, stand
-from service.store import ledger
+from service.store import ledger, published
 from service.store import versions as version_rows
 from service.store.database import table
 from service.tables import Conversation, Evaluation, MessageRow, Version
@@ -199,6 +204,72 @@ def test_whoever_waits_keeps_the_text_and_all_that_their_decision_stands_on(
     keeping.aged("waiting")
     keeping.upkeep.retain()
     assert not {"waiting", "c0", "c1"} & keeping.texts()
+
+
+def test_what_a_promotion_s_predecessor_has_yet_to_learn_stays(place: Place) -> None:
+    """Rolled back to, it goes on with what it learned in the shadow."""
+    keeping = Keeping(place, keep_days=DAYS)
+    keeping.taught(named(7))
+    place.engineer.posted("/v1/versions/2/promote", {"reason": "a test"})
+    keeping.taught(named(9, "d"))
+    keeping.aged(*named(7), *named(9, "d"))
+    Retention(keeping.store, keeping.settings).text()
+    assert "c0" not in keeping.texts()
+    previous = Lines(keeping.store).previous(place.name)
+    assert previous is not None
+    assert previous.position == place.engineer.got("/v1/standing")["position"]
+
+
+def test_what_a_challenger_has_yet_to_learn_stays(place: Place) -> None:
+    """Until it is built that is everything, then what came since."""
+    keeping = Keeping(place, keep_days=DAYS)
+    everything = {*named(12), *named(9, "d")}
+    keeping.taught(named(12))
+    place.engineer.posted("/v1/challengers", {"recipe": "bayes-1", "reason": "a test"})
+    keeping.aged(*named(12))
+    keeping.upkeep.retain()
+    assert keeping.texts() == set(named(12))
+    keeping.upkeep.challenge()
+    keeping.taught(named(9, "d"))
+    keeping.aged(*everything)
+    keeping.upkeep.retain()
+    assert "c0" not in keeping.texts()
+    head = place.engineer.got("/v1/standing")["position"]
+    (one,) = Challengers(keeping.store).open(place.name, head)
+    assert one.standing.position == head
+
+
+def test_what_waits_for_a_review_stays(place: Place) -> None:
+    keeping = Keeping(place, keep_days=DAYS)
+    place.bot.decided("kept", "m", OTHERS[0])
+    place.bot.posted("/v1/conversations/kept/close", {"resolution": "resolved"})
+    everyone = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+    with keeping.store.write() as connection:
+        audits.toss(connection, place.name, everyone, time.time() + 60)
+    keeping.aged("kept")
+    keeping.upkeep.retain()
+    audit = place.agent.got("/v1/audits/next")["audit"]
+    assert [turn["id"] for turn in audit["transcript"]] == ["m"]
+    place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "unknowable"})
+    keeping.taught(named(12))
+    keeping.aged("kept", *named(12))
+    keeping.taught(["new"])
+    keeping.upkeep.retain()
+    assert "kept" not in keeping.texts()
+
+
+def test_two_checkpoints_stay_however_few_are_to_be_kept_and_those_behind_aliases(
+    place: Place,
+) -> None:
+    keeping = Keeping(place, keep_checkpoints=1)
+    keeping.taught(named(16))
+    with keeping.store.write() as connection:
+        version_rows.published(connection, place.name, 3, "3")
+        published.note_alias(connection, place.name, "champion", intended="3")
+        for number in (1, 2, 4, 5, 6, 7):
+            version_rows.published(connection, place.name, number, str(number))
+    gone = [number for number, _ in Retention(keeping.store, keeping.settings).surplus(place.name)]
+    assert gone == [2, 4, 5]
 
 
 def mlflow_has(keeping: Keeping) -> dict[int, str]:
