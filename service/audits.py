@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,7 +18,9 @@ from service.store import audits as rows
 from service.store import conversations
 
 DAY_SECONDS = 86_400
-AT_ONCE = 500
+AT_ONCE, SILENT_MAX = 500, 2000
+"""Conversations whose coins are tossed in one pass, and whose silence speaks."""
+
 SETTLED_SECONDS = 2.0
 """So long after its end a conversation's coins are tossed, once every line has scored it."""
 
@@ -42,7 +43,7 @@ def toss(
     are left, so a day never asks for more of them than the policy says.
     """
     if among is None:
-        among = rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+        among = ended(connection, workspace, now)
     conversations.lock(connection, workspace, among)
     found = rows.untossed(connection, workspace, among)
     left = policy.per_day - rows.asked_since(connection, workspace, now - DAY_SECONDS)
@@ -80,23 +81,18 @@ def _tossed(
     return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Conversations whose coins are to be tossed, and those whose silence may speak."""
-
-    ended: Sequence[str]
-    silent: Sequence[str]
-
-    def __bool__(self) -> bool:
-        return bool(self.ended or self.silent)
+def ended(connection: Connection, workspace: str, now: float) -> Sequence[str]:
+    """Conversations whose coins are to be tossed. Looked up before anything is locked."""
+    return rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
 
 
-def due(connection: Connection, workspace: str, policy: Silence, now: float) -> Due:
-    """What there is to do. Looked up before anything is locked."""
-    ended = rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
-    before = now - policy.after_seconds
-    silent = rows.silent(connection, workspace, before, AT_ONCE) if policy.weight > 0 else []
-    return Due(ended, silent)
+def silent(connection: Connection, workspace: str, policy: Silence, now: float) -> Sequence[str]:
+    """Conversations whose silence may speak: none where the policy gives it no weight. It takes
+    longer with all that was ever tossed.
+    """
+    if policy.weight <= 0:
+        return []
+    return rows.silent(connection, workspace, now - policy.after_seconds, SILENT_MAX)
 
 
 def mature(

@@ -31,7 +31,7 @@ from service.upkeep import Upkeep
 
 LEASE = "jobs"
 EXPIRE_SECONDS = 5
-AUDIT_SECONDS = 2
+AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
 CHALLENGE_SECONDS = 2
 LOOK_SECONDS = 5.0
 """How often it is looked whether an evaluation is due."""
@@ -137,6 +137,7 @@ def run(settings: Settings) -> None:
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
             "raters": (Watch(store).look, RATERS_SECONDS, "lease"),
+            "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
             "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),

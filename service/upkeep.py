@@ -36,6 +36,9 @@ STALE_SECONDS = 600
 TOLD_SECONDS = 10.0
 """How often a rebuild says in the log how far it is."""
 
+SILENT_AT_ONCE = 50
+"""So many conversations whose silence speaks are learned from in one transaction."""
+
 _log = structlog.get_logger("baton.upkeep")
 
 
@@ -201,25 +204,34 @@ class Upkeep:
         Retention(self._store, self._settings).text()
 
     def audit(self) -> None:
-        """Toss the coins of what closed; let silence speak where the policy lets it."""
+        """Toss the coins of what closed."""
         for workspace in self._workspaces():
             with self._by_itself(workspace):
                 otherwise = self._disagreeing(workspace)
                 now = time.time()
                 with self._store.read() as connection:
                     policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
-                    due = audits.due(connection, workspace, policy.silence, now)
-                if not due:
+                    ended = audits.ended(connection, workspace, now)
+                if not ended:
                     continue
                 with self._store.write() as connection:
-                    drawn = audits.toss(
-                        connection, workspace, policy.audits, now, otherwise, due.ended
-                    )
-                    batch = Batch(connection, States())
-                    audits.mature(batch, workspace, policy.silence, due.silent)
-                    batch.flush()
+                    drawn = audits.toss(connection, workspace, policy.audits, now, otherwise, ended)
                 if drawn:
                     _log.info("audits_drawn", workspace=workspace, audits=drawn)
+
+    def silence(self) -> None:
+        """Let silence speak where the policy lets it, for a few conversations at a time."""
+        for workspace in self._workspaces():
+            with self._by_itself(workspace):
+                with self._store.read() as connection:
+                    policy = Policy.model_validate(ledger.newest_policy(connection, workspace))
+                    silent = audits.silent(connection, workspace, policy.silence, time.time())
+                for done in range(0, len(silent), SILENT_AT_ONCE):
+                    piece = silent[done : done + SILENT_AT_ONCE]
+                    with self._store.write() as connection:
+                        batch = Batch(connection, States())
+                        audits.mature(batch, workspace, policy.silence, piece)
+                        batch.flush()
 
     def returns(self) -> None:
         """See whether customers who came back had been missed."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from learning.policy import Audits, Silence
 from service import audits
 from service.batch import Batch, States
+from service.upkeep import Upkeep
 from tests.postgres import on_both
 from tests.service_in_process import OTHERS, InProcess, Place, at_once, refusal, serving
 
@@ -272,6 +273,27 @@ def test_silence_teaches_weakly_only_where_the_policy_lets_it(place: Place) -> N
     assert place.engineer.got("/v1/quality")["missed"]["rate"] is None
 
 
+def test_jobs_let_silence_speak_for_each_conversation_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed(place, 3)
+    tossed(place, Audits(uniform_share=0.0, targeted_share=0.0))
+    place.policy(silence={"weight": 0.1, "after_seconds": 3600})
+    baton = place.service.baton
+    upkeep = Upkeep(baton.store, baton.settings)
+    upkeep.silence()
+    assert place.ledger() == []
+    with baton.store.write() as connection:
+        long_ago = {"at": time.time() - 3700, "workspace": place.name}
+        connection.execute(
+            text("UPDATE conversation SET closed_at = :at WHERE workspace = :workspace"), long_ago
+        )
+    monkeypatch.setattr("service.upkeep.SILENT_AT_ONCE", 2)
+    upkeep.silence()
+    upkeep.silence()
+    assert sorted(entry["conversation_id"] for entry in place.ledger()) == ["c0", "c1", "c2"]
+
+
 def test_an_audit_of_another_workspace_is_not_there(service: InProcess, place: Place) -> None:
     closed(place, 1)
     tossed(place)
@@ -307,10 +329,10 @@ def test_a_conversation_that_opens_again_before_its_coins_fall_waits_for_its_nex
     closed(place, 2)
     now = time.time() + 60
     with place.service.baton.store.read() as connection:
-        due = audits.due(connection, place.name, Silence(), now)
+        ended = audits.ended(connection, place.name, now)
     place.bot.decided("c0", "m2", OTHERS[2])
     with place.service.baton.store.write() as connection:
-        assert audits.toss(connection, place.name, EVERYONE, now, among=due.ended) == 1
+        assert audits.toss(connection, place.name, EVERYONE, now, among=ended) == 1
     place.bot.posted("/v1/conversations/c0/close", {"resolution": "resolved"})
     assert tossed(place) == 1
 
