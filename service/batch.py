@@ -24,8 +24,6 @@ from service.store import conversations
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
-COUNTED_UNDER = ("language", "version", "team", "fired")
-
 STATES_MAX = 20_000
 """Most conversations whose states are remembered; others are folded again when they speak."""
 
@@ -124,7 +122,7 @@ class Batch:
         fresh = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
         fresh |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         fresh |= {"opened_at": self.now, "last_at": self.now}
-        fresh |= {"language": None, "version": None, "team": None, "fired": None}
+        fresh |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
         conversations.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
         self._made.update((workspace, name) for name in names)
 
@@ -217,12 +215,7 @@ class Batch:
         changed = []
         for key in sorted(self._changed):
             working = self._open[key]
-            row = {"of_workspace": working.workspace, "of_id": working.id}
-            for name in ("length", "begins", "status", "resolution", "handoff_id"):
-                row[name] = getattr(working, name)
-            for name in ("escalated", "last_at", "closed_at", *COUNTED_UNDER):
-                row[name] = getattr(working, name)
-            changed.append(row)
+            changed.append({name: getattr(working, name) for name in conversations.COLUMNS})
         conversations.write(self.connection, changed, self._messages, self._decisions)
         self._changed, self._messages, self._decisions = set(), [], []
 

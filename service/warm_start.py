@@ -260,6 +260,11 @@ def _conversation(workspace: str, one: Episode, now: float) -> dict[str, Any]:
         "opened_at": min((message.at for message in one.messages), default=now),
         "last_at": now,
         "closed_at": now,
+        "language": None,
+        "version": None,
+        "team": None,
+        "fired": None,
+        "tossed": False,
     }
 
 

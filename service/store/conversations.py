@@ -5,39 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from learning.conversation import BotReport, Message
 from learning.ledger import Turn
-from service.store.database import Bulk, insert_new, table
+from service.store.database import table
+from service.store.statements import Among, Bulk, Look
 from service.tables import Conversation, Decision, MessageRow
 
 _conversation = table(Conversation)
 _message = table(MessageRow)
 _decision = table(Decision)
 
-_CONVERSATIONS = (
+_CONVERSATIONS = Look(
     select(_conversation)
     .where(
         _conversation.c.workspace == bindparam("workspace"),
-        _conversation.c.id.in_(bindparam("ids", expanding=True)),
+        Among(_conversation.c.id, "ids"),
     )
     .order_by(_conversation.c.id)
     .with_for_update()
 )
-_KNOWN = select(
-    _message.c.conversation_id,
-    _message.c.id,
-    _message.c.seq,
-    _message.c.author,
-    _message.c.text,
-    _message.c.scored,
-).where(
-    _message.c.workspace == bindparam("workspace"),
-    _message.c.conversation_id.in_(bindparam("conversations", expanding=True)),
-    _message.c.id.in_(bindparam("ids", expanding=True)),
+_KNOWN = Look(
+    select(
+        _message.c.conversation_id,
+        _message.c.id,
+        _message.c.seq,
+        _message.c.author,
+        _message.c.text,
+        _message.c.scored,
+    ).where(
+        _message.c.workspace == bindparam("workspace"),
+        Among(_message.c.conversation_id, "conversations"),
+        Among(_message.c.id, "ids"),
+    )
 )
-_MESSAGES = (
+_MESSAGES = Look(
     select(_message)
     .where(
         _message.c.workspace == bindparam("workspace"),
@@ -47,53 +50,25 @@ _MESSAGES = (
     )
     .order_by(_message.c.seq)
 )
-_UPDATE = (
-    update(_conversation)
-    .where(
-        _conversation.c.workspace == bindparam("of_workspace"),
-        _conversation.c.id == bindparam("of_id"),
-    )
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "length",
-                "begins",
-                "status",
-                "resolution",
-                "handoff_id",
-                "escalated",
-                "last_at",
-                "closed_at",
-                "language",
-                "version",
-                "team",
-                "fired",
-            )
-        }
-    )
-)
-
-
+COLUMNS = tuple(column.name for column in _conversation.columns)
+_FIXED = ("workspace", "id", "opened_at", "tossed")  # whoever tosses writes that by itself
+_CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
 HISTORY = "history"
 """The status of a conversation that another system had, and that Baton only learned from."""
 
-_CHANGE, _ADD_MESSAGE, _ADD_DECISION = (
-    Bulk(_UPDATE),
-    Bulk(insert(_message)),
-    Bulk(insert(_decision)),
-)
+_ADD, _CHANGE = Bulk(_conversation, skips=True), Bulk(_conversation, changes=_CHANGING)
+_ADD_MESSAGE, _ADD_DECISION = Bulk(_message), Bulk(_decision)
 
 
-def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Row[Any]]:
+def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Any]:
     """The conversations by id, locked until the transaction ends, always in one order."""
-    rows = connection.execute(_CONVERSATIONS, {"workspace": workspace, "ids": list(ids)})
+    rows = _CONVERSATIONS.rows(connection, workspace=workspace, ids=list(ids))
     return {row.id: row for row in rows}
 
 
 def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add conversations that are not there yet."""
-    connection.execute(insert_new(connection, Conversation), rows)
+    _ADD.run(connection, rows)
 
 
 def remove_empty(connection: Connection, workspace: str, name: str) -> None:
@@ -111,8 +86,9 @@ def known(
     connection: Connection, workspace: str, conversations: Collection[str], ids: Collection[str]
 ) -> Sequence[Any]:
     """Which of these message ids these conversations already have."""
-    given = {"workspace": workspace, "conversations": list(conversations), "ids": list(ids)}
-    return connection.execute(_KNOWN, given).all()
+    return _KNOWN.rows(
+        connection, workspace=workspace, conversations=list(conversations), ids=list(ids)
+    )
 
 
 def write(
@@ -181,10 +157,11 @@ def names(connection: Connection, workspace: str) -> Sequence[str]:
 
 def messages(
     connection: Connection, workspace: str, name: str, *, after: int = 0, until: int = 2**31 - 1
-) -> Sequence[Row[Any]]:
+) -> Sequence[Any]:
     """A conversation's messages in order, from after one place up to another."""
-    given = {"workspace": workspace, "conversation": name, "after": after, "until": until}
-    return connection.execute(_MESSAGES, given).all()
+    return _MESSAGES.rows(
+        connection, workspace=workspace, conversation=name, after=after, until=until
+    )
 
 
 def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:
@@ -195,7 +172,7 @@ def transcript(connection: Connection, workspace: str, name: str, until: int) ->
     ]
 
 
-def message_of(row: Row[Any]) -> Message:
+def message_of(row: Any) -> Message:
     attributes = row.attributes or {}
     return Message(
         id=row.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,14 +17,15 @@ from typing import Any
 
 import alembic.command
 import alembic.config
-from pydantic_core import from_json, to_json
-from sqlalchemy import JSON, Connection, Engine, Insert, Table, Update, create_engine, event, text
+from pydantic_core import from_json
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 from sqlmodel import SQLModel
 
 from service.store.silence import Silence
+from service.store.statements import json_text
 
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
@@ -60,11 +61,7 @@ UnavailableError = (OperationalError, InternalError)
 """The database is gone, locked, full or too slow; nothing is wrong with what was asked."""
 
 
-def _json(value: Any) -> str:
-    return to_json(value).decode()
-
-
-_JSON: dict[str, Any] = {"json_serializer": _json, "json_deserializer": from_json}
+_JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from_json}
 """JSON columns go through pydantic-core: the same numbers, several times as quick."""
 
 
@@ -217,43 +214,6 @@ def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
     return _insert_new(connection.dialect.name, model)
 
 
-class Bulk:
-    """One statement for many plain rows, compiled once for each dialect.
-
-    The driver gets the rows as they are: Core's handling of each parameter would cost more than
-    the insertion. JSON columns are written by the serializer that reads them.
-    """
-
-    def __init__(self, statement: Insert | Update) -> None:
-        self._statement = statement
-        self._json = {c.name for c in statement.table.columns if isinstance(c.type, JSON)}
-        self._compiled: dict[str, tuple[str, list[str], bool]] = {}
-
-    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute it for every row; each row has every column that the statement names."""
-        if not rows:
-            return
-        sql, names, positional = self._for(connection)
-        values = ([self._value(name, row[name]) for name in names] for row in rows)
-        given: list[Any] = (
-            [tuple(one) for one in values]
-            if positional
-            else [dict(zip(names, one, strict=True)) for one in values]
-        )
-        connection.exec_driver_sql(sql, given)
-
-    def _value(self, name: str, value: Any) -> Any:
-        return value if value is None or name not in self._json else _json(value)
-
-    def _for(self, connection: Connection) -> tuple[str, list[str], bool]:
-        dialect = connection.dialect
-        if dialect.name not in self._compiled:
-            made = self._statement.compile(dialect=dialect)
-            names = list(made.positiontup or made.params)
-            self._compiled[dialect.name] = (str(made), names, made.positiontup is not None)
-        return self._compiled[dialect.name]
-
-
 def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
     """Insert a row unless one with its key is there; whether it was inserted."""
     columns = table(model).primary_key.columns
@@ -264,7 +224,6 @@ def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any
 
 
 __all__ = [
-    "Bulk",
     "DatabaseError",
     "Store",
     "UnavailableError",

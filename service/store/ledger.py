@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger import Entry, Kind, Without
-from service.store.database import Bulk, add_new, table
+from service.store.database import add_new, table
+from service.store.statements import Among, Bulk, Look
 from service.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
 _ledger = table(LedgerRow)
-_TAIL = (
+_TAIL = Look(
     select(_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
     .where(
         _ledger.c.workspace == bindparam("workspace"), _ledger.c.position > bindparam("position")
@@ -23,16 +24,18 @@ _TAIL = (
     .limit(bindparam("most"))
 )
 
-_APPEND = Bulk(insert(_ledger))
-_HEADS = select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
-    _workspace.c.id.in_(bindparam("ids", expanding=True))
+_APPEND = Bulk(_ledger)
+_HEADS = Look(
+    select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
+        Among(_workspace.c.id, "ids")
+    )
 )
 
 
 def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
     """The entries after a position, in order, at most so many."""
-    given = {"workspace": workspace, "position": position, "most": most}
-    return [Entry(*row) for row in connection.execute(_TAIL, given)]
+    found = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
+    return [Entry(*row) for row in found]
 
 
 def entry(connection: Connection, workspace: str, position: int) -> Entry | None:
@@ -197,9 +200,9 @@ def workspaces(connection: Connection) -> Sequence[str]:
     return connection.execute(select(_workspace.c.id).order_by(_workspace.c.id)).scalars().all()
 
 
-def heads(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]]:
     """Head and mode of these workspaces: one cheap look for everyone's news."""
-    return {row.id: (row.head, row.mode) for row in connection.execute(_HEADS, {"ids": names})}
+    return {row.id: (row.head, row.mode) for row in _HEADS.rows(connection, ids=names)}
 
 
 def add_workspace(connection: Connection, name: str, mode: str) -> bool:

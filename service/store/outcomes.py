@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from service.store.database import Bulk, table
+from service.store.database import table
+from service.store.statements import Bulk
 from service.tables import Outcome
 
 _outcome = table(Outcome)
@@ -17,7 +18,7 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_outcome).values(**row))
 
 
-_ADD = Bulk(insert(_outcome))
+_ADD = Bulk(_outcome)
 
 
 def add_all(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
