@@ -30,6 +30,10 @@ UNTOSSED = text("status = 'closed' AND NOT escalated AND NOT tossed")
 own, so that finding them takes no longer when many have ever closed."""
 
 
+ANSWERED = text("answer IS NOT NULL")
+"""Decisions to offer a person that the customer answered: few among all decisions."""
+
+
 def _time(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_column=Column(Double, nullable=nullable))
 
@@ -128,7 +132,16 @@ class Decision(SQLModel, table=True):
     `route` says whose word chose the team, and what the model suggested, where one was chosen.
     """
 
-    __table_args__ = (UniqueConstraint("workspace", "conversation_id", "seq"),)
+    __table_args__ = (
+        UniqueConstraint("workspace", "conversation_id", "seq"),
+        Index(
+            "decision_answered",
+            "workspace",
+            "id",
+            sqlite_where=ANSWERED,
+            postgresql_where=ANSWERED,
+        ),
+    )
     id: str = Field(primary_key=True)
     workspace: str
     conversation_id: str

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from learning.policy import Audits, Silence
 from service import audits
@@ -335,23 +335,3 @@ def test_a_conversation_that_opens_again_before_its_coins_fall_waits_for_its_nex
         assert audits.toss(connection, place.name, EVERYONE, now, among=ended) == 1
     place.bot.posted("/v1/conversations/c0/close", {"resolution": "resolved"})
     assert tossed(place) == 1
-
-
-def test_sqlite_finds_them_in_an_index_that_holds_nothing_else(place: Place) -> None:
-    """PostgreSQL reads small tables whole, so of its plan nothing can be seen here."""
-    store = place.service.baton.store
-    if not store.is_sqlite:
-        pytest.skip("the plan of PostgreSQL depends on what it knows of the table's size")
-    asked: list[tuple[str, Any]] = []
-    with store.read() as connection:
-        event.listen(
-            connection,
-            "before_cursor_execute",
-            lambda _c, _cursor, sql, given, _context, _many: asked.append((sql, given)),
-        )
-        audits.rows.ended(connection, place.name, time.time(), 100)
-        sql, given = asked[0]
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given).all()
-    assert [row.detail for row in plan] == [
-        "SEARCH conversation USING INDEX conversation_untossed (workspace=? AND closed_at<?)"
-    ]

@@ -135,6 +135,16 @@ def upgrade() -> None:  # noqa: PLR0915
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("workspace", "conversation_id", "seq"),
     )
+    answered = sa.text("answer IS NOT NULL")
+    with op.batch_alter_table("decision", schema=None) as batch_op:
+        batch_op.create_index(
+            "decision_answered",
+            ["workspace", "id"],
+            unique=False,
+            sqlite_where=answered,
+            postgresql_where=answered,
+        )
+
     op.create_table(
         "evaluation",
         sa.Column("id", sa.String(), nullable=False),
