@@ -86,15 +86,10 @@ Parts = dict[str, Mapping[Any, float]]
 def features(state: State) -> dict[str, float]:
     """Names and values of the state's newest message. Pure, bounded, finite."""
     return {
-        spelt(namespace, word): value
+        namespace + (word if isinstance(word, str) else "_".join(word)): value
         for namespace, part in parts(state).items()
         for word, value in part.items()
     }
-
-
-def spelt(namespace: str, word: str | tuple[str, ...]) -> str:
-    """A name of `features`, from its namespace and what stands there in `parts`."""
-    return namespace + (word if isinstance(word, str) else "_".join(word))
 
 
 def parts(state: State) -> Parts:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 from zlib import crc32
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from learning.features import CONTEXT, Parts, spelt
+from learning.features import CONTEXT, Parts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -44,16 +44,27 @@ def bucket(name: str, buckets: int) -> int:
 
 
 class _Known(dict[Any, int]):
-    """Buckets already computed of the names of one namespace, by what stands for a name there."""
+    """Buckets already computed of one namespace, by what stands for a name there (see `Parts`).
 
-    def __init__(self, name_of: Callable[[Any], str], home: _Namespaces) -> None:
+    The checksum of a namespace that ends in "=" is taken once for all its words.
+    """
+
+    def __init__(self, home: _Namespaces, namespace: str) -> None:
         super().__init__()
-        self._name_of = name_of
         self._home = home
+        self._namespace = namespace
+        self._begun = crc32(namespace.encode()) if namespace.endswith("=") else None
 
     def __missing__(self, word: Any) -> int:
         self._home.one_more()
-        found = self[word] = bucket(self._name_of(word), self._home.buckets)
+        buckets = self._home.buckets
+        if self._begun is None:
+            found = bucket(self._namespace + str(word), buckets)
+        else:
+            text = word if isinstance(word, str) else "_".join(word)
+            code = crc32(text.encode("utf-8", "surrogatepass"), self._begun)
+            found = RESERVED + code % (buckets - RESERVED)
+        self[word] = found
         return found
 
 
@@ -63,18 +74,17 @@ class _Namespaces(dict[str, _Known]):
     def __init__(self, buckets: int) -> None:
         super().__init__()
         self.buckets = buckets
-        self.any = _Known(str, self)
         self._count = 0
 
     def __missing__(self, namespace: str) -> _Known:
-        found = self[namespace] = _Known(partial(spelt, namespace), self)
+        found = self[namespace] = _Known(self, namespace)
         return found
 
     def one_more(self) -> None:
         self._count += 1
         if self._count > _KNOWN_MAX:
             self._count = 1
-            for known in (self.any, *self.values()):
+            for known in self.values():
                 known.clear()
 
 
@@ -93,7 +103,7 @@ class Row:
     __slots__ = ("index", "said", "square", "value")
 
     def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
-        places = [0, *map(_known(buckets).any.__getitem__, x)]
+        places = [0, *map(_known(buckets)[""].__getitem__, x)]
         values = [1.0, *x.values()]
         try:
             self.value: Floats = np.array(values, np.float64)
