@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate
 from typing import Any
 
 from learning.notation import Notation, union
@@ -57,6 +58,8 @@ class Group:
     inside: str
     after: str
     despite: str
+    home: bool
+    """Whether its words are not to be met in other languages: English, or another script."""
 
     def stands(self, text: str, start: int, stop: int) -> bool:
         """Whether nothing around or inside a match takes it back."""
@@ -77,8 +80,8 @@ class Phrase:
 
     group: Group
     expression: str
-    also: frozenset[str] = frozenset()
-    """Words of which the text must hold one besides the anchor; empty if that is not known."""
+    also: tuple[frozenset[str], ...] = ()
+    """Words besides the anchor: of each set the text must hold one."""
 
     def search(self, text: str, begin: int, end: int) -> tuple[int, int] | None:
         """The first match between two offsets that nothing takes back."""
@@ -142,8 +145,8 @@ def lexicon() -> Lexicon:
                 for word in first:
                     place, key = (stems, word[:_STEM]) if word.endswith("*") else (anchors, word)
                     place.setdefault(key.rstrip("*"), []).append(len(phrases))
-                also = frozenset(next((o for o in others if not any("*" in w for w in o)), ()))
-                phrases.append(Phrase(group, "(?<= )" + expression + tail, also))
+                also = [frozenset(o) for o in others if not any("*" in w for w in o)]
+                phrases.append(Phrase(group, "(?<= )" + expression + tail, tuple(also)))
     return Lexicon(
         phrases=tuple(phrases),
         anchors={word: tuple(numbers) for word, numbers in anchors.items()},
@@ -183,6 +186,7 @@ def _group(signal: str, language: str, table: Mapping[str, Any], notation: Notat
         inside=lead + union(inside) if inside else "",
         after=union(after) if after else "",
         despite=lead + union(despite) if despite else "",
+        home=language == "en" or language in _OWN_SCRIPT,
     )
 
 
@@ -251,20 +255,17 @@ def _spaced(
     found: Tokens, words: list[str], hits: dict[int, list[int]], book: Lexicon
 ) -> list[Found]:
     line = ". " + " ".join(words) + " . "
-    starts = [2]
-    for word in words:
-        starts.append(starts[-1] + len(word) + 1)
+    starts = [2, *[at + place for place, at in enumerate(accumulate(map(len, words)), 3)]]
     here = frozenset(words)
     ours, theirs = english(here)
     seen: dict[tuple[str, str], Found] = {}
     for number in sorted(hits):
         phrase = book.phrases[number]
-        group = phrase.group
-        home = group.language == "en" or group.language in _OWN_SCRIPT
-        key = (group.signal, group.language)
-        if key in seen or (phrase.also and here.isdisjoint(phrase.also)):
+        if any(map(here.isdisjoint, phrase.also)):
             continue
-        if not home and ours >= 3 and not theirs:
+        group = phrase.group
+        home, key = group.home, (group.signal, group.language)
+        if key in seen or (not home and ours >= 3 and not theirs):
             continue
         for begin, end in _windows(hits[number], len(words)):
             last = len(line) if end == len(words) else starts[end]
@@ -272,8 +273,6 @@ def _spaced(
             if span:
                 first, stop = bisect_left(starts, span[0]), bisect_left(starts, span[1]) - 1
                 if first < stop or home or ours <= theirs:
-                    spans = found.spans()
-                    words_of = found.text[spans[first][0] : spans[stop][1]]
-                    seen[key] = Found(group.signal, words_of)
+                    seen[key] = Found(group.signal, found.written(first, stop))
                     break
     return list(seen.values())

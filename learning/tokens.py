@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 WORD_CHARS_MAX = 32
 """Longer words are cut: no word of the lexicon is longer, and the cut bounds every search."""
@@ -56,14 +57,21 @@ def fold(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of one text. `words[i]` is folded; `spans()` finds where it stood."""
+    """The tokens of one text. `words[i]` is folded; `written` gives it as it stood."""
 
     text: str
     words: tuple[str, ...]
 
-    def spans(self) -> list[tuple[int, int]]:
-        """Where each token stands in the original text: recomputed, as only evidence needs it."""
-        return [match.span() for match in _TOKEN.finditer(self.text)]
+    def written(self, first: int, last: int) -> str:
+        """The text from one token to another, as it stands in the original: looked for again, as
+        only evidence needs it.
+        """
+        if self.text.isascii():
+            tokens = _ASCII_TOKEN.finditer(self.text.lower())
+        else:
+            tokens = _TOKEN.finditer(self.text)
+        asked = list(islice(tokens, first, last + 1))
+        return self.text[asked[0].start() : asked[-1].end()]
 
 
 def _folded(text: str) -> Iterator[str]:
