@@ -276,7 +276,7 @@ def test_lost_doubled_and_differing_decisions_are_told_apart() -> None:
     assert found == {"acknowledged": 4, "lost": 1, "doubled": 1, "differing": 2}
 
 
-@pytest.mark.parametrize("what", ["nothing", "memory", "latency", "fault"])
+@pytest.mark.parametrize("what", ["nothing", "memory", "latency", "tail", "fault"])
 def test_a_soak_that_grows_slows_or_fails_is_not_passed(what: str) -> None:
     made = [
         {
@@ -285,6 +285,7 @@ def test_a_soak_that_grows_slows_or_fails_is_not_passed(what: str) -> None:
             "serve_mib": 100.0 + (2.0 * minute if what == "memory" else 0.0),
             "jobs_mib": 80.0,
             "p50_ms": 2.0 + (3 * minute if what == "latency" else 0),
+            "p99_ms": 9.0 + (9 * minute if what == "tail" else 0),
         }
         for minute in range(1, 13)
     ]

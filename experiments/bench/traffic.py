@@ -122,6 +122,20 @@ def judged(given: Mapping[str, Any], number: int) -> Player:
             labels = []
 
 
+def ended(given: Mapping[str, Any], number: int) -> Player:
+    """Conversations of ten scored messages; those that no person was called to are closed."""
+    heads, called = _Heads("/v1/score", given["key"]), False
+    for turn, body in enumerate(_items(given["name"], number), 1):
+        answer = yield heads.post(body)
+        called = called or b'"action":"escalate"' in answer
+        if turn % TURNS == 0:
+            if not called:
+                conversation = body.split(b'"', 4)[3].decode()
+                path = f"/v1/conversations/{conversation}/close"
+                yield post(path, given["key"], b'{"resolution":"resolved"}')
+            called = False
+
+
 def batch(given: Mapping[str, Any], number: int) -> Player:
     """256 messages a request, each of another conversation, to `/v1/score/batch`."""
     size = int(given.get("items", BATCH))
@@ -156,6 +170,7 @@ PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
     "witness": witness,
     "judged": judged,
+    "ended": ended,
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,
