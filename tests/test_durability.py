@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import event, text
 
 from service.installation import prepare
 from service.settings import Settings
+from service.store import database
 from service.store.database import Store
 from tests import postgres
 from tests.running import TEXTS, installation
@@ -68,6 +70,23 @@ def test_on_sqlite_every_commit_reaches_the_disk_and_writers_take_turns(tmp_path
 def _begins(store: Store) -> bool:
     with store.write():
         return True
+
+
+@pytest.mark.parametrize("kind", postgres.BOTH)
+def test_where_all_connections_are_busy_a_reader_is_told_so_in_time(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of many cores has more threads that look than there are connections."""
+    monkeypatch.setitem(database._POOL, "pool_timeout", 0.2)
+    with postgres.store(kind, tmp_path) as url, ExitStack() as busy:
+        store = Store(url)
+        busy.callback(store.close)
+        for _ in range(database._POOL["pool_size"] + database._POOL["max_overflow"]):
+            busy.enter_context(store.read())
+        began = time.monotonic()
+        with pytest.raises(database.UnavailableError, match="QueuePool limit"), store.read():
+            pass
+        assert time.monotonic() - began < 5
 
 
 def test_a_slow_disk_delays_and_refuses_and_forgets_nothing(tmp_path: Path) -> None:

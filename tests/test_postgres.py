@@ -354,25 +354,35 @@ def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
             store.close()
 
 
-def test_conversations_opened_at_once_are_locked_in_one_order(home: Home, first: Process) -> None:
-    """Both come to one that is held from outside, with all that they have locked before it."""
+def test_conversations_opened_at_once_are_locked_in_one_order(
+    home: Home, first: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All come to one that is held from outside, with all that they have locked before it."""
     place = home.workspace("again", first)
     names = [f"c{number:02}" for number in range(60)]
     with place.caller("bot", first) as bot:
         bot.scores(names, TEXTS[0])
-    before = deadlocks(home)
+    timeouts = database_module._TIMEOUTS[database_module.WRITING]
+    monkeypatch.setitem(timeouts, "lock_timeout", 9_000)
+    stores = [Store(home.url) for _ in range(6)]
+    before, wanted = deadlocks(home), dict.fromkeys(names, ())
 
     def again(store: Store) -> None:
         with store.write() as connection:
-            Batch(connection, States()).open(place.name, dict.fromkeys(names, ()))
+            Batch(connection, States()).open(place.name, wanted)
 
-    stores = Store(home.url), Store(home.url)
     lock = "SELECT * FROM conversation WHERE workspace = %s AND id = 'c30' FOR UPDATE"
+    wait = (
+        "SELECT count(*) AS waiting FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     try:
-        with ThreadPoolExecutor(2) as pool:
+        for store in stores:
+            again(store)  # so that all are connected
+        with ThreadPoolExecutor(len(stores)) as pool:
             with held(home, lock, place.name):
                 opened = [pool.submit(again, store) for store in stores]
-                time.sleep(0.3)
+                until(lambda: home.rows(wait)[0]["waiting"] == len(stores), 8, "all wait", every=0)
             for one in opened:
                 one.result()
         assert deadlocks(home) == before

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from experiments.registry import Registry
 from learning import checkpoint
 from learning.policy import Audits
-from service import audits
+from service import audits, versions
 from service.challengers import Challengers
 from service.lines import Lines
 from service.publishing import Publishing
@@ -258,16 +258,19 @@ def test_what_waits_for_a_review_stays(place: Place) -> None:
     assert "kept" not in keeping.texts()
 
 
-def test_two_checkpoints_stay_however_few_are_to_be_kept_and_those_behind_aliases(
+def test_two_checkpoints_of_a_line_stay_and_those_behind_aliases_and_those_asked_for(
     place: Place,
 ) -> None:
     keeping = Keeping(place, keep_checkpoints=1)
     keeping.taught(named(16))
+    packed = versions.Packed.of(Lines(keeping.store).champion(place.name))
     with keeping.store.write() as connection:
         version_rows.published(connection, place.name, 3, "3")
         published.note_alias(connection, place.name, "champion", intended="3")
         for number in (1, 2, 4, 5, 6, 7):
             version_rows.published(connection, place.name, number, str(number))
+        for _ in range(4):  # asked for and never served: an engineer or a challenger wants them
+            versions.keep(connection, place.name, packed, line=0, reason="asked for")
     gone = [number for number, _ in Retention(keeping.store, keeping.settings).surplus(place.name)]
     assert gone == [2, 4, 5]
 

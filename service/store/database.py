@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import SQLModel
 
 from service.store.silence import Silence
@@ -47,6 +48,11 @@ _TIMEOUTS = {
 }
 PATIENCE_SECONDS = {WRITING: 12, READING: 22}
 """How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
+
+_POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 5}
+"""Connections of each kind that a process has at most, and the seconds one is waited for: as many
+threads as there may be must not wait for ever where all of them are busy.
+"""
 
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -102,13 +108,12 @@ class Store:
                 isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
                 connect_args={"options": options, "connect_timeout": 5, "tcp_user_timeout": 15_000}
                 | _TCP,
+                **_POOL,
                 pool_pre_ping=True,
-                pool_size=5,
-                max_overflow=10,
             )
             self._silence.bound(engine, PATIENCE_SECONDS[begin])
             return engine
-        engine = create_engine(self.url, **_JSON, connect_args={"timeout": busy_seconds})
+        engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
@@ -134,8 +139,7 @@ class Store:
 
         A `hurried` one gives up sooner where a lock is held.
         """
-        self._silence.refuse()
-        with self._writer.begin() as connection:
+        with self._begun(self._writer) as connection:
             if hurried and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
             yield connection
@@ -143,8 +147,17 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent look at the database."""
+        with self._begun(self._reader) as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
         self._silence.refuse()
-        with self._reader.begin() as connection:
+        try:
+            connection = engine.connect()
+        except PoolTimeout as error:
+            raise OperationalError("", None, error) from error
+        with connection, connection.begin():
             yield connection
 
     def migrate(self) -> None:
