@@ -12,17 +12,16 @@ bot message begin with "reply_".
 Each group of words shares one length, whatever their number, so that a long message does not
 outshout a short one; the scales were chosen by measurement on four data sets.
 
-`parts` gives them by namespace, each word as it was said, for who looks words up by the thousand
-(`hashing`); `features` spells their names out.
+`parts` gives them by namespace, for who looks words up by the thousand (`hashing`); `features`
+spells their names out.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from itertools import pairwise, product
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from learning.conversation import State
 from learning.side import SETBACKS, Side
@@ -79,14 +78,14 @@ CONTEXT: tuple[str, ...] = (*_NAMES, *("reply_" + name for name in _NAMES))
 """Every context name that `features` may give; absent means zero."""
 
 
-Parts = dict[str, Mapping[Any, float]]
-"""By namespace, what follows it in a name: a text, or a tuple of words that "_" joins."""
+Parts = dict[str, dict[str, float]]
+"""Values by namespace and by what follows it in a name: a word, or several that "_" joins."""
 
 
 def features(state: State) -> dict[str, float]:
     """Names and values of the state's newest message. Pure, bounded, finite."""
     return {
-        namespace + (word if isinstance(word, str) else "_".join(word)): value
+        namespace + word: value
         for namespace, part in parts(state).items()
         for word, value in part.items()
     }
@@ -126,24 +125,29 @@ def _try(found: Parts, state: State) -> None:
 
 def _say(found: Parts, scored: str, other: str, own: Side, its: Side) -> None:
     mine, theirs = own.words[:WORDS_MAX], its.words[:WORDS_MAX]
-    found[scored + "="] = _shared((*mine, *pairwise(mine)), SCORED, 0.6)
-    found[other + "="] = _shared((*theirs, *pairwise(theirs)), OTHER, 0.6)
+    found[scored + "="] = _shared(_with_pairs(mine), SCORED, 0.6)
+    found[other + "="] = _shared(_with_pairs(theirs), OTHER, 0.6)
     found[scored + "_before="] = _shared(own.before[:WORDS_MAX], BEFORE, 0.5)
     found[f"{scored}_near{bisect_right(_NEAR, own.nearest)}="] = _shared(mine, NEAR, 0.5)
     if own.run > 1:
         found[scored + "_again="] = _shared(mine, AGAIN, 0.5)
     if mine:
-        starts = dict.fromkeys([mine[:1], mine[:2], mine[:3]])
-        ends = dict.fromkeys([mine[-1:], mine[-2:]])
+        starts = dict.fromkeys(["_".join(mine[:k]) for k in (1, 2, 3)])
+        ends = dict.fromkeys([mine[-1], "_".join(mine[-2:])])
         edge = EDGE / (len(starts) + len(ends)) ** 0.5
         found[scored + "_start="] = dict.fromkeys(starts, edge)
         found[scored + "_end="] = dict.fromkeys(ends, edge)
         edges = (*theirs[:3], *theirs[-2:])
-        found[scored + "_pair="] = _shared(product(mine[:3], edges), PAIR, 0.5)
+        pairs = [f"{one}_{two}" for one in mine[:3] for two in edges]
+        found[scored + "_pair="] = _shared(pairs, PAIR, 0.5)
 
 
-def _shared(words: Iterable[Any], scale: float, power: float) -> Mapping[Any, float]:
-    """Distinct words, or tuples of words, whose values make a vector of one length."""
+def _with_pairs(said: Sequence[str]) -> list[str]:
+    return [*said, *[f"{one}_{two}" for one, two in pairwise(said)]]
+
+
+def _shared(words: Iterable[str], scale: float, power: float) -> dict[str, float]:
+    """Distinct words, whose values make a vector of one length."""
     distinct = dict.fromkeys(words)
     return dict.fromkeys(distinct, scale / len(distinct) ** power) if distinct else {}
 

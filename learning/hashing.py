@@ -61,8 +61,7 @@ class _Known(dict[Any, int]):
         if self._begun is None:
             found = bucket(self._namespace + str(word), buckets)
         else:
-            text = word if isinstance(word, str) else "_".join(word)
-            code = crc32(text.encode("utf-8", "surrogatepass"), self._begun)
+            code = crc32(word.encode("utf-8", "surrogatepass"), self._begun)
             found = RESERVED + code % (buckets - RESERVED)
         self[word] = found
         return found
