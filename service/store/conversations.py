@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from learning.conversation import BotReport, Message
 from learning.ledger import Turn
+from service.store import statements
 from service.store.database import table
 from service.store.statements import Among, Bulk, Look
 from service.tables import Conversation, Decision, MessageRow
@@ -98,9 +99,9 @@ def write(
     decisions: Sequence[Mapping[str, Any]],
 ) -> None:
     """The rows of a batch: changed conversations, new messages, new decisions."""
-    _CHANGE.run(connection, changed)
-    _ADD_MESSAGE.run(connection, messages)
-    _ADD_DECISION.run(connection, decisions)
+    statements.write(
+        connection, [(_CHANGE, changed), (_ADD_MESSAGE, messages), (_ADD_DECISION, decisions)]
+    )
 
 
 def mark_scored(connection: Connection, workspace: str, conversation: str, seq: int) -> None:

@@ -135,16 +135,17 @@ class Bulk:
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Every row has every column of the table."""
-        if not rows:
-            return
-        name = connection.dialect.name
-        if name not in self._sql:
-            self._sql[name] = self._for(connection.dialect)
-        if name == "sqlite":
-            given = [[self._value(name, row[name]) for name in self._names] for row in rows]
-            run(connection, self._sql[name], given, many=True)
-        else:
-            run(connection, self._sql[name], (json_text(rows),))
+        write(connection, [(self, rows)])
+
+    def each(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        """The rows' values, in the order of the columns."""
+        return [[self._value(name, row[name]) for name in self._names] for row in rows]
+
+    def sql(self, dialect: Dialect) -> str:
+        """The statement: one row's on SQLite, on PostgreSQL that of any number, as one JSON."""
+        if dialect.name not in self._sql:
+            self._sql[dialect.name] = self._for(dialect)
+        return self._sql[dialect.name]
 
     def _value(self, name: str, value: Any) -> Any:
         return value if value is None or name not in self._json else json_text(value)
@@ -169,4 +170,20 @@ class Bulk:
         return "ON CONFLICT DO NOTHING" if self._skips else ""
 
 
-__all__ = ["Among", "Bulk", "Look", "json_text", "run"]
+def write(
+    connection: Connection, parts: Sequence[tuple[Bulk, Sequence[Mapping[str, Any]]]]
+) -> None:
+    """Rows for tables that differ: all in one statement where the server is a round trip away."""
+    parts = [(bulk, rows) for bulk, rows in parts if rows]
+    dialect = connection.dialect
+    if dialect.name == "sqlite":
+        for bulk, rows in parts:
+            run(connection, bulk.sql(dialect), bulk.each(rows), many=True)
+    elif parts:
+        *first, last = (bulk.sql(dialect) for bulk, _ in parts)
+        named = ", ".join(f"part_{number} AS ({one})" for number, one in enumerate(first))
+        sql = " ".join(("WITH", named, last)) if named else last
+        run(connection, sql, [json_text(rows) for _, rows in parts])
+
+
+__all__ = ["Among", "Bulk", "Look", "json_text", "run", "write"]
