@@ -31,8 +31,8 @@ from service.upkeep import Upkeep
 from tests import postgres
 from tests.service_in_process import ROLES, Caller, InProcess, serving
 
-NAMES = st.sampled_from(["a", "b", "c"])
-MESSAGES = st.integers(0, 7).map(lambda n: f"m{n}")
+NAMES = st.sampled_from(["a", "b"])
+MESSAGES = st.integers(0, 5).map(lambda n: f"m{n}")
 TEXTS = (
     "where is my parcel",
     "I want to talk to a human please",
@@ -101,6 +101,15 @@ class Machine(RuleBasedStateMachine):
             assert found["action"] == "escalate"
         if found["action"] == "escalate":
             self.open[name] = found["handoff"]["id"]
+        self._decided_again(which, found)
+
+    @precondition(lambda self: self.decided)
+    @rule(which=st.integers(0, 1), pick=st.integers(0))
+    def score_again(self, which: int, pick: int) -> None:
+        names = sorted(self.decided)
+        name, message = names[pick % len(names)]
+        said, answer = self.decided[name, message]
+        assert self.caller(which, "bot").decided(name, message, said) == answer
 
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0, 1), how=st.sampled_from(["resolve", "return"]), pick=st.integers(0))
@@ -180,7 +189,9 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), pick=st.integers(0))
     def look_again(self, which: int, pick: int) -> None:
         names = sorted(self.decided)
-        _, decided = self.decided[names[pick % len(names)]]
+        self._decided_again(which, self.decided[names[pick % len(names)]][1])
+
+    def _decided_again(self, which: int, decided: dict[str, Any]) -> None:
         path = f"/v1/decisions/{decided['decision_id']}"
         row = self.caller(which, "agent").got(path)
         assert row["probability"] == decided["probability"]
@@ -193,7 +204,7 @@ def test_whatever_comes_in_whatever_order_what_must_hold_holds(kind: str) -> Non
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     few = settings(
         max_examples=4,
-        stateful_step_count=20,
+        stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

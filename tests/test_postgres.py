@@ -395,8 +395,8 @@ def test_batches_over_several_workspaces_lock_them_in_one_order(
     home: Home, first: Process, tmp_path: Path
 ) -> None:
     places = [home.workspace(f"turn-{n}", first) for n in range(2)]
-    settings, before = Settings(home=tmp_path, database=home.url), deadlocks(home)
-    both = threading.Barrier(2)
+    settings = Settings(home=tmp_path, database=home.url, models_max=4)
+    before, both = deadlocks(home), threading.Barrier(2)
 
     def slowly(batch: Batch, name: str) -> int:
         position = ledger.append(batch.connection, name, "policy", Policy().model_dump(), "test")
@@ -406,13 +406,15 @@ def test_batches_over_several_workspaces_lock_them_in_one_order(
     async def ask(names: list[str]) -> list[int]:
         store = Store(home.url)
         engine = Engine(store, settings, Measures())
-        await engine.start()
-        both.wait(20)
-        works = (engine.run(name, lambda batch, name=name: slowly(batch, name)) for name in names)
-        found = await asyncio.gather(*works)
-        await engine.stop()
-        store.close()
-        return found
+        try:
+            for name in names:
+                await engine.served(name)
+            both.wait(60)
+            works = [engine.run(x, lambda batch, x=x: slowly(batch, x)) for x in names]
+            return await asyncio.gather(*works)
+        finally:
+            await engine.stop()
+            store.close()
 
     names = [place.name for place in places]
     with ThreadPoolExecutor(2) as pool:
