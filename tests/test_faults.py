@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ from service.publishing import Publishing
 from service.settings import Settings
 from service.standing import stand
 from service.store import database as database_module
-from service.store import keys
+from service.store import keys, ledger
 from service.store.database import Store
 from service.upkeep import Upkeep
 from tests import postgres
@@ -207,6 +208,11 @@ def test_without_its_database_every_route_says_503_and_comes_back(tmp_path: Path
             again = until(lambda: place.bot.score("c", "m2", OTHERS[1]), 10, "it is back")
             assert again.status_code == 200
             assert place.agent.got(path)["probability"] == decided["probability"]
+            policy = place.engineer.got("/v1/policy")
+            with service.baton.store.write() as connection:
+                ledger.append(connection, place.name, "policy", policy, "another process")
+            standing = partial(place.engineer.got, "/v1/standing")
+            until(lambda: standing()["position"] == 3, 10, "it follows others again")
 
 
 def test_a_postgresql_that_is_frozen_is_refused_at_once_and_holds_up_nothing(
@@ -313,7 +319,7 @@ def test_a_clock_that_steps_back_changes_no_order_and_no_decision(
     with serving(tmp_path, database=store_url) as service:
         place = service.workspace()
         decided = []
-        for number, by in enumerate((0.0, -3600.0, 3600.0, -86_400.0, 0.0)):
+        for number, by in enumerate((0.0, -3600.0, 3600.0, 0.0, -86_400.0)):
             clock.by = by
             decided.append(place.bot.decided("c", f"m{number}", OTHERS[number]))
         handoff = place.bot.decided("d", "m", ASKS)["handoff"]
@@ -347,6 +353,8 @@ def test_a_lease_is_kept_by_its_holder_when_the_clock_steps_back(
 
     assert takes("a", 1000.0)
     assert not takes("b", 1009.0)
+    assert takes("a", 1009.0), "it is renewed before it ends"
+    assert not takes("b", 1018.0)
     assert takes("a", 500.0), "its own lease is renewed whatever the time"
     assert not takes("b", 505.0)
     assert takes("b", 511.0), "a lease that ended at the stepped-back time is free"

@@ -239,6 +239,22 @@ def test_what_a_challenger_has_yet_to_learn_stays(place: Place) -> None:
     assert one.standing.position == head
 
 
+def test_the_checkpoint_that_a_decision_stands_on_stays_as_long_as_the_decision(
+    place: Place,
+) -> None:
+    """The text before it is gone, so that no older one reaches the decision."""
+    keeping = Keeping(place, keep_days=DAYS, keep_checkpoints=2)
+    keeping.taught(named(9))  # positions 3 to 11, checkpoints at 3, 6, 9
+    stays = place.bot.decided("stays", "m", OTHERS[0])["decision_id"]
+    keeping.taught(named(12, "d"))
+    keeping.aged(*named(9))
+    keeping.upkeep.retain()
+    assert "c0" not in keeping.texts()
+    keeping.publishing.retire()
+    assert [row.position for row in keeping.versions() if row.line] == [9, 12, 15, 18, 21]
+    assert keeping.replayed(stays) is True
+
+
 def test_what_waits_for_a_review_stays(place: Place) -> None:
     keeping = Keeping(place, keep_days=DAYS)
     place.bot.decided("kept", "m", OTHERS[0])
