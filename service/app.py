@@ -31,6 +31,7 @@ from service.engine import Engine
 from service.errors import Refusal
 from service.feed import Feed
 from service.measures import Measures
+from service.quality import is_large
 from service.replay import Replayer
 from service.reused import Reused
 from service.settings import Settings
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
                 measures,
                 Replayer(store),
                 feed,
-                Reused(),
+                Reused(is_large),
             )
             yield
         finally:

@@ -17,6 +17,14 @@ from learning.policy import Policy
 from service import offers, parts, suggestions
 from service.store import audits, figures
 
+LARGE = 5000
+"""Fewer conversations are counted anew whenever somebody asks."""
+
+
+def is_large(found: dict[str, Any]) -> bool:
+    """Whether counting again may wait where it takes long."""
+    return bool(found["conversations"]["all"] >= LARGE)
+
 
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Counts and rates of a workspace; the model's own measures are its versions'."""

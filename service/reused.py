@@ -1,8 +1,9 @@
 """Answers that take long to find, given again for a while.
 
 What counts everything that is stored takes longer with all that ever happened, and must not take
-scoring's processor however often it is asked for. So an answer that took long holds for so many
-times as long, and whoever asks while one is being found waits for it; a quick answer never holds.
+scoring's processor however often it is asked for. So an answer about much that took long holds for
+so many times as long, and whoever asks while one is being found waits for it. One that was quick,
+or is about little, never holds: it may have been slow because the machine was busy.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class _Kept:
 class Reused(Generic[T]):
     """The newest answers by key. Owned by the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_hold: Callable[[T], bool]) -> None:
+        self._may_hold = may_hold
         self._kept: dict[str, _Kept] = {}
 
     async def get(self, key: str, given: Any, find: Callable[[], Awaitable[T]]) -> T:
@@ -59,5 +61,6 @@ class Reused(Generic[T]):
             answer = await find()
             ended = time.monotonic()
             kept.given, kept.answer, kept.began = given, answer, began
-            kept.until = ended + HOLDS_TIMES * max(0.0, ended - began - QUICK_SECONDS)
+            beyond = ended - began - QUICK_SECONDS if self._may_hold(answer) else 0.0
+            kept.until = ended + HOLDS_TIMES * max(0.0, beyond)
             return answer

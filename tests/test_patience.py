@@ -132,8 +132,9 @@ def test_connections_beyond_the_bound_are_refused_and_let_in_again(hurried: Hurr
     until(hurried.alive, 10, "those that hung up have left")
 
 
-def test_a_request_that_never_ends_does_not_hold_up_the_end(hurried: Hurried) -> None:
-    """The last test of this process: it is told to stop while a client owes it a body."""
+def test_a_request_that_never_ends_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """It is told to stop while a client owes it a body."""
+    hurried = Hurried(tmp_path)
     head = hurried.request("POST", "/v1/score", "Content-Length: 1000") + b"{"
     with socket.create_connection(("127.0.0.1", hurried.port), timeout=10) as owing:
         owing.sendall(head)
