@@ -265,7 +265,8 @@ def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
-    return row._asdict()
+    found: dict[str, Any] = row._asdict()
+    return found
 
 
 def _over(row: Mapping[str, Any]) -> Contradiction:

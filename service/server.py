@@ -9,13 +9,17 @@ import signal
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import logs
+from service.api.context import refused
 from service.app import create_app
+from service.errors import Busy
 from service.installation import prepare
 from service.settings import Settings
 from service.store.database import Store
@@ -35,14 +39,27 @@ STOP_SECONDS = 20
 BACKLOG = 2048
 
 
-class Patience(HttpToolsProtocol):
-    """Hangs up on a client that does not say what it wants, or does not take its answer."""
+async def full(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to a connection too many."""
+    busy = Busy("connections_full", "too many connections are open", hint="send it again")
+    answer = refused(Request(scope), busy)
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
 
+
+class Patience(HttpToolsProtocol):
+    """Hangs up on a client that does not say what it wants, or does not take its answer; with
+    `connections_max` others there, on any, and says why.
+    """
+
+    connections_max: ClassVar[int]
     _hang_up: asyncio.TimerHandle | None = None
     _let_drop: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.connections_max:
+            self.app = full
         self._wait(transport)
 
     def on_message_begin(self) -> None:
@@ -132,12 +149,11 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http=Patience,
+        http=type("Patience", (Patience,), {"connections_max": settings.connections_max}),
         ws="none",
         access_log=False,
         log_level="warning",
         backlog=BACKLOG,
-        limit_concurrency=settings.connections_max,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,

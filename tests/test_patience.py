@@ -126,6 +126,9 @@ def test_connections_beyond_the_bound_are_refused_and_let_in_again(hurried: Hurr
     try:
         answer = httpx.get(f"{hurried.url}/healthz", trust_env=False)
         assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "connections_full"
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["connection"] == "close"
     finally:
         for connection in held:
             connection.close()

@@ -121,7 +121,8 @@ def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any
     row = rows.handoff(connection, workspace, name)
     if row is None:
         raise _missing(name)
-    return row._asdict()
+    found: dict[str, Any] = row._asdict()
+    return found
 
 
 def _state(connection: Connection, workspace: str, name: str) -> str:

@@ -6,18 +6,21 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from service.store.database import table
+from service.store.statements import Bulk, Look
 from service.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
 
 _handoff = table(Handoff)
 _decision = table(Decision)
 _outcome = table(Outcome)
-_ONE = select(_handoff).where(
-    _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
+_ONE = Look(
+    select(_handoff).where(
+        _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
+    )
 )
-_ADD = insert(_handoff)
+_ADD = Bulk(_handoff)
 _message = table(MessageRow)
 SAID_CHARS_MAX = 240
 _LISTED = (
@@ -49,11 +52,12 @@ _CHANGES = (
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
-    connection.execute(_ADD, dict(row))
+    _ADD.run(connection, [row])
 
 
-def handoff(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
-    return connection.execute(_ONE, {"of_workspace": workspace, "of_id": name}).one_or_none()
+def handoff(connection: Connection, workspace: str, name: str) -> Any | None:
+    found = _ONE.rows(connection, of_workspace=workspace, of_id=name)
+    return found[0] if found else None
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
