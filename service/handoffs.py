@@ -180,7 +180,7 @@ def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
             again = rows.handoff(connection, workspace, row.id)
             if again is None or (row.status, again.status) != (status, status):
                 continue
-            if again._mapping[column] < before:
+            if getattr(again, column) < before:
                 if status == "claimed":
                     release(batch, again._asdict())
                 else:
