@@ -113,7 +113,7 @@ def test_two_replicas_lose_and_double_nothing_and_hold_one_model() -> None:
 
 @pytest.mark.slow
 def test_a_soak_has_a_row_for_each_slice_of_its_time_and_no_error() -> None:
-    found = rows("soak", "--minutes", "0.1", "--per-second", "20")
+    found = rows("soak", "--minutes", "0.06", "--per-second", "20")
     assert len(found) == 3
     assert sum(row["faults"] for row in found) == 0, found
     for row in found:

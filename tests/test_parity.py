@@ -161,15 +161,15 @@ def test_a_key_below_engineer_cannot_replay_labels(service: Service) -> None:
         through_http(episodes(seed=4, count=1), service.url, made["keys"]["bot"])
 
 
-KILLS = 10
+KILLS = 5
 
 
-def test_a_replay_outlives_ten_kills_at_random_instants(tmp_path: Path) -> None:
+def test_a_replay_outlives_kills_at_random_instants(tmp_path: Path) -> None:
     """Nothing acknowledged is missing or doubled: same probabilities, same final digest."""
     seed = time.time_ns()
     print(f"seed {seed}")
     chance = random.Random(seed)
-    stream = list(episodes(seed=6, count=300))
+    stream = list(episodes(seed=6, count=200))
     expected = bare(stream)
     with running(tmp_path) as service:
         key = service.workspace("killed")
