@@ -95,14 +95,12 @@ def silent(connection: Connection, workspace: str, policy: Silence, now: float) 
     return rows.silent(connection, workspace, now - policy.after_seconds, SILENT_MAX)
 
 
-def mature(
-    batch: Batch, workspace: str, policy: Silence, among: Sequence[str] | None = None
-) -> int:
-    """Kept conversations that nobody complained of in time teach weakly, if the policy says so."""
-    if policy.weight <= 0:
-        return 0
+def mature(batch: Batch, workspace: str, policy: Silence, silent: Sequence[str]) -> int:
+    """Kept conversations that nobody complained of in time teach weakly: those that are still
+    `silent`. Gives how many.
+    """
     before = batch.now - policy.after_seconds
-    found = rows.silent(batch.connection, workspace, before, AT_ONCE, among)
+    found = rows.silent(batch.connection, workspace, before, len(silent), silent)
     for name in found:
         outcomes.of_silence(batch, workspace, name, policy.weight)
     return len(found)

@@ -20,7 +20,8 @@ QUICK_SECONDS = 0.25
 """An answer that was found in this time is found anew whenever it is asked for."""
 
 HOLDS_TIMES = 10.0
-"""So many times what it took beyond that an answer holds: a tenth of one core is the most."""
+"""So many times what it took beyond that an answer holds: the longer it takes, the nearer all looks
+come to a tenth of one core."""
 
 KEPT_MAX = 64
 """Answers that are kept, those asked for last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,22 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One real MLflow server for all tests that ask for it: each keeps to workspaces of its own."""
     with running_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
+
+
+@pytest.fixture
+def registry(mlflow_url: str) -> Any:
+    """Baton's door to that server."""
+    from experiments.registry import Registry
+
+    return Registry(mlflow_url)
+
+
+@pytest.fixture(scope="session")
+def client(mlflow_url: str) -> Any:
+    """MLflow's own client of that server."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_url, mlflow_url)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -262,7 +262,8 @@ def test_silence_teaches_weakly_only_where_the_policy_lets_it(place: Place) -> N
         with place.service.baton.store.write() as connection:
             batch = Batch(connection, States())
             batch.now += later
-            return audits.mature(batch, place.name, policy)
+            silent = audits.silent(connection, place.name, policy, batch.now)
+            return audits.mature(batch, place.name, policy, silent)
 
     assert matured(Silence(), 1e7) == 0
     assert matured(Silence(weight=0.1, after_seconds=3600), 60.0) == 0
