@@ -195,12 +195,12 @@ def copied(
     workspace: str = WORKSPACE,
 ) -> None:
     """Insert changed copies of rows, whatever further columns the table has."""
-    found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
+    found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
     kept = [f'"{column[0]}"' for column in found.description if column[0] not in changed]
     inserted = [*kept, *changed]
     taken = [*kept, *changed.values()]
     database.execute(
-        f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608
+        f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608  (names of our own tables)
         f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
         given,
     )
