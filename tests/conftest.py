@@ -60,7 +60,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def registry(mlflow_url: str) -> Any:
     """Baton's door to that server."""
-    from experiments.registry import Registry
+    from experiments.registry.registered_versions import Registry
 
     return Registry(mlflow_url)
 

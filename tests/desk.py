@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Registry
-from service.publishing import Publishing
-from service.retention import Retention
-from service.settings import Settings
-from service.store import versions as version_rows
-from service.upkeep import Upkeep
+from experiments.registry.registered_versions import Registry
+from service.jobs.maintenance import Upkeep
+from service.jobs.registry_retention import RegistryRetention
+from service.privacy.retention import Retention
+from service.runtime.settings import Settings
+from service.store.ledger import version_rows
+from service.versions.mlflow.publish_version import Publishing
 from tests.service_in_process import OTHERS, InProcess, Place, serving
 
 
@@ -47,12 +48,11 @@ class Desk:
 
     def publish(self) -> None:
         """One pass of jobs that have just started."""
-        retention = Retention(self.store, self.settings)
-        Publishing(self.store, self.registry, retention).publish(self.place.name)
+        Publishing(self.store, self.registry).publish(self.place.name)
 
     def retire(self) -> None:
         retention = Retention(self.store, self.settings)
-        Publishing(self.store, self.registry, retention).retire(self.place.name)
+        RegistryRetention(self.store, self.registry, retention).retire(self.place.name)
 
     def number(self, version: int) -> str:
         """A version's number in MLflow."""

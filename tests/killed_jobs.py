@@ -24,11 +24,11 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from experiments.registry import Registry
-from service.publishing import Publishing
-from service.settings import Settings
-from service.store.database import Store
-from service.upkeep import Upkeep
+from experiments.registry.registered_versions import Registry
+from service.jobs.maintenance import Upkeep
+from service.runtime.settings import Settings
+from service.store.database.transactions import Store
+from service.versions.mlflow.publish_version import Publishing
 
 SWITCHED = "INSERT INTO ledger"
 INSTANTS = {

@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from learning import checkpoint
-from learning.conversation import BotReport, Message
-from learning.ledger import Entry, Standing, Turn, Without, follow
-from learning.policy import Policy
-from learning.router import WEIGHTS
+from learning.conversation.state import BotReport, Message
+from learning.decision.policy import Policy
+from learning.decision.team_classifier import WEIGHTS
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Entry, Standing, Turn, Without, follow
 
 RECIPE = "bayes-1"
 AGENTS = ("ann", "mallory")

@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.mlflow_server import server
+from experiments.registry.mlflow_server import server
 
 UP_SECONDS_MAX = 120.0
 

@@ -11,11 +11,11 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from mlflow import MlflowClient
 
-from experiments.published import conversation
-from experiments.registry import Registry
-from learning import checkpoint
-from learning.conversation import fold
-from learning.ledger import Entry, Standing, Turn
+from experiments.registry.pyfunc import conversation
+from experiments.registry.registered_versions import Registry
+from learning.conversation.state import fold
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Entry, Standing, Turn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT = 1_790_000_000.0

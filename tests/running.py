@@ -28,10 +28,10 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 
-from experiments.caller import Caller, path_of
-from learning import checkpoint
-from learning.conversation import BotReport, Message
-from learning.ledger import Entry, Standing, Turn, Without, follow
+from experiments.replay.client import Caller, path_of
+from learning.conversation.state import BotReport, Message
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Entry, Standing, Turn, Without, follow
 from tests.mlflow_server import free_port
 
 ROOT = Path(__file__).parents[1]

@@ -17,12 +17,12 @@ import httpx
 import uvicorn
 from sqlalchemy import func, select
 
-from service.api.context import Baton
-from service.app import create_app
-from service.installation import prepare
-from service.settings import Settings
-from service.store.database import Store, table
-from service.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
+from service.operations.bootstrap import prepare
+from service.runtime.settings import Settings
+from service.store.database.transactions import Store, table
+from service.store.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
+from service.web.app import create_app
+from service.web.request_context import Baton
 
 T = TypeVar("T")
 ROLES = ("bot", "agent", "engineer", "admin")

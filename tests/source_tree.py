@@ -126,34 +126,80 @@ def place(name: str, order: Sequence[str]) -> int | None:
     return max(fits)[1] if fits else None
 
 
-def unplaced(tree: Tree, order: Sequence[str]) -> list[str]:
-    """Modules with no place in the order, and places that nothing takes."""
-    found = [
-        f"{name} has no place in the order of modules"
-        for name, module in tree.modules.items()
-        if place(name, order) is None and not _is_root(tree, module)
-    ]
-    taken = {place(name, order) for name in tree.modules}
-    return found + [f"{e} names no module" for i, e in enumerate(order) if i not in taken]
+def package_of(name: str) -> str:
+    """The package a module stands in: the first two parts of its name."""
+    return ".".join(name.split(".")[:2])
 
 
-def _is_root(tree: Tree, module: Module) -> bool:
-    return module.name in tree.packages
+def not_allowed(
+    tree: Tree, may_import: Mapping[str, str], of_experiments: Mapping[str, str]
+) -> list[str]:
+    """Imports between packages that the tables do not name, and packages that have no place.
 
-
-def wrong_way(tree: Tree, order: Sequence[str]) -> list[str]:
-    """Imports of a module that stands lower, and roots of packages that import at all."""
+    `may_import` names for each package the packages of its own top folder, `of_experiments` those
+    of `experiments`; `learning` may be imported by all of `experiments` and `service`, and nothing
+    of `service` by either.
+    """
     found = []
     for module in tree.modules.values():
-        here = place(module.name, order)
+        here = package_of(module.name)
+        if module.name in tree.packages:
+            if any(one.module.split(".")[0] in tree.packages for one in tree.imports(module)):
+                found.append(f"{module.name}: the root of a package may import nothing of Baton")
+            continue
+        if here not in may_import:
+            found.append(f"{module.name} has no place in the table of packages")
+            continue
         for one in tree.imports(module):
-            there = place(one.module, order)
-            where = f"{module.name}:{one.line} imports {one.module}"
-            if _is_root(tree, module) and one.module.split(".")[0] in tree.packages:
-                found.append(f"{where}: the root of a package may import nothing of Baton")
-            elif here is not None and there is not None and there > here:
-                found.append(f"{where}, which stands below it")
+            there = package_of(one.module)
+            if one.module.split(".")[0] not in tree.packages or there == here:
+                continue
+            if not _may(here, there, may_import, of_experiments):
+                found.append(f"{module.name}:{one.line} imports {one.module}, which {here} may not")
+    packages = {package_of(name) for name in tree.modules}
+    return list(dict.fromkeys(found)) + [
+        f"{e} names no module" for e in may_import if e not in packages
+    ]
+
+
+def _may(
+    here: str, there: str, may_import: Mapping[str, str], of_experiments: Mapping[str, str]
+) -> bool:
+    top, _, _ = here.partition(".")
+    other, _, leaf = there.partition(".")
+    if other == top:
+        return leaf in may_import[here].split()
+    if other == "experiments":
+        return top == "service" and leaf in of_experiments.get(here, "").split()
+    return other == "learning"
+
+
+def upwards(
+    tree: Tree, package: str, floors: Sequence[str], beside: Mapping[str, str]
+) -> list[str]:
+    """Imports inside a package that go to a floor above, or to another room of the same floor."""
+    level = {room: number for number, floor in enumerate(floors) for room in floor.split()}
+    found = []
+    for module in tree.modules.values():
+        here = _room(module.name, package)
+        if here is None:
+            continue
+        if here not in level:
+            found.append(f"{module.name} stands on no floor of {package}")
+            continue
+        for one in tree.imports(module):
+            there = _room(one.module, package)
+            if there is None or there == here or there in beside.get(here, "").split():
+                continue
+            if there in level and level[there] >= level[here]:
+                found.append(f"{module.name}:{one.line} imports {one.module}, not a floor below")
     return list(dict.fromkeys(found))
+
+
+def _room(name: str, package: str) -> str | None:
+    return (
+        name.removeprefix(f"{package}.").split(".")[0] if name.startswith(f"{package}.") else None
+    )
 
 
 def circles(tree: Tree) -> list[str]:

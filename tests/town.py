@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from experiments.simulate import Conversation, Knobs, World
-from learning.conversation import Message
+from experiments.simulation.world import Conversation, Knobs, World
+from learning.conversation.state import Message
 from tests.service_in_process import Caller, Place
 
 AT_ONCE = 64

@@ -4,18 +4,6 @@ Nothing of Baton depends on what stands here: scoring and learning go on while M
 everything may be asked again until it has worked, with one effect. What a version or an
 evaluation is known by is kept in tags, and looked for before anything is made.
 
-Importing this package imports mlflow (2 to 6 s) and does nothing else. MLflow reads
+Importing `mlflow_client` imports mlflow (2 to 6 s) and does nothing else. MLflow reads
 MLFLOW_DISABLE_TELEMETRY when it is imported: the process must have set it to `true` before.
 """
-
-from experiments.registry.connection import RegistryRefused, RegistryUnavailable
-from experiments.registry.sweeps import Sweeps
-from experiments.registry.versions import Registered, Registry
-
-__all__ = [
-    "Registered",
-    "Registry",
-    "RegistryRefused",
-    "RegistryUnavailable",
-    "Sweeps",
-]

@@ -17,9 +17,9 @@ from mlflow.entities import (
     ViewType,
 )
 
-from experiments.registry import desk
-from experiments.registry.connection import Connection, ms, tagged
-from experiments.run_parts import FILE, Curves, Data, Nested
+from experiments.registry import descriptions
+from experiments.registry.mlflow_client import Connection, ms, tagged
+from experiments.registry.run_record import FILE, Curves, Data, Nested
 
 BATCH = 900
 """MLflow takes at most 1000 metrics in one request."""
@@ -144,14 +144,14 @@ class Runs(Connection):
             order_by=["attributes.start_time DESC"],
         )
         for run in newest_first[PAGES_KEPT:]:
-            self._client.log_text(run.info.run_id, desk.DROPPED_PAGE, PAGE)
+            self._client.log_text(run.info.run_id, descriptions.DROPPED_PAGE, PAGE)
             self._client.set_tag(run.info.run_id, "baton.figures", "dropped")
             for nested in self._nested(experiment, run.info.run_id):
                 self._client.delete_run(nested.info.run_id)
 
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
         found = (
-            self._found(self._client.get_model_version, desk.model_name(workspace), number)
+            self._found(self._client.get_model_version, descriptions.model_name(workspace), number)
             for number in numbers
         )
         sources = [version.source.removeprefix("models:/") for version in found if version]
@@ -176,7 +176,7 @@ class Runs(Connection):
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
             return run_id
         made = self._client.create_run(
-            experiment, start_time=ms(at), tags=desk.SOURCE | dict(tags), run_name=name
+            experiment, start_time=ms(at), tags=descriptions.SOURCE | dict(tags), run_name=name
         )
         return str(made.info.run_id)
 
@@ -194,3 +194,48 @@ class Runs(Connection):
         ]
         for start in range(0, len(flat), BATCH):
             self._client.log_batch(run_id, metrics=flat[start : start + BATCH])
+
+
+class Sweeps(Runs):
+    """The sweeps of a workspace's experiment. Everything may be asked again, with one effect."""
+
+    def begin(self, workspace: str, sweep: str, *, name: str, description: str, at: float) -> str:
+        """The run of a sweep, made or found; its run id. RegistryUnavailable, RegistryRefused."""
+        known = {"baton.kind": "sweep", "baton.sweep": sweep}
+        self.reach()
+        with self._asking():
+            experiment = self._experiment(workspace)
+            tags = known | {"mlflow.note.content": description}
+            return self._run(experiment, self._runs(experiment, known), name, at, tags)
+
+    def trial(self, workspace: str, parent: str, result: Mapping[str, Any], at: float) -> str:
+        """A finished trial as a nested run of its sweep; its run id."""
+        known = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
+        with self._asking():
+            experiment = self._experiment(workspace)
+            found = self._runs(experiment, known)
+            if done := [run.info.run_id for run in found if run.info.status == "FINISHED"]:
+                return str(done[0])
+            began = at - result["seconds"]
+            tags = known | {"baton.kind": "trial", "baton.digest": result["digest"]}
+            run_id = self._run(experiment, found, result["recipe"], began, tags)
+            plain, _, given = result["recipe"].partition("?")
+            parameters = dict(part.split("=", 1) for part in given.split(",") if part)
+            params = [Param("recipe", plain), *(Param(k, v) for k, v in parameters.items())]
+            self._client.log_batch(run_id, params=params)
+            figures = dict(result["measures"])
+            figures |= {f"later/{name}": value for name, value in result["later"].items()}
+            points = {n: [(result["position"], value)] for n, value in figures.items()}
+            self._points(run_id, points, at)
+            self._client.set_terminated(run_id, end_time=ms(at))
+            return run_id
+
+    def end(self, parent: str, best: Mapping[str, Any], description: str, at: float) -> None:
+        """Close a sweep's run, with its best trial."""
+        with self._asking():
+            figures = {f"best/{name}": value for name, value in best["later"].items()}
+            points = {name: [(best["position"], value)] for name, value in figures.items()}
+            self._points(parent, points, at)
+            self._client.set_tag(parent, "mlflow.note.content", description)
+            self._client.set_tag(parent, "baton.best", best["recipe"])
+            self._client.set_terminated(parent, end_time=ms(at))

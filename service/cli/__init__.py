@@ -6,16 +6,8 @@ command but `jobs`, `evaluate` and `doctor` pays for importing MLflow.
 
 from __future__ import annotations
 
-from service.cli import benching, keeping, learning, running, sweeping, versions, warm_start
-from service.cli.root import app
+from service.cli import admin, models, run, sweep, versions, warm_start
+from service.cli.bench import commands
+from service.cli.main import app
 
-__all__ = [
-    "app",
-    "benching",
-    "keeping",
-    "learning",
-    "running",
-    "sweeping",
-    "versions",
-    "warm_start",
-]
+__all__ = ["admin", "app", "commands", "models", "run", "sweep", "versions", "warm_start"]

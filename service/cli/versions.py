@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.root import Home, Json, Workspace, app, console, opened, say, settings, told
+from service.cli.main import Home, Json, Workspace, app, console, opened, say, settings, told
 
 ACTOR = "command line"
 Number = Annotated[int, typer.Argument(min=1, help="Number of the version.")]
@@ -25,9 +25,10 @@ def versions(
     json_: Json = False,
 ) -> None:
     """Say which versions there are, which serves, and what moved: when, by whom and why."""
-    from service import provenance
-    from service.store import challengers, ledger
-    from service.store import versions as rows
+    from service.store.ledger import challenger_rows as challengers
+    from service.store.ledger import entries as ledger
+    from service.store.ledger import version_rows as rows
+    from service.versions import switch_history as provenance
 
     with told():
         store = opened(settings(home=home), workspace)
@@ -63,7 +64,7 @@ def promote(
     json_: Json = False,
 ) -> None:
     """Let a version serve, with all that was learned since it was made. Takes effect at once."""
-    from service import versions as changes
+    from service.versions import switches as changes
 
     with told():
         store = opened(settings(home=home), workspace)
@@ -84,7 +85,7 @@ def import_(
     What `baton export --version` wrote, or MLflow has of a version. It keeps what it knows, and
     learns this workspace's outcomes on top.
     """
-    from service.portable import bring_in
+    from service.versions.mlflow.export_version import bring_in
 
     with told():
         store = opened(settings(home=home), workspace)
@@ -137,7 +138,7 @@ def _time(at: float) -> str:
 
 def exported(number: int, folder: Path, workspace: str, home: Path | None) -> None:
     """`baton export --version`: the version as a folder, and how to use it."""
-    from service.portable import write
+    from service.versions.mlflow.export_version import write
 
     store = opened(settings(home=home), workspace)
     about = write(store, workspace, number, folder)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.learning import bar, figures
-from service.cli.root import Home, Json, Workspace, app, opened, settings, told
+from service.cli.main import Home, Json, Workspace, app, opened, settings, told
+from service.cli.models import bar, figures
 
 Pace = Annotated[
     float | None, typer.Option(help="Outcomes a second, 0 for no limit [500]", min=0.0)
@@ -34,8 +34,8 @@ def warm_start(
     enter the ledger with the source `history` (`baton rebuild --without-source history` leaves
     them out). Given again, or after it was killed, the command goes on where it was.
     """
-    from experiments.streams import counting
-    from service import warm_start as warming
+    from experiments.datasets.streams import counting
+    from service.operations import warm_start as warming
 
     with told():
         store = opened(settings(home=home), workspace)

@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 from rich.console import Console
 
-from experiments.demo import play
+from experiments.simulation.demo import play
 from tests.browser.chromium import chromium
 from tests.running import Client, installation
 

@@ -1,8 +1,8 @@
 """What an engineer sees in MLflow when a story has ended: `python -m tests.browser.stories FOLDER`.
 
-The stories of `tests/test_stories.py` with the default recipe, played through a service against a
-real MLflow; of each its experiment, its last run with figures, its model with aliases, and the
-version that serves, as pictures to be looked at.
+The stories of `tests/service/versions/test_stories.py` with the default recipe, played through a
+service against a real MLflow; of each its experiment, its last run with figures, its model with
+aliases, and the version that serves, as pictures to be looked at.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
-from experiments.registry import Registry
-from experiments.simulate import Drift
-from learning.recipes import DEFAULT
+from experiments.registry.registered_versions import Registry
+from experiments.simulation.world import Drift
+from learning.models.recipes import DEFAULT
 from tests.browser.chromium import chromium
 from tests.browser.mlflow_pages import mlflow_page
 from tests.mlflow_server import running_mlflow
+from tests.service.versions.test_stories import SLOW, Story, opposite
 from tests.service_in_process import InProcess, serving
-from tests.test_stories import SLOW, Story, opposite
 from tests.town import forged
 
 SETTLED_MS = 4000

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from experiments.caller import path_of
-from experiments.registry import Registry
-from service.aliases import REFUSED_TAG
+from experiments.registry.registered_versions import Registry
+from experiments.replay.client import path_of
+from service.versions.mlflow.aliases import REFUSED_TAG
 from tests.browser.chromium import chromium
 from tests.browser.mlflow_pages import mlflow_page
 from tests.desk import Desk, desks

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from experiments.caller import path_of
-from learning.policy import Audits
-from service import audits
-from service.store.database import Store
+from experiments.replay.client import path_of
+from learning.decision.policy import Audits
+from service.outcomes import audit_tasks
+from service.store.database.transactions import Store
 from tests.browser.chromium import NARROW, Desk, overflow, picture, serious
 
 HOSTILE = "<script>alert(1)</script> \u202eabc\u202c 🦊 " + "long " * 400
@@ -43,7 +43,7 @@ def drawn(desk: Desk) -> None:
     store = Store(f"sqlite:///{desk.place.home.folder / 'baton.sqlite3'}")
     policy = Audits(uniform_share=1.0, double_share=1.0)
     with store.write() as connection:
-        audits.toss(connection, desk.place.name, policy, time.time() + 60)
+        audit_tasks.toss(connection, desk.place.name, policy, time.time() + 60)
     store.close()
 
 

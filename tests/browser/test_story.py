@@ -7,8 +7,8 @@ from typing import Any
 from playwright.sync_api import expect
 from rich.console import Console
 
-from experiments.caller import path_of
-from experiments.demo import play
+from experiments.replay.client import path_of
+from experiments.simulation.demo import play
 from tests.browser.chromium import Desk
 from tests.browser.test_queue import waiting_for_events
 from tests.browser.test_review import drawn, outcome

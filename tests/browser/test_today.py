@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from experiments.caller import path_of
-from service.settings import Settings
-from service.store import events
-from service.store.database import Store
-from service.upkeep import Upkeep
+from experiments.replay.client import path_of
+from service.jobs.maintenance import Upkeep
+from service.runtime.settings import Settings
+from service.store.database.transactions import Store
+from service.store.ledger import change_log
 from tests.browser.chromium import NARROW, WIDE, Desk, overflow, picture, serious
 from tests.running import teach
 
@@ -45,7 +45,7 @@ def busy(desk: Desk, outcomes: int = 30) -> None:
     store = store_of(desk)
     Upkeep(store, Settings(home=desk.place.home.folder)).evaluate_one(desk.place.name)
     with store.write() as connection:
-        events.add(connection, desk.place.name, "alarm", {"sentence": "the loss <rose> by .2"})
+        change_log.add(connection, desk.place.name, "alarm", {"sentence": "the loss <rose> by .2"})
     store.close()
 
 

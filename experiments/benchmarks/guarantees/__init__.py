@@ -1,0 +1,1 @@
+"""Benchmarks of statistical guarantees: what is promised, and what was seen."""

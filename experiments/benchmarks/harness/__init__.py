@@ -1,0 +1,1 @@
+"""What benchmarks share: load generator, traffic mix, processes, tables."""

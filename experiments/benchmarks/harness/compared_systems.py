@@ -1,0 +1,62 @@
+"""A Baton under measurement: what runs, on which store, and what it has learned before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.benchmarks.harness import processes
+from experiments.benchmarks.harness.processes import Postgres, Running
+from experiments.datasets.episode import Episode
+from experiments.replay import play
+from learning.ledger.checkpoint import digest
+from learning.ledger.model_state import Standing
+
+WORKSPACE = "bench"
+"""A shadow workspace: no handoff silences a conversation, so every message is scored."""
+
+STORES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One server under load, how it is asked, and its database server if it has one."""
+
+    name: str
+    running: Running
+    kind: str
+    key: str = ""
+    store: Postgres | None = None
+
+    def stored_bytes(self) -> int:
+        """The size of what is stored so far."""
+        if self.store is not None:
+            return self.store.size_bytes()
+        return sqlite_bytes(self.running.folder)
+
+
+def sqlite_bytes(home: Path) -> int:
+    """The size of an installation's SQLite database, its log included."""
+    return sum(path.stat().st_size for path in home.glob("baton.sqlite3*"))
+
+
+@contextmanager
+def taught(
+    folder: Path, store: str, lessons: Sequence[Episode], standing: Standing
+) -> Iterator[System]:
+    """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
+
+    That it did is checked by digest: what is compared is the same model.
+    """
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        database = stack.enter_context(processes.postgres(folder)) if store != "sqlite" else None
+        baton = processes.baton(folder, database=database.uri if database else "", name=store)
+        stack.enter_context(processes.running(baton))
+        engineer = play.shadow(baton.url, processes.key(folder, "admin"), WORKSPACE)
+        learned = play.through_http(lessons, baton.url, engineer).report.digest
+        if learned != digest(standing):
+            raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
+        yield System(store, baton, "score", engineer, database)

@@ -1,0 +1,1 @@
+"""Inputs of benchmarks: feature rows, feedback regimes, VowpalWabbit's format."""

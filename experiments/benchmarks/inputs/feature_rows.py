@@ -1,0 +1,165 @@
+"""A data set as rows that are ready to be learned: features are made once, for every learner.
+
+Baton's learners, VowpalWabbit, River and scikit-learn all get the very same features, so what
+differs is the learner. What is said before a message, and the message, are kept as text besides,
+for those that make their own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.datasets.episode import Episode
+from experiments.datasets.streams import SETS, read
+from experiments.simulation.world import Knobs, episodes
+from learning.conversation.features import parts
+from learning.conversation.state import EMPTY, step
+from learning.decision.policy import Policy, decide
+from learning.ledger.lessons import lessons
+from learning.models.calibration import Calibrator
+from learning.models.hashed_features import BUCKETS, HashedClassifier, Row, sigmoid
+from learning.models.recipes import DEFAULT, named
+
+Floats = NDArray[np.float64]
+SIMULATED = "simulated"
+DATA = (*SETS, SIMULATED)
+POLICY = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation's labelled messages in order: rows, labels 0 to 1, weights, and the texts.
+
+    `places` are those of the messages in the conversation, and `ruled` says where a rule of the
+    default policy hands over, whatever the model says; `weights` are what the conversation's
+    lessons share when all its labels are known; `said` is a message, `before` the turn before it.
+    """
+
+    id: str
+    rows: tuple[Row, ...]
+    labels: tuple[float, ...]
+    weights: tuple[float, ...]
+    places: tuple[int, ...]
+    said: tuple[str, ...]
+    before: tuple[str, ...]
+    bot: tuple[bool, ...]
+    ruled: tuple[bool, ...]
+
+
+def talk(episode: Episode) -> Talk | None:
+    """An episode as a talk; None where nothing is labelled."""
+    labels, state, rows, ruled = dict(episode.labels), EMPTY, [], []
+    if not labels:
+        return None
+    messages = episode.messages
+    for place, message in enumerate(messages):
+        state = step(state, message)
+        if place in labels:
+            rows.append(Row.of_parts(parts(state), BUCKETS))
+            ruled.append(decide(POLICY, state, 0.0).action == "escalate")
+    places = sorted(labels)
+    return Talk(
+        episode.id,
+        tuple(rows),
+        tuple(labels[place] for place in places),
+        shared(labels[place] for place in places),
+        tuple(places),
+        tuple(messages[place].text for place in places),
+        tuple(messages[place - 1].text if place else "" for place in places),
+        tuple(messages[place].author == "bot" for place in places),
+        tuple(ruled),
+    )
+
+
+def shared(labels: Iterable[float]) -> tuple[float, ...]:
+    """The weights of one conversation's lessons, as the ledger would share them out."""
+    given = [(seq, label, 1.0) for seq, label in enumerate(labels, 1)]
+    body = {"verdict": "labels", "labels": given, "begins": 1, "covers": len(given)}
+    return tuple(lesson.weight for lesson in lessons(body, range(1, len(given) + 1)))
+
+
+@functools.lru_cache(maxsize=4)
+def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[Talk, ...]:
+    """A data set's conversations with labels, `limit` of them at most, in the order of the files.
+
+    Simulated ones are another sample for each seed. StreamError for a set that is not there.
+    """
+    if name == SIMULATED:
+        return simulated(seed, limit)
+    stream = (episode for file in SETS[name] for episode in read(Path(folder) / file))
+    return tuple(found for one in islice(stream, limit) if (found := talk(one)) is not None)
+
+
+def simulated(seed: int, count: int, knobs: Knobs | None = None) -> tuple[Talk, ...]:
+    """Conversations of the simulator with their known truth."""
+    return tuple(found for one in episodes(seed, count, knobs) if (found := talk(one)) is not None)
+
+
+def ordered(given: Sequence[Talk], seed: int) -> list[Talk]:
+    """Seed 0: as recorded. Any other: shuffled, for nothing may hang on a file's order."""
+    if seed == 0:
+        return list(given)
+    order = np.random.default_rng((7, seed)).permutation(len(given))
+    return [given[place] for place in order]
+
+
+class Line:
+    """A model and its calibrator on rows, taught as `learning.ledger.model_state` teaches them."""
+
+    def __init__(self, recipe: str = DEFAULT) -> None:
+        self.model: HashedClassifier = named(recipe).build()
+        self.calibrator = Calibrator()
+
+    def raw(self, row: Row) -> float:
+        return sigmoid(self.model.margin_row(row)[0])
+
+    def score(self, row: Row) -> float:
+        """The calibrated probability."""
+        return self.calibrator(self.raw(row))
+
+    def learn(
+        self, found: Talk, which: Sequence[int] | None = None, propensity: float = 1.0
+    ) -> None:
+        """Learn the labels of a conversation's messages: all of them, or those of some numbers."""
+        numbers = range(len(found.rows)) if which is None else which
+        rows, labels = [found.rows[n] for n in numbers], [found.labels[n] for n in numbers]
+        weights = found.weights if len(labels) == len(found.labels) else shared(labels)
+        self._learn(rows, labels, weights, propensity)
+
+    def hear_nothing(self, found: Talk, share: float) -> None:
+        """Learn that no person was needed, with a share of a conversation's weight."""
+        labels = [0.0] * len(found.rows)
+        self._learn(found.rows, labels, [share * weight for weight in shared(labels)])
+
+    def _learn(
+        self,
+        rows: Sequence[Row],
+        labels: Sequence[float],
+        weights: Sequence[float],
+        propensity: float = 1.0,
+    ) -> None:
+        raws = [self.raw(row) for row in rows]
+        for raw, label, weight in zip(raws, labels, weights, strict=True):
+            self.calibrator.learn(raw, label, weight / propensity)
+        self.model.learn(rows, labels, weights)
+
+
+def flat(given: Iterable[Talk]) -> tuple[list[Row], Floats]:
+    """All rows and labels of some conversations, one after another."""
+    several = list(given)
+    rows = [row for one in several for row in one.rows]
+    return rows, np.array([label for one in several for label in one.labels], np.float64)
+
+
+def mean(rows: Iterable[dict[str, Any]], key: str) -> float:
+    """The mean of one figure over some rows; NaN of nothing."""
+    found = [row[key] for row in rows if row.get(key) is not None]
+    return float(np.mean(found)) if found else float("nan")

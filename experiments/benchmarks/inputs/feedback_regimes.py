@@ -1,0 +1,186 @@
+"""Who gets which labels: everything, or what a service in use would come to know.
+
+A *full* learner is told the truth of every message when its conversation ends. In use, the policy
+hands over at each message whose calibrated probability reaches the threshold of its costs, and
+where one of its rules says so; the agent tells the labels of the stretch since the last return and
+gives the customer back to the bot, so that the recorded conversation can go on. What follows the
+last handoff is kept: unknown, unless its miss is *caught*, or an audit draws it. Audits are the two
+coins of `learning.estimation.audit_sampling`, tossed for some kept stretches at a time, their
+propensities weighing in the calibrator alone. A fresh model hardly ever hands over, so the first
+conversations are reviewed in full. Labels are learned when the conversation ends, those of audits
+when they are drawn.
+
+What is measured is the same for every regime: the probability of every message before any of its
+labels, whether or not the learner is ever told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.inputs.feature_rows import Floats, Line, Talk
+from learning.decision.policy import Costs
+from learning.estimation.audit_sampling import Kept, coin, draw
+from learning.measures.scores import measures
+from learning.models.recipes import DEFAULT
+
+COSTS = Costs()
+THRESHOLD = COSTS.unneeded / (COSTS.unneeded + COSTS.missed)
+AUDITED = 0.02
+"""Share of the kept stretches that are audited, half by each coin."""
+
+BATCH = 20
+"""Kept stretches whose audits are drawn together, so a label comes so late at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """`labels`: all; random (a `share` of the conversations, whatever is scored); stretch, what an
+    agent tells who reads back; or escalated, the escalating messages alone. `silence`: the share
+    of a lesson's weight with which whole conversations that were kept, not caught and not drawn
+    teach that nobody was needed.
+    """
+
+    name: str
+    labels: str = "stretch"
+    audited: float = 0.0
+    caught: float = 0.0
+    share: float = 1.0
+    warm: int = 0
+    silence: float = 0.0
+
+
+WARM = 50
+"""Conversations of which all is told before a service relies on its own handoffs."""
+
+FULL = Regime("full labels", "all")
+AUDITS = "escalated + 2 % audits"
+SERVED = tuple(
+    Regime(f"{AUDITS}, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM)
+    for caught in (0.0, 0.1, 0.3)
+)
+COLD = Regime(f"{AUDITS}, no warm start", audited=AUDITED)
+SPARSE = Regime("escalating messages + 2 % audits", "escalated", audited=AUDITED, warm=WARM)
+ALONE = Regime("escalated only", warm=WARM)
+REGIMES = (FULL, ALONE, *SERVED, COLD, SPARSE)
+SHARES = (0.1, 0.25, 0.5, 0.75)
+RANDOM = tuple(Regime(f"random {share:.0%}", "random", share=share) for share in SHARES)
+
+
+@dataclass(slots=True)
+class Played:
+    """One pass: of each message the calibrated probability and the label. `starts` are where the
+    conversations begin; `labels` counts what was told, `asked` those of them that audits asked for.
+    """
+
+    probability: list[float] = field(default_factory=list)
+    label: list[float] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    labels: int = 0
+    asked: int = 0
+
+    def half(self) -> tuple[Floats, Floats]:
+        """Probabilities and labels of the second half of the conversations."""
+        first = self.starts[len(self.starts) // 2]
+        return np.array(self.probability[first:]), np.array(self.label[first:])
+
+    def figures(self) -> dict[str, Any]:
+        """Of the second half, but for those that say otherwise."""
+        p, y = self.half()
+        late, whole = measures(p, y), measures(self.probability, self.label)
+        return {
+            "conversations": len(self.starts),
+            "messages": len(self.label),
+            "labels": self.labels,
+            "asked": self.asked,
+            "auc": late.get("auc"),
+            "ap": late.get("average_precision"),
+            "log_loss": late.get("log_loss"),
+            "brier": late.get("brier"),
+            "ece": late.get("ece"),
+            "ece_by_chance": noise_floor(p),
+            "auc_whole": whole.get("auc"),
+            "ap_whole": whole.get("average_precision"),
+            "escalated": float((p >= THRESHOLD).mean()),
+            "cost": _cost(p, y),
+        }
+
+
+def _cost(p: Floats, y: Floats) -> float:
+    """Mean cost of a message's decision at the threshold of the costs."""
+    up, needed = p >= THRESHOLD, y > 0.5
+    return float((COSTS.unneeded * (up & ~needed) + COSTS.missed * (~up & needed)).mean())
+
+
+def noise_floor(p: Floats, draws: int = 10) -> float:
+    """The ECE that a perfectly honest model with these probabilities would show by chance."""
+    random = np.random.default_rng(5)
+    return float(np.mean([measures(p, random.random(p.size) < p)["ece"] for _ in range(draws)]))
+
+
+def play(
+    talks: Sequence[Talk],
+    regime: Regime,
+    seed: int,
+    recipe: str = DEFAULT,
+    line: Line | None = None,
+) -> Played:
+    """Test, then learn what the regime tells, conversation after conversation."""
+    line, played = line or Line(recipe), Played()
+    waiting: list[tuple[Talk, list[int], float]] = []
+    for number, talk in enumerate(talks):
+        scores = [line.score(row) for row in talk.rows]
+        played.starts.append(len(played.label))
+        played.probability += scores
+        played.label += talk.labels
+        known = _told(talk, scores, regime, seed, warm=number < regime.warm)
+        if known:
+            line.learn(talk, known)
+            played.labels += len(known)
+        if (regime.audited or regime.silence) and len(known) < len(scores):
+            rest = sorted(set(range(len(scores))).difference(known))
+            waiting.append((talk, rest, max(scores[n] for n in rest)))
+        if len(waiting) >= BATCH:
+            _audit(line, played, waiting, regime, seed)
+            waiting = []
+    return played
+
+
+def _told(
+    talk: Talk, scores: Sequence[float], regime: Regime, seed: int, *, warm: bool
+) -> list[int]:
+    """Which of a conversation's messages are labelled when it ends."""
+    every = list(range(len(scores)))
+    if regime.labels == "all" or warm:
+        return every
+    if regime.labels == "random":
+        return every if coin(str(seed), "random", talk.id) < regime.share else []
+    up = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
+    known = up if regime.labels == "escalated" else every[: up[-1] + 1] if up else []
+    missed = any(talk.labels[n] > 0.5 for n in set(every).difference(known))
+    if missed and coin(str(seed), "caught", talk.id) < regime.caught:
+        return every
+    return known
+
+
+def _audit(
+    line: Line,
+    played: Played,
+    waiting: Sequence[tuple[Talk, list[int], float]],
+    regime: Regime,
+    seed: int,
+) -> None:
+    share = regime.audited
+    kept = [Kept(talk.id, probability) for talk, _, probability in waiting]
+    drawn = draw(kept, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
+    for (talk, rest, _), one in zip(waiting, drawn, strict=True):
+        if one.drawn:
+            line.learn(talk, rest, one.propensity)
+            played.labels += len(rest)
+            played.asked += len(rest)
+        elif regime.silence and len(rest) == len(talk.rows):
+            line.hear_nothing(talk, regime.silence)

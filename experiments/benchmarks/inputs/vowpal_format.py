@@ -1,0 +1,83 @@
+"""VowpalWabbit on the same streams: its default, and four other settings, chosen beforehand.
+
+On Baton's features it is told the very rows that Baton learns; on its own it cuts the words of the
+message and of the turn before it, with pairs of words. The best setting is known in hindsight only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from experiments.benchmarks.inputs.feature_rows import Talk
+from learning.models.hashed_features import Row
+from learning.text.similarity import words
+
+OPTIONS = "--quiet --loss_function logistic --link logistic -b 18 --random_seed 1"
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "default": "",
+        "rate .1": "-l 0.1",
+        "rate 2": "-l 2",
+        "coin betting": "--coin",
+        "FTRL": "--ftrl --ftrl_alpha 0.1",
+    }
+)
+PAIRS = " --ngram u2 --ngram b2 --ngram o2"
+INPUTS = ("features", "words")
+
+
+class Vowpal:
+    """One workspace. `given` is one of INPUTS, `setting` one of SETTINGS."""
+
+    def __init__(self, given: str, setting: str) -> None:
+        from vowpalwabbit import Workspace  # type: ignore[import-untyped]
+
+        options = f"{OPTIONS} {SETTINGS[setting]}" + (PAIRS if given == "words" else "")
+        self._workspace = Workspace(options, enable_logging=False)
+
+    def score(self, examples: Sequence[str]) -> list[float]:
+        return [float(self._workspace.predict(example)) for example in examples]
+
+    def learn(self, examples: Sequence[str], labels: Sequence[float]) -> None:
+        """A label between 0 and 1 is two lessons that share its weight."""
+        for example, label in zip(examples, labels, strict=True):
+            if label > 0.0:
+                self._workspace.learn(f"1 {label:.6g} {example}")
+            if label < 1.0:
+                self._workspace.learn(f"-1 {1.0 - label:.6g} {example}")
+
+    def end(self) -> None:
+        self._workspace.finish()
+
+
+def examples(talk: Talk, given: str) -> list[str]:
+    """A conversation's messages as VowpalWabbit reads them."""
+    if given == "features":
+        return [_row(row) for row in talk.rows]
+    both = zip(talk.said, talk.before, talk.bot, strict=True)
+    return [f"|{'b' if bot else 'u'} {_said(one)} |o {_said(two)}" for one, two, bot in both]
+
+
+def _row(row: Row) -> str:
+    pairs = zip(row.index[1:].tolist(), row.value[1:].tolist(), strict=True)
+    return "|f " + " ".join([f"{index}:{value:.6g}" for index, value in pairs])
+
+
+def _said(text: str) -> str:
+    return " ".join(words(text)).replace(":", "").replace("|", "")
+
+
+def played(
+    talks: Sequence[Talk], made: Sequence[Sequence[str]], given: str, setting: str
+) -> list[float]:
+    """Test, then learn at the end of each conversation; the probability of every message.
+
+    `made` are the `examples` of each of the talks.
+    """
+    vowpal, found = Vowpal(given, setting), []
+    for talk, lines in zip(talks, made, strict=True):
+        found += vowpal.score(lines)
+        vowpal.learn(lines, talk.labels)
+    vowpal.end()
+    return found

@@ -1,0 +1,1 @@
+"""Benchmarks of ranking, calibration, learning curves and recovery after drift."""

@@ -1,0 +1,75 @@
+"""Is a probability of 20 % right in 20 of 100 cases? Also with few labels, and after a jump.
+
+Measured where truth is known and plentiful, in the simulator, since the measure has a floor of its
+own: with few labels in a bin even a perfectly honest model looks dishonest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.inputs.feature_rows import Floats, Line, simulated
+from experiments.benchmarks.inputs.feedback_regimes import FULL, SERVED, Regime, noise_floor, play
+from experiments.simulation.world import Drift, Knobs
+from learning.measures.scores import measures, reliability
+from learning.models.recipes import DEFAULT
+
+RARE, TIMES = 0.05, 3.6
+WITHIN = 2000
+"""Labels after the jump that are looked at, from the first one on."""
+
+
+def steady(seed: int, size: int, recipe: str = DEFAULT) -> list[dict[str, Any]]:
+    """ECE of the second half of a world that stays as it is, for full and for selective labels."""
+    talks = simulated(400 + seed, size)
+    return [_said(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])]
+
+
+def _said(regime: Regime, half: tuple[Floats, Floats]) -> dict[str, Any]:
+    p, y = half
+    bins = reliability(p, y)
+    return {
+        "regime": regime.name,
+        "ece": measures(p, y)["ece"],
+        "ece_by_chance": noise_floor(p),
+        "predicted": bins.predicted.tolist(),
+        "observed": bins.observed.tolist(),
+        "mass": bins.mass.tolist(),
+    }
+
+
+def jump(seed: int, size: int, recipe: str = DEFAULT) -> dict[str, list[float]]:
+    """Scores and labels of the first labels after the need of a person became 3.6 times as
+    frequent: calibrated, and raw as the model alone says.
+    """
+    at = round(size * 0.75)
+    knobs = Knobs(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
+    line = Line(recipe)
+    found: dict[str, list[float]] = {"calibrated": [], "raw": [], "label": []}
+    for number, talk in enumerate(simulated(500 + seed, size, knobs)):
+        if number >= at:
+            raws = [line.raw(row) for row in talk.rows]
+            found["raw"] += raws
+            found["calibrated"] += [line.calibrator(raw) for raw in raws]
+            found["label"] += talk.labels
+        line.learn(talk)
+        if len(found["label"]) >= WITHIN:
+            break
+    return {name: values[:WITHIN] for name, values in found.items()}
+
+
+def after_jump(seeds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """ECE over the first labels after the jump, those of all seeds together."""
+    label = np.array([y for one in seeds for y in one["label"]])
+    late = np.array([n >= WITHIN // 2 for one in seeds for n in range(len(one["label"]))])
+    found = {}
+    for name in ("calibrated", "raw"):
+        p = np.array([x for one in seeds for x in one[name]])
+        found[name] = measures(p, label)["ece"]
+        if late.any():
+            found[f"{name}_second_half"] = measures(p[late], label[late])["ece"]
+    p = np.array([x for one in seeds for x in one["calibrated"]])
+    return found | {"by_chance": noise_floor(p), "labels": float(len(label))}

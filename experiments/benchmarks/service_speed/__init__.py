@@ -1,0 +1,1 @@
+"""Benchmarks of speed, cost, recovery and scale of the running service."""

@@ -1,0 +1,257 @@
+"""What the agents' console costs: open pages that hear of everything, and a long queue.
+
+Expected: 200 open pages slow scoring by no more than 10 %; a page of the queue takes the server
+less than 50 ms in 95 of 100 cases while 2 000 conversations wait, and so does a conversation of 200
+turns.
+
+Scoring is loaded as `baton bench score` does it, in turns with and without the followers; in both
+ten conversations a second escalate, and every follower is told of each. By CPU: what one decision
+costs the server's processor in either, which other work on the machine disturbs less. The pages
+are asked for one at a time, of the same process that holds the 2 000.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import httpx
+import numpy as np
+
+from experiments.benchmarks.harness import processes
+from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
+from experiments.replay import play
+from experiments.replay.client import Caller
+from experiments.simulation.world import episodes
+
+GOAL_SLOWED, GOAL_PAGE_MS = 0.10, 50.0
+COLUMNS = {
+    "store": "store",
+    "followers": "open pages",
+    "alone_per_second": "decisions/s alone",
+    "followed_per_second": "with open pages",
+    "slowed": "slowed by",
+    "slowed_cpu": "by CPU",
+    "goal_slowed": "goal",
+    "slowed_reached": "",
+    "events_per_second": "events/s to all",
+    "heard_p50_ms": "heard after, p50 ms",
+    "heard_p99_ms": "p99 ms",
+    "page_p50_ms": "queue of 2 000, p50 ms",
+    "page_p95_ms": "p95 ms",
+    "turns_p50_ms": "200 turns, p50 ms",
+    "turns_p95_ms": "p95 ms",
+    "goal_page_ms": "goal p95",
+    "page_reached": "",
+}
+ESCALATES = "please let me talk to a human"
+WAITING, TURNS, PAGES = 2_000, 200, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. `per_second` escalations are told to all `followers`."""
+
+    rounds: int = 7
+    seconds: float = 4.0
+    followers: int = 200
+    per_second: float = 10.0
+    connections: int = 16
+    stores: Sequence[str] = STORES
+    lessons: int = 100
+
+
+class Followers:
+    """Open connections to the events, read by a thread that only counts."""
+
+    def __init__(self, port: int, key: str, count: int) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._sockets = [_follow(port, key) for _ in range(count)]
+        for one in self._sockets:
+            self._selector.register(one, selectors.EVENT_READ)
+        self.events = 0
+        self.heard: dict[str, float] = {}
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        first = self._sockets[0] if self._sockets else None
+        while not self._ends.is_set():
+            for key, _ in self._selector.select(0.1):
+                assert isinstance(key.fileobj, socket.socket)
+                data = key.fileobj.recv(65_536)
+                if not data:
+                    raise ConnectionError("a follower was dropped")
+                self.events += data.count(b"event: handoff")
+                if key.fileobj is first:
+                    now = time.perf_counter()
+                    for name in re.findall(rb'data: {"id": "(\w+)"', data):
+                        self.heard.setdefault(name.decode(), now)
+
+    def close(self) -> None:
+        self._ends.set()
+        self._thread.join()
+        for one in self._sockets:
+            one.close()
+
+
+def _follow(port: int, key: str) -> socket.socket:
+    one = socket.create_connection(("127.0.0.1", port))
+    head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
+    one.sendall(head.encode())
+    if b" 200 " not in one.recv(65_536):
+        raise ConnectionError("the events refuse a follower")
+    return one
+
+
+class Escalations(threading.Thread):
+    """Customers who ask for a person, so many a second, until told to end."""
+
+    def __init__(self, url: str, key: str, per_second: float) -> None:
+        super().__init__(daemon=True)
+        self._url, self._key, self._pause = url, key, 1.0 / per_second
+        self._ends = threading.Event()
+        self.acknowledged: dict[str, float] = {}
+
+    def run(self) -> None:
+        with Caller(self._url, self._key) as bot:
+            due, number = time.perf_counter(), 0
+            while not self._ends.wait(max(0.0, due - time.perf_counter())):
+                number += 1
+                due += self._pause
+                message = {"id": "u1", "text": ESCALATES}
+                asked = {"conversation_id": f"asks-{id(self)}-{number}", "message": message}
+                handoff = bot.post("/v1/score", asked)["handoff"]["id"]
+                self.acknowledged[handoff] = time.perf_counter()
+
+    def end(self) -> None:
+        self._ends.set()
+        self.join()
+
+
+def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+    """Measure; `folder` is empty and takes all files."""
+    lessons = list(episodes(5, plan.lessons))
+    standing = play.begun()
+    play.bare(lessons, standing=standing)
+    rows = []
+    for store in plan.stores:
+        with ExitStack() as stack:
+            system = stack.enter_context(taught(folder / store, store, lessons, standing))
+            rows.append(_row(stack, system, plan, progress))
+    return rows
+
+
+def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Row:
+    home, port = system.running.folder, system.running.port
+    load = stack.enter_context(Load())
+    rates: dict[int, list[tuple[float, float]]] = {0: [], plan.followers: []}
+    told, late = list[float](), list[float]()
+    with _escalating(system, plan) as escalations:
+        for number in range(plan.rounds):
+            progress(system.name, number, plan.rounds)
+            for count in (0, plan.followers) if number % 2 else (plan.followers, 0):
+                followers = Followers(port, processes.key(home, "agent"), count)
+                given = {"key": system.key, "name": f"c{number}-{count}"}
+                order = Order(port, "score", given, plan.connections, plan.seconds)
+                cpu = system.running.cpu_seconds()
+                figures = load.play(order)
+                cpu = system.running.cpu_seconds() - cpu
+                rates[count].append((figures.per_second, cpu / max(figures.answered, 1)))
+                followers.close()
+                if count:
+                    told.append(followers.events / plan.seconds)
+                    late += _late(escalations, followers)
+    alone, followed = rates[0], rates[plan.followers]
+    queue, conversation = _pages(system)
+    pairs = list(zip(alone, followed, strict=True))
+    slowed = 1 - median(b[0] / a[0] for a, b in pairs)
+    p50, p95 = (float(np.percentile(queue, share)) for share in (50, 95))
+    turns_p50, turns_p95 = (float(np.percentile(conversation, share)) for share in (50, 95))
+    return {
+        "store": system.name,
+        "followers": plan.followers,
+        "alone_per_second": rounded(median(one[0] for one in alone)),
+        "followed_per_second": rounded(median(one[0] for one in followed)),
+        "slowed": rounded(slowed),
+        "slowed_cpu": rounded(1 - median(a[1] / b[1] for a, b in pairs)),
+        "goal_slowed": GOAL_SLOWED,
+        "slowed_reached": slowed <= GOAL_SLOWED,
+        "events_per_second": rounded(median(told)),
+        "heard_p50_ms": rounded(float(np.percentile(late, 50))) if late else None,
+        "heard_p99_ms": rounded(float(np.percentile(late, 99))) if late else None,
+        "page_p50_ms": rounded(p50),
+        "page_p95_ms": rounded(p95),
+        "turns_p50_ms": rounded(turns_p50),
+        "turns_p95_ms": rounded(turns_p95),
+        "goal_page_ms": GOAL_PAGE_MS,
+        "page_reached": max(p95, turns_p95) <= GOAL_PAGE_MS,
+        "rounds": plan.rounds,
+        "load_average": load_average(),
+    }
+
+
+@contextmanager
+def _escalating(system: System, plan: Plan) -> Iterator[Escalations]:
+    bot = processes.key(system.running.folder, "bot")
+    made = Escalations(system.running.url, bot, plan.per_second)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def _late(escalations: Escalations, followers: Followers) -> list[float]:
+    """From each escalation's acknowledgement until one follower heard of it, in milliseconds."""
+    known = dict(escalations.acknowledged)
+    return [
+        max(0.0, at - known[name]) * 1000 for name, at in followers.heard.items() if name in known
+    ]
+
+
+def _pages(system: System) -> tuple[list[float], list[float]]:
+    """How long a page of the queue takes while 2 000 wait, and a long conversation's, in ms."""
+    home, url = system.running.folder, system.running.url
+    with Caller(url, processes.key(home, "bot")) as bot:
+        for start in range(0, WAITING, 250):
+            items = [
+                {"conversation_id": f"waits-{n}", "message": {"id": "u1", "text": ESCALATES}}
+                for n in range(start, start + 250)
+            ]
+            bot.post("/v1/score/batch", {"items": items})
+        history = [
+            {"id": f"h{n}", "author": ("user", "bot")[n % 2], "text": f"where is my parcel {n}"}
+            for n in range(TURNS - 1)
+        ]
+        message = {"id": "u1", "text": ESCALATES}
+        long = {"conversation_id": "long", "message": message, "history": history}
+        handoff = bot.post("/v1/score", long)["handoff"]["id"]
+    with httpx.Client(base_url=url, trust_env=False, follow_redirects=True, timeout=30) as browser:
+        form = browser.get("/console/sign-in").text
+        token = re.search(r'name="token" value="(\w+)"', form)
+        assert token is not None
+        given = {"token": token[1], "key": processes.key(home, "agent")}
+        browser.post("/console/sign-in", data=given).raise_for_status()
+        queue = _asked(browser, "/console/queue")
+        return queue, _asked(browser, f"/console/handoffs/{handoff}")
+
+
+def _asked(browser: httpx.Client, path: str) -> list[float]:
+    taken = []
+    for _ in range(PAGES):
+        began = time.perf_counter()
+        browser.get(path).raise_for_status()
+        taken.append((time.perf_counter() - began) * 1000)
+    return taken

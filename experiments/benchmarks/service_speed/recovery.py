@@ -1,0 +1,225 @@
+"""From kill to ready, with ledgers of ten thousand to a million entries.
+
+Expected: at most 5 s with the largest, and the same with every size.
+
+The ledgers are made, not played: a Baton learns some conversations, then their outcomes are copied
+onward in the database until there are as many as wanted, and a checkpoint stands as far behind the
+head as `jobs` would leave it at most. The process is killed with SIGKILL and started anew; ready is
+what `/readyz` says, the first decision is one acknowledged afterwards. The smallest ledger, which
+is only what was learned, tells what a start costs by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+
+from experiments.benchmarks.harness.compared_systems import STORES, WORKSPACE, System, taught
+from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
+from experiments.replay import play
+from experiments.replay.client import Caller
+from experiments.simulation.world import episodes
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Standing
+
+GOAL_SECONDS = 5.0
+FLAT = 1.5
+"""The largest may take so many times as long as the smallest and still be called flat."""
+
+BEGINNING = 2
+"""A workspace's ledger begins with its policy and its switch; the line has the switch's number."""
+
+COLUMNS = {
+    "store": "store",
+    "entries": "entries",
+    "tail": "tail",
+    "ready_s": "ready s",
+    "worst_s": "worst s",
+    "decision_s": "first decision s",
+    "cpu_s": "CPU s",
+    "goal_s": "goal",
+    "reached": "",
+    "ratio_to_smallest": "/ smallest",
+    "equal": "digest",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. `tail` entries come after the newest checkpoint."""
+
+    rounds: int = 5
+    entries: Sequence[int] = (10_000, 100_000, 1_000_000)
+    stores: Sequence[str] = STORES
+    tail: int = 200
+    lessons: int = 100
+
+
+@dataclass(slots=True)
+class Subject:
+    """One installation with a ledger of its own, killed again and again."""
+
+    entries: int
+    tail: int
+    running: Running
+    key: str
+    ready_s: list[float] = field(default_factory=list)
+    decision_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    digests: set[str] = field(default_factory=set)
+
+
+def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+    """Measure; `folder` is empty and takes all files (1.5 GB for a million entries)."""
+    rows: list[Row] = []
+    sizes = (0, *plan.entries)
+    turns = len(plan.stores) * len(sizes) * plan.rounds
+    for store in plan.stores:
+        with ExitStack() as stack:
+            subjects = []
+            for size in sizes:
+                progress(f"{store}, making {size} entries", len(rows), turns)
+                subjects.append(_made(stack, folder / f"{store}{size}", store, size, plan))
+            for number in range(plan.rounds):
+                for subject in subjects:
+                    progress(f"{store}, {subject.entries} entries", number, turns)
+                    _killed(subject, number)
+            rows += [_row(store, subject, subjects[0]) for subject in subjects]
+    return rows
+
+
+def _made(stack: ExitStack, folder: Path, store: str, size: int, plan: Plan) -> Subject:
+    lessons = list(episodes(5, plan.lessons))
+    standing = play.begun()
+    play.bare(lessons, standing=standing)
+    system = stack.enter_context(taught(folder, store, lessons, standing))
+    entries = standing.position
+    if size:
+        system.running.stop()
+        with opened(system) as database:
+            entries = grown(database, standing, size, plan.tail)
+        system.running.start()
+        system.running.ready()
+    tail = plan.tail if size else standing.position
+    return Subject(entries, tail, system.running, system.key)
+
+
+def _killed(subject: Subject, number: int) -> None:
+    began = time.perf_counter()
+    subject.running.kill()
+    subject.running.start()
+    subject.running.ready(pause_seconds=0.01)
+    subject.ready_s.append(time.perf_counter() - began)
+    subject.cpu_s.append(subject.running.cpu_seconds())
+    with Caller(subject.running.url, subject.key) as caller:
+        message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
+        caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
+        subject.decision_s.append(time.perf_counter() - began)
+        standing = caller.get("/v1/standing")
+    if standing["position"] != subject.entries:
+        raise RuntimeError(
+            f"stands at {standing['position']} of {subject.entries}: it is not ready"
+        )
+    subject.digests.add(standing["digest"])
+
+
+class Database(Protocol):
+    """What of PEP 249 is used here; placeholders are written %s."""
+
+    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any: ...
+
+
+class _Sqlite:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(sql.replace("%s", "?"), given)
+
+
+@contextmanager
+def opened(system: System) -> Iterator[Database]:
+    """The database of a Baton that does not run now; what is done is committed."""
+    if system.store is None:
+        path = system.running.folder / "baton.sqlite3"
+        with closing(sqlite3.connect(path)) as connection, connection:
+            yield _Sqlite(connection)
+    else:
+        with psycopg.connect(system.store.uri) as connection_:
+            yield connection_
+
+
+def grown(database: Database, standing: Standing, entries: int, tail: int) -> int:
+    """Copy the learned outcomes onward up to `entries`, and put a checkpoint `tail` before the end.
+
+    The checkpoint holds what was learned from the first of them, at a later position: its size and
+    what comes after it are as they would be.
+    """
+    at = standing.position
+    while at < entries:
+        last = min(BEGINNING + entries - at, at)
+        shift = at - BEGINNING
+        copied(
+            database,
+            "ledger",
+            {"position": f"position + {shift}"},
+            f"position BETWEEN 3 AND {last}",
+        )
+        at += last - BEGINNING
+    kept = play.begun(standing.recipe)
+    kept.model, kept.calibrator, kept.window = standing.model, standing.calibrator, standing.window
+    kept.position = entries - tail
+    given = (2, BEGINNING, kept.position, checkpoint.digest(kept), checkpoint.dump(kept))
+    names = ("number", "line", "position", "digest", "state")
+    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", given)
+    database.execute(
+        "UPDATE workspace SET head = %s, versions = 2 WHERE id = %s", (entries, WORKSPACE)
+    )
+    return entries
+
+
+def copied(
+    database: Database,
+    table: str,
+    changed: Mapping[str, str],
+    where: str,
+    given: Sequence[Any] = (),
+    workspace: str = WORKSPACE,
+) -> None:
+    """Insert changed copies of rows, whatever further columns the table has."""
+    found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
+    kept = [f'"{column[0]}"' for column in found.description if column[0] not in changed]
+    inserted = [*kept, *changed]
+    taken = [*kept, *changed.values()]
+    database.execute(
+        f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608  (names of our own tables)
+        f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
+        given,
+    )
+
+
+def _row(store: str, subject: Subject, smallest: Subject) -> Row:
+    ready, least = median(subject.ready_s), median(smallest.ready_s)
+    return {
+        "store": store,
+        "entries": subject.entries,
+        "tail": subject.tail,
+        "ready_s": rounded(ready),
+        "worst_s": rounded(max(subject.ready_s)),
+        "decision_s": rounded(median(subject.decision_s)),
+        "cpu_s": rounded(median(subject.cpu_s)),
+        "goal_s": GOAL_SECONDS,
+        "reached": ready <= GOAL_SECONDS and ready <= FLAT * least,
+        "ratio_to_smallest": rounded(ready / least),
+        "equal": "equal" if len(subject.digests) == 1 else "DIFFERS",
+        "rounds": len(subject.ready_s),
+        "load_average": load_average(),
+    }

@@ -1,0 +1,218 @@
+"""Throughput and equality of 1, 2 and 4 processes on one PostgreSQL.
+
+Expected: no decision lost, doubled or changed, equal digests; the scaling that the cores allow.
+
+Every replica has connections of its own, and some that play the same conversations as those of the
+other replicas, at the same time; outcomes go to one replica after another. Every acknowledged
+decision is written down by the load generators, and then looked for in the database: it must be
+there, once, and the same at every replica that answered it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from experiments.benchmarks.harness import processes
+from experiments.benchmarks.harness.compared_systems import WORKSPACE, System, taught
+from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
+from experiments.benchmarks.service_speed.freshness import given_outcome
+from experiments.replay import play
+from experiments.replay.client import Caller
+from experiments.simulation.world import episodes
+
+SETTLE_SECONDS = 30.0
+COLUMNS = {
+    "replicas": "replicas",
+    "per_second": "decisions/s",
+    "ratio_to_one": "/ one",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "cpu_us": "CPU us",
+    "store_cpu_us": "store CPU us",
+    "outcomes": "outcomes",
+    "acknowledged": "acknowledged",
+    "lost": "lost",
+    "doubled": "doubled",
+    "differing": "differing",
+    "equal": "digests",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. `contested` connections of each replica play what the others play."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    replicas: Sequence[int] = (1, 2, 4)
+    connections: int = 16
+    contested: int = 2
+    outcomes: int = 10
+    lessons: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One count of replicas under load, once."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    store_cpu_us: float
+    outcomes: int
+    faults: int
+
+
+def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+    """Measure; `folder` is empty and takes all files."""
+    lessons = list(episodes(5, plan.lessons))
+    standing = play.begun()
+    play.bare(lessons, standing=standing)
+    turns: dict[int, list[Turn]] = {count: [] for count in plan.replicas}
+    digests: dict[int, bool] = dict.fromkeys(plan.replicas, True)
+    (folder / "seen").mkdir(parents=True)
+    with ExitStack() as stack:
+        system = stack.enter_context(taught(folder / "store", "postgresql", lessons, standing))
+        most = max(plan.replicas)
+        batons = [system.running]
+        for number in range(1, most):
+            batons.append(processes.replica(system.running, f"replica{number}"))
+            stack.enter_context(processes.running(batons[-1]))
+        loads = [(stack.enter_context(Load()), stack.enter_context(Load())) for _ in range(most)]
+        for number in range(plan.rounds):
+            for place, count in enumerate(plan.replicas):
+                done = number * len(plan.replicas) + place
+                progress(f"{count} replicas", done, plan.rounds * len(plan.replicas))
+                seen = folder / "seen" / f"{count}-{number}"
+                turns[count].append(_turn(plan, system, batons[:count], loads, seen))
+                digests[count] &= _equal(system, batons[:count])
+        return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in plan.replicas]
+
+
+def _turn(
+    plan: Plan,
+    system: System,
+    batons: Sequence[Running],
+    loads: Sequence[tuple[Load, Load]],
+    seen: Path,
+) -> Turn:
+    assert system.store is not None
+    cpu = sum(one.cpu_seconds() for one in batons)
+    store = system.store.cpu_seconds()
+    for number, (baton, (own, shared)) in enumerate(zip(batons, loads, strict=False)):
+        for load, name, connections in (
+            (own, f"{seen.name}-own{number}", plan.connections - plan.contested),
+            (shared, f"{seen.name}-shared", plan.contested),
+        ):
+            file = f"{seen}-{'own' if load is own else 'shared'}-{number}"
+            given = {"key": system.key, "name": name, "file": file}
+            load.start(Order(baton.port, "witness", given, connections, plan.seconds))
+    until = time.monotonic() + plan.seconds * 0.9
+    given_ = 0
+    while given_ < plan.outcomes and time.monotonic() < until:
+        with Caller(batons[given_ % len(batons)].url, system.key) as caller:
+            given_outcome(caller, f"{seen.name}-{given_}")
+        given_ += 1
+        time.sleep(plan.seconds * 0.4 / plan.outcomes)
+    found = [load.result() for pair in loads[: len(batons)] for load in pair]
+    answered = max(sum(one.answered for one in found), 1)
+    owns = found[::2]
+    return Turn(
+        sum(one.per_second for one in found),
+        median(one.p50_ms for one in owns),
+        max(one.p99_ms for one in owns),
+        (sum(one.cpu_seconds() for one in batons) - cpu) / answered * 1e6,
+        (system.store.cpu_seconds() - store) / answered * 1e6,
+        given_,
+        sum(sum(one.faults.values()) for one in found),
+    )
+
+
+def _equal(system: System, batons: Sequence[Running]) -> bool:
+    """Whether all replicas come to one position with one digest."""
+    give_up = time.monotonic() + SETTLE_SECONDS
+    while True:
+        found = set()
+        for baton in batons:
+            with Caller(baton.url, system.key) as caller:
+                standing = caller.get("/v1/standing")
+            found.add((standing["position"], standing["digest"]))
+        if len(found) == 1:
+            return True
+        if len({position for position, _ in found}) == 1 or time.monotonic() > give_up:
+            return False
+        time.sleep(0.1)
+
+
+def _row(
+    plan: Plan,
+    system: System,
+    count: int,
+    turns: dict[int, list[Turn]],
+    equal: bool,
+    seen: Path,
+) -> Row:
+    own, one = turns[count], turns[plan.replicas[0]]
+    row: Row = {"replicas": count}
+    for name in ("per_second", "p50_ms", "p99_ms", "cpu_us", "store_cpu_us"):
+        row[name] = rounded(median(getattr(turn, name) for turn in own))
+    pairs = zip(own, one, strict=True)
+    return {
+        **row,
+        "ratio_to_one": rounded(median(a.per_second / b.per_second for a, b in pairs)),
+        "faults": sum(turn.faults for turn in own),
+        "outcomes": sum(turn.outcomes for turn in own),
+        **_checked(system, seen, count),
+        "equal": "equal" if equal else "DIFFER",
+        "cores": os.cpu_count(),
+        "rounds": plan.rounds,
+        "load_average": load_average(),
+    }
+
+
+def _checked(system: System, seen: Path, count: int) -> Row:
+    """Every acknowledged decision, looked for in the database."""
+    assert system.store is not None
+    acknowledged: dict[tuple[str, str], set[str]] = {}
+    for path in sorted(seen.glob(f"{count}-*")):
+        for line in path.read_text().splitlines():
+            conversation, message, decision = line.split()
+            acknowledged.setdefault((conversation, message), set()).add(decision)
+    with psycopg.connect(system.store.uri) as connection:
+        stored = connection.execute(
+            "SELECT conversation_id, message_id, id FROM decision"
+            " WHERE workspace = %s AND conversation_id LIKE %s",
+            (WORKSPACE, f"{count}-%"),
+        ).fetchall()
+    return compared(acknowledged, stored)
+
+
+def compared(
+    acknowledged: Mapping[tuple[str, str], set[str]], stored: Sequence[tuple[str, ...]]
+) -> Row:
+    """Decisions acknowledged, by conversation and message, and those stored, with their ids.
+
+    A lost one is not stored, a doubled one stored more than once; one that differs was not
+    acknowledged under the one id that is stored.
+    """
+    there: dict[tuple[str, str], list[str]] = {}
+    for conversation, message, decision in stored:
+        there.setdefault((conversation, message), []).append(decision)
+    return {
+        "acknowledged": len(acknowledged),
+        "lost": sum(key not in there for key in acknowledged),
+        "doubled": sum(len(ids) - 1 for ids in there.values()),
+        "differing": sum(
+            key in there and found != set(there[key]) for key, found in acknowledged.items()
+        ),
+    }

@@ -1,0 +1,75 @@
+"""What the model's bits may depend on besides the ledger: by it two processes know each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import learning
+
+
+@cache
+def build() -> dict[str, Any]:
+    """What the model's bits may depend on besides the ledger: packages and processor features."""
+    features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: package_version(name) for name in ("numpy", "river", "vaderSentiment")},
+        "zones": _zones(),
+        "learning": _source(),
+        "machine": platform.machine(),
+        "processor_features": sorted(name for name, there in features.items() if there),
+    }
+
+
+def _zones() -> str:
+    """Whose tables of time zones are read (see `learning.decision.opening_hours`)."""
+    try:
+        return f"tzdata {package_version('tzdata')}"
+    except PackageNotFoundError:
+        return "this machine's"
+
+
+def _source() -> str:
+    """A hash of the learning package's own files, code and lexicon."""
+    folder = Path(learning.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+@cache
+def build_id() -> str:
+    """A short name of this build: decisions carry it."""
+    return hashlib.sha256(json.dumps(build(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None where it runs from no checkout."""
+    place = Path(__file__).resolve().parents[1] / ".git"
+    try:
+        if place.is_file():  # a further work tree: the file names its folder
+            place = place.parent / place.read_text().removeprefix("gitdir:").strip()
+        head = (place / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head or None
+        name = head.removeprefix("ref:").strip()
+        common = place / "commondir"
+        root = place / common.read_text().strip() if common.exists() else place
+        if (root / name).exists():
+            return (root / name).read_text().strip()
+        packed = (root / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Recorded conversations and exported ledgers, read as one stream of episodes."""

@@ -1,0 +1,144 @@
+"""Baton's own format: one exported conversation to a line, with what was found true of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments.datasets.episode import (
+    BEGAN,
+    TURN_SECONDS,
+    Episode,
+    FieldError,
+    Record,
+    author_of,
+    identity,
+    need,
+    objects,
+    text_of,
+)
+from learning.conversation.state import BotReport, Message
+from learning.ledger.lessons import VERDICTS, lessons
+
+_AUTHORS: Mapping[object, str] = {name: name for name in ("user", "bot", "agent", "system")}
+_REPORTED: Mapping[str, type] = {
+    "intent": str,
+    "confidence": float,
+    "fallback": bool,
+    "tool_error": str,
+    "attempt": str,
+}
+
+
+def exported(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is one target
+    """One exported conversation.
+
+    `conversation_id`; `messages` of `id`, `author`, `text` and optionally `at` (seconds), `bot`,
+    `language`, `attributes`, `event`, `scored` (by default the customer's are); and either
+    `labels` of `message_id` and `label` (0 to 1), or an `outcome` of `verdict` and optionally
+    `first_needed_message_id` and `escalating_message_id`, which teaches what
+    `learning.ledger.lessons` says. With neither, nothing was found out.
+    """
+    messages: list[Message] = []
+    scored: list[int] = []
+    places: dict[object, int] = {}
+    for where, entry in objects(record, "messages"):
+        place = len(messages)
+        message = _message(entry, where, BEGAN + TURN_SECONDS * place)
+        if message.id in places:
+            raise FieldError(f"field {where}id repeats {message.id!r}; give each its own id")
+        places[message.id] = place
+        messages.append(message)
+        if need(entry, "scored", bool, where) if "scored" in entry else message.author == "user":
+            scored.append(place)
+    if record.get("labels") is not None:
+        found = {}
+        for where, entry in objects(record, "labels"):
+            label = need(entry, "label", float, where)
+            if not 0 <= label <= 1:
+                raise FieldError(f"field {where}label is {label!r}; use a number from 0 to 1")
+            found[_place(entry, "message_id", places, where)] = float(label)
+    else:
+        found = _judged(record, places, scored)
+    every = tuple(sorted({*scored, *found}))
+    labels = tuple(sorted(found.items()))
+    return Episode(identity(record, "conversation_id"), tuple(messages), labels, every)
+
+
+def _message(entry: Record, where: str, at: float) -> Message:
+    report = None
+    if entry.get("bot") is not None:
+        said = need(entry, "bot", dict, where)
+        unknown = sorted(set(said) - set(_REPORTED))
+        if unknown:
+            known = ", ".join(_REPORTED)
+            raise FieldError(f"field {where}bot.{unknown[0]} is unknown; use {known}")
+        for name, value in said.items():
+            if value is not None:
+                need(said, name, _REPORTED[name], f"{where}bot.")
+        report = BotReport(**said)
+    attributes = entry.get("attributes") and need(entry, "attributes", dict, where)
+    return Message(
+        id=need(entry, "id", str, where),
+        author=author_of(entry, "author", _AUTHORS, where),
+        text=text_of(entry, where),
+        at=float(need(entry, "at", float, where)) if entry.get("at") is not None else at,
+        language=need(entry, "language", str, where) if entry.get("language") else None,
+        bot=report,
+        attributes=tuple(sorted(attributes.items())) if attributes else (),
+        event=need(entry, "event", str, where) if entry.get("event") else None,
+    )
+
+
+def _judged(
+    record: Record, places: Mapping[object, int], scored: Iterable[int]
+) -> dict[int, float]:
+    if record.get("outcome") is None:
+        return {}
+    where, outcome = "outcome.", need(record, "outcome", dict)
+    verdict = need(outcome, "verdict", str, where)
+    if verdict not in VERDICTS or verdict == "labels":
+        known = ", ".join(name for name in VERDICTS if name != "labels")
+        raise FieldError(f"field {where}verdict is {verdict!r}; use one of {known}")
+    body: dict[str, Any] = {"verdict": verdict, "begins": 1, "covers": len(places)}
+    for name, named in (
+        ("since", "first_needed_message_id"),
+        ("escalated", "escalating_message_id"),
+    ):
+        given = outcome.get(named) is not None
+        body[name] = _place(outcome, named, places, where) + 1 if given else None
+    return {x.seq - 1: x.label for x in lessons(body, (place + 1 for place in scored))}
+
+
+def _place(entry: Record, name: str, places: Mapping[object, int], where: str) -> int:
+    said = need(entry, name, str, where)
+    if said not in places:
+        raise FieldError(f"field {where}{name} is {said!r}; name a message of this conversation")
+    return places[said]
+
+
+def written(episode: Episode) -> str:
+    """An episode as one line of Baton's own format, without the line's end."""
+    messages = []
+    scored = set(episode.scored)
+    for place, message in enumerate(episode.messages):
+        entry: dict[str, Any] = {"id": message.id, "author": message.author, "text": message.text}
+        entry["at"] = message.at
+        entry["scored"] = place in scored
+        if message.language is not None:
+            entry["language"] = message.language
+        if message.bot is not None:
+            report = {name: getattr(message.bot, name) for name in _REPORTED}
+            entry["bot"] = {k: v for k, v in report.items() if v is not None}
+        if message.attributes:
+            entry["attributes"] = dict(message.attributes)
+        if message.event is not None:
+            entry["event"] = message.event
+        messages.append(entry)
+    labels = [
+        {"message_id": episode.messages[place].id, "label": label}
+        for place, label in episode.labels
+    ]
+    line = {"conversation_id": episode.id, "messages": messages, "labels": labels}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""One evaluation of model lines: measures, decision costs, report, figures, MLflow run."""

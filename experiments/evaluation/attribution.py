@@ -1,0 +1,75 @@
+"""What a model goes by: the names that move its probability most, by how much, and how surely.
+
+A word says something of the people who used it. It is named here only if WORD_CONVERSATIONS of
+the conversations looked at used it, so that it cannot be traced to one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from learning.models.hashed_features import HashedClassifier, Row
+
+WORD_CONVERSATIONS = 20
+TOP = 20
+"""Names that are shown of each kind: what was seen of a conversation, and words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A name by which a model goes.
+
+    `effect` is by how much it moves the log odds alone, at the value it typically has (the root
+    mean square over the messages that have it), and `spread` the standard deviation of that, 0
+    where the model tells none. `share` is that of the messages that have it.
+    """
+
+    name: str
+    effect: float
+    spread: float
+    value: float
+    share: float
+    conversations: int
+
+
+class Seen:
+    """The features of messages, conversation by conversation, as far as they may be told."""
+
+    def __init__(self) -> None:
+        self._messages = 0
+        self._found: Counter[str] = Counter()
+        self._within: Counter[str] = Counter()
+        self._squares: dict[str, float] = {}
+
+    def add(self, messages: Iterable[Mapping[str, float]]) -> None:
+        """The scored messages of one conversation."""
+        here: set[str] = set()
+        for x in messages:
+            self._messages += 1
+            for name, value in x.items():
+                if value:
+                    self._found[name] += 1
+                    self._squares[name] = self._squares.get(name, 0.0) + value * value
+                    here.add(name)
+        self._within.update(sorted(here))
+
+    def moving(self, model: HashedClassifier, most: int = TOP) -> list[Moving]:
+        """The names that move the model most over these messages, of each kind at most so many."""
+        bias, base = model.margin_row(Row({}, model.buckets))
+        found = []
+        for name, count in sorted(self._found.items()):
+            if "=" in name and self._within[name] < WORD_CONVERSATIONS:
+                continue
+            value = math.sqrt(self._squares[name] / count)
+            margin, variance = model.margin_row(Row({name: value}, model.buckets))
+            spread = math.sqrt(max(0.0, variance - base))
+            share = count / self._messages
+            found.append(
+                Moving(name, margin - bias, spread, value, share, self._within[name]),
+            )
+        found.sort(key=lambda one: (-abs(one.effect) * one.share, one.name))
+        context = [one for one in found if "=" not in one.name][:most]
+        return context + [one for one in found if "=" in one.name][:most]

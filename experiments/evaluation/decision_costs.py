@@ -1,0 +1,285 @@
+"""What decisions came to, of the conversations whose truth became known with a known probability.
+
+Each counts by the inverse of that probability (Hajek), so what was audited speaks for what was
+not. Any line can be asked what it would have decided, and so can two fixed yardsticks that learn
+nothing: the rules alone, and never handing over. Intervals here are for one look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.estimation.rate_intervals import NOTHING, Z_95, effective, missed_rate, under_drift
+from learning.measures.scores import Scores, log_losses
+
+SEGMENTS_MAX = 60
+RULES_ONLY, ALWAYS_CONTINUE = "rules only", "always continue"
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An outcome. `needed` None: nobody can know. `propensity` 0: it is no sample of anything.
+
+    `ruled`: rules alone hand the conversation over. `handed_over` by the model or a rule, `by_rule`
+    the latter. `uniform`: the propensity of the uniform coin where that drew it, else 0. `caught`:
+    it came to light by itself. `decided_at`: when it was first scored.
+    """
+
+    position: int
+    conversation: str
+    at: float
+    needed: bool | None
+    propensity: float
+    ruled: bool
+    handed_over: bool
+    by_rule: bool
+    uniform: float
+    caught: bool
+    decided_at: float
+    segments: tuple[str, ...]
+
+    @property
+    def counts(self) -> bool:
+        return self.needed is not None and self.propensity > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """At which probability a line hands over, and what mistakes cost."""
+
+    threshold: float
+    unneeded: float
+    missed: float
+
+
+def beside(
+    facts: Iterable[Fact], lines: Mapping[str, Scores], champion: str, terms: Terms
+) -> dict[str, dict[str, Any]]:
+    """By line and yardstick: what its decisions would have come to, and what it costs more (or,
+    below 0, less) than the champion a conversation, of those that both scored.
+    """
+    known = [fact for fact in facts if fact.counts]
+    needed = np.array([fact.needed for fact in known], bool)
+    weight = np.array([1 / fact.propensity for fact in known])
+    ruled = np.array([fact.ruled for fact in known], bool)
+    ups: dict[str, tuple[Bools, Bools]] = {
+        name: _decided(known, ruled, scores, terms.threshold) for name, scores in lines.items()
+    }
+    base = ups[champion]
+    ups |= {
+        RULES_ONLY: (ruled, base[1]),
+        ALWAYS_CONTINUE: (np.zeros(len(known), bool), base[1]),
+    }
+    costs = {name: _paid(up, needed, terms) for name, (up, _) in ups.items()}
+    found = {}
+    for name, (up, there) in ups.items():
+        common = there & base[1]
+        more = (costs[name] - costs[champion])[common]
+        found[name] = {
+            "conversations": int(there.sum()),
+            "cost_per_conversation": mean(costs[name][there], weight[there]),
+            "escalated": mean(up[there].astype(float), weight[there]),
+            "missed_of_kept": mean(needed[there & ~up].astype(float), weight[there & ~up]),
+            "unneeded_of_escalated": mean((~needed[there & up]).astype(float), weight[there & up]),
+            "more_than_champion": None if name == champion else mean(more, weight[common]),
+        }
+    return found
+
+
+def _decided(
+    known: Sequence[Fact], ruled: Bools, scores: Scores, threshold: float
+) -> tuple[Bools, Bools]:
+    """Whether a line hands each over, and whether it is known: rules need no score."""
+    highest: dict[int, float] = {}
+    for position, p in zip(scores.position.tolist(), scores.probability.tolist(), strict=True):
+        highest[position] = max(p, highest.get(position, 0.0))
+    first = int(scores.position[0]) if len(scores) else 0
+    up = np.array([highest.get(fact.position, 0.0) >= threshold for fact in known], bool) | ruled
+    there = [
+        fact.position in highest or (fact.by_rule and 0 < first <= fact.position) for fact in known
+    ]
+    return up, np.array(there, bool)
+
+
+def _paid(up: Bools, needed: Bools, terms: Terms) -> Floats:
+    return np.where(up & ~needed, terms.unneeded, 0.0) + np.where(~up & needed, terms.missed, 0.0)
+
+
+def mean(x: Floats, weight: Floats) -> list[float] | None:
+    """A weighted mean with its 95 % interval for one look; None of nothing."""
+    whole = float(weight.sum())
+    if not whole:
+        return None
+    middle = float((weight * x).sum()) / whole
+    error = math.sqrt(float((weight**2 * (x - middle) ** 2).sum())) / whole
+    return [middle, middle - Z_95 * error, middle + Z_95 * error]
+
+
+def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str, dict[str, Any]]:
+    """The champion in each part of the traffic, the largest parts first; beside it what the
+    yardsticks' decisions would have cost, and what was found of those that were really made.
+    """
+    every = list(facts)
+    known = [fact for fact in every if fact.counts]
+    counted = Counter(name for fact in known for name in fact.segments)
+    loss = _losses(champion)
+    found = {}
+    for name, total in counted.most_common(SEGMENTS_MAX):
+        members = [fact for fact in known if name in fact.segments]
+        lines = beside(members, {"champion": champion}, "champion", terms)
+        part = lines.pop("champion")
+        losses = [loss[fact.position] for fact in members if fact.position in loss]
+        weight = np.array([1 / fact.propensity for fact in members])
+        needed = np.array([bool(fact.needed) for fact in members], float)
+        found[name] = part | {
+            "conversations": total,
+            "needed": mean(needed, weight),
+            "log_loss": mean(np.array(losses), np.ones(len(losses))),
+            "yardsticks": {line: row["cost_per_conversation"] for line, row in lines.items()},
+            "made": _made(fact for fact in every if name in fact.segments),
+        }
+    return found
+
+
+def _made(facts: Iterable[Fact]) -> dict[str, Any]:
+    """Of the decisions that were really made, what outcomes found; intervals hold at every look.
+
+    How many were kept is not among the outcomes, so misses are told of what was audited, and those
+    caught beside them.
+    """
+    sums = Sums()
+    for fact in facts:
+        sums.add(fact)
+    size, missed = effective(sums.weight, sums.squares, sums.weight_missed)
+    return {
+        "false_escalation_rate": _share(sums.not_needed, sums.needed + sums.not_needed),
+        "missed_of_audited": asdict(under_drift(missed, size) if size else NOTHING),
+        "audited": sums.audited,
+        "caught": sums.caught,
+        "unknowable": sums.unknowable,
+    }
+
+
+def _losses(scores: Scores) -> dict[int, float]:
+    """The mean log loss of each outcome's lessons, by position."""
+    positions, place = np.unique(scores.position, return_inverse=True)
+    total = np.bincount(place, log_losses(scores.probability, scores.label))
+    return dict(zip(positions.tolist(), (total / np.bincount(place)).tolist(), strict=True))
+
+
+@dataclass(slots=True)
+class Sums:
+    """What rates are made of, added up outcome by outcome: it never has to be read again.
+
+    `kept` conversations were closed without a person; of these `caught` were missed for certain;
+    the uniform audits' answers are summed by weight, and the weights of those missed.
+    """
+
+    needed: int = 0
+    not_needed: int = 0
+    needed_by_rule: int = 0
+    not_needed_by_rule: int = 0
+    unknowable: int = 0
+    kept: int = 0
+    caught: int = 0
+    audited: int = 0
+    weight: float = 0.0
+    squares: float = 0.0
+    weight_missed: float = 0.0
+
+    def add(self, fact: Fact) -> None:
+        if fact.handed_over:
+            if fact.needed is None:
+                self.unknowable += 1
+            elif fact.needed:
+                self.needed += 1
+                self.needed_by_rule += fact.by_rule
+            else:
+                self.not_needed += 1
+                self.not_needed_by_rule += fact.by_rule
+        elif fact.caught:
+            self.caught += 1
+        elif fact.uniform and fact.needed is not None:
+            weight = 1 / fact.uniform
+            self.audited += 1
+            self.weight += weight
+            self.squares += weight * weight
+            self.weight_missed += weight * fact.needed
+
+
+def rates(sums: Sums, terms: Terms) -> dict[str, Any]:
+    """The rates of what really was decided, with intervals that hold at every look."""
+    judged = sums.needed + sums.not_needed
+    by_rule = sums.needed_by_rule + sums.not_needed_by_rule
+    kept = max(sums.kept, sums.caught)
+    audited = effective(sums.weight, sums.squares, sums.weight_missed)
+    missed = asdict(missed_rate(kept, sums.caught, *audited))
+    false = _share(sums.not_needed, judged)
+    over = kept + judged + sums.unknowable
+    cost = None
+    if over and missed["rate"] is not None and (judged or not over - kept):
+        escalated = terms.unneeded * (over - kept) * (false["rate"] or 0.0)
+        cost = (terms.missed * kept * missed["rate"] + escalated) / over
+    return {
+        "missed_rate": missed,
+        "false_escalation_rate": false,
+        "false_escalation_rate_of_rules": _share(sums.not_needed_by_rule, by_rule),
+        "false_escalation_rate_of_the_model": _share(
+            sums.not_needed - sums.not_needed_by_rule, judged - by_rule
+        ),
+        "automation_rate": _share(kept, over),
+        "cost_per_conversation": cost,
+        "kept": kept,
+        "judged": judged,
+        "audited": sums.audited,
+        "caught": sums.caught,
+    }
+
+
+def _share(count: int, among: int) -> dict[str, Any]:
+    return asdict(under_drift(count, among) if among else NOTHING)
+
+
+TOP = 20
+MISSED, UNNEEDED = "missed: needed a person", "handed over by the model: needed nobody"
+
+
+def worst(
+    facts: Iterable[Fact], champion: Scores, terms: Terms, most: int = TOP
+) -> list[dict[str, Any]]:
+    """By cost times how sure the champion was of the contrary, as it stood before it learned them.
+
+    A conversation that a rule handed over is no mistake of the model, and counts for none.
+    """
+    highest: dict[int, float] = {}
+    for at, p in zip(champion.position.tolist(), champion.probability.tolist(), strict=True):
+        highest[at] = max(p, highest.get(at, 0.0))
+    found: list[tuple[float, dict[str, Any]]] = []
+    for fact in facts:
+        p = highest.get(fact.position)
+        if p is None or fact.needed is None or fact.by_rule or fact.needed == fact.handed_over:
+            continue
+        cost = terms.missed if fact.needed else terms.unneeded
+        regret = round(cost * (1.0 - p if fact.needed else p), 6)
+        told = {
+            "conversation": fact.conversation,
+            "position": fact.position,
+            "what": MISSED if fact.needed else UNNEEDED,
+            "probability": round(p, 6),
+            "cost": cost,
+            "at": fact.at,
+            "regret": regret,
+        }
+        found.append((regret, told))
+    found.sort(key=lambda one: (-one[0], one[1]["position"]))
+    return [told for _, told in found[:most]]

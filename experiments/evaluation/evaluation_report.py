@@ -1,0 +1,199 @@
+"""One scheduled evaluation: from what lines scored before they learned it to a report.
+
+Computing and publishing are apart. `evaluate` needs nothing but the lines' scores, and its report
+is plain JSON that `jobs` keeps; `mlflow_run.publish` makes a run of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from experiments.evaluation import decision_costs
+from experiments.evaluation.decision_costs import Fact, Terms, worst
+from experiments.evaluation.line_measures import Line, evaluated_on, measured
+from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
+from learning.decision.team_classifier import Record
+from learning.estimation.routing_accuracy import accuracy
+from learning.estimation.routing_accuracy import curve as curve_of_routing
+
+SWITCHES_MAX = 200
+"""Newest switches that a report names."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch of the ledger: where, to which version, and why."""
+
+    position: int
+    version: int
+    reason: str
+
+
+Verdict = Literal["keep", "promote", "roll back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be done, why, and on what evidence; `acted` false where it is only recommended."""
+
+    verdict: Verdict = "keep"
+    sentence: str = "There is no other line to compare with."
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    acted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found besides the lines' measures, as plain JSON: see `Report`."""
+
+    drift: Mapping[str, Any] | None = None
+    contests: Sequence[Mapping[str, Any]] = ()
+    guard: Mapping[str, Any] | None = None
+    rates: Mapping[str, Any] | None = None
+    trail: Sequence[Mapping[str, Any]] = ()
+    insight: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation found. `body` is plain JSON and holds all that its figures show.
+
+    `beside` has each line and the two yardsticks (rules only; always continue) by the window
+    (recent, since_switch): what their decisions would have cost. `segments`: the champion in each
+    part of the traffic. `rates`: those of what was really decided, with the sums they were made of.
+    `contests`: each challenger's proof so far, and what speaks against it. `guard`: the detectors
+    since the last promotion. `trail`: what the evaluations before this one found. `insight`: what
+    the champion goes by. `mistakes`: the most expensive ones. `data`: the newest lessons, with what
+    each line said before it learned them.
+    """
+
+    evaluation: str
+    position: int
+    at: float
+    verdict: Verdict
+    sentence: str
+    evidence: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    switches: Sequence[Mapping[str, Any]]
+    costs: Mapping[str, float]
+    span: int = SPAN
+    drift: Mapping[str, Any] | None = None
+    routing: Mapping[str, Any] | None = None
+    acted: bool = False
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    segments: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, Any] | None = None
+    contests: Sequence[Mapping[str, Any]] = ()
+    guard: Mapping[str, Any] | None = None
+    trail: Sequence[Mapping[str, Any]] = ()
+    insight: Mapping[str, Any] | None = None
+    mistakes: Sequence[Mapping[str, Any]] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON; `Report.of` reads it back."""
+        return {"format": FORMAT} | asdict(self)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Report:
+        """A kept report. ValueError for one of another format."""
+        kept = dict(body)
+        if kept.pop("format", None) != FORMAT:
+            raise ValueError(f"a report of format {body.get('format')}; this build reads {FORMAT}")
+        return cls(**kept)
+
+
+def evaluate(
+    evaluation: str,
+    position: int,
+    at: float,
+    champion: Line,
+    *others: Line,
+    terms: Terms,
+    switches: Sequence[Switch] = (),
+    finding: Finding = Finding(),
+    facts: Iterable[Fact] = (),
+    seen: Seen = Seen(),
+) -> Report:
+    """Measure the champion beside other lines, over windows and since the last switch.
+
+    `evaluation` is the id under which the run is made once; `at` is in seconds since the epoch.
+    `terms` are the policy's. `facts` are those of the newest outcomes; what was decided
+    (`finding`) and `seen` elsewhere is kept as it is.
+    """
+    since = max((switch.position for switch in switches), default=0)
+    costs = {"threshold": terms.threshold, "unneeded": terms.unneeded, "missed": terms.missed}
+    span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
+    lines = (champion, *others)
+    known = list(facts)
+    windows = {"recent": known[-RECENT:], "since_switch": [f for f in known if f.position > since]}
+    scores = {line.role: line.scores for line in lines}
+    return Report(
+        evaluation,
+        position,
+        at,
+        finding.verdict,
+        finding.sentence,
+        finding.evidence,
+        [measured(line, since, costs, span) for line in lines],
+        [asdict(switch) for switch in switches[-SWITCHES_MAX:]],
+        costs,
+        span,
+        seen.drift,
+        _routing(champion.routed),
+        finding.acted,
+        {
+            name: decision_costs.beside(part, scores, champion.role, terms)
+            for name, part in windows.items()
+        },
+        decision_costs.segments(known, champion.scores, terms),
+        seen.rates,
+        list(seen.contests),
+        seen.guard,
+        longer(seen.trail, position, at, seen.rates, seen.drift),
+        seen.insight,
+        worst(known, champion.scores, terms),
+        evaluated_on(lines),
+    )
+
+
+def _routing(routed: Record | None) -> dict[str, Any] | None:
+    if routed is None or not routed.tested:
+        return None
+    return accuracy(routed) | {"curve": curve_of_routing(routed)}
+
+
+LENGTH = 200
+
+RATES = ("missed_rate", "false_escalation_rate", "automation_rate")
+
+
+def longer(
+    trail: Sequence[Mapping[str, Any]],
+    position: int,
+    at: float,
+    rates: Mapping[str, Any] | None,
+    drift: Mapping[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """The trail with one point more; of the older half of a long one, every second point stays.
+
+    A point has the rates around the newest outcomes, each `{rate, low, high}` or None, and the
+    drift detector's evidence with its bar.
+    """
+    recent = (rates or {}).get("recent") or {}
+    loss = (drift or {}).get("loss") or {}
+    point: dict[str, Any] = {"position": position, "at": at}
+    for name in RATES:
+        found = recent.get(name)
+        point[name] = found and {bound: found[bound] for bound in ("rate", "low", "high")}
+    point["kept"], point["judged"] = recent.get("kept"), recent.get("judged")
+    point["evidence"], point["alarm_at"] = loss.get("evidence"), loss.get("alarm_at")
+    kept = [dict(one) for one in trail]
+    if len(kept) >= LENGTH:
+        half = LENGTH // 2
+        kept = kept[:half:2] + kept[half:]
+    return [*kept, point]

@@ -1,0 +1,1 @@
+"""Plotly charts of an evaluation, and the page that holds them."""

@@ -1,0 +1,99 @@
+"""The champion by part of the traffic (rule, team, language, channel, hour): a table and a CSV.
+
+Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from plotly.graph_objects import Figure
+
+from experiments.evaluation.decision_costs import ALWAYS_CONTINUE, RULES_ONLY
+from experiments.evaluation.figures.comparison_charts import table
+
+FILE = "segments.csv"
+
+KINDS = ("rule", "team", "language", "channel")
+
+Interval = Sequence[float | None] | None
+
+SHOWN = {
+    "cost": "its decisions cost",
+    "rules only cost": "rules only",
+    "always continue cost": "always continue",
+    "escalated": "escalated",
+    "false_escalation_rate": "not needed, judged",
+    "missed_of_audited": "missed, audited",
+}
+"""Columns of the table by the figure that they show."""
+
+
+def _figures(part: Mapping[str, Any]) -> dict[str, Interval]:
+    """The measures of a part, each with the ends of its interval, None where it is not known."""
+    made, yardsticks = part["made"], part["yardsticks"]
+    found: dict[str, Interval] = {"cost": part["cost_per_conversation"]}
+    found |= {f"{name} cost": yardsticks[name] for name in (RULES_ONLY, ALWAYS_CONTINUE)}
+    for name in ("escalated", "missed_of_kept", "unneeded_of_escalated", "needed", "log_loss"):
+        found[name] = part[name]
+    for name in ("false_escalation_rate", "missed_of_audited"):
+        found[name] = [made[name][bound] for bound in ("rate", "low", "high")]
+    return found
+
+
+def _parts(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The parts by kind, the hours last; of a kind the largest first."""
+    found = report["segments"]
+    return {name: found[name] for name in sorted(found, key=_kind)}
+
+
+def _kind(name: str) -> int:
+    kind = name.split(maxsplit=1)[0]
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def rows(report: Mapping[str, Any]) -> Iterator[dict[str, str | float | None]]:
+    """One for each part: its name, its counts, and each measure with `low` and `high`."""
+    for name, part in _parts(report).items():
+        counts = {count: part["made"][count] for count in ("audited", "caught", "unknowable")}
+        row = {"part": name, "conversations": part["conversations"], **counts}
+        for measure, found in _figures(part).items():
+            ends = (measure, f"{measure} low", f"{measure} high")
+            row |= dict(zip(ends, found or (None,) * 3, strict=True))
+        yield row
+
+
+def files(report: Mapping[str, Any]) -> dict[str, str]:
+    """The CSV, which MLflow shows as a table; none where there is nothing in it."""
+    found = list(rows(report))
+    if not found:
+        return {}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return {FILE: text.getvalue()}
+
+
+def figure(report: Mapping[str, Any]) -> Figure:
+    """The table, in which each measure has its interval under it."""
+    parts = _parts(report)
+    columns: dict[str, list[object]] = {
+        "part": list(parts),
+        "outcomes": [part["conversations"] for part in parts.values()],
+    }
+    for measure, said in SHOWN.items():
+        form = ".2f" if measure.endswith("cost") else ".1%"
+        columns[said] = [_said(_figures(part)[measure], form) for part in parts.values()]
+    widths = [24, 13, *[20] * len(SHOWN)]
+    return table("The champion by part of the traffic", columns, widths, lines=2)
+
+
+def _said(found: Interval, form: str) -> str:
+    if found is None or found[0] is None:
+        return "not known"
+    middle, low, high = (format(max(x or 0.0, 0.0), form) for x in found)
+    return f"{middle}<br>{low} to {high}"

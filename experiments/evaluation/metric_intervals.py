@@ -1,0 +1,89 @@
+"""How sure each point of a curve is: intervals of the log loss and the AUC, for one look.
+
+Cheap enough for every point of every line; `intervals` draws again for the figures that matter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from learning.estimation.rate_intervals import Z_95
+from learning.measures.scores import Scores, log_losses, measures
+
+LEAST = 20
+"""Fewer conversations say nothing about their own spread."""
+
+
+def band(scores: Scores) -> dict[str, list[float]]:
+    """The 95 % intervals of these lessons' measures, as low and high; without those not known.
+
+    Conversations are independent, lessons of one are not. The log loss is a ratio of their sums,
+    whose error is linearised (Cochran 1977, chapter 6). The AUC's error is Hanley and McNeil's
+    (1982), with conversations in place of lessons.
+    """
+    names, place = np.unique(scores.conversation, return_inverse=True)
+    whole = float(scores.weight.sum())
+    if names.size < LEAST or whole <= 0.0:
+        return {}
+    losses = log_losses(scores.probability, scores.label)
+    mean = float((scores.weight * losses).sum()) / whole
+    residuals = np.bincount(place, scores.weight * (losses - mean))
+    error = math.sqrt(float((residuals**2).sum())) / whole
+    found = {"log_loss": _around(mean, error)}
+    auc = measures(scores.probability, scores.label, scores.weight).get("auc")
+    counted = scores.weight > 0
+    positive = np.unique(scores.conversation[counted & (scores.label > 0.5)]).size
+    negative = np.unique(scores.conversation[counted & (scores.label <= 0.5)]).size
+    if auc is not None and positive and negative:
+        low, high = _around(auc, _auc_error(auc, positive, negative))
+        found["auc"] = [max(0.0, low), min(1.0, high)]
+    return found
+
+
+def _auc_error(auc: float, positive: int, negative: int) -> float:
+    two_positives, two_negatives = auc / (2.0 - auc), 2.0 * auc**2 / (1.0 + auc)
+    variance = (
+        auc * (1.0 - auc)
+        + (positive - 1) * (two_positives - auc**2)
+        + (negative - 1) * (two_negatives - auc**2)
+    ) / (positive * negative)
+    return math.sqrt(max(0.0, variance))
+
+
+def _around(middle: float, error: float) -> list[float]:
+    return [round(middle - Z_95 * error, 6), round(middle + Z_95 * error, 6)]
+
+
+DRAWS = 100
+SHOWN = ("auc", "average_precision", "log_loss", "brier", "ece")
+AT_LEAST = 20
+"""Fewer conversations say nothing about their own spread."""
+
+
+def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
+    """The middle 95 % of each measure over so many draws of as many conversations, for one look.
+
+    ECE is pushed up by every redraw, so its interval is read with care.
+    """
+    _, first, place = np.unique(scores.conversation, return_index=True, return_inverse=True)
+    if first.size < AT_LEAST:
+        return {}
+    rows = np.argsort(place, kind="stable")
+    sizes = np.bincount(place)
+    starts = np.cumsum(sizes) - sizes
+    random = np.random.Generator(np.random.PCG64(7))
+    found: dict[str, list[float]] = {name: [] for name in SHOWN}
+    for _ in range(draws):
+        drawn = random.integers(0, first.size, first.size)
+        taken = np.concatenate([rows[starts[n] : starts[n] + sizes[n]] for n in drawn])
+        one = measures(scores.probability[taken], scores.label[taken], scores.weight[taken])
+        for name in SHOWN:
+            if name in one:
+                found[name].append(one[name])
+    return {
+        name: [round(float(x), 6) for x in np.quantile(values, (0.025, 0.975))]
+        for name, values in found.items()
+        if len(values) >= draws / 2
+    }

@@ -1,0 +1,236 @@
+"""MLflow run of an evaluation: metrics, curves, description, and a nested run for each line.
+
+`publish` makes one run of a kept report, whenever MLflow answers, once. Everything here reads
+`Report.body()`, the plain JSON that is kept of an evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from experiments.evaluation.evaluation_report import Report
+from experiments.evaluation.figures import figures_page, segment_charts
+from experiments.evaluation.windows import RECENT
+from experiments.registry.markdown import plain, sentence, table
+from experiments.registry.registered_versions import Registry
+from experiments.registry.run_record import Data, Nested
+from learning.estimation.routing_accuracy import WAYS
+
+COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
+CURVES = ("log_loss", "auc", "ece", "brier")
+MISTAKES_TOLD = 10
+BESIDE = {
+    "cost_per_conversation": "cost",
+    "escalated": "escalated",
+    "missed_of_kept": "missed_of_kept",
+    "unneeded_of_escalated": "unneeded_of_escalated",
+    "more_than_champion": "cost_more_than_champion",
+}
+"""What a line's decisions would have come to, by its name in MLflow."""
+
+Points = dict[str, list[tuple[int, float]]]
+
+
+def metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """The single figures of a report, by their names in MLflow.
+
+    MLflow groups its charts by what stands before the slash, in alphabetical order.
+    """
+    found: dict[str, float] = {}
+    for line in report["lines"][:1]:
+        for window, said in (("kept", "all kept lessons"), ("recent", f"newest {RECENT} lessons")):
+            for name, value in _measured(line, window):
+                found[f"{line['role']} - {said}/{name}"] = value
+        for name, value in line["decisions"].items():
+            if value is not None:
+                found[f"{line['role']} - decisions/{name}"] = value
+    for window, rates in (report.get("rates") or {}).items():
+        if isinstance(rates, Mapping) and "missed_rate" in rates:
+            found |= dict(_rates(rates, "recent" if window == "recent" else "since promotion"))
+    routing = report.get("routing") or {}
+    for way in WAYS:
+        if routing and routing[way]["rate"] is not None:
+            for bound in ("rate", "low", "high"):
+                found[f"routing - {way}/{bound}"] = routing[way][bound]
+    return found
+
+
+def _rates(rates: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
+    for name, value in rates.items():
+        if isinstance(value, Mapping):
+            for bound in ("rate", "low", "high"):
+                if value.get(bound) is not None:
+                    yield f"rates - {window}/{name} {bound}", value[bound]
+        elif value is not None:
+            yield f"rates - {window}/{name}", value
+
+
+def curves(report: Mapping[str, Any]) -> Points:
+    """Measures over ledger positions, by their names in MLflow: the champion's, which come first,
+    and of the whole over evaluations. Other lines have runs of their own.
+    """
+    champion = report["lines"][0]
+    found = {f"{champion['role']}/{name}": points for name, points in _curves(champion).items()}
+    for point in report.get("trail") or ():
+        for name in ("missed_rate", "false_escalation_rate", "automation_rate"):
+            for bound, value in (point[name] or {}).items():
+                if value is not None:
+                    key = f"over time/{name} {bound}"
+                    found.setdefault(key, []).append((point["position"], value))
+    for position, point in (report.get("routing") or {}).get("curve", ()):
+        for way in WAYS:
+            found.setdefault(f"routing/{way}", []).append((position, point[way]))
+    return found
+
+
+def _curves(line: Mapping[str, Any]) -> Points:
+    found: Points = {}
+    for position, point in line["curve"]:
+        for name in CURVES:
+            if name in point:
+                found.setdefault(name, []).append((position, point[name]))
+    return found
+
+
+def nested(report: Mapping[str, Any]) -> list[Nested]:
+    """A run for each line and each yardstick, by the same names of measures."""
+    beside = (report.get("beside") or {}).get("recent") or {}
+    found = []
+    for line in report["lines"]:
+        figures = dict(_measured(line, "recent")) | dict(_beside(beside.get(line["role"])))
+        for name, (low, high) in (line.get("intervals") or {}).get("recent", {}).items():
+            figures |= {f"{name} low": low, f"{name} high": high}
+        curves = _curves(line)  # the last point of a curve is its figure, so these names are theirs
+        figures = {name: value for name, value in figures.items() if name not in curves}
+        params = {"version": str(line["version"]), "recipe": line["recipe"]}
+        tags = {"baton.role": line["role"], "baton.version": str(line["version"])}
+        found.append(Nested(line["role"], figures, curves, params, tags))
+    roles = {line["role"] for line in report["lines"]}
+    for name, row in beside.items():
+        if name not in roles:
+            tags = {"baton.role": name, "mlflow.note.content": _YARDSTICK}
+            found.append(Nested(name, dict(_beside(row)), tags=tags))
+    return found
+
+
+_YARDSTICK = "A fixed yardstick: what its decisions would have come to. It learns nothing."
+
+
+def _measured(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
+    return ((name, x) for name, x in line["measures"][window].items() if x is not None)
+
+
+def _beside(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
+    for name, said in BESIDE.items():
+        if row and row[name] is not None:
+            yield from zip((said, f"{said} low", f"{said} high"), row[name], strict=True)
+
+
+def data(report: Mapping[str, Any]) -> Data | None:
+    """What the evaluation stands on, for a dataset."""
+    found = report.get("data") or {}
+    if not found.get("rows"):
+        return None
+    first, last = (found["rows"][place][0] for place in (0, -1))
+    name = f"lessons at positions {first:.0f} to {last:.0f}"
+    return Data(name, found["columns"], found["rows"])
+
+
+def description(report: Mapping[str, Any], transcripts: str = "") -> str:
+    """The verdict, a table of the measures and the most expensive mistakes, in Markdown.
+
+    MLflow first shows three lines. `transcripts` is the address under which a conversation is
+    found in Baton.
+    """
+    rows = [
+        f"**{report['verdict'].capitalize()}.** {sentence(report['sentence'])}",
+        "",
+        *_alarms(report),
+        f"Measured at ledger position {report['position']}, each lesson before it was learned. "
+        "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
+        "",
+    ]
+    measured = []
+    for line in report["lines"]:
+        for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
+            found = line["measures"][window]
+            cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
+            measured.append([plain(line["name"]), said, *cells])
+    rows.append(table(("line", "lessons", *COLUMNS), measured))
+    return "\n".join(rows + _mistakes(report, transcripts))
+
+
+def _alarms(report: Mapping[str, Any]) -> list[str]:
+    """What the alarms of this evaluation say."""
+    found = (report.get("drift") or {}).get("alarms", ())
+    told = [sentence(one["sentence"]) for one in found if one["position"] == report["position"]]
+    return ["**Alarm.** " + " ".join(told), ""] if told else []
+
+
+def _mistakes(report: Mapping[str, Any], transcripts: str) -> list[str]:
+    worst = (report.get("mistakes") or ())[:MISTAKES_TOLD]
+    if not worst:
+        return []
+    rows = [
+        "",
+        "The most expensive mistakes, with their transcripts in Baton:",
+        "",
+    ]
+    found = []
+    for one in worst:
+        name = plain(str(one["conversation"]))
+        linked = f"[{name}]({address(transcripts, one['conversation'])})" if transcripts else name
+        found.append((linked, one["what"], f"{one['probability']:.1%}", f"{one['cost']:g}"))
+    return [*rows, table(("conversation", "what", "the model said", "cost"), found)]
+
+
+def address(transcripts: str, conversation: str) -> str:
+    """Where a conversation is found."""
+    return transcripts + quote(conversation, safe="")
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def publish(
+    report: Report,
+    registry: Registry,
+    workspace: str,
+    numbers: Sequence[str] = (),
+    transcripts: str = "",
+) -> str:
+    """Make the report's MLflow run, or find it made; its run id.
+
+    `numbers` are the MLflow numbers of the evaluated versions, as far as they are published: the
+    run links to them. `transcripts` is the address under which a conversation is found in Baton.
+    RegistryUnavailable while MLflow is away: publish the same report later.
+    """
+    body = report.body()
+    return registry.evaluation_run(
+        workspace,
+        report.evaluation,
+        name=f"{report.verdict} at {report.position}",
+        description=description(body, transcripts),
+        position=report.position,
+        at=report.at,
+        metrics=metrics(body),
+        curves=curves(body),
+        params={f"{line['role']}": f"version {line['version']}" for line in report.lines}
+        | {f"{line['role']}.recipe": line["recipe"] for line in report.lines}
+        | {f"policy.{name}": f"{value:g}" for name, value in report.costs.items()},
+        tags={
+            "baton.verdict": report.verdict,
+            "baton.acted": str(report.acted).lower(),
+            "baton.champion": str(report.lines[0]["version"]),
+        },
+        files={"report.json": json.dumps(body)} | segment_charts.files(body),
+        page=figures_page.figures_page(body),
+        lasting=report.verdict != "keep",
+        numbers=numbers,
+        nested=nested(body),
+        data=data(body),
+    )

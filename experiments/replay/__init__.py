@@ -1,0 +1,1 @@
+"""Play a recorded stream, in the bare loop or through HTTP."""

@@ -1,0 +1,218 @@
+"""Play a stream through the bare loop or through HTTP; both must say the same, to the bit.
+
+Every scored message is scored where it stands, the labels become one outcome when the
+conversation ends, and only then are they learned. `bare` runs the loop that the service runs,
+without the service; `through_http` is a bot and an engineer on one connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from experiments.datasets.episode import Episode
+from experiments.datasets.ledger_export import labelled, of_stream
+from experiments.replay.client import PATIENCE_SECONDS, Caller, path_of
+from experiments.replay.simulated_labels import People, Service
+from experiments.replay.stream_measures import Report, Tally
+from learning.conversation.state import EMPTY, Message, step
+from learning.ledger.checkpoint import digest
+from learning.ledger.model_state import Standing, follow
+from learning.models.recipes import DEFAULT
+
+Progress = Callable[[Tally], None]
+"""Called after each conversation with the tally so far."""
+
+
+def begun(recipe: str = DEFAULT) -> Standing:
+    """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
+    standing = Standing(recipe=recipe, switch=2)
+    follow(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
+    return standing
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A replay that is over: its figures, the probabilities behind them, and what people did."""
+
+    report: Report
+    tally: Tally
+    service: Service | None = None
+
+
+def bare(
+    stream: Iterable[Episode],
+    *,
+    recipe: str = DEFAULT,
+    standing: Standing | None = None,
+    handoffs: bool = False,
+    progress: Progress | None = None,
+) -> Played:
+    """Play a stream through the bare loop.
+
+    A `standing` given goes on from where it stands (and `recipe` is its own); `handoffs` adds the
+    GT measures. What fails in the stream fails here, with its own error.
+    """
+    standing = begun(recipe) if standing is None else standing
+    tally = Tally(handoffs=handoffs)
+    began = time.perf_counter()
+    for episode in map(told, stream):
+        probabilities = _scored(standing, episode)
+        if episode.labels:
+            _learned(standing, episode)
+        tally.add(episode, probabilities)
+        if progress is not None:
+            progress(tally)
+    seconds = time.perf_counter() - began
+    report = tally.report(seconds=seconds, position=standing.position, digest=digest(standing))
+    return Played(report, tally)
+
+
+def through_http(
+    stream: Iterable[Episode],
+    url: str,
+    key: str,
+    *,
+    handoffs: bool = False,
+    live: bool = False,
+    progress: Progress | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Played:
+    """Play a stream through a running Baton, in the workspace of an engineer's `key`.
+
+    The workspace must be a shadow, and new if the figures are to be those of `bare`: no handoff
+    opens and every message is scored. Or it is `live`: escalations open handoffs, simulated
+    agents judge them by the labels, and only what they find is learned. Turns without a label
+    travel as history. A restart of the service is waited out; playing the same stream again goes
+    on where it broke off. Raises RefusedError, UnreachableError.
+    """
+    tally = Tally(handoffs=handoffs)
+    service = Service()
+    with Caller(url, key, patience_seconds=patience_seconds) as caller:
+        reached = int(caller.get("/v1/standing")["position"])
+        began = time.perf_counter()
+        for episode in map(told, stream):
+            people = People(caller, episode, service) if live else None
+            probabilities = _asked(caller, episode, people)
+            reached = max(reached, _ended(caller, episode, people))
+            tally.add(episode, probabilities)
+            if progress is not None:
+                progress(tally)
+        seconds = time.perf_counter() - began
+        standing = _standing(caller, reached)
+    report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
+    return Played(report, tally, service if live else None)
+
+
+def workspace_key(
+    url: str, admin_key: str, workspace: str, *, mode: str = "shadow", recipe: str = ""
+) -> str:
+    """Make a workspace, or find it there; gives its engineer's key. RefusedError, ..."""
+    body = {"id": workspace, "mode": mode} | ({"recipe": recipe} if recipe else {})
+    with Caller(url, admin_key) as caller:
+        return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
+
+
+def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
+    """`workspace_key` of a shadow workspace: no handoff opens there."""
+    return workspace_key(url, admin_key, workspace, recipe=recipe)
+
+
+def told(episode: Episode) -> Episode:
+    """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
+    kept = [place for place, message in enumerate(episode.messages) if message.event is None]
+    if len(kept) == len(episode.messages):
+        return episode
+    now = {before: place for place, before in enumerate(kept)}
+    return Episode(
+        episode.id,
+        tuple(episode.messages[place] for place in kept),
+        tuple((now[place], label) for place, label in episode.labels if place in now),
+        tuple(now[place] for place in episode.scored if place in now),
+    )
+
+
+def _asked(caller: Caller, episode: Episode, people: People | None) -> dict[int, float]:
+    scored, found = set(episode.scored), {}
+    history: list[dict[str, Any]] = []
+    for place, message in enumerate(episode.messages):
+        if place not in scored:
+            history.append(_turn(message))
+            continue
+        body: dict[str, Any] = {"conversation_id": episode.id, "message": _turn(message)}
+        if (report := body["message"].pop("bot", None)) is not None:
+            body["bot"] = report
+        if message.attributes:
+            body["attributes"] = dict(message.attributes)
+        if history:
+            body["history"] = history
+        answer = caller.post("/v1/score", body)
+        history = []
+        if answer["probability"] is not None:
+            found[place] = answer["probability"]
+        if people is not None:
+            people.hear(place, answer)
+    # What the customer says after the last scored message has no route of its own, and no effect.
+    rest = [turn for turn in history if turn["author"] != "user"]
+    if rest and scored:
+        caller.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
+    return found
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {
+        "id": message.id,
+        "author": message.author,
+        "text": message.text,
+        "at": message.at,
+    }
+    if message.language is not None:
+        turn["language"] = message.language
+    if message.bot is not None:
+        said = asdict(message.bot)
+        turn["bot"] = {name: value for name, value in said.items() if value is not None}
+    return turn
+
+
+def _ended(caller: Caller, episode: Episode, people: People | None) -> int:
+    """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
+    if not episode.scored:
+        return 0
+    position = 0
+    if people is not None:
+        position = people.end()
+    elif episode.labels:
+        labels = [
+            {"message_id": episode.messages[place].id, "label": label}
+            for place, label in episode.labels
+        ]
+        answer = caller.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
+        position = int(answer["position"])
+    caller.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
+    return position
+
+
+def _standing(caller: Caller, reached: int) -> dict[str, Any]:
+    """The standing once the last outcome has been learned: a moment after it was acknowledged."""
+    give_up = time.monotonic() + caller.patience_seconds
+    while True:
+        standing = caller.get("/v1/standing")
+        if standing["position"] >= reached or time.monotonic() > give_up:
+            return standing
+        time.sleep(0.02)
+
+
+def _scored(standing: Standing, episode: Episode) -> dict[int, float]:
+    state, scored, found = EMPTY, set(episode.scored), {}
+    for place, message in enumerate(episode.messages):
+        state = step(state, message)
+        if place in scored:
+            found[place] = standing.score(state).probability
+    return found
+
+
+def _learned(standing: Standing, episode: Episode) -> None:
+    entry, turns = labelled(episode, standing.position + 1)
+    follow(standing, [entry], lambda _, until: turns[:until])

@@ -1,0 +1,108 @@
+"""Agents and customers who know a recorded conversation's labels, for a replay in a live workspace.
+
+Recorded labels say of each message whether a person is needed just then, and need comes and goes.
+So the customer accepts an offered person, and the agent finds an escalation needed, when that very
+message has a positive label; it was needed since the first message of that unbroken need. Whoever
+looks at a conversation that was never handed over tells the labels themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.datasets.episode import Episode
+from experiments.replay.client import Caller, RefusedError, path_of
+
+
+@dataclass(slots=True)
+class Service:
+    """What people did: handoffs, those not needed; conversations kept, missed or escalated."""
+
+    handoffs: int = 0
+    not_needed: int = 0
+    kept: int = 0
+    missed: int = 0
+    escalated: int = 0
+
+    def rates(self) -> dict[str, float | None]:
+        """By their names in `GET /v1/quality`; a rate of nothing is None."""
+        return {
+            "handoffs": self.handoffs,
+            "false_escalation_rate": _share(self.not_needed, self.handoffs),
+            "missed_rate": _share(self.missed, self.kept),
+            "automation_rate": _share(self.kept, self.kept + self.escalated),
+        }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+class People:
+    """The customer and the agents of one conversation."""
+
+    def __init__(self, caller: Caller, episode: Episode, service: Service) -> None:
+        self._caller = caller
+        self._episode = episode
+        self._service = service
+        self._truth = {place: label > 0.5 for place, label in episode.labels}
+        self._since = 0
+        self._handed_over = False
+
+    def hear(self, place: int, decision: dict[str, Any]) -> int:
+        """Do what follows from a decision; gives the ledger position of what was found, or 0."""
+        handoff = decision["handoff"]
+        called = decision["action"] == "escalate" and handoff is not None
+        if decision["action"] == "offer":
+            path = path_of("decisions", decision["decision_id"], "answer")
+            called = self._truth.get(place, False)
+            handoff = self._caller.post(path, {"accepted": called})["handoff"]
+        if not called:
+            return 0
+        found = self._begun(place)
+        self._since, self._handed_over = place + 1, True
+        self._service.handoffs += 1
+        self._service.not_needed += found is None
+        # A repeated answer to an offer names no handoff once that is over: it was judged before.
+        return 0 if handoff is None else self._judge(handoff["id"], found)
+
+    def _judge(self, handoff: str, found: dict[str, str] | None) -> int:
+        try:
+            self._caller.post(path_of("handoffs", handoff, "claim"), {})
+        except RefusedError as error:
+            if error.code != "handoff_over":  # it was judged before this replay was broken off
+                raise
+        body = {"verdict": "not_needed"} if found is None else {"verdict": "needed"} | found
+        position = int(self._caller.post(path_of("handoffs", handoff, "outcome"), body)["position"])
+        self._caller.post(path_of("handoffs", handoff, "return"), {})
+        return position
+
+    def end(self) -> int:
+        """Say what was true of a kept conversation; gives the ledger position of it, or 0."""
+        if self._handed_over:
+            self._service.escalated += 1
+            return 0
+        self._service.kept += 1
+        if not self._truth:
+            return 0
+        self._service.missed += any(self._truth.values())
+        labels = [
+            {"message_id": self._episode.messages[place].id, "label": label}
+            for place, label in self._episode.labels
+        ]
+        path = path_of("conversations", self._episode.id, "outcome")
+        return int(self._caller.post(path, {"labels": labels, "source": "review"})["position"])
+
+    def _begun(self, place: int) -> dict[str, str] | None:
+        """Since which message the need at `place` goes on unbroken; None if there is none."""
+        first = None
+        for known in reversed([p for p in self._truth if self._since <= p <= place]):
+            if not self._truth[known]:
+                break
+            first = known
+        return (
+            first
+            if first is None
+            else {"first_needed_message_id": self._episode.messages[first].id}
+        )

@@ -1,0 +1,226 @@
+"""What a played simulation comes to so far, kept while many threads play it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from rich.table import Table
+
+from learning.measures.scores import measures
+
+FIRST, EVERY = 25, 100
+"""The trail of losses has one after so many lessons, and then after every further hundred."""
+
+NEWEST = 200
+"""Lessons, and verdicts, that count as the newest."""
+
+RECENT = 500
+"""Decisions over which ranking is compared with the simulation's hidden truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a play. A share or measure of nothing is None.
+
+    `lessons` are those that speak for or against the model: none of what a rule escalated.
+    `log_loss` and `auc` are of the newest 200, test-then-learn: the probability that the service
+    gave at the time, and the label that the outcome taught; `losses` is that log loss as it was
+    after 25, 100 and every further 100 lessons. `truth_auc` and `truth_log_loss` compare the
+    newest 500 decisions with the truth that only the simulation knows, so no selection is in them,
+    nor is any error of agents; `truth_losses` are those of each full block of 500. `missed_rate`
+    is of the conversations never handed over the share that had come to need a person, by that
+    truth; `false_escalation_rate` is by the agents' verdicts, `false_escalation_rate_newest` by
+    their newest 200. `version` and `position` are those of the newest decision, or, with an
+    engineer's key, of the service itself.
+    """
+
+    conversations: int
+    decisions: int
+    seconds: float
+    decisions_per_second: float
+    escalations: int
+    offers: int
+    accepted: int
+    handoffs: int
+    outcomes: int
+    lessons: int
+    false_escalation_rate: float | None
+    false_escalation_rate_newest: float | None
+    automation_rate: float | None
+    missed_rate: float | None
+    losses: tuple[float, ...]
+    log_loss: float | None
+    auc: float | None
+    truth_auc: float | None
+    truth_log_loss: float | None
+    truth_losses: tuple[float, ...]
+    version: int
+    position: int
+    complete: bool
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Scoreboard:
+    """Takes in what happens, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._counts = Counter[str]()
+        self._losses: list[float] = []
+        self._lessons = deque[tuple[float, float]](maxlen=NEWEST)
+        self._verdicts = deque[bool](maxlen=NEWEST)
+        self._truth_losses: list[float] = []
+        self._known = deque[tuple[float, float]](maxlen=RECENT)
+        self._stands = (0, 0)
+
+    @property
+    def conversations(self) -> int:
+        return self._counts["conversations"]
+
+    def decided(self, decision: Mapping[str, Any], truth: int) -> None:
+        """A decision of the service, and whether a person was needed then."""
+        with self._lock:
+            self._counts["decisions"] += 1
+            self._counts[decision["action"]] += 1
+            # Answers of many threads come in any order; the ledger's position only grows.
+            self._stands = max(self._stands, (decision["position"], decision["version"]))
+            if decision["probability"] is not None:
+                self._known.append((decision["probability"], float(truth)))
+                self._counts["scored"] += 1
+                if self._counts["scored"] % RECENT == 0:
+                    self._truth_losses.append(_measured(self._known)["log_loss"])
+
+    def counted(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def ended(self, handed_over: bool, needed: bool) -> None:
+        """A conversation is over; `needed` says whether one that was kept should not have been."""
+        with self._lock:
+            self._counts["conversations"] += 1
+            self._counts["kept"] += not handed_over
+            self._counts["missed"] += needed and not handed_over
+
+    def taught(self, verdict: str, lessons: Sequence[tuple[float, float]]) -> None:
+        """An outcome was posted: its lessons as (probability at the time, label)."""
+        with self._lock:
+            self._counts["outcomes"] += 1
+            self._counts[f"verdict {verdict}"] += 1
+            if verdict in ("needed", "not_needed"):
+                self._verdicts.append(verdict == "not_needed")
+            for lesson in lessons:
+                self._lessons.append(lesson)
+                self._counts["lessons"] += 1
+                if self._counts["lessons"] == FIRST or self._counts["lessons"] % EVERY == 0:
+                    self._losses.append(_measured(self._lessons)["log_loss"])
+
+    def summary(self, complete: bool = False) -> Summary:
+        with self._lock:
+            n = Counter(self._counts)
+            newest, known = _measured(self._lessons), _measured(self._known)
+            seconds = time.monotonic() - self._began
+            position, version = self._stands
+            judged = n["verdict needed"] + n["verdict not_needed"]
+            return Summary(
+                conversations=n["conversations"],
+                decisions=n["decisions"],
+                seconds=round(seconds, 3),
+                decisions_per_second=round(n["decisions"] / seconds, 1) if seconds else 0.0,
+                escalations=n["escalate"],
+                offers=n["offer"],
+                accepted=n["accepted"],
+                handoffs=n["handoffs"],
+                outcomes=n["outcomes"],
+                lessons=n["lessons"],
+                false_escalation_rate=_share(n["verdict not_needed"], judged),
+                false_escalation_rate_newest=_share(sum(self._verdicts), len(self._verdicts)),
+                automation_rate=_share(n["kept"], n["conversations"]),
+                missed_rate=_share(n["missed"], n["kept"]),
+                losses=tuple(self._losses),
+                log_loss=newest.get("log_loss"),
+                auc=newest.get("auc"),
+                truth_auc=known.get("auc"),
+                truth_log_loss=known.get("log_loss"),
+                truth_losses=tuple(self._truth_losses),
+                version=version,
+                position=position,
+                complete=complete,
+            )
+
+
+def _measured(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
+    return measures([p for p, _ in pairs], [y for _, y in pairs])
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def table(found: Summary) -> Table:
+    """The summary as people read it while it plays."""
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(style="dim", min_width=23)
+    shown.add_column(justify="right", min_width=12)
+    shown.add_column()
+    newest = _percent(found.false_escalation_rate_newest)
+    rows = (
+        (
+            "conversations",
+            f"{found.conversations}",
+            f"{_percent(found.automation_rate)} by the bot",
+        ),
+        ("decisions", f"{found.decisions}", f"{found.decisions_per_second:.0f} a second"),
+        (
+            "escalated, offered",
+            f"{found.escalations}, {found.offers}",
+            f"{found.accepted} accepted",
+        ),
+        ("outcomes learned", f"{found.outcomes}", f"from {found.handoffs} handoffs and later word"),
+        ("false escalations", _percent(found.false_escalation_rate), f"newest 200: {newest}"),
+        ("missed", _percent(found.missed_rate), "of those kept, by the hidden truth"),
+        ("log loss of lessons", _number(found.log_loss), trail(found.losses)),
+        ("log loss, hidden truth", _number(found.truth_log_loss), trail(found.truth_losses)),
+        ("AUC of lessons", _number(found.auc), "of handoffs mostly: the doubtful"),
+        ("AUC, hidden truth", _number(found.truth_auc), "of every message"),
+        ("version, position", f"{found.version}, {found.position}", "of the ledger, learned"),
+    )
+    for name, value, said in rows:
+        shown.add_row(name, f"[bold]{value}[/]", f"[dim]{said}[/]")
+    return shown
+
+
+def line(found: Summary) -> str:
+    """The same in one line, for logs."""
+    return (
+        f"{found.conversations} conversations, {found.decisions} decisions "
+        f"({found.decisions_per_second:.0f}/s), {found.escalations} escalations, "
+        f"{found.offers} offers, false escalations {_percent(found.false_escalation_rate)}, "
+        f"log loss {_number(found.log_loss)} (all messages {_number(found.truth_log_loss)}), "
+        f"AUC {_number(found.auc)} (all messages {_number(found.truth_auc)}), "
+        f"version {found.version}, position {found.position}"
+    )
+
+
+def trail(losses: Sequence[float], most: int = 6) -> str:
+    """How the loss went, blocks next to each other averaged to at most so many: .62 > .48 > .41"""
+    groups = min(most, len(losses))
+    edges = [len(losses) * place // groups for place in range(groups + 1)] if groups else []
+    parts = [losses[start:end] for start, end in pairwise(edges)]
+    return " > ".join(f"{sum(part) / len(part):.2f}" for part in parts)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

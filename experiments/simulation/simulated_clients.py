@@ -1,0 +1,208 @@
+"""Simulated bots and agents as clients of Baton: what they send, and what they do with the answer.
+
+Nothing here knows Baton from the inside: bots score messages and obey, agents claim handoffs,
+talk, give back or resolve them and say later what was true, and a part of what was missed comes
+to light. Only the scoreboard compares with the truth, which the simulation alone knows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from experiments.replay.client import Caller, path_of
+from experiments.simulation.arrival_schedule import Agenda
+from experiments.simulation.scoreboard import Scoreboard
+from experiments.simulation.world import Agent, Conversation, Verdict, World
+from learning.conversation.state import Message
+from learning.ledger.lessons import lessons
+
+RETURNED = 0.1
+"""Share of handoffs that their agent gives back to the bot."""
+
+REVIEWED = 0.15
+"""Share of kept conversations that a colleague reads over: the bot's successes teach, too."""
+
+LEAVING = 8
+"""Conversations in whose course one handoff or more is sure to come, to be left to a person."""
+
+
+@dataclass(slots=True)
+class _Played:
+    """A conversation in play. `scored` are (message id, probability) since the last return."""
+
+    conversation: Conversation
+    name: str
+    scored: list[tuple[str, float]] = field(default_factory=list)
+    handed_over: bool = False
+
+
+class Players:
+    """The bots and agents. Each thread has connections of its own, one for each key it needs."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: Mapping[str, str],
+        world: World,
+        conversations: int,
+        left: int = 0,
+    ) -> None:
+        """`left`: so many of the last handoffs wait for whoever opens the console."""
+        self.board = Scoreboard()
+        self.agenda = Agenda(world, conversations, self._begin)
+        self._left = left
+        self._leaving_from = conversations - LEAVING * left
+        self._world = world
+        self._url = url
+        self._keys = keys
+        self._run = f"demo-{secrets.token_hex(3)}"
+        self._own = threading.local()
+        self._open = ExitStack()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _caller(self, name: str) -> Caller:
+        known: dict[str, Caller] = self._own.__dict__.setdefault("callers", {})
+        if name not in known:
+            key = self._keys.get(name) or self._keys["agent"]
+            known[name] = self._open.enter_context(Caller(self._url, key))
+        return known[name]
+
+    def _begin(self, number: int) -> None:
+        conversation = self._world.conversation(number)
+        played = _Played(conversation, f"{self._run}-{number}")
+        self._converse(played, conversation.next())
+
+    def _converse(self, played: _Played, turns: tuple[Message, ...] | None) -> None:
+        while turns is not None and not played.conversation.ended:
+            decision = self._score(played, turns)
+            turns = self._obey(played, decision)
+        if turns is not None:
+            self._close(played, turns)
+
+    def _score(self, played: _Played, turns: tuple[Message, ...]) -> dict[str, Any]:
+        *history, message = turns
+        asked: dict[str, Any] = {
+            "conversation_id": played.name,
+            "message": {"id": message.id, "text": message.text, "language": message.language},
+            "bot": _report(message),
+            "history": [_turn(turn) for turn in history],
+            "attributes": dict(message.attributes),
+        }
+        decision = self._caller("bot").post("/v1/score", asked)
+        self.board.decided(decision, played.conversation.labels[message.id])
+        if decision["probability"] is not None:
+            played.scored.append((message.id, decision["probability"]))
+        return decision
+
+    def _obey(self, played: _Played, decision: Mapping[str, Any]) -> tuple[Message, ...] | None:
+        """What is said next; None where a person takes over."""
+        conversation, handoff = played.conversation, decision["handoff"]
+        if decision["action"] == "offer":
+            accepted = conversation.accepts()
+            path = path_of("decisions", decision["decision_id"], "answer")
+            handoff = self._caller("bot").post(path, {"accepted": accepted})["handoff"]
+            if accepted:
+                self.board.counted("accepted")
+        by_rule = any(trigger["kind"] != "model" for trigger in decision["triggers"])
+        if handoff is None:
+            return conversation.next("continue")
+        conversation.next("escalate")
+        played.handed_over = True
+        self.board.counted("handoffs")
+        if self._left and conversation.number >= self._leaving_from:
+            self._left -= 1
+            self.board.ended(True, conversation.truth.needed)
+            return None
+        self.agenda.put(conversation.at + 60.0, lambda: self._serve(played, handoff["id"], by_rule))
+        return None
+
+    def _serve(self, played: _Played, handoff: str, by_rule: bool) -> None:
+        """An agent takes the handoff, talks to the customer, and resolves it or gives it back."""
+        conversation = played.conversation
+        agent = self._world.agent(conversation.number)
+        verdict = agent.verdict(conversation)
+        # What a rule escalated teaches, too, but speaks neither for the model nor against it.
+        scored = [] if by_rule else played.scored
+        caller = self._caller(agent.name)
+        caller.post(path_of("handoffs", handoff, "claim"), {})
+        back = Random(f"{self._world.seed}/return/{conversation.id}").random() < RETURNED
+        turns = conversation.serve(agent.name, returned=back)
+        talk = [_turn(turn) for turn in turns if turn.author == "agent"]
+        caller.post(path_of("conversations", played.name, "messages"), {"messages": talk})
+        caller.post(path_of("handoffs", handoff, "return" if back else "resolve"), {})
+        self.agenda.put(
+            conversation.at + verdict.delay_seconds,
+            lambda: self._judge(agent, handoff, verdict, scored),
+        )
+        played.scored = []
+        self._converse(played, turns[-1:] if back else ())
+
+    def _judge(
+        self, agent: Agent, handoff: str, verdict: Verdict, scored: list[tuple[str, float]]
+    ) -> None:
+        body = verdict.body()
+        self._caller(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
+        self.board.taught(verdict.verdict, _lessons(body, scored, escalated=True))
+
+    def _close(self, played: _Played, turns: tuple[Message, ...]) -> None:
+        """The conversation is over; perhaps somebody complains of it later, or reads it over."""
+        conversation, bot = played.conversation, self._caller("bot")
+        if turns:
+            said = {"messages": [_turn(turn) for turn in turns]}
+            bot.post(path_of("conversations", played.name, "messages"), said)
+        resolution = {"resolution": conversation.resolution}
+        bot.post(path_of("conversations", played.name, "close"), resolution)
+        self.board.ended(played.handed_over, conversation.truth.needed)
+        if played.handed_over:
+            return
+        complaint = self._world.complaint(conversation)
+        if complaint is not None:
+            due_at = conversation.at + complaint.delay_seconds
+            self.agenda.put(due_at, lambda: self._tell(played, "bot", complaint.body()))
+        elif Random(f"{self._world.seed}/read/{conversation.id}").random() < REVIEWED:
+            agent = self._world.agent(conversation.number)
+            review = agent.review(conversation)
+            body = {k: v for k, v in review.body().items() if k != "team"} | {"source": "agent"}
+            due_at = conversation.at + review.delay_seconds
+            self.agenda.put(due_at, lambda: self._tell(played, agent.name, body))
+
+    def _tell(self, played: _Played, who: str, body: Mapping[str, str]) -> None:
+        self._caller(who).post(path_of("conversations", played.name, "outcome"), body)
+        self.board.taught(body["verdict"], _lessons(body, played.scored, escalated=False))
+
+
+def _lessons(
+    body: Mapping[str, Any], scored: list[tuple[str, float]], *, escalated: bool
+) -> list[tuple[float, float]]:
+    """What an outcome teaches, beside what the service had said: (probability, label)."""
+    places = {known: place for place, (known, _) in enumerate(scored, 1)}
+    first = body.get("first_needed_message_id")
+    entry = {
+        "verdict": body["verdict"],
+        "begins": 1,
+        "covers": len(scored),
+        "escalated": len(scored) if escalated else None,
+        "since": places.get(first) if first else None,
+    }
+    return [(scored[x.seq - 1][1], x.label) for x in lessons(entry, places.values())]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    said = {"id": message.id, "author": message.author, "text": message.text}
+    report = _report(message)
+    return said if report is None else said | {"bot": report}
+
+
+def _report(message: Message) -> dict[str, Any] | None:
+    if message.bot is None:
+        return None
+    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
+    return {name: getattr(message.bot, name) for name in fields}

@@ -1,0 +1,35 @@
+"""Customers, bots and agents with a known truth, written for Baton and seeded.
+
+    world = World(seed=7, knobs=Knobs(base_rate=0.2))
+    conversation = world.conversation(0)
+    turns = conversation.next()
+    while not conversation.ended:
+        action = ...                      # Baton's, for turns[-1]
+        turns = conversation.next(action)
+        if conversation.handed_over:
+            turns = conversation.serve("ada")
+    conversation.truth, world.agent(0).verdict(conversation), world.complaint(conversation)
+
+`episodes` plays them with the bot left alone: a stream for benches, and for a prior.
+"""
+
+from experiments.simulation.world.agents import Agent, Complaint, Habits, Verdict
+from experiments.simulation.world.conversations import Conversation, Setting, Truth
+from experiments.simulation.world.customers import Customer
+from experiments.simulation.world.simulated_world import Drift, Forgery, Knobs, World, episodes
+
+__all__ = [
+    "Agent",
+    "Complaint",
+    "Conversation",
+    "Customer",
+    "Drift",
+    "Forgery",
+    "Habits",
+    "Knobs",
+    "Setting",
+    "Truth",
+    "Verdict",
+    "World",
+    "episodes",
+]

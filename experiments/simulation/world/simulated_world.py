@@ -1,0 +1,158 @@
+"""A world with a known truth: what may be set in it, and where its conversations come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from experiments.datasets.episode import Episode
+from experiments.simulation.world.agents import Agent, Complaint, Habits, complaint
+from experiments.simulation.world.conversations import Conversation, Setting
+from experiments.simulation.world.customers import customer
+from experiments.simulation.world.need import offset
+
+BEGAN = 1_767_225_600.0
+"""When the first conversation begins: 2026-01-01T00:00:00Z, in seconds since the epoch."""
+
+BETWEEN_SECONDS = 90.0
+"""From the beginning of one conversation to that of the next."""
+
+NEW_PRODUCT = "Zephyr Z1 doorbell"
+NEW_PRODUCT_SHARE = 0.12
+NEW_PRODUCT_RISK = 3.0
+HARMLESS_INTENT = "refund"
+HARMLESS = -3.5
+DRIFTS = ("new_product", "harmless_intent", "base_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """From conversation `at` on, one thing changes for good.
+
+    new_product: one in eight conversations is about a product never named before, which fails.
+    harmless_intent: refunds, until then often a person's work, hardly need one any more.
+    base_rate: needing a person becomes `times` as frequent. ValueError for any other kind.
+    """
+
+    kind: str
+    at: int
+    times: float = 3.6
+
+    def __post_init__(self) -> None:
+        if self.kind not in DRIFTS:
+            raise ValueError(f"drift {self.kind!r} is unknown; use one of {', '.join(DRIFTS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """Of conversations `first` to `last` one in `every`, where it is handed over, is judged by one
+    of this manner: who inverts the truth, or who does not look.
+    """
+
+    first: int
+    last: int
+    name: str = "mallory"
+    manner: str = "hostile"
+    every: int = 1
+
+    def judges(self, number: int) -> bool:
+        return self.first <= number <= self.last and number % self.every == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What may be set in a world.
+
+    base_rate: share of conversations that come to need a person when the bot is left alone
+      (.0098 to .767). caught: share of the missed ones that a complaint or the like tells of.
+    complaint_delay_seconds: its mean delay after the conversation. habits: of each agent by name;
+      agents take turns in this order. drifts, forgeries: see there.
+    """
+
+    base_rate: float = 0.2
+    caught: float = 0.3
+    complaint_delay_seconds: float = 86_400.0
+    habits: tuple[tuple[str, Habits], ...] = (
+        ("ada", Habits()),
+        ("ben", Habits(wrong=0.03, vague=0.35)),
+        ("cleo", Habits(wrong=0.08, vague=0.15)),
+    )
+    drifts: tuple[Drift, ...] = ()
+    forgeries: tuple[Forgery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Customers, bots and agents of one seed. The same seed and knobs give the same texts, truths
+    and verdicts, in any process and order: each conversation has its own random stream, and
+    depends only on its number and on what was decided in it.
+    """
+
+    seed: int = 0
+    knobs: Knobs = field(default_factory=Knobs)
+
+    def __post_init__(self) -> None:
+        offset(self._rate(1 << 60))
+
+    def conversation(self, number: int) -> Conversation:
+        """Conversation `number` (from 0), before its first message."""
+        rng = Random(f"{self.seed}/conversation/{number}")
+        setting = self._setting(number)
+        intent = product = None
+        if setting.new_product and rng.random() < NEW_PRODUCT_SHARE:
+            product = NEW_PRODUCT
+            intent = ("broken_device", "warranty", "product_question")[rng.randrange(3)]
+        who = customer(rng, intent, product)
+        began = self.began(number)
+        return Conversation(f"sim-{self.seed}-{number}", number, who, setting, began, rng)
+
+    def began(self, number: int) -> float:
+        """When conversation `number` begins, in seconds since the epoch."""
+        return BEGAN + number * BETWEEN_SECONDS
+
+    def agents(self) -> tuple[Agent, ...]:
+        """The honest and less honest agents who take turns; forgers are not among them."""
+        return tuple(Agent(name, habits, self.seed) for name, habits in self.knobs.habits)
+
+    def agent(self, number: int) -> Agent:
+        """Who judges the handoff of conversation `number`."""
+        for forgery in self.knobs.forgeries:
+            if forgery.judges(number):
+                habits = Habits(manner=forgery.manner, unknowable=0.0, delay_seconds=30.0)
+                return Agent(forgery.name, habits, self.seed)
+        agents = self.agents()
+        return agents[number % len(agents)]
+
+    def complaint(self, conversation: Conversation) -> Complaint | None:
+        """What comes to light later of a conversation that ended without a person, if anything."""
+        knobs = self.knobs
+        return complaint(conversation, self.seed, knobs.caught, knobs.complaint_delay_seconds)
+
+    def _rate(self, number: int) -> float:
+        rate = self.knobs.base_rate
+        for drift in self.knobs.drifts:
+            if drift.kind == "base_rate" and number >= drift.at:
+                rate *= drift.times
+        return rate
+
+    def _setting(self, number: int) -> Setting:
+        kinds = {drift.kind for drift in self.knobs.drifts if number >= drift.at}
+        return Setting(
+            offset=offset(self._rate(number)),
+            new_product="new_product" in kinds,
+            easier=((HARMLESS_INTENT, HARMLESS),) if "harmless_intent" in kinds else (),
+            riskier=((NEW_PRODUCT, NEW_PRODUCT_RISK),) if "new_product" in kinds else (),
+        )
+
+
+def episodes(seed: int, count: int, knobs: Knobs | None = None) -> Iterator[Episode]:
+    """Complete conversations with the bot left alone, each message of the customer labelled with
+    the truth (1 from the message on that needed a person): for offline benches and for a prior.
+    """
+    world = World(seed, knobs or Knobs())
+    for number in range(count):
+        conversation = world.conversation(number)
+        while not conversation.ended:
+            conversation.next()
+        yield conversation.episode()

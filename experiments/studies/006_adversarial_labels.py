@@ -1,0 +1,256 @@
+"""How soon are careless, hostile and forged labels found, and how much damage is left?
+
+    python -m experiments.studies.006_adversarial_labels [SEEDS] [FIRST SEED]
+
+Simulated customer services, each in a workspace of its own of one Baton (API and jobs as processes,
+all through HTTP, default recipe and policy): 1200 conversations, the model learning from three
+honest agents (3 to 8 % of their verdicts wrong). From conversation 300 on mallory judges: a third
+of the handoffs carelessly ("needed" nine times in ten, unread), a third against the truth, or all
+of 150 conversations against the truth (a burst); or nobody. That for three shares of conversations
+that come to need a person. After every 50 conversations the engineer looks at
+`GET /v1/quality/agents`; where mallory is suspected, her key is taken away, and one
+`POST /v1/rollback` with `without` lets a version from before her serve and asks for the ledger
+learned without her, which is promoted once it is built. Undetected to the end, the same is done
+there, so what repair is worth is known of each. Verdicts come as fast as the machine plays, so
+nobody's speed gives them away here.
+
+Damage is the log loss of 100 conversations that nobody tells the truth of: before mallory, when she
+is found, rolled back, and repaired.
+
+Expected: in no more than 5 of 100 services is anybody honest suspected; careless and hostile ones
+are found within 160 of their verdicts where a person is needed in 6 of 10; where it is 1 of 10,
+hardly anybody is, for few verdicts come; and repair leaves no more loss than before mallory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
+from experiments.replay.client import Caller, path_of
+from experiments.simulation.world import Forgery, Habits, Knobs, World
+from experiments.studies.simulated_rates import Plan, Run
+
+STAFF = (("ada", Habits()), ("ben", Habits(wrong=0.03)), ("cleo", Habits(wrong=0.08)))
+MALLORY = "mallory"
+CONVERSATIONS, SINCE, BURST, EVERY = 1200, 300, 150, 50
+EVER = 1_000_000
+ATTACKS = {
+    "nobody": (),
+    "careless": (Forgery(SINCE, EVER, manner="careless", every=3),),
+    "hostile": (Forgery(SINCE, EVER, every=3),),
+    "burst": (Forgery(SINCE, SINCE + BURST - 1),),
+}
+RATES = (0.1, 0.3, 0.6)
+PROBED, PROBE_SEED, AT_ONCE = 100, 977, 50
+SERVICES_AT_ONCE = 12
+WAIT_SECONDS_MAX = 60.0
+CHECKPOINT = {"BATON_CHECKPOINT_ENTRIES": "25", "BATON_CHECKPOINT_SECONDS": "2"}
+
+
+@dataclass(slots=True)
+class Attack:
+    """One service, and what was seen of it."""
+
+    name: str
+    rate: float
+    seed: int
+    callers: dict[str, Caller]
+    ended: int = 0
+    found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def engineer(self) -> Caller:
+        return self.callers["engineer"]
+
+    def play(self) -> dict[str, Any]:
+        knobs = Knobs(habits=STAFF, forgeries=ATTACKS[self.name])
+        plan = Plan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
+        self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
+        self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
+        Run(plan, self.callers, self.look).play()
+        if "repaired" not in self.found and MALLORY in self._agents():
+            self.act()
+        self.found["at_the_end"] = self.loss("at the end")
+        return self.found
+
+    def look(self) -> None:
+        """What an engineer does after every so many conversations."""
+        self.ended += EVERY
+        if self.ended < SINCE:
+            return
+        if self.ended == SINCE:
+            self.found["before"] = self.loss("before")
+            return
+        for name, agent in self._agents().items():
+            if not agent["suspected"]:
+                continue
+            if name != MALLORY and name not in self.found["accused"]:
+                self.found["accused"].append(name)
+            if name == MALLORY and "repaired" not in self.found:
+                self.found["found"] = True
+                self.found["verdicts"] = agent["suspected"]["after_verdicts"]
+                self.found["conversations"] = self.ended - SINCE
+                self.act()
+
+    def act(self) -> None:
+        """Undo what mallory did, at once and then exactly, and measure both."""
+        self.callers.pop(MALLORY, None)
+        self.found["learned"] = self._agents()[MALLORY]["verdicts"]
+        self.found["attacked"] = self.loss("attacked")
+        asked = {"reason": "mallory's labels are doubted", "without": {"agent": MALLORY}}
+        back = self.engineer.post("/v1/rollback", asked)
+        self.found["rolled_back"] = self.loss("rolled back")
+        began = time.monotonic()
+        built = self._built(back["challenger"]["id"])
+        self.found["built_seconds"] = time.monotonic() - began
+        path = path_of("versions", str(built["version"]), "promote")
+        self.engineer.post(path, {"reason": "the exact repair"})
+        self.found["repaired"] = self.loss("repaired")
+
+    def _built(self, name: str) -> dict[str, Any]:
+        give_up = time.monotonic() + WAIT_SECONDS_MAX
+        while time.monotonic() < give_up:
+            for one in self.engineer.get("/v1/versions")["challengers"]:
+                if one["id"] == name and one["status"] != "asked":
+                    return dict(one)
+            time.sleep(0.2)
+        raise TimeoutError(f"challenger {name} was not built within {WAIT_SECONDS_MAX:g} s")
+
+    def _agents(self) -> Mapping[str, Any]:
+        """The review of agents, once jobs have taken in all there is."""
+        give_up = time.monotonic() + WAIT_SECONDS_MAX
+        head = self.engineer.get("/v1/standing")["position"]
+        while time.monotonic() < give_up:
+            found = self.engineer.get("/v1/quality/agents")
+            if found["position"] >= head:
+                return {agent["agent"]: agent for agent in found["agents"]}
+            time.sleep(0.2)
+        raise TimeoutError(f"jobs did not come to position {head} in {WAIT_SECONDS_MAX:g} s")
+
+    def loss(self, stage: str) -> float:
+        """Mean log loss over the messages of conversations that nobody tells the truth of."""
+        mode = f"/v1/workspaces/{workspace(self.name, self.rate, self.seed)}/mode"
+        self.callers["admin"].put(mode, {"mode": "shadow"})
+        world = World(PROBE_SEED, Knobs(base_rate=self.rate))
+        losses: list[float] = []
+        for start in range(0, PROBED, AT_ONCE):
+            waiting = [world.conversation(number) for number in range(start, start + AT_ONCE)]
+            while waiting:
+                turns = [(one, one.next()) for one in waiting]
+                turns = [(one, said) for one, said in turns if not one.ended]
+                items = [_item(f"{stage} {one.id}", said) for one, said in turns]
+                if items:
+                    body = {"items": items}
+                    answered = self.callers["bot"].post("/v1/score/batch", body)["results"]
+                    for (one, said), decision in zip(turns, answered, strict=True):
+                        truth = one.labels[said[-1].id]
+                        p = decision["probability"]
+                        losses.append(-math.log(p if truth else 1 - p))
+                waiting = [one for one, _ in turns]
+        self.callers["admin"].put(mode, {"mode": "live"})
+        return statistics.fmean(losses)
+
+
+def _item(name: str, turns: Any) -> dict[str, Any]:
+    *history, message = turns
+    said = {"id": message.id, "text": message.text, "language": message.language}
+    before = [{"id": m.id, "author": m.author, "text": m.text, "bot": _report(m)} for m in history]
+    return {
+        "conversation_id": name,
+        "message": said,
+        "bot": _report(message),
+        "history": before,
+        "attributes": dict(message.attributes),
+    }
+
+
+def _report(message: Any) -> dict[str, Any] | None:
+    if message.bot is None:
+        return None
+    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
+    return {name: getattr(message.bot, name) for name in fields}
+
+
+def workspace(attack: str, rate: float, seed: int) -> str:
+    return f"{attack}-{round(100 * rate)}-{seed}"
+
+
+def one(service: Running, attack: str, rate: float, seed: int) -> dict[str, Any]:
+    """One service in a fresh workspace, from its first conversation to its last."""
+    with ExitStack() as open_:
+        admin = open_.enter_context(Caller(service.url, key(service.folder, "admin")))
+        named = {"id": workspace(attack, rate, seed), "mode": "live"}
+        keys = admin.post("/v1/workspaces", named)["keys"]
+        callers = {r: open_.enter_context(Caller(service.url, k)) for r, k in keys.items()}
+        for name in (*(name for name, _ in STAFF), MALLORY):
+            made = callers["admin"].post("/v1/keys", {"role": "agent", "name": name})
+            callers[name] = open_.enter_context(Caller(service.url, made["key"]))
+        return Attack(attack, rate, seed, callers).play()
+
+
+def main(seeds: int = 4, first: int = 0) -> None:
+    wanted = [(a, r, s) for s in range(first, first + seeds) for r in RATES for a in ATTACKS]
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        given = baton(Path(folder))
+        given.environment = dict(given.environment) | CHECKPOINT
+        with running(given) as service:
+            clock = jobs(service)
+            clock.start()
+            try:
+                with ThreadPoolExecutor(SERVICES_AT_ONCE) as pool:
+                    waiting = [pool.submit(one, service, *what) for what in wanted]
+                    for done in as_completed(waiting):
+                        found.append(done.result())
+                        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+            finally:
+                clock.stop()
+    print(table(found))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each attack and rate, medians over seeds with least and greatest."""
+    rows = [
+        "| mallory | need | found | after verdicts | learned | after conversations "
+        "| honest accused | before | attacked | rolled back | repaired | at the end |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for attack in ATTACKS:
+        for rate in RATES:
+            these = [one for one in found if (one["attack"], one["rate"]) == (attack, rate)]
+            caught = sum(one["found"] for one in these)
+            said = "-" if attack == "nobody" else f"{caught} of {len(these)}"
+            counted = ("verdicts", "learned", "conversations")
+            counts = [_three(these, what, "{:g}") for what in counted]
+            accused = sum(len(one["accused"]) for one in these)
+            stages = ("before", "attacked", "rolled_back", "repaired", "at_the_end")
+            losses = [_three(these, stage, "{:.3f}") for stage in stages]
+            cells = (attack, f"{rate:g}", said, *counts, str(accused), *losses)
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _three(found: list[dict[str, Any]], name: str, shape: str) -> str:
+    values = [one[name] for one in found if one.get(name) is not None]
+    if not values:
+        return "-"
+    middle, ends = statistics.median(values), (min(values), max(values))
+    if ends[0] == ends[1]:
+        return shape.format(middle)
+    return f"{shape.format(middle)} ({shape.format(ends[0])} to {shape.format(ends[1])})"
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

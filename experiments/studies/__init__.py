@@ -1,0 +1,1 @@
+"""Numbered studies: one question each, with the number to expect."""

@@ -1,0 +1,112 @@
+"""Which recipes a sweep tries, and with which parameters: all combinations, or some drawn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+from learning.models.recipes import RECIPES, named
+
+TRIALS_MAX = 10_000
+
+
+class SweepError(ValueError):
+    """What was asked cannot be tried; the message says what can."""
+
+
+EVERY = tuple(RECIPES)
+"""The recipes that are tried where none is named."""
+
+
+def named_values(given: Sequence[str]) -> dict[str, list[str]]:
+    """Options written `name=value[,value..]`, by name. Raises SweepError."""
+    found: dict[str, list[str]] = {}
+    for option in given:
+        name, equals, texts = option.partition("=")
+        if not (name and equals and texts) or name in found:
+            raise SweepError(f"{option!r} cannot be read; write name=value[,value..], a name once")
+        found[name] = texts.split(",")
+    return found
+
+
+def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[str]:
+    """Every recipe with every combination of the values that it has parameters for.
+
+    Each in its one spelling, and once. Raises SweepError for a parameter that no recipe has, and
+    UnknownRecipe for a value that cannot be.
+    """
+    if ranged := [text for texts in values.values() for text in texts if ".." in text]:
+        raise SweepError(f"{ranged[0]!r} is a range; name values, or draw from it with --random")
+    found: list[str] = []
+    for plain, own in _own(recipes, values):
+        count = math.prod(len(texts) for texts in own.values())
+        if len(found) + count > TRIALS_MAX:
+            raise SweepError(f"more than {TRIALS_MAX} trials; name fewer values, or use --random")
+        every = itertools.product(*own.values())
+        found += [_spelt(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
+    return list(dict.fromkeys(found))
+
+
+def drawn(
+    recipes: Sequence[str], values: Mapping[str, Sequence[str]], count: int, seed: int
+) -> list[str]:
+    """So many different trials drawn from the grid, in which `low..high` is any value between.
+
+    Ranges are drawn from on a logarithmic scale where they begin above zero; the same seed draws
+    the same trials. Fewer come where the grid has no more.
+    """
+    if count > TRIALS_MAX:
+        raise SweepError(f"at most {TRIALS_MAX} trials, not {count}")
+    draw, choices = random.Random(seed), _own(recipes, values)
+    found: dict[str, None] = {}
+    for _ in range(count * 20):
+        if len(found) == count:
+            break
+        plain, own = draw.choice(choices)
+        chosen = {name: _one(draw, draw.choice(texts)) for name, texts in own.items()}
+        found[_spelt(plain, chosen)] = None
+    return list(found)
+
+
+def _own(
+    recipes: Sequence[str], values: Mapping[str, Sequence[str]]
+) -> list[tuple[str, dict[str, Sequence[str]]]]:
+    """Each recipe with the values of those parameters that it has."""
+    known = {plain: named(plain) for plain in recipes}
+    for name in values:
+        if not any(name in recipe.parameters for recipe in known.values()):
+            there = sorted({p for recipe in known.values() for p in recipe.parameters})
+            raise SweepError(
+                f"none of {', '.join(known)} has a parameter {name!r}; there are {', '.join(there)}"
+            )
+    return [
+        (plain, {name: texts for name, texts in values.items() if name in recipe.parameters})
+        for plain, recipe in known.items()
+    ]
+
+
+def _one(draw: random.Random, text: str) -> str:
+    low, dots, high = text.partition("..")
+    if not dots:
+        return text
+    try:
+        least, most = float(low), float(high)
+    except ValueError:
+        raise SweepError(f"{text!r} is no range; write it as low..high") from None
+    if not (math.isfinite(least) and least < most < math.inf):
+        raise SweepError(f"{text!r} is no range; write it as low..high")
+    if least > 0.0:
+        value = math.exp(draw.uniform(math.log(least), math.log(most)))
+    else:
+        value = draw.uniform(least, most)
+    return f"{value:.3g}"
+
+
+def _spelt(plain: str, chosen: Mapping[str, str]) -> str:
+    """A recipe, which may have parameters already, with those chosen in their place."""
+    name, _, given = plain.partition("?")
+    before = dict(part.split("=", 1) for part in given.split(",") if part)
+    parameters = ",".join(f"{name}={text}" for name, text in (before | dict(chosen)).items())
+    return named(f"{name}?{parameters}").name

@@ -1,0 +1,104 @@
+"""A sweep: many trials of one history, kept in a folder as they end, so that it can go on there.
+
+A trial is known by a digest of what was learned, by what, and with which build. One whose result
+lies in the folder is not run again, wherever and whenever it ran; a sweep that was killed goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.datasets.ledger_export import History, Page, write
+from experiments.sweeps import trials
+from experiments.sweeps.backends import Engine
+from learning.ledger.model_state import Without
+
+Result = dict[str, Any]
+WRITTEN, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
+
+
+@dataclass(slots=True)
+class Sweep:
+    """A folder with a history and the results so far."""
+
+    folder: Path
+    found: History
+
+    @classmethod
+    def begun(cls, folder: Path) -> Sweep | None:
+        """The sweep that a folder holds, if its history is there: it was not finished."""
+        try:
+            body = json.loads((folder / FACTS).read_text())
+            return cls(folder, History(**body)) if (folder / WRITTEN).exists() else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @classmethod
+    def begin(cls, folder: Path, pages: Iterator[Page], without: Without = Without()) -> Sweep:
+        """Write the history into the folder; results that are there already are kept."""
+        (folder / TRIALS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / FACTS).unlink(missing_ok=True)
+        found = write(folder / WRITTEN, pages, without)
+        _written(folder / FACTS, found.body())
+        return cls(folder, found)
+
+    def run(
+        self, engine: Engine, recipes: Sequence[str], heard: Callable[[Result], None]
+    ) -> Outcome:
+        """Run what has no result yet. `heard` is told of each result, those found first."""
+        known = {recipe: self._result(recipe) for recipe in recipes}
+        outcome = Outcome([result for result in known.values() if result is not None])
+        outcome.resumed = len(outcome.results)
+        for result in outcome.results:
+            heard(result)
+        owed = [recipe for recipe, result in known.items() if result is None]
+        if owed:
+            for result in engine.run(self.folder / WRITTEN, self.found, owed):
+                if "failed" in result:
+                    outcome.failed.append(result)
+                else:
+                    _written(self._place(result["recipe"]), result)
+                    outcome.results.append(result)
+                heard(result)
+        return outcome
+
+    def finish(self) -> None:
+        """Remove the history: customers' text lies here no longer than the sweep takes."""
+        (self.folder / WRITTEN).unlink(missing_ok=True)
+
+    def _place(self, recipe: str) -> Path:
+        return self.folder / TRIALS / f"{trials.key(self.found, recipe)}.json"
+
+    def _result(self, recipe: str) -> Result | None:
+        try:
+            found = json.loads(self._place(recipe).read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("recipe") == recipe else None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it: results in any order, trials that failed, and how many were there before."""
+
+    results: list[Result]
+    failed: list[Result] = field(default_factory=list)
+    resumed: int = 0
+
+
+def name(subject: str, recipes: Sequence[str]) -> str:
+    """A sweep's name by what is learned and what is tried: the same command goes on with it."""
+    return hashlib.sha256("\n".join((subject, *sorted(recipes))).encode()).hexdigest()[:12]
+
+
+def _written(path: Path, value: Any) -> None:
+    """All of it or nothing, whenever the process is killed."""
+    fresh = path.with_suffix(".part")
+    fresh.write_text(json.dumps(value))
+    fresh.replace(path)

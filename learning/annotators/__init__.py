@@ -1,0 +1,1 @@
+"""Annotator reliability: whose labels can be trusted."""

@@ -1,0 +1,1 @@
+"""A conversation folded into a bounded state, and the features of its newest message."""

@@ -1,0 +1,1 @@
+"""What an agent is shown of a conversation: entities, summary, highlighted evidence."""

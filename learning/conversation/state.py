@@ -1,0 +1,223 @@
+"""A conversation as a fold: message after message into a state of bounded size.
+
+The state holds everything that policy and features read, and nothing of the model. The same fold
+runs when a message is scored and again when its outcome is learned, so training cannot drift from
+serving, and any past decision can be made again from the stored text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from learning.conversation.speaker import MEMORY, Side, answered, says
+from learning.text.signals import QUIET, Signals, read
+from learning.text.similarity import words
+
+CONFIDENCE_LOW = 0.4
+"""A bot that reports less confidence than this failed to understand."""
+
+ACTS = 3
+"""How many of the newest messages are remembered by what they do."""
+
+ORDER = 4
+"""Of so many of the newest messages it is remembered which side sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BotReport:
+    """What the bot says of its own work at a message; `attempt` names what it tried."""
+
+    intent: str | None = None
+    confidence: float | None = None
+    fallback: bool = False
+    tool_error: str | None = None
+    attempt: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        low = self.confidence is not None and self.confidence < CONFIDENCE_LOW
+        return self.fallback or bool(self.tool_error) or low
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `author` is user, bot, agent or system; `at` is in seconds since the epoch.
+
+    `event` is of system messages only: handed_over, returned or declined (an offer of a person).
+    """
+
+    id: str
+    author: str
+    text: str
+    at: float
+    language: str | None = None
+    bot: BotReport | None = None
+    attributes: tuple[tuple[str, str | float | bool], ...] = ()
+    event: str | None = None
+
+
+NOBODY = Side()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A conversation so far, seen from its newest message. Its size has a bound.
+
+    `signals` are of the newest message of the customer, whose id is `signals_id`. `sentiment` is
+    a running mean, and `trend` how far the newest message lies above (or, below zero, under) it;
+    `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
+    the newest messages did, `order` which side sent them (u or b, the newest last).
+    The counts of turns are of the whole conversation; all else begins anew at a return.
+    """
+
+    message_id: str = ""
+    author: str = ""
+    turns: int = 0
+    language: str | None = None
+    at: float = 0.0
+    waited: float = 0.0
+    user: Side = NOBODY
+    bot: Side = NOBODY
+    answered: float = 0.0
+    signals: Signals = QUIET
+    signals_id: str = ""
+    sentiment: float = 0.0
+    trend: float = 0.0
+    gloom: float = 0.0
+    cheer: float = 0.0
+    acts: tuple[str, ...] = ()
+    order: str = ""
+    failures: int = 0
+    failure_ids: tuple[str, ...] = ()
+    attempts: tuple[str, ...] = ()
+    report: BotReport | None = None
+    attributes: tuple[tuple[str, str | float | bool], ...] = ()
+    with_agent: bool = False
+    user_since_return: int | None = None
+    user_since_decline: int | None = None
+
+    @property
+    def user_turns(self) -> int:
+        return self.user.turns
+
+    @property
+    def repeats(self) -> int:
+        return self.user.repeats
+
+    @property
+    def repeat_ids(self) -> tuple[str, ...]:
+        return self.user.repeat_ids
+
+    @property
+    def bot_repeats(self) -> int:
+        return self.bot.repeats
+
+    @property
+    def bot_repeat_ids(self) -> tuple[str, ...]:
+        return self.bot.repeat_ids
+
+
+EMPTY = State()
+
+
+def fold(messages: Iterable[Message], state: State = EMPTY) -> State:
+    """The state after all of `messages`."""
+    for message in messages:
+        state = step(state, message)
+    return state
+
+
+def step(state: State, message: Message) -> State:
+    """The state after one more message. Pure: the same arguments always give the same state."""
+    if message.author == "system":
+        return _happened(state, message)
+    changes = _came(state, message)
+    if message.bot is not None:
+        changes |= _reported(state, message.id, message.bot)
+    if message.author == "user":
+        changes |= _said_by_user(state, message)
+    elif message.author == "bot":
+        changes |= _said_by_bot(state, message)
+    return replace(state, **changes)
+
+
+def _came(state: State, message: Message) -> dict[str, Any]:
+    return {
+        "message_id": message.id,
+        "author": message.author,
+        "turns": state.turns + (message.author != "system"),
+        "language": message.language or state.language,
+        "at": message.at,
+        "waited": max(0.0, message.at - state.at) if state.turns else 0.0,
+        "report": message.bot or state.report,
+        "attributes": message.attributes or state.attributes,
+    }
+
+
+def _reported(state: State, message_id: str, report: BotReport) -> dict[str, Any]:
+    tried = report.attempt or report.intent
+    return {
+        "failures": state.failures + report.failed,
+        "failure_ids": _kept(state.failure_ids, message_id if report.failed else None),
+        "attempts": _kept(state.attempts, tried),
+    }
+
+
+def _said_by_user(state: State, message: Message) -> dict[str, Any]:
+    said = words(message.text)
+    signals = read(message.text, message.language or state.language)
+    now = signals.sentiment
+    first = not state.user.heard
+    user = says(state.user, message.id, said, state.bot, again=state.author == "user")
+    return {
+        "user": user,
+        "answered": answered(user, state.bot),
+        "acts": (*state.acts, "user " + user.act)[-ACTS:],
+        "order": (state.order + "u")[-ORDER:],
+        "signals": signals,
+        "signals_id": message.id,
+        "sentiment": now if first else 0.6 * state.sentiment + 0.4 * now,
+        "trend": 0.0 if first else now - state.sentiment,
+        "gloom": 0.7 * state.gloom + min(now, 0.0),
+        "cheer": 0.7 * state.cheer + max(now, 0.0),
+        "user_since_return": _one_more(state.user_since_return),
+        "user_since_decline": _one_more(state.user_since_decline),
+    }
+
+
+def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
+    said = words(message.text)
+    bot = says(state.bot, message.id, said, state.user, again=state.author == "bot")
+    return {
+        "bot": bot,
+        "answered": answered(bot, state.user),
+        "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
+        "order": (state.order + "b")[-ORDER:],
+    }
+
+
+def _happened(state: State, message: Message) -> State:
+    changes = _came(state, message)
+    if message.event == "handed_over":
+        changes["with_agent"] = True
+    elif message.event == "declined":
+        changes["user_since_decline"] = 0
+    elif message.event == "returned":
+        return State(
+            **changes | {"report": None},
+            user=Side(turns=state.user.turns),
+            bot=Side(turns=state.bot.turns),
+            user_since_return=0,
+            user_since_decline=state.user_since_decline,
+        )
+    return replace(state, **changes)
+
+
+def _one_more(count: int | None) -> int | None:
+    return None if count is None else count + 1
+
+
+def _kept(known: tuple[str, ...], new: str | None) -> tuple[str, ...]:
+    return (*known, new)[-MEMORY:] if new else known

@@ -1,0 +1,1 @@
+"""From a probability to an action: expected cost, rules, routing, opening hours, capacity."""

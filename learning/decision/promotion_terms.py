@@ -1,0 +1,113 @@
+"""When one line may take another's place without being asked: the terms, and what they come to.
+
+A challenger serves once it is proven better by a test that holds however often one looks, and
+nothing else speaks against it. A champion promoted lately goes when an alarm says that its loss
+rose above what was usual, while a line that stayed behind still does what was usual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Annotated
+
+from pydantic import Field
+
+from learning.decision.policy_document import Frozen
+
+CHALLENGERS_MAX = 4
+"""Most challengers at once: each is tested at a quarter of the level."""
+
+
+class Switching(Frozen):
+    """The terms on which `jobs` promote and roll back; not `automatic`, they only recommend.
+
+    `alpha`: chance that a challenger no better than the champion is ever promoted, all four of
+    them together. `judged_min` conversations and `days_min` days are the least it is judged by;
+    in a segment of `segment_min` judged conversations it must do no harm; its calibration error
+    (ECE) is at most `ece_max`, or the champion's. Nothing is promoted within `cooldown_days` of a
+    switch. A champion is watched for `watch_days`; one false alarm in `false_alarm_in` outcomes.
+    """
+
+    automatic: bool = True
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    judged_min: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    days_min: Annotated[float, Field(ge=0, le=365)] = 2.0
+    segment_min: Annotated[int, Field(ge=10, le=1_000_000)] = 50
+    ece_max: Annotated[float, Field(gt=0, le=1)] = 0.05
+    cooldown_days: Annotated[float, Field(ge=0, le=365)] = 1.0
+    watch_days: Annotated[float, Field(ge=0, le=3650)] = 14.0
+    false_alarm_in: Annotated[float, Field(ge=100, le=1e9)] = 10_000.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a challenger saved in a segment, conversation by conversation."""
+
+    judged: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, gain: float) -> None:
+        self.judged += 1
+        self.total += gain
+        self.squares += gain * gain
+
+    def harmed(self, level: float) -> bool:
+        """Whether the mean lies below 0 at a one-sided level, looked at once."""
+        mean = self.total / self.judged
+        variance = max(0.0, self.squares / self.judged - mean * mean)
+        if mean >= 0:
+            return False
+        # Without any spread every gain is the same loss.
+        error = math.sqrt(variance / self.judged)
+        return mean + NormalDist().inv_cdf(1 - level) * error < 0
+
+
+def harmed(segments: Mapping[str, Tally], terms: Switching) -> list[str]:
+    """Segments with enough data in which a challenger costs more than the champion.
+
+    `alpha` is shared by the segments (Bonferroni): with many of them one is low by chance.
+    """
+    known = {name: one for name, one in segments.items() if one.judged >= terms.segment_min}
+    return sorted(name for name, one in known.items() if one.harmed(terms.alpha / len(known)))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a challenger has to show for itself; days are those since it was opened."""
+
+    proven: bool
+    judged: int
+    days: float
+    days_since_switch: float
+    ece: float | None
+    champion_ece: float | None
+    harmed: tuple[str, ...] = ()
+
+
+def objections(claim: Claim, terms: Switching) -> list[str]:
+    """Why a challenger may not serve yet; nothing speaks against one that may."""
+    return list(_objections(claim, terms))
+
+
+def _objections(claim: Claim, terms: Switching) -> Iterator[str]:
+    if not claim.proven:
+        yield "it is not proven better"
+    if claim.judged < terms.judged_min:
+        yield f"{claim.judged} of {terms.judged_min} judged conversations"
+    if claim.days < terms.days_min:
+        yield f"open for {claim.days:.1f} of {terms.days_min:g} days"
+    allowed = max(terms.ece_max, claim.champion_ece or 0.0)
+    if claim.ece is None or claim.ece > allowed:
+        told = "unknown" if claim.ece is None else f"{claim.ece:.3f}"
+        yield f"its calibration error is {told}; {allowed:.3f} is allowed"
+    if claim.harmed:
+        yield f"it does harm in {', '.join(claim.harmed)}"
+    if claim.days_since_switch < terms.cooldown_days:
+        yield (
+            f"the last switch is {claim.days_since_switch:.1f} days old; the cool-down is "
+            f"{terms.cooldown_days:g}"
+        )

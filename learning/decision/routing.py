@@ -1,0 +1,79 @@
+"""Whose work a handoff is, and how urgent: rules first, then the model, then the default.
+
+A rule that names a team wins: of several, the most urgent one. Where none does, the model may name
+one, if it is sure enough. Otherwise it is the default team's. The priority is that of the most
+urgent rule that fired, named team or not; without one, that of the team.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from learning.decision.opening_hours import Team
+from learning.decision.policy_document import Frozen
+from learning.decision.rules import Rule
+
+PRIORITY = 3
+"""Where neither a rule nor a team says how urgent it is."""
+
+
+class Routing(Frozen):
+    """What the model may decide: a team, if it gives it at least this `confidence`; 1 is never."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The team that the model thinks likeliest, and how sure it is."""
+
+    team: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a handoff goes, and by whose word. `suggested` is the model's, heeded or not."""
+
+    team: str
+    priority: int
+    by: Literal["rule", "model", "default"]
+    rule: str | None = None
+    suggested: Suggestion | None = None
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON, for a decision's record."""
+        said = self.suggested
+        model = None if said is None else {"team": said.team, "probability": said.probability}
+        return {"by": self.by, "rule": self.rule, "suggested": model}
+
+
+def suggestion_of(body: Mapping[str, Any] | None) -> Suggestion | None:
+    """What the model said, from a decision's record of its route."""
+    said = (body or {}).get("suggested")
+    return None if said is None else Suggestion(said["team"], said["probability"])
+
+
+def route(
+    fired: Iterable[Rule],
+    suggested: Suggestion | None,
+    routing: Routing,
+    default_team: str,
+    teams: Sequence[Team],
+) -> Route:
+    """The route of a handoff, by the rules that fired and what the model suggests."""
+    ranked = sorted(fired, key=lambda rule: rule.priority)
+    naming = next((rule for rule in ranked if rule.team is not None), None)
+    by: Literal["rule", "model", "default"] = "default"
+    team = default_team
+    if naming is not None and naming.team is not None:
+        by, team = "rule", naming.team
+    elif suggested is not None and suggested.probability >= routing.confidence:
+        by, team = "model", suggested.team
+    own = next((known.priority for known in teams if known.name == team), None)
+    priority = ranked[0].priority if ranked else own or PRIORITY
+    return Route(team, priority, by, naming.name if naming is not None else None, suggested)

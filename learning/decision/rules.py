@@ -1,0 +1,140 @@
+"""Rules: what they watch in a state, when they fire, and what they say in words.
+
+A rule speaks of the newest message; those named in `PROTECTED` always escalate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from learning.conversation.state import State
+from learning.decision.policy_document import Frozen
+from learning.text.similarity import words
+
+PROTECTED = ("request", "identity", "security")
+"""Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
+
+
+class Rule(Frozen):
+    """Fires when what it `watches` reads `at_least` so much in the newest message's state.
+
+    One that names no `team` leaves it to the other rules, the model and the default team.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
+    watches: Annotated[str, Field(max_length=64)]
+    at_least: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    action: Literal["offer", "escalate"] = "escalate"
+    team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    priority: Annotated[int, Field(ge=1, le=4, description="1 is served first")] = 3
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Rule:
+        if self.watches not in READINGS and not self.watches.startswith(("topic:", "says:")):
+            known = ", ".join(sorted(READINGS))
+            raise ValueError(f"watches must be topic:<name>, says:<words> or one of: {known}")
+        if self.watches.startswith("says:") and not words(self.watches[5:]):
+            raise ValueError("says: names no word")
+        if self.name in PROTECTED and (not self.enabled or self.action != "escalate"):
+            raise ValueError(f"rule {self.name} always escalates; it can be neither off nor softer")
+        return self
+
+
+def default_rules() -> tuple[Rule, ...]:
+    return (
+        Rule(name="request", watches="request", priority=2),
+        Rule(name="identity", watches="topic:identity", team="identity", priority=2),
+        Rule(name="security", watches="topic:security", team="security", priority=1),
+        Rule(name="safety", watches="topic:safety", team="safety", priority=1),
+        Rule(name="legal", watches="topic:legal", team="legal", priority=2),
+        Rule(name="repeated_by_customer", watches="repeats", at_least=3),
+        Rule(name="failed_automation", watches="failures", at_least=3),
+        Rule(name="repeated_by_bot", watches="bot_repeats", at_least=3, action="offer"),
+        Rule(name="frustration", watches="frustration", at_least=0.8, action="offer"),
+    )
+
+
+def _shown(read: Callable[[State], float]) -> Callable[[State], float]:
+    """Only when the newest message is the one that shows it."""
+    return lambda state: read(state) if state.signals_id == state.message_id else 0.0
+
+
+READINGS: Mapping[str, Callable[[State], float]] = {
+    "request": _shown(lambda state: float(state.signals.request is not None)),
+    "frustration": _shown(lambda state: state.signals.frustration),
+    "urgency": _shown(lambda state: state.signals.urgency),
+    "complexity": _shown(lambda state: state.signals.complexity),
+    "anger": _shown(lambda state: max(0.0, -state.signals.sentiment)),
+    "questions": _shown(lambda state: float(state.signals.questions)),
+    "repeats": _shown(lambda state: float(state.repeats)),
+    "failures": lambda state: float(state.failures),
+    "bot_repeats": lambda state: float(state.bot_repeats),
+}
+PROTECTED_WATCH: Mapping[str, str] = {
+    "request": "request",
+    "identity": "topic:identity",
+    "security": "topic:security",
+}
+
+
+TELLING: Mapping[str, float] = {
+    "failures": 1,
+    "repeats": 2,
+    "bot_repeats": 2,
+    "frustration": 0.4,
+    "anger": 0.4,
+    "urgency": 0.5,
+    "complexity": 0.5,
+    "topic:refund": 1,
+    "topic:cancellation": 1,
+    "topic:complaint": 1,
+    "topic:technical": 1,
+}
+"""From where on a reading is worth a sentence beside what the model says, without a rule."""
+
+
+def reading(state: State, watches: str) -> float:
+    """What a rule that `watches` this reads in a state; topics and words read 0 or 1."""
+    kind, _, what = watches.partition(":")
+    if not what:
+        return READINGS[watches](state)
+    if state.signals_id != state.message_id:
+        return 0.0
+    if kind == "topic":
+        return float(what in state.signals.topics)
+    return float(_one_after_another(words(what), state.user.words))
+
+
+def _one_after_another(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
+    first = [place for place, word in enumerate(said) if word == wanted[0]]
+    return any(said[place : place + len(wanted)] == wanted for place in first)
+
+
+def _times(count: float) -> str:
+    return {1: "once", 2: "twice", 3: "three times"}.get(int(count), f"{int(count)} times")
+
+
+def sentence(watches: str, state: State) -> str:
+    """What a reading says, in words; the matched words where there are any."""
+    found = dict(state.signals.evidence)
+    if watches == "request":
+        return f"asks for a person: “{state.signals.request}”"
+    if watches == "repeats":
+        return f"asked nearly the same thing {_times(state.repeats)}"
+    if watches == "bot_repeats":
+        return f"the bot gave nearly the same answer {_times(state.bot_repeats)}"
+    if watches == "failures":
+        return f"automation failed {_times(state.failures)}"
+    if watches.startswith("topic:"):
+        topic = watches[6:]
+        words = f": “{found[topic]}”" if topic in found else ""
+        after = f" after automation failed {_times(state.failures)}" if state.failures else ""
+        return f"speaks of {topic}{words}{after}"
+    if watches.startswith("says:"):
+        return f"says “{watches[5:]}”"
+    said = found.get(watches)
+    return f"shows {watches}" + (f": “{said}”" if said else "")

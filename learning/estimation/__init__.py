@@ -1,0 +1,1 @@
+"""Rates with confidence intervals, audit sampling, and off-policy estimates."""

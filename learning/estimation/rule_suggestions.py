@@ -1,0 +1,152 @@
+"""What agents' verdicts say of the rules: how right each is, how much it finds, what to change.
+
+Every case is a conversation whose truth is known, with the weight of those it stands for (the
+inverse of the probability that it was looked at). A rule is worth having while a person is needed
+at least as often as costs ask for; a suggestion is made only where the whole interval says so,
+at every look, over all that is suggested. Nothing is applied: an engineer reads the evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from learning.decision.rules import PROTECTED, Rule
+from learning.estimation.rate_intervals import ALPHA, Rate, evidence_under_drift, under_drift
+from learning.text.similarity import words
+
+JUDGED_MIN = 20
+"""A rule judged less often is not spoken of."""
+
+CONVERSATIONS_MIN = 20
+"""No word is named that fewer conversations used: nobody's own words are shown."""
+
+TERMS_MAX = 10
+_MARKS = frozenset({"?", "!", "...", "0", "00", "000", "0000"})
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A conversation of known truth: the rules that fired in it, whether the model spoke, and the
+    words and pairs of words of its customer (empty where they are not asked for).
+    """
+
+    needed: bool
+    rules: frozenset[str] = frozenset()
+    model: bool = False
+    terms: frozenset[str] = frozenset()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """To retire, narrow or add a rule; `watches` is what an added one would watch."""
+
+    kind: Literal["retire", "narrow", "add"]
+    rule: str
+    watches: str | None
+    sentence: str
+    evidence: Rate
+    conversations: int
+
+
+def terms(texts: Iterable[str]) -> frozenset[str]:
+    """The words, and pairs of neighbouring words, of some messages; no numbers, no marks."""
+    found: list[str] = []
+    for text in texts:
+        said = words(text)
+        plain = [word not in _MARKS for word in said]
+        found += [word for word, is_word in zip(said, plain, strict=True) if is_word]
+        pairs = zip(said, said[1:], plain, plain[1:], strict=False)
+        found += [f"{a} {b}" for a, b, first, second in pairs if first and second]
+    return frozenset(found)
+
+
+def precision(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
+    """Of the conversations in which a rule fired, the share that needed a person."""
+    return _share([c for c in cases if rule in c.rules], lambda c: c.needed, alpha)
+
+
+def coverage(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
+    """Of the conversations that needed a person, the share in which a rule fired."""
+    return _share([c for c in cases if c.needed], lambda c: rule in c.rules, alpha)
+
+
+def suggested(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> tuple[Suggestion, ...]:
+    """What to change about the rules. `bar`: the probability from which on a handoff pays."""
+    return (*_less(rules, cases, bar), *_more(cases, bar))
+
+
+def _less(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> Iterable[Suggestion]:
+    open_ = [rule for rule in rules if rule.enabled and rule.name not in PROTECTED]
+    alpha = ALPHA / max(1, 2 * len(open_))
+    for rule in open_:
+        fired = [c for c in cases if rule.name in c.rules]
+        alone = [c for c in fired if len(c.rules) == 1 and not c.model]
+        for kind, found, said in (
+            ("retire", fired, "it fires mostly where no person is needed"),
+            ("narrow", alone, "where only it speaks, a person is mostly not needed"),
+        ):
+            rate = _share(found, lambda c: c.needed, alpha)
+            if len(found) >= JUDGED_MIN and rate.high is not None and rate.high < bar:
+                advice = {
+                    "retire": "switch it off, or let it offer",
+                    "narrow": f"raise its at_least above {rule.at_least:g}, or let it offer",
+                }[kind]
+                sentence = f"{said}: {advice}"
+                yield Suggestion(kind, rule.name, rule.watches, sentence, rate, len(found))  # type: ignore[arg-type]
+                break
+
+
+def _more(cases: Sequence[Judged], bar: float) -> list[Suggestion]:
+    """Words that agents keep confirming where no rule fired, clearly more than other words."""
+    uncovered = [c for c in cases if not c.rules]
+    holding: dict[str, list[Judged]] = {}
+    for case in uncovered:
+        for term in sorted(case.terms):
+            holding.setdefault(term, []).append(case)
+    common = {term: found for term, found in holding.items() if len(found) >= CONVERSATIONS_MIN}
+    usual = _share(uncovered, lambda c: c.needed, ALPHA).rate or 0.0
+    least = min(max(bar, usual), 1 - 1e-9)
+    alpha = ALPHA / max(1, len(common))
+    clear = []
+    for term, found in common.items():
+        share, size = _weighed(found, lambda c: c.needed)
+        against = evidence_under_drift(share * size, size, least)
+        if share > least and against >= math.log(1 / alpha):
+            clear.append((term, under_drift(share * size, size, alpha)))
+    clear.sort(key=lambda one: (-(one[1].low or 0.0), -len(one[0]), one[0]))
+    return [
+        Suggestion(
+            "add",
+            _name(term),
+            f"says:{term}",
+            f"customers who say “{term}” mostly need a person, and no rule sees it",
+            rate,
+            len(common[term]),
+        )
+        for term, rate in clear[:TERMS_MAX]
+    ]
+
+
+def _name(term: str) -> str:
+    """A name that a rule may have."""
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in term)
+    return f"says-{plain}"[:64]
+
+
+def _share(cases: Sequence[Judged], holds: Callable[[Judged], bool], alpha: float) -> Rate:
+    share, size = _weighed(cases, holds)
+    return under_drift(share * size, size, alpha) if size else Rate(0, 0, None, 0.0, 1.0)
+
+
+def _weighed(cases: Sequence[Judged], holds: Callable[[Judged], bool]) -> tuple[float, float]:
+    """The weighted share of cases for which something holds, and Kish's effective number."""
+    whole = sum(c.weight for c in cases)
+    squares = sum(c.weight * c.weight for c in cases)
+    if not whole:
+        return 0.0, 0.0
+    share = sum(c.weight for c in cases if holds(c)) / whole
+    return min(share, 1.0), whole * whole / squares

@@ -1,0 +1,124 @@
+"""A standing's learned state as bytes: plain arrays and JSON, with a digest; no code, no pickle.
+
+The digest is of what was learned (recipe, model, calibrator) in a canonical form, so two
+processes hold the same model exactly when their digests are equal, whatever the bytes of their
+files. It is checked before a loaded state is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from learning.ledger.model_state import Standing
+from learning.models.recipes import UnknownRecipe
+
+FORMAT = 1
+BYTES_MAX = 256 * 2**20
+_PARTS = ("model", "calibrator", "window", "router", "routed")
+_LEARNED = ("model", "calibrator", "router")
+_LATER = ("router", "routed")
+"""Parts that checkpoints of earlier builds lack: they load as having learned nothing."""
+
+
+class CheckpointError(ValueError):
+    """The bytes are not a checkpoint that this build can stand at."""
+
+
+def dump(standing: Standing) -> bytes:
+    """The standing's state as an `.npz` of arrays with one JSON header."""
+    arrays: dict[str, np.ndarray] = {}
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "recipe": standing.recipe,
+        "position": standing.position,
+        "digest": digest(standing),
+        "meta": {},
+    }
+    for part in _PARTS:
+        meta, found = getattr(standing, part).dump()
+        header["meta"][part] = meta
+        arrays |= {f"{part}.{name}": array for name, array in found.items()}
+    arrays["header"] = np.frombuffer(_json(header), dtype=np.uint8)
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def load(data: bytes) -> Standing:
+    """A standing from `dump`'s bytes, its digest verified.
+
+    Raises CheckpointError for bytes that are cut, altered, too large, or of an unknown recipe.
+    The policy is the ledger's to tell, and the version and switch the caller's.
+    """
+    header, arrays = _read(data)
+    recipe = str(header.get("recipe"))
+    try:
+        standing = Standing(recipe=recipe)
+    except UnknownRecipe as error:
+        raise CheckpointError(f"{error}; rebuild the version with `baton rebuild`") from error
+    try:
+        standing.position = header["position"].__index__()
+        if standing.position < 0:
+            raise ValueError(f"position {standing.position} is before the ledger")
+        for part in _PARTS:
+            if part in _LATER and part not in header["meta"]:
+                continue
+            own = {
+                name.removeprefix(part + "."): array
+                for name, array in arrays.items()
+                if name.startswith(part + ".")
+            }
+            getattr(standing, part).load(header["meta"][part], own)
+    except Exception as error:  # whatever a part makes of a state that is not its own
+        raise CheckpointError(f"checkpoint does not fit recipe {recipe}: {error}") from error
+    if digest(standing) != header.get("digest"):
+        raise CheckpointError(
+            "checkpoint's digest does not match its content; use an older version"
+        )
+    return standing
+
+
+def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > BYTES_MAX:
+            raise CheckpointError(f"checkpoint unpacks to {size} bytes; the limit is {BYTES_MAX}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except CheckpointError:
+        raise
+    except Exception as error:  # zip, npy and JSON each have error classes of their own
+        raise CheckpointError(f"not a whole checkpoint: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise CheckpointError("checkpoint is of another format; this build reads format 1")
+    return header, arrays
+
+
+def digest(standing: Standing) -> str:
+    """SHA-256, in hex, of the recipe's name and everything that was learned.
+
+    A router that has learned nothing is not in it, as it is not in earlier builds' checkpoints.
+    """
+    found = hashlib.sha256(standing.recipe.encode())
+    for part in _LEARNED:
+        if part == "router" and not standing.router.model.lessons:
+            continue
+        meta, arrays = getattr(standing, part).dump()
+        found.update(_json({part: meta}))
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            found.update(array.data.cast("B") if array.size else b"")
+    return found.hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,287 @@
+"""The ledger's entries, and `follow`: the one loop of serving, evaluation and experiments.
+
+A *standing* is what a process holds in memory: the learned state of one line at one position. It
+only ever changes by following the ledger, entry after entry, so every process that stands at the
+same position of the same line holds the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from learning.conversation.features import parts
+from learning.conversation.state import EMPTY, Message, State, step
+from learning.decision.policy import Policy, routed
+from learning.decision.team_classifier import Record, Router, Tried
+from learning.ledger.lessons import lessons
+from learning.measures.scores import Window
+from learning.models.calibration import Calibrator
+from learning.models.hashed_features import HashedClassifier, Row
+from learning.models.recipes import named
+
+Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One numbered line of a workspace's ledger. `body` is plain JSON; its keys depend on `kind`.
+
+    policy: the policy document. switch: `version`, `learn_from`, `without`, `reason`, `evidence`.
+    outcome: see `learning.ledger.lessons.lessons`, and `outcome_id`, `conversation_id`, `agent`,
+    `source`, `propensity`, `by_rule`, `team` and how that is known (`team_by`: agent, transfer or
+    stayed); a correction says which position it `replaces`. retraction:
+    `outcome_id` and the position it `replaces`, with nothing. erasure:
+    `conversation_id`, whose text is gone, and its outcomes' positions, which it `replaces_all`.
+    """
+
+    position: int
+    kind: Kind
+    body: Mapping[str, Any]
+    actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message as it stands in its conversation, and whether it was scored when it came."""
+
+    message: Message
+    scored: bool
+
+
+Transcript = Callable[[str, int], Sequence[Turn]]
+"""The first n turns of a conversation, by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Which outcomes a line leaves out. An outcome must match every criterion that is given.
+
+    `positions` and `withheld` are left out besides: corrected outcomes one by one, and what
+    rollbacks left behind, as (after, up to).
+    """
+
+    agent: str | None = None
+    source: str | None = None
+    from_position: int | None = None
+    to_position: int | None = None
+    positions: frozenset[int] = frozenset()
+    withheld: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any] | None) -> Without:
+        known = dict(body or {})
+        known["positions"] = frozenset(known.get("positions", ()))
+        known["withheld"] = tuple((after, until) for after, until in known.get("withheld", ()))
+        return cls(**known)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON; `Without.of` reads it back."""
+        criteria = ("agent", "source", "from_position", "to_position")
+        found = {name: getattr(self, name) for name in criteria if getattr(self, name) is not None}
+        lists = {"positions": sorted(self.positions), "withheld": [list(x) for x in self.withheld]}
+        return found | {name: listed for name, listed in lists.items() if listed}
+
+    def withholds(self, position: int) -> bool:
+        """Whether a rollback left this position behind."""
+        return any(after < position <= until for after, until in self.withheld)
+
+    def leaves_out(self, entry: Entry) -> bool:
+        if entry.position in self.positions or self.withholds(entry.position):
+            return True
+        if (self.agent, self.source, self.from_position, self.to_position) == (None,) * 4:
+            return False
+        return (
+            self.agent in (None, entry.body.get("agent"))
+            and self.source in (None, entry.body.get("source"))
+            and entry.position >= (self.from_position or 0)
+            and entry.position <= (math.inf if self.to_position is None else self.to_position)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the model says of a message. `raw` is the probability before calibration."""
+
+    probability: float
+    uncertainty: float
+    raw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What learning one outcome changed for the last message that it teaches about."""
+
+    message_id: str
+    before: float
+    after: float
+
+
+Taught = Callable[[Entry, Effect], None]
+"""Who is told what an outcome changed."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """The learned state of one line at one position; owned by one thread.
+
+    `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
+    an error came in between, is no longer the fold of its ledger: stand anew. One that is `frozen`
+    is tested and never learns.
+    """
+
+    recipe: str
+    version: int = 0
+    switch: int = 0
+    learn_from: int = 0
+    position: int = 0
+    without: Without = Without()
+    policy: Policy = field(default_factory=Policy)
+    model: HashedClassifier = field(init=False)
+    calibrator: Calibrator = field(default_factory=Calibrator)
+    window: Window = field(default_factory=Window)
+    router: Router = field(default_factory=Router)
+    routed: Record = field(default_factory=Record)
+    half_learned: bool = False
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        recipe = named(self.recipe)
+        self.recipe, self.model = recipe.name, recipe.build()
+
+    def score(self, state: State) -> Score:
+        """The score of a state's newest message. Changes nothing."""
+        return self._score(self._row(state))
+
+    def _row(self, state: State) -> Row:
+        return Row.of_parts(parts(state), self.model.buckets)
+
+    def _score(self, row: Row) -> Score:
+        raw, uncertainty = self.model.assess(row)
+        return Score(self.calibrator(raw), uncertainty, raw)
+
+    def learns(self, entry: Entry) -> bool:
+        return (
+            entry.kind == "outcome"
+            and entry.position > self.learn_from
+            and not self.without.leaves_out(entry)
+        )
+
+    def learn(self, entry: Entry, turns: Sequence[Turn], tell: Taught | None = None) -> None:
+        """Test, then learn one outcome: the whole conversation is scored before any of it teaches.
+
+        Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
+        they say nothing for or against the model.
+        """
+        taught = lessons(entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored))
+        routed_at = _routed_at(entry.body)
+        states = _states(turns, {*(lesson.seq for lesson in taught), routed_at})
+        examples = [
+            (row, lesson, self._score(row))
+            for lesson in taught
+            for row in (self._row(states[lesson.seq]),)
+        ]
+        propensity = float(entry.body.get("propensity") or 1.0)
+        counted = 0.0 if entry.body.get("by_rule") else 1.0
+        self.half_learned = True
+        for _, lesson, score in examples:
+            self.window.add(
+                entry.position,
+                score.probability,
+                lesson.label,
+                lesson.weight * counted,
+                entry.body["conversation_id"],
+            )
+            if not self.frozen:
+                self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
+        if examples and not self.frozen:
+            rows, found, _ = zip(*examples, strict=True)
+            self.model.learn(rows, [x.label for x in found], [x.weight for x in found])
+        if routed_at in states:
+            self._learn_team(entry, states[routed_at])
+        self.half_learned = False
+        if tell is not None and examples:
+            row, lesson, before = examples[-1]
+            after = self._score(row)
+            message = turns[lesson.seq - 1].message.id
+            tell(entry, Effect(message, before.probability, after.probability))
+
+    def _learn_team(self, entry: Entry, state: State) -> None:
+        """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
+        team, how = entry.body["team"], entry.body["team_by"]
+        if how != "stayed":
+            said = self.router.suggest(state, self.policy.team_names)
+            tried = Tried(
+                team,
+                model=said is not None and said.team == team,
+                route=routed(self.policy, state, said).team == team,
+                rules=routed(self.policy, state, None).team == team,
+                frequent=self.router.frequent == team,
+                confidence=said.probability if said is not None else 0.0,
+            )
+            self.routed.add(entry.position, tried)
+        self.router.learn(state, team, how)
+
+
+def _routed_at(body: Mapping[str, Any]) -> int:
+    """The place whose state says whose work the conversation was; 0 where nobody said."""
+    if not body.get("team"):
+        return 0
+    return int(body.get("escalated") or body.get("since") or body["covers"])
+
+
+def _states(turns: Sequence[Turn], wanted: Collection[int]) -> dict[int, State]:
+    """The states at some places (from 1) of a conversation."""
+    found: dict[int, State] = {}
+    state = EMPTY
+    for seq, turn in enumerate(turns[: max(wanted)], 1):
+        state = step(state, turn.message)
+        if seq in wanted:
+            found[seq] = state
+    return found
+
+
+def follow(
+    standing: Standing,
+    entries: Iterable[Entry],
+    transcript: Transcript,
+    *,
+    through_switches: bool = False,
+    tell: Taught | None = None,
+) -> Entry | None:
+    """Bring a standing forward over the ledger's next entries, in order.
+
+    `tell` is told what each outcome changed. Stops before a switch, which another standing
+    answers, and returns it; a line that runs in the shadow goes on `through_switches`. Raises
+    LedgerGapError when an entry is not the next one, and HalfLearnedError for a standing that an
+    error left in the middle of an outcome.
+    """
+    if standing.half_learned:
+        raise HalfLearnedError(f"stopped within entry {standing.position + 1}: stand anew")
+    for entry in entries:
+        if entry.position != standing.position + 1:
+            raise LedgerGapError(
+                f"stood at position {standing.position}, was given {entry.position}; "
+                "read the ledger again from the standing's position"
+            )
+        if entry.kind == "switch" and entry.position > standing.switch and not through_switches:
+            return entry
+        if entry.kind == "policy":
+            standing.policy = Policy.model_validate(entry.body)
+        elif standing.learns(entry):
+            body = entry.body
+            turns = transcript(body["conversation_id"], body["covers"])
+            standing.learn(entry, turns, tell)
+        standing.position = entry.position
+    return None
+
+
+class LedgerGapError(ValueError):
+    """A reader was handed an entry that is not the next one."""
+
+
+class HalfLearnedError(RuntimeError):
+    """A standing is between two positions and equals the model of neither."""

@@ -1,0 +1,1 @@
+"""Online classifiers on hashed features, calibration, and the named recipes built of them."""

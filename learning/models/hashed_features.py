@@ -1,0 +1,262 @@
+"""Names to buckets, and the base of every estimator that learns on fixed arrays of them.
+
+Bucket 0 is the bias. Context names (without "=") go to 1..RESERVED-1, each name that `features`
+knows to a bucket of its own, and names of text to the rest, so no text can ever move the weight of
+a context feature. CRC-32 is stable between processes, machines and hash seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from river import base
+
+from learning.conversation.features import CONTEXT, Parts
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+RESERVED = 4096
+"""Buckets of bias and context: the lower half for the names of `features`, the upper for others."""
+BUCKETS = 2**18
+
+_PLACES = {name: place for place, name in enumerate(CONTEXT, 1)}
+_FREE = RESERVED // 2
+_KNOWN_MAX = 2**16
+_VALUE_MAX = 100.0
+
+
+def bucket(name: str, buckets: int) -> int:
+    """Where a name's weights stand, among `buckets` (more than RESERVED) of them."""
+    if (place := _PLACES.get(name)) is not None:
+        return place
+    code = crc32(name.encode("utf-8", "surrogatepass"))
+    if "=" in name:
+        return RESERVED + code % (buckets - RESERVED)
+    return _FREE + code % (RESERVED - _FREE)
+
+
+class _Known(dict[Any, int]):
+    """Buckets already computed of one namespace, by what stands for a name there (see `Parts`).
+
+    The checksum of a namespace that ends in "=" is taken once for all its words.
+    """
+
+    def __init__(self, home: _Namespaces, namespace: str) -> None:
+        super().__init__()
+        self._home = home
+        self._namespace = namespace
+        self._begun = crc32(namespace.encode()) if namespace.endswith("=") else None
+
+    def __missing__(self, word: Any) -> int:
+        self._home.one_more()
+        buckets = self._home.buckets
+        if self._begun is None:
+            found = bucket(self._namespace + str(word), buckets)
+        else:
+            code = crc32(word.encode("utf-8", "surrogatepass"), self._begun)
+            found = RESERVED + code % (buckets - RESERVED)
+        self[word] = found
+        return found
+
+
+class _Namespaces(dict[str, _Known]):
+    """What is known of each namespace; all is forgotten at once when it is too much."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self._count = 0
+
+    def __missing__(self, namespace: str) -> _Known:
+        found = self[namespace] = _Known(self, namespace)
+        return found
+
+    def one_more(self) -> None:
+        self._count += 1
+        if self._count > _KNOWN_MAX:
+            self._count = 1
+            for known in self.values():
+                known.clear()
+
+
+@cache
+def _known(buckets: int) -> _Namespaces:
+    return _Namespaces(buckets)
+
+
+class Row:
+    """One example: buckets (the bias first), values, and their squares; arrays of one length.
+
+    No bucket stands twice: what falls together is summed. `said` is a note of the model that was
+    asked about it last (in which state, and what), for its own use.
+    """
+
+    __slots__ = ("index", "said", "square", "value")
+
+    def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
+        places = [0, *map(_known(buckets)[""].__getitem__, x)]
+        values = [1.0, *x.values()]
+        try:
+            self.value: Floats = np.array(values, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            self._clean(places, values)
+            return
+        if np.abs(self.value).max() <= _VALUE_MAX:
+            self._fill(places, values)
+        else:
+            self._clean(places, values)
+
+    @classmethod
+    def of_parts(cls, parts: Parts, buckets: int) -> Row:
+        """The row of what `features` would spell out, which is bounded and finite."""
+        known, places, values = _known(buckets), [0], [1.0]
+        for namespace, part in parts.items():
+            places += map(known[namespace].__getitem__, part)
+            values += part.values()
+        row = cls.__new__(cls)
+        row.value = np.array(values)
+        row._fill(places, values)
+        return row
+
+    def _fill(self, places: list[int], values: list[Any]) -> None:
+        if len(set(places)) < len(places):
+            self._clean(places, values)
+            return
+        self.index: Ints = np.array(places, np.intp)
+        self.square: Floats = self.value * self.value
+        self.said: tuple[object, list[float]] | None = None
+
+    @classmethod
+    def of(cls, index: NDArray[Any], value: NDArray[Any]) -> Row:
+        """A row that was one before: its buckets, none twice, and its values."""
+        row = cls.__new__(cls)
+        row.index, row.value = index.astype(np.intp), value.astype(np.float64)
+        row.square = row.value * row.value
+        row.said = None
+        return row
+
+    def _clean(self, places: Iterable[int], values: Iterable[Any]) -> None:
+        """Without what is no finite number, no value beyond +-100, and no bucket twice."""
+        found: dict[int, float] = {}
+        for place, value in zip(places, values, strict=True):
+            if number := _number(value):
+                found[place] = _number(found.get(place, 0.0) + number)
+        self.index = np.array(list(found), np.intp)
+        self.value = np.array(list(found.values()))
+        self.square = self.value * self.value
+        self.said = None
+
+
+def _number(value: Any) -> float:
+    """The value as a float within +-100; 0 for whatever is no finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    if not math.isfinite(number):
+        return 0.0
+    return min(max(number, -_VALUE_MAX), _VALUE_MAX)
+
+
+def sigmoid(margin: float) -> float:
+    """1 / (1 + exp(-margin)), without overflow."""
+    if margin >= 0:
+        return 1.0 / (1.0 + math.exp(-margin))
+    grown = math.exp(margin)
+    return grown / (1.0 + grown)
+
+
+def pack(array: Floats, default: float) -> tuple[NDArray[np.int64], Floats]:
+    """The places where a flat array differs from its default, and what stands there."""
+    places = np.flatnonzero(array != default)
+    return places.astype(np.int64), array[places]
+
+
+def unpack(places: NDArray[Any], values: NDArray[Any], buckets: int, default: float) -> Floats:
+    """The inverse of `pack`. Raises ValueError for places or values that cannot be."""
+    if places.shape != values.shape or places.ndim != 1 or places.dtype.kind != "i":
+        raise ValueError("places and values must be two lists of one length")
+    if len(places) and (places.min() < 0 or places.max() >= buckets):
+        raise ValueError(f"a place lies outside the {buckets} buckets")
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    array = np.full(buckets, default)
+    array[places] = values
+    return array
+
+
+class HashedClassifier(base.Classifier):
+    """A binary River classifier on hashed rows; labels may be soft, weights any number >= 0.
+
+    Subclasses say `margin_row` and `learn_row`, which a mixture calls with one row for all experts.
+    """
+
+    buckets: int
+
+    @abstractmethod
+    def margin_row(self, row: Row) -> tuple[float, float]:
+        """The log odds of a row, and their variance."""
+
+    @abstractmethod
+    def learn_row(self, row: Row, y: float, w: float) -> None:
+        """Learn a label in [0, 1] with a weight > 0."""
+
+    @abstractmethod
+    def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The learned state: JSON scalars, and arrays that later learning does not touch."""
+
+    @abstractmethod
+    def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
+
+    def learn_rows(
+        self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]
+    ) -> None:
+        """Learn what belongs together, a conversation's lessons, in order; each weight > 0."""
+        for row, label, weight in zip(rows, labels, weights, strict=True):
+            self.learn_row(row, label, weight)
+
+    def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
+        """Learn that `x` has the label `y` (a bool, or a share between 0 and 1)."""
+        self.learn([Row(x, self.buckets)], [float(y)], [float(w)])
+
+    def learn(self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]) -> None:
+        """Learn what belongs together: a conversation's lessons, in order.
+
+        ValueError, and nothing learned, for a label or a weight that cannot be.
+        """
+        for y, w in zip(labels, weights, strict=True):
+            if not 0.0 <= y <= 1.0:
+                raise ValueError(f"a label lies between 0 and 1, not {y!r}")
+            if not 0.0 <= w < math.inf:
+                raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
+        kept = [n for n, w in enumerate(weights) if w > 0.0]
+        self.learn_rows(
+            [rows[n] for n in kept], [labels[n] for n in kept], [weights[n] for n in kept]
+        )
+
+    def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
+        """Probability of True, and uncertainty, for the price of one look."""
+        return self.assess(Row(x, self.buckets))
+
+    def assess(self, row: Row) -> tuple[float, float]:
+        """The same of a row."""
+        margin, variance = self.margin_row(row)
+        return sigmoid(margin), variance
+
+    def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:
+        """The probability of each label, under the keys False and True."""
+        p = self.assess_one(x)[0]
+        return {False: 1.0 - p, True: p}
+
+    def uncertainty_one(self, x: dict[Any, Any]) -> float:
+        """The variance of the log odds: large for what is unlike all that was learned."""
+        return self.margin_row(Row(x, self.buckets))[1]

@@ -1,0 +1,120 @@
+"""Named, versioned model configurations. A changed recipe, feature or lexicon is a new version.
+
+A recipe may be given parameters, which are part of its name then: `bayes-1?v0=0.3,forgetting=0.01`
+is a model of its own, that a version stores and every process rebuilds. Every estimator here
+passes one contract suite (tests/learning/models/test_recipes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from learning.models.adagrad import AdaGradLogisticRegression
+from learning.models.bayesian_logistic import BayesianLogisticRegression
+from learning.models.hashed_features import BUCKETS, RESERVED, HashedClassifier
+from learning.models.hyperparameters import Parameter, ParameterError, read, written
+from learning.models.mixture.expert_mixture import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model configuration under a name that ends in its version, or in parameters after it.
+
+    `parameters` are those that may be given; `given` those that were, none at its default.
+    """
+
+    name: str
+    sentence: str
+    make: Callable[..., HashedClassifier]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> HashedClassifier:
+        """A fresh estimator that has learned nothing."""
+        return self.make(**self.given)
+
+
+def _named(*recipes: Recipe) -> Mapping[str, Recipe]:
+    return MappingProxyType({recipe.name: recipe for recipe in recipes})
+
+
+_BUCKETS = Parameter(BUCKETS, 2 * RESERVED, 2**20)
+_VARIANCES = {"v0": Parameter(0.1, 1e-6, 100.0), "v0_context": Parameter(1.0, 1e-6, 100.0)}
+
+RECIPES: Mapping[str, Recipe] = _named(
+    Recipe(
+        "mixture-2",
+        "four logistic regressions that rehearse, their log odds mixed in learned shares",
+        Mixture,
+        {
+            "variances": Parameter((0.1,), 1e-6, 100.0),
+            "v0_context": Parameter(0.1, 1e-6, 100.0),
+            "damped": Parameter((0.2,), 1e-6, 10.0),
+            "rates": Parameter((0.02,), 1e-6, 10.0),
+            "restless": Parameter((0.05,), 1e-6, 10.0),
+            "fading": Parameter(0.1, 0.0, 0.5),
+            "held": Parameter(300, 1, 10_000),
+            "visits": Parameter(3, 0, 100),
+            "start": Parameter(0.3, 0.0, 1.0),
+            "buckets": _BUCKETS,
+        },
+    ),
+    Recipe(
+        "bayes-1",
+        "one Bayesian logistic regression with a diagonal posterior: honest about what is new",
+        BayesianLogisticRegression,
+        _VARIANCES | {"forgetting": Parameter(0.0, 0.0, 0.5), "buckets": _BUCKETS},
+    ),
+    Recipe(
+        "adagrad-1",
+        "one logistic regression by damped AdaGrad: the simplest, and close to the best",
+        AdaGradLogisticRegression,
+        {
+            "rate": Parameter(0.1, 1e-6, 10.0),
+            "damping": Parameter(1.0, 0.0, 1000.0),
+            "buckets": _BUCKETS,
+        },
+    ),
+    Recipe(
+        "forgetting-1",
+        "the Bayesian one, forgetting 2 % at each touch: soonest at home in a changed world",
+        partial(BayesianLogisticRegression, forgetting=0.02),
+        _VARIANCES | {"forgetting": Parameter(0.02, 0.0, 0.5), "buckets": _BUCKETS},
+    ),
+)
+
+FORGETTING = "forgetting-1"
+"""What is tried when the world has changed."""
+
+DEFAULT = "mixture-2"
+"""Chosen by measurement over four real data sets and the simulator; see experiments/RESULTS.md."""
+
+EMPTY = f"{DEFAULT}?start=0.0"
+"""The same without the packaged prior, to measure what that is worth."""
+
+
+class UnknownRecipe(LookupError):
+    """No recipe of this build has that name; the message names those there are."""
+
+
+def named(name: str) -> Recipe:
+    """The recipe of a name, parameters and all; its own name is the canonical one.
+
+    `bayes-1?v0=.30,forgetting=0` is found as `bayes-1?v0=0.3`. Raises UnknownRecipe.
+    """
+    plain, _, text = name.partition("?")
+    if plain not in RECIPES:
+        raise UnknownRecipe(f"there is no recipe {plain!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[plain]
+    try:
+        given = read(recipe.parameters, text)
+    except ParameterError as error:
+        raise UnknownRecipe(f"recipe {plain}: {error}") from None
+    if not given:
+        return recipe
+    shown = ",".join(f"{parameter}={written(value)}" for parameter, value in given.items())
+    return replace(recipe, name=f"{plain}?{shown}", given=given)

@@ -1,0 +1,1 @@
+"""Anytime-valid tests: promotion of a challenger, the rollback guard, drift."""

@@ -1,0 +1,95 @@
+"""Did a promotion do harm? A champion's loss beside those of the lines that stayed behind.
+
+An e-detector watches each line's own loss for a rise above what was usual before the switch, and
+two more the champion's excess, outcome by outcome, over its predecessor and over itself as it was
+promoted (the anchor). All begin at the switch. Where the champion is worse than one that did not
+rise, the harm is the champion's; where those rose, too, the world has become harder, and going
+back would not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from learning.estimation.rate_intervals import under_drift
+from learning.monitoring.loss_drift import TOLERANCE, LossAlarm
+
+EXCESS = 0.02
+"""What a champion's mean Brier loss may be above that of another line before it counts."""
+
+Finding = Literal["calm", "previous", "anchor", "world"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line's detectors since the switch: the most that each came to, and its mean loss."""
+
+    outcomes: int
+    mean: float | None
+    evidence: float
+    excess: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What was found, and `allowed`, the mean loss that was usual; None: nothing to compare."""
+
+    finding: Finding
+    allowed: float | None
+    alarm_at: float
+    champion_line: Line
+    previous_line: Line | None
+    anchor_line: Line | None
+
+
+def guard(
+    usual: Sequence[float],
+    champion: Sequence[float],
+    previous: tuple[Sequence[float], Sequence[float]] | None,
+    anchor: tuple[Sequence[float], Sequence[float]] | None,
+    once_in: float,
+) -> Guard:
+    """Judge a champion by its losses since the switch, one per outcome, in order, in [0, 1].
+
+    `usual` are the predecessor's losses before the switch. `previous` and `anchor` are pairs of
+    equally long sequences: the champion's losses and that line's, of the same outcomes.
+    """
+    if not usual:
+        none = Line(len(champion), _mean(champion), 0.0)
+        return Guard("calm", None, once_in, none, None, None)
+    found = under_drift(float(sum(usual)), len(usual))
+    allowed = min(0.95, max(0.01, TOLERANCE * (found.high or 1.0)))
+    first = Line(len(champion), _mean(champion), _most(champion, allowed, once_in))
+    others = [
+        None if one is None else _beside(*one, allowed, once_in) for one in (previous, anchor)
+    ]
+    finding: Finding = "world" if first.evidence >= once_in else "calm"
+    back: tuple[Finding, Finding] = ("previous", "anchor")
+    for name, line in reversed(list(zip(back, others, strict=True))):
+        if line is not None and line.evidence < once_in <= line.excess:
+            finding = name
+    return Guard(finding, allowed, once_in, first, *others)
+
+
+def _beside(
+    champion: Sequence[float], other: Sequence[float], allowed: float, once_in: float
+) -> Line:
+    excess = [(1 + c - o) / 2 for c, o in zip(champion, other, strict=True)]
+    most = _most(excess, 0.5 + EXCESS / 2, once_in)
+    return Line(len(other), _mean(other), _most(other, allowed, once_in), most)
+
+
+def _most(losses: Sequence[float], allowed: float, once_in: float) -> float:
+    """The most that a detector's evidence came to: an alarm that was given is not taken back."""
+    alarm, most = LossAlarm(allowed, once_in), 0.0
+    for loss in losses:
+        if alarm.learn(loss):
+            return alarm.evidence
+        most = max(most, alarm.evidence)
+    return most
+
+
+def _mean(losses: Sequence[float]) -> float | None:
+    return sum(losses) / len(losses) if losses else None

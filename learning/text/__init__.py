@@ -1,0 +1,1 @@
+"""What one text shows: tokens, phrases in many languages, sentiment, similarity."""

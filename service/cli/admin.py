@@ -1,0 +1,143 @@
+"""Commands that keep an installation: keys, export, backup, restore, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from service.cli.main import (
+    Home,
+    Json,
+    Workspace,
+    app,
+    console,
+    key_app,
+    opened,
+    say,
+    settings,
+    told,
+)
+
+Archive = Annotated[Path, typer.Argument(help="The archive file.")]
+
+
+@key_app.command("create", epilog="Example: baton key create --role agent --name dana")
+def key_create(
+    role: Annotated[str, typer.Option(help="bot, agent, engineer or admin")],
+    name: Annotated[str, typer.Option(help="How its holder appears.")] = "",
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Make a key and print it, once."""
+    from service.web.access.keys import ROLES, add_key, new_secret
+
+    with told():
+        if role not in ROLES:
+            raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
+        store = opened(settings(home=home), workspace)
+        with store.write() as connection:
+            made = add_key(connection, workspace, role, name or role, new_secret())
+        if json_:
+            say(made)
+        else:
+            typer.echo(made["key"])
+
+
+@app.command(epilog="Example: baton backup /srv/backups/baton-today.tar.gz")
+def backup(archive: Archive, home: Home = None) -> None:
+    """Write everything (database and keys) to one file, while Baton runs. SQLite only."""
+    from service.operations.backup import back_up
+
+    with told():
+        size = back_up(settings(home=home), archive)
+        console.print(f"wrote {archive} ({size} bytes)", highlight=False)
+
+
+@app.command(epilog="Example: baton restore /srv/backups/baton-today.tar.gz --home /srv/new")
+def restore(archive: Archive, home: Home = None) -> None:
+    """Make an installation from a backup, in a home folder that has none."""
+    from service.operations.backup import restore as bring_back
+
+    with told():
+        chosen = settings(home=home)
+        bring_back(archive, chosen)
+        console.print(f"restored to {chosen.home}; start it with `baton up`", highlight=False)
+
+
+@app.command(epilog="Example: baton erase c-20261123-17 --yes")
+def erase(
+    conversation: Annotated[str, typer.Argument(help="Its id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: Workspace = "default",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Erase a conversation's text, decisions and notes now, for good. Its id and verdict stay.
+
+    The serving model keeps what it learned from it until the next exact rebuild: `jobs` schedules
+    one, `baton rebuild --promote` makes one now.
+    """
+    from service.privacy.erasure import erase as remove
+
+    with told():
+        store = opened(settings(home=home), workspace)
+        if not yes:
+            typer.confirm(f"Erase conversation {conversation!r} for good?", abort=True)
+        done = remove(store, workspace, conversation, actor="command line")
+        found = {"conversation": conversation, "position": done.position}
+        if json_:
+            say(found | {"outcomes": list(done.outcomes)})
+        else:
+            void = f"; {len(done.outcomes)} of its outcomes are void" if done.outcomes else ""
+            console.print(f"erased at ledger position {done.position}{void}", highlight=False)
+
+
+@app.command(epilog="Example: baton export --workspace default > history.jsonl")
+def export(
+    version: Annotated[int | None, typer.Option(help="Export this version instead ...")] = None,
+    to: Annotated[Path | None, typer.Option(help="... into this new folder.")] = None,
+    workspace: Workspace = "default",
+    home: Home = None,
+) -> None:
+    """Print a workspace's conversations and outcomes as JSON Lines that `baton replay` reads.
+
+    With --version 7 --to FOLDER, write that version instead: an MLflow model that scores
+    conversations outside Baton, and that `baton import` takes.
+    """
+    from service.cli.versions import exported as exported_version
+    from service.operations.backup import exported
+
+    with told():
+        if (version is None) != (to is None):
+            raise ValueError("--version and --to belong together: --version 7 --to ./version-7")
+        if version is not None and to is not None:
+            exported_version(version, to, workspace, home)
+            return
+        store = opened(settings(home=home), workspace)
+        for line in exported(store, workspace):
+            typer.echo(line)
+
+
+@app.command(epilog="Example: baton doctor --home /srv/baton")
+def doctor(home: Home = None, json_: Json = False) -> None:
+    """Say what is wrong with this installation and how to mend it. Exit status 1 if anything is."""
+    from service.operations.doctor import examine
+
+    with told():
+        findings = examine(settings(home=home))
+        if json_:
+            say([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
+        else:
+            out = Console(highlight=False, soft_wrap=True)
+            for finding in findings:
+                mark = "[green]ok[/green]   " if finding.ok else "[red]wrong[/red]"
+                out.print(f"{mark} {escape(finding.what)}")
+                if not finding.ok:
+                    out.print(f"      {finding.mend}", markup=False)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(1)

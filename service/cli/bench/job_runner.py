@@ -1,0 +1,69 @@
+"""What `jobs` does, one task at a time: what `baton bench versions` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.registry.registered_versions import Registry
+from learning.ledger.model_state import Without
+from learning.models.recipes import DEFAULT
+from service.jobs.maintenance import Upkeep
+from service.operations import warm_start
+from service.operations.bootstrap import prepare
+from service.runtime import logs
+from service.runtime.settings import INSTALLATION, Settings
+from service.store.database.transactions import Store
+from service.store.ledger import version_rows
+from service.versions.evaluation.evaluate import Judging
+from service.versions.mlflow.publish_version import Publishing
+from service.versions.model_lines import Lines, rebuild
+
+
+class Tasks:
+    """The tasks of one installation on SQLite, in the folder `home`; of one thread."""
+
+    def __init__(self, home: Path, mlflow_url: str = "") -> None:
+        logs.configure("error", process="bench")
+        settings = Settings(home=home, mlflow_url=mlflow_url)
+        self._store = Store(settings.database_url)
+        prepare(settings, self._store)
+        self._lines = Lines(self._store)
+        self._judging = Judging(self._store, self._lines, settings.models_max)
+        self._upkeep = Upkeep(self._store, settings)
+        self._publishing = Publishing(self._store, Registry(mlflow_url)) if mlflow_url else None
+
+    def warm(self, history: Path) -> int:
+        """Learn recorded conversations; gives the lessons in them."""
+        file = warm_start.File(history)
+        found = warm_start.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
+        return found.lessons
+
+    def learn(self) -> int:
+        """Bring the serving line to the ledger's end; gives the position."""
+        return self._lines.champion(INSTALLATION).position
+
+    def evaluate(self) -> None:
+        self._judging.evaluate(INSTALLATION)
+
+    def save(self) -> int:
+        """Save the serving line as a version; gives its bytes."""
+        number = self._upkeep.save(INSTALLATION, self._lines.champion(INSTALLATION))
+        with self._store.read() as connection:
+            return len(version_rows.state(connection, INSTALLATION, number) or b"")
+
+    def mend(self) -> None:
+        self._upkeep.mend()
+
+    def publish(self) -> None:
+        """Publish what is owed; nothing where there is no MLflow."""
+        if self._publishing is not None:
+            self._publishing.publish()
+
+    def rebuild(self, recipe: str, progress: Callable[[int, int], None]) -> int:
+        """Learn the whole ledger anew; gives the lessons."""
+        standing = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Without(), progress)
+        return standing.window.lessons
+
+    def close(self) -> None:
+        self._store.close()

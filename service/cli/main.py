@@ -1,0 +1,92 @@
+"""The command's root: the options that every command shares, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from service.runtime.settings import SettingError, Settings
+from service.store.database.transactions import DatabaseError, Store
+
+app = typer.Typer(
+    name="baton",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Decide when a support bot should hand over to a person, and learn from every hand-over.",
+    epilog="Start with [bold]baton demo[/bold]; every command explains itself with --help.",
+)
+key_app = typer.Typer(
+    no_args_is_help=True, help="Make keys; the routes /v1/keys list and revoke them."
+)
+app.add_typer(key_app, name="key")
+
+console = Console(stderr=True)
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of the installation [default: BATON_HOME or ./.baton]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print plain JSON on standard output.")]
+Workspace = Annotated[str, typer.Option("--workspace", "-w", help="The workspace.")]
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+def settings(**given: Any) -> Settings:
+    """Settings of the environment with what the command line gave."""
+    try:
+        return Settings.from_environ(os.environ, **given)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def say(figures: Any) -> None:
+    """Figures as JSON, on standard output."""
+    sys.stdout.write(json.dumps(figures, indent=2, default=str) + "\n")
+
+
+def opened(chosen: Settings, workspace: str) -> Store:
+    """The database of an installation that is there. LookupError without it or the workspace."""
+    from service.store.ledger import entries as ledger
+
+    if not chosen.database and not (chosen.home / "baton.sqlite3").exists():
+        raise LookupError(
+            f"there is no installation in {chosen.home}; `baton up` makes one, --home names another"
+        )
+    store = Store(chosen.database_url)
+    with store.read() as connection:
+        if ledger.workspace(connection, workspace) is None:
+            known = ", ".join(ledger.workspaces(connection))
+            raise LookupError(f"there is no workspace {workspace!r}; there are: {known}")
+    return store
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors that a user can mend are one line, not a traceback; the exit status is 1."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except DatabaseError as error:
+        _complain(f"the database: {error.orig}", "`baton doctor` looks at it")
+        raise typer.Exit(EXIT_FAILED) from error
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        _complain(str(error), getattr(error, "hint", None))
+        raise typer.Exit(EXIT_FAILED) from error
+
+
+def _complain(what: str, hint: str | None) -> None:
+    console.print(f"[red]baton:[/red] {escape(what)}", highlight=False, soft_wrap=True)
+    if hint:
+        console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The life of a handoff: queue, brief, notes, transfers, label requests."""

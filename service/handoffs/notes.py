@@ -1,0 +1,69 @@
+"""Remarks on a handoff: agents' notes for each other, which the customer and the bot never see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.handoffs import lifecycle
+from service.runtime.errors import Invalid, Missing
+from service.runtime.ids import new_id
+from service.store.conversations.batch import Batch
+from service.store.handoffs import handoff_rows, note_rows
+
+REMARKS_MAX = 500
+"""Most remarks on the handoffs of one conversation."""
+
+
+def note(
+    batch: Batch, workspace: str, name: str, agent: str, text: str, seconds: float
+) -> dict[str, Any]:
+    """Keep a note. The same words by the same agent are the same note; a claim is kept by it."""
+    row = handoff_rows.handoff(batch.connection, workspace, name)
+    if row is None:
+        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+    handoff = row._asdict()
+    for one in note_rows.of_handoff(batch.connection, workspace, handoff):
+        if (one.agent, one.text, one.team) == (agent, text, None):
+            return shown(one._asdict())
+    made = add(batch, handoff, agent, text=text)
+    if handoff["claimed_by"] == agent:
+        batch.open(workspace, {handoff["conversation_id"]: ()})
+        working = batch.conversation(workspace, handoff["conversation_id"])
+        lifecycle.heard(batch, working, seconds)
+    return shown(made)
+
+
+def add(
+    batch: Batch,
+    handoff: Mapping[str, Any],
+    agent: str,
+    *,
+    text: str | None = None,
+    team: str | None = None,
+) -> dict[str, Any]:
+    """Add a remark to a handoff. Raises Invalid when its conversation has too many."""
+    workspace, conversation = handoff["workspace"], handoff["conversation_id"]
+    if note_rows.count(batch.connection, workspace, conversation) >= REMARKS_MAX:
+        raise Invalid(
+            "too_many_remarks",
+            f"the handoffs of conversation {conversation!r} have {REMARKS_MAX} remarks already",
+            hint="resolve it, or say the rest in the conversation",
+        )
+    made = {
+        "id": new_id("n"),
+        "workspace": workspace,
+        "conversation_id": conversation,
+        "handoff_id": handoff["id"],
+        "agent": agent,
+        "team": team,
+        "text": text,
+        "at": batch.now,
+    }
+    note_rows.add(batch.connection, made)
+    return made
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A remark as the API shows it."""
+    return {name: value for name, value in row.items() if name != "workspace"}

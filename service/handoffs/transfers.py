@@ -1,0 +1,67 @@
+"""Transfers: a handoff waits again, for another team.
+
+What is learned does not change by it: the decision keeps the team it suggested, the handoff the
+one that has it now, and the outcome says to whom it belonged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from learning.decision.policy import Policy
+from service.handoffs import notes
+from service.handoffs.lifecycle import OPEN, promised
+from service.runtime.errors import Contradiction, Invalid, Missing
+from service.store.conversations.batch import Batch
+from service.store.handoffs import handoff_rows
+
+
+def transfer(
+    batch: Batch,
+    policy: Policy,
+    workspace: str,
+    name: str,
+    agent: str,
+    team: str,
+    note: str | None = None,
+) -> dict[str, Any]:
+    """Move a handoff to a team, where it waits by its age. Repeated, it stays where it is."""
+    found = handoff_rows.handoff(batch.connection, workspace, name)
+    if found is None:
+        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+    row: dict[str, Any] = found._asdict()
+    if row["status"] not in OPEN:
+        raise Contradiction(
+            "handoff_over",
+            f"handoff {name!r} is already {row['status']}",
+            hint="GET /v1/handoffs?status=waiting lists those that wait",
+        )
+    if row["status"] == "claimed" and row["claimed_by"] != agent:
+        raise Contradiction(
+            "claimed_by_another",
+            f"handoff {name!r} is claimed by {row['claimed_by']}",
+            hint="its agent transfers it, or claim it once the claim has expired",
+        )
+    if team not in policy.team_names:
+        raise Invalid(
+            "unknown_team",
+            f"there is no team {team!r}",
+            field="team",
+            hint=f"the policy speaks of {', '.join(policy.team_names)}",
+        )
+    if (row["status"], row["team"]) == ("waiting", team):
+        return row
+    notes.add(batch, row, agent, text=note or None, team=team)
+    changes = {
+        "team": team,
+        "status": "waiting",
+        "claimed_by": None,
+        "claimed_at": None,
+        "claim_expires_at": None,
+        "promised_at": promised(batch.connection, workspace, team, policy, batch.now),
+    }
+    handoff_rows.change(batch.connection, workspace, name, **changes)
+    working = batch.conversation(workspace, row["conversation_id"])
+    working.team = team
+    batch.change(working)
+    return row | changes

@@ -1,0 +1,1 @@
+"""The clock and its passes: scheduled work of the one active `jobs` process."""

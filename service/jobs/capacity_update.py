@@ -1,0 +1,106 @@
+"""The clock's part of capacity: the price moves with what was handed over, by ledger entries.
+
+Scoring changes nothing by itself. Each pass takes the decisions since the last one as one batch
+(`learning.decision.capacity_price.moved` states the bound for such batches); what is too small to
+be noticed is kept in memory until it is not. A team with too many waiting is said to be full,
+likewise.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Connection
+
+from learning.decision.capacity_price import ETA, moved
+from learning.decision.policy import Policy, Team
+from service.store.database.transactions import Store
+from service.store.handoffs import handoff_rows
+from service.store.ledger import entries
+from service.store.reports import counts
+
+ACTOR = "jobs"
+BATCH_MIN = 20
+"""Decisions that make a batch: of fewer, a share says too little."""
+
+NOTICEABLE = 0.01
+"""The least change of the price that is worth a ledger entry."""
+
+REMEMBERED_SECONDS = 3600.0
+"""A clock that was just started looks back no further."""
+
+_log = structlog.get_logger("baton.capacity")
+
+
+@dataclass(slots=True)
+class _Price:
+    """The price to the last digit, and the moment up to which decisions are in it."""
+
+    exact: float
+    policy: float
+    until: float
+
+
+class Capacity:
+    """Moves prices, and says which teams are full; one thread runs it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._prices: dict[str, _Price] = {}
+
+    def move(self) -> None:
+        """One pass over the workspaces."""
+        with self._store.read() as connection:
+            policies = {
+                name: Policy.model_validate(entries.newest_policy(connection, name))
+                for name in entries.workspaces(connection)
+            }
+        for name, policy in policies.items():
+            limited = policy.capacity is not None or any(team.waiting_max for team in policy.teams)
+            if limited or policy.price or any(team.full for team in policy.teams):
+                self._one(name, time.time())
+
+    def _one(self, workspace: str, now: float) -> None:
+        with self._store.write() as connection:
+            entries.lock_head(connection, workspace)
+            policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+            price = self._moved(connection, workspace, policy, now)
+            teams = tuple(_looked_at(connection, workspace, team) for team in policy.teams)
+            changed = policy.model_copy(update={"price": price, "teams": teams})
+            if changed != policy:
+                body = changed.model_dump(mode="json")
+                entries.append(connection, workspace, "policy", body, ACTOR)
+        if changed != policy:
+            full = [team.name for team in teams if team.full]
+            _log.info("capacity_moved", workspace=workspace, price=price, full=full)
+
+    def _moved(self, connection: Connection, workspace: str, policy: Policy, now: float) -> float:
+        """The price that the policy should have: its own, unless it differs noticeably."""
+        if policy.capacity is None:
+            self._prices.pop(workspace, None)
+            return 0.0
+        known = self._prices.get(workspace)
+        if known is None or known.policy != policy.price:
+            at = entries.policy_at(connection, workspace)
+            until = max(at, now - REMEMBERED_SECONDS) if known is None else known.until
+            known = self._prices[workspace] = _Price(policy.price, policy.price, until)
+        decided, handed_over = counts.load(connection, workspace, known.until, now)
+        if decided < BATCH_MIN:
+            return policy.price
+        known.exact = moved(known.exact, min(1.0, handed_over / decided), policy.capacity)
+        known.until = now
+        ended = known.exact in (0.0, 1.0 + ETA) and known.exact != policy.price
+        if ended or abs(known.exact - policy.price) >= NOTICEABLE:
+            known.policy = round(known.exact, 4)
+        return known.policy
+
+
+def _looked_at(connection: Connection, workspace: str, team: Team) -> Team:
+    """Full from `waiting_max` on, until half of them are served: it does not flicker."""
+    if team.waiting_max is None:
+        return team.model_copy(update={"full": False})
+    waiting = handoff_rows.waiting(connection, workspace, team.name)
+    bar = team.waiting_max / 2 if team.full else team.waiting_max
+    return team.model_copy(update={"full": waiting >= bar})

@@ -1,0 +1,54 @@
+"""Retention in MLflow: surplus versions and evaluations are removed there first, then here."""
+
+from __future__ import annotations
+
+import structlog
+
+from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
+from experiments.registry.registered_versions import Registry
+from service.privacy.retention import Retention
+from service.store.database.transactions import Store
+from service.store.ledger import entries
+
+_log = structlog.get_logger("baton.retention")
+
+
+class RegistryRetention:
+    """Keeps as many versions and evaluations as the settings say, in MLflow and in the database."""
+
+    def __init__(self, store: Store, registry: Registry, retention: Retention) -> None:
+        self._store = store
+        self._registry = registry
+        self._retention = retention
+
+    def retire(self, *names: str) -> None:
+        """Remove surplus checkpoints and evaluations of these workspaces or of all, from MLflow
+        first. A version that an alias points at stays.
+        """
+        for name in names or self._workspaces():
+            for part in (self._retire_versions, self._retire_evaluations):
+                try:
+                    part(name)
+                except (RegistryUnavailable, RegistryRefused) as error:
+                    _log.info("surplus_kept", workspace=name, why=str(error))
+
+    def _workspaces(self) -> tuple[str, ...]:
+        with self._store.read() as connection:
+            return tuple(entries.workspaces(connection))
+
+    def _retire_evaluations(self, workspace: str) -> None:
+        for name, run_id in self._retention.surplus_evaluations(workspace):
+            if run_id is not None:
+                self._registry.remove_run(run_id)
+            self._retention.drop_evaluation(workspace, name)
+
+    def _retire_versions(self, workspace: str) -> None:
+        surplus = self._retention.surplus(workspace)
+        published = any(number is not None for _, number in surplus)
+        pointed = set(self._registry.aliases(workspace).values()) if published else set()
+        for version, number in surplus:
+            if number in pointed:
+                continue
+            if number is not None:
+                self._registry.remove(workspace, number)
+            self._retention.drop(workspace, version)

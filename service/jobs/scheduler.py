@@ -1,0 +1,151 @@
+"""The clock: APScheduler runs the upkeep and the publishing, one active process a database.
+
+The jobs are in memory under fixed ids, and each run is guarded by a lease: of several processes
+only the one that holds it acts, and when it dies another takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from experiments.registry.registered_versions import Registry
+from service.jobs.capacity_update import Capacity
+from service.jobs.maintenance import Upkeep
+from service.jobs.registry_retention import RegistryRetention
+from service.outcomes.annotator_review import Watch
+from service.privacy.retention import Retention
+from service.runtime import logs
+from service.runtime.settings import Settings
+from service.store import access
+from service.store.database.transactions import DatabaseError, Store
+from service.versions.mlflow.publish_version import TRANSCRIPT, Publishing
+
+LEASE = "jobs"
+EXPIRE_SECONDS = 5
+AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
+CHALLENGE_SECONDS = 2
+LOOK_SECONDS = 5.0
+"""How often it is looked whether an evaluation is due."""
+
+CAPACITY_SECONDS = 30
+RATERS_SECONDS = 5
+GRACE_SECONDS = 3600
+
+_log = structlog.get_logger("baton.jobs")
+
+
+class Leader:
+    """Holds the lease while it can; `acts` tells whether this process is the active one."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._until = 0.0
+
+    def renew(self) -> None:
+        started, now = time.monotonic(), time.time()
+        try:
+            with self._store.write() as connection:
+                taken = access.take_lease(connection, LEASE, self._holder, now, now + self._seconds)
+        except DatabaseError as error:
+            _log.warning("lease_not_renewed", why=str(error.orig))
+            return
+        if taken and not self.acts:
+            _log.info("leading", holder=self._holder)
+        self._until = started + self._seconds if taken else 0.0
+
+    @property
+    def acts(self) -> bool:
+        return time.monotonic() < self._until
+
+    def leave(self) -> None:
+        self._until = 0.0
+        with self._store.write() as connection:
+            access.drop_lease(connection, LEASE, self._holder)
+
+
+def schedule(
+    settings: Settings, leader: Leader, tasks: dict[str, tuple[Callable[[], None], float, str]]
+) -> BackgroundScheduler:
+    """A scheduler of these tasks: by name the function, its interval in seconds, its thread."""
+    scheduler = BackgroundScheduler(
+        executors={name: ThreadPoolExecutor(1) for name in ("lease", "model", "outside")},
+        job_defaults={
+            "coalesce": True,
+            "max_instances": 1,
+            "misfire_grace_time": GRACE_SECONDS,
+        },
+        timezone="UTC",
+    )
+    scheduler.add_job(
+        leader.renew, "interval", seconds=settings.lease_seconds / 3, id="lease", executor="lease"
+    )
+    for name, (task, seconds, thread) in tasks.items():
+        scheduler.add_job(
+            _guarded(leader, name, task), "interval", seconds=seconds, id=name, executor=thread
+        )
+    return scheduler
+
+
+def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        if not leader.acts:
+            return
+        try:
+            task()
+        except DatabaseError as error:
+            _log.warning("task_put_off", task=name, why=str(error.orig))
+        except Exception:
+            _log.exception("task_broke", task=name)
+
+    return run
+
+
+def run(settings: Settings) -> None:
+    """Run until told to stop."""
+    logs.configure(settings.log_level, process="jobs")
+    store = Store(settings.database_url)
+    leader = Leader(store, settings.lease_seconds)
+    leader.renew()
+    upkeep = Upkeep(store, settings)
+    registry = Registry(settings.mlflow_url)
+    publishing = Publishing(store, registry, settings.address + TRANSCRIPT)
+    surplus = RegistryRetention(store, registry, Retention(store, settings))
+    scheduler = schedule(
+        settings,
+        leader,
+        {
+            "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
+            "evaluate": (upkeep.evaluate, min(LOOK_SECONDS, settings.evaluate_seconds), "model"),
+            "challenge": (upkeep.challenge, CHALLENGE_SECONDS, "model"),
+            "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
+            "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
+            "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
+            "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
+            "raters": (Watch(store).look, RATERS_SECONDS, "lease"),
+            "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
+            "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
+            "publish": (publishing.publish, settings.publish_seconds, "outside"),
+            "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
+            "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
+        },
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    scheduler.start()
+    _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
+    stop.wait()
+    scheduler.shutdown(wait=True)
+    leader.leave()
+    store.close()

@@ -1,0 +1,1 @@
+"""What commands do when it is more than a call: backup, doctor, bootstrap, supervisor."""

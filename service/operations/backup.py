@@ -1,0 +1,167 @@
+"""Backup, restore and export: an installation in one file, a workspace as JSON Lines."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from service.operations.bootstrap import KEYS_FILE
+from service.runtime.ids import fingerprint
+from service.runtime.settings import Settings
+from service.store.conversations import conversation_rows
+from service.store.database.transactions import Store
+from service.store.handoffs import handoff_rows
+from service.store.labels import outcome_rows
+from service.store.ledger import entries, mlflow_rows
+
+DATABASE_FILE = "baton.sqlite3"
+_MANIFEST = "manifest.json"
+
+
+class ArchiveError(ValueError):
+    """An archive cannot be written here, or is not one of Baton's."""
+
+
+def back_up(settings: Settings, archive: Path) -> int:
+    """Write database and keys to one file, consistent although Baton runs; gives its size."""
+    store = Store(settings.database_url)
+    if not store.is_sqlite:
+        raise ArchiveError("this installation is on PostgreSQL: back it up with pg_dump")
+    if not (settings.home / DATABASE_FILE).exists():
+        raise ArchiveError(f"there is no installation in {settings.home}; name one with --home")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        copy = Path(folder) / DATABASE_FILE
+        store.copy_to(copy)
+        files = {DATABASE_FILE: copy, KEYS_FILE: settings.home / KEYS_FILE}
+        manifest = {name: _sha256(path) for name, path in files.items()}
+        fresh = Path(folder) / "archive"
+        with tarfile.open(fresh, "w:gz", compresslevel=3) as tar:
+            written = json.dumps({"format": 1, "sha256": manifest}).encode()
+            info = tarfile.TarInfo(_MANIFEST)
+            info.size = len(written)
+            tar.addfile(info, io.BytesIO(written))
+            for name, path in files.items():
+                tar.add(path, name)
+        fresh.chmod(0o600)
+        fresh.replace(archive)
+    store.close()
+    return archive.stat().st_size
+
+
+def restore(archive: Path, settings: Settings) -> None:
+    """Make an installation from a backup. MLflow gets its versions and runs published anew."""
+    if settings.database:
+        raise ArchiveError("a backup restores to SQLite: unset BATON_DATABASE")
+    taken = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE)]
+    for path in taken:
+        if path.exists():
+            raise ArchiveError(f"{path} exists; restore into another folder with --home")
+    if not archive.is_file():
+        raise ArchiveError(f"there is no file {archive}; name one that `baton backup` wrote")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.home) as name:
+        folder = Path(name)
+        _unpack(archive, folder)
+        store = Store(f"sqlite:///{folder / DATABASE_FILE}")
+        store.migrate()
+        with store.write() as connection:
+            mlflow_rows.owe_all(connection)
+        store.close()
+        for path in reversed(taken):
+            (folder / path.name).chmod(0o600)
+            (folder / path.name).replace(path)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            for name in (_MANIFEST, DATABASE_FILE, KEYS_FILE):
+                found = tar.extractfile(name)
+                if found is None:
+                    raise KeyError(name)
+                with found, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(found, file)
+        manifest = json.loads((folder / _MANIFEST).read_text())["sha256"]
+        if set(manifest) != {DATABASE_FILE, KEYS_FILE}:
+            raise KeyError("files")
+        for name, sha256 in manifest.items():
+            if _sha256(folder / name) != sha256:
+                raise ArchiveError(f"{name} in {archive} is damaged; use another backup")
+    except ArchiveError:
+        raise
+    except (
+        tarfile.TarError,
+        zlib.error,
+        OSError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise ArchiveError(f"{archive} is not a whole backup of Baton: {e}") from e
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def exported(store: Store, workspace: str) -> Iterator[str]:
+    """A workspace's conversations, one JSON line each, with what was found true of them."""
+    with store.read() as connection:
+        if entries.workspace(connection, workspace) is None:
+            raise LookupError(f"there is no workspace {workspace!r}")
+        names = conversation_rows.names(connection, workspace)
+    for name in names:
+        with store.read() as connection:
+            yield fingerprint(_conversation(connection, workspace, name))
+
+
+def _conversation(connection: Any, workspace: str, name: str) -> dict[str, Any]:
+    rows = conversation_rows.messages(connection, workspace, name)
+    places = {row.seq: row.id for row in rows}
+    kept = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored")
+    found: dict[str, Any] = {
+        "conversation_id": name,
+        "messages": [
+            {
+                name: value
+                for name, value in row._asdict().items()
+                if name in kept and value is not None
+            }
+            for row in rows
+        ],
+    }
+    held = [
+        row
+        for row in outcome_rows.of_conversation(connection, workspace, name)
+        if row.retracted_at is None
+    ]
+    if not held:
+        return found
+    newest = held[-1]
+    entry = entries.entry(connection, workspace, newest.position)
+    if newest.verdict == "labels" and entry is not None:
+        found["labels"] = [
+            {"message_id": places[seq], "label": label} for seq, label, _ in entry.body["labels"]
+        ]
+        return found
+    outcome = {
+        "verdict": newest.verdict,
+        "first_needed_message_id": newest.first_needed_message_id,
+        "escalating_message_id": None,
+    }
+    if newest.handoff_id is not None:
+        handoff = handoff_rows.handoff(connection, workspace, newest.handoff_id)
+        outcome["escalating_message_id"] = handoff and places[handoff.seq]
+    found["outcome"] = {key: value for key, value in outcome.items() if value is not None}
+    return found

@@ -1,0 +1,57 @@
+"""An installation: its database brought up to date, its first workspace, its first keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from service.runtime.settings import INSTALLATION, Settings
+from service.store.database.transactions import Store
+from service.versions.switches import begin_workspace
+from service.web.access.keys import ROLES, add_key, new_secret
+
+KEYS_FILE = "keys.json"
+
+
+def prepare(settings: Settings, store: Store) -> dict[str, str]:
+    """Make an installation ready to serve, however often it is called; gives its first keys.
+
+    The keys are written to the home folder, readable by the owner only, before the database
+    learns them, so that a crash in between leaves nothing that nobody holds.
+    """
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store.migrate()
+    given = _first_keys(settings.home / KEYS_FILE)
+    with store.write() as connection:
+        begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
+        for role, secret in given.items():
+            add_key(connection, INSTALLATION, role, role, secret)
+    return given
+
+
+def prepare_database(settings: Settings) -> None:
+    """What `serve` and `jobs` do before they start: `prepare`, on a connection of its own."""
+    store = Store(settings.database_url)
+    try:
+        prepare(settings, store)
+    finally:
+        store.close()
+
+
+def _first_keys(path: Path) -> dict[str, str]:
+    if path.exists():
+        found: dict[str, str] = json.loads(path.read_text())
+        return found
+    made = {role: new_secret() for role in ROLES}
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
+        json.dump(made, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            made = json.loads(path.read_text())
+    return made

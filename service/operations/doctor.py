@@ -1,0 +1,116 @@
+"""What is wrong with an installation, and how to mend it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from learning.ledger import checkpoint
+from service.operations.bootstrap import KEYS_FILE
+from service.runtime.settings import Settings
+from service.store.database.transactions import DatabaseError, Store
+from service.store.ledger import entries as ledger
+from service.store.ledger import version_rows
+from service.versions.restore import stand
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    ok: bool
+    mend: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything that can be looked at without changing anything."""
+    found = [*_home(settings)]
+    if settings.database or (settings.home / "baton.sqlite3").exists():
+        store = Store(settings.database_url)
+        try:
+            found += _database(store)
+        except DatabaseError as error:
+            found.append(
+                Finding(
+                    f"the database answers: {error.orig}",
+                    ok=False,
+                    mend="check BATON_DATABASE, that its server runs, and `baton up`'s log",
+                )
+            )
+        store.close()
+    found += _services(settings)
+    return found
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    there = home.is_dir() and (bool(settings.database) or (home / "baton.sqlite3").exists())
+    mend = "`baton up` makes one there; --home or BATON_HOME names another"
+    yield Finding(f"there is an installation in {home}", there, mend)
+    keys = home / KEYS_FILE
+    if there and not settings.database:
+        mend = "`baton key create --role admin` makes another; keys are shown only once"
+        yield Finding(f"the first keys are in {keys}", keys.exists(), mend)
+    if keys.exists():
+        private = stat.S_IMODE(keys.stat().st_mode) & 0o077 == 0
+        yield Finding(f"{keys} is readable by its owner only", private, f"chmod 600 {keys}")
+
+
+def _database(store: Store) -> Iterator[Finding]:
+    with store.read() as connection:
+        names = list(ledger.workspaces(connection))
+    count = f"{len(names)} workspace{'s' * (len(names) != 1)}"
+    yield Finding(f"the database answers and has {count}", ok=True)
+    for name in names:
+        with store.read() as connection:
+            entries = ledger.count(connection, name)
+            row = ledger.workspace(connection, name)
+            head = row.head if row is not None else 0
+            numbers = [version.number for version in version_rows.versions(connection, name)]
+        yield Finding(
+            f"workspace {name}: the ledger is gapless ({entries} entries, head {head})",
+            entries == head,
+            "restore a backup: entries are missing",
+        )
+        yield from _versions(store, name, numbers)
+        try:
+            standing = stand(store, name)
+            what = f"workspace {name}: stands at version {standing.version}, position {head}"
+            yield Finding(what, standing.position == head, "see the log of `baton serve`")
+        except RuntimeError as error:
+            yield Finding(f"workspace {name}: {error}", ok=False, mend="`baton rebuild --promote`")
+
+
+def _versions(store: Store, workspace: str, numbers: list[int]) -> Iterator[Finding]:
+    damaged = []
+    for number in numbers:
+        with store.read() as connection:
+            data = version_rows.state(connection, workspace, number)
+        try:
+            checkpoint.load(data or b"")
+        except checkpoint.CheckpointError:
+            damaged.append(number)
+    yield Finding(
+        f"workspace {workspace}: {len(numbers)} versions, {len(damaged)} damaged {damaged or ''}",
+        not damaged,
+        "damaged versions are passed over; `baton rebuild` makes a whole one",
+    )
+
+
+def _services(settings: Settings) -> Iterator[Finding]:
+    for name, url, mend in (
+        ("the API", f"http://{settings.host}:{settings.port}/readyz", "start it with `baton up`"),
+        (
+            "MLflow",
+            f"{settings.mlflow_url}/health",
+            "start it with `baton up`; scoring and learning go on without it",
+        ),
+    ):
+        try:
+            answer = httpx.get(url, timeout=3, trust_env=False)
+            ok, said = answer.status_code == 200, answer.text.strip()[:200]
+        except httpx.HTTPError as error:
+            ok, said = False, str(error)
+        yield Finding(f"{name} answers at {url}: {said}", ok, mend)

@@ -1,0 +1,1 @@
+"""Verdicts recorded and corrected; audits, reopenings, annotators, ground truth."""

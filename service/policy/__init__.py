@@ -1,0 +1,1 @@
+"""Policy preview, suggested rules, acceptance of offers."""

@@ -1,0 +1,51 @@
+"""Who accepts an offered person: what the answers say of the policy's shares, and what they cost.
+
+Proposed to an engineer with its evidence, never applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.decision.policy import Policy
+from learning.estimation.off_policy import Case
+from learning.estimation.offer_acceptance import ANSWERS_MIN, shares
+from service.outcomes.ground_truth import truths_of
+from service.store.reports import decision_history
+
+ANSWERS_MAX = 5000
+"""The newest answers that are looked at."""
+
+
+def answered(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+    """Shares that accept by whether a person was needed, with intervals, beside the policy's."""
+    first: dict[str, str] = {}
+    for row in decision_history.answers(connection, workspace, ANSWERS_MAX):
+        first[row.conversation_id] = row.answer
+    truths = truths_of(connection, workspace, sorted(first))
+    cases: dict[str, list[Case]] = {"accepted": [], "declined": []}
+    for name, answer in first.items():
+        truth = truths[name]
+        if truth is not None:
+            cases[answer].append(truth.of("offered"))
+    found = shares(cases["accepted"], cases["declined"])
+    proposed, why = None, None
+    if sum(map(len, cases.values())) < ANSWERS_MIN:
+        why = f"fewer than {ANSWERS_MIN} conversations with an answered offer are over"
+    elif found.needed.value is None or found.unneeded.value is None:
+        why = "of those who declined nothing is known yet: audits and complaints tell it"
+    else:
+        values = {"needed": found.needed.value, "unneeded": found.unneeded.value}
+        proposed = {name: round(value, 3) for name, value in values.items()}
+    return {
+        "accepted": len(cases["accepted"]),
+        "declined": len(cases["declined"]),
+        "needed": asdict(found.needed),
+        "unneeded": asdict(found.unneeded),
+        "in_force": policy.accepting.model_dump(mode="json"),
+        "proposed": proposed,
+        "why_none": why,
+    }

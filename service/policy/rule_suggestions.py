@@ -1,0 +1,89 @@
+"""Rules in the light of agents' verdicts: how right each is, how much it finds, what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.decision.policy import Policy
+from learning.estimation.rule_suggestions import Judged, coverage, precision, suggested, terms
+from service.store.reports import decision_history
+
+CASES_MAX = 1500
+"""The newest verdicts on handoffs, and the newest on kept conversations, that are looked at."""
+
+READ_MAX = 600
+"""Of those, the newest of each whose words are read: of conversations in which no rule fired."""
+
+
+def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+    """Each rule's precision and coverage with intervals, and suggestions with their evidence."""
+    cases = list(_cases(connection, workspace))
+    costs = policy.costs
+    bar = costs.unneeded / (costs.unneeded + costs.missed)
+    return {
+        "rules": {
+            rule.name: {
+                "action": rule.action,
+                "enabled": rule.enabled,
+                "fired": sum(rule.name in case.rules for case in cases),
+                "precision": asdict(precision(rule.name, cases)),
+                "coverage": asdict(coverage(rule.name, cases)),
+            }
+            for rule in policy.rules
+        },
+        "suggestions": [asdict(one) for one in suggested(policy.rules, cases, bar)],
+    }
+
+
+def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
+    handed_over = decision_history.judged_handoffs(connection, workspace, CASES_MAX)
+    kept = decision_history.judged_kept(connection, workspace, CASES_MAX)
+    fired = _fired(connection, workspace, [row.conversation_id for row in kept])
+    unruled = [row for row in handed_over if not _names(row.triggers)][:READ_MAX]
+    quiet = [row for row in kept if not _names(fired.get(row.conversation_id, []))][:READ_MAX]
+    said = _said(connection, workspace, [row.conversation_id for row in (*unruled, *quiet)])
+    read = {row.conversation_id for row in (*unruled, *quiet)}
+    for row in handed_over:
+        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        yield Judged(
+            row.verdict == "needed",
+            _names(row.triggers),
+            any(trigger["kind"] == "model" for trigger in row.triggers),
+            terms(text for seq, text in texts if row.begins <= seq <= row.seq),
+        )
+    for row in kept:
+        triggers = fired.get(row.conversation_id, [])
+        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        yield Judged(
+            row.verdict == "missed",
+            _names(triggers),
+            any(trigger["kind"] == "model" for trigger in triggers),
+            terms(text for _, text in texts),
+            1 / row.propensity if row.propensity else 1.0,
+        )
+
+
+def _names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    return frozenset(trigger["name"] for trigger in triggers if trigger["kind"] != "model")
+
+
+def _fired(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in decision_history.triggers(connection, workspace, names):
+        found.setdefault(row.conversation_id, []).extend(row.triggers)
+    return found
+
+
+def _said(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, list[tuple[int, str]]]:
+    found: dict[str, list[tuple[int, str]]] = {}
+    for row in decision_history.said_by_customers(connection, workspace, names):
+        found.setdefault(row.conversation_id, []).append((row.seq, row.text))
+    return found

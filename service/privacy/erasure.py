@@ -1,0 +1,102 @@
+"""Erasing one conversation now: its text goes at once, and no process needs it again.
+
+A standing learns outcomes from their text, so the serving line is saved past the conversation's
+outcomes first: whoever starts, starts behind them. What is built from an older version leaves
+those outcomes out, as if they had been corrected; the lessons leave the serving model itself with
+the next exact rebuild, which `jobs` schedules for corrections and erasures alike.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from service.runtime.errors import Contradiction, Missing
+from service.store.conversations import conversation_rows, removal
+from service.store.database.transactions import Store
+from service.store.ledger import entries
+from service.versions import switches
+from service.versions.restore import stand
+
+TRIES = 5
+"""How often the line is saved anew because an outcome came in between."""
+
+_log = structlog.get_logger("baton.erasure")
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure did: its ledger position, and the positions of the outcomes it made void."""
+
+    position: int
+    outcomes: tuple[int, ...]
+
+
+def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Erased:
+    """Erase a conversation's text, decisions and notes. Raises Missing, Contradiction.
+
+    Its id, its verdict and that it was there stay: they are in the ledger. Done twice, it is done
+    once.
+    """
+    for _ in range(TRIES):
+        saved = _saved_past(store, workspace, conversation)
+        done = _erase(store, workspace, conversation, saved, actor)
+        if done is not None:
+            _log.warning("erased", workspace=workspace, outcomes=len(done.outcomes), actor=actor)
+            return done
+    raise Contradiction(
+        "busy_conversation",
+        f"outcomes of conversation {conversation!r} keep coming",
+        hint="try again when nobody works on it",
+    )
+
+
+def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
+    """The serving line, and where it has a checkpoint past every outcome so far."""
+    with store.read() as connection:
+        positions = removal.outcome_positions(connection, workspace, conversation)
+        switch = entries.switches(connection, workspace)[-1]
+        line = removal.newest_of_line(connection, workspace, switch.position)
+    if not positions or (line is not None and line >= positions[-1]):
+        return switch.position, line or 0
+    standing = stand(store, workspace)
+    packed = switches.Packed.of(standing)
+    with store.write() as connection:
+        switches.keep(
+            connection, workspace, packed, line=standing.switch, reason="before an erasure"
+        )
+    return standing.switch, standing.position
+
+
+def _erase(
+    store: Store, workspace: str, conversation: str, saved: tuple[int, int], actor: str
+) -> Erased | None:
+    with store.write() as connection:
+        found = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
+        if found is None:
+            raise Missing(
+                "unknown_conversation",
+                f"there is no conversation {conversation!r} in {workspace!r}",
+                field="conversation",
+            )
+        if found.handoff_id is not None:
+            raise Contradiction(
+                "handoff_open",
+                f"a person is at conversation {conversation!r}",
+                hint="resolve or return its handoff first",
+            )
+        entries.lock_head(connection, workspace)
+        positions = removal.outcome_positions(connection, workspace, conversation)
+        before = removal.erasure_of(connection, workspace, conversation)
+        if before is not None:
+            return Erased(before, tuple(positions))
+        line = entries.switches(connection, workspace)[-1].position
+        if positions and (line, positions[-1]) > saved:
+            return None
+        removal.give_up_audit(connection, workspace, conversation, time.time())
+        removal.remove(connection, workspace, [conversation])
+        body = {"conversation_id": conversation, "replaces_all": positions}
+        position = entries.append(connection, workspace, "erasure", body, actor)
+        return Erased(position, tuple(positions))

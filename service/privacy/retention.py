@@ -1,0 +1,161 @@
+"""What is removed, and when: never what standing at a kept position, or a replay, still needs.
+
+A standing at a position starts from a checkpoint before it and learns the outcomes in between, so
+the text behind an outcome is needed until every place where a process may still start lies past
+it: the serving line's last but one checkpoint (the last may be damaged), its predecessor's last,
+where each challenger stands, and the checkpoint under the oldest decision that stays. What is
+removed once is gone for rebuilds, too: they say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from learning.ledger.model_state import Entry
+from service.runtime.settings import Settings
+from service.store.conversations import removal
+from service.store.database.transactions import Store
+from service.store.ledger import challenger_rows, entries, mlflow_rows
+from service.versions.model_lines import origin
+
+DAY = 86_400
+AT_ONCE = 200
+"""Conversations removed in one transaction."""
+
+CHECKPOINTS_MIN = 2
+SPECIAL = 10
+"""So many times as many evaluations are kept that led to something, or are still owed."""
+
+_log = structlog.get_logger("baton.retention")
+
+
+class Retention:
+    """Removes by the installation's settings; both kinds under the workspace's lock."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+
+    def text(self) -> None:
+        """Remove messages and decisions of conversations that are over, where they may go."""
+        if not self._settings.keep_days:
+            return
+        cutoff = time.time() - self._settings.keep_days * DAY
+        with self._store.read() as connection:
+            names = entries.workspaces(connection)
+        for name in names:
+            while (gone := self._text(name, cutoff)) == AT_ONCE:
+                pass
+            if gone:
+                _log.info("text_removed", workspace=name, conversations=gone)
+
+    def _text(self, workspace: str, cutoff: float) -> int:
+        with self._store.write() as connection:
+            entries.lock_head(connection, workspace)
+            learned = past_all(connection, workspace, cutoff)
+            found = removal.removable(connection, workspace, cutoff, learned, AT_ONCE)
+            removal.remove(connection, workspace, found)
+        return len(found)
+
+    def surplus(self, workspace: str) -> list[tuple[int, str | None]]:
+        """Versions that may go, each with its MLflow number if it is there."""
+        with self._store.read() as connection:
+            return self._surplus(connection, workspace)
+
+    def drop(self, workspace: str, number: int) -> bool:
+        """Remove a version, if it may still go."""
+        with self._store.write() as connection:
+            entries.lock_head(connection, workspace)
+            if number not in dict(self._surplus(connection, workspace)):
+                return False
+            removal.remove_version(connection, workspace, number)
+        _log.info("version_removed", workspace=workspace, version=number)
+        return True
+
+    def surplus_evaluations(self, workspace: str) -> list[tuple[str, str | None]]:
+        """Evaluations that may go, each with its MLflow run if it has one, at most AT_ONCE.
+
+        One that MLflow has yet to get, or that led to more than keeping the champion, stays until
+        there are SPECIAL times as many.
+        """
+        keep = self._settings.keep_evaluations
+        with self._store.read() as connection:
+            found = mlflow_rows.surplus_evaluations(connection, workspace, keep, SPECIAL * keep)
+        return [(row.id, row.run_id) for row in found[:AT_ONCE]]
+
+    def drop_evaluation(self, workspace: str, name: str) -> None:
+        with self._store.write() as connection:
+            mlflow_rows.remove_evaluation(connection, workspace, name)
+
+    def _surplus(self, connection: Connection, workspace: str) -> list[tuple[int, str | None]]:
+        if not self._settings.keep_checkpoints:
+            return []
+        keep = max(self._settings.keep_checkpoints, CHECKPOINTS_MIN)
+        named = {entry.body["version"] for entry in entries.switches(connection, workspace)}
+        pointed = removal.behind_aliases(connection, workspace)
+        gone = removal.removed_up_to(connection, workspace)
+        cutoff = time.time() - self._settings.keep_days * DAY if self._settings.keep_days else 0.0
+        oldest = removal.oldest_decision(connection, workspace, cutoff)
+        found: list[tuple[int, str | None]] = []
+        for line, members in groupby(removal.checkpoints(connection, workspace), lambda r: r.line):
+            checkpoints = list(members)
+            if line == 0:  # never served: a challenger, or what a switch was made to
+                continue
+            for place, row in enumerate(checkpoints[:-keep]):
+                kept = row.number in named or row.registry_version in pointed
+                if not kept and not _is_a_base(checkpoints, place, gone, oldest):
+                    found.append((row.number, row.registry_version))
+        return found
+
+
+def _is_a_base(line: Sequence[Any], place: int, gone: int, oldest: int | None) -> bool:
+    """Whether decisions that stay may need this checkpoint to be made again: text before it is
+    gone, so an older one does not reach them.
+    """
+    return gone > 0 and oldest is not None and oldest < line[place + 1].position
+
+
+def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
+    """The position up to which no kept line or decision needs any outcome's text."""
+    switches = entries.switches(connection, workspace)
+    by_line: dict[int, list[int]] = {}
+    at: dict[int, int] = {}
+    for row in removal.checkpoints(connection, workspace):
+        by_line.setdefault(row.line, []).append(row.position)
+        at[row.number] = row.position
+    needed = [_before_last(switches[-1], by_line, at)]
+    place = origin(switches)
+    if place and switches[place].body["kind"] != "rollback":
+        before = switches[place - 1]
+        needed.append(max(by_line.get(before.position, [at[before.body["version"]]])))
+    needed += [
+        one.position if one.status == challenger_rows.OPEN else 0
+        for one in challenger_rows.here(connection, workspace)
+        if not one.frozen
+    ]
+    oldest = removal.oldest_decision(connection, workspace, cutoff)
+    if oldest is not None:
+        needed.append(_under(oldest, switches, by_line, at))
+    return min(needed)
+
+
+def _before_last(switch: Entry, by_line: dict[int, list[int]], at: dict[int, int]) -> int:
+    line = by_line.get(switch.position, [])
+    return line[-2] if len(line) > 1 else at[switch.body["version"]]
+
+
+def _under(
+    position: int, switches: Sequence[Entry], by_line: dict[int, list[int]], at: dict[int, int]
+) -> int:
+    """Where a standing at a position starts."""
+    served = [switch for switch in switches if switch.position <= position]
+    if not served:
+        return 0
+    line = [p for p in by_line.get(served[-1].position, []) if p <= position]
+    return max(line, default=at[served[-1].body["version"]])

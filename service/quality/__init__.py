@@ -1,0 +1,1 @@
+"""Quality reports: rates by segment, and the dashboard's data."""

@@ -1,0 +1,221 @@
+"""Whether automation is honest just now: what leads and engineers look at first.
+
+A rate of automation never stands without the rate of those it missed, and every rate has the
+interval of what is known of it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.decision.policy import Policy
+from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
+from service.quality.segment_rates import Part, over_time, told_apart, traffic
+from service.store.conversations import reopening_rows
+from service.store.handoffs import handoff_rows
+from service.store.labels import audit_rows
+from service.store.ledger import change_log, entries, mlflow_rows, version_rows
+from service.store.reports import activity, counts
+
+DAY = 86_400.0
+SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
+"""Days that can be looked at, and the seconds of one bar of theirs."""
+
+RATE_SPANS = {1: 4 * 3600.0, 7: 86_400.0, 30: 3 * 86_400.0}
+"""Seconds that each point of the rates over time speaks of: a rate needs more than a bar does."""
+
+SWITCHES_SHOWN, EVENTS_SHOWN = 5, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """How long those who waited did, in seconds; `in_time` of those that were promised a time."""
+
+    claimed: int
+    waiting: int
+    median: float | None
+    tenth: float | None
+    promised: int
+    in_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits for a team, and what it can serve; `next_at`: when one more would be served."""
+
+    name: str
+    waiting: int
+    claimed: int
+    oldest_at: float | None
+    away: str | None
+    per_hour: float | None
+    waiting_max: int | None
+    next_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Conversations by the span of time in which they were last heard of."""
+
+    times: list[float]
+    kept: list[int]
+    handed_over: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality,
+    and so are `rates` and what is told `apart`, of the conversations that began in it.
+    """
+
+    days: int
+    since: float
+    kept: int
+    handed_over: int
+    automation: Rate
+    missed: dict[str, Any]
+    handoffs: int
+    by_rule: int
+    verdicts: dict[str, int]
+    false: Rate
+    claims: Claims
+    teams: list[Load]
+    handed_share: float | None
+    switches: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    evaluation: Any
+    bars: Bars
+    rates: dict[str, Any]
+    apart: dict[str, dict[str, Any]]
+    cut: bool
+
+
+def look(connection: Connection, workspace: str, policy: Policy, days: int, now: float) -> Today:
+    """The last `days` (one of SPANS) up to a moment."""
+    since = now - days * DAY
+    ended = activity.ended(connection, workspace, since)
+    opened = activity.opened(connection, workspace, since)
+    escalated = sum(row.escalated for row in ended)
+    kept = len(ended) - escalated
+    caught = {row.verdict: row.total for row in counts.caught(connection, workspace, since)}
+    late = reopening_rows.late(connection, workspace, since)
+    sample = audit_rows.sample(connection, workspace, since)
+    verdicts = Counter(row.verdict or "pending" for row in opened)
+    judged = verdicts["needed"] + verdicts["not_needed"]
+    decided, handed = counts.load(connection, workspace, since, now)
+    return Today(
+        days,
+        since,
+        kept,
+        escalated,
+        under_drift(kept, len(ended)) if ended else NOTHING,
+        _missed(kept, caught.get("missed", 0), late, sample),
+        len(opened),
+        sum(row.by_rule for row in opened),
+        dict(verdicts),
+        under_drift(verdicts["not_needed"], judged) if judged else NOTHING,
+        _claims(opened),
+        _loads(connection, workspace, policy, now),
+        handed / decided if decided else None,
+        _switches(connection, workspace),
+        [row._asdict() for row in change_log.newest(connection, workspace, most=EVENTS_SHOWN)],
+        mlflow_rows.last_evaluation(connection, workspace),
+        _bars(ended, since, now, SPANS[days]),
+        over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
+        told_apart(traffic(connection, workspace, since), policy.costs),
+        max(len(ended), len(opened)) == activity.MOST,
+    )
+
+
+def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
+    part = Part(
+        kept=kept,
+        late=late,
+        caught=caught + late,
+        found_missed=sample.missed,
+        found_fine=sample.fine,
+        unknowable=sample.unknowable,
+        pending=sample.pending,
+        weight=sample.weight,
+        squares=sample.squares,
+        weight_missed=sample.weight_missed,
+    )
+    return part.misses()
+
+
+def plain(found: Today) -> dict[str, Any]:
+    """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
+    now, half = found.since + found.days * DAY, found.rates["span_seconds"] / 2
+    points = [p | {"at": min(p["at"] + half, now)} for p in found.rates["points"]]
+    return {"bars": asdict(found.bars), "rates": points}
+
+
+def _claims(opened: Sequence[Any]) -> Claims:
+    claimed = [row for row in opened if row.claimed_at is not None]
+    took = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
+    promised = [row for row in claimed if row.promised_at is not None]
+    return Claims(
+        len(claimed),
+        sum(row.status == "waiting" for row in opened),
+        statistics.median(took) if took else None,
+        took[int(0.9 * (len(took) - 1))] if took else None,
+        len(promised),
+        sum(row.claimed_at <= row.promised_at for row in promised),
+    )
+
+
+def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[Load]:
+    rows = handoff_rows.counts(connection, workspace)
+    by = {(row.status, row.team): row for row in rows}
+    found = []
+    for name in sorted({*policy.team_names, *(row.team for row in rows)}):
+        waiting, claimed = by.get(("waiting", name)), by.get(("claimed", name))
+        ahead = waiting.number if waiting is not None else 0
+        team = policy.team(name)
+        found.append(
+            Load(
+                name,
+                ahead,
+                claimed.number if claimed is not None else 0,
+                waiting.oldest_at if waiting is not None else None,
+                team.away(now) if team is not None else None,
+                team.per_hour if team is not None else None,
+                team.waiting_max if team is not None else None,
+                team.serves_at(now, ahead) if team is not None else None,
+            )
+        )
+    return found
+
+
+def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
+    """The newest switches, the newest first, with their version's number in MLflow."""
+    found = []
+    for entry in entries.switches(connection, workspace)[: -SWITCHES_SHOWN - 1 : -1]:
+        version = version_rows.version(connection, workspace, entry.body["version"])
+        found.append(
+            {
+                "position": entry.position,
+                "version": entry.body["version"],
+                "reason": entry.body["reason"],
+                "actor": entry.actor,
+                "at": entry.at,
+                "registry_version": version.registry_version if version is not None else None,
+            }
+        )
+    return found
+
+
+def _bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> Bars:
+    first = since - since % seconds
+    spans = int((now - first) // seconds) + 1
+    bars = Bars([first + n * seconds for n in range(spans)], [0] * spans, [0] * spans)
+    for row in ended:
+        span = min(max(int((row.last_at - first) // seconds), 0), spans - 1)
+        (bars.handed_over if row.escalated else bars.kept)[span] += 1
+    return bars

@@ -1,0 +1,86 @@
+"""How well automation and hand-over do, with honest denominators.
+
+Every handoff stands in exactly one of: needed, not needed, unknowable, pending. Only the first two
+are divided by; the others are shown beside them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.decision.policy import Policy
+from learning.estimation.audit_sampling import kappa
+from service.policy import offer_acceptance, rule_suggestions
+from service.quality import segment_rates
+from service.store.labels import audit_rows
+from service.store.reports import counts as figures
+
+LARGE = 5000
+"""Fewer conversations are counted anew whenever somebody asks."""
+
+
+def is_large(found: dict[str, Any]) -> bool:
+    """Whether counting again may wait where it takes long."""
+    return bool(found["conversations"]["all"] >= LARGE)
+
+
+def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+    """Counts and rates of a workspace; the model's own measures are its versions'."""
+    counts = segment_rates.traffic(connection, workspace)
+    whole = counts.whole().rates(policy.costs)
+    outcomes = {name: whole[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
+    return {
+        "conversations": whole["conversations"],
+        "automation_rate": whole["automation_rate"],
+        "missed": whole["missed"],
+        "cost": whole["cost"],
+        "unknown": whole["unknown"],
+        "audits": _audits(connection, workspace),
+        "handoffs": {
+            "by_status": _summed((row.status, row.total) for row in counts.handoffs),
+            "outcomes": outcomes,
+            "by_cause": _by_cause(counts),
+        },
+        **segment_rates.told_apart(counts, policy.costs),
+        "over_time": segment_rates.over_time(connection, workspace, policy.costs, *counts.begun),
+        "accepting": offer_acceptance.answered(connection, workspace, policy),
+        **rule_suggestions.of_rules(connection, workspace, policy),
+        "drift": _drift(connection, workspace),
+        "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
+    }
+
+
+def _by_cause(counts: segment_rates.Counts) -> dict[str, Any]:
+    found = {"rule": segment_rates.Part(), "model": segment_rates.Part()}
+    for row in counts.handoffs:
+        found["rule" if row.by_rule else "model"].own[row.verdict or "pending"] += row.total
+    return {name: part.outcomes() for name, part in found.items()}
+
+
+def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
+    """What the last evaluation found of drift; None before the first."""
+    found: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
+    return found
+
+
+def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
+    sample = audit_rows.sample(connection, workspace)
+    doubles = audit_rows.doubles(connection, workspace)
+    return {
+        "conversations_tossed": sample.tossed,
+        "drawn_uniformly": sample.drawn,
+        "drawn_for_learning": sample.targeted,
+        "double_reviewed": len(doubles),
+        "kappa": kappa(doubles),
+    }
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for name, count in pairs:
+        found[name] += count
+    return dict(found)

@@ -1,0 +1,286 @@
+"""Parts of the traffic: of each, the counts, the rates with their intervals, and what is unknown.
+
+A conversation is in one part of each partition (language, version, team, time), and in the part of
+each trigger that fired in it. Each interval holds at every look, also while the rate drifts; of
+many parts, each by itself. Where a figure cannot be known, `unknown` says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.decision.policy import Costs
+from learning.estimation.rate_intervals import NOTHING, Rate, effective, missed_rate, under_drift
+from service.store.reports import segment_counts
+
+VERDICTS = ("needed", "not_needed", "unknowable", "pending")
+QUIET = "nothing fired"
+"""The part of the conversations in which neither a rule nor the model spoke for a person."""
+
+SPANS = (600.0, 3600.0, 4 * 3600.0, 86_400.0, 7 * 86_400.0, 28 * 86_400.0)
+"""Seconds that a span of time may have; the weeks begin on Mondays, UTC."""
+
+MONDAY = 4 * 86_400.0
+SPANS_MAX = 40
+
+
+@dataclass(slots=True)
+class Part:
+    """Counts of a part, under the names of `service.store.reports.segment_counts`.
+
+    `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
+    `own` are the verdicts of its handoffs, `handed` of those in its conversations: not the same
+    where a conversation went to two teams or versions, or a rule fired that handed nothing over.
+    """
+
+    all: int = 0
+    closed: int = 0
+    escalated: int = 0
+    kept: int = 0
+    late: int = 0
+    caught: int = 0
+    found_missed: int = 0
+    found_fine: int = 0
+    unknowable: int = 0
+    pending: int = 0
+    weight: float = 0.0
+    squares: float = 0.0
+    weight_missed: float = 0.0
+    caught_by: Counter[str] = field(default_factory=Counter)
+    own: Counter[str] = field(default_factory=Counter)
+    handed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ever_kept(self) -> int:
+        """As many as may have been missed."""
+        return self.kept + self.late
+
+    @property
+    def automation(self) -> Rate:
+        """Of the conversations that were kept to their end or handed over, the share kept."""
+        return _share(self.kept, self.kept + self.escalated)
+
+    @property
+    def false(self) -> Rate:
+        """Of its handoffs that are judged, the share that nobody needed."""
+        return _false(self.own)
+
+    @property
+    def missed(self) -> Rate:
+        """Of its kept conversations, the share that needed a person, by the audits.
+
+        Where each of them was caught, that is known without any.
+        """
+        if 0 < self.ever_kept <= self.caught:
+            return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
+        sample = effective(self.weight, self.squares, self.weight_missed)
+        return missed_rate(self.ever_kept, self.caught, *sample)
+
+    def rates(self, costs: Costs) -> dict[str, Any]:
+        """All that is known of it, as plain JSON."""
+        counts = ("all", "closed", "escalated", "kept")
+        found = {
+            "conversations": {name: getattr(self, name) for name in counts},
+            "automation_rate": asdict(self.automation),
+            **self.outcomes(),
+            "missed": self.misses(),
+            "cost": self.cost(costs),
+        }
+        return found | {"unknown": self._unknown(found)}
+
+    def outcomes(self) -> dict[str, Any]:
+        """What was found of its handoffs; pending and unknowable ones divide nothing."""
+        counts = {name: self.own[name] for name in VERDICTS}
+        return counts | {"false_escalation_rate": asdict(self.false)}
+
+    def misses(self) -> dict[str, Any]:
+        """The missed rate and what it stands on; `why` it is not known, where it is not.
+
+        Caught misses are no sample: they enter as a known stratum.
+        """
+        found = self.missed
+        return asdict(found) | {
+            "kept_conversations": self.ever_kept,
+            "caught": self.caught,
+            "caught_by": dict(sorted(self.caught_by.items())),
+            "audits_answered": self.found_missed + self.found_fine,
+            "audits_found_missed": self.found_missed,
+            "audits_pending": self.pending,
+            "audits_unknowable": self.unknowable,
+            "why": self._why_no_missed() if found.rate is None else None,
+        }
+
+    def cost(self, costs: Costs) -> dict[str, Any]:
+        """What mistakes cost per conversation that is over, in the unit of the policy's costs.
+
+        Handoffs that are not judged yet are taken to be like those that are. Both intervals are of
+        95 %, so the sum's holds with 90 % at least.
+        """
+        over, handoffs = self.kept + self.escalated, self.handed.total()
+        missed, false = self.missed, _false(self.handed)
+        found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
+        for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
+            shares = [
+                (costs.missed * self.ever_kept, getattr(missed, name) if self.ever_kept else 0.0),
+                (costs.unneeded * handoffs, getattr(false, name) if handoffs else 0.0),
+            ]
+            known = [(weight, missing if x is None else x) for weight, x in shares]
+            paid = None
+            if over and all(x is not None for _, x in known):
+                paid = sum(weight * (x or 0.0) for weight, x in known) / over
+            found["per_conversation" if name == "rate" else name] = paid
+        return found
+
+    def _unknown(self, found: dict[str, Any]) -> dict[str, str]:
+        """Why figures are not known, by their names."""
+        why = {"missed": found["missed"]["why"]} if found["missed"]["why"] else {}
+        if found["automation_rate"]["rate"] is None:
+            why["automation_rate"] = "none of these conversations is over yet"
+        if found["false_escalation_rate"]["rate"] is None:
+            handed = "no handoff of these is judged yet" if self.own else "there was no handoff"
+            why["false_escalation_rate"] = handed
+        if found["cost"]["per_conversation"] is None:
+            short = "missed" if "missed" in why and self.ever_kept else "false escalation"
+            over = self.kept + self.escalated
+            why["cost"] = f"the {short} rate is not known" if over else "none of these is over yet"
+        return why
+
+    def _why_no_missed(self) -> str:
+        if self.ever_kept:
+            return "no audit is answered yet, so the rate is not known"
+        if self.escalated:
+            return "all that are over were handed to a person: none was kept that could be missed"
+        return "none of these conversations was kept and closed yet"
+
+
+def _false(verdicts: Counter[str]) -> Rate:
+    return _share(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
+
+
+def _share(count: int, among: int) -> Rate:
+    """A share whose interval holds at every look, and under drift."""
+    return under_drift(count, among) if among else NOTHING
+
+
+_COUNTED = frozenset(Part.__dataclass_fields__) - {"caught_by", "own", "handed"}
+
+Keys = Callable[[Any], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The rows of a look: `counted` of conversations, audits and caught misses, and `handoffs`."""
+
+    counted: Sequence[Any]
+    handoffs: Sequence[Any]
+
+    @classmethod
+    def of(
+        cls, connection: Connection, workspace: str, by: segment_counts.By, since: float
+    ) -> Counts:
+        counted = [
+            row
+            for ask in (segment_counts.conversations, segment_counts.caught, segment_counts.audited)
+            for row in ask(connection, workspace, by, since)
+        ]
+        return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
+
+    def apart(self, keys: Keys, own: Keys | None = None) -> dict[str, Part]:
+        """The parts that rows belong to; `own` says to which a handoff itself does."""
+        found: dict[str, Part] = {}
+        for row in self.counted:
+            for key in keys(row):
+                _add(found.setdefault(key, Part()), row)
+        for row in self.handoffs:
+            verdict = row.verdict or "pending"
+            for key in keys(row):
+                found.setdefault(key, Part()).handed[verdict] += row.total
+            for key in (own or keys)(row):
+                found.setdefault(key, Part()).own[verdict] += row.total
+        return found
+
+    @property
+    def begun(self) -> tuple[float, float]:
+        """When the first and the last conversation began; 0 where there is none."""
+        found = [row for row in self.counted if "first" in row._mapping]
+        first = min((row.first for row in found), default=0.0)
+        return first, max((row.last for row in found), default=0.0)
+
+    def whole(self) -> Part:
+        return self.apart(lambda _: ("",)).get("", Part())
+
+
+def _add(part: Part, row: Any) -> None:
+    for name, value in row._mapping.items():
+        if name in _COUNTED:
+            setattr(part, name, getattr(part, name) + value)
+    if "source" in row._mapping:
+        part.caught_by[row.source] += row.caught
+
+
+def traffic(connection: Connection, workspace: str, since: float = 0.0) -> Counts:
+    """All traffic, as it can be told apart by rule, team, language and version."""
+    return Counts.of(connection, workspace, segment_counts.TRAFFIC, since)
+
+
+def told_apart(counts: Counts, costs: Costs) -> dict[str, dict[str, Any]]:
+    """The rates by rule, team, language and version.
+
+    A handoff is its team's, its version's, and that of the triggers of its decision. A kept
+    conversation is of the team that its last decision named: the default team where none spoke.
+    """
+    found = {
+        "by_rule": counts.apart(lambda row: _fired(row.fired), lambda row: _fired(row.own_fired)),
+        "by_team": counts.apart(lambda row: _named(row.team), lambda row: _named(row.own_team)),
+        "by_language": counts.apart(lambda row: _named(row.language)),
+        "by_version": counts.apart(
+            lambda row: _named(row.version), lambda row: _named(row.own_version)
+        ),
+    }
+    return {
+        name: {key: parts[key].rates(costs) for key in sorted(parts, key=_in_order)}
+        for name, parts in found.items()
+    }
+
+
+def _fired(names: str | None) -> Sequence[str]:
+    return (names or "").split() or (QUIET,)
+
+
+def _in_order(key: str) -> tuple[int, str]:
+    return (int(key), "") if key.isdecimal() else (0, key)
+
+
+def _named(value: str | int | None) -> Sequence[str]:
+    return ("unknown",) if value is None else (str(value),)
+
+
+def over_time(
+    connection: Connection,
+    workspace: str,
+    costs: Costs,
+    since: float,
+    until: float,
+    spans: Iterable[float] = SPANS,
+) -> dict[str, Any]:
+    """The rates by the span of time in which conversations began, the oldest first.
+
+    Its spans are the shortest of `spans` of which SPANS_MAX reach from one moment to the other.
+    Those in which nothing began are left out.
+    """
+    known = sorted(spans)
+    seconds = next((x for x in known if (until - since) / x < SPANS_MAX - 1), known[-1])
+    counts = Counts.of(connection, workspace, segment_counts.begun(seconds, MONDAY), since)
+    parts = counts.apart(lambda row: (f"{int(row.span)}",))
+    return {
+        "span_seconds": seconds,
+        "points": [
+            {"at": MONDAY + number * seconds} | parts[str(number)].rates(costs)
+            for number in sorted(map(int, parts))
+        ],
+    }

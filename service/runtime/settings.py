@@ -1,0 +1,161 @@
+"""What an installation may set: few, named, read once from an environment that is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
+    metadata = {"variable": variable, "unit": unit, "sentence": sentence}
+    return field(default=default, metadata=metadata)
+
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingError(ValueError):
+    """A setting cannot be read; the message names the variable and what it takes."""
+
+
+_KINDS: Mapping[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    type(Path()): Path,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    home: Path = _setting(
+        "BATON_HOME", Path(".baton"), "folder", "Where the database, keys and MLflow files live."
+    )
+    database: str = _setting(
+        "BATON_DATABASE", "", "URL", "The database; empty means SQLite in the home folder."
+    )
+    host: str = _setting("BATON_HOST", "127.0.0.1", "address", "Where the API listens.")
+    port: int = _setting("BATON_PORT", 8000, "port", "The API's port.")
+    url: str = _setting(
+        "BATON_URL", "", "URL", "Where people's browsers reach Baton; empty means host and port."
+    )
+    mlflow_url: str = _setting(
+        "BATON_MLFLOW_URL",
+        "http://127.0.0.1:5000",
+        "URL",
+        "The MLflow server that jobs publish to.",
+    )
+    queue_max: int = _setting(
+        "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
+    )
+    connections_max: int = _setting(
+        "BATON_CONNECTIONS_MAX", 4096, "connections", "Open connections beyond this are refused."
+    )
+    batch_max: int = _setting(
+        "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
+    )
+    models_max: int = _setting(
+        "BATON_MODELS_MAX",
+        64,
+        "workspaces",
+        "Models that a process keeps in memory, 16 MiB each; others are loaded when asked for.",
+    )
+    poll_seconds: float = _setting(
+        "BATON_POLL_SECONDS", 0.1, "seconds", "How often an idle process reads the ledger's tail."
+    )
+    recipe: str = _setting(
+        "BATON_RECIPE", "", "recipe", "Recipe of new workspaces; empty means the measured default."
+    )
+    checkpoint_seconds: float = _setting(
+        "BATON_CHECKPOINT_SECONDS", 60.0, "seconds", "How often jobs look whether to checkpoint."
+    )
+    checkpoint_entries: int = _setting(
+        "BATON_CHECKPOINT_ENTRIES", 200, "entries", "New ledger entries that make a checkpoint due."
+    )
+    evaluate_seconds: float = _setting(
+        "BATON_EVALUATE_SECONDS", 300.0, "seconds", "How often jobs evaluate, given new outcomes."
+    )
+    evaluate_outcomes: int = _setting(
+        "BATON_EVALUATE_OUTCOMES", 200, "outcomes", "New outcomes that make an evaluation due."
+    )
+    publish_seconds: float = _setting(
+        "BATON_PUBLISH_SECONDS",
+        5.0,
+        "seconds",
+        "How often jobs publish to MLflow and read aliases.",
+    )
+    keep_days: float = _setting(
+        "BATON_KEEP_DAYS",
+        0.0,
+        "days",
+        "Closed conversations older than this are removed once no model needs them; 0 keeps all.",
+    )
+    keep_checkpoints: int = _setting(
+        "BATON_KEEP_CHECKPOINTS",
+        0,
+        "versions",
+        "Newest checkpoints kept of each model line, at least 2; 0 keeps all.",
+    )
+    keep_evaluations: int = _setting(
+        "BATON_KEEP_EVALUATIONS",
+        200,
+        "evaluations",
+        "Newest evaluations kept of a workspace, and ten times as many that led to something.",
+    )
+    corrections: int = _setting(
+        "BATON_CORRECTIONS", 20, "outcomes", "Corrected outcomes that make an exact rebuild due."
+    )
+    lease_seconds: float = _setting(
+        "BATON_LEASE_SECONDS", 15.0, "seconds", "How long a silent jobs process keeps its lease."
+    )
+    log_level: str = _setting(
+        "BATON_LOG_LEVEL", "info", "level", "Least severe log line: debug, info, warning or error."
+    )
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.home / 'baton.sqlite3'}"
+
+    @property
+    def address(self) -> str:
+        """Where people's browsers reach Baton."""
+        return self.url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **given: Any) -> Settings:
+        """Settings from `environ`; what is `given` by name wins. Raises SettingError."""
+        read: dict[str, Any] = {}
+        for one in fields(cls):
+            variable, kind = one.metadata["variable"], _KINDS[type(one.default)]
+            if variable in environ:
+                try:
+                    read[one.name] = kind(environ[variable])
+                except ValueError as error:
+                    raise SettingError(
+                        f"{variable}={environ[variable]!r} is not a {type(one.default).__name__}; "
+                        f"it takes {one.metadata['unit']}, for example {one.default}"
+                    ) from error
+        made = cls(**read | {name: value for name, value in given.items() if value is not None})
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        for one in fields(self):
+            value, variable, unit = (
+                getattr(self, one.name),
+                one.metadata["variable"],
+                one.metadata["unit"],
+            )
+            if unit == "port" and not 0 <= value <= 65_535:
+                raise SettingError(f"{variable}={value}: a port is between 0 and 65535")
+            if unit == "level" and value.lower() not in LEVELS:
+                raise SettingError(f"{variable}={value!r}: a level is one of {', '.join(LEVELS)}")
+            if isinstance(value, int | float) and not (value > 0 or value == one.default == 0):
+                least = "0 or more" if one.default == 0 else "more than 0"
+                raise SettingError(f"{variable}={value}: it takes {least} {unit}")
+
+
+INSTALLATION = "default"
+"""Admins of this workspace administer the installation: they issue keys for any workspace."""

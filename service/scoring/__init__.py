@@ -1,0 +1,1 @@
+"""The engine: request queue, live models, the decision, its replay."""

@@ -1,0 +1,148 @@
+"""Keys, remembered answers and leases: who may act, and what was already done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+
+from service.store.database.transactions import add_new, table
+from service.store.tables import Key, Lease, Remembered, Session
+
+_key_row = table(Key)
+_remembered = table(Remembered)
+_lease = table(Lease)
+
+
+def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Add a key; False if one with its id or hash is there."""
+    return add_new(connection, Key, row)
+
+
+def by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
+    return connection.execute(select(_key_row).where(_key_row.c.hash == hashed)).one_or_none()
+
+
+def key(connection: Connection, workspace: str | None, name: str) -> Row[Any] | None:
+    wanted = select(_key_row).where(_key_row.c.id == name)
+    if workspace is not None:
+        wanted = wanted.where(_key_row.c.workspace == workspace)
+    return connection.execute(wanted).one_or_none()
+
+
+def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_key_row).where(_key_row.c.workspace == workspace).order_by(_key_row.c.created_at)
+    ).all()
+
+
+def valid(connection: Connection, names: Collection[str]) -> set[str]:
+    """Which of these keys were not revoked."""
+    found = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
+    return set(connection.execute(found).scalars())
+
+
+def revoke(connection: Connection, name: str, at: float) -> None:
+    connection.execute(
+        update(_key_row)
+        .where(_key_row.c.id == name, _key_row.c.revoked_at.is_(None))
+        .values(revoked_at=at)
+    )
+
+
+def remembered(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_remembered).where(_remembered.c.workspace == workspace, _remembered.c.key == name)
+    ).one_or_none()
+
+
+def remember(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(insert(_remembered).values(**row))
+
+
+def forget_keys(connection: Connection, before: float) -> int:
+    """Drop answers remembered before a moment; gives how many."""
+    return connection.execute(delete(_remembered).where(_remembered.c.at < before)).rowcount
+
+
+def take_lease(
+    connection: Connection, name: str, holder: str, now: float, expires_at: float
+) -> bool:
+    """Take or renew a lease; False while another holds it.
+
+    One that ends ten times as late as this one would was taken before the clock was set back: void.
+    """
+    ahead = now + 10 * (expires_at - now)
+    add_new(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
+    taken = connection.execute(
+        update(_lease)
+        .where(
+            _lease.c.name == name,
+            or_(
+                _lease.c.holder == holder,
+                _lease.c.expires_at < now,
+                _lease.c.expires_at > ahead,
+            ),
+        )
+        .values(holder=holder, expires_at=expires_at)
+    )
+    return taken.rowcount == 1
+
+
+def drop_lease(connection: Connection, name: str, holder: str) -> None:
+    connection.execute(delete(_lease).where(_lease.c.name == name, _lease.c.holder == holder))
+
+
+_session = table(Session)
+_session_row = table(Key)
+
+
+def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> None:
+    """Add a session; of its key's, the oldest beyond `most` end."""
+    connection.execute(insert(_session).values(**row))
+    kept = (
+        select(_session.c.hash)
+        .where(_session.c.key_id == row["key_id"])
+        .order_by(_session.c.created_at.desc(), _session.c.hash)
+        .limit(most)
+    )
+    connection.execute(
+        delete(_session).where(_session.c.key_id == row["key_id"], _session.c.hash.not_in(kept))
+    )
+
+
+def key_of(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
+    """The key behind a session that has not ended, unless the key was revoked."""
+    return connection.execute(
+        select(_session_row)
+        .join(_session, _session.c.key_id == _session_row.c.id)
+        .where(
+            _session.c.hash == hashed,
+            _session.c.expires_at > now,
+            _session_row.c.revoked_at.is_(None),
+        )
+    ).one_or_none()
+
+
+def last(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
+    """Which of these sessions have neither ended nor lost their key."""
+    found = connection.execute(
+        select(_session.c.hash)
+        .join(_session_row, _session.c.key_id == _session_row.c.id)
+        .where(
+            _session.c.hash.in_(hashes),
+            _session.c.expires_at > now,
+            _session_row.c.revoked_at.is_(None),
+        )
+    )
+    return set(found.scalars())
+
+
+def end(connection: Connection, hashed: str) -> None:
+    connection.execute(delete(_session).where(_session.c.hash == hashed))
+
+
+def forget_session(connection: Connection, before: float) -> None:
+    """Drop sessions that ended before a moment."""
+    connection.execute(delete(_session).where(_session.c.expires_at < before))

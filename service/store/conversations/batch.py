@@ -1,0 +1,231 @@
+"""One transaction's worth of work: the conversations it touches, and the rows it will write.
+
+Conversations are read and locked once, folded forward in memory and written once, however many
+requests of the batch concern them. A state is a fold over the stored messages and is never stored
+itself: `States` only remembers it, and what it lacks is folded from the messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.conversation.state import EMPTY, Message, State, step
+from service.runtime.errors import Contradiction, Invalid
+from service.store.conversations import conversation_rows
+
+TURNS_MAX = 2000
+"""Most messages a conversation may have."""
+
+STATES_MAX = 20_000
+"""Most conversations whose states are remembered; others are folded again when they speak."""
+
+
+class States:
+    """The newest folded states by conversation, the least recently used forgotten first."""
+
+    def __init__(self, most: int = STATES_MAX) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[str, str], tuple[int, State]] = OrderedDict()
+
+    def get(self, workspace: str, conversation: str) -> tuple[int, State]:
+        return self._kept.get((workspace, conversation), (0, EMPTY))
+
+    def keep(self, workspace: str, conversation: str, length: int, state: State) -> None:
+        self._kept[workspace, conversation] = (length, state)
+        self._kept.move_to_end((workspace, conversation))
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+@dataclass(slots=True)
+class Working:
+    """A conversation while a batch works on it."""
+
+    workspace: str
+    id: str
+    length: int
+    begins: int
+    status: str
+    resolution: str | None
+    handoff_id: str | None
+    escalated: bool
+    opened_at: float
+    last_at: float
+    closed_at: float | None
+    language: str | None
+    version: int | None
+    team: str | None
+    fired: str | None
+    tossed: bool
+    state: State = EMPTY
+    known: dict[str, Any] = field(default_factory=dict)
+    decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A message that the conversation already has."""
+
+    seq: int
+    author: str
+    text: str
+    scored: bool
+
+
+class Batch:
+    """The working set of one writing transaction."""
+
+    def __init__(self, connection: Connection, states: States) -> None:
+        self.connection = connection
+        self.now = time.time()
+        self._states = states
+        self._open: dict[tuple[str, str], Working] = {}
+        self._made: set[tuple[str, str]] = set()
+        self._changed: set[tuple[str, str]] = set()
+        self._messages: list[dict[str, Any]] = []
+        self._decisions: list[dict[str, Any]] = []
+
+    def open(self, workspace: str, wanted: Mapping[str, Iterable[str]]) -> None:
+        """Read and lock conversations, made where missing, with what they know of message ids."""
+        ids = [name for name in wanted if (workspace, name) not in self._open]
+        if ids:
+            rows = conversation_rows.lock(self.connection, workspace, ids)
+            missing = [name for name in ids if name not in rows]
+            if missing:
+                self._add(workspace, missing)
+                rows |= conversation_rows.lock(self.connection, workspace, missing)
+            for name, row in rows.items():
+                self._open[workspace, name] = Working(**row._asdict())
+        asked = {message for messages in wanted.values() for message in messages}
+        old = [name for name in wanted if self._open[workspace, name].length]
+        if old and asked:
+            for row in conversation_rows.known(self.connection, workspace, old, asked):
+                working = self._open[workspace, row.conversation_id]
+                working.known[row.id] = Known(row.seq, row.author, row.text, row.scored)
+        for name in ids:
+            self._fold(self._open[workspace, name])
+
+    def _add(self, workspace: str, names: list[str]) -> None:
+        fresh = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
+        fresh |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
+        fresh |= {"opened_at": self.now, "last_at": self.now}
+        fresh |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
+        conversation_rows.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
+        self._made.update((workspace, name) for name in names)
+
+    def _fold(self, working: Working) -> None:
+        length, state = self._states.get(working.workspace, working.id)
+        if length > working.length:
+            length, state = 0, EMPTY
+        if length < working.length:
+            rows = conversation_rows.messages(
+                self.connection, working.workspace, working.id, after=length, until=working.length
+            )
+            for row in rows:
+                state = step(state, conversation_rows.message_of(row))
+        working.state = state
+
+    def conversation(self, workspace: str, name: str) -> Working:
+        """Raises Contradiction where its text was removed: what follows could not be understood."""
+        working = self._open[workspace, name]
+        if working.status == "removed":
+            raise Contradiction(
+                "conversation_removed",
+                f"the text of conversation {name!r} was removed after its time",
+                field="conversation_id",
+                hint="go on under a new conversation_id",
+            )
+        return working
+
+    def room_for(self, working: Working, turns: int) -> None:
+        """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
+        if working.status == conversation_rows.HISTORY:
+            raise Contradiction(
+                "conversation_is_history",
+                f"conversation {working.id!r} came with a warm start: it has ended",
+                field="conversation_id",
+                hint="go on under a new conversation_id",
+            )
+        if working.length + turns > TURNS_MAX:
+            raise Invalid(
+                "conversation_too_long",
+                f"conversation {working.id!r} would have more than {TURNS_MAX} messages",
+                field="conversation_id",
+                hint="go on under a new conversation_id",
+            )
+
+    def append(self, working: Working, message: Message, *, scored: bool = False) -> int:
+        """Fold one more message into its conversation; gives its place."""
+        working.length += 1
+        working.state = step(working.state, message)
+        working.last_at = max(working.last_at, self.now)
+        seq = working.length
+        if seq == 1:
+            working.language = message.language
+        working.known[message.id] = Known(seq, message.author, message.text, scored)
+        self._messages.append(
+            conversation_rows.message_row(working.workspace, working.id, seq, message, scored)
+        )
+        self.change(working)
+        return seq
+
+    def happened(self, working: Working, event: str, subject: str) -> int:
+        """Append a system message of Baton's own: handed_over, returned or declined."""
+        text = {
+            "handed_over": "Handed over to a person.",
+            "returned": "Given back to the bot.",
+            "declined": "The customer declined a person.",
+        }[event]
+        name = f"baton:{event}:{subject}"
+        return self.append(working, Message(name, "system", text, self.now, event=event))
+
+    def score_later(self, working: Working, known: Known, message_id: str) -> None:
+        """A message that came without scoring is scored after all, as the newest one."""
+        self.flush()
+        conversation_rows.mark_scored(self.connection, working.workspace, working.id, known.seq)
+        working.known[message_id] = Known(known.seq, known.author, known.text, True)
+
+    def decide(self, working: Working, row: dict[str, Any]) -> None:
+        working.decided[row["seq"]] = row
+        self._decisions.append(row)
+        if row["probability"] is not None:
+            working.fired = named(row["triggers"], working.fired or "")
+            if not working.escalated:
+                working.version, working.team = row["version"], row["team"]
+            self.change(working)
+
+    def change(self, working: Working) -> None:
+        self._changed.add((working.workspace, working.id))
+
+    def flush(self) -> None:
+        """Write all rows so far; later statements of the transaction see them."""
+        changed = []
+        for key in sorted(self._changed):
+            working = self._open[key]
+            changed.append({name: getattr(working, name) for name in conversation_rows.COLUMNS})
+        conversation_rows.write(self.connection, changed, self._messages, self._decisions)
+        self._changed, self._messages, self._decisions = set(), [], []
+
+    def drop_unused(self) -> None:
+        """Conversations made for requests that were all refused; nothing of those is written."""
+        unused = sorted(key for key in self._made if not self._open[key].length)
+        for workspace, name in unused:
+            del self._open[workspace, name]
+            conversation_rows.remove_empty(self.connection, workspace, name)
+        self._made.clear()
+
+    def keep_states(self) -> None:
+        """Remember the folded states; only once the transaction has committed."""
+        for (workspace, name), working in self._open.items():
+            self._states.keep(workspace, name, working.length, working.state)
+
+
+def named(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
+    """The names of triggers and of those before, as rows are counted under them."""
+    return " ".join(sorted({*before.split(), *(trigger["name"] for trigger in triggers)}))

@@ -1,0 +1,245 @@
+"""Conversations, their messages and decisions: what every scored message reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
+
+from learning.conversation.state import BotReport, Message
+from learning.ledger.model_state import Turn
+from service.store.database import statements
+from service.store.database.statements import Among, Bulk, Look
+from service.store.database.transactions import table
+from service.store.tables import Conversation, Decision, MessageRow
+
+_conversation = table(Conversation)
+_message = table(MessageRow)
+_decision = table(Decision)
+
+_CONVERSATIONS = Look(
+    select(_conversation)
+    .where(
+        _conversation.c.workspace == bindparam("workspace"),
+        Among(_conversation.c.id, "ids"),
+    )
+    .order_by(_conversation.c.id)
+    .with_for_update()
+)
+_KNOWN = Look(
+    select(
+        _message.c.conversation_id,
+        _message.c.id,
+        _message.c.seq,
+        _message.c.author,
+        _message.c.text,
+        _message.c.scored,
+    ).where(
+        _message.c.workspace == bindparam("workspace"),
+        Among(_message.c.conversation_id, "conversations"),
+        Among(_message.c.id, "ids"),
+    )
+)
+_MESSAGES = Look(
+    select(_message)
+    .where(
+        _message.c.workspace == bindparam("workspace"),
+        _message.c.conversation_id == bindparam("conversation"),
+        _message.c.seq > bindparam("after"),
+        _message.c.seq <= bindparam("until"),
+    )
+    .order_by(_message.c.seq)
+)
+COLUMNS = tuple(column.name for column in _conversation.columns)
+_FIXED = ("workspace", "id", "opened_at", "tossed")  # whoever tosses writes that by itself
+_CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
+HISTORY = "history"
+"""The status of a conversation that another system had, and that Baton only learned from."""
+
+_ADD, _CHANGE = Bulk(_conversation, skips=True), Bulk(_conversation, changes=_CHANGING)
+_ADD_MESSAGE, _ADD_DECISION = Bulk(_message), Bulk(_decision)
+
+
+def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Any]:
+    """The conversations by id, locked until the transaction ends, always in one order."""
+    rows = _CONVERSATIONS.rows(connection, workspace=workspace, ids=list(ids))
+    return {row.id: row for row in rows}
+
+
+def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add conversations that are not there yet."""
+    _ADD.run(connection, rows)
+
+
+def remove_empty(connection: Connection, workspace: str, name: str) -> None:
+    """Take back a conversation that was added in this transaction and got no message."""
+    connection.execute(
+        delete(_conversation).where(
+            _conversation.c.workspace == workspace,
+            _conversation.c.id == name,
+            _conversation.c.length == 0,
+        )
+    )
+
+
+def known(
+    connection: Connection, workspace: str, conversations: Collection[str], ids: Collection[str]
+) -> Sequence[Any]:
+    """Which of these message ids these conversations already have."""
+    return _KNOWN.rows(
+        connection, workspace=workspace, conversations=list(conversations), ids=list(ids)
+    )
+
+
+def write(
+    connection: Connection,
+    changed: Sequence[Mapping[str, Any]],
+    messages: Sequence[Mapping[str, Any]],
+    decisions: Sequence[Mapping[str, Any]],
+) -> None:
+    """The rows of a batch: changed conversations, new messages, new decisions."""
+    statements.write(
+        connection, [(_CHANGE, changed), (_ADD_MESSAGE, messages), (_ADD_DECISION, decisions)]
+    )
+
+
+def mark_scored(connection: Connection, workspace: str, conversation: str, seq: int) -> None:
+    connection.execute(
+        update(_message)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == conversation,
+            _message.c.seq == seq,
+        )
+        .values(scored=True)
+    )
+
+
+def standing(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
+    """Those of the conversations that are there, each with its status."""
+    rows = connection.execute(
+        select(_conversation.c.id, _conversation.c.status).where(
+            _conversation.c.workspace == workspace, _conversation.c.id.in_(list(ids))
+        )
+    )
+    return {row.id: row.status for row in rows}
+
+
+def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_conversation).where(
+            _conversation.c.workspace == workspace, _conversation.c.id == name
+        )
+    ).one_or_none()
+
+
+def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+    """A conversation as something to be locked, unless there is none."""
+
+    def find(connection: Connection) -> dict[str, list[str]]:
+        return {} if conversation(connection, workspace, name) is None else {name: []}
+
+    return find
+
+
+def names(connection: Connection, workspace: str) -> Sequence[str]:
+    """Every conversation's id, in the order they began."""
+    return (
+        connection.execute(
+            select(_conversation.c.id)
+            .where(_conversation.c.workspace == workspace)
+            .order_by(_conversation.c.opened_at, _conversation.c.id)
+        )
+        .scalars()
+        .all()
+    )
+
+
+def messages(
+    connection: Connection, workspace: str, name: str, *, after: int = 0, until: int = 2**31 - 1
+) -> Sequence[Any]:
+    """A conversation's messages in order, from after one place up to another."""
+    return _MESSAGES.rows(
+        connection, workspace=workspace, conversation=name, after=after, until=until
+    )
+
+
+def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:
+    """The first turns of a conversation, as the learning folds them."""
+    return [
+        Turn(message_of(row), row.scored)
+        for row in messages(connection, workspace, name, until=until)
+    ]
+
+
+def message_of(row: Any) -> Message:
+    attributes = row.attributes or {}
+    return Message(
+        id=row.id,
+        author=row.author,
+        text=row.text,
+        at=row.at,
+        language=row.language,
+        bot=BotReport(**row.bot) if row.bot else None,
+        attributes=tuple(sorted(attributes.items())),
+        event=row.event,
+    )
+
+
+def message_row(
+    workspace: str, conversation: str, seq: int, message: Message, scored: bool
+) -> dict[str, Any]:
+    report = message.bot
+    return {
+        "workspace": workspace,
+        "conversation_id": conversation,
+        "seq": seq,
+        "id": message.id,
+        "author": message.author,
+        "text": message.text,
+        "at": message.at,
+        "language": message.language,
+        "bot": None
+        if report is None
+        else {name: getattr(report, name) for name in report.__slots__},
+        "attributes": dict(message.attributes) or None,
+        "event": message.event,
+        "scored": scored,
+    }
+
+
+def decision(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_decision).where(_decision.c.workspace == workspace, _decision.c.id == name)
+    ).one_or_none()
+
+
+def decision_at(
+    connection: Connection, workspace: str, conversation: str, seq: int
+) -> Row[Any] | None:
+    return connection.execute(
+        select(_decision).where(
+            _decision.c.workspace == workspace,
+            _decision.c.conversation_id == conversation,
+            _decision.c.seq == seq,
+        )
+    ).one_or_none()
+
+
+def decisions(connection: Connection, workspace: str, conversation: str) -> Sequence[Row[Any]]:
+    """A conversation's decisions, in the order of their messages."""
+    return connection.execute(
+        select(_decision)
+        .where(_decision.c.workspace == workspace, _decision.c.conversation_id == conversation)
+        .order_by(_decision.c.seq)
+    ).all()
+
+
+def answer(connection: Connection, workspace: str, decision: str, given: str) -> None:
+    """Record the customer's answer to an offer."""
+    connection.execute(
+        update(_decision)
+        .where(_decision.c.workspace == workspace, _decision.c.id == decision)
+        .values(answer=given)
+    )

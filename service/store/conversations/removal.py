@@ -1,0 +1,186 @@
+"""What may be removed: old conversations' text and decisions, and surplus checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+
+from service.store.conversations import reopening_rows
+from service.store.database.transactions import table
+from service.store.tables import (
+    Alias,
+    Audit,
+    Conversation,
+    Decision,
+    LedgerRow,
+    MessageRow,
+    Outcome,
+    Remark,
+    Review,
+    Version,
+)
+
+_alias = table(Alias)
+_audit = table(Audit)
+_conversation = table(Conversation)
+_decision = table(Decision)
+_ledger = table(LedgerRow)
+_message = table(MessageRow)
+_outcome = table(Outcome)
+_remark = table(Remark)
+_review = table(Review)
+_version = table(Version)
+REMOVED = "removed"
+
+
+def _is_over(cutoff: float) -> ColumnElement[bool]:
+    """Conversations that were last heard of before a moment and that nobody waits for."""
+    reviewed = select(_audit.c.id).where(
+        _audit.c.workspace == _conversation.c.workspace,
+        _audit.c.conversation_id == _conversation.c.id,
+        _audit.c.status == "waiting",
+    )
+    return and_(
+        _conversation.c.last_at < cutoff,
+        _conversation.c.handoff_id.is_(None),
+        _conversation.c.status != REMOVED,
+        ~reviewed.exists(),
+    )
+
+
+def removable(
+    connection: Connection, workspace: str, cutoff: float, learned: int, most: int
+) -> Sequence[str]:
+    """Conversations that are over, and whose outcomes all stand at `learned` or before."""
+    later = select(_outcome.c.id).where(
+        _outcome.c.workspace == _conversation.c.workspace,
+        _outcome.c.conversation_id == _conversation.c.id,
+        _outcome.c.position > learned,
+    )
+    found = select(_conversation.c.id).where(
+        _conversation.c.workspace == workspace, _is_over(cutoff), ~later.exists()
+    )
+    return connection.execute(found.order_by(_conversation.c.id).limit(most)).scalars().all()
+
+
+def oldest_decision(connection: Connection, workspace: str, cutoff: float) -> int | None:
+    """The first ledger position at which a decision that stays was made."""
+    here = and_(
+        _conversation.c.workspace == _decision.c.workspace,
+        _conversation.c.id == _decision.c.conversation_id,
+    )
+    found: int | None = connection.execute(
+        select(func.min(_decision.c.position))
+        .select_from(_decision.join(_conversation, here))
+        .where(_decision.c.workspace == workspace, ~_is_over(cutoff))
+    ).scalar_one()
+    return found
+
+
+def removed_up_to(connection: Connection, workspace: str) -> int:
+    """The last ledger position whose text has been removed; 0 if all is there."""
+    here = and_(
+        _conversation.c.workspace == _outcome.c.workspace,
+        _conversation.c.id == _outcome.c.conversation_id,
+        _conversation.c.status == REMOVED,
+    )
+    found: int | None = connection.execute(
+        select(func.max(_outcome.c.position))
+        .select_from(_outcome.join(_conversation, here))
+        .where(_outcome.c.workspace == workspace)
+    ).scalar_one()
+    return found or 0
+
+
+def remove(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+    """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
+    names = list(conversations)
+    for rows in (_message, _decision, _remark):
+        connection.execute(
+            delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
+        )
+    reopening_rows.give_up(connection, workspace, names)
+    connection.execute(
+        update(_outcome)
+        .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
+        .values(note=None, fingerprint=REMOVED)
+    )
+    of_these = select(_audit.c.id).where(
+        _audit.c.workspace == workspace, _audit.c.conversation_id.in_(names)
+    )
+    connection.execute(update(_review).where(_review.c.audit_id.in_(of_these)).values(note=None))
+    connection.execute(
+        update(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(names))
+        .values(status=REMOVED)
+    )
+
+
+def give_up_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
+    """A review that waits can no longer be answered: nobody will know."""
+    connection.execute(
+        update(_audit)
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.conversation_id == conversation,
+            _audit.c.status == "waiting",
+        )
+        .values(status="answered", verdict="unknowable", answered_at=now, offered_to=None)
+    )
+
+
+def outcome_positions(connection: Connection, workspace: str, conversation: str) -> list[int]:
+    """Where in the ledger this conversation's outcomes stand, corrected ones among them."""
+    found = select(_ledger.c.position).where(
+        _ledger.c.workspace == workspace,
+        _ledger.c.kind == "outcome",
+        _ledger.c.body["conversation_id"].as_string() == conversation,
+    )
+    return list(connection.execute(found.order_by(_ledger.c.position)).scalars())
+
+
+def erasure_of(connection: Connection, workspace: str, conversation: str) -> int | None:
+    """Where in the ledger this conversation was erased, if it was."""
+    found: int | None = connection.execute(
+        select(func.min(_ledger.c.position)).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "erasure",
+            _ledger.c.body["conversation_id"].as_string() == conversation,
+        )
+    ).scalar_one()
+    return found
+
+
+def newest_of_line(connection: Connection, workspace: str, line: int) -> int | None:
+    """The position of the newest checkpoint of a serving line, if it has one."""
+    found: int | None = connection.execute(
+        select(func.max(_version.c.position)).where(
+            _version.c.workspace == workspace, _version.c.line == line
+        )
+    ).scalar_one()
+    return found
+
+
+def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
+    """Number, line, position and MLflow number of every version, in order of line and position."""
+    return connection.execute(
+        select(_version.c.number, _version.c.line, _version.c.position, _version.c.registry_version)
+        .where(_version.c.workspace == workspace)
+        .order_by(_version.c.line, _version.c.position, _version.c.number)
+    ).all()
+
+
+def behind_aliases(connection: Connection, workspace: str) -> frozenset[str]:
+    """MLflow numbers that an alias stands at, or is about to."""
+    rows = connection.execute(
+        select(_alias.c.registry_version, _alias.c.intended).where(_alias.c.workspace == workspace)
+    )
+    return frozenset(number for row in rows for number in row if number is not None)
+
+
+def remove_version(connection: Connection, workspace: str, number: int) -> None:
+    connection.execute(
+        delete(_version).where(_version.c.workspace == workspace, _version.c.number == number)
+    )

@@ -1,0 +1,123 @@
+"""Conversations that were closed and kept, and to which their customers came back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from service.store.database.transactions import add_new, table
+from service.store.tables import Conversation, Decision, Outcome, Reopening
+
+_conversation = table(Conversation)
+_decision = table(Decision)
+_outcome = table(Outcome)
+_reopening = table(Reopening)
+_here = and_(
+    _conversation.c.workspace == _reopening.c.workspace,
+    _conversation.c.id == _reopening.c.conversation_id,
+)
+_missed = and_(
+    _outcome.c.workspace == _reopening.c.workspace,
+    _outcome.c.conversation_id == _reopening.c.conversation_id,
+    _outcome.c.handoff_id.is_(None),
+    _outcome.c.verdict == "missed",
+    _outcome.c.source != "audit",
+    _outcome.c.retracted_at.is_(None),
+)
+_kept = and_(_conversation.c.closed_at.is_not(None), ~_conversation.c.escalated)
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    add_new(connection, Reopening, dict(row) | {"status": "open"})
+
+
+def due(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[Any]:
+    """Open ones whose conversation has ended again or gone to a person, or that closed so long ago
+    that later messages count for nothing; `until`: where the conversation ended next, if it did.
+    """
+    later = _reopening.alias()
+    ended_next = (
+        select(func.min(later.c.length))
+        .where(
+            later.c.workspace == _reopening.c.workspace,
+            later.c.conversation_id == _reopening.c.conversation_id,
+            later.c.length > _reopening.c.length,
+        )
+        .scalar_subquery()
+    )
+    over = or_(
+        _conversation.c.status != "open",
+        _conversation.c.escalated,
+        _reopening.c.closed_at < closed_before,
+    )
+    return connection.execute(
+        select(_reopening, func.coalesce(ended_next, _conversation.c.length).label("until"))
+        .select_from(_reopening.join(_conversation, _here))
+        .where(_reopening.c.workspace == workspace, _reopening.c.status == "open", over)
+        .order_by(_reopening.c.at, _reopening.c.conversation_id)
+        .limit(most)
+    ).all()
+
+
+def settle(connection: Connection, row: Any, status: str) -> bool:
+    """Say what one showed; False if it was said already, or is gone."""
+    found = connection.execute(
+        update(_reopening)
+        .where(
+            _reopening.c.workspace == row.workspace,
+            _reopening.c.conversation_id == row.conversation_id,
+            _reopening.c.length == row.length,
+            _reopening.c.status == "open",
+        )
+        .values(status=status)
+    )
+    return bool(found.rowcount)
+
+
+def decided(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
+    """What the model or a rule decided about each message, and when."""
+    return connection.execute(
+        select(_decision.c.seq, _decision.c.action, _decision.c.at).where(
+            _decision.c.workspace == workspace,
+            _decision.c.conversation_id == conversation,
+            _decision.c.probability.is_not(None),
+        )
+    ).all()
+
+
+def is_late(workspace: str) -> ColumnElement[bool]:
+    """That a conversation was kept, closed and missed, and then reopened: it is open still, or was
+    escalated since, and counts among the missed ones all the same.
+    """
+    missed = (
+        select(_reopening.c.conversation_id)
+        .select_from(_reopening.join(_outcome, _missed))
+        .where(_reopening.c.workspace == workspace)
+    )
+    return and_(_conversation.c.id.in_(missed), ~_kept)
+
+
+def late(connection: Connection, workspace: str, since: float = 0.0) -> int:
+    """How many are late (see `is_late`). With `since`, of those that were closed from then on."""
+    found = func.count(func.distinct(_reopening.c.conversation_id))
+    total: int = connection.execute(
+        select(found)
+        .select_from(_reopening.join(_conversation, _here).join(_outcome, _missed))
+        .where(_reopening.c.workspace == workspace, _reopening.c.closed_at >= since, ~_kept)
+    ).scalar_one()
+    return total
+
+
+def give_up(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+    """Their text goes: what is open can show nothing any more."""
+    connection.execute(
+        update(_reopening)
+        .where(
+            _reopening.c.workspace == workspace,
+            _reopening.c.conversation_id.in_(conversations),
+            _reopening.c.status == "open",
+        )
+        .values(status="passed")
+    )

@@ -1,0 +1,147 @@
+"""Finding kept conversations: by id at once, by what was said or known in the newest ones.
+
+There is no index of words: what is looked through is bounded, and the answer says how far it went.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, or_, select
+
+from service.store.database.transactions import table
+from service.store.tables import Conversation, MessageRow, Outcome
+
+LOOKED_AT = 2000
+"""Kept conversations that one search looks through, the newest first."""
+
+FOUND_MAX = 25
+
+_conversation = table(Conversation)
+_message = table(MessageRow)
+_outcome = table(Outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Conversations found, the newest first, and how far was looked.
+
+    `before` is where the next search goes on: `last_at` of the oldest one looked at, None at the
+    end. `looked_at` counts those looked through, `cut` says that more matched than are shown.
+    """
+
+    found: Sequence[dict[str, Any]]
+    looked_at: int
+    before: float | None
+    cut: bool
+
+
+def _kept(workspace: str) -> ColumnElement[bool]:
+    return and_(
+        _conversation.c.workspace == workspace,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+    )
+
+
+def by_id(connection: Connection, workspace: str, name: str) -> Any | None:
+    """The kept conversation of an id, if there is one."""
+    return connection.execute(
+        select(_conversation).where(_kept(workspace), _conversation.c.id == name)
+    ).one_or_none()
+
+
+def kept(connection: Connection, workspace: str, text: str, before: float | None = None) -> Search:
+    """Kept conversations in whose messages or customer attributes all words of a text stand.
+
+    Without words, simply the newest ones. Each shows the first message that matches, the
+    customer's before others'.
+    """
+    near = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
+    if before is not None:
+        near = near.where(_conversation.c.last_at < before)
+    near = near.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(LOOKED_AT)
+    looked = near.subquery()
+    count, oldest = connection.execute(select(func.count(), func.min(looked.c.last_at))).one()
+    words = text.split()[:8]
+    asked = func.min(case((_message.c.author == "user", _message.c.seq)))
+    rows = connection.execute(
+        select(
+            looked.c.id,
+            looked.c.last_at,
+            func.coalesce(asked, func.min(_message.c.seq)).label("seq"),
+        )
+        .select_from(
+            looked.join(
+                _message,
+                and_(_message.c.workspace == workspace, _message.c.conversation_id == looked.c.id),
+            )
+        )
+        .where(*[_stands(word) for word in words])
+        .group_by(looked.c.id, looked.c.last_at)
+        .order_by(looked.c.last_at.desc(), looked.c.id)
+        .limit(FOUND_MAX + 1)
+    ).all()
+    cut, rows = len(rows) > FOUND_MAX, rows[:FOUND_MAX]
+    goes_on = rows[-1].last_at if cut else oldest if count == LOOKED_AT else None
+    return Search(_shown(connection, workspace, rows), count, goes_on, cut)
+
+
+def _stands(word: str) -> ColumnElement[bool]:
+    """That a word stands in a message, in one of the attributes known with it, or in the id.
+
+    Attributes are stored as JSON, in which other than plain letters are written with backslashes.
+    """
+    written = json.dumps(word)[1:-1]
+    return or_(
+        _message.c.text.icontains(word, autoescape=True),
+        cast(_message.c.attributes, Text).icontains(written, autoescape=True),
+        _message.c.conversation_id.icontains(word, autoescape=True),
+    )
+
+
+def _shown(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """With the message that was found, and what is known of the conversation."""
+    if not rows:
+        return []
+    names = [row.id for row in rows]
+    here = or_(
+        *[and_(_message.c.conversation_id == row.id, _message.c.seq == row.seq) for row in rows]
+    )
+    texts = {
+        row.conversation_id: row
+        for row in connection.execute(
+            select(
+                _message.c.conversation_id,
+                _message.c.text,
+                _message.c.author,
+                _message.c.attributes,
+            ).where(_message.c.workspace == workspace, here)
+        )
+    }
+    verdicts = {
+        row.conversation_id: row.verdict
+        for row in connection.execute(
+            select(_outcome.c.conversation_id, _outcome.c.verdict).where(
+                _outcome.c.workspace == workspace,
+                _outcome.c.conversation_id.in_(names),
+                _outcome.c.handoff_id.is_(None),
+                _outcome.c.retracted_at.is_(None),
+                _outcome.c.source != "silence",
+            )
+        )
+    }
+    return [
+        {
+            "id": row.id,
+            "last_at": row.last_at,
+            "text": texts[row.id].text,
+            "author": texts[row.id].author,
+            "attributes": texts[row.id].attributes or {},
+            "verdict": verdicts.get(row.id),
+        }
+        for row in rows
+    ]

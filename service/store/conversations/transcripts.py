@@ -1,0 +1,55 @@
+"""Many conversations at a time, as the learning folds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, bindparam, select
+
+from learning.conversation.state import BotReport, Message
+from learning.ledger.model_state import Turn
+from service.store.database.transactions import table
+from service.store.tables import MessageRow
+
+_message = table(MessageRow)
+_TRANSCRIPTS = (
+    select(
+        _message.c.conversation_id,
+        _message.c.seq,
+        _message.c.scored,
+        _message.c.id,
+        _message.c.author,
+        _message.c.text,
+        _message.c.at,
+        _message.c.language,
+        _message.c.bot,
+        _message.c.attributes,
+        _message.c.event,
+    )
+    .where(
+        _message.c.workspace == bindparam("workspace"),
+        _message.c.conversation_id.in_(bindparam("conversations", expanding=True)),
+        _message.c.seq <= bindparam("until"),
+    )
+    .order_by(_message.c.conversation_id, _message.c.seq)
+)
+
+
+def transcripts(
+    connection: Connection, workspace: str, wanted: Mapping[str, int]
+) -> dict[str, list[Turn]]:
+    """The first turns of several conversations by id, as many of each as are wanted, in one look.
+
+    One that has fewer, or none, gives what it has.
+    """
+    found: dict[str, list[Turn]] = {name: [] for name in wanted}
+    given = {"workspace": workspace, "conversations": sorted(wanted)}
+    rows = connection.execute(_TRANSCRIPTS, given | {"until": max(wanted.values(), default=0)})
+    for row in rows.all():
+        name, seq, scored, message, author, text, at, language, bot, attributes, event = row
+        if seq <= wanted[name]:
+            report = BotReport(**bot) if bot else None
+            known = tuple(sorted(attributes.items())) if attributes else ()
+            told = Message(message, author, text, at, language, report, known, event)
+            found[name].append(Turn(told, scored))
+    return found

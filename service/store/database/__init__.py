@@ -1,0 +1,1 @@
+"""Connections, transactions and compiled statements, on SQLite and PostgreSQL."""

@@ -1,0 +1,248 @@
+"""Opening the database, and the two kinds of transaction: one that writes, one that reads.
+
+The same code runs on SQLite and PostgreSQL. Every commit is fully synchronous on both. A writing
+transaction takes SQLite's write lock when it begins: a deferred one would lose updates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+from pydantic_core import from_json
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import SQLModel
+
+from service.store.database.statements import json_text
+from service.store.database.watchdog import Silence
+
+WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
+CACHE_KIB = {WRITING: 32_768, READING: 4_096}
+"""Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
+
+BUSY_SECONDS, MIGRATION_SECONDS = 5, 300
+"""How long SQLite waits for another process to end its writing; and PostgreSQL, too, for one that
+migrates: a large table takes its time."""
+
+LOCK_MS, HURRIED_LOCK_MS = 2000, 200
+"""How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
+
+IDLE_MS = 10_000
+"""A process that stops in the middle of a transaction must not hold its locks for longer."""
+
+_TIMEOUTS = {
+    WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
+    READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
+}
+PATIENCE_SECONDS = {WRITING: 12, READING: 22}
+"""How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
+
+_POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 5}
+"""Connections of each kind that a process has at most, and the seconds one is waited for: as many
+threads as there may be must not wait for ever where all of them are busy.
+"""
+
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+_MIGRATION_LOCK = 0x6261746F6E
+_IN_THE_WAY = ("40001", "40P01")  # serialization failure, deadlock
+_LOCKED = ("55P03",)  # lock not available in time
+
+DatabaseError = DBAPIError
+"""What the store's functions raise when the database refuses or is gone."""
+
+UnavailableError = (OperationalError, InternalError)
+"""The database is gone, locked, full or too slow; nothing is wrong with what was asked."""
+
+
+_JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from_json}
+"""JSON columns go through pydantic-core: the same numbers, several times as quick."""
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite waits for locks, but not for this one, when others open a new file just now."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+class Store:
+    """One database. Safe to share between threads; each transaction has its own connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._silence = Silence(self.url)
+        self._writer = self._engine(WRITING)
+        self._reader = self._engine(READING)
+
+    def _engine(self, begin: str, busy_seconds: int = BUSY_SECONDS) -> Engine:
+        if not self.is_sqlite:
+            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
+            given |= _TIMEOUTS[begin]
+            options = " ".join(f"-c {name}={value}" for name, value in given.items())
+            engine = create_engine(
+                self.url,
+                **_JSON,
+                isolation_level="READ COMMITTED" if begin == WRITING else "REPEATABLE READ",
+                connect_args={"options": options, "connect_timeout": 5, "tcp_user_timeout": 15_000}
+                | _TCP,
+                **_POOL,
+                pool_pre_ping=True,
+            )
+            self._silence.bound(engine, PATIENCE_SECONDS[begin])
+            return engine
+        engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None
+            _write_ahead(connection)
+            for pragma in (
+                "synchronous=FULL",
+                f"busy_timeout={busy_seconds * 1000}",
+                "wal_autocheckpoint=2000",
+                f"cache_size=-{CACHE_KIB[begin]}",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    @contextmanager
+    def write(self, *, hurried: bool = False) -> Iterator[Connection]:
+        """A transaction that commits when the block ends, and leaves nothing if it raises.
+
+        A `hurried` one gives up sooner where a lock is held.
+        """
+        with self._begun(self._writer) as connection:
+            if hurried and not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent look at the database."""
+        with self._begun(self._reader) as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
+        self._silence.refuse()
+        try:
+            connection = engine.connect()
+        except PoolTimeout as error:
+            raise OperationalError("", None, error) from error
+        with connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema up to this build's; several processes may call it at once."""
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = None
+        with contextlib.ExitStack() as stack:
+            engine = self._engine(WRITING, MIGRATION_SECONDS)
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(engine.begin())
+            if not self.is_sqlite:
+                stack.enter_context(self._silence.patient(connection))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+    def check(self) -> None:
+        """Raises DatabaseError when the database cannot be reached, or is not Baton's."""
+        with self.read() as connection:
+            connection.execute(text("SELECT id FROM workspace LIMIT 1"))
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy of a SQLite database, while others write to it."""
+        source = self._reader.raw_connection()
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                source.driver_connection.backup(target)  # type: ignore[union-attr]
+        finally:
+            source.close()
+
+    def close(self) -> None:
+        self._silence.close()
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def came_between(error: Exception) -> bool:
+    """Whether another transaction was in the way, so that the same work may do in a second try."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, IntegrityError) or state in _IN_THE_WAY
+
+
+def was_locked(error: Exception) -> bool:
+    """Whether a lock was waited for too long: what else was in the transaction may do."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state in _LOCKED
+
+
+def table(model: type[SQLModel]) -> Table:
+    """The Core table behind a SQLModel class: rows go in and out without ORM objects."""
+    found: Table = model.__table__  # type: ignore[attr-defined]
+    return found
+
+
+@cache
+def _insert_new(dialect: str, model: type[SQLModel]) -> Insert:
+    if dialect == "sqlite":
+        return sqlite.insert(table(model)).on_conflict_do_nothing()
+    return postgresql.insert(table(model)).on_conflict_do_nothing()
+
+
+def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
+    """An INSERT that leaves a row alone if it is already there, in either dialect."""
+    return _insert_new(connection.dialect.name, model)
+
+
+def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
+    """Insert a row unless one with its key is there; whether it was inserted."""
+    columns = table(model).primary_key.columns
+    return (
+        connection.execute(insert_new(connection, model).returning(*columns), row).first()
+        is not None
+    )
+
+
+__all__ = [
+    "DatabaseError",
+    "Store",
+    "UnavailableError",
+    "add_new",
+    "came_between",
+    "insert_new",
+    "table",
+    "was_locked",
+]

@@ -1,0 +1,1 @@
+"""Rows of handoffs and of agents' notes."""

@@ -1,0 +1,262 @@
+"""Handoffs: the queue, one episode, and its changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
+
+from service.store.database.statements import Bulk, Look
+from service.store.database.transactions import table
+from service.store.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
+
+_handoff = table(Handoff)
+_decision = table(Decision)
+_outcome = table(Outcome)
+_ONE = Look(
+    select(_handoff).where(
+        _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
+    )
+)
+_ADD = Bulk(_handoff)
+_message = table(MessageRow)
+SAID_CHARS_MAX = 240
+_LISTED = (
+    select(
+        _handoff,
+        func.substr(_message.c.text, 1, SAID_CHARS_MAX).label("said"),
+        _decision.c.reasons,
+    )
+    .outerjoin(
+        _message,
+        and_(
+            _message.c.workspace == _handoff.c.workspace,
+            _message.c.conversation_id == _handoff.c.conversation_id,
+            _message.c.seq == _handoff.c.seq,
+        ),
+    )
+    .outerjoin(_decision, _decision.c.id == _handoff.c.decision_id)
+)
+
+_CHANGES = (
+    select(_handoff.c.id, _handoff.c.changed_at)
+    .where(
+        _handoff.c.workspace == bindparam("of_workspace"),
+        _handoff.c.changed_at > bindparam("since"),
+    )
+    .order_by(_handoff.c.changed_at, _handoff.c.id)
+    .limit(bindparam("most"))
+)
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    _ADD.run(connection, [row])
+
+
+def handoff(connection: Connection, workspace: str, name: str) -> Any | None:
+    found = _ONE.rows(connection, of_workspace=workspace, of_id=name)
+    return found[0] if found else None
+
+
+def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
+    """Change a handoff; whoever follows the queue hears of it."""
+    connection.execute(
+        update(_handoff)
+        .where(_handoff.c.workspace == workspace, _handoff.c.id == name)
+        .values(changed_at=time.time(), **values)
+    )
+
+
+def queue(
+    connection: Connection,
+    workspace: str,
+    *,
+    status: str | None = None,
+    team: str | None = None,
+    most: int = 200,
+) -> Sequence[Row[Any]]:
+    """Handoffs, the most urgent and then the oldest first."""
+    wanted = select(_handoff).where(_handoff.c.workspace == workspace)
+    if status is not None:
+        wanted = wanted.where(_handoff.c.status == status)
+    if team is not None:
+        wanted = wanted.where(_handoff.c.team == team)
+    order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
+    return connection.execute(wanted.order_by(*order).limit(most)).all()
+
+
+def listed(
+    connection: Connection,
+    workspace: str,
+    *,
+    status: str,
+    team: str | None = None,
+    claimed_by: str | None = None,
+    skip: int = 0,
+    most: int = 50,
+) -> Sequence[Row[Any]]:
+    """The queue as people read it: with the words that led to each handoff, and the reasons."""
+    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
+    if team is not None:
+        wanted = wanted.where(_handoff.c.team == team)
+    if claimed_by is not None:
+        wanted = wanted.where(_handoff.c.claimed_by == claimed_by)
+    order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
+    return connection.execute(wanted.order_by(*order).offset(skip).limit(most)).all()
+
+
+def changes(
+    connection: Connection, workspace: str, since: float, most: int
+) -> Sequence[tuple[str, float]]:
+    """Ids of what changed after a moment and when, in order, at most so many."""
+    rows = connection.execute(_CHANGES, {"of_workspace": workspace, "since": since, "most": most})
+    return [(row.id, row.changed_at) for row in rows]
+
+
+def some(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
+    """These handoffs as the queue lists them, by when they changed."""
+    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
+    return connection.execute(wanted.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
+
+
+def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Open handoffs by status and team: how many, and since when the oldest."""
+    return connection.execute(
+        select(
+            _handoff.c.status,
+            _handoff.c.team,
+            func.count().label("number"),
+            func.min(_handoff.c.opened_at).label("oldest_at"),
+        )
+        .where(_handoff.c.workspace == workspace, _handoff.c.status.in_(("waiting", "claimed")))
+        .group_by(_handoff.c.status, _handoff.c.team)
+        .order_by(_handoff.c.team)
+    ).all()
+
+
+def of_conversation(
+    connection: Connection, workspace: str, conversation: str
+) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_handoff)
+        .where(_handoff.c.workspace == workspace, _handoff.c.conversation_id == conversation)
+        .order_by(_handoff.c.opened_at)
+    ).all()
+
+
+def of_decision(connection: Connection, workspace: str, decision: str) -> Row[Any] | None:
+    """The handoff that a decision opened."""
+    return connection.execute(
+        select(_handoff).where(
+            _handoff.c.workspace == workspace, _handoff.c.decision_id == decision
+        )
+    ).one_or_none()
+
+
+def waiting(connection: Connection, workspace: str, team: str) -> int:
+    """Handoffs that wait for a team."""
+    found: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.team == team,
+            _handoff.c.status == "waiting",
+        )
+    ).scalar_one()
+    return found
+
+
+def overdue(
+    connection: Connection, status: str, column: str, before: float, workspace: str
+) -> Sequence[Row[Any]]:
+    """Handoffs in a status whose time in `column` is before a moment."""
+    wanted = select(_handoff).where(
+        _handoff.c.workspace == workspace,
+        _handoff.c.status == status,
+        _handoff.c[column] < before,
+    )
+    return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
+
+
+def untold(
+    connection: Connection, workspace: str, agent: str, since: float, most: int
+) -> Sequence[Row[Any]]:
+    """Handoffs that an agent had since a moment and that have no outcome, with what the model said
+    of them, the newest first.
+    """
+    told = select(_outcome.c.id).where(
+        _outcome.c.workspace == workspace,
+        _outcome.c.conversation_id == _handoff.c.conversation_id,
+        _outcome.c.handoff_id == _handoff.c.id,
+        _outcome.c.retracted_at.is_(None),
+    )
+    scored = (
+        _decision.c.message_id,
+        _decision.c.probability,
+        _decision.c.uncertainty,
+        _decision.c.escalate_threshold,
+    )
+    return connection.execute(
+        select(_handoff, *scored)
+        .join(_decision, _decision.c.id == _handoff.c.decision_id)
+        .where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.claimed_by == agent,
+            _handoff.c.changed_at >= since,  # has an index, and comes no sooner than the next
+            _handoff.c.opened_at >= since,
+            ~told.exists(),
+        )
+        .order_by(_handoff.c.opened_at.desc(), _handoff.c.id)
+        .limit(most)
+    ).all()
+
+
+def answers(connection: Connection, workspace: str, agent: str, since: float) -> int:
+    """How many outcomes of handoffs an agent has given since a moment."""
+    found: int = connection.execute(
+        select(func.count())
+        .select_from(_outcome)
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.agent == agent,
+            _outcome.c.at >= since,
+            _outcome.c.handoff_id.is_not(None),
+        )
+    ).scalar_one()
+    return found
+
+
+_STATE = select(
+    _handoff.c.status,
+    _handoff.c.team,
+    _handoff.c.claimed_by,
+    _handoff.c.claimed_at,
+    select(table(Conversation).c.length)
+    .where(
+        table(Conversation).c.workspace == _handoff.c.workspace,
+        table(Conversation).c.id == _handoff.c.conversation_id,
+    )
+    .scalar_subquery(),
+    select(func.max(_outcome.c.position))
+    .where(
+        _outcome.c.workspace == _handoff.c.workspace,
+        _outcome.c.conversation_id == _handoff.c.conversation_id,
+        _outcome.c.handoff_id == _handoff.c.id,
+        _outcome.c.retracted_at.is_(None),
+    )
+    .scalar_subquery(),
+    select(func.count())
+    .select_from(table(Remark))
+    .where(
+        table(Remark).c.workspace == _handoff.c.workspace,
+        table(Remark).c.conversation_id == _handoff.c.conversation_id,
+    )
+    .scalar_subquery(),
+).where(_handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id"))
+
+
+def state(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
+    """Everything by which one look at a handoff differs from the next, in one query."""
+    found = connection.execute(_STATE, {"of_workspace": workspace, "of_id": name}).one_or_none()
+    return None if found is None else tuple(found)

@@ -1,0 +1,1 @@
+"""Rows of outcomes, audits, reviews and annotators."""

@@ -1,0 +1,94 @@
+"""Verdicts as the review of agents sees them, and how far it has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+
+from service.store.database.transactions import table
+from service.store.tables import Audit, Decision, Handoff, Outcome, Rating, Review
+
+_rating = table(Rating)
+_handoff = table(Handoff)
+_decision = table(Decision)
+_review = table(Review)
+_audit = table(Audit)
+_outcome = table(Outcome)
+
+
+def rating(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
+    """How far the review has come, and what it knows; locked for whoever goes on with it."""
+    wanted = select(_rating).where(_rating.c.workspace == workspace)
+    return connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+
+
+def keep(
+    connection: Connection, workspace: str, position: int, state: Mapping[str, Any], *, fresh: bool
+) -> None:
+    """Store what is known now. `fresh`: nothing was stored before."""
+    row = {"workspace": workspace, "position": position, "state": dict(state), "at": time.time()}
+    if fresh:
+        connection.execute(insert(_rating).values(**row))
+    else:
+        connection.execute(update(_rating).where(_rating.c.workspace == workspace).values(**row))
+
+
+def handed_over(connection: Connection, workspace: str, names: Sequence[str]) -> dict[str, Any]:
+    """Of these handoffs: who took them and when, and what the model and the rules had said."""
+    found = connection.execute(
+        select(
+            _handoff.c.id,
+            _handoff.c.claimed_by,
+            _handoff.c.claimed_at,
+            _decision.c.triggers,
+            _decision.c.action,
+            _decision.c.probability,
+        )
+        .select_from(_handoff.join(_decision, _decision.c.id == _handoff.c.decision_id))
+        .where(_handoff.c.workspace == workspace, _handoff.c.id.in_(names))
+    )
+    return {row.id: row for row in found}
+
+
+def reviews(
+    connection: Connection, workspace: str, after: Sequence[Any], until: float, most: int
+) -> Sequence[Any]:
+    """Answered reviews in their order, after (time, audit, reviewer) and up to a time; with what
+    the model had said, and the ledger position of what the audit taught.
+    """
+    at, audit, reviewer = after
+    same = _review.c.at == at
+    later = or_(
+        _review.c.at > at,
+        and_(same, _review.c.audit_id > audit),
+        and_(same, _review.c.audit_id == audit, _review.c.reviewer > reviewer),
+    )
+    taught = and_(
+        _outcome.c.workspace == _audit.c.workspace,
+        _outcome.c.conversation_id == _audit.c.conversation_id,
+        _outcome.c.handoff_id.is_(None),
+    )
+    return connection.execute(
+        select(
+            _review.c.at,
+            _review.c.audit_id,
+            _review.c.reviewer,
+            _review.c.verdict,
+            _audit.c.probability,
+            _outcome.c.position,
+        )
+        .select_from(
+            _review.join(_audit, _audit.c.id == _review.c.audit_id).outerjoin(_outcome, taught)
+        )
+        .where(
+            _review.c.workspace == workspace,
+            _review.c.verdict.in_(("missed", "fine", "unknowable")),
+            _review.c.at <= until,
+            later,
+        )
+        .order_by(_review.c.at, _review.c.audit_id, _review.c.reviewer)
+        .limit(most)
+    ).all()

@@ -1,0 +1,283 @@
+"""Audits and reviews: which kept conversations were drawn, and what reviewers found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+
+from service.store.database.transactions import table
+from service.store.tables import UNTOSSED, Audit, Conversation, Decision, Outcome, Review
+
+_audit = table(Audit)
+_review = table(Review)
+_conversation = table(Conversation)
+_decision = table(Decision)
+_outcome = table(Outcome)
+
+
+def ended(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[str]:
+    """Kept, closed conversations whose coins were not tossed yet, those that closed first."""
+    return (
+        connection.execute(
+            select(_conversation.c.id)
+            .where(
+                _conversation.c.workspace == workspace,
+                _conversation.c.closed_at < closed_before,
+                UNTOSSED,
+            )
+            .order_by(_conversation.c.closed_at, _conversation.c.id)
+            .limit(most)
+        )
+        .scalars()
+        .all()
+    )
+
+
+def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
+    """What was said of conversations whose coins are not tossed, of those `among` which have ended
+    and about which something was.
+    """
+    said = and_(
+        _decision.c.workspace == _conversation.c.workspace,
+        _decision.c.conversation_id == _conversation.c.id,
+        _decision.c.probability.is_not(None),
+    )
+    return connection.execute(
+        select(
+            _conversation.c.id,
+            _conversation.c.length,
+            func.max(_decision.c.probability).label("probability"),
+            func.max(_decision.c.escalate_threshold).label("threshold"),
+            func.max(_decision.c.version).label("version"),
+            func.max(_decision.c.position).label("position"),
+        )
+        .select_from(_conversation.join(_decision, said))
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(among), UNTOSSED)
+        .group_by(_conversation.c.id, _conversation.c.length, _conversation.c.closed_at)
+        .order_by(_conversation.c.closed_at, _conversation.c.id)
+    ).all()
+
+
+def silent(
+    connection: Connection,
+    workspace: str,
+    closed_before: float,
+    most: int,
+    among: Sequence[str] | None = None,
+) -> Sequence[str]:
+    """Kept conversations that closed before a moment, were not drawn, and have no outcome; of all,
+    or `among` these.
+    """
+    known = exists().where(
+        _outcome.c.workspace == _audit.c.workspace,
+        _outcome.c.conversation_id == _audit.c.conversation_id,
+    )
+    kept = and_(
+        _conversation.c.workspace == _audit.c.workspace,
+        _conversation.c.id == _audit.c.conversation_id,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+        _conversation.c.closed_at < closed_before,
+    )
+    return (
+        connection.execute(
+            select(_audit.c.conversation_id)
+            .select_from(_audit.join(_conversation, kept))
+            .where(
+                _audit.c.workspace == workspace,
+                _audit.c.status == "passed",
+                ~known,
+                *([] if among is None else [_conversation.c.id.in_(among)]),
+            )
+            .order_by(_audit.c.drawn_at, _audit.c.id)
+            .limit(most)
+        )
+        .scalars()
+        .all()
+    )
+
+
+def add(
+    connection: Connection,
+    workspace: str,
+    ended: Sequence[str],
+    found: Sequence[Mapping[str, Any]],
+) -> None:
+    """Add what the coins gave, and note that they were tossed for all that `ended`."""
+    if found:
+        connection.execute(insert(_audit), [dict(row) for row in found])
+    connection.execute(
+        update(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(ended), UNTOSSED)
+        .values(tossed=True)
+    )
+
+
+def asked_since(connection: Connection, workspace: str, since: float) -> int:
+    """How many reviews were asked for after a moment: what is spent of a day's budget."""
+    spent: int = connection.execute(
+        select(func.coalesce(func.sum(_audit.c.wanted), 0))
+        .select_from(_audit)
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.drawn_at >= since,
+            _audit.c.status != "passed",
+        )
+    ).scalar_one()
+    return spent
+
+
+def reviewed_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+    done: int = connection.execute(
+        select(func.count())
+        .select_from(_review)
+        .where(
+            _review.c.workspace == workspace,
+            _review.c.reviewer == reviewer,
+            _review.c.at >= since,
+        )
+    ).scalar_one()
+    return done
+
+
+def next_for(connection: Connection, workspace: str, reviewer: str, now: float) -> Row[Any] | None:
+    """The audit to offer a reviewer: their own open one, else the oldest that nobody has open."""
+    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    free = or_(_audit.c.offered_until < now, _audit.c.offered_to == reviewer)
+    return connection.execute(
+        select(_audit)
+        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~theirs)
+        .order_by(
+            (and_(_audit.c.offered_to == reviewer, _audit.c.offered_until >= now)).desc(),
+            _audit.c.drawn_at,
+            _audit.c.id,
+        )
+        .limit(1)
+        .with_for_update()
+    ).one_or_none()
+
+
+def audit(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_audit).where(_audit.c.workspace == workspace, _audit.c.id == name).with_for_update()
+    ).one_or_none()
+
+
+def of_conversation(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_audit).where(_audit.c.workspace == workspace, _audit.c.conversation_id == name)
+    ).one_or_none()
+
+
+def review_again(connection: Connection, workspace: str, conversation: str) -> None:
+    """A review was taken back: a drawn audit is never dropped, so another one is asked for."""
+    connection.execute(
+        update(_audit)
+        .where(_audit.c.workspace == workspace, _audit.c.conversation_id == conversation)
+        .values(verdict=None, status="waiting", wanted=_audit.c.reviews + 1, answered_at=None)
+    )
+
+
+def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
+    connection.execute(
+        update(_audit).where(_audit.c.workspace == workspace, _audit.c.id == name).values(**values)
+    )
+
+
+def add_review(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(insert(_review).values(**row))
+
+
+def reviews(connection: Connection, workspace: str, audit_id: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_review)
+        .where(_review.c.workspace == workspace, _review.c.audit_id == audit_id)
+        .order_by(_review.c.at)
+    ).all()
+
+
+def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
+    """Pairs of verdicts (was a person needed?) on conversations that two people reviewed."""
+    first = _review.alias()
+    rows = connection.execute(
+        select(first.c.verdict, _review.c.verdict.label("second"))
+        .select_from(
+            first.join(
+                _review,
+                and_(
+                    first.c.audit_id == _review.c.audit_id,
+                    or_(
+                        first.c.at < _review.c.at,
+                        and_(first.c.at == _review.c.at, first.c.reviewer < _review.c.reviewer),
+                    ),
+                ),
+            )
+        )
+        .where(
+            first.c.workspace == workspace,
+            first.c.verdict.in_(("missed", "fine")),
+            _review.c.verdict.in_(("missed", "fine")),
+        )
+    )
+    return [(row.verdict == "missed", row.second == "missed") for row in rows]
+
+
+def caught() -> Any:
+    """That a kept conversation is known to have been missed, by other than its audit."""
+    return exists().where(
+        _outcome.c.workspace == _audit.c.workspace,
+        _outcome.c.conversation_id == _audit.c.conversation_id,
+        _outcome.c.handoff_id.is_(None),
+        _outcome.c.verdict == "missed",
+        _outcome.c.source != "audit",
+        _outcome.c.retracted_at.is_(None),
+    )
+
+
+def _still_kept() -> Any:
+    return and_(
+        _conversation.c.workspace == _audit.c.workspace,
+        _conversation.c.id == _audit.c.conversation_id,
+        _conversation.c.closed_at.is_not(None),
+        ~_conversation.c.escalated,
+    )
+
+
+def weights(sampled: Any) -> tuple[Any, ...]:
+    """Of the answers to what was `sampled`: the sums of weights, of their squares, of those missed.
+
+    A weight is 1 over the probability with which the uniform coin was to fall.
+    """
+    weight = 1.0 / _audit.c.uniform_propensity
+    answered = and_(sampled, _audit.c.verdict.in_(("missed", "fine")))
+    summed = {
+        "weight": case((answered, weight), else_=0.0),
+        "squares": case((answered, weight * weight), else_=0.0),
+        "weight_missed": case((and_(sampled, _audit.c.verdict == "missed"), weight), else_=0.0),
+    }
+    return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
+
+
+def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
+    """What the uniform coin drew among kept conversations that no complaint caught.
+
+    With `since`, of the conversations that closed from that moment on.
+    """
+    uniform = and_(_audit.c.uniform, ~caught())
+    counted = {
+        "drawn": uniform,
+        "missed": and_(uniform, _audit.c.verdict == "missed"),
+        "fine": and_(uniform, _audit.c.verdict == "fine"),
+        "unknowable": and_(uniform, _audit.c.verdict == "unknowable"),
+        "pending": and_(uniform, _audit.c.status == "waiting", _audit.c.verdict.is_(None)),
+        "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
+        "tossed": _audit.c.id.is_not(None),
+    }
+    counts = (func.count().filter(what).label(name) for name, what in counted.items())
+    return connection.execute(
+        select(*counts, *weights(uniform))
+        .select_from(_audit.join(_conversation, _still_kept()))
+        .where(_audit.c.workspace == workspace, _conversation.c.closed_at >= since)
+    ).one()

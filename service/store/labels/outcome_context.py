@@ -1,0 +1,115 @@
+"""What is known around outcomes: the decisions before them, the first message, the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, or_, select
+
+from learning.ledger.model_state import Entry
+from service.store.conversations.reopening_rows import is_late
+from service.store.database.transactions import table
+from service.store.tables import Audit, Conversation, Decision, LedgerRow, MessageRow
+
+_audit = table(Audit)
+_conversation = table(Conversation)
+_decision = table(Decision)
+_ledger = table(LedgerRow)
+_message = table(MessageRow)
+
+
+def outcomes(connection: Connection, workspace: str, after: int, most: int) -> list[Entry]:
+    """The newest outcomes after a position, at most so many, in their order."""
+    columns = (_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
+    found = connection.execute(
+        select(*columns)
+        .where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "outcome",
+            _ledger.c.position > after,
+        )
+        .order_by(_ledger.c.position.desc())
+        .limit(most)
+    )
+    return [Entry(*row) for row in reversed(found.all())]
+
+
+def outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
+    """How many outcomes stand after a position, counted up to `most`."""
+    some = (
+        select(_ledger.c.position)
+        .where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "outcome",
+            _ledger.c.position > after,
+        )
+        .limit(most)
+        .subquery()
+    )
+    found: int = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return found
+
+
+def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+    """The scored decisions of these conversations, in the order of their messages."""
+    return connection.execute(
+        select(
+            _decision.c.conversation_id,
+            _decision.c.seq,
+            _decision.c.action,
+            _decision.c.triggers,
+            _decision.c.by_rule,
+            _decision.c.team,
+            _decision.c.at,
+        )
+        .where(
+            _decision.c.workspace == workspace,
+            _decision.c.conversation_id.in_(names),
+            _decision.c.probability.is_not(None),
+        )
+        .order_by(_decision.c.conversation_id, _decision.c.seq)
+    ).all()
+
+
+def firsts(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+    """Language and attributes of each conversation's first message."""
+    return connection.execute(
+        select(_message.c.conversation_id, _message.c.language, _message.c.attributes).where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id.in_(names),
+            _message.c.seq == 1,
+        )
+    ).all()
+
+
+def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+    """How the coins fell for these conversations."""
+    return connection.execute(
+        select(
+            _audit.c.conversation_id,
+            _audit.c.status,
+            _audit.c.propensity,
+            _audit.c.uniform,
+            _audit.c.uniform_propensity,
+        ).where(_audit.c.workspace == workspace, _audit.c.conversation_id.in_(names))
+    ).all()
+
+
+def tossed(connection: Connection, workspace: str, since: float, until: float) -> int:
+    """Kept conversations whose coins were tossed after one moment and up to another."""
+    kept = (_conversation.c.workspace == _audit.c.workspace) & (
+        _conversation.c.id == _audit.c.conversation_id
+    )
+    found: int = connection.execute(
+        select(func.count())
+        .select_from(_audit.join(_conversation, kept))
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.status.in_(("passed", "waiting", "answered")),
+            _audit.c.drawn_at > since,
+            _audit.c.drawn_at <= until,
+            or_(~_conversation.c.escalated, is_late(workspace)),
+        )
+    ).scalar_one()
+    return found

@@ -1,0 +1,1 @@
+"""Rows of the ledger, versions, challengers, MLflow state, and the change log."""

@@ -1,0 +1,76 @@
+"""Challengers: asked for, built by `jobs`, open, and closed; how far each has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from service.store.database.transactions import table
+from service.store.tables import Challenger
+
+_challenger = table(Challenger)
+_FACTS = [column for column in _challenger.c if column.name != "state"]
+ASKED, OPEN, CLOSED, FAILED = "asked", "open", "closed", "failed"
+_HERE = (ASKED, OPEN)
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(insert(_challenger).values(**row))
+
+
+def here(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Those asked for and those open, by slot."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_HERE))
+        .order_by(_challenger.c.slot)
+    ).all()
+
+
+def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[Row[Any]]:
+    """Of every status, the newest first."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(_challenger.c.workspace == workspace)
+        .order_by(_challenger.c.id.desc())
+        .limit(most)
+    ).all()
+
+
+def challenger(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    """All of a challenger but its bytes."""
+    return connection.execute(
+        select(*_FACTS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
+    ).one_or_none()
+
+
+def state(connection: Connection, workspace: str, name: str) -> bytes | None:
+    return connection.execute(
+        select(_challenger.c.state).where(
+            _challenger.c.workspace == workspace, _challenger.c.id == name
+        )
+    ).scalar_one_or_none()
+
+
+def change(connection: Connection, workspace: str, name: str, **values: Any) -> bool:
+    """Change one that is asked for or open; False if it is neither any more."""
+    done = connection.execute(
+        update(_challenger)
+        .where(
+            _challenger.c.workspace == workspace,
+            _challenger.c.id == name,
+            _challenger.c.status.in_(_HERE),
+        )
+        .values(**values)
+    )
+    return bool(done.rowcount)
+
+
+def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> bool:
+    """Its state goes; what it came to stays."""
+    now = time.time()
+    told = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
+    return change(connection, workspace, name, status=CLOSED, **told)

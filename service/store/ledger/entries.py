@@ -1,0 +1,215 @@
+"""The ledger and its workspaces: gapless numbers, given under the workspace's lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from learning.ledger.model_state import Entry, Kind, Without
+from service.store.database.statements import Among, Bulk, Look
+from service.store.database.transactions import add_new, table
+from service.store.tables import LedgerRow, Workspace
+
+_workspace = table(Workspace)
+_ledger = table(LedgerRow)
+_TAIL = Look(
+    select(_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
+    .where(
+        _ledger.c.workspace == bindparam("workspace"), _ledger.c.position > bindparam("position")
+    )
+    .order_by(_ledger.c.position)
+    .limit(bindparam("most"))
+)
+
+_APPEND = Bulk(_ledger)
+_HEADS = Look(
+    select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
+        Among(_workspace.c.id, "ids")
+    )
+)
+
+
+def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
+    """The entries after a position, in order, at most so many."""
+    found = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
+    return [Entry(*row) for row in found]
+
+
+def entry(connection: Connection, workspace: str, position: int) -> Entry | None:
+    found = tail(connection, workspace, position - 1, 1)
+    return found[0] if found and found[0].position == position else None
+
+
+def append(
+    connection: Connection, workspace: str, kind: Kind, body: Mapping[str, Any], actor: str
+) -> int:
+    """Append one entry and give its position.
+
+    Updating the workspace's head locks it until the transaction ends, so positions become visible
+    in their order and without a gap.
+    """
+    position: int | None = connection.execute(
+        update(_workspace)
+        .where(_workspace.c.id == workspace)
+        .values(head=_workspace.c.head + 1)
+        .returning(_workspace.c.head)
+    ).scalar_one_or_none()
+    if position is None:
+        raise LookupError(f"there is no workspace {workspace!r}")
+    connection.execute(
+        insert(_ledger).values(
+            workspace=workspace,
+            position=position,
+            kind=kind,
+            body=dict(body),
+            actor=actor,
+            at=time.time(),
+        )
+    )
+    return position
+
+
+def append_all(
+    connection: Connection,
+    workspace: str,
+    kind: Kind,
+    bodies: Sequence[Mapping[str, Any]],
+    actor: str,
+) -> int:
+    """Append entries of one kind, in order; gives the position of the last."""
+    head: int = connection.execute(
+        update(_workspace)
+        .where(_workspace.c.id == workspace)
+        .values(head=_workspace.c.head + len(bodies))
+        .returning(_workspace.c.head)
+    ).scalar_one()
+    now, first = time.time(), head - len(bodies) + 1
+    rows = [
+        {"workspace": workspace, "position": position, "kind": kind, "body": dict(body)}
+        | {"actor": actor, "at": now}
+        for position, body in enumerate(bodies, first)
+    ]
+    _APPEND.run(connection, rows)
+    return head
+
+
+def count(connection: Connection, workspace: str) -> int:
+    """How many entries there are."""
+    found: int = connection.execute(
+        select(func.count()).select_from(_ledger).where(_ledger.c.workspace == workspace)
+    ).scalar_one()
+    return found
+
+
+def lock_head(connection: Connection, workspace: str) -> int:
+    """The head, locked: nobody appends until this transaction ends."""
+    head: int = connection.execute(
+        select(_workspace.c.head).where(_workspace.c.id == workspace).with_for_update()
+    ).scalar_one()
+    return head
+
+
+def switches(connection: Connection, workspace: str, until: int | None = None) -> list[Entry]:
+    """Every switch up to a position (or all), in order."""
+    found = select(
+        _ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at
+    ).where(_ledger.c.workspace == workspace, _ledger.c.kind == "switch")
+    if until is not None:
+        found = found.where(_ledger.c.position <= until)
+    return [Entry(*row) for row in connection.execute(found.order_by(_ledger.c.position))]
+
+
+EVER = 2**31 - 1
+"""Later than any position; the greatest integer that both databases take."""
+
+
+def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> Mapping[str, Any]:
+    """The policy in force at a position."""
+    body: Mapping[str, Any] | None = connection.execute(
+        select(_ledger.c.body)
+        .where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "policy",
+            _ledger.c.position <= until,
+        )
+        .order_by(_ledger.c.position.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return body or {}
+
+
+def policy_at(connection: Connection, workspace: str) -> float:
+    """When the policy in force was set."""
+    at: float | None = connection.execute(
+        select(func.max(_ledger.c.at)).where(
+            _ledger.c.workspace == workspace, _ledger.c.kind == "policy"
+        )
+    ).scalar_one()
+    return at or 0.0
+
+
+def erased(connection: Connection, workspace: str) -> frozenset[int]:
+    """Positions of outcomes whose conversations were erased: nobody can learn them again."""
+    bodies = connection.execute(
+        select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
+    ).scalars()
+    return frozenset(position for body in bodies for position in body["replaces_all"])
+
+
+def replaced(connection: Connection, workspace: str, until: int, after: int = 0) -> frozenset[int]:
+    """Positions of outcomes that an entry after `after`, up to `until`, corrected or retracted, and
+    of all that were erased. Reads every outcome between the two.
+    """
+    bodies = connection.execute(
+        select(_ledger.c.body).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind.in_(("outcome", "retraction")),
+            _ledger.c.position > after,
+            _ledger.c.position <= until,
+            _ledger.c.body["replaces"].as_integer().is_not(None),
+        )
+    ).scalars()
+    corrected = frozenset(body["replaces"] for body in bodies)
+    return corrected | erased(connection, workspace)
+
+
+def first_left_out(connection: Connection, workspace: str, without: Without) -> int | None:
+    """The position of the first outcome that these criteria leave out."""
+    named = (("agent", without.agent), ("source", without.source))
+    criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]
+    found: int | None = connection.execute(
+        select(func.min(_ledger.c.position)).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "outcome",
+            _ledger.c.position >= (without.from_position or 0),
+            _ledger.c.position <= (without.to_position or EVER),
+            *criteria,
+        )
+    ).scalar_one()
+    return found
+
+
+def workspace(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(_workspace).where(_workspace.c.id == name)).one_or_none()
+
+
+def workspaces(connection: Connection) -> Sequence[str]:
+    return connection.execute(select(_workspace.c.id).order_by(_workspace.c.id)).scalars().all()
+
+
+def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]]:
+    """Head and mode of these workspaces: one cheap look for everyone's news."""
+    return {row.id: (row.head, row.mode) for row in _HEADS.rows(connection, ids=names)}
+
+
+def add_workspace(connection: Connection, name: str, mode: str) -> bool:
+    """Add an empty workspace; False if it was there."""
+    row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
+    return add_new(connection, Workspace, row)
+
+
+def set_mode(connection: Connection, name: str, mode: str) -> None:
+    connection.execute(update(_workspace).where(_workspace.c.id == name).values(mode=mode))

@@ -1,0 +1,141 @@
+"""What MLflow has, and what it is still owed: aliases and evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
+
+from service.store.database.transactions import add_new, table
+from service.store.tables import Alias, Evaluation, Version
+
+_alias = table(Alias)
+_evaluation = table(Evaluation)
+_version = table(Version)
+OWED_AT_ONCE = 5
+"""Evaluations that one pass publishes: an engineer's request is not to wait for many."""
+
+REFUSALS_KEPT = 20
+"""Newest refused requests that an alias remembers."""
+
+
+def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_alias).where(_alias.c.workspace == workspace, _alias.c.name == name)
+    ).one_or_none()
+
+
+def note_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
+    """Record what an alias was seen at (`registry_version`) or is about to be set to."""
+    empty: dict[str, Any] = {"registry_version": None, "intended": None, "refused": []}
+    row = {"workspace": workspace, "name": name, "at": time.time()}
+    add_new(connection, Alias, empty | row)
+    connection.execute(
+        update(_alias)
+        .where(_alias.c.workspace == workspace, _alias.c.name == name)
+        .values(**values, at=row["at"])
+    )
+
+
+def refuse(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
+    """Remember that a request to move an alias was put back, and why."""
+    note_alias(connection, workspace, name)
+    here = (_alias.c.workspace == workspace) & (_alias.c.name == name)
+    before = connection.execute(select(_alias.c.refused).where(here)).scalar_one()
+    newest = [*before, dict(told)][-REFUSALS_KEPT:]
+    connection.execute(update(_alias).where(here).values(refused=newest))
+
+
+def aliases(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Every alias as Baton last wrote or saw it."""
+    return connection.execute(
+        select(_alias).where(_alias.c.workspace == workspace).order_by(_alias.c.name)
+    ).all()
+
+
+def add_evaluation(
+    connection: Connection,
+    workspace: str,
+    evaluation: str,
+    position: int,
+    at: float,
+    report: Mapping[str, Any],
+) -> None:
+    """Keep an evaluation's report, plain JSON, until MLflow has taken it."""
+    connection.execute(
+        insert(_evaluation).values(
+            id=evaluation,
+            workspace=workspace,
+            position=position,
+            report=report,
+            run_id=None,
+            at=at,
+        )
+    )
+
+
+def last_evaluation(connection: Connection, workspace: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_evaluation)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def last_evaluated(connection: Connection, workspace: str) -> str | None:
+    """The id of the newest evaluation."""
+    return connection.execute(
+        select(_evaluation.c.id)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_evaluation)
+        .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.is_(None))
+        .order_by(_evaluation.c.position)
+        .limit(OWED_AT_ONCE)
+    ).all()
+
+
+def evaluation_published(connection: Connection, name: str, run_id: str) -> None:
+    connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
+
+
+def surplus_evaluations(
+    connection: Connection, workspace: str, keep: int, keep_special: int
+) -> list[Row[Any]]:
+    """Evaluations beyond the newest `keep` that are published and kept the champion; and all
+    beyond the newest `keep_special`. The oldest first.
+    """
+    newest_first = (
+        select(_evaluation.c.id, _evaluation.c.run_id, _evaluation.c.report["verdict"].as_string())
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+    )
+    beyond = connection.execute(newest_first.offset(keep)).all()
+    plain = [row for row in beyond[: keep_special - keep] if row.run_id and row[2] == "keep"]
+    return [*plain, *beyond[keep_special - keep :]][::-1]
+
+
+def remove_evaluation(connection: Connection, workspace: str, name: str) -> None:
+    connection.execute(
+        delete(_evaluation).where(_evaluation.c.workspace == workspace, _evaluation.c.id == name)
+    )
+
+
+def owe_all(connection: Connection, workspace: str | None = None) -> None:
+    """Forget what MLflow was given, of one workspace or of all: another MLflow gets all of it."""
+
+    def among(table: Table) -> ColumnElement[bool]:
+        return true() if workspace is None else table.c.workspace == workspace
+
+    connection.execute(update(_version).where(among(_version)).values(registry_version=None))
+    connection.execute(update(_evaluation).where(among(_evaluation)).values(run_id=None))
+    connection.execute(delete(_alias).where(among(_alias)))

@@ -1,0 +1,167 @@
+"""Versions: checkpoints by number, and which of them a line may be stood at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from service.store.database.transactions import table
+from service.store.tables import Version, Workspace
+
+_version = table(Version)
+_workspace = table(Workspace)
+UNPUBLISHED_AT_ONCE = 20
+_FACTS = [column for column in _version.c if column.name != "state"]
+
+
+def add_version(
+    connection: Connection,
+    workspace: str,
+    *,
+    recipe: str,
+    line: int,
+    position: int,
+    digest: str,
+    state: bytes,
+    parent: int | None,
+    reason: str,
+    without: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    build: str,
+    commit: str | None,
+) -> int:
+    """Store a checkpoint under the workspace's next version number, which is given back."""
+    number: int = connection.execute(
+        update(_workspace)
+        .where(_workspace.c.id == workspace)
+        .values(versions=_workspace.c.versions + 1)
+        .returning(_workspace.c.versions)
+    ).scalar_one()
+    connection.execute(
+        insert(_version).values(
+            workspace=workspace,
+            number=number,
+            recipe=recipe,
+            line=line,
+            position=position,
+            digest=digest,
+            state=state,
+            parent=parent,
+            reason=reason,
+            without=dict(without),
+            metrics=dict(metrics),
+            created_at=time.time(),
+            registry_version=None,
+            build=build,
+            commit=commit,
+            blocked=None,
+        )
+    )
+    return number
+
+
+def version(connection: Connection, workspace: str, number: int) -> Row[Any] | None:
+    """All of a version but its bytes."""
+    return connection.execute(
+        select(*_FACTS).where(_version.c.workspace == workspace, _version.c.number == number)
+    ).one_or_none()
+
+
+def state(connection: Connection, workspace: str, number: int) -> bytes | None:
+    return connection.execute(
+        select(_version.c.state).where(
+            _version.c.workspace == workspace, _version.c.number == number
+        )
+    ).scalar_one_or_none()
+
+
+def versions(connection: Connection, workspace: str, most: int = 1000) -> Sequence[Row[Any]]:
+    """The newest versions first."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(_version.c.workspace == workspace)
+        .order_by(_version.c.number.desc())
+        .limit(most)
+    ).all()
+
+
+def newest_because(
+    connection: Connection, workspace: str, beginning: str, after: int
+) -> Row[Any] | None:
+    """The newest version after a number whose reason begins like this."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(
+            _version.c.workspace == workspace,
+            _version.c.number > after,
+            _version.c.reason.startswith(beginning, autoescape=True),
+        )
+        .order_by(_version.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def of_line(connection: Connection, workspace: str, line: int, until: int) -> Sequence[Row[Any]]:
+    """A line's checkpoints up to a position, the newest first."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(
+            _version.c.workspace == workspace,
+            _version.c.line == line,
+            _version.c.position <= until,
+        )
+        .order_by(_version.c.position.desc())
+        .limit(20)
+    ).all()
+
+
+def digests(
+    connection: Connection, workspace: str, line: int, positions: Collection[int]
+) -> dict[int, str]:
+    """The digests of a line's checkpoints at these positions, where there are any."""
+    rows = connection.execute(
+        select(_version.c.position, _version.c.digest).where(
+            _version.c.workspace == workspace,
+            _version.c.line == line,
+            _version.c.position.in_(list(positions)),
+        )
+    )
+    return {row.position: row.digest for row in rows}
+
+
+def unpublished(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Versions that MLflow does not have yet, the oldest first, as many as one pass publishes."""
+    return connection.execute(
+        select(*_FACTS)
+        .where(_version.c.workspace == workspace, _version.c.registry_version.is_(None))
+        .order_by(_version.c.number)
+        .limit(UNPUBLISHED_AT_ONCE)
+    ).all()
+
+
+def by_registry(connection: Connection, workspace: str, registry_version: str) -> Row[Any] | None:
+    return connection.execute(
+        select(*_FACTS).where(
+            _version.c.workspace == workspace, _version.c.registry_version == registry_version
+        )
+    ).one_or_none()
+
+
+def published(connection: Connection, workspace: str, number: int, registry_version: str) -> None:
+    connection.execute(
+        update(_version)
+        .where(_version.c.workspace == workspace, _version.c.number == number)
+        .values(registry_version=registry_version)
+    )
+
+
+def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+    """Note why a version may not be switched to; None lifts it."""
+    connection.execute(
+        update(_version)
+        .where(_version.c.workspace == workspace, _version.c.number == number)
+        .values(blocked=why)
+    )

@@ -1,0 +1,92 @@
+"""Counts behind the quality page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, func, select
+
+from service.store.database.transactions import table
+from service.store.tables import Conversation, Decision, Evaluation, Handoff, Outcome
+
+_conversation = table(Conversation)
+_decision = table(Decision)
+_evaluation = table(Evaluation)
+_handoff = table(Handoff)
+_outcome = table(Outcome)
+
+
+def load(connection: Connection, workspace: str, since: float, until: float) -> tuple[int, int]:
+    """Decisions made after one moment and up to another, and the handoffs of that time.
+
+    In the shadow no handoff is opened: there it is the decisions to escalate. Ids begin with their
+    time, so no more than that time is read.
+    """
+    span = (_decision.c.id >= first_id("d", since), _decision.c.at > since, _decision.c.at <= until)
+    decided, escalated = connection.execute(
+        select(func.count(), func.count(case((_decision.c.action == "escalate", 1)))).where(
+            _decision.c.workspace == workspace, _decision.c.probability.is_not(None), *span
+        )
+    ).one()
+    opened: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.id >= first_id("h", since),
+            _handoff.c.opened_at > since,
+            _handoff.c.opened_at <= until,
+        )
+    ).scalar_one()
+    return decided, max(opened, escalated)
+
+
+def first_id(kind: str, since: float) -> str:
+    """No row of a kind that was made after a moment has an id before this one."""
+    return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
+
+
+def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequence[Row[Any]]:
+    """Outcomes of closed conversations that were never escalated, by verdict; not by audits.
+
+    With `since`, of those that closed from that moment on.
+    """
+    kept = and_(
+        _conversation.c.workspace == _outcome.c.workspace,
+        _conversation.c.id == _outcome.c.conversation_id,
+        _conversation.c.status == "closed",
+        ~_conversation.c.escalated,
+        _conversation.c.closed_at >= since,
+    )
+    return connection.execute(
+        select(_outcome.c.verdict, func.count().label("total"))
+        .select_from(_outcome.join(_conversation, kept))
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.handoff_id.is_(None),
+            _outcome.c.retracted_at.is_(None),
+            _outcome.c.source.not_in(("audit", "silence")),
+        )
+        .group_by(_outcome.c.verdict)
+    ).all()
+
+
+def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Decisions by version and action."""
+    by = (_decision.c.version, _decision.c.action)
+    return connection.execute(
+        select(*by, func.count().label("total"))
+        .where(_decision.c.workspace == workspace)
+        .group_by(*by)
+        .order_by(*by)
+    ).all()
+
+
+def last_report(connection: Connection, workspace: str) -> dict[str, Any] | None:
+    """The report of the last evaluation, as plain JSON."""
+    found: dict[str, Any] | None = connection.execute(
+        select(_evaluation.c.report)
+        .where(_evaluation.c.workspace == workspace)
+        .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return found

@@ -1,0 +1,445 @@
+"""The tables.
+
+Times are seconds since the epoch, UTC. Everything belongs to a workspace, and every query names it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+
+def _json() -> Any:
+    return Field(sa_column=Column(JSON, nullable=False))
+
+
+UNTOSSED = text("status = 'closed' AND NOT escalated AND NOT tossed")
+"""Conversations that were kept to their end and whose coins wait to be tossed: an index of their
+own, so that finding them takes no longer when many have ever closed."""
+
+
+ANSWERED = text("answer IS NOT NULL")
+"""Decisions to offer a person that the customer answered: few among all decisions."""
+
+
+def _time(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_column=Column(Double, nullable=nullable))
+
+
+class Workspace(SQLModel, table=True):
+    """`head` is the ledger's newest position, `versions` the newest version's number."""
+
+    id: str = Field(primary_key=True)
+    mode: str
+    head: int = 0
+    versions: int = 0
+    created_at: float = _time()
+
+
+class Key(SQLModel, table=True):
+    """A bearer key; only its SHA-256 is kept."""
+
+    id: str = Field(primary_key=True)
+    workspace: str = Field(index=True)
+    role: str
+    name: str
+    hash: str = Field(unique=True)
+    created_at: float = _time()
+    revoked_at: float | None = _time(nullable=True)
+
+
+class Session(SQLModel, table=True):
+    """Somebody signed in to the console with a key; only the cookie's SHA-256 is kept."""
+
+    hash: str = Field(primary_key=True)
+    key_id: str = Field(index=True)
+    created_at: float = _time()
+    expires_at: float = _time()
+
+
+class Conversation(SQLModel, table=True):
+    """`length` counts its messages; `begins` is the first place after the last return.
+
+    The last four say what it is counted under: the `language` of its first message, the `version`
+    and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
+    names of all triggers that `fired` in it, sorted, with a space between. `tossed` says that
+    its coins were: the conversation was looked at after its end, and drawn for an audit or not.
+    """
+
+    __table_args__ = (
+        Index("conversation_by_status", "workspace", "status", "last_at"),
+        Index(
+            "conversation_untossed",
+            "workspace",
+            "closed_at",
+            "id",
+            sqlite_where=UNTOSSED,
+            postgresql_where=UNTOSSED,
+        ),
+    )
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    length: int
+    begins: int
+    status: str
+    resolution: str | None
+    handoff_id: str | None
+    escalated: bool
+    opened_at: float = _time()
+    last_at: float = _time()
+    closed_at: float | None = _time(nullable=True)
+    language: str | None
+    version: int | None
+    team: str | None
+    fired: str | None
+    tossed: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
+
+
+class MessageRow(SQLModel, table=True):
+    """A turn, at its place `seq` (from 1) in the conversation, as it was folded."""
+
+    __tablename__ = "message"
+    __table_args__ = (UniqueConstraint("workspace", "conversation_id", "id"),)
+    workspace: str = Field(primary_key=True)
+    conversation_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    id: str
+    author: str
+    text: str
+    at: float = _time()
+    language: str | None
+    bot: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    attributes: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    event: str | None
+    scored: bool
+
+
+class Decision(SQLModel, table=True):
+    """What was answered to a message. One that found a person there has no probability.
+
+    `route` says whose word chose the team, and what the model suggested, where one was chosen.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("workspace", "conversation_id", "seq"),
+        Index(
+            "decision_answered",
+            "workspace",
+            "id",
+            sqlite_where=ANSWERED,
+            postgresql_where=ANSWERED,
+        ),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    seq: int
+    message_id: str
+    action: str
+    probability: float | None = _time(nullable=True)
+    uncertainty: float | None = _time(nullable=True)
+    offer_threshold: float = _time()
+    escalate_threshold: float = _time()
+    triggers: list[Any] = _json()
+    reasons: list[Any] = _json()
+    handoff: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    team: str
+    priority: int
+    route: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    by_rule: bool
+    version: int
+    position: int
+    build: str
+    answer: str | None
+    at: float = _time()
+
+
+class Handoff(SQLModel, table=True):
+    """An episode with a person. `seq` is the message that led to it, `begins` its first.
+
+    `version` and `fired` are those of its decision, as in `Conversation`.
+    `promised_at`: when its team is there, if nobody of it was when it was opened. `changed_at`:
+    when anything of the row last changed; who follows the queue asks for what changed since.
+    """
+
+    __table_args__ = (
+        Index("handoff_queue", "workspace", "status", "priority", "opened_at"),
+        Index("handoff_of_conversation", "workspace", "conversation_id"),
+        Index("handoff_news", "workspace", "changed_at"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    decision_id: str
+    begins: int
+    seq: int
+    by_rule: bool
+    version: int
+    fired: str
+    team: str
+    priority: int
+    status: str
+    claimed_by: str | None
+    opened_at: float = _time()
+    claimed_at: float | None = _time(nullable=True)
+    claim_expires_at: float | None = _time(nullable=True)
+    ended_at: float | None = _time(nullable=True)
+    promised_at: float | None = _time(nullable=True)
+    changed_at: float = _time()
+
+
+class Remark(SQLModel, table=True):
+    """What an agent wrote on a handoff for others, or the `team` they moved it to, or both."""
+
+    __table_args__ = (Index("remark_of_conversation", "workspace", "conversation_id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    handoff_id: str
+    agent: str
+    team: str | None
+    text: str | None
+    at: float = _time()
+
+
+class Outcome(SQLModel, table=True):
+    """What a person found true, as it stands now; its history is in the ledger."""
+
+    __table_args__ = (
+        Index("outcome_of_conversation", "workspace", "conversation_id"),
+        Index("outcome_of_agent", "workspace", "agent", "at"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    handoff_id: str | None
+    verdict: str
+    first_needed_message_id: str | None
+    source: str
+    agent: str
+    team: str | None
+    reason: str | None
+    note: str | None
+    fingerprint: str
+    position: int
+    at: float = _time()
+    retracted_at: float | None = _time(nullable=True)
+
+
+class Audit(SQLModel, table=True):
+    """The two coins of a kept conversation, tossed once, and the review that followed if any.
+
+    `status` is passed (neither coin fell), waiting or answered; `wanted` reviews of it are asked.
+    What the model had said (`probability`, `threshold`) is not shown before the answer.
+    """
+
+    __table_args__ = (
+        Index("audit_queue", "workspace", "status", "drawn_at"),
+        UniqueConstraint("workspace", "conversation_id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    status: str
+    uniform: bool
+    targeted: bool
+    uniform_propensity: float = _time()
+    targeted_propensity: float = _time()
+    propensity: float = _time()
+    seed: str
+    probability: float = _time()
+    threshold: float = _time()
+    version: int
+    position: int
+    length: int
+    wanted: int
+    reviews: int
+    verdict: str | None
+    drawn_at: float = _time()
+    offered_to: str | None
+    offered_until: float = _time()
+    answered_at: float | None = _time(nullable=True)
+
+
+class Review(SQLModel, table=True):
+    """One reviewer's answer to one audit; `skipped` says that they could not answer it."""
+
+    __table_args__ = (Index("review_of_reviewer", "workspace", "reviewer", "at"),)
+    audit_id: str = Field(primary_key=True)
+    reviewer: str = Field(primary_key=True)
+    workspace: str
+    verdict: str
+    first_needed_message_id: str | None
+    note: str | None
+    at: float = _time()
+
+
+class LedgerRow(SQLModel, table=True):
+    __tablename__ = "ledger"
+    __table_args__ = (Index("ledger_by_kind", "workspace", "kind", "position"),)
+    workspace: str = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    kind: str
+    body: dict[str, Any] = _json()
+    actor: str
+    at: float = _time()
+
+
+class Version(SQLModel, table=True):
+    """A checkpoint. `line` is the switch it descends from, 0 for one that never served.
+
+    `without` is what the line left out while it learned; `registry_version` is its number in
+    MLflow once published. `build` and `commit` are of the code that made it; `blocked` says why it
+    may not be switched to.
+    """
+
+    __table_args__ = (
+        Index("version_of_line", "workspace", "line", "position"),
+        Index("version_of_registry", "workspace", "registry_version", "number"),
+    )
+    workspace: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    recipe: str
+    line: int
+    position: int
+    digest: str
+    parent: int | None
+    reason: str
+    without: dict[str, Any] = _json()
+    metrics: dict[str, Any] = _json()
+    state: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: float = _time()
+    registry_version: str | None
+    build: str
+    commit: str | None
+    blocked: str | None
+
+
+class Challenger(SQLModel, table=True):
+    """A line that learns, or stands `frozen`, beside the champion.
+
+    `status` is asked (jobs have yet to build it), open, closed or failed. `state` is how far it
+    has learned and `duel` what it was seen to save, both up to `position`; one row of each of the
+    `slot`s 1 to 4 is asked or open.
+    """
+
+    __table_args__ = (Index("challenger_by_status", "workspace", "status"),)
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    slot: int
+    status: str
+    recipe: str
+    version: int | None
+    frozen: bool
+    without: dict[str, Any] = _json()
+    why: str
+    opened_by: str
+    closed_why: str | None
+    closed_by: str | None
+    built: int
+    position: int
+    duel: dict[str, Any] = _json()
+    state: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
+    asked_at: float = _time()
+    opened_at: float | None = _time(nullable=True)
+    closed_at: float | None = _time(nullable=True)
+
+
+class Event(SQLModel, table=True):
+    """Something that people should hear of: an alarm, a recommendation, a switch, a challenger.
+
+    Ids sort by time; `facts` is plain JSON with a `sentence` in it.
+    """
+
+    __table_args__ = (Index("event_of_workspace", "workspace", "id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    kind: str
+    facts: dict[str, Any] = _json()
+    at: float = _time()
+
+
+class Alias(SQLModel, table=True):
+    """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request.
+
+    `intended` is what Baton was about to write: found there, it is Baton's own doing. `refused`
+    are the newest requests that were put back, each with its reason.
+    """
+
+    workspace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    registry_version: str | None
+    intended: str | None
+    refused: list[Any] = _json()
+    at: float = _time()
+
+
+class Evaluation(SQLModel, table=True):
+    """A finished evaluation; `run_id` is its MLflow run once published."""
+
+    __table_args__ = (
+        Index("evaluation_of_workspace", "workspace", "position"),
+        Index("evaluation_of_run", "workspace", "run_id", "position"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    position: int
+    report: dict[str, Any] = _json()
+    run_id: str | None
+    at: float = _time()
+
+
+class Reopening(SQLModel, table=True):
+    """A customer came back to a conversation that had been closed and never escalated.
+
+    `length` is what it had at its end, `at` when they came back. `status` is open until it is seen
+    what that shows: missed, or passed.
+    """
+
+    __table_args__ = (Index("reopening_by_status", "workspace", "status"),)
+    workspace: str = Field(primary_key=True)
+    conversation_id: str = Field(primary_key=True)
+    length: int = Field(primary_key=True)
+    resolution: str | None
+    status: str
+    closed_at: float = _time()
+    at: float = _time()
+
+
+class Rating(SQLModel, table=True):
+    """What is known of a workspace's agents, folded up to a ledger position
+    (`service.outcomes.annotator_review`).
+    """
+
+    workspace: str = Field(primary_key=True)
+    position: int
+    state: dict[str, Any] = _json()
+    at: float = _time()
+
+
+class Lease(SQLModel, table=True):
+    name: str = Field(primary_key=True)
+    holder: str
+    expires_at: float = _time()
+
+
+class Remembered(SQLModel, table=True):
+    """The answer to a request that carried an Idempotency-Key."""
+
+    workspace: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    answer: dict[str, Any] = _json()
+    at: float = _time()

@@ -1,0 +1,1 @@
+"""Model versions: restoring, lines, switches, rollback."""

@@ -1,0 +1,1 @@
+"""Challenger models: requested, built, followed in the shadow, closed."""

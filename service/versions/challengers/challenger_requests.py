@@ -1,0 +1,250 @@
+"""Challengers as people and alarms ask for them, built in the background, closed at a word.
+
+Another recipe, the ledger learned anew without some outcomes, or a version that was kept. An
+exact repair is the same: a challenger first, that anyone may promote once it is built.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from learning.decision.promotion_terms import CHALLENGERS_MAX
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Standing, Without
+from learning.measures.scores import measures
+from learning.models.recipes import DEFAULT, FORGETTING, UnknownRecipe, named
+from service.runtime.errors import Contradiction, Invalid, Missing
+from service.runtime.ids import new_id
+from service.store.database.transactions import Store
+from service.store.ledger import challenger_rows, change_log, entries, version_rows
+from service.versions import switches
+from service.versions.model_lines import rebuild
+from service.versions.restore import TextRemovedError
+
+OPENED = "challenger: "
+"""How the reason of a challenger's version begins."""
+
+JOBS = "jobs"
+TOLD_SECONDS = 1.0
+"""How often a rebuild says how far it is."""
+
+_log = structlog.get_logger("baton.challengers")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A challenger to be opened: a `version` as it is, or the ledger learned anew by a recipe."""
+
+    why: str
+    by: str
+    recipe: str = ""
+    without: Without = Without()
+    version: int | None = None
+    frozen: bool = False
+
+
+def ask(connection: Connection, workspace: str, wish: Wish) -> dict[str, Any]:
+    """Ask for a challenger; `jobs` build it in the background.
+
+    Refused where CHALLENGERS_MAX are there already, or one of the same making is.
+    """
+    entries.lock_head(connection, workspace)
+    there = challenger_rows.here(connection, workspace)
+    if len(there) >= CHALLENGERS_MAX:
+        raise Contradiction(
+            "challengers_full",
+            f"{CHALLENGERS_MAX} challengers are open, and there may be {CHALLENGERS_MAX} at most",
+            hint="close one with DELETE /v1/challengers/{id}",
+        )
+    recipe, without = _made_of(connection, workspace, wish)
+    made = (recipe, without.body(), wish.version, wish.frozen)
+    for one in there:
+        known = (one.recipe, one.without, wish.version and one.version, one.frozen)
+        if known == made:
+            raise Contradiction(
+                "challenger_there", f"challenger {one.id!r} is the same one", field="recipe"
+            )
+    slots = {one.slot for one in there}
+    row: dict[str, Any] = {
+        "workspace": workspace,
+        "id": new_id("c"),
+        "slot": min(n for n in range(1, CHALLENGERS_MAX + 1) if n not in slots),
+        "status": challenger_rows.ASKED,
+        "recipe": recipe,
+        "version": wish.version,
+        "frozen": wish.frozen,
+        "without": without.body(),
+        "why": wish.why,
+        "opened_by": wish.by,
+        "built": 0,
+        "position": 0,
+        "duel": {},
+        "asked_at": time.time(),
+    }
+    challenger_rows.add(connection, row)
+    return row
+
+
+def first_left_out(connection: Connection, workspace: str, without: Without) -> int:
+    """The position where what is to be left out begins. Refused where there is nothing like it: a
+    name was mistyped, and what would be built were no repair.
+    """
+    first = entries.first_left_out(connection, workspace, without)
+    if first is None:
+        raise Invalid(
+            "nothing_left_out",
+            "no outcome of this workspace is like that",
+            field="without",
+            hint="GET /v1/quality/agents names the agents; positions are the ledger's",
+        )
+    return first
+
+
+def _made_of(connection: Connection, workspace: str, wish: Wish) -> tuple[str, Without]:
+    if wish.version is not None:
+        if wish.recipe or wish.without != Without():
+            raise Invalid(
+                "version_or_recipe", "a version stands as it is: name no recipe", field="version"
+            )
+        found = switches.existing(connection, workspace, wish.version)
+        return found["recipe"], Without.of(found["without"])
+    if wish.frozen:
+        raise Invalid("frozen_without_version", "only a version stands frozen", field="frozen")
+    if wish.without.body():
+        first_left_out(connection, workspace, wish.without)
+    switch = entries.switches(connection, workspace)[-1]
+    serving = version_rows.version(connection, workspace, switch.body["version"])
+    try:
+        return named(wish.recipe or (serving.recipe if serving else DEFAULT)).name, wish.without
+    except UnknownRecipe as error:
+        raise Invalid("unknown_recipe", str(error), field="recipe") from error
+
+
+def answer(connection: Connection, workspace: str, alarm: dict[str, Any], recipe: str) -> None:
+    """An alarm asks for a challenger that forgets sooner than the champion of `recipe`, or names
+    the one that is there; it is never in the way of an engineer's.
+    """
+    wanted = DEFAULT if recipe == FORGETTING else FORGETTING
+    for row in challenger_rows.here(connection, workspace):
+        if (row.recipe, row.without, row.opened_by) == (wanted, {}, JOBS):
+            alarm["challenger"] = row.id
+            return
+    try:
+        asked = ask(connection, workspace, Wish(alarm["sentence"], JOBS, recipe=wanted))
+    except Contradiction as error:
+        _log.info("challenger_not_asked", workspace=workspace, why=str(error))
+        return
+    alarm["challenger"] = asked["id"]
+
+
+def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> dict[str, Any]:
+    """Close a challenger; one that is closed stays as it is."""
+    row = challenger_rows.challenger(connection, workspace, name)
+    if row is None:
+        raise Missing("no_challenger", f"there is no challenger {name!r} in this workspace")
+    if challenger_rows.close(connection, workspace, name, by, why):
+        facts = {"challenger": name, "version": row.version, "actor": by}
+        said = f"challenger {row.slot} ({row.recipe}) was closed: {why}"
+        change_log.add(connection, workspace, "challenger_closed", facts | {"sentence": said})
+    found = challenger_rows.challenger(connection, workspace, name)
+    return {} if found is None else found._asdict()
+
+
+def build(store: Store, workspace: str) -> None:
+    """Build those that were asked for: each learns the ledger anew, or stands at its version."""
+    with store.read() as connection:
+        asked = [
+            r
+            for r in challenger_rows.here(connection, workspace)
+            if r.status == challenger_rows.ASKED
+        ]
+    for row in asked:
+        try:
+            standing = _built(store, workspace, row)
+        except (TextRemovedError, checkpoint.CheckpointError) as error:
+            _log.error("challenger_not_opened", workspace=workspace, why=str(error))
+            with store.write() as connection:
+                told = {
+                    "status": challenger_rows.FAILED,
+                    "closed_why": str(error),
+                    "closed_at": time.time(),
+                }
+                if challenger_rows.change(connection, workspace, row.id, **told):
+                    facts = {"challenger": row.id, "sentence": f"not built: {error}"}
+                    change_log.add(connection, workspace, "challenger_failed", facts)
+            continue
+        if standing is not None:
+            _open(store, workspace, row, standing)
+
+
+class _ClosedError(Exception):
+    """Nobody wants it any more."""
+
+
+def _built(store: Store, workspace: str, row: Any) -> Standing | None:
+    if row.version is not None:
+        with store.read() as connection:
+            return _at_version(connection, workspace, row)
+
+    last = time.monotonic()
+
+    def told(done: int, _of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last < TOLD_SECONDS:
+            return
+        last = time.monotonic()
+        with store.write() as connection:
+            if not challenger_rows.change(connection, workspace, row.id, built=done):
+                raise _ClosedError
+
+    try:
+        return rebuild(store, workspace, row.recipe, Without.of(row.without), told)
+    except _ClosedError:
+        return None
+
+
+def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
+    packed = switches.Packed.of(standing)
+    with store.write() as connection:
+        number = row.version
+        head = entries.lock_head(connection, workspace)
+        if number is None:
+            scores = standing.window.scores()
+            number = switches.keep(
+                connection,
+                workspace,
+                packed,
+                line=0,
+                reason=OPENED + row.why,
+                metrics=measures(scores.probability, scores.label, scores.weight),
+            )
+        changed = challenger_rows.change(
+            connection,
+            workspace,
+            row.id,
+            status=challenger_rows.OPEN,
+            version=number,
+            without=standing.without.body(),
+            built=head,
+            position=standing.position,
+            state=packed.state,
+            duel={"opened": head},
+            opened_at=time.time(),
+        )
+        if changed:
+            facts = {"challenger": row.id, "version": number, "actor": row.opened_by}
+            said = f"challenger {row.slot} was opened: version {number} by {row.recipe}, {row.why}"
+            change_log.add(connection, workspace, "challenger_opened", facts | {"sentence": said})
+    _log.info("challenger_opened", workspace=workspace, version=number, recipe=row.recipe)
+
+
+def _at_version(connection: Connection, workspace: str, row: Any) -> Standing:
+    data = version_rows.state(connection, workspace, row.version)
+    standing = checkpoint.load(data or b"")
+    standing.without = Without.of(row.without)
+    return standing

@@ -1,0 +1,1 @@
+"""The scheduled evaluation: compare lines, decide on promotion, apply the decision."""

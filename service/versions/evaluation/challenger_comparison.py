@@ -1,0 +1,172 @@
+"""What each challenger would have saved, counted once per judged conversation, and kept.
+
+The count goes on from where it was stored, with the position up to which it goes, so a clock that
+starts anew neither forgets evidence nor counts any twice. It speaks of one champion: another
+champion, another count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.evaluation.decision_costs import Fact
+from learning.decision.promotion_terms import (
+    CHALLENGERS_MAX,
+    Claim,
+    Switching,
+    Tally,
+    harmed,
+    objections,
+)
+from learning.estimation.audit_sampling import DISAGREEMENT
+from learning.ledger.model_state import Standing
+from learning.measures.prequential import Scores, paired
+from learning.measures.scores import measures
+from learning.monitoring.promotion_evidence import Duel, Learning, gains
+from service.versions.challengers.challenger_lines import Follower
+
+DAY = 86_400
+SEGMENTS_MAX = 200
+"""Segments told apart in one count; later ones are not."""
+
+
+@dataclass(slots=True)
+class Contest:
+    """A challenger's count against one champion, since ledger position `opened`."""
+
+    test: Duel | Learning
+    against: int
+    opened: int
+    position: int
+    segments: dict[str, Tally]
+
+    @classmethod
+    def of(cls, row: Any, terms: Switching, against: int) -> Contest:
+        """Taken up where it was stored, or begun against the champion of a switch.
+
+        By the product form for a frozen challenger, by the empirical-Bernstein form for one that
+        learns. Gains are in units of the greatest cost; a propensity below DISAGREEMENT weighs no
+        more than that.
+        """
+        level = terms.alpha / CHALLENGERS_MAX
+        test: Duel | Learning = Duel(DISAGREEMENT, 1.0)
+        if not row.frozen:
+            test = Learning(1.0 / DISAGREEMENT, level)
+        kept = row.duel
+        if kept.get("against") != against:
+            since = max(int(kept.get("opened", row.position)), against)
+            return cls(test, against, since, since, {})
+        test.load(kept["test"])
+        segments = {name: Tally(*sums) for name, sums in kept["segments"].items()}
+        return cls(test, against, int(kept["opened"]), int(kept["position"]), segments)
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "against": self.against,
+            "opened": self.opened,
+            "position": self.position,
+            "test": self.test.dump(),
+            "segments": {n: [t.judged, t.total, t.squares] for n, t in self.segments.items()},
+        }
+
+    def learn(self, champion: Standing, challenger: Standing, facts: Mapping[int, Fact]) -> None:
+        """Count what was judged since: each by the inverse of its propensity, at most twofold."""
+        costs = champion.policy.costs
+        unit = max(costs.unneeded, costs.missed)
+        bar = champion.policy.costing.escalate
+        a, b = paired(
+            champion.window.scores(since=self.position),
+            challenger.window.scores(since=self.position),
+        )
+        for position, gain in gains(a, b, bar, costs.unneeded / unit, costs.missed / unit):
+            fact = facts.get(position)
+            if fact is None or not fact.counts:
+                continue
+            propensity = max(fact.propensity, DISAGREEMENT)
+            self.test.learn(gain, propensity)
+            for name in fact.segments:
+                if name in self.segments or len(self.segments) < SEGMENTS_MAX:
+                    self.segments.setdefault(name, Tally()).add(gain / propensity)
+        self.position = champion.position
+
+    def proven(self, terms: Switching) -> bool:
+        if isinstance(self.test, Duel):
+            return self.test.proven(terms.alpha, CHALLENGERS_MAX)
+        return self.test.proven()
+
+
+def judged(
+    contest: Contest,
+    follower: Follower,
+    champion: Standing,
+    switched_at: float,
+    facts: Mapping[int, Fact],
+) -> dict[str, Any]:
+    """What is to be reported of a contest, and whether anything speaks against promoting."""
+    terms, row, now = champion.policy.switching, follower.facts, time.time()
+    costs = champion.policy.costs
+    unit = max(costs.unneeded, costs.missed)
+    test = contest.test
+    a, b = paired(champion.window.scores(), follower.standing.window.scores())
+    since = max(row.opened_at, switched_at)
+    claim = Claim(
+        contest.proven(terms),
+        test.conversations,
+        (now - since) / DAY,
+        (now - switched_at) / DAY,
+        _ece(b, facts, contest.opened),
+        _ece(a, facts, contest.opened),
+        tuple(harmed(contest.segments, terms)),
+    )
+    against = objections(claim, terms)
+    named = {name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")}
+    found: dict[str, Any] = named | {
+        "challenger": row.id,
+        "role": follower.role,
+        "since": contest.opened,
+        "judged_conversations": test.conversations,
+        "differing": test.differing,
+        "days": claim.days,
+        "proven_better": claim.proven,
+        "ece": claim.ece,
+        "champion_ece": claim.champion_ece,
+        "harmed": list(claim.harmed),
+        "objections": against,
+        "segments": {
+            name: {"judged": t.judged, "saves": t.total / t.judged * unit}
+            for name, t in sorted(contest.segments.items())
+            if t.judged >= terms.segment_min
+        },
+    }
+    if isinstance(test, Duel):
+        needed = CHALLENGERS_MAX / terms.alpha
+        found |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
+    else:
+        low = test.low * unit if test.conversations else None
+        found |= {"form": "empirical Bernstein", "saves_at_least": low, "alpha": test.alpha}
+    return found | {"sentence": _sentence(found)}
+
+
+def _ece(scores: Scores, facts: Mapping[int, Fact], since: int) -> float | None:
+    """Calibration error of what was scored since a position, by inverse propensity."""
+    known = [facts.get(int(position)) for position in scores.position]
+    weight = [
+        w / f.propensity if f is not None and f.propensity and f.position > since else 0.0
+        for f, w in zip(known, scores.weight, strict=True)
+    ]
+    return measures(scores.probability, scores.label, weight).get("ece")
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    version, judged = found["version"], found["judged_conversations"]
+    if not found["proven_better"]:
+        return f"after {judged} judged conversations version {version} is not proven better"
+    low = found.get("saves_at_least")
+    saved = "" if low is None else f": it saves at least {low:.3g} per judged conversation"
+    said = f"version {version} is proven better after {judged} judged conversations{saved}"
+    if found["objections"]:
+        return f"{said}; but {', and '.join(found['objections'])}"
+    return said

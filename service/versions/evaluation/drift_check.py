@@ -1,0 +1,160 @@
+"""Is the world still the one the champion learned? Looked at with every evaluation, by `jobs`.
+
+The champion's own loss is watched outcome by outcome; what customers bring is compared window by
+window, each time with conversations not looked at before. What was found travels in the reports,
+so a clock that starts anew neither cries twice nor forgets an alarm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from learning.conversation.features import CONTEXT, features
+from learning.conversation.state import EMPTY, State, step
+from learning.ledger.model_state import Standing
+from learning.measures.prequential import Scores
+from learning.monitoring.covariate_shift import Glimpse, shifts
+from learning.monitoring.loss_drift import Watch
+from learning.text.similarity import words
+from service.store.conversations import conversation_rows
+from service.store.database.transactions import Store
+from service.store.reports import decision_history
+
+RECENT, REFERENCE = 200, 800
+"""Closed conversations that are compared with so many before them."""
+
+REFERENCE_MIN = 400
+ALARMS_MAX = 10
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A line's loss as far as it was taken in."""
+
+    switch: int
+    since: int
+    position: int
+    watch: Watch = field(default_factory=Watch)
+
+
+class Drift:
+    """Looks at one workspace after the other; one thread owns it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._watched: dict[str, _Watched] = {}
+
+    def look(
+        self, workspace: str, champion: Standing, last: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What is to be reported, given the last report's part; and the new alarms in it."""
+        last = last or {}
+        now = time.time()
+        fresh = []
+        since = max(champion.switch, int(last.get("watched_since", 0)))
+        watched = self._fed(workspace, champion, since)
+        if watched is None:
+            fresh.append(_alarm("loss", "brier", _RISEN, champion.position, now))
+            since = champion.position
+            watched = self._watched[workspace] = _Watched(champion.switch, since, since)
+        tested, seen = self._compared(workspace, champion, last.get("tested"))
+        fresh += [_alarm(s["kind"], s["name"], s["sentence"], champion.position, now) for s in seen]
+        found = {
+            "watched_since": since,
+            "loss": _loss(watched.watch),
+            "tested": tested,
+            "alarms": [*last.get("alarms", []), *fresh][-ALARMS_MAX:],
+        }
+        return found, fresh
+
+    def add(
+        self, kind: str, name: str, sentence: str, champion: Standing, found: dict[str, Any]
+    ) -> dict[str, Any]:
+        """An alarm that was found elsewhere: it stands among the others."""
+        alarm = _alarm(kind, name, sentence, champion.position, time.time())
+        found["alarms"] = [*found["alarms"], alarm][-ALARMS_MAX:]
+        return alarm
+
+    def _fed(self, workspace: str, champion: Standing, since: int) -> _Watched | None:
+        """The watch after all that the champion has learned; None where it gave alarm."""
+        kept = self._watched.get(workspace)
+        if kept is None or (kept.switch, kept.since) != (champion.switch, since):
+            kept = self._watched[workspace] = _Watched(champion.switch, since, since)
+        scores = champion.window.scores(since=kept.position)
+        kept.position = champion.position
+        for loss in losses(scores):
+            if kept.watch.learn(loss):
+                return None
+        return kept
+
+    def _compared(
+        self, workspace: str, champion: Standing, last: Mapping[str, Any] | None
+    ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
+        """The test of the newest closed conversations, if enough of them are new; else the last."""
+        until = float(last["until"]) if last else 0.0
+        with self._store.read() as connection:
+            closed = decision_history.closed(connection, workspace, RECENT + REFERENCE)
+            fresh = [row for row in closed[:RECENT] if row.last_at > until]
+            if len(fresh) < RECENT or len(closed) < RECENT + REFERENCE_MIN:
+                return last, []
+            seen = [_glimpse(connection, workspace, row.id, champion) for row in closed]
+        recent = [g for g in seen[:RECENT] if g is not None]
+        reference = [g for g in seen[RECENT:] if g is not None]
+        found = [asdict(shift) for shift in shifts(reference, recent)]
+        tested = {"until": closed[0].last_at, "recent": len(recent), "reference": len(reference)}
+        return tested | {"shifts": found}, found
+
+
+_RISEN = "the champion's own loss (Brier) rose clearly above what was usual for it"
+
+
+def losses(scores: Scores) -> list[float]:
+    """The weighted Brier loss of each outcome, in order: one outcome is one unit."""
+    _, place = np.unique(scores.position, return_inverse=True)
+    squares = scores.weight * (scores.probability - scores.label) ** 2
+    whole = np.bincount(place, scores.weight)
+    found: list[float] = np.clip(np.bincount(place, squares) / whole, 0.0, 1.0).tolist()
+    return found
+
+
+def _alarm(kind: str, name: str, sentence: str, position: int, at: float) -> dict[str, Any]:
+    found = {"kind": kind, "name": name, "sentence": sentence, "position": position, "at": at}
+    return found | {"challenger": None}
+
+
+def _loss(watch: Watch) -> dict[str, Any]:
+    alarm = watch.alarm
+    if alarm is None:
+        return {"state": "learning what is usual", "outcomes": watch.outcomes, "of": watch.calm}
+    return {
+        "state": "watching",
+        "outcomes": watch.outcomes,
+        "allowed": alarm.allowed,
+        "evidence": alarm.evidence,
+        "alarm_at": alarm.once_in,
+    }
+
+
+def _glimpse(
+    connection: Connection, workspace: str, name: str, champion: Standing
+) -> Glimpse | None:
+    """A conversation up to its last scored message; None where nothing was scored."""
+    turns: Sequence[Any] = conversation_rows.transcript(connection, workspace, name, 2**31 - 1)
+    last = max((n for n, turn in enumerate(turns) if turn.scored), default=None)
+    if last is None:
+        return None
+    state: State = EMPTY
+    said: set[str] = set()
+    for turn in turns[: last + 1]:
+        state = step(state, turn.message)
+        if turn.message.author == "user":
+            said.update(words(turn.message.text))
+    x = features(state)
+    context = {known: x[known] for known in CONTEXT if known in x}
+    return Glimpse(champion.score(state).probability, context, frozenset(said))

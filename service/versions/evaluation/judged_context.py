@@ -1,0 +1,125 @@
+"""What is to be known of each outcome besides its label: how it came to be known, and of whom.
+
+A truth counts for an estimate by the probability with which it was to become known: 1 for what a
+handoff's agent says and for recorded labels, the audit's propensity for a kept conversation. One
+that a complaint brought to light is a known stratum of its own, never a sample: it counts as far
+as the audits drew it, and not otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from experiments.evaluation.decision_costs import Fact
+from learning.ledger.model_state import Entry
+from service.store.database.transactions import Store
+from service.store.labels import outcome_context
+
+OUTCOMES_MAX = 2000
+"""Newest outcomes of a workspace that are remembered."""
+
+SEGMENT_NAME_MAX = 64
+HOURS = 4
+_AT_ONCE = 400
+
+
+class Facts:
+    """The newest facts of each workspace, read forward when asked for; of one thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: dict[str, dict[int, Fact]] = {}
+        self._until: dict[str, int] = {}
+
+    def newest(self, workspace: str, until: int) -> Mapping[int, Fact]:
+        """By ledger position, in order, up to a position; at most OUTCOMES_MAX."""
+        kept = self._kept.setdefault(workspace, {})
+        with self._store.read() as connection:
+            after = self._until.get(workspace, 0)
+            entries = [
+                entry
+                for entry in outcome_context.outcomes(connection, workspace, after, OUTCOMES_MAX)
+                if entry.position <= until
+            ]
+            for start in range(0, len(entries), _AT_ONCE):
+                for fact in _known(connection, workspace, entries[start : start + _AT_ONCE]):
+                    kept[fact.position] = fact
+        self._until[workspace] = max(until, self._until.get(workspace, 0))
+        for position in list(kept)[: max(0, len(kept) - OUTCOMES_MAX)]:
+            del kept[position]
+        return kept
+
+
+def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[Fact]:
+    names = sorted({entry.body["conversation_id"] for entry in entries})
+    decided: dict[str, list[Any]] = {}
+    for row in outcome_context.decisions(connection, workspace, names):
+        decided.setdefault(row.conversation_id, []).append(row)
+    first = {
+        row.conversation_id: row for row in outcome_context.firsts(connection, workspace, names)
+    }
+    drawn = {
+        row.conversation_id: row for row in outcome_context.audits(connection, workspace, names)
+    }
+    found = []
+    for entry in entries:
+        name = entry.body["conversation_id"]
+        before = [row for row in decided.get(name, ()) if row.seq <= entry.body["covers"]]
+        found.append(_fact(entry, before, first.get(name), drawn.get(name)))
+    return found
+
+
+def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Fact:
+    body = entry.body
+    handed_over = body["handoff_id"] is not None
+    audited = audit is not None and audit.status != "passed"
+    by_itself = not handed_over and not body.get("labels") and body["source"] != "audit"
+    silent = body["source"] in ("silence", "history")
+    return Fact(
+        entry.position,
+        body["conversation_id"],
+        entry.at,
+        None if silent or body.get("replaces") else _needed(body),
+        _propensity(body, audit.propensity if audited else 0.0, by_itself=by_itself),
+        bool(body.get("by_rule")) or any(d.by_rule and d.action == "escalate" for d in decided),
+        handed_over,
+        bool(body.get("by_rule")),
+        audit.uniform_propensity if audited and audit.uniform else 0.0,
+        by_itself and body["verdict"] == "missed",
+        decided[0].at if decided else entry.at,
+        tuple(_segments(decided, first)),
+    )
+
+
+def _needed(body: Mapping[str, Any]) -> bool | None:
+    if body.get("labels"):
+        return any(label > 0.5 for _, label, _ in body["labels"])
+    known = {"needed": True, "missed": True, "not_needed": False, "fine": False}
+    return known.get(body["verdict"])
+
+
+def _propensity(body: Mapping[str, Any], audited: float, *, by_itself: bool) -> float:
+    if body["source"] == "silence":
+        return 0.0
+    if body["source"] == "audit":
+        return float(body.get("propensity") or audited or 0.0)
+    return audited if by_itself else 1.0
+
+
+def _segments(decided: Sequence[Any], first: Any) -> list[str]:
+    """The parts of the traffic that a conversation belongs to, each under a readable name."""
+    rules = {t["name"] for d in decided for t in d.triggers if t["kind"] != "model"}
+    found = [f"rule {name}" for name in sorted(rules)]
+    if decided:
+        hour = int(decided[0].at // 3600) % 24 // HOURS * HOURS
+        found.append(f"team {decided[-1].team}")
+        found.append(f"{hour:02}-{hour + HOURS:02} h UTC")
+    if first is not None:
+        found.append(f"language {first.language or 'unknown'}")
+        channel = (first.attributes or {}).get("channel")
+        if channel is not None:
+            found.append(f"channel {channel}"[:SEGMENT_NAME_MAX])
+    return found

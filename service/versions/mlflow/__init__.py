@@ -1,0 +1,1 @@
+"""MLflow in step with the ledger: versions published, aliases followed."""

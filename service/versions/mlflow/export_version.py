@@ -1,0 +1,125 @@
+"""A version as a folder of its own: what scores outside Baton, and comes into another one.
+
+The folder is an MLflow model, the same as is published: `mlflow models serve -m FOLDER` runs it.
+Only its state is ever read back, plain arrays whose digest is verified; none of its code is run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.registry import model_package
+from learning.decision.team_classifier import Record
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Standing
+from learning.measures.prequential import Window
+from service.store.conversations import removal
+from service.store.database.transactions import Store
+from service.store.ledger import entries, version_rows
+from service.versions import switches
+
+BYTES_MAX = checkpoint.BYTES_MAX
+
+
+class NotAVersionError(ValueError):
+    """What was given holds no version that this build can stand at."""
+
+
+def write(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
+    """Write a version into a new folder; what it is. FileExistsError where there is something."""
+    with store.read() as connection:
+        found = switches.existing(connection, workspace, number)
+        state = version_rows.state(connection, workspace, number) or b""
+    digest = checkpoint.digest(checkpoint.load(state))
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    about = lineage(workspace, found)
+    model_package.write(folder, f"m-{digest[:32]}", state, time.time(), about)
+    return about
+
+
+def lineage(workspace: str, row: dict[str, Any]) -> dict[str, str]:
+    """Where a version comes from, as tags of MLflow and in its `MLmodel`."""
+    known = {
+        "baton.workspace": workspace,
+        "baton.version": row["number"],
+        "baton.digest": row["digest"],
+        "baton.recipe": row["recipe"],
+        "baton.position": row["position"],
+        "baton.parent": row["parent"],
+        "baton.line": row["line"] or None,
+        "baton.without": json.dumps(row["without"]) if row["without"] else None,
+        "baton.build": row["build"],
+        "baton.commit": row["commit"],
+    }
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
+    """Keep a version of another Baton as one of this workspace; its number and digest.
+
+    `path` is the folder of an exported or published version, or its `state.npz`. It has learned
+    nothing of this ledger: where it is promoted, it learns the ledger's outcomes on top, all that
+    are still there. What it scored elsewhere says nothing of it here, and is left behind.
+    Bringing the same one in again finds it. NotAVersionError, FileNotFoundError.
+    """
+    standing, about = _read(path)
+    digest = checkpoint.digest(standing)
+    standing.window, standing.routed = Window(), Record()
+    with store.write() as connection:
+        entries.lock_head(connection, workspace)
+        standing.position = removal.removed_up_to(connection, workspace)
+        origin = f"imported: {_origin(about)}, digest {digest[:12]}"
+        known = version_rows.newest_because(connection, workspace, origin, 0)
+        if known is not None and known.digest == digest:
+            number = int(known.number)
+        else:
+            reason = f"{origin} ({actor})"
+            packed = switches.Packed.of(standing)
+            number = switches.keep(connection, workspace, packed, line=0, reason=reason)
+    return {"version": number, "recipe": standing.recipe, "digest": digest, "origin": origin}
+
+
+def _read(path: Path) -> tuple[Standing, dict[str, str]]:
+    file = path / model_package.STATE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no {file}; name a folder that `baton export --version` wrote, one that "
+            f"`mlflow artifacts download` fetched, or a {model_package.STATE}"
+        )
+    if file.stat().st_size > BYTES_MAX:
+        raise NotAVersionError(f"{file} has more than {BYTES_MAX} bytes")
+    try:
+        standing = checkpoint.load(file.read_bytes())
+    except checkpoint.CheckpointError as error:
+        raise NotAVersionError(f"{file}: {error}") from error
+    about = _metadata(file.with_name("MLmodel"))
+    told = about.get("baton.digest", "")
+    if told and told != checkpoint.digest(standing):
+        raise NotAVersionError(
+            f"{file} has another digest than the MLmodel beside it tells ({told[:12]}...): "
+            "one of them was exchanged; export the version again"
+        )
+    return standing, about
+
+
+def _metadata(mlmodel: Path) -> dict[str, str]:
+    """What the `MLmodel` tells of its version; nothing where it is not Baton's or is missing."""
+    try:
+        found = json.loads(mlmodel.read_text(encoding="utf-8")).get("metadata") or {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {str(name): str(value) for name, value in dict(found).items()}
+
+
+def _origin(about: dict[str, str]) -> str:
+    if "baton.version" not in about:
+        return "of unknown origin"
+    return (
+        f"version {about['baton.version']} of workspace {about.get('baton.workspace', '?')!r} "
+        f"at its position {about.get('baton.position', '?')}"
+    )

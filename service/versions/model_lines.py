@@ -1,0 +1,172 @@
+"""The model lines that `jobs` follows: the champion, its predecessor in the shadow, its anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Entry, Standing, Without
+from service.runtime.lru import keep
+from service.store.database.transactions import Store
+from service.store.ledger import entries, version_rows
+from service.versions.restore import TextRemovedError, advance, stand
+
+PIECE = 200
+"""Ledger entries between two reports of a rebuild's progress."""
+
+FROZEN_ENTRIES = 2000
+"""So far back a frozen line is tested when it is taken up: it needs no more to stand."""
+
+
+def origin(switches: Sequence[Entry]) -> int:
+    """The place in a list of switches of the one that made the present champion.
+
+    A rebuild without corrected outcomes is the same champion, mended.
+    """
+    place = len(switches) - 1
+    while place > 0 and switches[place].body["evidence"].get("corrected"):
+        place -= 1
+    return place
+
+
+class Lines:
+    """Standings by workspace, `most` of a kind, brought forward when asked for; of one thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        every: int = 0,
+        at_mark: Callable[[str, Standing], None] = lambda _workspace, _standing: None,
+        most: int = 64,
+    ) -> None:
+        self._store, self._most = store, most
+        self._every, self._at_mark = every, at_mark
+        self._champions: dict[str, Standing] = {}
+        self._previous: dict[str, Standing] = {}
+        self._anchors: dict[str, Standing] = {}
+
+    def champion(self, workspace: str) -> Standing:
+        """The serving line at the ledger's head.
+
+        On its way it stops at the last position that `every` divides, and `at_mark` may save it
+        there: every process notes its digest at these positions, so the checkpoint proves them.
+        """
+        head, last, _, _ = self._look(workspace)
+        mark = head - head % self._every if self._every else 0
+        kept = self._champions.get(workspace)
+        if kept is None or kept.half_learned or kept.switch != last.position:
+            until = mark if mark > last.position else head
+            kept = stand(self._store, workspace, until=until)
+        keep(self._champions, workspace, kept, self._most)
+        if kept.position <= mark and mark > last.position:
+            advance(self._store, workspace, kept, mark)
+            if kept.position == mark:
+                self._at_mark(workspace, kept)
+        try:
+            return advance(self._store, workspace, kept, head)
+        except TextRemovedError:  # erased before it was learned here: the line is saved past it
+            kept = self._champions[workspace] = stand(self._store, workspace, until=head)
+            return kept
+
+    def previous(self, workspace: str) -> Standing | None:
+        """The line that the present champion replaced, still learning; None for the first line.
+
+        A rolled back line is nobody's yardstick: after a rollback there is none either.
+        """
+        head, _, began, before = self._look(workspace)
+        if before is None or began.body["kind"] == "rollback":
+            self._previous.pop(workspace, None)
+            return None
+        kept = self._previous.get(workspace)
+        if kept is None or kept.half_learned or kept.switch != before.position:
+            kept = stand(self._store, workspace, until=head, switch=before)
+        keep(self._previous, workspace, kept, self._most)
+        try:
+            return advance(self._store, workspace, kept, head, through_switches=True)
+        except TextRemovedError:
+            kept = stand(self._store, workspace, until=head, switch=before)
+            self._previous[workspace] = kept
+            return kept
+
+    def anchor(self, workspace: str) -> Standing | None:
+        """The champion as it was promoted, tested and never learning; None where it had learned
+        nothing by then, or its version cannot be loaded.
+        """
+        head, _, began, _ = self._look(workspace)
+        kept = self._anchors.get(workspace)
+        if kept is None or kept.switch != began.position:
+            kept = self._frozen(workspace, began, head)
+            if kept is None:
+                self._anchors.pop(workspace, None)
+                return None
+        keep(self._anchors, workspace, kept, self._most)
+        follow_beside(self._store, workspace, kept, head)
+        return kept
+
+    def _frozen(self, workspace: str, began: Entry, head: int) -> Standing | None:
+        with self._store.read() as connection:
+            row = version_rows.version(connection, workspace, began.body["version"])
+            if row is None or not row.position:
+                return None
+            try:
+                found = checkpoint.load(
+                    version_rows.state(connection, workspace, row.number) or b""
+                )
+            except checkpoint.CheckpointError:
+                return None
+        found.version, found.switch, found.frozen = row.number, began.position, True
+        found.position = max(row.position, head - FROZEN_ENTRIES)
+        return found
+
+    def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
+        """Head, newest switch, the one that made the champion, and the one before that."""
+        with self._store.read() as connection:
+            found = entries.workspace(connection, workspace)
+            switches = entries.switches(connection, workspace)
+        head, place = found.head if found is not None else 0, origin(switches)
+        return head, switches[-1], switches[place], switches[place - 1] if place else None
+
+
+def follow_beside(store: Store, workspace: str, standing: Standing, until: int) -> None:
+    """Bring a line in the shadow forward, through switches. What was erased before it was learned
+    here is left out from then on; text that was removed holds up no frozen line, which only is
+    not tested by it.
+    """
+    try:
+        advance(store, workspace, standing, until, through_switches=True)
+    except TextRemovedError:
+        if standing.frozen:
+            standing.position = until
+            return
+        with store.read() as connection:
+            gone = {p for p in entries.erased(connection, workspace) if p > standing.position}
+        without = standing.without
+        standing.without = replace(without, positions=without.positions | gone)
+        advance(store, workspace, standing, until, through_switches=True)
+
+
+def rebuild(
+    store: Store,
+    workspace: str,
+    recipe: str,
+    without: Without,
+    progress: Callable[[int, int], None] | None = None,
+) -> Standing:
+    """Learn the whole ledger anew, as if the outcomes left out had never come.
+
+    Outcomes corrected or retracted since are always left out. `progress` hears positions done and
+    to do.
+    """
+    with store.read() as connection:
+        found = entries.workspace(connection, workspace)
+        if found is None:
+            raise LookupError(f"there is no workspace {workspace!r}")
+        gone = entries.replaced(connection, workspace, found.head) | without.positions
+    standing = Standing(recipe=recipe, without=replace(without, positions=gone))
+    while standing.position < found.head:
+        until = min(standing.position + PIECE, found.head)
+        advance(store, workspace, standing, until, through_switches=True)
+        if progress is not None:
+            progress(standing.position, found.head)
+    return standing

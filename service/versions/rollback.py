@@ -1,0 +1,62 @@
+"""Repair: what somebody's labels did is undone at once, and then exactly, without those labels.
+
+At once a version serves that had learned none of them, so all that came since is withheld. In the
+background `jobs` learn the whole ledger anew as if they had never come, as a challenger, which
+serves when it is proven better or somebody promotes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.ledger.model_state import Without
+from service.runtime.errors import Contradiction
+from service.store.ledger import entries, version_rows
+from service.versions import switches
+from service.versions.challengers import challenger_requests
+
+
+def untouched(connection: Connection, workspace: str, without: Without) -> int:
+    """The newest version that served, or descends from one, and learned none of what is to be left
+    out. Refused where there is nothing to leave out, or no such version.
+    """
+    first = challenger_requests.first_left_out(connection, workspace, without)
+    for switch in reversed(entries.switches(connection, workspace)):
+        line = version_rows.of_line(connection, workspace, switch.position, first - 1)
+        named = version_rows.version(connection, workspace, switch.body["version"])
+        for row in (*line, *([] if named is None else [named])):
+            if row.position < first and row.blocked is None:
+                return int(row.number)
+    raise Contradiction(
+        "nothing_before",
+        f"no version is kept that served before ledger position {first}, where this begins",
+        field="to",
+        hint="name a version from GET /v1/versions; or ask for the challenger alone",
+    )
+
+
+def roll_back(
+    connection: Connection,
+    workspace: str,
+    *,
+    to: int | None,
+    without: Without,
+    actor: str,
+    reason: str,
+) -> dict[str, Any]:
+    """Roll back; where something is to be left out, ask for the repaired challenger besides, both
+    or neither. Gives switch, version and challenger.
+
+    The challenger learns all but what is left out, also what the rollback withholds, by the recipe
+    of the version that comes back. All that may refuse comes before anything is written.
+    """
+    asked = None
+    if without != Without():
+        to = to or untouched(connection, workspace, without)
+        recipe = switches.whole(connection, workspace, to)["recipe"]
+        wish = challenger_requests.Wish(f"repair: {reason}", actor, recipe, without)
+        asked = challenger_requests.ask(connection, workspace, wish)
+    switch, version = switches.roll_back(connection, workspace, to=to, actor=actor, reason=reason)
+    return {"switch": switch, "version": version, "challenger": asked}

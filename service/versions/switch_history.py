@@ -1,0 +1,59 @@
+"""Which version served at a position, and how it came to: the story of its switch; and every move
+of what serves, those that were refused among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from learning.ledger.model_state import Entry
+from service.store.ledger import entries, mlflow_rows
+
+MOVES = 100
+"""Newest moves that are told."""
+
+
+def of(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
+    """The switch in force at a ledger position, as the API shows it."""
+    found = entries.switches(connection, workspace, position)
+    return shown(found[-1]) if found else None
+
+
+def shown(entry: Entry) -> dict[str, Any]:
+    """A switch: what serves since, who or what decided, why, and on what evidence."""
+    body = entry.body
+    return {
+        "switch": entry.position,
+        "version": body["version"],
+        "kind": body["kind"],
+        "reason": body["reason"],
+        "actor": entry.actor,
+        "learn_from": body["learn_from"],
+        "without": body["without"],
+        "evidence": body["evidence"],
+        "at": entry.at,
+    }
+
+
+def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
+    """What moved, when, by whom and why, the newest first.
+
+    `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
+    """
+    found = [
+        {
+            "at": entry.at,
+            "what": entry.body["kind"],
+            "version": entry.body["version"],
+            "actor": entry.actor,
+            "reason": entry.body["reason"],
+            "switch": entry.position,
+        }
+        for entry in entries.switches(connection, workspace)[-MOVES:]
+    ]
+    for alias in mlflow_rows.aliases(connection, workspace):
+        put_back = {"what": "refused", "switch": None, "alias": alias.name}
+        found.extend(put_back | told for told in alias.refused)
+    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES]

@@ -1,0 +1,271 @@
+"""Workspaces begin, versions are kept, and switches say which of them serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from experiments.build_info import build_id, commit
+from learning.decision.policy import Policy
+from learning.ledger import checkpoint
+from learning.ledger.model_state import Standing, Without
+from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, named
+from service.runtime.errors import Contradiction, Invalid, Missing
+from service.store.ledger import challenger_rows, change_log, entries, version_rows
+
+
+def begin_workspace(
+    connection: Connection, name: str, mode: str, actor: str, recipe: str = ""
+) -> bool:
+    """Make a workspace whose ledger starts with a policy and a switch to an untrained version.
+
+    False if the workspace was there already.
+    """
+    try:
+        recipe = named(recipe or DEFAULT).name
+    except UnknownRecipe as error:
+        hint = f"use one of: {', '.join(RECIPES)}; GET /v1/versions says what each is"
+        raise Invalid("unknown_recipe", str(error), field="recipe", hint=hint) from error
+    if not entries.add_workspace(connection, name, mode):
+        return False
+    policy = Policy().model_dump(mode="json")
+    entries.append(connection, name, "policy", policy, actor)
+    untrained = Packed.of(Standing(recipe=recipe))
+    number = keep(connection, name, untrained, line=0, reason="untrained")
+    switch(connection, name, Change(number, 0, "the workspace begins", actor))
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A standing as it is stored. Packing takes a tenth of a second when much was learned, so it
+    is done before SQLite's write lock is taken: scoring would have to wait for it.
+    """
+
+    recipe: str
+    position: int
+    parent: int | None
+    without: Mapping[str, Any]
+    digest: str
+    state: bytes
+
+    @classmethod
+    def of(cls, standing: Standing) -> Packed:
+        return cls(
+            standing.recipe,
+            standing.position,
+            standing.version or None,
+            standing.without.body(),
+            checkpoint.digest(standing),
+            checkpoint.dump(standing),
+        )
+
+
+def keep(
+    connection: Connection,
+    workspace: str,
+    packed: Packed,
+    *,
+    line: int,
+    reason: str,
+    metrics: Mapping[str, Any] | None = None,
+) -> int:
+    """Store a standing as a new version; gives its number."""
+    return version_rows.add_version(
+        connection,
+        workspace,
+        recipe=packed.recipe,
+        line=line,
+        position=packed.position,
+        digest=packed.digest,
+        state=packed.state,
+        parent=packed.parent,
+        reason=reason,
+        without=packed.without,
+        metrics=metrics or {},
+        build=build_id(),
+        commit=commit(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A switch to be made: which version, learning from where, why, by whom, on what evidence.
+
+    `learn_from` None is the switch's own position: what came since the version is withheld.
+    """
+
+    version: int
+    learn_from: int | None
+    reason: str
+    actor: str
+    without: Without = Without()
+    evidence: Mapping[str, Any] | None = None
+    kind: str = "promotion"
+
+
+def switch(connection: Connection, workspace: str, change: Change, after: int | None = None) -> int:
+    """Append a switch; gives its position.
+
+    `after` is the switch that the decision was made against: if another has come since, nothing is
+    appended and Contradiction is raised, so two deciders never replace the same switch.
+    """
+    head = entries.lock_head(connection, workspace)
+    if after is not None:
+        latest = entries.switches(connection, workspace)[-1].position
+        if latest != after:
+            raise Contradiction(
+                "switched_meanwhile", f"switch {latest} came after switch {after}, look again"
+            )
+    body = {
+        "version": change.version,
+        "learn_from": head + 1 if change.learn_from is None else change.learn_from,
+        "without": change.without.body(),
+        "kind": change.kind,
+        "reason": change.reason,
+        "evidence": dict(change.evidence or {}),
+    }
+    position = entries.append(connection, workspace, "switch", body, change.actor)
+    for row in challenger_rows.here(connection, workspace):
+        if row.version == change.version and row.status == challenger_rows.OPEN:
+            challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
+    if head > 1:
+        kind: change_log.Kind = "rollback" if change.kind == "rollback" else "promotion"
+        said = f"version {change.version} serves: {change.reason}"
+        facts = {"version": change.version, "switch": position, "actor": change.actor}
+        change_log.add(connection, workspace, kind, facts | {"sentence": said})
+    return position
+
+
+def promote(
+    connection: Connection,
+    workspace: str,
+    number: int,
+    *,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+) -> int:
+    """A version serves from here on, with all that was learned since it was made.
+
+    Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
+    out.
+    """
+    found = whole(connection, workspace, number)
+    without = Without.of(found["without"])
+    erased = entries.erased(connection, workspace)
+    gone = frozenset(position for position in erased if position > found["position"])
+    without = replace(without, positions=without.positions | gone)
+    change = Change(number, found["position"], reason, actor, without, evidence)
+    return switch(connection, workspace, change)
+
+
+def roll_back(
+    connection: Connection,
+    workspace: str,
+    *,
+    to: int | None,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    kind: str = "rollback",
+    after: int | None = None,
+) -> tuple[int, int]:
+    """An earlier version serves, without what was learned since. Gives switch and version.
+
+    With no version named, the newest one of the line that served before. Later rebuilds by `jobs`
+    go on without what is withheld here.
+    """
+    head = entries.lock_head(connection, workspace)
+    if to is None:
+        to = before(connection, workspace)
+    found = whole(connection, workspace, to)
+    without = Without.of(found["without"])
+    gone = (found["position"], head + 1)
+    without = replace(without, withheld=(*without.withheld, gone))
+    change = Change(to, None, reason, actor, without, evidence, kind)
+    return switch(connection, workspace, change, after), to
+
+
+def before(connection: Connection, workspace: str) -> int:
+    """The newest version of the line that served before the present one."""
+    switches = entries.switches(connection, workspace)
+    present = switches[-1]
+    if present.body["kind"] == "rollback":
+        raise Contradiction(
+            "rolled_back_already",
+            f"version {present.body['version']} serves since a rollback",
+            field="to",
+            hint="name the version that shall serve, from GET /v1/versions",
+        )
+    for entry in reversed(switches[:-1]):
+        if entry.body["version"] != present.body["version"]:
+            line = version_rows.of_line(connection, workspace, entry.position, present.position)
+            named = version_rows.version(connection, workspace, entry.body["version"])
+            for row in (*line, *([] if named is None else [named])):
+                if row.blocked is None:
+                    return int(row.number)
+    raise Contradiction(
+        "nothing_before",
+        "no other version has served in this workspace",
+        field="to",
+        hint="name a version from GET /v1/versions",
+    )
+
+
+def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+    """Nobody may switch to a version, for this reason; None lifts it. What serves goes on."""
+    existing(connection, workspace, number)
+    version_rows.block(connection, workspace, number, why)
+
+
+def blocked(which: str, why: str) -> Contradiction:
+    return Contradiction(
+        "version_blocked",
+        f"{which} is blocked: {why}",
+        hint="lift it with DELETE /v1/versions/{number}/block, or name another version",
+    )
+
+
+def existing(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    row = version_rows.version(connection, workspace, number)
+    if row is None:
+        raise Missing("no_version", f"there is no version {number} in this workspace")
+    return row._asdict()
+
+
+def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    """A version whose bytes this build can stand at, and that nobody blocked: no other may be
+    switched to.
+    """
+    found = existing(connection, workspace, number)
+    if found["blocked"] is not None:
+        raise blocked(f"version {number}", found["blocked"])
+    try:
+        checkpoint.load(version_rows.state(connection, workspace, number) or b"")
+    except checkpoint.CheckpointError as error:
+        raise Contradiction(
+            "version_damaged",
+            f"version {number} cannot serve: {error}",
+            hint="name another version, or make one with `baton rebuild`",
+        ) from error
+    return found
+
+
+def unknown(number: str) -> Missing:
+    return Missing(
+        "not_batons",
+        f"MLflow version {number} is not one that Baton published",
+        hint="move the alias to a version that has the tag baton.digest",
+    )
+
+
+def altered(number: str, version: int) -> Contradiction:
+    return Contradiction(
+        "digest_differs",
+        f"the tag baton.digest of MLflow version {number} is not the digest of version {version}",
+        hint="write the digest from GET /v1/versions back into the tag, then move the alias again",
+    )

@@ -1,0 +1,1 @@
+"""HTTP: app, server, access, events, API, console."""

@@ -1,0 +1,140 @@
+"""create_app: the API process, built by a factory and a lifespan; nothing at import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from service.quality.quality_report import is_large
+from service.quality.report_cache import Reused
+from service.runtime.errors import Refusal
+from service.runtime.metrics import Measures
+from service.runtime.settings import Settings
+from service.scoring.decision_replay import Replayer
+from service.scoring.engine import Engine
+from service.scoring.live_models import ENTRIES_PER_BATCH
+from service.store.database.transactions import DatabaseError, Store
+from service.web.access.keys import Doorkeeper
+from service.web.api import (
+    conversations,
+    events,
+    handoffs,
+    outcomes,
+    policy,
+    quality,
+    score,
+    versions,
+    workspaces,
+)
+from service.web.console.routes import site
+from service.web.event_stream.broadcast import Feed
+from service.web.middleware import Wire
+from service.web.request_context import Baton, Keyed, Parts, misshapen, refused, unrouted
+
+DESCRIPTION = """Baton decides when a support bot should hand a conversation to a person, and learns
+from what people say was true. Send each message to `POST /v1/score`; say what was true with
+`POST /v1/handoffs/{id}/outcome`. Keys: `Authorization: Bearer <key>`."""
+
+# The conversations' own routes take any path, so more particular ones come before them.
+_ROUTERS = (
+    score.router,
+    handoffs.router,
+    events.router,
+    outcomes.router,
+    outcomes.audits,
+    conversations.router,
+    versions.router,
+    policy.router,
+    quality.router,
+    workspaces.router,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API as an ASGI application; its lifespan opens the database and starts the engine."""
+    measures = Measures()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = Store(settings.database_url)
+        engine = Engine(store, settings, measures)
+        feed = Feed(store)
+        try:
+            await engine.start()
+            app.state.baton = Baton(
+                settings,
+                store,
+                engine,
+                Doorkeeper(store),
+                measures,
+                Replayer(store),
+                feed,
+                Reused(is_large),
+            )
+            yield
+        finally:
+            await feed.stop()
+            await engine.stop()
+            store.close()
+
+    app = FastAPIOffline(title="Baton", version="1", description=DESCRIPTION, lifespan=lifespan)
+    for router in _ROUTERS:
+        app.include_router(router, prefix="/v1", dependencies=[Keyed])
+    app.include_router(health)
+    app.mount("/console", site(app.state))
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(RequestValidationError, misshapen)
+    app.add_exception_handler(HTTPException, unrouted)
+    app.add_middleware(score.Shortcut)
+    app.add_middleware(Wire, measures=measures, verbose=settings.log_level.lower() == "debug")
+    return app
+
+
+async def _home() -> RedirectResponse:
+    return RedirectResponse("/console/queue", 307)
+
+
+health = APIRouter(tags=["health"])
+
+
+@health.head("/healthz", include_in_schema=False)
+@health.get("/healthz")
+async def alive() -> Any:
+    """This process runs."""
+    return JSONResponse({"status": "ok"})
+
+
+@health.head("/readyz", include_in_schema=False)
+@health.get("/readyz", responses={503: {"description": "not ready; `why` tells"}})
+async def ready(baton: Parts) -> Any:
+    """The database is reached, and every standing is within one batch of the ledger's end."""
+    why = []
+    try:
+        await asyncio.to_thread(baton.store.check)
+    except DatabaseError as error:
+        why.append(f"the database does not answer: {error.orig}")
+    lag = baton.engine.lag()
+    why += [
+        f"workspace {name} is {entries} entries behind"
+        for name, entries in lag.items()
+        if entries > ENTRIES_PER_BATCH
+    ]
+    status = 503 if why else 200
+    headers = {"Retry-After": "1"} if why else None
+    return JSONResponse({"ready": not why, "why": why}, status_code=status, headers=headers)
+
+
+@health.get("/metrics", response_class=Response)
+async def metrics(baton: Parts) -> Any:
+    """Measures in Prometheus' text format."""
+    baton.measures.lags(baton.engine.lag())
+    return Response(baton.measures.text(), media_type="text/plain; version=0.0.4")

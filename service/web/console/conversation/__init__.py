@@ -1,0 +1,1 @@
+"""The conversation page: transcript, actions, verdict form."""

@@ -1,0 +1,119 @@
+"""What an agent does with a handoff from its page: claim, note, transfer, return, resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse
+
+from service.handoffs import lifecycle, notes, transfers
+from service.runtime.errors import Contradiction, Missing, Refusal
+from service.store.conversations.batch import Batch
+from service.web.console import queue_page
+from service.web.console.conversation.conversation_page import address, shown
+from service.web.console.signed_in_user import Actor, Visitor
+from service.web.request_context import Baton, Parts
+from service.web.schemas import Id, Note, Said, Short
+
+router = APIRouter(prefix="/handoffs/{handoff_id}")
+Do = Callable[[Batch], Mapping[str, Any]]
+
+
+@router.post("/claim")
+async def claim(
+    request: Request,
+    handoff_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    team: Annotated[Short | None, Form()] = None,
+    back: Annotated[str, Form()] = "",
+) -> Any:
+    """Take it; somebody else's says whose it is, where it was asked: here or in the queue."""
+    workspace = visitor.workspace
+    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return lifecycle.claim(batch, workspace, handoff_id, visitor.name, seconds)
+
+    if back != "queue":
+        return await acted(request, baton, visitor, handoff_id, do)
+    try:
+        await baton.engine.run(workspace, do, needs=lifecycle.whose(workspace, handoff_id))
+    except (Contradiction, Missing) as refusal:
+        return await queue_page.shown(request, baton, visitor, team, 1, refusal)
+    return RedirectResponse(address(handoff_id), 303)
+
+
+@router.post("/resolve")
+async def resolve(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+    """The person settled it."""
+    return await _end(request, baton, visitor, handoff_id, "resolved")
+
+
+@router.post("/return")
+async def give_back(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+    """The bot goes on with it."""
+    return await _end(request, baton, visitor, handoff_id, "returned")
+
+
+async def _end(
+    request: Request, baton: Baton, visitor: Visitor, handoff_id: str, status: str
+) -> Any:
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return lifecycle.end(batch, visitor.workspace, handoff_id, visitor.name, status)
+
+    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+
+
+@router.post("/transfer")
+async def transfer(
+    request: Request,
+    handoff_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    team: Annotated[Short, Form()],
+    note: Annotated[Note, Form()] = "",
+) -> Any:
+    """Let it wait for another team."""
+    workspace = visitor.workspace
+    policy = (await baton.engine.served(workspace)).policy
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        given = (handoff_id, visitor.name, team, note.strip() or None)
+        return transfers.transfer(batch, policy, workspace, *given)
+
+    return await acted(request, baton, visitor, handoff_id, do)
+
+
+@router.post("/note")
+async def note(
+    request: Request,
+    handoff_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    text: Annotated[Said, Form()],
+) -> Any:
+    """Keep a note for colleagues."""
+    workspace = visitor.workspace
+    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return notes.note(batch, workspace, handoff_id, visitor.name, text, seconds)
+
+    return await acted(request, baton, visitor, handoff_id, do, "#notes")
+
+
+async def acted(
+    request: Request, baton: Baton, visitor: Visitor, handoff_id: str, do: Do, place: str = ""
+) -> Any:
+    """Do something with a handoff and show its page anew; a refusal stands at its top."""
+    needs = lifecycle.whose(visitor.workspace, handoff_id)
+    try:
+        await baton.engine.run(visitor.workspace, do, needs=needs)
+    except Missing:
+        raise
+    except Refusal as refusal:
+        return await shown(request, baton, visitor, handoff_id, refusal)
+    return RedirectResponse(address(handoff_id, place), 303)

@@ -1,0 +1,85 @@
+"""Today: is automation honest, who waits, and what has changed? For leads and engineers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from copy import deepcopy
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from learning.estimation.routing_accuracy import accuracy
+from service.quality import dashboard_data
+from service.runtime.errors import Missing
+from service.web.console.dashboard import dashboard_figures
+from service.web.console.rendering import page
+from service.web.console.signed_in_user import Lead, Visitor
+from service.web.console.static_files import YEAR_SECONDS
+from service.web.request_context import Baton, Parts
+
+router = APIRouter(prefix="/today")
+Days = Annotated[int, Query(ge=1, le=30)]
+STYLED = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+"""Of an empty style sheet, which plotly.js makes and fills by script."""
+
+
+@router.get("")
+async def show(request: Request, baton: Parts, visitor: Lead, days: Days = 1) -> Any:
+    """The last day, week or month in figures, and in tables where nothing can be drawn."""
+    found = await _look(baton, visitor, days)
+    served = await baton.engine.served(visitor.workspace)
+    routed = await asyncio.to_thread(accuracy, deepcopy(served.routed))
+    return page(
+        request,
+        visitor,
+        "today.html",
+        today=found,
+        policy=served.policy,
+        serving={"version": served.version, "recipe": served.recipe, "position": served.position},
+        routing=routed,
+        spans=tuple(dashboard_data.SPANS),
+        mlflow=_links(baton.settings.mlflow_url, visitor.workspace),
+        plotly=dashboard_figures.script_name(),
+    )
+
+
+@router.get("/figures")
+async def drawn(baton: Parts, visitor: Lead, days: Days = 1) -> Response:
+    """The same figures as the runs', for the page's script to draw."""
+    found = await _look(baton, visitor, days)
+    evaluation = found.evaluation
+    report = None if evaluation is None else evaluation.report
+    text = await asyncio.to_thread(dashboard_figures.today, dashboard_data.plain(found), report)
+    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/{name}.js")
+async def script(name: str) -> Response:
+    """plotly.js from this very service."""
+    if f"{name}.js" != dashboard_figures.script_name():
+        raise Missing("no_file", f"there is no file {name!r}", hint="reload the page")
+    headers = {
+        "Content-Encoding": "gzip",
+        "Cache-Control": f"public, max-age={YEAR_SECONDS}, immutable",
+    }
+    body = await asyncio.to_thread(dashboard_figures.script)
+    return Response(body, media_type="text/javascript", headers=headers)
+
+
+async def _look(baton: Baton, visitor: Visitor, days: int) -> dashboard_data.Today:
+    workspace, now = visitor.workspace, time.time()
+    span = max(one for one in dashboard_data.SPANS if one <= days)
+    policy = (await baton.engine.served(workspace)).policy
+    return await baton.read(
+        lambda connection: dashboard_data.look(connection, workspace, policy, span, now)
+    )
+
+
+def _links(url: str, workspace: str) -> dict[str, str]:
+    """Where MLflow shows this workspace's model, its versions and runs."""
+    base = url.rstrip("/")
+    model = f"{base}/#/models/{quote(f'baton-{workspace}', safe='')}"
+    return {"model": model, "version": f"{model}/versions/", "run": f"{base}/#/runs/"}

@@ -1,0 +1,61 @@
+"""The queue: who waits for a person, the most urgent first; one of them is taken with a click."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import Connection
+
+from service.handoffs import queue
+from service.runtime.errors import STATUS, Refusal
+from service.web.console.rendering import page
+from service.web.console.signed_in_user import Viewer, Visitor
+from service.web.event_stream import changes
+from service.web.request_context import Baton, Parts
+from service.web.schemas import Short
+
+router = APIRouter()
+
+
+@router.get("/queue")
+async def show(
+    request: Request,
+    baton: Parts,
+    visitor: Viewer,
+    team: Annotated[Short | None, Query()] = None,
+    number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+) -> Any:
+    """Those that wait, by priority and age; and who has claimed what."""
+    return await shown(request, baton, visitor, team, number)
+
+
+async def shown(
+    request: Request,
+    baton: Baton,
+    visitor: Visitor,
+    team: str | None,
+    number: int,
+    refusal: Refusal | None = None,
+) -> Any:
+    """The queue's page, with what was refused if anything was."""
+
+    def look(connection: Connection) -> tuple[changes.Cursor, queue.Queue]:
+        heard = changes.now_of(connection, visitor.workspace)
+        return heard, queue.look(connection, visitor.workspace, visitor.name, team, number)
+
+    heard, found = await baton.read(look)
+    policy = (await baton.engine.served(visitor.workspace)).policy
+    return page(
+        request,
+        visitor,
+        "queue.html",
+        200 if refusal is None else STATUS[type(refusal)],
+        queue=found,
+        heard=heard,
+        most=queue.PAGE,
+        team=team,
+        absences=queue.absences(policy, found.teams, time.time()),
+        refusal=refusal,
+    )

@@ -1,0 +1,118 @@
+"""From a template to a page: what every page is given, and how times and shares are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from service.web.access.keys import ROLES
+from service.web.console import static_files
+from service.web.console.signed_in_user import Visitor
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A page in the navigation, and the least role that sees it there."""
+
+    path: str
+    name: str
+    role: str = "agent"
+
+
+NAVIGATION = (
+    Place("/console/queue", "Queue"),
+    Place("/console/audits", "Audits"),
+    Place("/console/missed", "Missed"),
+    Place("/console/today", "Today", "engineer"),
+)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals["static"] = static_files.address
+    found.filters |= {"waited": waited, "moment": moment, "clock": clock, "percent": percent}
+    found.filters |= {"share": share, "lasted": lasted}
+    return found
+
+
+def render(template: str, **given: Any) -> str:
+    """A template as text, everything in it escaped."""
+    return _templates().get_template(template).render(**given)
+
+
+def page(
+    request: Request,
+    visitor: Visitor | None,
+    template: str,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **given: Any,
+) -> HTMLResponse:
+    """A whole page for a visitor, or for somebody who has not signed in."""
+    places = [place for place in NAVIGATION if visitor is not None and visitor.may(place.role)]
+    shared = {
+        "visitor": visitor,
+        "places": places,
+        "path": request.url.path,
+        "now": time.time(),
+        "status": status,
+    }
+    text = render(template, **shared | given)
+    return HTMLResponse(text, status, {"Cache-Control": "no-store"} | dict(headers or {}))
+
+
+def moment(at: float) -> str:
+    """Seconds since the epoch as `<time datetime>` takes them."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def clock(at: float) -> str:
+    """A moment for people; the page's script shows it in their own time zone."""
+    return datetime.fromtimestamp(at, UTC).strftime("%a %H:%M UTC")
+
+
+def waited(seconds: float) -> str:
+    """How long something has lasted, in the largest unit that says enough."""
+    minutes = int(max(0.0, seconds) // 60)
+    if minutes < 1:
+        return "< 1 min"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 600 else f"{minutes // 60} h"
+    return f"{minutes // 1440} days"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def share(part: float) -> str:
+    """A small rate with a digit more, where it matters."""
+    return f"{100 * part:.1f} %" if 0 < part < 0.1 else percent(part)
+
+
+def lasted(seconds: float) -> str:
+    """A time that is over; a short one in seconds."""
+    return f"{seconds:.0f} s" if seconds < 90 else waited(seconds)
+
+
+__all__ = ["NAVIGATION", "ROLES", "Place", "clock", "moment", "page", "percent", "render", "waited"]

@@ -1,0 +1,1 @@
+"""Pages for review: audits, missed conversations, transcripts."""

@@ -1,0 +1,163 @@
+"""Blind review of kept conversations: was a person needed? Baton's own word comes afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
+
+from learning.estimation.audit_sampling import kappa
+from service.outcomes import audit_tasks, record_outcome
+from service.outcomes.audit_tasks import DAY_SECONDS
+from service.outcomes.verdict import Found
+from service.runtime.errors import STATUS, Contradiction, Missing, Refusal
+from service.store.conversations.batch import Batch
+from service.store.labels import audit_rows, outcome_rows, review_rows
+from service.web.console.rendering import page
+from service.web.console.signed_in_user import Actor, Viewer, Visitor
+from service.web.request_context import Baton, Parts
+from service.web.schemas import Id, Note
+
+router = APIRouter(prefix="/audits")
+Answer = Literal["missed", "fine", "unknowable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many wait for this reviewer, how many they did today of how many; how reviewers agree."""
+
+    waiting: int
+    done: int
+    most: int
+    pairs: int
+    agreed: int
+    kappa: float | None
+
+
+@router.get("")
+async def show(
+    request: Request, baton: Parts, visitor: Viewer, answered: Annotated[Id | None, Query()] = None
+) -> Any:
+    """The next conversation to review, this reviewer's for a while; and what came of the last."""
+    return await _show(request, baton, visitor, answered)
+
+
+@router.post("/{audit_id}/outcome")
+async def answer(
+    request: Request,
+    audit_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    verdict: Annotated[Answer, Form()],
+    since: Annotated[Id | None, Form()] = None,
+    note: Annotated[Note, Form()] = "",
+) -> Any:
+    """The reviewer's verdict. Of a conversation that was kept rightly no turn is named."""
+    found = _found(visitor, verdict, since, note)
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return audit_tasks.answer(batch, visitor.workspace, audit_id, found)
+
+    return await _done(request, baton, visitor, do, audit_id)
+
+
+@router.post("/{audit_id}/skip")
+async def skip(request: Request, audit_id: Id, baton: Parts, visitor: Actor) -> Any:
+    """Pass it on to other reviewers."""
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return audit_tasks.skip(batch, visitor.workspace, audit_id, visitor.name)
+
+    return await _done(request, baton, visitor, do)
+
+
+@router.post("/{audit_id}/change")
+async def change(
+    request: Request,
+    audit_id: Id,
+    baton: Parts,
+    visitor: Actor,
+    verdict: Annotated[Answer, Form()],
+) -> Any:
+    """Correct one's own answer: agreement is still measured by the first, blind one."""
+    found = _found(visitor, verdict, None, "")
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        own = review_rows.answered(batch.connection, visitor.workspace, audit_id, visitor.name)
+        held = own and outcome_rows.standing_for(
+            batch.connection, visitor.workspace, own.conversation_id, None
+        )
+        if not held or held.agent != visitor.name:
+            raise Missing(
+                "no_review",
+                "there is no review of yours that decides about this conversation",
+                hint="what a colleague found stands; tell them",
+            )
+        return record_outcome.correct(batch, visitor.workspace, held.id, found)
+
+    return await _done(request, baton, visitor, do, audit_id)
+
+
+def _found(visitor: Visitor, verdict: str, since: str | None, note: str) -> Found:
+    named = since if verdict == "missed" else None
+    return Found(verdict, "audit", visitor.name, named, note=note.strip() or None)
+
+
+async def _done(
+    request: Request, baton: Baton, visitor: Visitor, do: Any, answered: str | None = None
+) -> Any:
+    try:
+        await baton.engine.run(visitor.workspace, do)
+    except (Contradiction, Missing) as refusal:
+        return await _show(request, baton, visitor, answered, refusal)
+    return RedirectResponse(f"/console/audits{f'?answered={answered}' if answered else ''}", 303)
+
+
+async def _show(
+    request: Request,
+    baton: Baton,
+    visitor: Visitor,
+    answered: str | None,
+    refusal: Refusal | None = None,
+) -> Any:
+    workspace, name = visitor.workspace, visitor.name
+    policy = (await baton.engine.served(workspace)).policy.audits
+
+    def do(batch: Batch) -> Mapping[str, Any]:
+        return audit_tasks.offer(batch, workspace, name, policy)
+
+    def look(connection: Connection) -> tuple[Progress, Any]:
+        last = answered and review_rows.answered(connection, workspace, answered, name)
+        return _progress(connection, visitor, policy.per_reviewer_per_day), last
+
+    offered = await baton.engine.run(workspace, do, appends=False)
+    progress, last = await baton.read(look)
+    return page(
+        request,
+        visitor,
+        "audits.html",
+        200 if refusal is None else STATUS[type(refusal)],
+        audit=offered["audit"],
+        why=offered.get("why"),
+        progress=progress,
+        last=last,
+        refusal=refusal,
+    )
+
+
+def _progress(connection: Connection, visitor: Visitor, most: int) -> Progress:
+    pairs = audit_rows.doubles(connection, visitor.workspace)
+    since = time.time() - DAY_SECONDS
+    return Progress(
+        review_rows.waiting_for(connection, visitor.workspace, visitor.name),
+        review_rows.done_since(connection, visitor.workspace, visitor.name, since),
+        most,
+        len(pairs),
+        sum(one == other for one, other in pairs),
+        kappa(pairs),
+    )

@@ -1,0 +1,29 @@
+"""Where a conversation can be read, by its id alone: what other programs' pages link to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
+
+from service.store.handoffs import handoff_rows
+from service.web.console.conversation import conversation_page
+from service.web.console.review import missed_page
+from service.web.console.signed_in_user import Viewer
+from service.web.request_context import Parts
+from service.web.schemas import Id
+
+router = APIRouter(prefix="/transcript")
+
+
+@router.get("")
+async def find(baton: Parts, visitor: Viewer, name: Annotated[Id, Query(alias="id")]) -> Any:
+    """To the page of its newest handoff; to that of kept conversations where it had none."""
+
+    def look(connection: Connection) -> str:
+        held = handoff_rows.of_conversation(connection, visitor.workspace, name)
+        return conversation_page.address(held[-1].id) if held else missed_page.address(name)
+
+    return RedirectResponse(await baton.read(look), 303)

@@ -1,0 +1,116 @@
+"""The console as an application of its own, mounted under /console: routes, headers, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import MutableHeaders, State
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.runtime.errors import STATUS, Busy, Missing, Refusal, away
+from service.store.database.transactions import UnavailableError
+from service.web.access.sessions import Failures
+from service.web.console import queue_page, sign_in, static_files
+from service.web.console.conversation import actions, conversation_page, verdict_form
+from service.web.console.dashboard import dashboard_page
+from service.web.console.rendering import page
+from service.web.console.review import audit_page, missed_page, transcript_page
+from service.web.console.signed_in_user import SignedOut, find
+from service.web.request_context import fault
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+
+_ROUTERS = (
+    sign_in.router,
+    queue_page.router,
+    conversation_page.router,
+    actions.router,
+    verdict_form.router,
+    audit_page.router,
+    missed_page.router,
+    transcript_page.router,
+    dashboard_page.router,
+    static_files.router,
+)
+
+
+def site(state: State) -> FastAPI:
+    """The pages; they share the process's parts with the API through `state`."""
+    made = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
+    made.state = state
+    state.failures = Failures()
+    for router in _ROUTERS:
+        made.include_router(router)
+    made.add_api_route("/", _home, include_in_schema=False)
+    made.add_exception_handler(SignedOut, _signed_out)
+    for kind in (Refusal, UnavailableError, RequestValidationError, HTTPException):
+        for one in kind if isinstance(kind, tuple) else (kind,):
+            made.add_exception_handler(one, _refused)
+    made.add_middleware(Guarded)
+    return made
+
+
+async def _home() -> RedirectResponse:
+    return RedirectResponse(sign_in.HOME, 307)
+
+
+class Guarded:
+    """Sends what tells browsers how little these pages may do; a page may say otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _signed_out(request: Request, _error: Exception) -> RedirectResponse:
+    if request.method != "GET":
+        return RedirectResponse("/console/sign-in", 303)
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/console/sign-in?next={quote(asked, safe='')}", 303)
+
+
+async def _refused(request: Request, error: Exception) -> Any:
+    """What went wrong and what to do, as a page."""
+    refusal = _refusal(error)
+    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Busy) else {}
+    visitor = None
+    if not isinstance(error, UnavailableError):
+        visitor = await find(request)
+    status = STATUS[type(refusal)]
+    return page(request, visitor, "error.html", status, headers, refusal=refusal)
+
+
+def _refusal(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RequestValidationError):
+        return fault(error.errors())
+    if isinstance(error, HTTPException):
+        if isinstance(error.__cause__, Refusal):
+            return error.__cause__
+        return Missing("no_page", "there is no such page", hint="start from the queue")
+    return away()

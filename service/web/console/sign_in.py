@@ -1,0 +1,107 @@
+"""Signing in with a key, and out again."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse
+
+from service.runtime.errors import STATUS, Refusal, TooMany, Unauthenticated
+from service.store import access
+from service.store.conversations.batch import Batch
+from service.web.access import sessions
+from service.web.access.keys import Principal, hashed
+from service.web.access.sessions import SESSION_SECONDS, Failures
+from service.web.console.rendering import page
+from service.web.console.signed_in_user import Actor, check_form, cookie_of, find, set_cookie
+from service.web.request_context import Baton, Parts
+
+router = APIRouter()
+HOME = "/console/queue"
+_FORM_SECONDS = 3600
+_NEXT_CHARS_MAX = 500
+_COOKIE_CHARS_MAX = 100
+
+
+@router.get("/sign-in")
+async def ask(request: Request, then: Annotated[str, Query(alias="next")] = "") -> Any:
+    """The form. Its token belongs to a cookie that is nobody's session yet."""
+    if await find(request) is not None:
+        return RedirectResponse(_safe(then), 303)
+    return _form(request, then)
+
+
+@router.post("/sign-in")
+async def sign_in(
+    request: Request,
+    baton: Parts,
+    key: Annotated[str, Form(max_length=500)] = "",
+    then: Annotated[str, Form(alias="next")] = "",
+) -> Any:
+    """Exchange a key for a session."""
+    await check_form(request, cookie_of(request))
+    address = request.client.host if request.client else ""
+    failures: Failures = request.app.state.failures
+    try:
+        failures.check(address, time.monotonic())
+        principal = baton.doorkeeper.admit(f"Bearer {key.strip()}")
+        principal.require("agent")
+    except Unauthenticated as refusal:
+        failures.count(address, time.monotonic())
+        return _form(request, then, refusal)
+    except Refusal as refusal:
+        return _form(request, then, refusal)
+    cookie = await _begin(baton, principal)
+    response = RedirectResponse(_safe(then), 303)
+    set_cookie(request, response, cookie, SESSION_SECONDS)
+    return response
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request, baton: Parts, visitor: Actor) -> Any:
+    """End this session, in the database and in the browser."""
+    ended = hashed(cookie_of(request))
+
+    def do(batch: Batch) -> None:
+        access.end(batch.connection, ended)
+
+    await baton.engine.run(visitor.workspace, do, appends=False)
+    response = RedirectResponse("/console/sign-in", 303)
+    set_cookie(request, response, "", 0)
+    return response
+
+
+async def _begin(baton: Baton, principal: Principal) -> str:
+    cookie = sessions.new_cookie()
+
+    def do(batch: Batch) -> None:
+        sessions.begin(batch.connection, principal, cookie, batch.now)
+
+    await baton.engine.run(principal.workspace, do, appends=False)
+    return cookie
+
+
+def _form(request: Request, then: str, refusal: Refusal | None = None) -> Any:
+    cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
+    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooMany) else {}
+    status = 200 if refusal is None else STATUS[type(refusal)]
+    response = page(
+        request,
+        None,
+        "sign-in.html",
+        status,
+        headers,
+        next=then[:_NEXT_CHARS_MAX],
+        token=sessions.form_token(cookie),
+        refusal=refusal,
+    )
+    set_cookie(request, response, cookie, _FORM_SECONDS)
+    return response
+
+
+def _safe(then: str) -> str:
+    """Where to go after signing in: a page of this console, whatever a link has asked for."""
+    plain = then.isascii() and then.isprintable() and "\\" not in then
+    return then if plain and then.startswith("/console/") else HOME

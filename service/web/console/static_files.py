@@ -1,0 +1,56 @@
+"""Scripts, styles and images of the console: small files, named by their content, cached."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from service.runtime.errors import Missing
+
+STATIC = Path(__file__).parent / "static"
+YEAR_SECONDS = 31_536_000
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is sent; its digest is part of its address."""
+
+    body: bytes
+    media_type: str
+    digest: str
+
+
+@cache
+def _assets() -> dict[str, Asset]:
+    return {path.name: _asset(path) for path in sorted(STATIC.iterdir()) if path.is_file()}
+
+
+def _asset(path: Path) -> Asset:
+    body = path.read_bytes()
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return Asset(body, media_type, hashlib.sha256(body).hexdigest()[:16])
+
+
+def address(name: str) -> str:
+    """Where a page finds a file; another content has another address."""
+    return f"/console/static/{_assets()[name].digest}/{name}"
+
+
+@router.get("/static/{digest}/{name}")
+async def asset(digest: str, name: str) -> Response:
+    """A file. While a new release starts, another process may be asked for one it has not."""
+    found = _assets().get(name)
+    if found is None:
+        raise Missing("no_file", f"there is no file {name!r}")
+    is_this = digest == found.digest
+    cached = f"public, max-age={YEAR_SECONDS}, immutable" if is_this else "no-store"
+    headers = {"Cache-Control": cached, "ETag": f'"{found.digest}"'}
+    return Response(found.body, media_type=found.media_type, headers=headers)

@@ -1,0 +1,100 @@
+"""Several `serve` processes on one port: one opens it, the others serve from it, all are watched.
+
+Each is a replica like any other: it holds the model and follows the ledger. On SQLite they take
+turns writing, which is sound on one machine and buys little; on PostgreSQL they share the work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import fields
+
+import structlog
+
+from service.runtime import logs
+from service.runtime.metrics import SHARED, worker_ended
+from service.runtime.settings import Settings
+from service.web.serve.http_server import listen
+
+STOP_SECONDS = 25
+AGAIN_SECONDS_MAX = 10.0
+STEADY_SECONDS = 60
+"""A worker that ran this long before it ended is started again at once."""
+
+_log = structlog.get_logger("baton.workers")
+
+
+def serve_with(settings: Settings, workers: int) -> None:
+    """Serve with this many processes until told to stop; one that ends is started again."""
+    logs.configure(settings.log_level, process="workers")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with listen(settings) as listening, tempfile.TemporaryDirectory(prefix="baton-") as counts:
+        listening.set_inheritable(True)
+        pool = [Worker(settings, listening.fileno(), counts) for _ in range(workers)]
+        try:
+            while not stop.wait(0.2):
+                for worker in pool:
+                    worker.mend()
+        finally:
+            for worker in pool:
+                worker.process.send_signal(signal.SIGTERM)
+            until = time.monotonic() + STOP_SECONDS
+            for worker in pool:
+                worker.end(until)
+
+
+class Worker:
+    """One of them."""
+
+    def __init__(self, settings: Settings, listening: int, counts: str) -> None:
+        self._listening = listening
+        self._counts = counts
+        self._environ = {**os.environ, **_environ(settings), SHARED: counts}
+        self._pause = 0.0
+        self._due: float | None = None
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._started, self._due = time.monotonic(), None
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "service", "serve"),
+                *("--listening", str(self._listening), "--parent", str(os.getpid())),
+            ],
+            env=self._environ,
+            pass_fds=[self._listening],
+            stdin=subprocess.DEVNULL,
+        )
+
+    def mend(self) -> None:
+        """Start it again if it has ended, later each time it ends soon."""
+        if self.process.poll() is None:
+            return
+        now = time.monotonic()
+        if self._due is None:
+            quick = now - self._started < STEADY_SECONDS
+            self._pause = min(2 * self._pause or 0.25, AGAIN_SECONDS_MAX) if quick else 0.0
+            self._due = now + self._pause
+            worker_ended(self.process.pid, self._counts)
+            _log.error("worker_ended", pid=self.process.pid, status=self.process.returncode)
+        if now >= self._due:
+            self.process = self._start()
+
+    def end(self, until: float) -> None:
+        try:
+            self.process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    return {one.metadata["variable"]: str(getattr(settings, one.name)) for one in fields(settings)}

@@ -1,0 +1,237 @@
+"""Random routes, restarts and faults against a plain model of what must hold.
+
+Acknowledged is durable, a repeated request has one effect and one answer, the ledger is gapless,
+every process's digest is the fold of the ledger, and the bot is silent while a person is there.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from learning.ledger import checkpoint
+from service.jobs.maintenance import Upkeep
+from service.runtime.settings import Settings
+from service.versions.restore import stand
+from tests import postgres
+from tests.service_in_process import ROLES, Caller, InProcess, serving
+
+NAMES = ("a", "b", "c")
+TEXTS = (
+    "where is my parcel",
+    "I want to talk to a human please",
+    "that did not help at all",
+    "my account was hacked",
+)
+EVERY = 4
+ACTS = (
+    *(8 * ("score",) + 3 * ("outcome",)),
+    *("score again", "look again", "leave", "retract"),
+    *("restart", "checkpoint", "stand anew", "cut"),
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two processes' worth of a service on one store, in one process; each may be started anew."""
+
+    kind = "sqlite"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.running: list[tuple[ExitStack, InProcess]] = []
+        self.decided: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.outcomes: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.open: dict[str, str] = {}
+        self.closed: dict[str, str] = {}
+        self.head = 2
+        self.acts = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.home = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.url = self.stack.enter_context(postgres.store(self.kind, self.home))
+        for _ in range(2):
+            self._start()
+        admin = self.running[0][1].caller(self.running[0][1].keys["admin"])
+        made = admin.posted("/v1/workspaces", {"id": "w", "mode": "live", "recipe": "bayes-1"})
+        self.keys = {role: made["keys"][role] for role in ROLES}
+
+    def _start(self) -> None:
+        own = ExitStack()
+        given = {"database": self.url, "checkpoint_entries": EVERY, "poll_seconds": 0.02}
+        self.running.append((own, own.enter_context(serving(self.home, **given))))
+
+    def teardown(self) -> None:
+        for own, _ in self.running:
+            own.close()
+        self.stack.close()
+
+    def caller(self, which: int, role: str) -> Caller:
+        return self.running[which][1].caller(self.keys[role])
+
+    @rule(seed=st.integers(0, 2**32))
+    def act(self, seed: int) -> None:
+        """One rule for all acts, drawn evenly: Hypothesis leaves whole rules out of most examples
+        and repeats itself in others, so that hardly anything happened in any of a few.
+        """
+        draw = random.Random(f"{seed} {self.acts}")
+        self.acts += 1
+        act, which, pick = draw.choice(ACTS), draw.randrange(2), draw.randrange(100)
+        name, message, said = (
+            draw.choice(NAMES),
+            f"m{draw.randrange(9)}",
+            draw.randrange(len(TEXTS)),
+        )
+        if act == "score":
+            self._score(which, name, message, said)
+        elif act == "outcome":
+            self._outcome(which, name, ("missed", "fine")[said % 2])
+        elif act == "score again" and self.decided:
+            self._score_again(which, pick)
+        elif act == "look again" and self.decided:
+            self._look_again(which, pick)
+        elif act == "leave" and self.open:
+            self._leave(which, ("resolve", "return")[said % 2], pick)
+        elif act == "retract" and self.outcomes:
+            self._retract(which, pick)
+        elif act == "restart":
+            self._restart(which)
+        elif act == "checkpoint":
+            self._checkpoint()
+        elif act == "stand anew":
+            self._stand_anew(which)
+        elif act == "cut" and self.kind == "postgresql":
+            self._cut()
+
+    def _score(self, which: int, name: str, message: str, said: int) -> None:
+        answer = self.caller(which, "bot").score(name, message, TEXTS[said])
+        known = self.decided.get((name, message))
+        if known is not None:
+            if known[0] == TEXTS[said]:
+                assert (answer.status_code, answer.json()) == (200, known[1])
+            else:
+                assert answer.status_code == 409
+            return
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        self.decided[name, message] = (TEXTS[said], found)
+        self.closed.pop(name, None)
+        assert (found["action"] == "human_active") == (name in self.open)
+        if name in self.open:
+            assert found["handoff"]["id"] == self.open[name]
+        elif said in (1, 3):
+            assert found["action"] == "escalate"
+        if found["action"] == "escalate":
+            self.open[name] = found["handoff"]["id"]
+        self._decided_again(which, found)
+
+    def _score_again(self, which: int, pick: int) -> None:
+        names = sorted(self.decided)
+        name, message = names[pick % len(names)]
+        said, answer = self.decided[name, message]
+        assert self.caller(which, "bot").decided(name, message, said) == answer
+
+    def _leave(self, which: int, how: str, pick: int) -> None:
+        name = sorted(self.open)[pick % len(self.open)]
+        self.caller(which, "agent").posted(f"/v1/handoffs/{self.open.pop(name)}/{how}")
+
+    def _outcome(self, which: int, name: str, verdict: str) -> None:
+        path = f"/v1/conversations/{name}/outcome"
+        answer = self.caller(which, "agent").post(path, json={"verdict": verdict})
+        known = self.outcomes.get(name)
+        if not any(conversation == name for conversation, _ in self.decided):
+            assert answer.status_code == 404
+        elif known is None:
+            assert answer.status_code == 200, answer.text
+            self.outcomes[name] = (verdict, answer.json())
+            self.head += 1
+            assert answer.json()["position"] == self.head
+        elif known[0] == verdict:
+            assert answer.json() == known[1]
+        else:
+            assert answer.status_code == 409
+
+    def _retract(self, which: int, pick: int) -> None:
+        name = sorted(self.outcomes)[pick % len(self.outcomes)]
+        found = self.outcomes.pop(name)[1]
+        path = f"/v1/outcomes/{found['id']}"
+        answers = [self.caller(which, "agent").delete(path) for _ in range(2)]
+        assert answers[0].json() == answers[1].json()
+        self.head += 1
+        assert answers[0].json()["position"] == self.head
+
+    def _restart(self, which: int) -> None:
+        self.running.pop(which)[0].close()
+        self._start()
+
+    def _checkpoint(self) -> None:
+        store = self.running[0][1].baton.store
+        Upkeep(store, Settings(checkpoint_entries=EVERY)).checkpoint()
+
+    def _cut(self) -> None:
+        """Connections are cut between requests: the pools notice."""
+        name = self.url.rsplit("?", 1)[0].rsplit("/", 1)[1]
+        postgres._shared().cut(name)
+
+    def _stand_anew(self, which: int) -> None:
+        """What a process does after a switch, or when it found that it had diverged."""
+        serving_ = self.running[which][1].baton.engine._serving
+        served = serving_.here("w") if "w" in serving_._served else None
+        if served is not None:
+            served.swap(stand(self.running[which][1].baton.store, "w"))
+
+    @precondition(lambda self: self.running)
+    @invariant()
+    def both_hold_the_fold_of_a_gapless_ledger(self) -> None:
+        if not hasattr(self, "keys"):
+            return
+        store = self.running[0][1].baton.store
+        expected = checkpoint.digest(stand(store, "w"))
+        for which in range(2):
+            engineer = self.caller(which, "engineer")
+            give_up = time.monotonic() + 20
+            while (found := engineer.got("/v1/standing"))["position"] != self.head:
+                assert time.monotonic() < give_up, found
+                time.sleep(0.005)
+            assert (found["position"], found["digest"]) == (self.head, expected)
+
+    def _look_again(self, which: int, pick: int) -> None:
+        names = sorted(self.decided)
+        self._decided_again(which, self.decided[names[pick % len(names)]][1])
+
+    def _decided_again(self, which: int, decided: dict[str, Any]) -> None:
+        path = f"/v1/decisions/{decided['decision_id']}"
+        row = self.caller(which, "agent").got(path)
+        assert row["probability"] == decided["probability"]
+        replay = self.caller(which, "agent").got(f"{path}/replay")
+        assert replay["identical"] is (None if decided["action"] == "human_active" else True)
+
+
+@pytest.mark.parametrize("kind", postgres.BOTH)
+def test_whatever_comes_in_whatever_order_what_must_hold_holds(kind: str) -> None:
+    machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
+    few = settings(
+        max_examples=3,
+        stateful_step_count=50,
+        deadline=None,
+        phases=(Phase.explicit, Phase.generate),  # to shrink takes minutes of real services
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=few, _min_steps=45)  # else some do nothing

@@ -1,0 +1,127 @@
+"""The newcomer's page is run, block by block, against a real service; its answers are true."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "first-correction.md"
+START = "make install\n.venv/bin/baton serve\n"
+READY_SECONDS = 60
+
+Block = tuple[str, str]  # language and text
+
+
+def blocks() -> list[Block]:
+    """The page's fenced blocks in their order; the first one starts the service."""
+    text = PAGE.read_text(encoding="utf-8")
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    """`baton serve` as the page starts it, with `.baton` in a folder of its own; gives its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
+    url = f"http://127.0.0.1:{port}"
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--port", str(port)],
+            cwd=tmp_path,
+            env=kept | {"PYTHONPATH": str(PAGE.parent.parent)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until = time.monotonic() + READY_SECONDS
+        while not _ready(url):
+            said = (tmp_path / "serve.log").read_text()
+            assert process.poll() is None, said
+            assert time.monotonic() < until, said
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def played(url: str, folder: Path) -> list[tuple[list[Any], list[Any]]]:
+    """Each block's answers, and what the page says of the last of them."""
+    script, expected = ["set -e"], []
+    for language, text in blocks()[1:]:
+        if language == "sh":
+            script += [f"echo '== {len(expected)}'", text]
+            expected.append([])
+        else:
+            expected[-1].append(json.loads(text))
+    source = "\n".join(script).replace("http://127.0.0.1:8000", url)
+    run = subprocess.run(
+        ["sh", "-c", source.replace(".venv/bin/python", sys.executable)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    log = (folder / "serve.log").read_text(encoding="utf-8")
+    assert run.returncode == 0, run.stdout + run.stderr + log
+    parts = re.split(r"^== \d+$", run.stdout, flags=re.MULTILINE)[1:]
+    answers = [[json.loads(line) for line in part.splitlines() if line] for part in parts]
+    return list(zip(answers, expected, strict=True))
+
+
+def figures_told() -> list[float]:
+    """What the page's words say of probabilities: before any lesson, taught, and corrected."""
+    told = re.findall(r"about (0\.\d+)", PAGE.read_text(encoding="utf-8"))
+    return [float(figure) for figure in told]
+
+
+def differs(told: Any, answer: Any) -> bool:
+    """Whether an answer lacks something that is told of it; it may hold more."""
+    if isinstance(told, Mapping):
+        return any(name not in answer or differs(told[name], answer[name]) for name in told)
+    if isinstance(told, list):
+        return any(differs(*pair) for pair in zip(told, answer, strict=False)) or not answer
+    return bool(told != answer)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the page's commands are curl's")
+def test_the_page_teaches_a_correction(service: str, tmp_path: Path) -> None:
+    """The figures in the words between the blocks are compared with the answers, too."""
+    assert blocks()[0] == ("sh", START)
+    found = played(service, tmp_path)
+    for answers, expected in found:
+        assert not any("error" in answer for answer in answers)
+        assert [told for told in expected if differs(told, answers[-1])] == [], answers
+    asked = [a["probability"] for answers, _ in found for a in answers if "thresholds" in a]
+    first, _request, taught, corrected, rolled_back = asked
+    assert [first, taught, corrected] == pytest.approx(figures_told(), abs=0.02)
+    assert rolled_back == pytest.approx(first)
+
+
+def test_what_the_page_tells_can_differ_from_an_answer() -> None:
+    answer = {"action": "offer", "triggers": [{"kind": "model"}], "handoff": None}
+    assert not differs({"action": "offer", "triggers": [{"kind": "model"}]}, answer)
+    assert differs({"action": "escalate"}, answer)
+    assert differs({"triggers": [{"kind": "request"}]}, answer)
+    assert differs({"version": 1}, answer)

@@ -1,0 +1,76 @@
+"""A setting that cannot be is refused by its name, with what it takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from service.runtime.settings import SettingError, Settings
+
+
+@pytest.mark.parametrize(
+    "variable, value, says",
+    [
+        ("BATON_PORT", "70000", "between 0 and 65535"),
+        ("BATON_PORT", "http", "it takes port"),
+        ("BATON_BATCH_MAX", "0", "more than 0 requests"),
+        ("BATON_POLL_SECONDS", "-1", "more than 0 seconds"),
+        ("BATON_POLL_SECONDS", "nan", "more than 0 seconds"),
+        ("BATON_KEEP_DAYS", "-0.5", "0 or more days"),
+        ("BATON_LOG_LEVEL", "loud", "debug, info, warning, error"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_its_name(
+    variable: str, value: str, says: str
+) -> None:
+    with pytest.raises(SettingError, match=says) as refused:
+        Settings.from_environ({variable: value})
+    assert variable in str(refused.value)
+
+
+def test_every_default_may_be_set_as_it_is() -> None:
+    given = {one.metadata["variable"]: str(one.default) for one in fields(Settings)}
+    assert Settings.from_environ(given) == Settings.from_environ({}) == Settings()
+
+
+def test_by_default_an_idle_process_looks_for_news_within_200_milliseconds() -> None:
+    assert Settings().poll_seconds <= 0.2
+
+
+def baton(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = baton("serve", "--home", str(tmp_path / "home"), "--port", str(port))
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_says_that_the_first_keys_are_gone(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    Path(home).mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # only so that it is made, and ends
+        baton("serve", "--home", home, "--port", str(taken.getsockname()[1]))
+    assert "ok    the first keys are in" in baton("doctor", "--home", home).stdout
+    (Path(home) / "keys.json").unlink()
+    done = baton("doctor", "--home", home)
+    assert "wrong the first keys are in" in done.stdout
+    assert "baton key create --role admin" in done.stdout

@@ -1,0 +1,281 @@
+"""Challengers: asked for, followed, audited where they would decide otherwise, proven, promoted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from learning.decision.promotion_terms import CHALLENGERS_MAX
+from learning.estimation.audit_sampling import DISAGREEMENT
+from learning.measures.prequential import Scores
+from learning.monitoring.promotion_evidence import gains
+from service.jobs.maintenance import Upkeep
+from service.outcomes.audit_tasks import SETTLED_SECONDS
+from service.store.ledger import challenger_rows, change_log, entries, mlflow_rows
+from service.versions import switches
+from service.versions.challengers import challenger_requests
+from service.versions.challengers.challenger_requests import Wish
+from service.versions.restore import stand
+from tests.running import until
+from tests.service_in_process import InProcess, Place, refusal, serving
+
+KEEPING = {"uniform_share": 0.0, "targeted_share": 0.02, "double_share": 0.0}
+BUDGET = {"per_day": 10_000, "per_reviewer_per_day": 10_000, "offered_seconds": 1800}
+EAGER = {"judged_min": 20, "days_min": 0.0, "cooldown_days": 0.0, "ece_max": 1.0}
+
+
+def scores(*rows: tuple[int, float, float]) -> Scores:
+    position, probability, label = zip(*rows, strict=True)
+    weight = np.ones(len(rows))
+    at = np.array(position, np.int64)
+    return Scores(at, np.array(probability), np.array(label), weight, at)
+
+
+def test_what_a_challenger_saves_is_told_by_conversation() -> None:
+    """Handed over by the highest of its lessons; only where the two differ is anything saved."""
+    champion = scores((1, 0.1, 0), (1, 0.2, 1), (2, 0.9, 0), (3, 0.9, 1), (4, 0.1, 0))
+    challenger = scores((1, 0.1, 0), (1, 0.8, 1), (2, 0.2, 0), (3, 0.7, 1), (4, 0.6, 0))
+    assert gains(champion, challenger, 0.5, unneeded=1.0, missed=4.0) == [
+        (1, 4.0),
+        (2, 1.0),
+        (3, 0.0),
+        (4, -1.0),
+    ]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    with serving(tmp_path_factory.mktemp("challengers")) as running:
+        yield running
+
+
+def upkeep_of(service: InProcess) -> Upkeep:
+    return Upkeep(service.baton.store, service.baton.settings)
+
+
+def told(place: Place, name: str, count: int, label: float, text: str = "my kettle leaks") -> None:
+    """Conversations of one message, closed, with the label of it."""
+    for n in range(count):
+        place.bot.decided(f"{name}{n}", "m1", text)
+        body = {"labels": [{"message_id": "m1", "label": label}]}
+        place.engineer.posted(f"/v1/conversations/{name}{n}/outcome", body)
+
+
+def taught(place: Place, label: float, count: int = 80, **switching: Any) -> None:
+    place.policy(
+        costs={"unneeded": 1.0, "missed": 1.0, "ask": 1e6},
+        audits=KEEPING | BUDGET,
+        switching=EAGER | switching,
+    )
+    told(place, "t", count, label)
+
+
+def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tuple[Place, int]:
+    """A champion that was taught that leaks need nobody and learns slowly; and a challenger that
+    learned they do.
+    """
+    slow = "bayes-1?v0=0.0001,v0_context=0.0001"
+    place, other = service.workspace("shadow", slow), service.workspace(mode="shadow")
+    taught(place, 0.0, **switching)
+    taught(other, 1.0)
+    store = service.baton.store
+    standing = stand(store, other.name)
+    with store.write() as connection:
+        standing.position = entries.lock_head(connection, place.name)
+        number = switches.keep(
+            connection, place.name, switches.Packed.of(standing), line=0, reason="a test"
+        )
+        wish = Wish("a test", "someone", version=number, frozen=frozen)
+        challenger_requests.ask(connection, place.name, wish)
+    upkeep_of(service).challenge()
+    return place, number
+
+
+def contests(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = newest_report(place)["contests"]
+    return found
+
+
+def newest_report(place: Place) -> dict[str, Any]:
+    with place.service.baton.store.read() as connection:
+        row = mlflow_rows.last_evaluation(connection, place.name)
+    assert row is not None
+    return dict(row.report)
+
+
+def heard(place: Place, kind: str) -> list[dict[str, Any]]:
+    with place.service.baton.store.read() as connection:
+        return [row.facts for row in change_log.after(connection, place.name) if row.kind == kind]
+
+
+def test_disagreement_is_audited_by_half_and_counted_once(service: InProcess) -> None:
+    """Also by a clock that starts anew: the count goes on from where it was stored."""
+    place, number = opposed(service, automatic=False)
+    for n in range(80):
+        place.bot.decided(f"c{n}", "m1", "my kettle leaks")
+        place.bot.posted(f"/v1/conversations/c{n}/close", {"resolution": "resolved"})
+    time.sleep(SETTLED_SECONDS + 0.1)
+    upkeep = upkeep_of(service)
+    upkeep.audit()
+    reviewed = 0
+    while (audit := place.agent.got("/v1/audits/next")["audit"]) is not None:
+        body = {"verdict": "missed", "first_needed_message_id": "m1"}
+        answer = place.agent.posted(f"/v1/audits/{audit['id']}/outcome", body)
+        assert answer["propensity"] >= DISAGREEMENT
+        reviewed += 1
+    assert 20 <= reviewed <= 60
+    upkeep.evaluate_one(place.name)
+    (found,) = contests(place)
+    assert (found["version"], found["judged_conversations"]) == (number, reviewed)
+    assert found["saves_at_least"] > -1
+    for again in (upkeep, upkeep_of(service)):
+        again.evaluate_one(place.name)
+        (same,) = contests(place)
+        assert same | {"days": 0} == found | {"days": 0}
+    told(place, "later", 5, 1.0)
+    upkeep_of(service).evaluate_one(place.name)
+    (later,) = contests(place)
+    assert later["judged_conversations"] == reviewed + 5
+    place.engineer.posted(f"/v1/versions/{number}/promote", {"reason": "it is better"})
+    upkeep.evaluate_one(place.name)
+    assert contests(place) == []
+    (closed,) = place.engineer.got("/v1/versions")["challengers"]
+    assert (closed["status"], closed["closed_why"]) == ("closed", "it serves")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_one_that_is_proven_better_serves_with_its_evidence(
+    service: InProcess, frozen: bool
+) -> None:
+    place, number = opposed(service, frozen=frozen)
+    upkeep = upkeep_of(service)
+    for piece in range(8):
+        told(place, f"after{piece} ", 20, 1.0)
+        if upkeep.evaluate_one(place.name).verdict == "promote":
+            break
+    switch = place.ledger("switch")[-1]
+    evidence = switch["evidence"]
+    assert (switch["kind"], evidence["rule"]) == ("promotion", "proven better")
+    assert (evidence["version"], evidence["objections"]) == (number, [])
+    assert evidence["form"] == ("product" if frozen else "empirical Bernstein")
+    assert (switch["version"] == number) == frozen
+    assert heard(place, "promotion")[-1]["version"] == switch["version"]
+    serves = switch["version"]
+    until(lambda: place.engineer.got("/v1/standing")["version"] == serves, 10, "served")
+    assert newest_report(place)["acted"] is True
+    upkeep.evaluate_one(place.name)
+    assert {line["role"] for line in newest_report(place)["lines"]} == {
+        *("champion", "previous", "anchor"),
+    }
+
+
+def test_a_dry_run_recommends_once_and_switches_nothing(service: InProcess) -> None:
+    place, number = opposed(service, automatic=False)
+    told(place, "after", 120, 1.0)
+    for upkeep in (upkeep_of(service), upkeep_of(service)):
+        report = upkeep.evaluate_one(place.name)
+        assert (report.verdict, report.acted) == ("promote", False)
+    assert len(place.ledger("switch")) == 1
+    (said,) = heard(place, "recommendation")
+    assert (said["verdict"], said["version"]) == ("promote", number)
+
+
+@pytest.mark.parametrize(
+    "terms, why",
+    [
+        ({"judged_min": 1000}, "120 of 1000 judged conversations"),
+        ({"days_min": 2.0}, "open for 0.0 of 2 days"),
+        ({"cooldown_days": 1.0}, "the cool-down is 1"),
+    ],
+)
+def test_what_is_proven_better_still_meets_the_terms_of_the_policy(
+    service: InProcess, terms: dict[str, Any], why: str
+) -> None:
+    place, _ = opposed(service, **terms)
+    told(place, "after", 120, 1.0)
+    report = upkeep_of(service).evaluate_one(place.name)
+    (found,) = contests(place)
+    assert report.verdict == "keep"
+    assert found["proven_better"] is True
+    assert any(why in said for said in found["objections"]), found["objections"]
+    assert why in report.sentence
+
+
+def test_there_are_four_challengers_at_most(service: InProcess) -> None:
+    place = service.workspace(mode="shadow")
+    upkeep = upkeep_of(service)
+    recipes = ("bayes-1", "adagrad-1", "forgetting-1", "bayes-1?v0=0.3")
+    for recipe in recipes:
+        made = place.engineer.posted("/v1/challengers", {"recipe": recipe, "reason": "to see"})
+        assert (made["status"], made["recipe"]) == ("asked", recipe)
+    fifth = {"recipe": "bayes-1?v0=0.5", "reason": "one more"}
+    error = refusal(place.engineer.post("/v1/challengers", json=fifth), 409, "challengers_full")
+    assert str(CHALLENGERS_MAX) in error["message"]
+    upkeep.challenge()
+    found = place.engineer.got("/v1/versions")
+    assert [(one["slot"], one["status"]) for one in found["challengers"]] == [
+        (n, "open") for n in (4, 3, 2, 1)
+    ]
+    closed = found["challengers"][1]
+    answer = place.engineer.delete(f"/v1/challengers/{closed['id']}").json()
+    assert (answer["status"], answer["closed_by"]) == ("closed", f"{place.name}-engineer")
+    assert place.engineer.posted("/v1/challengers", fifth)["slot"] == closed["slot"]
+    assert len(heard(place, "challenger_closed")) == 1
+
+
+@pytest.mark.parametrize(
+    "body, code",
+    [
+        ({"recipe": "nonsense-1"}, "unknown_recipe"),
+        ({"version": 77}, "no_version"),
+        ({"frozen": True}, "frozen_without_version"),
+        ({"version": 1, "recipe": "bayes-1"}, "version_or_recipe"),
+    ],
+)
+def test_a_challenger_that_cannot_be_made_is_refused(
+    service: InProcess, body: dict[str, Any], code: str
+) -> None:
+    place = service.workspace(mode="shadow")
+    answer = place.engineer.post("/v1/challengers", json=body | {"reason": "to see"})
+    assert answer.json()["error"]["code"] == code
+    assert answer.status_code in (404, 422)
+
+
+def test_one_that_left_out_an_agent_is_the_model_that_never_heard_them(
+    service: InProcess,
+) -> None:
+    place, clean = service.workspace(mode="shadow"), service.workspace(mode="shadow")
+    mallory = place.named_agent("mallory")
+    for n in range(12):
+        for one in (place, clean):
+            one.bot.decided(f"c{n}", "m1", f"my kettle leaks {n}")
+            one.bot.posted(f"/v1/conversations/c{n}/outcome", {"verdict": "fine"})
+        place.bot.decided(f"forged{n}", "m1", f"where is my parcel {n}")
+        mallory.posted(f"/v1/conversations/forged{n}/outcome", {"verdict": "missed"})
+    asked = {"without": {"agent": "mallory"}, "reason": "forged labels"}
+    made = place.engineer.posted("/v1/challengers", asked)
+    upkeep_of(service).challenge()
+    with service.baton.store.read() as connection:
+        row = challenger_rows.challenger(connection, place.name, made["id"])
+    assert row is not None
+    place.engineer.posted(f"/v1/versions/{row.version}/promote", {"reason": "repaired"})
+    digest = place.engineer.got("/v1/standing")["digest"]
+    assert digest == clean.engineer.got("/v1/standing")["digest"]
+
+
+def test_how_far_a_challenger_is_built_is_told_while_it_is(service: InProcess) -> None:
+    place, store = service.workspace(mode="shadow"), service.baton.store
+    taught(place, 0.0, count=5)
+    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-1", "reason": "to see"})
+    with store.write() as connection:
+        challenger_rows.change(connection, place.name, asked["id"], built=3)
+    known = place.engineer.got("/v1/versions")
+    assert [(c["status"], c["built"]) for c in known["challengers"]] == [("asked", 3)]
+    assert known["head"] == place.engineer.got("/v1/standing")["position"] > 3
+    upkeep_of(service).challenge()
+    known = place.engineer.got("/v1/versions")
+    assert [(c["status"], c["built"]) for c in known["challengers"]] == [("open", known["head"])]
