@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.registry.registered_versions import Registry
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.jobs.registry_retention import RegistryRetention
 from service.privacy.retention import Retention
 from service.runtime.settings import Settings
 from service.store.ledger import version_rows
-from service.versions.mlflow.publish_version import Publishing
+from service.versions.mlflow.publish_version import MlflowPublisher
 from tests.service_in_process import OTHERS, InProcess, Place, serving
 
 
@@ -28,7 +28,7 @@ class Desk:
         self.place: Place = service.workspace("shadow", name=f"desk-{secrets.token_hex(4)}")
         self.registry, self.store = Registry(mlflow_url), service.baton.store
         self.settings = Settings(**given)
-        self.upkeep = Upkeep(self.store, self.settings)
+        self.upkeep = Maintenance(self.store, self.settings)
         self._taught = 0
 
     def teach(self, outcomes: int, verdict: str = "") -> None:
@@ -48,7 +48,7 @@ class Desk:
 
     def publish(self) -> None:
         """One pass of jobs that have just started."""
-        Publishing(self.store, self.registry).publish(self.place.name)
+        MlflowPublisher(self.store, self.registry).publish(self.place.name)
 
     def retire(self) -> None:
         retention = Retention(self.store, self.settings)

@@ -25,10 +25,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from experiments.registry.registered_versions import Registry
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.versions.mlflow.publish_version import Publishing
+from service.versions.mlflow.publish_version import MlflowPublisher
 
 SWITCHED = "INSERT INTO ledger"
 INSTANTS = {
@@ -100,8 +100,8 @@ def passed(home: Path, workspace: str, mlflow_url: str, kill_at: int) -> list[st
     store = Store(settings.database_url)
     registry = Counted(mlflow_url)
     registry.steps = steps
-    Upkeep(store, settings).evaluate_one(workspace)
-    Publishing(store, registry).publish(workspace)
+    Maintenance(store, settings).evaluate_one(workspace)
+    MlflowPublisher(store, registry).publish(workspace)
     return steps.done
 
 

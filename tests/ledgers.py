@@ -12,7 +12,7 @@ from learning.conversation.state import BotReport, Message
 from learning.decision.policy import Policy
 from learning.decision.team_classifier import WEIGHTS
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Standing, Turn, Without, follow
+from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
 
 RECIPE = "bayes-1"
 AGENTS = ("ann", "mallory")
@@ -104,14 +104,14 @@ def numbered(found: Iterable[tuple[str, dict[str, Any]]], start: int = 1) -> lis
 
 def learned(
     entries: Sequence[Entry],
-    standing: Standing | None = None,
+    standing: ModelState | None = None,
     *,
-    without: Without = Without(),
+    without: Exclusions = Exclusions(),
     recipe: str = RECIPE,
-) -> Standing:
+) -> ModelState:
     """A standing that has followed these entries, switches and all."""
-    standing = standing or Standing(recipe=recipe, without=without)
-    follow(standing, entries, transcript, through_switches=True)
+    standing = standing or ModelState(recipe=recipe, without=without)
+    replay_entries(standing, entries, transcript, through_switches=True)
     return standing
 
 

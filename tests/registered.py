@@ -15,7 +15,7 @@ from experiments.registry.pyfunc import conversation
 from experiments.registry.registered_versions import Registry
 from learning.conversation.state import fold
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Standing, Turn
+from learning.ledger.model_state import Entry, ModelState, Turn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AT = 1_790_000_000.0
@@ -51,9 +51,9 @@ CONVERSATIONS = [spoken(texts, number) for number, texts in enumerate(ASKED)]
 TABLE = [json.dumps(rows) for rows in CONVERSATIONS]
 
 
-def taught(recipe: str = "mixture-2", outcomes: int = 40) -> Standing:
+def taught(recipe: str = "mixture-2", outcomes: int = 40) -> ModelState:
     """A standing that has learned some outcomes, so that its numbers are not round."""
-    standing = Standing(recipe=recipe)
+    standing = ModelState(recipe=recipe)
     for position in range(1, outcomes + 1):
         rows = CONVERSATIONS[position % len(CONVERSATIONS)]
         messages = conversation(json.dumps(rows))

@@ -28,10 +28,10 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 
-from experiments.replay.client import Caller, path_of
+from experiments.replay.client import BatonClient, path_of
 from learning.conversation.state import BotReport, Message
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Standing, Turn, Without, follow
+from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
 from tests.mlflow_server import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ NOWHERE = "http://127.0.0.1:9"
 """No MLflow there."""
 
 
-class Client(Caller):
+class Client(BatonClient):
     """One key's caller: what is not answered is asked again, what is refused raises."""
 
     def put(self, path: str, body: Any) -> dict[str, Any]:
@@ -219,13 +219,13 @@ class Place:
         )
         return [Entry(**row | {"body": json.loads(row["body"])}) for row in rows]
 
-    def bare(self, without: Without = Without(), recipe: str = RECIPE) -> Standing:
+    def bare(self, without: Exclusions = Exclusions(), recipe: str = RECIPE) -> ModelState:
         """What learning alone makes of the stored rows, from nothing and through all switches."""
-        standing = Standing(recipe=recipe, without=without)
-        follow(standing, self.entries(), self.transcript, through_switches=True)
+        standing = ModelState(recipe=recipe, without=without)
+        replay_entries(standing, self.entries(), self.transcript, through_switches=True)
         return standing
 
-    def bare_digest(self, without: Without = Without(), recipe: str = RECIPE) -> str:
+    def bare_digest(self, without: Exclusions = Exclusions(), recipe: str = RECIPE) -> str:
         return checkpoint.digest(self.bare(without, recipe))
 
     def transcript(self, conversation: str, until: int) -> list[Turn]:

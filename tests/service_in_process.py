@@ -22,7 +22,7 @@ from service.runtime.settings import Settings
 from service.store.database.transactions import Store, table
 from service.store.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
 from service.web.app import create_app
-from service.web.request_context import Baton
+from service.web.request_context import AppState
 
 T = TypeVar("T")
 ROLES = ("bot", "agent", "engineer", "admin")
@@ -130,8 +130,8 @@ class InProcess:
         self._names = itertools.count(1)
 
     @property
-    def baton(self) -> Baton:
-        found: Baton = self.app.state.baton
+    def baton(self) -> AppState:
+        found: AppState = self.app.state.baton
         return found
 
     def caller(self, key: str | None = None) -> Caller:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from experiments.simulation.world import Conversation, Knobs, World
+from experiments.simulation.world import Conversation, World, WorldSettings
 from learning.conversation.state import Message
 from tests.service_in_process import Caller, Place
 
@@ -31,7 +31,7 @@ class Town:
 
     def __init__(self, place: Place, seed: int = 0, **knobs: Any) -> None:
         self.place = place
-        self.world = World(seed, Knobs(**knobs))
+        self.world = World(seed, WorldSettings(**knobs))
         self.begun = 0
 
     def play(

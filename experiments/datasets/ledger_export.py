@@ -19,7 +19,7 @@ from typing import Any
 from experiments.datasets.episode import Episode
 from learning.conversation.state import BotReport, Message
 from learning.decision.policy import Policy
-from learning.ledger.model_state import Entry, Turn, Without
+from learning.ledger.model_state import Entry, Exclusions, Turn
 
 Page = tuple[Entry, Sequence[Turn]]
 """An entry, and the turns that its outcome covers; none where nothing is learned from it."""
@@ -45,7 +45,7 @@ class History:
         return asdict(self)
 
 
-def write(path: Path, pages: Iterable[Page], without: Without) -> History:
+def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
     """Write a history; where this breaks off, there is no file."""
     found, fresh = hashlib.sha256(_line(without.body())), path.with_suffix(".part")
     position = outcomes = scored = 0

@@ -19,7 +19,7 @@ TOP = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
+class FeatureInfluence:
     """A name by which a model goes.
 
     `effect` is by how much it moves the log odds alone, at the value it typically has (the root
@@ -35,7 +35,7 @@ class Moving:
     conversations: int
 
 
-class Seen:
+class InfluenceSample:
     """The features of messages, conversation by conversation, as far as they may be told."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Seen:
                     here.add(name)
         self._within.update(sorted(here))
 
-    def moving(self, model: HashedClassifier, most: int = TOP) -> list[Moving]:
+    def moving(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
         """The names that move the model most over these messages, of each kind at most so many."""
         bias, base = model.margin_row(Row({}, model.buckets))
         found = []
@@ -68,7 +68,7 @@ class Seen:
             spread = math.sqrt(max(0.0, variance - base))
             share = count / self._messages
             found.append(
-                Moving(name, margin - bias, spread, value, share, self._within[name]),
+                FeatureInfluence(name, margin - bias, spread, value, share, self._within[name]),
             )
         found.sort(key=lambda one: (-abs(one.effect) * one.share, one.name))
         context = [one for one in found if "=" not in one.name][:most]

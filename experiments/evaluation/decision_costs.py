@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class JudgedOutcome:
     """An outcome. `needed` None: nobody can know. `propensity` 0: it is no sample of anything.
 
     `ruled`: rules alone hand the conversation over. `handed_over` by the model or a rule, `by_rule`
@@ -54,7 +54,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DecisionCosts:
     """At which probability a line hands over, and what mistakes cost."""
 
     threshold: float
@@ -62,8 +62,8 @@ class Terms:
     missed: float
 
 
-def beside(
-    facts: Iterable[Fact], lines: Mapping[str, Scores], champion: str, terms: Terms
+def compare_lines(
+    facts: Iterable[JudgedOutcome], lines: Mapping[str, Scores], champion: str, terms: DecisionCosts
 ) -> dict[str, dict[str, Any]]:
     """By line and yardstick: what its decisions would have come to, and what it costs more (or,
     below 0, less) than the champion a conversation, of those that both scored.
@@ -97,7 +97,7 @@ def beside(
 
 
 def _decided(
-    known: Sequence[Fact], ruled: Bools, scores: Scores, threshold: float
+    known: Sequence[JudgedOutcome], ruled: Bools, scores: Scores, threshold: float
 ) -> tuple[Bools, Bools]:
     """Whether a line hands each over, and whether it is known: rules need no score."""
     highest: dict[int, float] = {}
@@ -111,7 +111,7 @@ def _decided(
     return up, np.array(there, bool)
 
 
-def _paid(up: Bools, needed: Bools, terms: Terms) -> Floats:
+def _paid(up: Bools, needed: Bools, terms: DecisionCosts) -> Floats:
     return np.where(up & ~needed, terms.unneeded, 0.0) + np.where(~up & needed, terms.missed, 0.0)
 
 
@@ -125,7 +125,9 @@ def mean(x: Floats, weight: Floats) -> list[float] | None:
     return [middle, middle - Z_95 * error, middle + Z_95 * error]
 
 
-def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str, dict[str, Any]]:
+def segments(
+    facts: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts
+) -> dict[str, dict[str, Any]]:
     """The champion in each part of the traffic, the largest parts first; beside it what the
     yardsticks' decisions would have cost, and what was found of those that were really made.
     """
@@ -136,7 +138,7 @@ def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str,
     found = {}
     for name, total in counted.most_common(SEGMENTS_MAX):
         members = [fact for fact in known if name in fact.segments]
-        lines = beside(members, {"champion": champion}, "champion", terms)
+        lines = compare_lines(members, {"champion": champion}, "champion", terms)
         part = lines.pop("champion")
         losses = [loss[fact.position] for fact in members if fact.position in loss]
         weight = np.array([1 / fact.propensity for fact in members])
@@ -151,13 +153,13 @@ def segments(facts: Iterable[Fact], champion: Scores, terms: Terms) -> dict[str,
     return found
 
 
-def _made(facts: Iterable[Fact]) -> dict[str, Any]:
+def _made(facts: Iterable[JudgedOutcome]) -> dict[str, Any]:
     """Of the decisions that were really made, what outcomes found; intervals hold at every look.
 
     How many were kept is not among the outcomes, so misses are told of what was audited, and those
     caught beside them.
     """
-    sums = Sums()
+    sums = RateSums()
     for fact in facts:
         sums.add(fact)
     size, missed = effective(sums.weight, sums.squares, sums.weight_missed)
@@ -178,7 +180,7 @@ def _losses(scores: Scores) -> dict[int, float]:
 
 
 @dataclass(slots=True)
-class Sums:
+class RateSums:
     """What rates are made of, added up outcome by outcome: it never has to be read again.
 
     `kept` conversations were closed without a person; of these `caught` were missed for certain;
@@ -197,7 +199,7 @@ class Sums:
     squares: float = 0.0
     weight_missed: float = 0.0
 
-    def add(self, fact: Fact) -> None:
+    def add(self, fact: JudgedOutcome) -> None:
         if fact.handed_over:
             if fact.needed is None:
                 self.unknowable += 1
@@ -217,7 +219,7 @@ class Sums:
             self.weight_missed += weight * fact.needed
 
 
-def rates(sums: Sums, terms: Terms) -> dict[str, Any]:
+def rates(sums: RateSums, terms: DecisionCosts) -> dict[str, Any]:
     """The rates of what really was decided, with intervals that hold at every look."""
     judged = sums.needed + sums.not_needed
     by_rule = sums.needed_by_rule + sums.not_needed_by_rule
@@ -254,8 +256,8 @@ TOP = 20
 MISSED, UNNEEDED = "missed: needed a person", "handed over by the model: needed nobody"
 
 
-def worst(
-    facts: Iterable[Fact], champion: Scores, terms: Terms, most: int = TOP
+def costliest(
+    facts: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts, most: int = TOP
 ) -> list[dict[str, Any]]:
     """By cost times how sure the champion was of the contrary, as it stood before it learned them.
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from experiments.evaluation import decision_costs
-from experiments.evaluation.decision_costs import Fact, Terms, worst
-from experiments.evaluation.line_measures import Line, evaluated_on, measured
+from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, costliest
+from experiments.evaluation.line_measures import EvaluatedLine, evaluated_on, line_measures
 from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
-from learning.decision.team_classifier import Record
+from learning.decision.team_classifier import RoutingScores
 from learning.estimation.routing_accuracy import accuracy
 from learning.estimation.routing_accuracy import curve as curve_of_routing
 
@@ -33,21 +33,21 @@ class Switch:
     reason: str
 
 
-Verdict = Literal["keep", "promote", "roll back"]
+VerdictName = Literal["keep", "promote", "roll back"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Verdict:
     """What is to be done, why, and on what evidence; `acted` false where it is only recommended."""
 
-    verdict: Verdict = "keep"
+    verdict: VerdictName = "keep"
     sentence: str = "There is no other line to compare with."
     evidence: Mapping[str, Any] = field(default_factory=dict)
     acted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EvaluationInputs:
     """What was found besides the lines' measures, as plain JSON: see `Report`."""
 
     drift: Mapping[str, Any] | None = None
@@ -74,7 +74,7 @@ class Report:
     evaluation: str
     position: int
     at: float
-    verdict: Verdict
+    verdict: VerdictName
     sentence: str
     evidence: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
@@ -111,13 +111,13 @@ def evaluate(
     evaluation: str,
     position: int,
     at: float,
-    champion: Line,
-    *others: Line,
-    terms: Terms,
+    champion: EvaluatedLine,
+    *others: EvaluatedLine,
+    terms: DecisionCosts,
     switches: Sequence[Switch] = (),
-    finding: Finding = Finding(),
-    facts: Iterable[Fact] = (),
-    seen: Seen = Seen(),
+    finding: Verdict = Verdict(),
+    facts: Iterable[JudgedOutcome] = (),
+    seen: EvaluationInputs = EvaluationInputs(),
 ) -> Report:
     """Measure the champion beside other lines, over windows and since the last switch.
 
@@ -139,7 +139,7 @@ def evaluate(
         finding.verdict,
         finding.sentence,
         finding.evidence,
-        [measured(line, since, costs, span) for line in lines],
+        [line_measures(line, since, costs, span) for line in lines],
         [asdict(switch) for switch in switches[-SWITCHES_MAX:]],
         costs,
         span,
@@ -147,21 +147,21 @@ def evaluate(
         _routing(champion.routed),
         finding.acted,
         {
-            name: decision_costs.beside(part, scores, champion.role, terms)
+            name: decision_costs.compare_lines(part, scores, champion.role, terms)
             for name, part in windows.items()
         },
         decision_costs.segments(known, champion.scores, terms),
         seen.rates,
         list(seen.contests),
         seen.guard,
-        longer(seen.trail, position, at, seen.rates, seen.drift),
+        append_trail(seen.trail, position, at, seen.rates, seen.drift),
         seen.insight,
-        worst(known, champion.scores, terms),
+        costliest(known, champion.scores, terms),
         evaluated_on(lines),
     )
 
 
-def _routing(routed: Record | None) -> dict[str, Any] | None:
+def _routing(routed: RoutingScores | None) -> dict[str, Any] | None:
     if routed is None or not routed.tested:
         return None
     return accuracy(routed) | {"curve": curve_of_routing(routed)}
@@ -172,7 +172,7 @@ LENGTH = 200
 RATES = ("missed_rate", "false_escalation_rate", "automation_rate")
 
 
-def longer(
+def append_trail(
     trail: Sequence[Mapping[str, Any]],
     position: int,
     at: float,

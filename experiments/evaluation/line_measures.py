@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation.metric_intervals import band, intervals
 from experiments.evaluation.windows import RECENT, SPAN_MIN
-from learning.decision.team_classifier import Record
+from learning.decision.team_classifier import RoutingScores
 from learning.measures.scores import Scores, curve, measures, precision_recall, rates, reliability
 
 POINTS_MAX = 80
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EvaluatedLine:
     """A line as it followed the ledger: its role, and its scores from before it learned each.
 
     `routed` says likewise how often it named the right team.
@@ -33,14 +33,16 @@ class Line:
     version: int
     recipe: str
     scores: Scores
-    routed: Record | None = None
+    routed: RoutingScores | None = None
 
     @property
     def name(self) -> str:
         return f"{self.role} (version {self.version}, {self.recipe})"
 
 
-def measured(line: Line, since: int, costs: Mapping[str, float], span: int) -> dict[str, Any]:
+def line_measures(
+    line: EvaluatedLine, since: int, costs: Mapping[str, float], span: int
+) -> dict[str, Any]:
     """All that a report has of a line, as plain JSON; `since` is the last switch's position."""
     scores = line.scores
     p, y, w = scores.probability, scores.label, scores.weight
@@ -146,7 +148,7 @@ def _columns(*columns: Floats) -> list[list[float]]:
     return [np.asarray(column, np.float64).round(6).tolist() for column in columns]
 
 
-def evaluated_on(lines: Sequence[Line], most: int = RECENT) -> dict[str, Any]:
+def evaluated_on(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str, Any]:
     """Columns and rows: ledger position, the lesson's place in its outcome, label, weight, and the
     probability of every line, None where it did not score it. The first line is the yardstick.
     """

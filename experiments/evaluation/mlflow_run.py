@@ -16,7 +16,7 @@ from experiments.evaluation.figures import figures_page, segment_charts
 from experiments.evaluation.windows import RECENT
 from experiments.registry.markdown import plain, sentence, table
 from experiments.registry.registered_versions import Registry
-from experiments.registry.run_record import Data, Nested
+from experiments.registry.run_record import NestedRun, RunDataset
 from learning.estimation.routing_accuracy import WAYS
 
 COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
@@ -95,7 +95,7 @@ def _curves(line: Mapping[str, Any]) -> Points:
     return found
 
 
-def nested(report: Mapping[str, Any]) -> list[Nested]:
+def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     """A run for each line and each yardstick, by the same names of measures."""
     beside = (report.get("beside") or {}).get("recent") or {}
     found = []
@@ -107,12 +107,12 @@ def nested(report: Mapping[str, Any]) -> list[Nested]:
         figures = {name: value for name, value in figures.items() if name not in curves}
         params = {"version": str(line["version"]), "recipe": line["recipe"]}
         tags = {"baton.role": line["role"], "baton.version": str(line["version"])}
-        found.append(Nested(line["role"], figures, curves, params, tags))
+        found.append(NestedRun(line["role"], figures, curves, params, tags))
     roles = {line["role"] for line in report["lines"]}
     for name, row in beside.items():
         if name not in roles:
             tags = {"baton.role": name, "mlflow.note.content": _YARDSTICK}
-            found.append(Nested(name, dict(_beside(row)), tags=tags))
+            found.append(NestedRun(name, dict(_beside(row)), tags=tags))
     return found
 
 
@@ -129,14 +129,14 @@ def _beside(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
             yield from zip((said, f"{said} low", f"{said} high"), row[name], strict=True)
 
 
-def data(report: Mapping[str, Any]) -> Data | None:
+def data(report: Mapping[str, Any]) -> RunDataset | None:
     """What the evaluation stands on, for a dataset."""
     found = report.get("data") or {}
     if not found.get("rows"):
         return None
     first, last = (found["rows"][place][0] for place in (0, -1))
     name = f"lessons at positions {first:.0f} to {last:.0f}"
-    return Data(name, found["columns"], found["rows"])
+    return RunDataset(name, found["columns"], found["rows"])
 
 
 def description(report: Mapping[str, Any], transcripts: str = "") -> str:
@@ -182,12 +182,14 @@ def _mistakes(report: Mapping[str, Any], transcripts: str) -> list[str]:
     found = []
     for one in worst:
         name = plain(str(one["conversation"]))
-        linked = f"[{name}]({address(transcripts, one['conversation'])})" if transcripts else name
+        linked = (
+            f"[{name}]({transcript_url(transcripts, one['conversation'])})" if transcripts else name
+        )
         found.append((linked, one["what"], f"{one['probability']:.1%}", f"{one['cost']:g}"))
     return [*rows, table(("conversation", "what", "the model said", "cost"), found)]
 
 
-def address(transcripts: str, conversation: str) -> str:
+def transcript_url(transcripts: str, conversation: str) -> str:
     """Where a conversation is found."""
     return transcripts + quote(conversation, safe="")
 

@@ -70,7 +70,7 @@ def server(
     return Server(tuple(command), kept | _FIXED, home, f"http://{reached}:{port}")
 
 
-def desk(url: str, workspace: str = "default", run_id: str | None = None) -> str:
+def mlflow_pages_url(url: str, workspace: str = "default", run_id: str | None = None) -> str:
     """The page where an engineer sees a workspace's evaluations, or one run, on the server `url`.
 
     It names MLflow's view for model training: without that it opens one for chat bots, which is

@@ -24,7 +24,7 @@ from learning.ledger import checkpoint
 FIELDS = ("id", "author", "text", "at", "language", "bot", "attributes", "event")
 
 
-class Published:
+class BatonPyfuncModel:
     """The model of one version. Predicting changes nothing in it."""
 
     def __init__(self, state: bytes) -> None:
@@ -89,5 +89,5 @@ def _seconds(at: float | str | None) -> float:
     return float(at or 0.0)
 
 
-def _load_pyfunc(path: str) -> Published:
-    return Published(Path(path).read_bytes())
+def _load_pyfunc(path: str) -> BatonPyfuncModel:
+    return BatonPyfuncModel(Path(path).read_bytes())

@@ -15,7 +15,7 @@ FILE = "lessons.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Nested:
+class NestedRun:
     """A line beside others, by plain names of measures, so that MLflow draws lines together.
 
     `metrics` are points at the evaluation's position, `curves` have their own.
@@ -29,7 +29,7 @@ class Nested:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class RunDataset:
     """What was evaluated on, as a table of numbers: a file of the run, and an MLflow dataset."""
 
     name: str

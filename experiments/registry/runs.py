@@ -19,7 +19,7 @@ from mlflow.entities import (
 
 from experiments.registry import descriptions
 from experiments.registry.mlflow_client import Connection, ms, tagged
-from experiments.registry.run_record import FILE, Curves, Data, Nested
+from experiments.registry.run_record import FILE, Curves, NestedRun, RunDataset
 
 BATCH = 900
 """MLflow takes at most 1000 metrics in one request."""
@@ -49,8 +49,8 @@ class Runs(Connection):
         page: str | None = None,
         lasting: bool = False,
         numbers: Sequence[str] = (),
-        nested: Sequence[Nested] = (),
-        data: Data | None = None,
+        nested: Sequence[NestedRun] = (),
+        data: RunDataset | None = None,
     ) -> str:
         """Log one evaluation as a run; its run id. Once per `evaluation`, a unique id.
 
@@ -92,7 +92,7 @@ class Runs(Connection):
                     self._client.delete_run(run.info.run_id)
             return run_id
 
-    def _evaluated_on(self, run_id: str, data: Data) -> None:
+    def _evaluated_on(self, run_id: str, data: RunDataset) -> None:
         self._client.log_text(run_id, data.csv(), FILE)
         url = f"{self.tracking_uri}/get-artifact?run_uuid={run_id}&path={FILE}"
         source = ("http", json.dumps({"url": url}))
@@ -101,7 +101,13 @@ class Runs(Connection):
         self._client.log_inputs(run_id, datasets=[DatasetInput(found, [kind])])
 
     def _beside(
-        self, experiment: str, parent: str, evaluation: str, line: Nested, position: int, at: float
+        self,
+        experiment: str,
+        parent: str,
+        evaluation: str,
+        line: NestedRun,
+        position: int,
+        at: float,
     ) -> None:
         known = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
         runs = self._runs(experiment, known)
@@ -196,7 +202,7 @@ class Runs(Connection):
             self._client.log_batch(run_id, metrics=flat[start : start + BATCH])
 
 
-class Sweeps(Runs):
+class SweepRuns(Runs):
     """The sweeps of a workspace's experiment. Everything may be asked again, with one effect."""
 
     def begin(self, workspace: str, sweep: str, *, name: str, description: str, at: float) -> str:

@@ -32,7 +32,7 @@ class UnreachableError(ConnectionError):
     """Baton did not answer for as long as the caller was patient."""
 
 
-class Caller:
+class BatonClient:
     """Speaks JSON with one Baton under one key. A context manager; closing it hangs up."""
 
     def __init__(self, url: str, key: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:

@@ -14,49 +14,49 @@ from typing import Any
 
 from experiments.datasets.episode import Episode
 from experiments.datasets.ledger_export import labelled, of_stream
-from experiments.replay.client import PATIENCE_SECONDS, Caller, path_of
-from experiments.replay.simulated_labels import People, Service
-from experiments.replay.stream_measures import Report, Tally
+from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of
+from experiments.replay.simulated_labels import AnnotatorSettings, SimulatedAnnotators
+from experiments.replay.stream_measures import StreamMeasures, StreamReport
 from learning.conversation.state import EMPTY, Message, step
 from learning.ledger.checkpoint import digest
-from learning.ledger.model_state import Standing, follow
+from learning.ledger.model_state import ModelState, replay_entries
 from learning.models.recipes import DEFAULT
 
-Progress = Callable[[Tally], None]
+Progress = Callable[[StreamMeasures], None]
 """Called after each conversation with the tally so far."""
 
 
-def begun(recipe: str = DEFAULT) -> Standing:
+def begun(recipe: str = DEFAULT) -> ModelState:
     """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
-    standing = Standing(recipe=recipe, switch=2)
-    follow(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
+    standing = ModelState(recipe=recipe, switch=2)
+    replay_entries(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
     return standing
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedStream:
     """A replay that is over: its figures, the probabilities behind them, and what people did."""
 
-    report: Report
-    tally: Tally
-    service: Service | None = None
+    report: StreamReport
+    tally: StreamMeasures
+    service: AnnotatorSettings | None = None
 
 
 def bare(
     stream: Iterable[Episode],
     *,
     recipe: str = DEFAULT,
-    standing: Standing | None = None,
+    standing: ModelState | None = None,
     handoffs: bool = False,
     progress: Progress | None = None,
-) -> Played:
+) -> PlayedStream:
     """Play a stream through the bare loop.
 
     A `standing` given goes on from where it stands (and `recipe` is its own); `handoffs` adds the
     GT measures. What fails in the stream fails here, with its own error.
     """
     standing = begun(recipe) if standing is None else standing
-    tally = Tally(handoffs=handoffs)
+    tally = StreamMeasures(handoffs=handoffs)
     began = time.perf_counter()
     for episode in map(told, stream):
         probabilities = _scored(standing, episode)
@@ -67,7 +67,7 @@ def bare(
             progress(tally)
     seconds = time.perf_counter() - began
     report = tally.report(seconds=seconds, position=standing.position, digest=digest(standing))
-    return Played(report, tally)
+    return PlayedStream(report, tally)
 
 
 def through_http(
@@ -79,7 +79,7 @@ def through_http(
     live: bool = False,
     progress: Progress | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
-) -> Played:
+) -> PlayedStream:
     """Play a stream through a running Baton, in the workspace of an engineer's `key`.
 
     The workspace must be a shadow, and new if the figures are to be those of `bare`: no handoff
@@ -88,13 +88,13 @@ def through_http(
     travel as history. A restart of the service is waited out; playing the same stream again goes
     on where it broke off. Raises RefusedError, UnreachableError.
     """
-    tally = Tally(handoffs=handoffs)
-    service = Service()
-    with Caller(url, key, patience_seconds=patience_seconds) as caller:
+    tally = StreamMeasures(handoffs=handoffs)
+    service = AnnotatorSettings()
+    with BatonClient(url, key, patience_seconds=patience_seconds) as caller:
         reached = int(caller.get("/v1/standing")["position"])
         began = time.perf_counter()
         for episode in map(told, stream):
-            people = People(caller, episode, service) if live else None
+            people = SimulatedAnnotators(caller, episode, service) if live else None
             probabilities = _asked(caller, episode, people)
             reached = max(reached, _ended(caller, episode, people))
             tally.add(episode, probabilities)
@@ -103,7 +103,7 @@ def through_http(
         seconds = time.perf_counter() - began
         standing = _standing(caller, reached)
     report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
-    return Played(report, tally, service if live else None)
+    return PlayedStream(report, tally, service if live else None)
 
 
 def workspace_key(
@@ -111,7 +111,7 @@ def workspace_key(
 ) -> str:
     """Make a workspace, or find it there; gives its engineer's key. RefusedError, ..."""
     body = {"id": workspace, "mode": mode} | ({"recipe": recipe} if recipe else {})
-    with Caller(url, admin_key) as caller:
+    with BatonClient(url, admin_key) as caller:
         return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
@@ -134,7 +134,9 @@ def told(episode: Episode) -> Episode:
     )
 
 
-def _asked(caller: Caller, episode: Episode, people: People | None) -> dict[int, float]:
+def _asked(
+    caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None
+) -> dict[int, float]:
     scored, found = set(episode.scored), {}
     history: list[dict[str, Any]] = []
     for place, message in enumerate(episode.messages):
@@ -176,7 +178,7 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-def _ended(caller: Caller, episode: Episode, people: People | None) -> int:
+def _ended(caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None) -> int:
     """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
     if not episode.scored:
         return 0
@@ -194,7 +196,7 @@ def _ended(caller: Caller, episode: Episode, people: People | None) -> int:
     return position
 
 
-def _standing(caller: Caller, reached: int) -> dict[str, Any]:
+def _standing(caller: BatonClient, reached: int) -> dict[str, Any]:
     """The standing once the last outcome has been learned: a moment after it was acknowledged."""
     give_up = time.monotonic() + caller.patience_seconds
     while True:
@@ -204,7 +206,7 @@ def _standing(caller: Caller, reached: int) -> dict[str, Any]:
         time.sleep(0.02)
 
 
-def _scored(standing: Standing, episode: Episode) -> dict[int, float]:
+def _scored(standing: ModelState, episode: Episode) -> dict[int, float]:
     state, scored, found = EMPTY, set(episode.scored), {}
     for place, message in enumerate(episode.messages):
         state = step(state, message)
@@ -213,6 +215,6 @@ def _scored(standing: Standing, episode: Episode) -> dict[int, float]:
     return found
 
 
-def _learned(standing: Standing, episode: Episode) -> None:
+def _learned(standing: ModelState, episode: Episode) -> None:
     entry, turns = labelled(episode, standing.position + 1)
-    follow(standing, [entry], lambda _, until: turns[:until])
+    replay_entries(standing, [entry], lambda _, until: turns[:until])

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.datasets.episode import Episode
-from experiments.replay.client import Caller, RefusedError, path_of
+from experiments.replay.client import BatonClient, RefusedError, path_of
 
 
 @dataclass(slots=True)
-class Service:
+class AnnotatorSettings:
     """What people did: handoffs, those not needed; conversations kept, missed or escalated."""
 
     handoffs: int = 0
@@ -39,10 +39,10 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-class People:
+class SimulatedAnnotators:
     """The customer and the agents of one conversation."""
 
-    def __init__(self, caller: Caller, episode: Episode, service: Service) -> None:
+    def __init__(self, caller: BatonClient, episode: Episode, service: AnnotatorSettings) -> None:
         self._caller = caller
         self._episode = episode
         self._service = service

@@ -21,7 +21,7 @@ TOLERANCES = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StreamReport:
     """The figures of a replay. A figure that is undefined (AUC of one class) is None."""
 
     conversations: int
@@ -49,7 +49,7 @@ class Report:
         return found if self.gt is None else found | {"gt": dict(self.gt)}
 
 
-class Tally:
+class StreamMeasures:
     """Takes in one conversation after another, and says how well they were foreseen."""
 
     def __init__(self, *, handoffs: bool = False) -> None:
@@ -90,10 +90,10 @@ class Tally:
         newest = measures(self.probabilities[-lessons:], self.labels[-lessons:])
         return newest.get("log_loss")
 
-    def report(self, *, seconds: float, position: int, digest: str) -> Report:
+    def report(self, *, seconds: float, position: int, digest: str) -> StreamReport:
         """All figures. The second half is that of the labels, in the order of conversations."""
         half = len(self.labels) // 2
-        return Report(
+        return StreamReport(
             conversations=self.conversations,
             messages=self.messages,
             labels=len(self.labels),

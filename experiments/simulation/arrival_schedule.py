@@ -16,7 +16,7 @@ from experiments.simulation.world import World
 Job = Callable[[], None]
 
 
-class Agenda:
+class EventSchedule:
     """Hands out jobs to any number of threads. It ends when nothing is left, or at `stop`."""
 
     def __init__(self, world: World, conversations: int, begin: Callable[[int], None]) -> None:

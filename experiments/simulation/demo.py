@@ -16,12 +16,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.simulation.scoreboard import Scoreboard, Summary, line, table
-from experiments.simulation.simulated_clients import Players
-from experiments.simulation.world import Knobs, World
+from experiments.simulation.simulated_clients import SimulatedClients
+from experiments.simulation.world import World, WorldSettings
 
-KNOBS = Knobs(complaint_delay_seconds=7_200.0)
+KNOBS = WorldSettings(complaint_delay_seconds=7_200.0)
 """Complaints come after two hours in the mean, or no short play would see one."""
 
 LINE_SECONDS = 3.0
@@ -36,7 +36,7 @@ def play(
     concurrency: int = 8,
     console: Console | None = None,
     *,
-    knobs: Knobs = KNOBS,
+    knobs: WorldSettings = KNOBS,
     seconds_max: float = SECONDS_MAX,
     left: int = 0,
 ) -> Summary:
@@ -52,7 +52,7 @@ def play(
     """
     world = World(seed, knobs)
     console = console or Console()
-    players = Players(url, _with_agents(url, keys, world), world, conversations, left)
+    players = SimulatedClients(url, _with_agents(url, keys, world), world, conversations, left)
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -76,7 +76,7 @@ def play(
         raise errors[0]
     found = players.board.summary(complete=not players.agenda.stopped)
     if "engineer" in keys:
-        with Caller(url, keys["engineer"]) as engineer:
+        with BatonClient(url, keys["engineer"]) as engineer:
             standing = engineer.get("/v1/standing")
         found = replace(found, version=standing["version"], position=standing["position"])
     return found

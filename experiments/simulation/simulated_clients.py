@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from experiments.replay.client import Caller, path_of
-from experiments.simulation.arrival_schedule import Agenda
+from experiments.replay.client import BatonClient, path_of
+from experiments.simulation.arrival_schedule import EventSchedule
 from experiments.simulation.scoreboard import Scoreboard
 from experiments.simulation.world import Agent, Conversation, Verdict, World
 from learning.conversation.state import Message
@@ -33,7 +33,7 @@ LEAVING = 8
 
 
 @dataclass(slots=True)
-class _Played:
+class _OpenConversation:
     """A conversation in play. `scored` are (message id, probability) since the last return."""
 
     conversation: Conversation
@@ -42,7 +42,7 @@ class _Played:
     handed_over: bool = False
 
 
-class Players:
+class SimulatedClients:
     """The bots and agents. Each thread has connections of its own, one for each key it needs."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Players:
     ) -> None:
         """`left`: so many of the last handoffs wait for whoever opens the console."""
         self.board = Scoreboard()
-        self.agenda = Agenda(world, conversations, self._begin)
+        self.agenda = EventSchedule(world, conversations, self._begin)
         self._left = left
         self._leaving_from = conversations - LEAVING * left
         self._world = world
@@ -68,26 +68,26 @@ class Players:
     def close(self) -> None:
         self._open.close()
 
-    def _caller(self, name: str) -> Caller:
-        known: dict[str, Caller] = self._own.__dict__.setdefault("callers", {})
+    def _caller(self, name: str) -> BatonClient:
+        known: dict[str, BatonClient] = self._own.__dict__.setdefault("callers", {})
         if name not in known:
             key = self._keys.get(name) or self._keys["agent"]
-            known[name] = self._open.enter_context(Caller(self._url, key))
+            known[name] = self._open.enter_context(BatonClient(self._url, key))
         return known[name]
 
     def _begin(self, number: int) -> None:
         conversation = self._world.conversation(number)
-        played = _Played(conversation, f"{self._run}-{number}")
+        played = _OpenConversation(conversation, f"{self._run}-{number}")
         self._converse(played, conversation.next())
 
-    def _converse(self, played: _Played, turns: tuple[Message, ...] | None) -> None:
+    def _converse(self, played: _OpenConversation, turns: tuple[Message, ...] | None) -> None:
         while turns is not None and not played.conversation.ended:
             decision = self._score(played, turns)
             turns = self._obey(played, decision)
         if turns is not None:
             self._close(played, turns)
 
-    def _score(self, played: _Played, turns: tuple[Message, ...]) -> dict[str, Any]:
+    def _score(self, played: _OpenConversation, turns: tuple[Message, ...]) -> dict[str, Any]:
         *history, message = turns
         asked: dict[str, Any] = {
             "conversation_id": played.name,
@@ -102,7 +102,9 @@ class Players:
             played.scored.append((message.id, decision["probability"]))
         return decision
 
-    def _obey(self, played: _Played, decision: Mapping[str, Any]) -> tuple[Message, ...] | None:
+    def _obey(
+        self, played: _OpenConversation, decision: Mapping[str, Any]
+    ) -> tuple[Message, ...] | None:
         """What is said next; None where a person takes over."""
         conversation, handoff = played.conversation, decision["handoff"]
         if decision["action"] == "offer":
@@ -124,7 +126,7 @@ class Players:
         self.agenda.put(conversation.at + 60.0, lambda: self._serve(played, handoff["id"], by_rule))
         return None
 
-    def _serve(self, played: _Played, handoff: str, by_rule: bool) -> None:
+    def _serve(self, played: _OpenConversation, handoff: str, by_rule: bool) -> None:
         """An agent takes the handoff, talks to the customer, and resolves it or gives it back."""
         conversation = played.conversation
         agent = self._world.agent(conversation.number)
@@ -152,7 +154,7 @@ class Players:
         self._caller(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
         self.board.taught(verdict.verdict, _lessons(body, scored, escalated=True))
 
-    def _close(self, played: _Played, turns: tuple[Message, ...]) -> None:
+    def _close(self, played: _OpenConversation, turns: tuple[Message, ...]) -> None:
         """The conversation is over; perhaps somebody complains of it later, or reads it over."""
         conversation, bot = played.conversation, self._caller("bot")
         if turns:
@@ -174,7 +176,7 @@ class Players:
             due_at = conversation.at + review.delay_seconds
             self.agenda.put(due_at, lambda: self._tell(played, agent.name, body))
 
-    def _tell(self, played: _Played, who: str, body: Mapping[str, str]) -> None:
+    def _tell(self, played: _OpenConversation, who: str, body: Mapping[str, str]) -> None:
         self._caller(who).post(path_of("conversations", played.name, "outcome"), body)
         self.board.taught(body["verdict"], _lessons(body, played.scored, escalated=False))
 

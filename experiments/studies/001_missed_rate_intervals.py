@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.studies.simulated_rates import Look, Plan, Run
 
 AT_ONCE = 6
@@ -35,10 +35,11 @@ SETTLED_SECONDS = 5.0
 def one(service: Running, plan: Plan) -> list[Look]:
     """One run in a fresh workspace; the clock draws in its own time, except at the very end."""
     with ExitStack() as open_:
-        admin = open_.enter_context(Caller(service.url, key(service.folder, "admin")))
+        admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
         keys = admin.post("/v1/workspaces", {"id": f"honest-{plan.seed}", "mode": "live"})["keys"]
         callers = {
-            role: open_.enter_context(Caller(service.url, given)) for role, given in keys.items()
+            role: open_.enter_context(BatonClient(service.url, given))
+            for role, given in keys.items()
         }
         run = Run(plan, callers, lambda: None)
         run.play()

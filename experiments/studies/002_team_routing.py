@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.simulation.world import Conversation, Knobs, World
+from experiments.simulation.world import Conversation, World, WorldSettings
 from experiments.simulation.world.intents import intents
 from learning.conversation.state import EMPTY, State, step
 from learning.decision.opening_hours import Team
 from learning.decision.policy import Policy, Rule, decide, default_rules, routed
 from learning.decision.routing import Route
-from learning.ledger.model_state import Entry, Standing, Turn, follow
+from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import DEFAULT
 
 NAMED, WRONG, MOVED = 0.5, 0.05, 0.5
@@ -58,7 +58,7 @@ class Play:
     """One seed: conversations one after another, outcomes learned late, in order."""
 
     world: World
-    standing: Standing
+    standing: ModelState
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
     hits: list[tuple[bool, bool, bool, bool, bool, bool]] = field(default_factory=list)
@@ -142,13 +142,13 @@ class Play:
 
     def _learn(self, body: dict[str, Any]) -> None:
         entry = Entry(self.standing.position + 1, "outcome", body, "test", 0.0)
-        follow(self.standing, [entry], lambda name, until: self.turns.pop(name)[:until])
+        replay_entries(self.standing, [entry], lambda name, until: self.turns.pop(name)[:until])
 
 
 def main(conversations: int, seeds: int) -> None:
     found = []
     for seed in range(seeds):
-        play = Play(World(seed, Knobs(base_rate=0.3)), Standing(recipe=DEFAULT))
+        play = Play(World(seed, WorldSettings(base_rate=0.3)), ModelState(recipe=DEFAULT))
         play.run(conversations)
         found.append(np.array(play.hits, float))
         print(f"seed {seed}: {len(play.hits)} handoffs, {dict(play.teams)}", file=sys.stderr)

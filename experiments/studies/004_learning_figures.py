@@ -22,15 +22,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.simulation.world import Knobs, World
+from experiments.simulation.world import World, WorldSettings
 from experiments.studies.figures.audits import budget, looks, unseen
 from experiments.studies.figures.simulated_service import Served
 from experiments.studies.figures.thresholds import costs, proof
-from learning.decision.policy import Audits, Costs, Policy
+from learning.decision.policy import AuditBudget, Costs, Policy
 from learning.estimation.rate_intervals import missed_rate, under_drift
 
 SEED, CONVERSATIONS, BEGINNING = 7, 12_000, 900
-WORLD = Knobs(base_rate=0.2, caught=0.3)
+WORLD = WorldSettings(base_rate=0.2, caught=0.3)
 SEEDS, TOLD = (21, 22, 23), 4000
 
 
@@ -43,8 +43,8 @@ def told() -> dict[str, dict[str, float]]:
         ("and the default audits", (0.03, 0.02), 0.0),
         ("everything", (1.0, 0.0), 0.0),
     ):
-        policy = Policy(audits=Audits(uniform_share=uniform, targeted_share=targeted))
-        worlds = [World(seed, Knobs(base_rate=0.2, caught=caught)) for seed in SEEDS]
+        policy = Policy(audits=AuditBudget(uniform_share=uniform, targeted_share=targeted))
+        worlds = [World(seed, WorldSettings(base_rate=0.2, caught=caught)) for seed in SEEDS]
         late = [
             one for world in worlds for one in list(Served(world, policy).play(TOLD))[TOLD // 2 :]
         ]

@@ -14,8 +14,15 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from experiments.benchmarks.inputs.feature_rows import DATA, SIMULATED, Talk, mean, ordered, talks
-from experiments.benchmarks.inputs.feedback_regimes import ALONE, SERVED, Regime, play
+from experiments.benchmarks.inputs.feature_rows import (
+    DATA,
+    SIMULATED,
+    FeatureRows,
+    mean,
+    ordered,
+    talks,
+)
+from experiments.benchmarks.inputs.feedback_regimes import ALONE, SERVED, FeedbackRegime, play
 
 WEIGHTS = (0.0, 0.02, 0.1, 0.5)
 ASKED = (ALONE, SERVED[0], SERVED[2])
@@ -37,13 +44,13 @@ def rows(folder: str, sets: tuple[str, ...], limit: int = LIMIT) -> list[dict[st
     return found
 
 
-def _given(name: str, folder: str, limit: int, seed: int) -> list[Talk]:
+def _given(name: str, folder: str, limit: int, seed: int) -> list[FeatureRows]:
     if name == SIMULATED:
         return list(talks(name, folder, limit, 31 + seed))
     return ordered(talks(name, folder, limit), seed)
 
 
-def told(found: list[dict[str, Any]], regime: Regime) -> list[str]:
+def told(found: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:
     """A table of one regime: a line for each weight."""
     lines = [f"{regime.name}", "| weight | " + " | ".join(FIGURES) + " |"]
     for weight in WEIGHTS:

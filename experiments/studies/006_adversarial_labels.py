@@ -38,11 +38,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
-from experiments.replay.client import Caller, path_of
-from experiments.simulation.world import Forgery, Habits, Knobs, World
+from experiments.replay.client import BatonClient, path_of
+from experiments.simulation.world import AgentBehaviour, Forgery, World, WorldSettings
 from experiments.studies.simulated_rates import Plan, Run
 
-STAFF = (("ada", Habits()), ("ben", Habits(wrong=0.03)), ("cleo", Habits(wrong=0.08)))
+STAFF = (
+    ("ada", AgentBehaviour()),
+    ("ben", AgentBehaviour(wrong=0.03)),
+    ("cleo", AgentBehaviour(wrong=0.08)),
+)
 MALLORY = "mallory"
 CONVERSATIONS, SINCE, BURST, EVERY = 1200, 300, 150, 50
 EVER = 1_000_000
@@ -66,16 +70,16 @@ class Attack:
     name: str
     rate: float
     seed: int
-    callers: dict[str, Caller]
+    callers: dict[str, BatonClient]
     ended: int = 0
     found: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def engineer(self) -> Caller:
+    def engineer(self) -> BatonClient:
         return self.callers["engineer"]
 
     def play(self) -> dict[str, Any]:
-        knobs = Knobs(habits=STAFF, forgeries=ATTACKS[self.name])
+        knobs = WorldSettings(habits=STAFF, forgeries=ATTACKS[self.name])
         plan = Plan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
         self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
         self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
@@ -143,7 +147,7 @@ class Attack:
         """Mean log loss over the messages of conversations that nobody tells the truth of."""
         mode = f"/v1/workspaces/{workspace(self.name, self.rate, self.seed)}/mode"
         self.callers["admin"].put(mode, {"mode": "shadow"})
-        world = World(PROBE_SEED, Knobs(base_rate=self.rate))
+        world = World(PROBE_SEED, WorldSettings(base_rate=self.rate))
         losses: list[float] = []
         for start in range(0, PROBED, AT_ONCE):
             waiting = [world.conversation(number) for number in range(start, start + AT_ONCE)]
@@ -190,13 +194,13 @@ def workspace(attack: str, rate: float, seed: int) -> str:
 def one(service: Running, attack: str, rate: float, seed: int) -> dict[str, Any]:
     """One service in a fresh workspace, from its first conversation to its last."""
     with ExitStack() as open_:
-        admin = open_.enter_context(Caller(service.url, key(service.folder, "admin")))
+        admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
         named = {"id": workspace(attack, rate, seed), "mode": "live"}
         keys = admin.post("/v1/workspaces", named)["keys"]
-        callers = {r: open_.enter_context(Caller(service.url, k)) for r, k in keys.items()}
+        callers = {r: open_.enter_context(BatonClient(service.url, k)) for r, k in keys.items()}
         for name in (*(name for name, _ in STAFF), MALLORY):
             made = callers["admin"].post("/v1/keys", {"role": "agent", "name": name})
-            callers[name] = open_.enter_context(Caller(service.url, made["key"]))
+            callers[name] = open_.enter_context(BatonClient(service.url, made["key"]))
         return Attack(attack, rate, seed, callers).play()
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from experiments.replay.client import Caller, path_of
-from experiments.simulation.world import Agent, Conversation, Habits, Knobs, World
+from experiments.replay.client import BatonClient, path_of
+from experiments.simulation.world import Agent, AgentBehaviour, Conversation, World, WorldSettings
 from learning.conversation.state import Message
 
 AT_ONCE = 24
@@ -26,7 +26,7 @@ AT_ONCE = 24
 LATE_JUDGED, LATE_COMPLAINED = 40, 150
 """Mean delay of a verdict and of a complaint, in conversations that end meanwhile."""
 
-JUDGE = Agent("judge", Habits(wrong=0.0, misplaced=0.0), 0)
+JUDGE = Agent("judge", AgentBehaviour(wrong=0.0, misplaced=0.0), 0)
 """Truthful, if sometimes without an answer: no estimate can be better than its reviewers."""
 
 
@@ -42,7 +42,7 @@ class Plan:
     base_rate: float = 0.25
     caught: float = 0.3
     uniform_share: float = 0.3
-    knobs: Knobs = Knobs()
+    knobs: WorldSettings = WorldSettings()
 
     @property
     def world(self) -> World:
@@ -87,7 +87,7 @@ class Run:
     """One simulated customer service, played to its end and looked at on the way."""
 
     plan: Plan
-    callers: Mapping[str, Caller]
+    callers: Mapping[str, BatonClient]
     draw: Callable[[], None]
     looks: list[Look] = field(default_factory=list)
     _ended: dict[str, Conversation] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Run:
         self._later(LATE_JUDGED, lambda: agent.post(path, verdict))
         return ()
 
-    def _judge(self, conversation: Conversation) -> tuple[Agent, Caller]:
+    def _judge(self, conversation: Conversation) -> tuple[Agent, BatonClient]:
         """Who takes a handoff and says what was true of it: the world's agents, as far as they have
         keys, else one who is truthful.
         """

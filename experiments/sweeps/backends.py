@@ -23,11 +23,11 @@ RAY_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO
 """Ray reports to its makers unless told not to; the other keeps it from warning about GPUs."""
 
 
-class EngineAway(RuntimeError):
+class BackendUnavailable(RuntimeError):
     """There is nothing to run trials on; the message says how to get it."""
 
 
-class Engine(Protocol):
+class Backend(Protocol):
     """Runs trials of one history; results come as they are ready, in any order."""
 
     @property
@@ -49,7 +49,7 @@ def tried(written: Path | bytes, found: History, recipe: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalBackend:
     """Processes of this machine, by joblib; one worker is this process itself."""
 
     workers: int
@@ -64,7 +64,7 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
-class OnRay:
+class RayBackend:
     """A Ray cluster at an address, or one of this machine alone that ends with the sweep.
 
     The history travels once to each node. Every node needs the same Baton: what another build
@@ -87,7 +87,7 @@ class OnRay:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = self.address or "this machine"
-            raise EngineAway(f"no Ray cluster at {where}: {error}") from error
+            raise BackendUnavailable(f"no Ray cluster at {where}: {error}") from error
         try:
             play = ray.remote(num_cpus=1, max_retries=3)(_there)
             stored = ray.put(written.read_bytes())
@@ -124,15 +124,15 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise EngineAway(EXTRA) from error
+        raise BackendUnavailable(EXTRA) from error
     return ray
 
 
-def engine(name: str, *, workers: int | None = None, address: str | None = None) -> Engine:
+def engine(name: str, *, workers: int | None = None, address: str | None = None) -> Backend:
     """The engine of a name. EngineAway where Ray is asked for and is not there."""
     if name == "local":
-        return Local(workers or os.cpu_count() or 1)
+        return LocalBackend(workers or os.cpu_count() or 1)
     if name != "ray":
-        raise EngineAway(f"there is no engine {name!r}; use local or ray")
+        raise BackendUnavailable(f"there is no engine {name!r}; use local or ray")
     _ray()
-    return OnRay(address)
+    return RayBackend(address)

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
-from learning.models.recipes import RECIPES, named
+from learning.models.recipes import RECIPES, get_recipe
 
 TRIALS_MAX = 10_000
 
@@ -74,7 +74,7 @@ def _own(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, dict[str, Sequence[str]]]]:
     """Each recipe with the values of those parameters that it has."""
-    known = {plain: named(plain) for plain in recipes}
+    known = {plain: get_recipe(plain) for plain in recipes}
     for name in values:
         if not any(name in recipe.parameters for recipe in known.values()):
             there = sorted({p for recipe in known.values() for p in recipe.parameters})
@@ -109,4 +109,4 @@ def _spelt(plain: str, chosen: Mapping[str, str]) -> str:
     name, _, given = plain.partition("?")
     before = dict(part.split("=", 1) for part in given.split(",") if part)
     parameters = ",".join(f"{name}={text}" for name, text in (before | dict(chosen)).items())
-    return named(f"{name}?{parameters}").name
+    return get_recipe(f"{name}?{parameters}").name

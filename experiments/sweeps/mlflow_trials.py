@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.registry.markdown import table
 from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
-from experiments.registry.runs import Sweeps
+from experiments.registry.runs import SweepRuns
 from experiments.sweeps.search import Result, Sweep
 from experiments.sweeps.trials import MEASURES, ranked
 
@@ -21,7 +21,7 @@ class SweepLog:
     """Logs trials as they end. An MLflow that is away or refuses is told once, and left alone."""
 
     def __init__(self, url: str, workspace: str, sweep: Sweep, said: str) -> None:
-        self._registry, self._workspace = Sweeps(url), workspace
+        self._registry, self._workspace = SweepRuns(url), workspace
         self._said = f"{said} up to position {sweep.found.position}"
         self._parent: str | None = None
         self.why: str | None = None

@@ -16,8 +16,8 @@ from typing import Any
 
 from experiments.datasets.ledger_export import History, Page, write
 from experiments.sweeps import trials
-from experiments.sweeps.backends import Engine
-from learning.ledger.model_state import Without
+from experiments.sweeps.backends import Backend
+from learning.ledger.model_state import Exclusions
 
 Result = dict[str, Any]
 WRITTEN, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
@@ -40,7 +40,9 @@ class Sweep:
             return None
 
     @classmethod
-    def begin(cls, folder: Path, pages: Iterator[Page], without: Without = Without()) -> Sweep:
+    def begin(
+        cls, folder: Path, pages: Iterator[Page], without: Exclusions = Exclusions()
+    ) -> Sweep:
         """Write the history into the folder; results that are there already are kept."""
         (folder / TRIALS).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / FACTS).unlink(missing_ok=True)
@@ -49,7 +51,7 @@ class Sweep:
         return cls(folder, found)
 
     def run(
-        self, engine: Engine, recipes: Sequence[str], heard: Callable[[Result], None]
+        self, engine: Backend, recipes: Sequence[str], heard: Callable[[Result], None]
     ) -> Outcome:
         """Run what has no result yet. `heard` is told of each result, those found first."""
         known = {recipe: self._result(recipe) for recipe in recipes}

@@ -13,7 +13,7 @@ from experiments.build_info import build_id
 from experiments.datasets import ledger_export
 from experiments.datasets.ledger_export import History
 from learning.ledger.checkpoint import digest
-from learning.ledger.model_state import Standing, Transcript, Turn, Without, follow
+from learning.ledger.model_state import Exclusions, ModelState, Transcript, Turn, replay_entries
 from learning.measures.prequential import Scores, Window
 from learning.measures.scores import measures
 
@@ -41,10 +41,10 @@ def play(written: Path | bytes, found: History, recipe: str) -> dict[str, Any]:
     `baton rebuild` makes of the same ledger.
     """
     window = Window(max(1, found.scored))
-    standing = Standing(recipe=recipe, without=Without.of(found.without), window=window)
+    standing = ModelState(recipe=recipe, without=Exclusions.of(found.without), window=window)
     began = time.perf_counter()
     for entry, turns in ledger_export.read(written):
-        follow(standing, [entry], _of(turns), through_switches=True)
+        replay_entries(standing, [entry], _of(turns), through_switches=True)
     scores = window.scores()
     return {
         "key": key(found, recipe),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from learning.annotators.betting_martingale import Bets
+from learning.annotators.betting_martingale import MartingaleFamily
 from learning.estimation.rate_intervals import ALPHA
 
 TOLERANCE = 0.1
@@ -57,7 +57,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Rater:
+class Annotator:
     """What is known of one agent. `order` counts agents as they appeared, from 1.
 
     `waiting` are verdicts by cell (of, held) that are not compared yet, `usual` those of others
@@ -82,13 +82,13 @@ class Rater:
     waiting: dict[str, list[int]] = field(default_factory=dict)
     usual: dict[str, list[int]] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
-    unlike_others: Bets = field(default_factory=lambda: Bets.on(AGREEMENT))
-    unlike_model: Bets = field(default_factory=lambda: Bets.on(AGREEMENT))
-    contradicts: Bets = field(default_factory=lambda: Bets.on(PAIRS))
-    speed: Bets = field(default_factory=lambda: Bets.on(SPEED))
+    unlike_others: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(AGREEMENT))
+    unlike_model: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(AGREEMENT))
+    contradicts: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(PAIRS))
+    speed: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(SPEED))
 
     @property
-    def disagrees(self) -> Bets:
+    def disagrees(self) -> MartingaleFamily:
         """Against others; where these are one agent only, the lesser evidence of both: the model
         tells which of the two errs.
         """
@@ -142,8 +142,8 @@ class Rater:
         return {name: getattr(self, name) for name in _PLAIN} | bets
 
     @classmethod
-    def load(cls, state: Mapping[str, Any]) -> Rater:
-        bets: dict[str, Any] = {name: Bets.load(state[name]) for name in _BETS}
+    def load(cls, state: Mapping[str, Any]) -> Annotator:
+        bets: dict[str, Any] = {name: MartingaleFamily.load(state[name]) for name in _BETS}
         return cls(**{name: state[name] for name in _PLAIN} | bets)
 
 

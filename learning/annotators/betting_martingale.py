@@ -23,7 +23,7 @@ _STEPS = 40
 
 
 @dataclass(slots=True)
-class Bet:
+class Martingale:
     """A bet on one behaviour: what it is worth, and since when it would best have been placed."""
 
     placed: int = 0
@@ -64,14 +64,14 @@ class Bet:
 
 
 @dataclass(slots=True)
-class Bets:
+class MartingaleFamily:
     """Bets on several behaviours by name, of which each has an equal share of the stake."""
 
-    by_name: dict[str, Bet] = field(default_factory=dict)
+    by_name: dict[str, Martingale] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, names: Sequence[str]) -> Bets:
-        return cls({name: Bet() for name in names})
+    def on(cls, names: Sequence[str]) -> MartingaleFamily:
+        return cls({name: Martingale() for name in names})
 
     @property
     def worth(self) -> float:
@@ -87,9 +87,12 @@ class Bets:
         return {name: [getattr(b, x) for x in _OF_BET] for name, b in self.by_name.items()}
 
     @classmethod
-    def load(cls, state: Mapping[str, Sequence[Any]]) -> Bets:
+    def load(cls, state: Mapping[str, Sequence[Any]]) -> MartingaleFamily:
         return cls(
-            {name: Bet(**dict(zip(_OF_BET, one, strict=True))) for name, one in state.items()}
+            {
+                name: Martingale(**dict(zip(_OF_BET, one, strict=True)))
+                for name, one in state.items()
+            }
         )
 
 

@@ -21,9 +21,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from learning.annotators.annotator import CONTRADICTS, HASTE, TOLERANCE, Rater, Verdict, chance_of
-from learning.annotators.betting_martingale import Bets, unlike
-from learning.annotators.reference_groups import Pools
+from learning.annotators.annotator import (
+    CONTRADICTS,
+    HASTE,
+    TOLERANCE,
+    Annotator,
+    Verdict,
+    chance_of,
+)
+from learning.annotators.betting_martingale import MartingaleFamily, unlike
+from learning.annotators.reference_groups import ReferencePools
 
 AGENTS_MAX = 300
 EACH = 4
@@ -39,13 +46,13 @@ QUICKER = 4.0
 """Much quicker is less than the others' median time divided by this."""
 
 
-class Raters:
+class AnnotatorPanel:
     """All agents of a workspace, verdict by verdict, in the order of the ledger."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Rater] = {}
+        self.by_name: dict[str, Annotator] = {}
         self.beyond = 0
-        self._pools = Pools()
+        self._pools = ReferencePools()
 
     def learn(self, verdict: Verdict) -> bool:
         """Take in a verdict; True where its agent is suspected by it."""
@@ -119,23 +126,23 @@ class Raters:
         return found
 
     @classmethod
-    def load(cls, state: Mapping[str, Any]) -> Raters:
+    def load(cls, state: Mapping[str, Any]) -> AnnotatorPanel:
         found = cls()
-        found.by_name = {name: Rater.load(one) for name, one in state["raters"].items()}
-        found.beyond, found._pools = state["beyond"], Pools.load(state["pools"])
+        found.by_name = {name: Annotator.load(one) for name, one in state["raters"].items()}
+        found.beyond, found._pools = state["beyond"], ReferencePools.load(state["pools"])
         return found
 
-    def _rater(self, name: str) -> Rater | None:
+    def _rater(self, name: str) -> Annotator | None:
         if name not in self.by_name and len(self.by_name) < AGENTS_MAX:
-            self.by_name[name] = Rater(len(self.by_name) + 1)
+            self.by_name[name] = Annotator(len(self.by_name) + 1)
         return self.by_name.get(name)
 
-    def _others(self, rater: Rater | None) -> set[int]:
+    def _others(self, rater: Annotator | None) -> set[int]:
         """The numbers of those who are trusted, but for one."""
         raters = self.by_name.values()
         return {r.order for r in raters if r.suspected_at is None and r is not rater}
 
-    def _suspected(self, rater: Rater, at: int) -> bool:
+    def _suspected(self, rater: Annotator, at: int) -> bool:
         others = [r for r in self.by_name.values() if r is not rater and r.suspected_at is None]
         rater.alone = sum(r.judged >= JUDGED_MIN for r in others) < 2
         if rater.suspected_at is not None or rater.evidence < rater.bar:
@@ -143,7 +150,7 @@ class Raters:
         rater.suspected_at, rater.suspected_after = at, rater.judged
         return True
 
-    def _time(self, rater: Rater, work: str, seconds: float | None, at: int) -> None:
+    def _time(self, rater: Annotator, work: str, seconds: float | None, at: int) -> None:
         """Compare how often a verdict is much quicker than the others' median."""
         if seconds is None:
             return
@@ -158,7 +165,7 @@ class Raters:
         case = _Case(cell, step, lambda other: other < quick, 0.15, HASTE, at)
         self._beside(rater, rater.speed, case)
 
-    def _beside(self, rater: Rater, bets: Bets, case: _Case) -> None:
+    def _beside(self, rater: Annotator, bets: MartingaleFamily, case: _Case) -> None:
         """Compare what a verdict shows with verdicts of others that it was not compared with."""
         mine = rater.waiting.setdefault(case.cell, [0, 0])
         mine[0] += 1
@@ -177,7 +184,7 @@ class Raters:
             rater.compared(case.cell, *theirs)
         self._pools.add(case.cell, rater.order, case.value)
 
-    def _median(self, work: str, but: Rater | None) -> float | None:
+    def _median(self, work: str, but: Annotator | None) -> float | None:
         steps = sorted(self._pools.values(f"time/{work}", self._others(but)))
         return steps[(len(steps) - 1) // 2] if len(steps) >= TIMES_MIN else None
 

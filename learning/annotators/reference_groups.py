@@ -13,7 +13,7 @@ VALUES_MAX = 300
 """The newest of each cell."""
 
 
-class Pools:
+class ReferencePools:
     """By cell the newest values, each with the number of the agent it is from."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Pools:
         return self._cells
 
     @classmethod
-    def load(cls, state: dict[str, list[Any]]) -> Pools:
+    def load(cls, state: dict[str, list[Any]]) -> ReferencePools:
         found = cls()
         found._cells = dict(state)
         return found

@@ -23,7 +23,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from learning.conversation.speaker import SETBACKS, Side
+from learning.conversation.speaker import SETBACKS, SpeakerState
 from learning.conversation.state import State
 from learning.text.signals import TOPICS
 
@@ -95,13 +95,13 @@ def parts(state: State) -> Parts:
     """The same as `features`, by namespace, in the same order."""
     if state.author == "bot":
         found: Parts = {"reply_": _context(state)}
-        _say(found, "reply", "asked", state.bot, state.user)
-        found["reply_cross="] = dict.fromkeys(_crossed(state.bot, state.user), CROSS)
+        _text_features(found, "reply", "asked", state.bot, state.user)
+        found["reply_cross="] = dict.fromkeys(_cross_features(state.bot, state.user), CROSS)
     else:
         found = {"": _context(state)}
-        _say(found, "user", "bot", state.user, state.bot)
-        found["user_cross="] = dict.fromkeys(_crossed(state.user, state.bot), CROSS)
-    _try(found, state)
+        _text_features(found, "user", "bot", state.user, state.bot)
+        found["user_cross="] = dict.fromkeys(_cross_features(state.user, state.bot), CROSS)
+    _attempt_features(found, state)
     attributes: dict[str, float] = {}
     for name, value in state.attributes[:16]:
         if isinstance(value, str):
@@ -112,7 +112,7 @@ def parts(state: State) -> Parts:
     return found
 
 
-def _try(found: Parts, state: State) -> None:
+def _attempt_features(found: Parts, state: State) -> None:
     """What the newest messages did and who sent them; what the bot says it understood and tried."""
     acts = state.acts[::-1]
     found["acts="] = dict.fromkeys(["|".join(acts[:k]) for k in range(1, len(acts) + 1)], 1.0)
@@ -123,7 +123,9 @@ def _try(found: Parts, state: State) -> None:
     found["tried="] = dict.fromkeys([attempt[:64] for attempt in state.attempts], 1.0)
 
 
-def _say(found: Parts, scored: str, other: str, own: Side, its: Side) -> None:
+def _text_features(
+    found: Parts, scored: str, other: str, own: SpeakerState, its: SpeakerState
+) -> None:
     mine, theirs = own.words[:WORDS_MAX], its.words[:WORDS_MAX]
     found[scored + "="] = _shared(_with_pairs(mine), SCORED, 0.6)
     found[other + "="] = _shared(_with_pairs(theirs), OTHER, 0.6)
@@ -167,9 +169,9 @@ def _context(state: State) -> dict[str, float]:
     }
     if its.heard:
         found[_OTHER_LENGTH[bisect_right(_LENGTHS, len(its.words))]] = 1.0
-    _remember(found, "user", state.user)
-    _remember(found, "bot", state.bot)
-    _feel(found, state)
+    _repetition_features(found, "user", state.user)
+    _repetition_features(found, "bot", state.bot)
+    _sentiment_features(found, state)
     if (report := state.report) is not None:
         found["failed"] = float(report.failed)
         found["tool_error"] = float(bool(report.tool_error))
@@ -182,7 +184,7 @@ def _context(state: State) -> dict[str, float]:
     return found
 
 
-def _remember(found: dict[str, float], name: str, side: Side) -> None:
+def _repetition_features(found: dict[str, float], name: str, side: SpeakerState) -> None:
     """How a side's newest message stands to what was said before it."""
     if not side.heard:
         return
@@ -204,7 +206,7 @@ def _remember(found: dict[str, float], name: str, side: Side) -> None:
     found[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0
 
 
-def _crossed(own: Side, its: Side) -> tuple[str, ...]:
+def _cross_features(own: SpeakerState, its: SpeakerState) -> tuple[str, ...]:
     """Pairs of context that mean more together: a linear model cannot multiply."""
     new, old = (
         bisect_right(_COARSE_NEARNESS, own.nearest),
@@ -224,7 +226,7 @@ def _crossed(own: Side, its: Side) -> tuple[str, ...]:
     )
 
 
-def _feel(found: dict[str, float], state: State) -> None:
+def _sentiment_features(found: dict[str, float], state: State) -> None:
     """What the customer's newest message shows by itself, and their mood so far."""
     if not state.signals_id:
         return

@@ -25,7 +25,7 @@ SETBACKS = frozenset({"change", "more", "failure"})
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SpeakerState:
     """The messages of one side so far, seen from its newest. Its size has a bound.
 
     words, before: the newest message's words, and those of the one before it.
@@ -61,7 +61,9 @@ class Side:
     act: str = ""
 
 
-def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, again: bool) -> Side:
+def add_message(
+    side: SpeakerState, message_id: str, said: tuple[str, ...], other: SpeakerState, *, again: bool
+) -> SpeakerState:
     """The side after one more message of `said` words; `again` if it also said the last one."""
     kept = tuple(dict.fromkeys(said))
     distinct, length = frozenset(kept), letters(kept)
@@ -74,7 +76,7 @@ def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, aga
     if len(kept) >= REPEATS_WORDS:
         same = [known for known, how in zip(side.ids, alike, strict=True) if how >= REPEATS_FROM]
     nearest, given = max(alike, default=-1.0), cues(distinct)
-    return Side(
+    return SpeakerState(
         turns=side.turns + 1,
         run=side.run + 1 if again else 1,
         words=said,
@@ -95,7 +97,7 @@ def says(side: Side, message_id: str, said: tuple[str, ...], other: Side, *, aga
     )
 
 
-def answered(one: Side, other: Side) -> float:
+def add_reply(one: SpeakerState, other: SpeakerState) -> float:
     """How alike the newest messages of two sides are."""
     if not (one.heard and other.heard):
         return 0.0

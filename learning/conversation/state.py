@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.speaker import MEMORY, Side, answered, says
+from learning.conversation.speaker import MEMORY, SpeakerState, add_message, add_reply
 from learning.text.signals import QUIET, Signals, read
 from learning.text.similarity import words
 
@@ -58,7 +58,7 @@ class Message:
     event: str | None = None
 
 
-NOBODY = Side()
+NOBODY = SpeakerState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class State:
     language: str | None = None
     at: float = 0.0
     waited: float = 0.0
-    user: Side = NOBODY
-    bot: Side = NOBODY
+    user: SpeakerState = NOBODY
+    bot: SpeakerState = NOBODY
     answered: float = 0.0
     signals: Signals = QUIET
     signals_id: str = ""
@@ -170,10 +170,10 @@ def _said_by_user(state: State, message: Message) -> dict[str, Any]:
     signals = read(message.text, message.language or state.language)
     now = signals.sentiment
     first = not state.user.heard
-    user = says(state.user, message.id, said, state.bot, again=state.author == "user")
+    user = add_message(state.user, message.id, said, state.bot, again=state.author == "user")
     return {
         "user": user,
-        "answered": answered(user, state.bot),
+        "answered": add_reply(user, state.bot),
         "acts": (*state.acts, "user " + user.act)[-ACTS:],
         "order": (state.order + "u")[-ORDER:],
         "signals": signals,
@@ -189,10 +189,10 @@ def _said_by_user(state: State, message: Message) -> dict[str, Any]:
 
 def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
     said = words(message.text)
-    bot = says(state.bot, message.id, said, state.user, again=state.author == "bot")
+    bot = add_message(state.bot, message.id, said, state.user, again=state.author == "bot")
     return {
         "bot": bot,
-        "answered": answered(bot, state.user),
+        "answered": add_reply(bot, state.user),
         "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
         "order": (state.order + "b")[-ORDER:],
     }
@@ -207,8 +207,8 @@ def _happened(state: State, message: Message) -> State:
     elif message.event == "returned":
         return State(
             **changes | {"report": None},
-            user=Side(turns=state.user.turns),
-            bot=Side(turns=state.bot.turns),
+            user=SpeakerState(turns=state.user.turns),
+            bot=SpeakerState(turns=state.bot.turns),
             user_since_return=0,
             user_since_decline=state.user_since_decline,
         )

@@ -15,10 +15,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from learning.decision.policy_document import Frozen
+from learning.decision.policy_document import PolicyDocument
 
 
-class Questions(Frozen):
+class LabelRequestPolicy(PolicyDocument):
     """How many answers about handoffs an agent is asked for in a day; more may be given."""
 
     per_agent_per_day: Annotated[int, Field(ge=0, le=1000)] = 20

@@ -23,7 +23,7 @@ DAYS_AHEAD = 28
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
 
-class Opening(BaseModel):
+class OpeningHours(BaseModel):
     """The same hours on some days of the week, such as mon to fri from 08:00 to 18:00."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Opening(BaseModel):
     closes: Clock = "18:00"
 
     @model_validator(mode="after")
-    def _closes_later(self) -> Opening:
+    def _closes_later(self) -> OpeningHours:
         if minutes(self.opens) >= minutes(self.closes):
             raise ValueError(
                 "closes must be later than opens; hours over midnight are two openings"
@@ -55,7 +55,7 @@ class Team(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    hours: Annotated[tuple[Opening, ...], Field(max_length=50)] = ()
+    hours: Annotated[tuple[OpeningHours, ...], Field(max_length=50)] = ()
     zone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     utc_offset_minutes: Annotated[int, Field(ge=-840, le=840)] = 0
     per_hour: Annotated[float, Field(ge=0.01, le=100_000)] | None = None
@@ -72,7 +72,7 @@ class Team(BaseModel):
     @property
     def place(self) -> tzinfo:
         """Where its hours are; a zone that this build does not know (any more) reads as UTC."""
-        known = None if self.zone is None else named(self.zone)
+        known = None if self.zone is None else get_zone(self.zone)
         return known or fixed(self.utc_offset_minutes)
 
     def opens_at(self, at: float) -> float | None:
@@ -143,7 +143,7 @@ def minutes(clock: str) -> int:
 
 
 @cache
-def named(name: str) -> tzinfo | None:
+def get_zone(name: str) -> tzinfo | None:
     """The zone of a name; None where there is no such zone."""
     parts = name.split("/")
     if not all(part.replace("_", "").replace("-", "").replace("+", "").isalnum() for part in parts):

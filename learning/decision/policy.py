@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from learning.conversation.state import State
-from learning.decision.label_requests import Questions
+from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.opening_hours import Team
-from learning.decision.policy_document import Frozen
-from learning.decision.promotion_terms import Switching
+from learning.decision.policy_document import PolicyDocument
+from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
     PROTECTED,
@@ -34,7 +34,7 @@ __all__ = ["PROTECTED", "Policy", "Rule", "Team", "decide", "default_rules", "re
 Action = Literal["continue", "offer", "escalate"]
 
 
-class Costs(Frozen):
+class Costs(PolicyDocument):
     """What mistakes cost, in any one unit; only the ratios matter."""
 
     unneeded: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -42,14 +42,14 @@ class Costs(Frozen):
     ask: Annotated[float, Field(ge=0, le=1e6)] = 0.15
 
 
-class Accepting(Frozen):
+class AcceptanceRates(PolicyDocument):
     """Share of customers who accept an offered person, when one is and is not needed."""
 
     needed: Annotated[float, Field(ge=0, le=1)] = 0.9
     unneeded: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
-class Audits(Frozen):
+class AuditBudget(PolicyDocument):
     """How many kept conversations are reviewed, and how: shares of them, reviews a day, times."""
 
     uniform_share: Annotated[float, Field(ge=0, le=1)] = 0.03
@@ -60,7 +60,7 @@ class Audits(Frozen):
     offered_seconds: Annotated[int, Field(ge=60, le=604_800)] = 1800
 
 
-class Silence(Frozen):
+class SilencePolicy(PolicyDocument):
     """What it means that nobody complained: nothing, unless a weight is given to it.
 
     A kept conversation about which nothing was heard for `after_seconds` teaches "no person was
@@ -72,7 +72,7 @@ class Silence(Frozen):
     weight: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
-class Policy(Frozen):
+class Policy(PolicyDocument):
     """Costs, rules, capacity, hours and waiting times of a workspace.
 
     `capacity` is the share of decisions that may lead to a handoff. `price` is what it costs: it
@@ -81,7 +81,7 @@ class Policy(Frozen):
     """
 
     costs: Costs = Costs()
-    accepting: Accepting = Accepting()
+    accepting: AcceptanceRates = AcceptanceRates()
     capacity: Annotated[float, Field(gt=0, lt=1)] | None = None
     price: Annotated[float, Field(ge=0, le=2)] = 0.0
     teams: Annotated[tuple[Team, ...], Field(max_length=100)] = ()
@@ -91,10 +91,10 @@ class Policy(Frozen):
     cooldown_messages: Annotated[int, Field(ge=0, le=100)] = 3
     claim_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
     waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
-    audits: Audits = Audits()
-    silence: Silence = Silence()
-    questions: Questions = Questions()
-    switching: Switching = Switching()
+    audits: AuditBudget = AuditBudget()
+    silence: SilencePolicy = SilencePolicy()
+    questions: LabelRequestPolicy = LabelRequestPolicy()
+    switching: PromotionTerms = PromotionTerms()
 
     @field_validator("rules")
     @classmethod
@@ -179,7 +179,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PolicyDecision:
     """What is done about a message; `route` says to whom it goes, if it goes to a person."""
 
     action: Action
@@ -197,7 +197,7 @@ Suggest = Callable[[], Suggestion | None]
 
 def decide(
     policy: Policy, state: State, probability: float, suggest: Suggest = lambda: None
-) -> Choice:
+) -> PolicyDecision:
     """The action for the newest message of `state`, given the calibrated probability.
 
     `suggest` names the model's team; it is asked only where a person may be called.
@@ -223,7 +223,7 @@ def decide(
     if action == "continue":
         way = Route(policy.default_team, PRIORITY, "default")
     else:
-        way = _way(policy, counted, suggest())
+        way = _least_cost(policy, counted, suggest())
     reasons = list(_reasons(state, fired, probability, by_model, held, thresholds))
     if way.by == "model" and way.suggested is not None:
         said = f"sounds like work for team {way.team} ({way.suggested.probability:.0%})"
@@ -234,15 +234,15 @@ def decide(
         action = "offer"
     if away:
         reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
-    return Choice(action, tuple(triggers), tuple(reasons), way, thresholds)
+    return PolicyDecision(action, tuple(triggers), tuple(reasons), way, thresholds)
 
 
 def routed(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
     """The route that a handoff at `state` would take, were there one: to test what is suggested."""
-    return _way(policy, _fired(policy, state), suggested)
+    return _least_cost(policy, _fired(policy, state), suggested)
 
 
-def _way(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
+def _least_cost(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
     return route(rules, suggested, policy.routing, policy.default_team, policy.teams)
 
 

@@ -15,13 +15,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from learning.decision.policy_document import Frozen
+from learning.decision.policy_document import PolicyDocument
 
 CHALLENGERS_MAX = 4
 """Most challengers at once: each is tested at a quarter of the level."""
 
 
-class Switching(Frozen):
+class PromotionTerms(PolicyDocument):
     """The terms on which `jobs` promote and roll back; not `automatic`, they only recommend.
 
     `alpha`: chance that a challenger no better than the champion is ever promoted, all four of
@@ -43,7 +43,7 @@ class Switching(Frozen):
 
 
 @dataclass(slots=True)
-class Tally:
+class SegmentCount:
     """What a challenger saved in a segment, conversation by conversation."""
 
     judged: int = 0
@@ -66,7 +66,7 @@ class Tally:
         return mean + NormalDist().inv_cdf(1 - level) * error < 0
 
 
-def harmed(segments: Mapping[str, Tally], terms: Switching) -> list[str]:
+def harmed(segments: Mapping[str, SegmentCount], terms: PromotionTerms) -> list[str]:
     """Segments with enough data in which a challenger costs more than the champion.
 
     `alpha` is shared by the segments (Bonferroni): with many of them one is low by chance.
@@ -76,7 +76,7 @@ def harmed(segments: Mapping[str, Tally], terms: Switching) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PromotionEvidence:
     """What a challenger has to show for itself; days are those since it was opened."""
 
     proven: bool
@@ -88,12 +88,12 @@ class Claim:
     harmed: tuple[str, ...] = ()
 
 
-def objections(claim: Claim, terms: Switching) -> list[str]:
+def objections(claim: PromotionEvidence, terms: PromotionTerms) -> list[str]:
     """Why a challenger may not serve yet; nothing speaks against one that may."""
     return list(_objections(claim, terms))
 
 
-def _objections(claim: Claim, terms: Switching) -> Iterator[str]:
+def _objections(claim: PromotionEvidence, terms: PromotionTerms) -> Iterator[str]:
     if not claim.proven:
         yield "it is not proven better"
     if claim.judged < terms.judged_min:

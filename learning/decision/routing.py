@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from learning.decision.opening_hours import Team
-from learning.decision.policy_document import Frozen
+from learning.decision.policy_document import PolicyDocument
 from learning.decision.rules import Rule
 
 PRIORITY = 3
 """Where neither a rule nor a team says how urgent it is."""
 
 
-class Routing(Frozen):
+class Routing(PolicyDocument):
     """What the model may decide: a team, if it gives it at least this `confidence`; 1 is never."""
 
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.4

@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from learning.conversation.state import State
-from learning.decision.policy_document import Frozen
+from learning.decision.policy_document import PolicyDocument
 from learning.text.similarity import words
 
 PROTECTED = ("request", "identity", "security")
 """Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
 
 
-class Rule(Frozen):
+class Rule(PolicyDocument):
     """Fires when what it `watches` reads `at_least` so much in the newest message's state.
 
     One that names no `team` leaves it to the other rules, the model and the default team.

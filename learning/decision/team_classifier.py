@@ -31,7 +31,7 @@ TEAMS_MAX = 64
 _RIGHT = ("model", "route", "rules", "frequent")
 
 
-class Router:
+class TeamClassifier:
     """Suggests a team for a state. Learns from states with their teams."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Router:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RoutingTrial:
     """How one lesson was routed before it was learned: which of them named the right team?
 
     `model` is the model's own first choice, `route` what the policy made of it, `rules` the policy
@@ -86,7 +86,7 @@ class Tried:
 
 
 @dataclass(slots=True)
-class Record:
+class RoutingScores:
     """A bounded record of test-then-learn routing: a ring of the newest, and totals.
 
     Only what agents said or moved is in it: that a handoff stayed where it was routed would prove
@@ -98,7 +98,7 @@ class Record:
     by_team: dict[str, list[int]] = field(default_factory=dict)
     _rows: NDArray[np.float64] = field(default_factory=lambda: np.zeros((LESSONS, 2 + len(_RIGHT))))
 
-    def add(self, position: int, tried: Tried) -> None:
+    def add(self, position: int, tried: RoutingTrial) -> None:
         """Remember how the lesson at a ledger position was routed before it was learned."""
         hits = [float(getattr(tried, name)) for name in _RIGHT]
         self._rows[self.tested % LESSONS] = [position, tried.confidence, *hits]
@@ -127,7 +127,7 @@ class Record:
         tested, rows = int(meta["tested"]), np.asarray(arrays["rows"], np.float64)
         if rows.shape != (min(tested, LESSONS), 2 + len(_RIGHT)):
             raise ValueError(f"{tested} tests of routing do not fit {rows.shape} rows")
-        fresh = Record(
+        fresh = RoutingScores(
             tested,
             {name: int(meta["right"][name]) for name in _RIGHT},
             {str(team): [int(all_), int(right)] for team, all_, right in meta["by_team"]},

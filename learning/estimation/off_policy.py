@@ -12,17 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from learning.decision.policy import Accepting, Costs
+from learning.decision.policy import AcceptanceRates, Costs
 from learning.estimation.rate_intervals import ALPHA, under_drift
 
-Way = Literal["kept", "offered", "escalated"]
+Action = Literal["kept", "offered", "escalated"]
 Source = Literal["person", "audit"]
 CELLS = 6
 """Three ways times two sources: each cell's interval is at level ALPHA / CELLS."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class LoggedConversation:
     """A conversation: its `way`, who could tell the truth, and the truth if they did.
 
     `source` person: it was handed over, and its agent tells; audit: it was kept, and a review
@@ -31,7 +31,7 @@ class Case:
     person on its way; one whose way is offered always was.
     """
 
-    way: Way
+    way: Action
     source: Source
     needed: bool | None
     propensity: float = 1.0
@@ -40,54 +40,56 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class Bounds:
     """An estimate with its 95 % interval; None where nothing is known."""
 
     value: float | None
     low: float
     high: float
 
-    def times(self, factor: float) -> Amount:
-        return Amount(
+    def times(self, factor: float) -> Bounds:
+        return Bounds(
             None if self.value is None else self.value * factor,
             self.low * factor,
             self.high * factor,
         )
 
-    def out_of(self, whole: float) -> Amount:
+    def out_of(self, whole: float) -> Bounds:
         """The rest of a whole."""
         value = None if self.value is None else whole - self.value
-        return Amount(value, whole - self.high, whole - self.low)
+        return Bounds(value, whole - self.high, whole - self.low)
 
 
-NONE = Amount(0.0, 0.0, 0.0)
+NONE = Bounds(0.0, 0.0, 0.0)
 
 
-def total(*amounts: Amount) -> Amount:
+def total(*amounts: Bounds) -> Bounds:
     """The sum; its value is not known where a part's is not."""
     values = [one.value for one in amounts]
     value = None if None in values else sum(v for v in values if v is not None)
-    return Amount(value, sum(x.low for x in amounts), sum(x.high for x in amounts))
+    return Bounds(value, sum(x.low for x in amounts), sum(x.high for x in amounts))
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PolicyValue:
     """Conversations by their way; what of them was missed and escalated for nothing; the cost."""
 
     conversations: int
     kept: int
     offered: int
     escalated: int
-    missed: Amount
-    missed_rate: Amount
-    unneeded: Amount
-    false_escalation_rate: Amount
-    cost_per_conversation: Amount
+    missed: Bounds
+    missed_rate: Bounds
+    unneeded: Bounds
+    false_escalation_rate: Bounds
+    cost_per_conversation: Bounds
 
 
-def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outlook:
+def outlook(
+    cases: Iterable[LoggedConversation], costs: Costs, accepting: AcceptanceRates
+) -> PolicyValue:
     """Estimate what cases come to. Of those offered a person, the shares `accepting` take one."""
-    cells: dict[tuple[Way, Source], list[Case]] = {}
+    cells: dict[tuple[Action, Source], list[LoggedConversation]] = {}
     asks = 0
     for case in cases:
         asks += case.asked or case.way == "offered"
@@ -106,9 +108,9 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
     cost = total(
         missed.times(costs.missed),
         unneeded.times(costs.unneeded),
-        Amount(costs.ask * asks, costs.ask * asks, costs.ask * asks),
+        Bounds(costs.ask * asks, costs.ask * asks, costs.ask * asks),
     )
-    return Outlook(
+    return PolicyValue(
         whole,
         count["kept"],
         count["offered"],
@@ -121,24 +123,24 @@ def outlook(cases: Iterable[Case], costs: Costs, accepting: Accepting) -> Outloo
     )
 
 
-_WAYS: tuple[Way, ...] = ("kept", "offered", "escalated")
+_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
 
 
-def part_of(yes: Amount, no: Amount) -> Amount:
+def part_of(yes: Bounds, no: Bounds) -> Bounds:
     """The part of `yes` in yes and no: least where yes is least and no is greatest."""
     value = None
     if yes.value is not None and no.value is not None and yes.value + no.value > 0:
         value = yes.value / (yes.value + no.value)
     low = yes.low / (yes.low + no.high) if yes.low > 0 else 0.0
     high = yes.high / (yes.high + no.low) if no.low > 0 else 1.0
-    return Amount(value, low, high)
+    return Bounds(value, low, high)
 
 
-def _needed_by(way: Way, cells: dict[tuple[Way, Source], list[Case]]) -> Amount:
+def _needed_by(way: Action, cells: dict[tuple[Action, Source], list[LoggedConversation]]) -> Bounds:
     return total(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == way))
 
 
-def needed_among(cases: Sequence[Case]) -> Amount:
+def needed_among(cases: Sequence[LoggedConversation]) -> Bounds:
     """How many of some cases, all of one source, needed a person.
 
     What is certain is counted. For the rest, the share among those known, weighted by inverse
@@ -150,14 +152,14 @@ def needed_among(cases: Sequence[Case]) -> Amount:
     rest = len(cases) - len(certain)
     sure = float(sum(bool(c.needed) for c in certain))
     if not rest:
-        return Amount(sure, sure, sure)
+        return Bounds(sure, sure, sure)
     sample = [c for c in cases if c.needed is not None and (person or not c.certain)]
     weights = [1 / c.propensity for c in sample]
     whole, squares = sum(weights), sum(w * w for w in weights)
     if not whole:
-        return Amount(None, sure, sure + rest)
+        return Bounds(None, sure, sure + rest)
     share = sum(w for w, c in zip(weights, sample, strict=True) if c.needed) / whole
     size = whole * whole / squares
     found = under_drift(share * size, size, ALPHA / CELLS)
     low, high = found.low or 0.0, 1.0 if found.high is None else found.high
-    return Amount(sure + rest * share, sure + rest * low, sure + rest * high)
+    return Bounds(sure + rest * share, sure + rest * low, sure + rest * high)

@@ -9,26 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning.estimation.off_policy import Amount, Case, needed_among, part_of, total
+from learning.estimation.off_policy import Bounds, LoggedConversation, needed_among, part_of, total
 
 ANSWERS_MIN = 50
 """Of fewer answered offers nothing is proposed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class AcceptanceEstimate:
     """Of those who need a person, and of those who do not, the share that accepts an offer."""
 
-    needed: Amount
-    unneeded: Amount
+    needed: Bounds
+    unneeded: Bounds
 
 
-def shares(accepted: Sequence[Case], declined: Sequence[Case]) -> Shares:
+def shares(
+    accepted: Sequence[LoggedConversation], declined: Sequence[LoggedConversation]
+) -> AcceptanceEstimate:
     """Both shares with intervals that hold together; one case a conversation."""
     yes, no = _needed(accepted), _needed(declined)
-    return Shares(part_of(yes, no), part_of(yes.out_of(len(accepted)), no.out_of(len(declined))))
+    return AcceptanceEstimate(
+        part_of(yes, no), part_of(yes.out_of(len(accepted)), no.out_of(len(declined)))
+    )
 
 
-def _needed(cases: Sequence[Case]) -> Amount:
+def _needed(cases: Sequence[LoggedConversation]) -> Bounds:
     sources = [[c for c in cases if c.source == source] for source in ("audit", "person")]
     return total(*(needed_among(found) for found in sources if found))

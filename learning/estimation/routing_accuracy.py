@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from learning.decision.team_classifier import Record
+from learning.decision.team_classifier import RoutingScores
 from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
 
 SPAN, SPAN_MIN = 100, 20
@@ -22,7 +22,7 @@ WAYS: Mapping[str, str] = {
 """Each way of naming a team that is compared, and what it is called."""
 
 
-def accuracy(record: Record) -> dict[str, Any]:
+def accuracy(record: RoutingScores) -> dict[str, Any]:
     """Of the lessons in which an agent said or moved whose work it was, the share named right.
 
     Each was routed anew just before it was learned. Plain JSON: `tested`, for each of WAYS a rate
@@ -37,7 +37,7 @@ def accuracy(record: Record) -> dict[str, Any]:
     return found
 
 
-def curve(record: Record) -> list[list[Any]]:
+def curve(record: RoutingScores) -> list[list[Any]]:
     """Shares named right over ledger positions: [position, {way: share of the last SPAN}]."""
     rows = record.rows()
     kept = rows["position"].size

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.models.recipes import UnknownRecipe
 
 FORMAT = 1
@@ -30,7 +30,7 @@ class CheckpointError(ValueError):
     """The bytes are not a checkpoint that this build can stand at."""
 
 
-def dump(standing: Standing) -> bytes:
+def dump(standing: ModelState) -> bytes:
     """The standing's state as an `.npz` of arrays with one JSON header."""
     arrays: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {
@@ -50,7 +50,7 @@ def dump(standing: Standing) -> bytes:
     return out.getvalue()
 
 
-def load(data: bytes) -> Standing:
+def load(data: bytes) -> ModelState:
     """A standing from `dump`'s bytes, its digest verified.
 
     Raises CheckpointError for bytes that are cut, altered, too large, or of an unknown recipe.
@@ -59,7 +59,7 @@ def load(data: bytes) -> Standing:
     header, arrays = _read(data)
     recipe = str(header.get("recipe"))
     try:
-        standing = Standing(recipe=recipe)
+        standing = ModelState(recipe=recipe)
     except UnknownRecipe as error:
         raise CheckpointError(f"{error}; rebuild the version with `baton rebuild`") from error
     try:
@@ -102,7 +102,7 @@ def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def digest(standing: Standing) -> str:
+def digest(standing: ModelState) -> str:
     """SHA-256, in hex, of the recipe's name and everything that was learned.
 
     A router that has learned nothing is not in it, as it is not in earlier builds' checkpoints.

@@ -1,4 +1,4 @@
-"""The ledger's entries, and `follow`: the one loop of serving, evaluation and experiments.
+"""The ledger's entries, and `replay_entries`: the one loop of serving, evaluation and experiments.
 
 A *standing* is what a process holds in memory: the learned state of one line at one position. It
 only ever changes by following the ledger, entry after entry, so every process that stands at the
@@ -15,12 +15,12 @@ from typing import Any, Literal
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, Message, State, step
 from learning.decision.policy import Policy, routed
-from learning.decision.team_classifier import Record, Router, Tried
+from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
 from learning.ledger.lessons import lessons
 from learning.measures.scores import Window
 from learning.models.calibration import Calibrator
 from learning.models.hashed_features import HashedClassifier, Row
-from learning.models.recipes import named
+from learning.models.recipes import get_recipe
 
 Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
 
@@ -57,7 +57,7 @@ Transcript = Callable[[str, int], Sequence[Turn]]
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
+class Exclusions:
     """Which outcomes a line leaves out. An outcome must match every criterion that is given.
 
     `positions` and `withheld` are left out besides: corrected outcomes one by one, and what
@@ -72,7 +72,7 @@ class Without:
     withheld: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, body: Mapping[str, Any] | None) -> Without:
+    def of(cls, body: Mapping[str, Any] | None) -> Exclusions:
         known = dict(body or {})
         known["positions"] = frozenset(known.get("positions", ()))
         known["withheld"] = tuple((after, until) for after, until in known.get("withheld", ()))
@@ -112,7 +112,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class LearnedEffect:
     """What learning one outcome changed for the last message that it teaches about."""
 
     message_id: str
@@ -120,12 +120,12 @@ class Effect:
     after: float
 
 
-Taught = Callable[[Entry, Effect], None]
+Taught = Callable[[Entry, LearnedEffect], None]
 """Who is told what an outcome changed."""
 
 
 @dataclass(slots=True)
-class Standing:
+class ModelState:
     """The learned state of one line at one position; owned by one thread.
 
     `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
@@ -138,18 +138,18 @@ class Standing:
     switch: int = 0
     learn_from: int = 0
     position: int = 0
-    without: Without = Without()
+    without: Exclusions = Exclusions()
     policy: Policy = field(default_factory=Policy)
     model: HashedClassifier = field(init=False)
     calibrator: Calibrator = field(default_factory=Calibrator)
     window: Window = field(default_factory=Window)
-    router: Router = field(default_factory=Router)
-    routed: Record = field(default_factory=Record)
+    router: TeamClassifier = field(default_factory=TeamClassifier)
+    routed: RoutingScores = field(default_factory=RoutingScores)
     half_learned: bool = False
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        recipe = named(self.recipe)
+        recipe = get_recipe(self.recipe)
         self.recipe, self.model = recipe.name, recipe.build()
 
     def score(self, state: State) -> Score:
@@ -207,14 +207,14 @@ class Standing:
             row, lesson, before = examples[-1]
             after = self._score(row)
             message = turns[lesson.seq - 1].message.id
-            tell(entry, Effect(message, before.probability, after.probability))
+            tell(entry, LearnedEffect(message, before.probability, after.probability))
 
     def _learn_team(self, entry: Entry, state: State) -> None:
         """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
         team, how = entry.body["team"], entry.body["team_by"]
         if how != "stayed":
             said = self.router.suggest(state, self.policy.team_names)
-            tried = Tried(
+            tried = RoutingTrial(
                 team,
                 model=said is not None and said.team == team,
                 route=routed(self.policy, state, said).team == team,
@@ -244,8 +244,8 @@ def _states(turns: Sequence[Turn], wanted: Collection[int]) -> dict[int, State]:
     return found
 
 
-def follow(
-    standing: Standing,
+def replay_entries(
+    standing: ModelState,
     entries: Iterable[Entry],
     transcript: Transcript,
     *,

@@ -101,7 +101,7 @@ class UnknownRecipe(LookupError):
     """No recipe of this build has that name; the message names those there are."""
 
 
-def named(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe of a name, parameters and all; its own name is the canonical one.
 
     `bayes-1?v0=.30,forgetting=0` is found as `bayes-1?v0=0.3`. Raises UnknownRecipe.

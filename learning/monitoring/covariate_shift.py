@@ -26,7 +26,7 @@ SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class ConversationSnapshot:
     """A conversation as its last scored message saw it: score, context features, its words."""
 
     score: float
@@ -35,7 +35,7 @@ class Glimpse:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class ShiftFinding:
     """Something that changed: its mean, or share of conversations, before and now, and the p."""
 
     kind: str
@@ -47,8 +47,10 @@ class Shift:
 
 
 def shifts(
-    reference: Sequence[Glimpse], recent: Sequence[Glimpse], alpha: float = ALPHA
-) -> tuple[Shift, ...]:
+    reference: Sequence[ConversationSnapshot],
+    recent: Sequence[ConversationSnapshot],
+    alpha: float = ALPHA,
+) -> tuple[ShiftFinding, ...]:
     """All that clearly differs between the windows, the clearest first; nothing of empty ones."""
     if not reference or not recent:
         return ()
@@ -61,8 +63,8 @@ def shifts(
 
 
 def _scores(
-    reference: Sequence[Glimpse], recent: Sequence[Glimpse], alpha: float
-) -> Iterator[Shift]:
+    reference: Sequence[ConversationSnapshot], recent: Sequence[ConversationSnapshot], alpha: float
+) -> Iterator[ShiftFinding]:
     old, new = [g.score for g in reference], [g.score for g in recent]
     p = kolmogorov_smirnov(old, new)
     if p < alpha:
@@ -70,8 +72,8 @@ def _scores(
 
 
 def _features(
-    reference: Sequence[Glimpse], recent: Sequence[Glimpse], alpha: float
-) -> Iterator[Shift]:
+    reference: Sequence[ConversationSnapshot], recent: Sequence[ConversationSnapshot], alpha: float
+) -> Iterator[ShiftFinding]:
     names = sorted({name for g in (*reference, *recent) for name in g.context})
     for name in names:
         old = [g.context.get(name, 0.0) for g in reference]
@@ -81,16 +83,18 @@ def _features(
             yield _shift("features", name, old, new, p)
 
 
-def _shift(kind: str, name: str, old: Sequence[float], new: Sequence[float], p: float) -> Shift:
+def _shift(
+    kind: str, name: str, old: Sequence[float], new: Sequence[float], p: float
+) -> ShiftFinding:
     before, now = math.fsum(old) / len(old), math.fsum(new) / len(new)
     what = f"the mean of {name}" if kind == "features" else "the mean probability of a need"
     said = f"{what} went from {before:.3g} to {now:.3g}"
-    return Shift(kind, name, before, now, p, said)
+    return ShiftFinding(kind, name, before, now, p, said)
 
 
 def _words(
-    reference: Sequence[Glimpse], recent: Sequence[Glimpse], alpha: float
-) -> Iterator[Shift]:
+    reference: Sequence[ConversationSnapshot], recent: Sequence[ConversationSnapshot], alpha: float
+) -> Iterator[ShiftFinding]:
     old = Counter(word for g in reference for word in sorted(g.words))
     new = Counter(word for g in recent for word in sorted(g.words))
     common = [w for w in sorted({*old, *new}) if old[w] + new[w] >= CONVERSATIONS_MIN]
@@ -99,7 +103,7 @@ def _words(
         if p < alpha / len(common):
             before, now = old[word] / len(reference), new[word] / len(recent)
             said = f"“{word}” is said in {now:.1%} of conversations, and was in {before:.1%}"
-            yield Shift("vocabulary", word, before, now, p, said)
+            yield ShiftFinding("vocabulary", word, before, now, p, said)
 
 
 def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> float:

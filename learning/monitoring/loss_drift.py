@@ -72,7 +72,7 @@ class LossAlarm:
         self.__dict__.update(fresh.__dict__)
 
 
-class Watch:
+class LossMonitor:
     """A champion's own loss: what is usual is learned from its first CALM outcomes, then watched.
 
     The mean that is allowed is the upper end of the interval of the usual one, times TOLERANCE;

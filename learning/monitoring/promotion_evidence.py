@@ -20,7 +20,7 @@ BETS = np.geomspace(0.01, 1.0, 10)
 
 
 @dataclass
-class Duel:
+class FixedChallengerTest:
     """Champion against a frozen challenger: the product form.
 
     x = (loss of champion - loss of challenger) O / pi, with losses in units of `cost_max` and
@@ -78,7 +78,7 @@ class Duel:
         self._ln = ln
 
 
-class Learning:
+class LearningChallengerTest:
     """Champion against a challenger that goes on learning: the empirical-Bernstein form.
 
     Gains in [-1, 1] after scaling; the lower end of the confidence sequence for the mean gain so

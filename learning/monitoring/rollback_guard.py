@@ -23,7 +23,7 @@ Finding = Literal["calm", "previous", "anchor", "world"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineLoss:
     """A line's detectors since the switch: the most that each came to, and its mean loss."""
 
     outcomes: int
@@ -33,15 +33,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class GuardResult:
     """What was found, and `allowed`, the mean loss that was usual; None: nothing to compare."""
 
     finding: Finding
     allowed: float | None
     alarm_at: float
-    champion_line: Line
-    previous_line: Line | None
-    anchor_line: Line | None
+    champion_line: LineLoss
+    previous_line: LineLoss | None
+    anchor_line: LineLoss | None
 
 
 def guard(
@@ -50,18 +50,18 @@ def guard(
     previous: tuple[Sequence[float], Sequence[float]] | None,
     anchor: tuple[Sequence[float], Sequence[float]] | None,
     once_in: float,
-) -> Guard:
+) -> GuardResult:
     """Judge a champion by its losses since the switch, one per outcome, in order, in [0, 1].
 
     `usual` are the predecessor's losses before the switch. `previous` and `anchor` are pairs of
     equally long sequences: the champion's losses and that line's, of the same outcomes.
     """
     if not usual:
-        none = Line(len(champion), _mean(champion), 0.0)
-        return Guard("calm", None, once_in, none, None, None)
+        none = LineLoss(len(champion), _mean(champion), 0.0)
+        return GuardResult("calm", None, once_in, none, None, None)
     found = under_drift(float(sum(usual)), len(usual))
     allowed = min(0.95, max(0.01, TOLERANCE * (found.high or 1.0)))
-    first = Line(len(champion), _mean(champion), _most(champion, allowed, once_in))
+    first = LineLoss(len(champion), _mean(champion), _most(champion, allowed, once_in))
     others = [
         None if one is None else _beside(*one, allowed, once_in) for one in (previous, anchor)
     ]
@@ -70,15 +70,15 @@ def guard(
     for name, line in reversed(list(zip(back, others, strict=True))):
         if line is not None and line.evidence < once_in <= line.excess:
             finding = name
-    return Guard(finding, allowed, once_in, first, *others)
+    return GuardResult(finding, allowed, once_in, first, *others)
 
 
 def _beside(
     champion: Sequence[float], other: Sequence[float], allowed: float, once_in: float
-) -> Line:
+) -> LineLoss:
     excess = [(1 + c - o) / 2 for c, o in zip(champion, other, strict=True)]
     most = _most(excess, 0.5 + EXCESS / 2, once_in)
-    return Line(len(other), _mean(other), _most(other, allowed, once_in), most)
+    return LineLoss(len(other), _mean(other), _most(other, allowed, once_in), most)
 
 
 def _most(losses: Sequence[float], allowed: float, once_in: float) -> float:

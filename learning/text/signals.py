@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning.text.lexicon.phrase_matcher import Found, english, find, lexicon
+from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lexicon
 from learning.text.sentiment import compound
 from learning.text.tokens import Tokens, tokens
 
@@ -100,9 +100,9 @@ def read(text: str, language: str | None = None) -> Signals:
     )
 
 
-def _strongest(matches: Sequence[Found]) -> dict[str, Found]:
+def _strongest(matches: Sequence[PhraseMatch]) -> dict[str, PhraseMatch]:
     """The longest match of each signal, the first of equals."""
-    best: dict[str, Found] = {}
+    best: dict[str, PhraseMatch] = {}
     for match in matches:
         if match.signal not in best or len(match.words) > len(best[match.signal].words):
             best[match.signal] = match

@@ -15,11 +15,11 @@ from service.cli.main import (
     Workspace,
     app,
     console,
+    handle_errors,
     key_app,
-    opened,
-    say,
+    open_store,
+    print_json,
     settings,
-    told,
 )
 
 Archive = Annotated[Path, typer.Argument(help="The archive file.")]
@@ -36,14 +36,14 @@ def key_create(
     """Make a key and print it, once."""
     from service.web.access.keys import ROLES, add_key, new_secret
 
-    with told():
+    with handle_errors():
         if role not in ROLES:
             raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
-        store = opened(settings(home=home), workspace)
+        store = open_store(settings(home=home), workspace)
         with store.write() as connection:
             made = add_key(connection, workspace, role, name or role, new_secret())
         if json_:
-            say(made)
+            print_json(made)
         else:
             typer.echo(made["key"])
 
@@ -53,7 +53,7 @@ def backup(archive: Archive, home: Home = None) -> None:
     """Write everything (database and keys) to one file, while Baton runs. SQLite only."""
     from service.operations.backup import back_up
 
-    with told():
+    with handle_errors():
         size = back_up(settings(home=home), archive)
         console.print(f"wrote {archive} ({size} bytes)", highlight=False)
 
@@ -63,7 +63,7 @@ def restore(archive: Archive, home: Home = None) -> None:
     """Make an installation from a backup, in a home folder that has none."""
     from service.operations.backup import restore as bring_back
 
-    with told():
+    with handle_errors():
         chosen = settings(home=home)
         bring_back(archive, chosen)
         console.print(f"restored to {chosen.home}; start it with `baton up`", highlight=False)
@@ -84,14 +84,14 @@ def erase(
     """
     from service.privacy.erasure import erase as remove
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         if not yes:
             typer.confirm(f"Erase conversation {conversation!r} for good?", abort=True)
         done = remove(store, workspace, conversation, actor="command line")
         found = {"conversation": conversation, "position": done.position}
         if json_:
-            say(found | {"outcomes": list(done.outcomes)})
+            print_json(found | {"outcomes": list(done.outcomes)})
         else:
             void = f"; {len(done.outcomes)} of its outcomes are void" if done.outcomes else ""
             console.print(f"erased at ledger position {done.position}{void}", highlight=False)
@@ -112,13 +112,13 @@ def export(
     from service.cli.versions import exported as exported_version
     from service.operations.backup import exported
 
-    with told():
+    with handle_errors():
         if (version is None) != (to is None):
             raise ValueError("--version and --to belong together: --version 7 --to ./version-7")
         if version is not None and to is not None:
             exported_version(version, to, workspace, home)
             return
-        store = opened(settings(home=home), workspace)
+        store = open_store(settings(home=home), workspace)
         for line in exported(store, workspace):
             typer.echo(line)
 
@@ -128,10 +128,10 @@ def doctor(home: Home = None, json_: Json = False) -> None:
     """Say what is wrong with this installation and how to mend it. Exit status 1 if anything is."""
     from service.operations.doctor import examine
 
-    with told():
+    with handle_errors():
         findings = examine(settings(home=home))
         if json_:
-            say([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
+            print_json([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
         else:
             out = Console(highlight=False, soft_wrap=True)
             for finding in findings:

@@ -50,14 +50,14 @@ def settings(**given: Any) -> Settings:
         raise typer.BadParameter(str(error)) from error
 
 
-def say(figures: Any) -> None:
+def print_json(figures: Any) -> None:
     """Figures as JSON, on standard output."""
     sys.stdout.write(json.dumps(figures, indent=2, default=str) + "\n")
 
 
-def opened(chosen: Settings, workspace: str) -> Store:
+def open_store(chosen: Settings, workspace: str) -> Store:
     """The database of an installation that is there. LookupError without it or the workspace."""
-    from service.store.ledger import entries as ledger
+    from service.store.ledger import entries
 
     if not chosen.database and not (chosen.home / "baton.sqlite3").exists():
         raise LookupError(
@@ -65,28 +65,28 @@ def opened(chosen: Settings, workspace: str) -> Store:
         )
     store = Store(chosen.database_url)
     with store.read() as connection:
-        if ledger.workspace(connection, workspace) is None:
-            known = ", ".join(ledger.workspaces(connection))
+        if entries.workspace(connection, workspace) is None:
+            known = ", ".join(entries.workspaces(connection))
             raise LookupError(f"there is no workspace {workspace!r}; there are: {known}")
     return store
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def handle_errors() -> Iterator[None]:
     """Errors that a user can mend are one line, not a traceback; the exit status is 1."""
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except DatabaseError as error:
-        _complain(f"the database: {error.orig}", "`baton doctor` looks at it")
+        print_error(f"the database: {error.orig}", "`baton doctor` looks at it")
         raise typer.Exit(EXIT_FAILED) from error
     except (OSError, RuntimeError, ValueError, LookupError) as error:
-        _complain(str(error), getattr(error, "hint", None))
+        print_error(str(error), getattr(error, "hint", None))
         raise typer.Exit(EXIT_FAILED) from error
 
 
-def _complain(what: str, hint: str | None) -> None:
+def print_error(what: str, hint: str | None) -> None:
     console.print(f"[red]baton:[/red] {escape(what)}", highlight=False, soft_wrap=True)
     if hint:
         console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.main import Home, Json, Workspace, app, console, opened, say, settings, told
+from service.cli.main import (
+    Home,
+    Json,
+    Workspace,
+    app,
+    console,
+    handle_errors,
+    open_store,
+    print_json,
+    settings,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ADMIN_KEY_HELP = "Admin key [default: from keys.json in the home folder]"
@@ -52,36 +62,34 @@ def replay(
 ) -> None:
     """Play recorded conversations, labels revealed when each ends; print test-then-learn figures.
 
-    Without --http through the bare loop; with it through a running Baton, in a shadow workspace of
-    its own. Both give the same probabilities, to the bit. With --live in a live workspace: where
+    Without --http through the bare loop; with it through a running Baton, in a shadow workspace
+    of its own. Both give the same probabilities, to the bit. With --live in a live workspace: where
     Baton escalates, a simulated agent judges, and only those conversations are labelled.
     """
     from experiments.datasets.streams import counting, read, recognise
-    from experiments.replay import play as player
-    from experiments.replay.stream_measures import Tally
+    from experiments.replay import play
+    from experiments.replay.stream_measures import StreamMeasures
     from learning.models.recipes import DEFAULT
 
-    with told():
-        named = format_ or recognise(stream)
+    with handle_errors():
+        get_recipe = format_ or recognise(stream)
         with bar() as progress:
             task = progress.add_task("replay", total=counting(stream), figures="")
 
-            def shown(tally: Tally) -> None:
+            def shown(tally: StreamMeasures) -> None:
                 loss = tally.newest_loss()
                 figures = "" if loss is None else f"log loss of the newest {loss:.3f}"
                 progress.update(task, completed=tally.conversations, figures=figures)
 
-            episodes, gt = read(stream, named, target), named == "mhch"
+            episodes, gt = read(stream, get_recipe, target), get_recipe == "mhch"
             if not (http or live):
-                played = player.bare(
-                    episodes, recipe=recipe or DEFAULT, handoffs=gt, progress=shown
-                )
+                played = play.bare(episodes, recipe=recipe or DEFAULT, handoffs=gt, progress=shown)
             else:
                 admin = key or _admin_key(settings(home=home).home)
                 name = workspace or f"replay-{secrets.token_hex(4)}"
                 mode = "live" if live else "shadow"
-                engineer = player.workspace_key(url, admin, name, mode=mode, recipe=recipe)
-                played = player.through_http(
+                engineer = play.workspace_key(url, admin, name, mode=mode, recipe=recipe)
+                played = play.through_http(
                     episodes, url, engineer, handoffs=gt, live=live, progress=shown
                 )
         found = played.report.json()
@@ -93,12 +101,12 @@ def replay(
 @app.command(epilog="Example: baton evaluate --workspace default --json")
 def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = False) -> None:
     """Evaluate the serving version now: measures, verdict and evidence, kept for MLflow."""
-    from service.jobs.maintenance import Upkeep
+    from service.jobs.maintenance import Maintenance
 
-    with told():
+    with handle_errors():
         chosen = settings(home=home)
-        store = opened(chosen, workspace)
-        report = Upkeep(store, chosen).evaluate_one(workspace)
+        store = open_store(chosen, workspace)
+        report = Maintenance(store, chosen).evaluate_one(workspace)
         found = {
             "position": report.position,
             "verdict": report.verdict,
@@ -125,12 +133,12 @@ def rollback(
     Where outcomes are to be left out, it is the newest version that learned none of them, and jobs
     build a challenger that learns the whole ledger as if they had never come: promote it then.
     """
-    from learning.ledger.model_state import Without
+    from learning.ledger.model_state import Exclusions
     from service.versions import rollback as repair
 
-    with told():
-        store = opened(settings(home=home), workspace)
-        without = Without(without_agent, without_source, from_position, to_position)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
+        without = Exclusions(without_agent, without_source, from_position, to_position)
         with store.write() as connection:
             found = repair.roll_back(
                 connection,
@@ -162,22 +170,21 @@ def rebuild(
 
     Corrected and retracted outcomes are always left out.
     """
-    from learning.ledger.model_state import Without
-    from learning.models.recipes import DEFAULT, named
-    from service.store.ledger import entries as ledger
-    from service.store.ledger import version_rows
-    from service.versions import switches as versions
-    from service.versions.challengers import challenger_requests as wishes
+    from learning.ledger.model_state import Exclusions
+    from learning.models.recipes import DEFAULT, get_recipe
+    from service.store.ledger import entries, version_rows
+    from service.versions import switches
+    from service.versions.challengers import challenger_requests
     from service.versions.model_lines import rebuild as learn
 
-    with told():
-        wanted = recipe and named(recipe).name
-        store = opened(settings(home=home), workspace)
-        without = Without(without_agent, without_source, from_position, to_position)
+    with handle_errors():
+        wanted = recipe and get_recipe(recipe).name
+        store = open_store(settings(home=home), workspace)
+        without = Exclusions(without_agent, without_source, from_position, to_position)
         with store.read() as connection:
             if without.body():
-                wishes.first_left_out(connection, workspace, without)
-            switch = ledger.switches(connection, workspace)[-1]
+                challenger_requests.first_left_out(connection, workspace, without)
+            switch = entries.switches(connection, workspace)[-1]
             serving = version_rows.version(connection, workspace, switch.body["version"])
         chosen = wanted or (serving.recipe if serving is not None else DEFAULT)
         with bar() as progress:
@@ -191,12 +198,12 @@ def rebuild(
             )
         left = ", ".join(f"{name} {value}" for name, value in without.body().items())
         why = f"rebuilt by {chosen}" + (f" without {left}" if left else "")
-        packed = versions.Packed.of(standing)
+        packed = switches.SerializedState.of(standing)
         with store.write() as connection:
-            number = versions.keep(connection, workspace, packed, line=0, reason=why)
+            number = switches.save_version(connection, workspace, packed, line=0, reason=why)
             found: dict[str, Any] = {"version": number, "position": standing.position}
             if promote:
-                found["switch"] = versions.promote(
+                found["switch"] = switches.promote(
                     connection, workspace, number, actor="command line", reason=why
                 )
         figures(found, json_)
@@ -218,19 +225,21 @@ def challenge(
     json_: Json = False,
 ) -> None:
     """Ask for a challenger, which jobs build, follow and promote once it is proven better."""
-    from learning.ledger.model_state import Without
-    from service.versions.challengers import challenger_requests as wishes
+    from learning.ledger.model_state import Exclusions
+    from service.versions.challengers import challenger_requests
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         who = "command line"
         with store.write() as connection:
             if close is not None:
-                found = wishes.close(connection, workspace, close, who, reason)
+                found = challenger_requests.close(connection, workspace, close, who, reason)
             else:
-                without = Without(without_agent, without_source, from_position, to_position)
-                wish = wishes.Wish(reason, who, recipe, without, version, frozen)
-                found = wishes.ask(connection, workspace, wish)
+                without = Exclusions(without_agent, without_source, from_position, to_position)
+                wish = challenger_requests.ChallengerRequest(
+                    reason, who, recipe, without, version, frozen
+                )
+                found = challenger_requests.open_challenger(connection, workspace, wish)
         shown = ("id", "slot", "status", "recipe", "version", "frozen", "without", "why")
         figures({name: found[name] for name in shown}, json_)
 
@@ -244,7 +253,7 @@ def _admin_key(home: Path) -> str:
 
 def figures(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        say(found)
+        print_json(found)
         return
     for name, value in _flat(found):
         shown = f"{value:.4f}" if isinstance(value, float) else value

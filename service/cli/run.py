@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.registry.mlflow_server import desk
-from service.cli.main import Home, app, console, settings, told
+from experiments.registry.mlflow_server import mlflow_pages_url
+from service.cli.main import Home, app, console, handle_errors, settings
 from service.operations.supervisor import READY_SECONDS_MAX, Processes, StartError
 from service.runtime.settings import Settings
 
@@ -30,7 +30,7 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on."
 @app.command(epilog="Example: baton up --home /srv/baton --port 8000 --mlflow-port 5000")
 def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> None:
     """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C."""
-    with told():
+    with handle_errors():
         _stop_on_terminate()
         chosen = settings(home=home, port=port)
         file = chosen.home / "keys.json"
@@ -58,7 +58,7 @@ def serve(
     from service.web.serve.http_server import serve_from
     from service.web.serve.worker_processes import serve_with
 
-    with told():
+    with handle_errors():
         chosen = settings(home=home, host=host, port=port)
         if listening is not None:
             serve_from(chosen, listening, parent)
@@ -76,7 +76,7 @@ def jobs(home: Home = None) -> None:
     from service.jobs.scheduler import run
     from service.operations.bootstrap import prepare_database
 
-    with told():
+    with handle_errors():
         chosen = settings(home=home)
         prepare_database(chosen)
         run(chosen)
@@ -95,7 +95,7 @@ def demo(
     """Run all of Baton, let simulated customers, bots and agents play, and stay up."""
     from experiments.simulation.demo import play
 
-    with told():
+    with handle_errors():
         _stop_on_terminate()
         chosen = settings(
             home=home,
@@ -131,7 +131,9 @@ def _addresses(processes: Processes, chosen: Settings) -> None:
     console.print(f"console     {processes.url}/console", highlight=False, soft_wrap=True)
     console.print("            sign in with the key named agent, or engineer to see more")
     console.print(f"API         {processes.url}/docs", highlight=False, soft_wrap=True)
-    console.print(f"MLflow      {desk(processes.mlflow_url)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"MLflow      {mlflow_pages_url(processes.mlflow_url)}", highlight=False, soft_wrap=True
+    )
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
     console.print(f"logs        {chosen.home / 'logs'}", highlight=False, soft_wrap=True)
 

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.cli.main import Home, Json, Workspace, app, console, opened, say, settings, told
+from service.cli.main import (
+    Home,
+    Json,
+    Workspace,
+    app,
+    console,
+    handle_errors,
+    open_store,
+    print_json,
+    settings,
+)
 from service.cli.models import bar
 
 SHOWN_MAX = 20
@@ -65,9 +75,9 @@ def sweep(
     """
     from experiments.sweeps import grid, trials
     from experiments.sweeps.backends import engine as engine_of
-    from service.operations import sweep_source as sweeping
+    from service.operations import sweep_source
 
-    with told():
+    with handle_errors():
         chosen = settings(home=home)
         if by not in trials.MEASURES:
             raise ValueError(f"there is no measure {by!r}; use {', '.join(trials.MEASURES)}")
@@ -75,12 +85,12 @@ def sweep(
         given, tried = grid.named_values(values or ()), recipe or grid.EVERY
         tries = grid.drawn(tried, given, random, seed) if random else grid.grid(tried, given)
         source = (
-            sweeping.Recorded(stream, format_, target)
+            sweep_source.Recorded(stream, format_, target)
             if stream is not None
-            else sweeping.Ledger(opened(chosen, workspace), workspace, until)
+            else sweep_source.Ledger(open_store(chosen, workspace), workspace, until)
         )
         with console.status(f"reading {source.said}"):
-            swept = sweeping.taken_up(chosen.home, source, tries, anew=anew)
+            swept = sweep_source.taken_up(chosen.home, source, tries, anew=anew)
         log = _log(chosen.mlflow_url, workspace, swept, source.said) if mlflow else None
         with bar() as progress:
             task = progress.add_task("trials", total=len(tries), figures="")
@@ -110,7 +120,7 @@ def sweep(
             "mlflow": log.body() if log is not None else {"why": "--no-mlflow"},
             "next": _next(best, workspace, home),
         }
-        say(found) if json_ else _show(found)
+        print_json(found) if json_ else _show(found)
     if outcome.failed:
         raise typer.Exit(1)
 

@@ -11,7 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.main import Home, Json, Workspace, app, console, opened, say, settings, told
+from service.cli.main import (
+    Home,
+    Json,
+    Workspace,
+    app,
+    console,
+    handle_errors,
+    open_store,
+    print_json,
+    settings,
+)
 
 ACTOR = "command line"
 Number = Annotated[int, typer.Argument(min=1, help="Number of the version.")]
@@ -25,27 +35,25 @@ def versions(
     json_: Json = False,
 ) -> None:
     """Say which versions there are, which serves, and what moved: when, by whom and why."""
-    from service.store.ledger import challenger_rows as challengers
-    from service.store.ledger import entries as ledger
-    from service.store.ledger import version_rows as rows
-    from service.versions import switch_history as provenance
+    from service.store.ledger import challenger_rows, entries, version_rows
+    from service.versions import switch_history
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         with store.read() as connection:
-            serving = ledger.switches(connection, workspace)[-1].body["version"]
-            found = [row._asdict() for row in rows.versions(connection, workspace, most)]
-            moves = provenance.moves(connection, workspace)[:most]
-            known = ledger.workspace(connection, workspace)
+            serving = entries.switches(connection, workspace)[-1].body["version"]
+            found = [row._asdict() for row in version_rows.versions(connection, workspace, most)]
+            moves = switch_history.moves(connection, workspace)[:most]
+            known = entries.workspace(connection, workspace)
             head = 0 if known is None else known.head
             building = [
                 {"id": row.id, "recipe": row.recipe, "built": row.built, "of": head}
-                for row in challengers.here(connection, workspace)
-                if row.status == challengers.ASKED
+                for row in challenger_rows.of_workspace(connection, workspace)
+                if row.status == challenger_rows.ASKED
             ]
         if json_:
             told_of = {"versions": found, "moves": moves, "building": building}
-            say({"serving": serving} | told_of)
+            print_json({"serving": serving} | told_of)
             return
         out = Console(highlight=False)
         out.print(_versions(found, serving))
@@ -64,12 +72,12 @@ def promote(
     json_: Json = False,
 ) -> None:
     """Let a version serve, with all that was learned since it was made. Takes effect at once."""
-    from service.versions import switches as changes
+    from service.versions import switches
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         with store.write() as connection:
-            switch = changes.promote(connection, workspace, number, actor=ACTOR, reason=reason)
+            switch = switches.promote(connection, workspace, number, actor=ACTOR, reason=reason)
         _said({"switch": switch, "version": number}, json_)
 
 
@@ -87,14 +95,14 @@ def import_(
     """
     from service.versions.mlflow.export_version import bring_in
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         _said(bring_in(store, workspace, path, ACTOR), json_)
 
 
 def _said(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        say(found)
+        print_json(found)
         return
     for name, value in found.items():
         typer.echo(f"{name:10} {value}")
@@ -140,7 +148,7 @@ def exported(number: int, folder: Path, workspace: str, home: Path | None) -> No
     """`baton export --version`: the version as a folder, and how to use it."""
     from service.versions.mlflow.export_version import write
 
-    store = opened(settings(home=home), workspace)
+    store = open_store(settings(home=home), workspace)
     about = write(store, workspace, number, folder)
     console.print(
         f"wrote version {number} ({about['baton.recipe']} at position {about['baton.position']}, "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.main import Home, Json, Workspace, app, opened, settings, told
+from service.cli.main import Home, Json, Workspace, app, handle_errors, open_store, settings
 from service.cli.models import bar, figures
 
 Pace = Annotated[
@@ -37,8 +37,8 @@ def warm_start(
     from experiments.datasets.streams import counting
     from service.operations import warm_start as warming
 
-    with told():
-        store = opened(settings(home=home), workspace)
+    with handle_errors():
+        store = open_store(settings(home=home), workspace)
         source = warming.File(file, format_, target)
         with bar() as progress:
             task = progress.add_task("looking", total=counting(file), figures="")

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.conversation.brief.entities import facts
-from learning.conversation.brief.highlights import Mark, marks
+from learning.conversation.brief.highlights import Highlight, highlights
 from learning.conversation.brief.summary import summary
 from learning.conversation.state import CONFIDENCE_LOW, BotReport, Message
 from learning.decision.policy import Policy
@@ -28,7 +28,9 @@ REMEMBERED_CHARS = 1000
 """The signals of texts up to this length are remembered: an open page asks again and again."""
 
 
-def packet(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> dict[str, Any]:
+def context_packet(
+    connection: Connection, workspace: str, handoff: Mapping[str, Any]
+) -> dict[str, Any]:
     """Transcript, attempts, reasons and triggers with their evidence, sentiment over time, facts
     already given, a summary; what agents remarked, and the outcome if there is one.
     """
@@ -99,12 +101,12 @@ def _marks(
     messages: Sequence[Message],
     signals: Mapping[str, Signals],
     watched: Mapping[str, Sequence[str]],
-) -> list[Mark]:
+) -> list[Highlight]:
     return [
         mark
         for message in messages
         if message.id in signals
-        for mark in marks(
+        for mark in highlights(
             message.id, message.text, signals[message.id], watched.get(message.id, ())
         )
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.label_requests import Questions, value
+from learning.decision.label_requests import LabelRequestPolicy, value
 from service.store.handoffs import handoff_rows
 
 DAY_SECONDS = 86_400.0
@@ -17,8 +17,8 @@ LOOKED_AT_SECONDS = 3 * DAY_SECONDS
 LOOKED_AT_MAX = 500
 
 
-def questions(
-    connection: Connection, workspace: str, agent: str, limit: Questions, now: float
+def open_label_requests(
+    connection: Connection, workspace: str, agent: str, limit: LabelRequestPolicy, now: float
 ) -> dict[str, Any]:
     """An agent's handoffs without an outcome, the most valuable first, as many as may be asked.
 

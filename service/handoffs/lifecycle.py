@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
-from service.runtime.errors import Contradiction, Missing
+from service.runtime.errors import Contradiction, NotFound
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows
-from service.store.conversations.batch import Batch, Working, named
+from service.store.conversations.batch import Batch, OpenConversation, trigger_names
 from service.store.handoffs import handoff_rows
 
 OPEN = ("waiting", "claimed")
@@ -20,7 +20,7 @@ ENDED = ("resolved", "returned", "abandoned")
 STATUSES = OPEN + ENDED
 
 
-def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
     """What a request about a handoff needs locked: the conversation it belongs to.
 
     Without it, agents at two processes could both claim one handoff.
@@ -34,7 +34,7 @@ def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[st
 
 
 def open_for(
-    batch: Batch, working: Working, decision: Mapping[str, Any], policy: Policy
+    batch: Batch, working: OpenConversation, decision: Mapping[str, Any], policy: Policy
 ) -> dict[str, Any]:
     """Open a handoff at a decision; from here on the bot is silent.
 
@@ -49,7 +49,7 @@ def open_for(
         "seq": decision["seq"],
         "by_rule": decision["by_rule"],
         "version": decision["version"],
-        "fired": named(decision["triggers"]),
+        "fired": trigger_names(decision["triggers"]),
         "team": decision["team"],
         "priority": decision["priority"],
         "status": "waiting",
@@ -58,7 +58,7 @@ def open_for(
         "claimed_at": None,
         "claim_expires_at": None,
         "ended_at": None,
-        "promised_at": promised(
+        "promised_at": estimated_start(
             batch.connection, working.workspace, decision["team"], policy, working.state.at
         ),
         "changed_at": batch.now,
@@ -71,7 +71,7 @@ def open_for(
     return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
 
 
-def promised(
+def estimated_start(
     connection: Connection, workspace: str, team: str, policy: Policy, at: float
 ) -> float | None:
     """When a team gets to one more handoff: by its hours, its pace and what waits for it."""
@@ -83,7 +83,7 @@ def promised(
     )
 
 
-def summary(batch: Batch, working: Working) -> dict[str, Any] | None:
+def summary(batch: Batch, working: OpenConversation) -> dict[str, Any] | None:
     """The open handoff of a conversation, as decisions show it."""
     if working.handoff_id is None:
         return None
@@ -128,7 +128,7 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
     return row | changes
 
 
-def heard(batch: Batch, working: Working, seconds: float) -> None:
+def extend_claim(batch: Batch, working: OpenConversation, seconds: float) -> None:
     """An agent wrote in the conversation: whoever claimed it has not gone quiet."""
     if working.handoff_id is None:
         return
@@ -151,10 +151,10 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dic
             f"handoff {name!r} is claimed by {row['claimed_by']}",
             hint="its agent ends it, or claim it once the claim has expired",
         )
-    return leave(batch, row, status)
+    return close(batch, row, status)
 
 
-def leave(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
+def close(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
     """End an open handoff with any status: the conversation is the bot's again."""
     workspace, name = row["workspace"], row["conversation_id"]
     batch.open(workspace, {name: ()})
@@ -187,7 +187,7 @@ def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
                 if status == "claimed":
                     release(batch, again._asdict())
                 else:
-                    leave(batch, again._asdict(), "abandoned")
+                    close(batch, again._asdict(), "abandoned")
     batch.flush()
 
 
@@ -199,7 +199,7 @@ def release(batch: Batch, row: Mapping[str, Any]) -> None:
     )
 
 
-def answered(
+def answer_offer(
     batch: Batch,
     workspace: str,
     decision: Mapping[str, Any],
@@ -246,7 +246,7 @@ def answered(
     }
 
 
-def whose_work(
+def responsible_team(
     connection: Connection, said: str | None, verdict: str, handoff: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The team that a conversation belonged to, and how that is known; nothing where it is not.
@@ -269,7 +269,7 @@ def whose_work(
 def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
-        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+        raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
     found: dict[str, Any] = row._asdict()
     return found
 

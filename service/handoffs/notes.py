@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.handoffs import lifecycle
-from service.runtime.errors import Invalid, Missing
+from service.runtime.errors import Invalid, NotFound
 from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows, note_rows
@@ -21,17 +21,17 @@ def note(
     """Keep a note. The same words by the same agent are the same note; a claim is kept by it."""
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
-        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+        raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
     handoff = row._asdict()
     for one in note_rows.of_handoff(batch.connection, workspace, handoff):
         if (one.agent, one.text, one.team) == (agent, text, None):
-            return shown(one._asdict())
+            return note_json(one._asdict())
     made = add(batch, handoff, agent, text=text)
     if handoff["claimed_by"] == agent:
         batch.open(workspace, {handoff["conversation_id"]: ()})
         working = batch.conversation(workspace, handoff["conversation_id"])
-        lifecycle.heard(batch, working, seconds)
-    return shown(made)
+        lifecycle.extend_claim(batch, working, seconds)
+    return note_json(made)
 
 
 def add(
@@ -64,6 +64,6 @@ def add(
     return made
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def note_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """A remark as the API shows it."""
     return {name: value for name, value in row.items() if name != "workspace"}

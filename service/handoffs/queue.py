@@ -41,7 +41,7 @@ class Queue:
     pages: int
 
 
-def look(
+def load_queue(
     connection: Connection, workspace: str, agent: str, team: str | None = None, page: int = 1
 ) -> Queue:
     """The queue of a workspace for one agent; a page beyond the last is the last."""
@@ -62,9 +62,9 @@ def look(
     own = handoff_rows.listed(**given, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
     claimed = handoff_rows.listed(**given, status="claimed", team=team, most=CLAIMED_MAX)
     return Queue(
-        [shown(row) for row in waiting],
-        [shown(row) for row in claimed if row.claimed_by != agent],
-        [shown(row) for row in own],
+        [queue_json(row) for row in waiting],
+        [queue_json(row) for row in claimed if row.claimed_by != agent],
+        [queue_json(row) for row in own],
         everyone,
         found,
         page,
@@ -72,7 +72,7 @@ def look(
     )
 
 
-def shown(row: Any) -> dict[str, Any]:
+def queue_json(row: Any) -> dict[str, Any]:
     """A handoff as the queue shows it, with the first of its reasons in words."""
     found: dict[str, Any] = row._asdict()
     del found["workspace"], found["fired"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from learning.decision.policy import Policy
 from service.handoffs import notes
-from service.handoffs.lifecycle import OPEN, promised
-from service.runtime.errors import Contradiction, Invalid, Missing
+from service.handoffs.lifecycle import OPEN, estimated_start
+from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 
@@ -28,7 +28,7 @@ def transfer(
     """Move a handoff to a team, where it waits by its age. Repeated, it stays where it is."""
     found = handoff_rows.handoff(batch.connection, workspace, name)
     if found is None:
-        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
+        raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
     row: dict[str, Any] = found._asdict()
     if row["status"] not in OPEN:
         raise Contradiction(
@@ -58,7 +58,7 @@ def transfer(
         "claimed_by": None,
         "claimed_at": None,
         "claim_expires_at": None,
-        "promised_at": promised(batch.connection, workspace, team, policy, batch.now),
+        "promised_at": estimated_start(batch.connection, workspace, team, policy, batch.now),
     }
     handoff_rows.change(batch.connection, workspace, name, **changes)
     working = batch.conversation(workspace, row["conversation_id"])

@@ -43,7 +43,7 @@ class _Price:
     until: float
 
 
-class Capacity:
+class CapacityUpdate:
     """Moves prices, and says which teams are full; one thread runs it."""
 
     def __init__(self, store: Store) -> None:

@@ -14,24 +14,23 @@ import structlog
 
 from experiments.evaluation.evaluation_report import Report
 from learning.decision.policy import Policy
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.measures.scores import measures
 from service.handoffs import lifecycle
 from service.outcomes import audit_tasks, reopened
 from service.privacy.retention import Retention
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
-from service.store import access as keys
-from service.store import access as sessions
-from service.store.conversations.batch import Batch, States
+from service.store import access
+from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import DatabaseError, Store
 from service.store.labels import outcome_context
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
-from service.versions.challengers.challenger_lines import Challengers
-from service.versions.evaluation.evaluate import Judging
-from service.versions.model_lines import Lines, rebuild
+from service.versions.challengers.challenger_lines import ChallengerLines
+from service.versions.evaluation.evaluate import Evaluator
+from service.versions.model_lines import ModelLines, rebuild
 from service.versions.restore import TextRemovedError
 
 REMEMBERED_SECONDS = 86_400
@@ -47,7 +46,7 @@ SILENT_AT_ONCE = 50
 _log = structlog.get_logger("baton.upkeep")
 
 
-class _Told:
+class RebuildProgress:
     """Says in the log how far a rebuild is, every few seconds."""
 
     def __init__(self, workspace: str, corrected: int) -> None:
@@ -64,15 +63,17 @@ class _Told:
         _log.info("rebuilding", workspace=self._workspace, done=done, of=of, seconds=taken)
 
 
-class Upkeep:
+class Maintenance:
     """The tasks, and the lines they follow; one thread runs them all."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._lines = Lines(store, settings.checkpoint_entries, self._at_mark, settings.models_max)
-        self._judging = Judging(store, self._lines, settings.models_max)
-        self._audited_beside = Challengers(store, settings.models_max)
+        self._lines = ModelLines(
+            store, settings.checkpoint_entries, self._at_mark, settings.models_max
+        )
+        self._judging = Evaluator(store, self._lines, settings.models_max)
+        self._audited_beside = ChallengerLines(store, settings.models_max)
         self._replaced: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
@@ -97,7 +98,7 @@ class Upkeep:
                 if self._is_due(workspace, standing):
                     self.save(workspace, standing)
 
-    def _at_mark(self, workspace: str, standing: Standing) -> None:
+    def _at_mark(self, workspace: str, standing: ModelState) -> None:
         """Save the serving line where processes can compare themselves with it, once."""
         with self._store.read() as connection:
             line, position = standing.switch, standing.position
@@ -105,7 +106,7 @@ class Upkeep:
         if not saved:
             self.save(workspace, standing)
 
-    def _is_due(self, workspace: str, standing: Standing) -> bool:
+    def _is_due(self, workspace: str, standing: ModelState) -> bool:
         with self._store.read() as connection:
             saved = version_rows.of_line(connection, workspace, standing.switch, standing.position)
             named = version_rows.version(connection, workspace, standing.version)
@@ -116,11 +117,11 @@ class Upkeep:
         stale = time.time() - newest.created_at > STALE_SECONDS
         return bool(since >= self._settings.checkpoint_entries or (since > 0 and stale))
 
-    def save(self, workspace: str, standing: Standing, reason: str = "checkpoint") -> int:
+    def save(self, workspace: str, standing: ModelState, reason: str = "checkpoint") -> int:
         """Store a standing of the serving line as a version."""
-        scores, packed = standing.window.scores(), switches.Packed.of(standing)
+        scores, packed = standing.window.scores(), switches.SerializedState.of(standing)
         with self._store.write() as connection:
-            number = switches.keep(
+            number = switches.save_version(
                 connection,
                 workspace,
                 packed,
@@ -157,7 +158,7 @@ class Upkeep:
         """Build the challengers that were asked for."""
         for workspace in self._workspaces():
             with self._by_itself(workspace):
-                challenger_requests.build(self._store, workspace)
+                challenger_requests.build_pending(self._store, workspace)
 
     def mend(self) -> None:
         """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
@@ -177,19 +178,19 @@ class Upkeep:
         self._replaced[workspace] = until, known
         return known
 
-    def _mend(self, workspace: str, champion: Standing, waiting: int) -> None:
+    def _mend(self, workspace: str, champion: ModelState, waiting: int) -> None:
         without = replace(champion.without, positions=frozenset())
-        told = _Told(workspace, waiting)
+        told = RebuildProgress(workspace, waiting)
         try:
             rebuilt = rebuild(self._store, workspace, champion.recipe, without, told)
         except TextRemovedError as error:
             _log.error("not_mended", workspace=workspace, why=str(error))
             return
         reason = f"rebuilt without {waiting} corrected outcomes"
-        packed = switches.Packed.of(rebuilt)
+        packed = switches.SerializedState.of(rebuilt)
         with self._store.write() as connection:
-            number = switches.keep(connection, workspace, packed, line=0, reason=reason)
-            change = switches.Change(
+            number = switches.save_version(connection, workspace, packed, line=0, reason=reason)
+            change = switches.Switch(
                 number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
             )
             try:
@@ -216,11 +217,11 @@ class Upkeep:
                 now = time.time()
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-                    ended = audit_tasks.ended(connection, workspace, now)
+                    ended = audit_tasks.due_for_sampling(connection, workspace, now)
                 if not ended:
                     continue
                 with self._store.write() as connection:
-                    drawn = audit_tasks.toss(
+                    drawn = audit_tasks.draw_audits(
                         connection, workspace, policy.audits, now, otherwise, ended
                     )
                 if drawn:
@@ -232,19 +233,21 @@ class Upkeep:
             with self._by_itself(workspace):
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-                    silent = audit_tasks.silent(connection, workspace, policy.silence, time.time())
+                    silent = audit_tasks.due_for_silence(
+                        connection, workspace, policy.silence, time.time()
+                    )
                 for done in range(0, len(silent), SILENT_AT_ONCE):
                     piece = silent[done : done + SILENT_AT_ONCE]
                     with self._store.write() as connection:
-                        batch = Batch(connection, States())
-                        audit_tasks.mature(batch, workspace, policy.silence, piece)
+                        batch = Batch(connection, StateCache())
+                        audit_tasks.learn_from_silence(batch, workspace, policy.silence, piece)
                         batch.flush()
 
     def returns(self) -> None:
         """See whether customers who came back had been missed."""
         for workspace in self._workspaces():
             with self._by_itself(workspace):
-                reopened.look(self._store, workspace, time.time())
+                reopened.detect_missed(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
         """Ended conversations that a challenger would have decided otherwise; of this thread."""
@@ -258,9 +261,9 @@ class Upkeep:
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
         with self._store.write() as connection:
-            keys.forget_keys(connection, time.time() - REMEMBERED_SECONDS)
-            sessions.forget_session(connection, time.time())
+            access.forget_keys(connection, time.time() - REMEMBERED_SECONDS)
+            access.forget_session(connection, time.time())
         for name in self._workspaces():
             with self._by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(entries.newest_policy(connection, name))
-                lifecycle.expire(Batch(connection, States()), name, policy.waiting_seconds)
+                lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)

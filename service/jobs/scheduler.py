@@ -18,16 +18,16 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from experiments.registry.registered_versions import Registry
-from service.jobs.capacity_update import Capacity
-from service.jobs.maintenance import Upkeep
+from service.jobs.capacity_update import CapacityUpdate
+from service.jobs.maintenance import Maintenance
 from service.jobs.registry_retention import RegistryRetention
-from service.outcomes.annotator_review import Watch
+from service.outcomes.annotator_review import AnnotatorMonitor
 from service.privacy.retention import Retention
 from service.runtime import logs
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.database.transactions import DatabaseError, Store
-from service.versions.mlflow.publish_version import TRANSCRIPT, Publishing
+from service.versions.mlflow.publish_version import TRANSCRIPT, MlflowPublisher
 
 LEASE = "jobs"
 EXPIRE_SECONDS = 5
@@ -117,9 +117,9 @@ def run(settings: Settings) -> None:
     store = Store(settings.database_url)
     leader = Leader(store, settings.lease_seconds)
     leader.renew()
-    upkeep = Upkeep(store, settings)
+    upkeep = Maintenance(store, settings)
     registry = Registry(settings.mlflow_url)
-    publishing = Publishing(store, registry, settings.address + TRANSCRIPT)
+    publishing = MlflowPublisher(store, registry, settings.address + TRANSCRIPT)
     surplus = RegistryRetention(store, registry, Retention(store, settings))
     scheduler = schedule(
         settings,
@@ -131,8 +131,8 @@ def run(settings: Settings) -> None:
             "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
-            "capacity": (Capacity(store).move, CAPACITY_SECONDS, "lease"),
-            "raters": (Watch(store).look, RATERS_SECONDS, "lease"),
+            "capacity": (CapacityUpdate(store).move, CAPACITY_SECONDS, "lease"),
+            "raters": (AnnotatorMonitor(store).look, RATERS_SECONDS, "lease"),
             "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),

@@ -14,7 +14,7 @@ from service.runtime.settings import Settings
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import stand
+from service.versions.restore import restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _database(store: Store) -> Iterator[Finding]:
         )
         yield from _versions(store, name, numbers)
         try:
-            standing = stand(store, name)
+            standing = restore(store, name)
             what = f"workspace {name}: stands at version {standing.version}, position {head}"
             yield Finding(what, standing.position == head, "see the log of `baton serve`")
         except RuntimeError as error:

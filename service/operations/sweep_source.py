@@ -12,7 +12,7 @@ from experiments.datasets import streams
 from experiments.datasets.ledger_export import Page, of_stream
 from experiments.sweeps import search
 from experiments.sweeps.search import Sweep
-from learning.ledger.model_state import Entry, Standing, Transcript, Turn, Without
+from learning.ledger.model_state import Entry, Exclusions, ModelState, Transcript, Turn
 from learning.models.recipes import DEFAULT
 from service.store.database.transactions import Store
 from service.store.ledger import entries as ledger
@@ -27,7 +27,7 @@ class Source(Protocol):
     @property
     def said(self) -> str: ...
     def pages(self) -> Iterator[Page]: ...
-    def without(self) -> Without: ...
+    def without(self) -> Exclusions: ...
 
 
 @dataclass(slots=True)
@@ -46,25 +46,25 @@ class Ledger:
     def said(self) -> str:
         return f"workspace {self.workspace}"
 
-    def without(self) -> Without:
+    def without(self) -> Exclusions:
         """What the serving line leaves out, and every outcome corrected since."""
         until = self._end()
         with self.store.read() as connection:
             switch = ledger.switches(connection, self.workspace, until)[-1]
             gone = ledger.replaced(connection, self.workspace, until)
-        left_out = Without.of(switch.body.get("without"))
+        left_out = Exclusions.of(switch.body.get("without"))
         return replace(left_out, positions=left_out.positions | gone)
 
     def pages(self) -> Iterator[Page]:
         """Every entry, with the turns of the outcomes that are learned."""
         position, until = 0, self._end()
-        learner = Standing(recipe=DEFAULT, without=self.without())
+        learner = ModelState(recipe=DEFAULT, without=self.without())
         while position < until:
             with self.store.read() as connection:
                 most = min(ENTRIES_AT_ONCE, until - position)
                 entries = ledger.tail(connection, self.workspace, position, most)
                 read = prefetched(connection, self.workspace, learner, entries)
-                found = [(_told(entry), _turns(learner, entry, read)) for entry in entries]
+                found = [(turn_json(entry), _turns(learner, entry, read)) for entry in entries]
             yield from found
             position = entries[-1].position if entries else until
 
@@ -94,8 +94,8 @@ class Recorded:
     def said(self) -> str:
         return self.path.name
 
-    def without(self) -> Without:
-        return Without()
+    def without(self) -> Exclusions:
+        return Exclusions()
 
     def pages(self) -> Iterator[Page]:
         return of_stream(streams.read(self.path, self.format, self.target))
@@ -108,12 +108,12 @@ def taken_up(home: Path, source: Source, recipes: Sequence[str], *, anew: bool =
     return begun or Sweep.begin(folder, source.pages(), source.without())
 
 
-def _turns(learner: Standing, entry: Entry, read: Transcript) -> Sequence[Turn]:
+def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn]:
     if not learner.learns(entry):
         return ()
     return read(entry.body["conversation_id"], entry.body["covers"])
 
 
-def _told(entry: Entry) -> Entry:
+def turn_json(entry: Entry) -> Entry:
     """An entry as far as learning goes by it: who switched, and on what evidence, stays here."""
     return entry if entry.kind in ("policy", "outcome") else replace(entry, body={}, actor="")

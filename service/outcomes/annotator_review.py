@@ -14,12 +14,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from learning.annotators.annotator import Rater, Verdict
-from learning.annotators.panel import Raters
-from learning.decision.policy import Accepting, Policy
+from learning.annotators.annotator import Annotator, Verdict
+from learning.annotators.panel import AnnotatorPanel
+from learning.decision.policy import AcceptanceRates, Policy
 from learning.estimation.audit_sampling import kappa
 from learning.estimation.rate_intervals import under_drift
-from learning.ledger.model_state import Entry, Without
+from learning.ledger.model_state import Entry, Exclusions
 from service.store.database.transactions import Store
 from service.store.labels import annotator_rows, audit_rows
 from service.store.ledger import change_log, version_rows
@@ -47,20 +47,20 @@ _log = structlog.get_logger("baton.raters")
 
 
 @dataclass(slots=True)
-class Known:
+class AnnotatorState:
     """The fold: what is known of agents, when each last said something, and how far it came."""
 
-    raters: Raters = field(default_factory=Raters)
+    raters: AnnotatorPanel = field(default_factory=AnnotatorPanel)
     last: dict[str, float] = field(default_factory=dict)
     reviewed: list[Any] = field(default_factory=lambda: [0.0, "", ""])
     position: int = 0
 
     @classmethod
-    def of(cls, row: Any) -> Known:
+    def of(cls, row: Any) -> AnnotatorState:
         if row is None:
             return cls()
         state = row.state
-        raters = Raters.load(state["raters"])
+        raters = AnnotatorPanel.load(state["raters"])
         return cls(raters, dict(state["last"]), list(state["reviewed"]), row.position)
 
     def state(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Known:
         return max(0.0, at - since) if since else None
 
 
-class Watch:
+class AnnotatorMonitor:
     """Takes in what agents said since the last pass, in each workspace."""
 
     def __init__(self, store: Store) -> None:
@@ -101,7 +101,7 @@ class Watch:
             return False
         with self._store.write() as connection:
             row = annotator_rows.rating(connection, workspace, lock=True)
-            known = Known.of(row)
+            known = AnnotatorState.of(row)
             entries = ledger.tail(connection, workspace, known.position, ENTRIES_MAX)
             suspects = _learned(connection, workspace, known, entries)
             answered = annotator_rows.reviews(
@@ -119,7 +119,7 @@ class Watch:
 
 
 def _learned(
-    connection: Connection, workspace: str, known: Known, entries: list[Entry]
+    connection: Connection, workspace: str, known: AnnotatorState, entries: list[Entry]
 ) -> list[str]:
     """Take in the verdicts of these entries; gives whom they make suspected."""
     fresh = [e for e in entries if e.kind == "outcome" and not e.body.get("replaces")]
@@ -150,7 +150,9 @@ def _learned(
     return suspects
 
 
-def _verdict(entry: Entry, handoff: Any, accepting: Accepting, seconds: float | None) -> Verdict:
+def _verdict(
+    entry: Entry, handoff: Any, accepting: AcceptanceRates, seconds: float | None
+) -> Verdict:
     """A handoff's outcome as a verdict, compared with others of the same rule; where the model
     spoke, of the same probability. Who accepts an offer needs a person more often than the model
     could know.
@@ -167,7 +169,9 @@ def _verdict(entry: Entry, handoff: Any, accepting: Accepting, seconds: float | 
     return Verdict(agent, HANDOFF, kind, p, said, seconds, entry.position)
 
 
-def _reviewed(connection: Connection, workspace: str, known: Known, answered: Any) -> list[str]:
+def _reviewed(
+    connection: Connection, workspace: str, known: AnnotatorState, answered: Any
+) -> list[str]:
     """Take in reviews, and where an audit has two, what they say of each other."""
     suspects = []
     for row in answered:
@@ -182,14 +186,16 @@ def _reviewed(connection: Connection, workspace: str, known: Known, answered: An
     return suspects
 
 
-def _review(review: Any, row: Any, known: Known, seconds: float | None) -> Verdict:
+def _review(review: Any, row: Any, known: AnnotatorState, seconds: float | None) -> Verdict:
     """A review as a verdict. None of what the audits drew is anybody's own kind of case."""
     at = row.position or known.position
     said = _NEEDED[review.verdict]
     return Verdict(review.reviewer, REVIEW, REVIEW, row.probability, said, seconds, at)
 
 
-def _suspicion(connection: Connection, workspace: str, agent: str, rater: Rater) -> dict[str, Any]:
+def _suspicion(
+    connection: Connection, workspace: str, agent: str, rater: Annotator
+) -> dict[str, Any]:
     behaviour, since = rater.leading
     return {
         "agent": agent,
@@ -218,11 +224,11 @@ def commands(connection: Connection, workspace: str, agent: str, since: int) -> 
     return found
 
 
-def shown(connection: Connection, workspace: str) -> dict[str, Any]:
+def annotators_json(connection: Connection, workspace: str) -> dict[str, Any]:
     """Each agent's figures and evidence, the most suspicious first; asking changes nothing."""
-    known = Known.of(annotator_rows.rating(connection, workspace))
+    known = AnnotatorState.of(annotator_rows.rating(connection, workspace))
     switch = ledger.switches(connection, workspace)[-1]
-    without = Without.of(switch.body["without"])
+    without = Exclusions.of(switch.body["without"])
     agents = [
         _agent(connection, workspace, name, rater, known.raters)
         | {"left_out": name == without.agent}
@@ -239,7 +245,7 @@ def shown(connection: Connection, workspace: str) -> dict[str, Any]:
 
 
 def _agent(
-    connection: Connection, workspace: str, name: str, rater: Rater, raters: Raters
+    connection: Connection, workspace: str, name: str, rater: Annotator, raters: AnnotatorPanel
 ) -> dict[str, Any]:
     neither, other, mine, both = rater.pairs
     pairs = [(False, False)] * neither + [(False, True)] * other

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.policy import Audits, Silence
+from learning.decision.policy import AuditBudget, SilencePolicy
 from learning.estimation.audit_sampling import DISAGREEMENT, Draw, Kept, coin, draw, paced
 from service.outcomes import record_outcome
-from service.outcomes.verdict import Found
-from service.runtime.errors import Contradiction, Missing
+from service.outcomes.verdict import Verdict
+from service.runtime.errors import Contradiction, NotFound
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
@@ -28,10 +28,10 @@ SETTLED_SECONDS = 2.0
 ANSWERS = ("missed", "fine", "unknowable")
 
 
-def toss(
+def draw_audits(
     connection: Connection,
     workspace: str,
-    policy: Audits,
+    policy: AuditBudget,
     now: float,
     disagreeing: Collection[str] = (),
     among: Sequence[str] | None = None,
@@ -44,7 +44,7 @@ def toss(
     are left, so a day never asks for more of them than the policy says.
     """
     if among is None:
-        among = ended(connection, workspace, now)
+        among = due_for_sampling(connection, workspace, now)
     conversation_rows.lock(connection, workspace, among)
     found = audit_rows.untossed(connection, workspace, among)
     left = policy.per_day - audit_rows.asked_since(connection, workspace, now - DAY_SECONDS)
@@ -53,7 +53,7 @@ def toss(
     drawn = done = 0
     while done < len(found):
         piece = found[done : done + max(1, left // each)] if left >= each else found[done:]
-        given = _tossed(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
+        given = _draw_one(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
         asked = [row["wanted"] for row in given if row["status"] == "waiting"]
         drawn, left, done = drawn + len(asked), left - sum(asked), done + len(piece)
         tossed += given
@@ -61,10 +61,10 @@ def toss(
     return drawn
 
 
-def _tossed(
+def _draw_one(
     workspace: str,
     found: Sequence[Any],
-    policy: Audits,
+    policy: AuditBudget,
     left: int,
     now: float,
     disagreeing: Collection[str],
@@ -82,12 +82,14 @@ def _tossed(
     return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
 
 
-def ended(connection: Connection, workspace: str, now: float) -> Sequence[str]:
+def due_for_sampling(connection: Connection, workspace: str, now: float) -> Sequence[str]:
     """Conversations whose coins are to be tossed. Looked up before anything is locked."""
     return audit_rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
 
 
-def silent(connection: Connection, workspace: str, policy: Silence, now: float) -> Sequence[str]:
+def due_for_silence(
+    connection: Connection, workspace: str, policy: SilencePolicy, now: float
+) -> Sequence[str]:
     """Conversations whose silence may speak: none where the policy gives it no weight. It takes
     longer with all that was ever tossed.
     """
@@ -96,9 +98,11 @@ def silent(connection: Connection, workspace: str, policy: Silence, now: float) 
     return audit_rows.silent(connection, workspace, now - policy.after_seconds, SILENT_MAX)
 
 
-def mature(batch: Batch, workspace: str, policy: Silence, silent: Sequence[str]) -> int:
+def learn_from_silence(
+    batch: Batch, workspace: str, policy: SilencePolicy, silent: Sequence[str]
+) -> int:
     """Kept conversations that nobody complained of in time teach weakly: those that are still
-    `silent`. Gives how many.
+    `due_for_silence`. Gives how many.
     """
     before = batch.now - policy.after_seconds
     found = audit_rows.silent(batch.connection, workspace, before, len(silent), silent)
@@ -136,7 +140,7 @@ def _row(
     }
 
 
-def offer(batch: Batch, workspace: str, reviewer: str, policy: Audits) -> dict[str, Any]:
+def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> dict[str, Any]:
     """The next conversation for a reviewer, without any score; theirs until a moment passes.
 
     An offer that is not answered by then is made again, to anyone.
@@ -163,12 +167,12 @@ def offer(batch: Batch, workspace: str, reviewer: str, policy: Audits) -> dict[s
 def skip(batch: Batch, workspace: str, name: str, reviewer: str) -> dict[str, Any]:
     """A reviewer passes an audit on: it is offered to others, and not to them again."""
     row = _found(batch, workspace, name)
-    _review(batch, row, reviewer, Found("skipped", "audit", reviewer))
+    _review(batch, row, reviewer, Verdict("skipped", "audit", reviewer))
     audit_rows.change(batch.connection, workspace, name, offered_to=None, offered_until=0.0)
     return {"audit_id": name, "status": row["status"]}
 
 
-def answer(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+def answer(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
     """A reviewer's verdict: the first is the outcome, a second one measures agreement.
 
     Only now is what the model had said shown.
@@ -196,7 +200,7 @@ def answer(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, A
     return _revealed(row)
 
 
-def _answered(batch: Batch, row: dict[str, Any], found: Found) -> dict[str, Any]:
+def _answered(batch: Batch, row: dict[str, Any], found: Verdict) -> dict[str, Any]:
     workspace, name = row["workspace"], row["id"]
     record_outcome.of_audit(batch, workspace, row, found)
     _review(batch, row, found.agent, found)
@@ -210,7 +214,7 @@ def _answered(batch: Batch, row: dict[str, Any], found: Found) -> dict[str, Any]
     return row | changes
 
 
-def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Found) -> None:
+def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Verdict) -> None:
     audit_rows.add_review(
         batch.connection,
         {
@@ -233,5 +237,5 @@ def _revealed(row: Mapping[str, Any]) -> dict[str, Any]:
 def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = audit_rows.audit(batch.connection, workspace, name)
     if row is None or row.status == "passed":
-        raise Missing("no_audit", f"there is no audit {name!r} in this workspace")
+        raise NotFound("no_audit", f"there is no audit {name!r} in this workspace")
     return row._asdict()

@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from learning.estimation.off_policy import Case, Source, Way
+from learning.estimation.off_policy import Action, LoggedConversation, Source
 from service.store.reports import decision_history
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """See `learning.estimation.off_policy.Case`."""
+class GroundTruth:
+    """See `learning.estimation.off_policy.LoggedConversation`."""
 
     source: Source
     needed: bool | None
     propensity: float = 1.0
     certain: bool = False
 
-    def of(self, way: Way) -> Case:
-        return Case(way, self.source, self.needed, self.propensity, self.certain)
+    def of(self, way: Action) -> LoggedConversation:
+        return LoggedConversation(way, self.source, self.needed, self.propensity, self.certain)
 
 
-UNKNOWN = Truth("audit", None)
+UNKNOWN = GroundTruth("audit", None)
 
 
-def truths_of(
+def ground_truth(
     connection: Connection, workspace: str, names: Sequence[str]
-) -> dict[str, Truth | None]:
+) -> dict[str, GroundTruth | None]:
     """Of each conversation what is known of its truth; None while it is not over."""
     judged: dict[str, bool] = {}
     caught: dict[str, bool] = {}
@@ -40,16 +40,16 @@ def truths_of(
                 judged[row.conversation_id] = known or row.verdict == "needed"
         elif row.source not in ("audit", "silence") and row.verdict in ("missed", "fine"):
             caught[row.conversation_id] = row.verdict == "missed"
-    found: dict[str, Truth | None] = {}
+    found: dict[str, GroundTruth | None] = {}
     for row in decision_history.conversations(connection, workspace, names):
         if row.escalated:
-            found[row.id] = Truth("person", judged.get(row.id))
+            found[row.id] = GroundTruth("person", judged.get(row.id))
         elif row.status != "closed":
             found[row.id] = None
         elif row.id in caught:
-            found[row.id] = Truth("audit", caught[row.id], certain=True)
+            found[row.id] = GroundTruth("audit", caught[row.id], certain=True)
         elif row.verdict in ("missed", "fine"):
-            found[row.id] = Truth("audit", row.verdict == "missed", row.propensity)
+            found[row.id] = GroundTruth("audit", row.verdict == "missed", row.propensity)
         else:
             found[row.id] = UNKNOWN
     return found

@@ -11,43 +11,50 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.outcomes.verdict import ITSELF, OWN, RETURNED, Found, body_of, named
-from service.runtime.errors import Contradiction, Missing
+from service.outcomes.verdict import (
+    ITSELF,
+    OWN,
+    RETURNED,
+    Verdict,
+    referenced_messages,
+    verdict_body,
+)
+from service.runtime.errors import Contradiction, NotFound
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows
-from service.store.conversations.batch import Batch, Working
+from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows, outcome_rows
 from service.store.ledger import entries
 
 
-def of_handoff(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+def of_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
     """Record the outcome of a handoff."""
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
-        raise Missing("no_handoff", f"there is no handoff {name!r} in this workspace")
-    batch.open(workspace, {row.conversation_id: named(found)})
+        raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
+    batch.open(workspace, {row.conversation_id: referenced_messages(found)})
     working = batch.conversation(workspace, row.conversation_id)
     recorded = _record(batch, working, found, row._asdict())
-    _believe(batch, workspace, working.id, found.agent)
+    _prefer_agent_verdict(batch, workspace, working.id, found.agent)
     return recorded
 
 
-def of_conversation(batch: Batch, workspace: str, name: str, found: Found) -> dict[str, Any]:
+def of_conversation(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
     if conversation_rows.conversation(batch.connection, workspace, name) is None:
-        raise Missing("no_conversation", f"there is no conversation {name!r} in this workspace")
-    batch.open(workspace, {name: named(found)})
+        raise NotFound("no_conversation", f"there is no conversation {name!r} in this workspace")
+    batch.open(workspace, {name: referenced_messages(found)})
     return _record(batch, batch.conversation(workspace, name), found, None)
 
 
-def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Found) -> None:
+def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verdict) -> None:
     """Record what an audit found, unless the conversation's outcome is known already."""
     name = audit["conversation_id"]
     held = outcome_rows.standing_for(batch.connection, workspace, name, None)
     if held is not None and held.source != "silence":
         return
-    batch.open(workspace, {name: named(found)})
+    batch.open(workspace, {name: referenced_messages(found)})
     fixed = {"covers": audit["length"], "propensity": audit["propensity"]}
     _record(batch, batch.conversation(workspace, name), found, None, fixed)
 
@@ -55,7 +62,7 @@ def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Foun
 def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
     """Nobody complained within the waiting time: weakly, no person was needed."""
     batch.open(workspace, {name: ()})
-    found = Found("fine", "silence", ITSELF)
+    found = Verdict("fine", "silence", ITSELF)
     _record(batch, batch.conversation(workspace, name), found, None, {"weight": weight})
 
 
@@ -65,20 +72,22 @@ def of_return(batch: Batch, workspace: str, name: str, why: str, length: int) ->
     """
     held = outcome_rows.standing_for(batch.connection, workspace, name, None)
     told = held is not None and held.source not in ("audit", "silence")
-    if told or _denied(batch, workspace, name, length):
+    if told or _contradicted_by_handoff(batch, workspace, name, length):
         return
     batch.open(workspace, {name: ()})
-    found = Found("missed", RETURNED, ITSELF, reason=why)
+    found = Verdict("missed", RETURNED, ITSELF, reason=why)
     _record(batch, batch.conversation(workspace, name), found, None, {"covers": length})
 
 
-def _believe(batch: Batch, workspace: str, conversation: str, agent: str) -> None:
+def _prefer_agent_verdict(batch: Batch, workspace: str, conversation: str, agent: str) -> None:
     """Who had the conversation after its customer came back knows better than Baton."""
     held = outcome_rows.standing_for(batch.connection, workspace, conversation, None)
     if held is None or held.source != RETURNED:
         return
     entry = entries.entry(batch.connection, workspace, held.position)
-    if entry is None or not _denied(batch, workspace, conversation, entry.body["covers"]):
+    if entry is None or not _contradicted_by_handoff(
+        batch, workspace, conversation, entry.body["covers"]
+    ):
         return
     if entry.body["source"] == "audit":
         outcome_rows.change(batch.connection, workspace, held.id, source="audit")
@@ -86,7 +95,7 @@ def _believe(batch: Batch, workspace: str, conversation: str, agent: str) -> Non
         retract(batch, workspace, held.id, agent)
 
 
-def _denied(batch: Batch, workspace: str, conversation: str, length: int) -> bool:
+def _contradicted_by_handoff(batch: Batch, workspace: str, conversation: str, length: int) -> bool:
     """Whether a handoff's agent says that nobody was needed in the first `length` messages."""
     for row in outcome_rows.of_conversation(batch.connection, workspace, conversation):
         if row.handoff_id is None or row.retracted_at is not None:
@@ -103,7 +112,7 @@ def correct(
     batch: Batch,
     workspace: str,
     name: str,
-    found: Found,
+    found: Verdict,
     team: str | None = None,
     *,
     caught: bool = False,
@@ -124,13 +133,13 @@ def correct(
             hint="post a new outcome for its handoff or conversation",
         )
     if row["fingerprint"] == found.fingerprint:
-        return shown(row)
-    batch.open(workspace, {row["conversation_id"]: named(found)})
+        return outcome_json(row)
+    batch.open(workspace, {row["conversation_id"]: referenced_messages(found)})
     working = batch.conversation(workspace, row["conversation_id"])
     handoff = row["handoff_id"] and handoff_rows.handoff(
         batch.connection, workspace, row["handoff_id"]
     )
-    body = body_of(batch.connection, working, found, handoff and handoff._asdict(), name)
+    body = verdict_body(batch.connection, working, found, handoff and handoff._asdict(), name)
     body["replaces"] = row["position"]
     if row["source"] == "audit" and not caught:
         found = replace(found, source="audit")
@@ -143,8 +152,8 @@ def correct(
     changes = _columns(found) | {"position": position, "at": batch.now}
     outcome_rows.change(batch.connection, workspace, name, **changes)
     if handoff:
-        _believe(batch, workspace, row["conversation_id"], found.agent)
-    return shown(row | changes)
+        _prefer_agent_verdict(batch, workspace, row["conversation_id"], found.agent)
+    return outcome_json(row | changes)
 
 
 def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, Any]:
@@ -162,7 +171,7 @@ def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, An
         if row["source"] == "audit":
             audit_rows.review_again(batch.connection, workspace, row["conversation_id"])
         row |= changes
-    return shown(row)
+    return outcome_json(row)
 
 
 def _reviewed(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
@@ -174,7 +183,7 @@ def _reviewed(batch: Batch, workspace: str, conversation: str, verdict: str) -> 
     return {"source": "audit", "covers": audit.length, "propensity": audit.propensity}
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def outcome_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """An outcome as the API shows it."""
     hidden = ("workspace", "fingerprint")
     return {name: value for name, value in row.items() if name not in hidden}
@@ -182,8 +191,8 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record(
     batch: Batch,
-    working: Working,
-    found: Found,
+    working: OpenConversation,
+    found: Verdict,
     handoff: Mapping[str, Any] | None,
     fixed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -194,9 +203,9 @@ def _record(
         if found.verdict == held.verdict and (held.source == "audit" or adds_nothing):
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
             outcome_rows.change(batch.connection, working.workspace, held.id, source=found.source)
-            return shown(held._asdict() | {"source": found.source})
+            return outcome_json(held._asdict() | {"source": found.source})
         if held.fingerprint == found.fingerprint:
-            return shown(held._asdict())
+            return outcome_json(held._asdict())
         if held.source in OWN:
             name = held.id
             return correct(batch, working.workspace, name, found, caught=True, fixed=fixed)
@@ -207,7 +216,7 @@ def _record(
             hint=f"correct it with PUT /v1/outcomes/{held.id}",
         )
     name = new_id("o")
-    body = body_of(batch.connection, working, found, handoff, name) | dict(fixed or {})
+    body = verdict_body(batch.connection, working, found, handoff, name) | dict(fixed or {})
     position = entries.append(batch.connection, working.workspace, "outcome", body, found.agent)
     row = {
         "id": name,
@@ -219,10 +228,10 @@ def _record(
         "retracted_at": None,
     } | _columns(found)
     outcome_rows.add(batch.connection, row)
-    return shown(row)
+    return outcome_json(row)
 
 
-def _columns(found: Found) -> dict[str, Any]:
+def _columns(found: Verdict) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "first_needed_message_id": found.first_needed_message_id,
@@ -235,7 +244,7 @@ def _columns(found: Found) -> dict[str, Any]:
     }
 
 
-def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
     """What a request about an outcome needs locked: the conversation it speaks of."""
 
     def find(connection: Connection) -> dict[str, list[str]]:
@@ -248,5 +257,5 @@ def whose(workspace: str, name: str) -> Callable[[Connection], dict[str, list[st
 def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = outcome_rows.outcome(batch.connection, workspace, name)
     if row is None:
-        raise Missing("no_outcome", f"there is no outcome {name!r} in this workspace")
+        raise NotFound("no_outcome", f"there is no outcome {name!r} in this workspace")
     return row._asdict()

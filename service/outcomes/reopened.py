@@ -19,7 +19,7 @@ from learning.conversation.state import fold, step
 from learning.decision.policy import Policy
 from service.outcomes import record_outcome
 from service.store.conversations import conversation_rows, reopening_rows
-from service.store.conversations.batch import Batch, States
+from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 
@@ -30,7 +30,7 @@ MESSAGES_MAX = 10
 _log = structlog.get_logger("baton.returns")
 
 
-def look(store: Store, workspace: str, now: float) -> int:
+def detect_missed(store: Store, workspace: str, now: float) -> int:
     """One pass over a workspace, each conversation in a transaction of its own; gives how many
     showed a miss.
     """
@@ -53,7 +53,7 @@ def _settled(connection: Connection, row: Any, waiting: float) -> bool:
     why = _shown(connection, row, waiting)
     if not reopening_rows.settle(connection, row, "missed" if why else "passed") or why is None:
         return False
-    batch = Batch(connection, States())
+    batch = Batch(connection, StateCache())
     record_outcome.of_return(batch, row.workspace, row.conversation_id, why, row.length)
     batch.flush()
     return True

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from service.handoffs import lifecycle
 from service.runtime.errors import Invalid
 from service.runtime.ids import fingerprint
-from service.store.conversations.batch import Working
+from service.store.conversations.batch import OpenConversation
 
 ITSELF = "baton"
 """The agent of outcomes that nobody told."""
@@ -24,7 +24,7 @@ OWN = ("audit", "silence", RETURNED)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Verdict:
     """A verdict as it was posted. `labels` are (message id, label, weight)."""
 
     verdict: str
@@ -42,10 +42,10 @@ class Found:
         return fingerprint([*said, [list(label) for label in self.labels]])
 
 
-def body_of(
+def verdict_body(
     connection: Connection,
-    working: Working,
-    found: Found,
+    working: OpenConversation,
+    found: Verdict,
     handoff: Mapping[str, Any] | None,
     name: str,
 ) -> dict[str, Any]:
@@ -69,10 +69,10 @@ def body_of(
         "agent": found.agent,
         "propensity": 1.0,
         "by_rule": bool(handoff is not None and handoff["by_rule"]),
-    } | lifecycle.whose_work(connection, found.team, found.verdict, handoff)
+    } | lifecycle.responsible_team(connection, found.team, found.verdict, handoff)
 
 
-def _place(working: Working, message: str, last: int, field: str) -> int:
+def _place(working: OpenConversation, message: str, last: int, field: str) -> int:
     known = working.known.get(message)
     if known is None:
         raise Invalid(
@@ -91,7 +91,7 @@ def _place(working: Working, message: str, last: int, field: str) -> int:
     return int(known.seq)
 
 
-def _scored_place(working: Working, message: str) -> int:
+def _scored_place(working: OpenConversation, message: str) -> int:
     place = _place(working, message, working.length, "labels")
     if not working.known[message].scored:
         raise Invalid(
@@ -103,6 +103,6 @@ def _scored_place(working: Working, message: str) -> int:
     return place
 
 
-def named(found: Found) -> Sequence[str]:
+def referenced_messages(found: Verdict) -> Sequence[str]:
     first = [found.first_needed_message_id] if found.first_needed_message_id else []
     return first + [message for message, _, _ in found.labels]

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
-from learning.estimation.off_policy import Case
+from learning.estimation.off_policy import LoggedConversation
 from learning.estimation.offer_acceptance import ANSWERS_MIN, shares
-from service.outcomes.ground_truth import truths_of
+from service.outcomes.ground_truth import ground_truth
 from service.store.reports import decision_history
 
 ANSWERS_MAX = 5000
@@ -25,8 +25,8 @@ def answered(connection: Connection, workspace: str, policy: Policy) -> dict[str
     first: dict[str, str] = {}
     for row in decision_history.answers(connection, workspace, ANSWERS_MAX):
         first[row.conversation_id] = row.answer
-    truths = truths_of(connection, workspace, sorted(first))
-    cases: dict[str, list[Case]] = {"accepted": [], "declined": []}
+    truths = ground_truth(connection, workspace, sorted(first))
+    cases: dict[str, list[LoggedConversation]] = {"accepted": [], "declined": []}
     for name, answer in first.items():
         truth = truths[name]
         if truth is not None:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy, decide
 from learning.decision.routing import suggestion_of
-from learning.estimation.off_policy import Way, outlook
-from service.outcomes.ground_truth import UNKNOWN, Truth, truths_of
+from learning.estimation.off_policy import Action, outlook
+from service.outcomes.ground_truth import UNKNOWN, GroundTruth, ground_truth
 from service.store.conversations import conversation_rows
 from service.store.reports import decision_history
 
@@ -29,7 +29,7 @@ DECISIONS_MAX = 3000
 """Most decisions made again: the newest. They take a second or two beside the scoring."""
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
-_WAYS: tuple[Way, ...] = ("kept", "offered", "escalated")
+_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
 _CAME_TO = {"accepted": "escalate", "declined": "continue"}
 
 
@@ -42,22 +42,24 @@ class _Conversation:
     triggers: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> Action:
         """An offer that would be made where one was made is answered as that was."""
         pairs = zip(self.made, self.again, strict=True)
-        return _way((row.answer if row.action == action else None, action) for row, action in pairs)
+        return _logged_action(
+            (row.answer if row.action == action else None, action) for row, action in pairs
+        )
 
     @property
-    def way_made(self) -> Way:
+    def way_made(self) -> Action:
         """As made, an offer came to what its customer answered, if they did."""
-        return _way((row.answer, row.action) for row in self.made)
+        return _logged_action((row.answer, row.action) for row in self.made)
 
     def is_asked(self, *, made: bool) -> bool:
         """Whether its customer is offered a person at all."""
         return "offer" in ((row.action for row in self.made) if made else self.again)
 
 
-def _way(answered: Iterable[tuple[str | None, str]]) -> Way:
+def _logged_action(answered: Iterable[tuple[str | None, str]]) -> Action:
     """What answers and actions come to: the strongest."""
     return _WAYS[max(_STRENGTH[_CAME_TO.get(answer or "", action)] for answer, action in answered)]
 
@@ -79,9 +81,9 @@ def preview(
     for row in reversed(rows):
         found.setdefault(row.conversation_id, _Conversation([])).made.append(row)
     for name, one in found.items():
-        _again(connection, workspace, name, one, policy)
+        _replay_decision(connection, workspace, name, one, policy)
     complete = {name: one for name, one in found.items() if len(one.again) == len(one.made)}
-    truths = truths_of(connection, workspace, sorted(complete))
+    truths = ground_truth(connection, workspace, sorted(complete))
     over = {name: one for name, one in complete.items() if _is_over(one, truths[name])}
     return {
         "since": since,
@@ -102,7 +104,7 @@ def preview(
     }
 
 
-def _again(
+def _replay_decision(
     connection: Connection, workspace: str, name: str, one: _Conversation, policy: Policy
 ) -> None:
     """Make a conversation's decisions again; fewer than were made where text was removed."""
@@ -120,7 +122,7 @@ def _again(
             one.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
 
-def _is_over(one: _Conversation, truth: Truth | None) -> bool:
+def _is_over(one: _Conversation, truth: GroundTruth | None) -> bool:
     """Whether its truth can be known by now, and speaks of the time looked at."""
     if truth is None:
         return False
@@ -129,7 +131,7 @@ def _is_over(one: _Conversation, truth: Truth | None) -> bool:
 
 def _outlook(
     over: Mapping[str, _Conversation],
-    truths: Mapping[str, Truth | None],
+    truths: Mapping[str, GroundTruth | None],
     policy: Policy,
     *,
     made: bool,
@@ -176,7 +178,7 @@ def _moved(over: Mapping[str, _Conversation], way: str, away: bool) -> int:
 
 
 def _cannot_know(
-    over: Mapping[str, _Conversation], truths: Mapping[str, Truth | None]
+    over: Mapping[str, _Conversation], truths: Mapping[str, GroundTruth | None]
 ) -> list[str]:
     def sentences() -> Iterator[str]:
         kept = _moved(over, "escalated", True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.runtime.errors import Contradiction, Missing
+from service.runtime.errors import Contradiction, NotFound
 from service.store.conversations import conversation_rows, removal
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 from service.versions import switches
-from service.versions.restore import stand
+from service.versions.restore import restore
 
 TRIES = 5
 """How often the line is saved anew because an outcome came in between."""
@@ -61,10 +61,10 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
         line = removal.newest_of_line(connection, workspace, switch.position)
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
-    standing = stand(store, workspace)
-    packed = switches.Packed.of(standing)
+    standing = restore(store, workspace)
+    packed = switches.SerializedState.of(standing)
     with store.write() as connection:
-        switches.keep(
+        switches.save_version(
             connection, workspace, packed, line=standing.switch, reason="before an erasure"
         )
     return standing.switch, standing.position
@@ -76,7 +76,7 @@ def _erase(
     with store.write() as connection:
         found = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
         if found is None:
-            raise Missing(
+            raise NotFound(
                 "unknown_conversation",
                 f"there is no conversation {conversation!r} in {workspace!r}",
                 field="conversation",

@@ -22,7 +22,7 @@ from service.runtime.settings import Settings
 from service.store.conversations import removal
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, entries, mlflow_rows
-from service.versions.model_lines import origin
+from service.versions.model_lines import champion_switch_index
 
 DAY = 86_400
 AT_ONCE = 200
@@ -130,13 +130,13 @@ def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
         by_line.setdefault(row.line, []).append(row.position)
         at[row.number] = row.position
     needed = [_before_last(switches[-1], by_line, at)]
-    place = origin(switches)
+    place = champion_switch_index(switches)
     if place and switches[place].body["kind"] != "rollback":
         before = switches[place - 1]
         needed.append(max(by_line.get(before.position, [at[before.body["version"]]])))
     needed += [
         one.position if one.status == challenger_rows.OPEN else 0
-        for one in challenger_rows.here(connection, workspace)
+        for one in challenger_rows.of_workspace(connection, workspace)
         if not one.frozen
     ]
     oldest = removal.oldest_decision(connection, workspace, cutoff)

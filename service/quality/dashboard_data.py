@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
-from service.quality.segment_rates import Part, over_time, told_apart, traffic
+from service.quality.segment_rates import Segment, by_dimension, over_time, traffic
 from service.store.conversations import reopening_rows
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows
@@ -34,7 +34,7 @@ SWITCHES_SHOWN, EVENTS_SHOWN = 5, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class ClaimTimes:
     """How long those who waited did, in seconds; `in_time` of those that were promised a time."""
 
     claimed: int
@@ -46,7 +46,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class TeamLoad:
     """What waits for a team, and what it can serve; `next_at`: when one more would be served."""
 
     name: str
@@ -60,7 +60,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class DailyBars:
     """Conversations by the span of time in which they were last heard of."""
 
     times: list[float]
@@ -69,7 +69,7 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class Today:
+class Dashboard:
     """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality,
     and so are `rates` and what is told `apart`, of the conversations that began in it.
     """
@@ -84,19 +84,21 @@ class Today:
     by_rule: int
     verdicts: dict[str, int]
     false: Rate
-    claims: Claims
-    teams: list[Load]
+    claims: ClaimTimes
+    teams: list[TeamLoad]
     handed_share: float | None
     switches: list[dict[str, Any]]
     events: list[dict[str, Any]]
     evaluation: Any
-    bars: Bars
+    bars: DailyBars
     rates: dict[str, Any]
     apart: dict[str, dict[str, Any]]
     cut: bool
 
 
-def look(connection: Connection, workspace: str, policy: Policy, days: int, now: float) -> Today:
+def load_dashboard(
+    connection: Connection, workspace: str, policy: Policy, days: int, now: float
+) -> Dashboard:
     """The last `days` (one of SPANS) up to a moment."""
     since = now - days * DAY
     ended = activity.ended(connection, workspace, since)
@@ -109,7 +111,7 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
     decided, handed = counts.load(connection, workspace, since, now)
-    return Today(
+    return Dashboard(
         days,
         since,
         kept,
@@ -128,13 +130,13 @@ def look(connection: Connection, workspace: str, policy: Policy, days: int, now:
         mlflow_rows.last_evaluation(connection, workspace),
         _bars(ended, since, now, SPANS[days]),
         over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
-        told_apart(traffic(connection, workspace, since), policy.costs),
+        by_dimension(traffic(connection, workspace, since), policy.costs),
         max(len(ended), len(opened)) == activity.MOST,
     )
 
 
 def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
-    part = Part(
+    part = Segment(
         kept=kept,
         late=late,
         caught=caught + late,
@@ -149,18 +151,18 @@ def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
     return part.misses()
 
 
-def plain(found: Today) -> dict[str, Any]:
+def dashboard_json(found: Dashboard) -> dict[str, Any]:
     """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
     now, half = found.since + found.days * DAY, found.rates["span_seconds"] / 2
     points = [p | {"at": min(p["at"] + half, now)} for p in found.rates["points"]]
     return {"bars": asdict(found.bars), "rates": points}
 
 
-def _claims(opened: Sequence[Any]) -> Claims:
+def _claims(opened: Sequence[Any]) -> ClaimTimes:
     claimed = [row for row in opened if row.claimed_at is not None]
     took = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
     promised = [row for row in claimed if row.promised_at is not None]
-    return Claims(
+    return ClaimTimes(
         len(claimed),
         sum(row.status == "waiting" for row in opened),
         statistics.median(took) if took else None,
@@ -170,7 +172,7 @@ def _claims(opened: Sequence[Any]) -> Claims:
     )
 
 
-def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[Load]:
+def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[TeamLoad]:
     rows = handoff_rows.counts(connection, workspace)
     by = {(row.status, row.team): row for row in rows}
     found = []
@@ -179,7 +181,7 @@ def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -
         ahead = waiting.number if waiting is not None else 0
         team = policy.team(name)
         found.append(
-            Load(
+            TeamLoad(
                 name,
                 ahead,
                 claimed.number if claimed is not None else 0,
@@ -211,10 +213,10 @@ def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     return found
 
 
-def _bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> Bars:
+def _bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:
     first = since - since % seconds
     spans = int((now - first) // seconds) + 1
-    bars = Bars([first + n * seconds for n in range(spans)], [0] * spans, [0] * spans)
+    bars = DailyBars([first + n * seconds for n in range(spans)], [0] * spans, [0] * spans)
     for row in ended:
         span = min(max(int((row.last_at - first) // seconds), 0), spans - 1)
         (bars.handed_over if row.escalated else bars.kept)[span] += 1

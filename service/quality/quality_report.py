@@ -45,7 +45,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
             "outcomes": outcomes,
             "by_cause": _by_cause(counts),
         },
-        **segment_rates.told_apart(counts, policy.costs),
+        **segment_rates.by_dimension(counts, policy.costs),
         "over_time": segment_rates.over_time(connection, workspace, policy.costs, *counts.begun),
         "accepting": offer_acceptance.answered(connection, workspace, policy),
         **rule_suggestions.of_rules(connection, workspace, policy),
@@ -54,8 +54,8 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
     }
 
 
-def _by_cause(counts: segment_rates.Counts) -> dict[str, Any]:
-    found = {"rule": segment_rates.Part(), "model": segment_rates.Part()}
+def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
+    found = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
     for row in counts.handoffs:
         found["rule" if row.by_rule else "model"].own[row.verdict or "pending"] += row.total
     return {name: part.outcomes() for name, part in found.items()}

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from service.runtime.lru import keep
+from service.runtime.lru import lru_put
 
 QUICK_SECONDS = 0.25
 """An answer that was found in this time is found anew whenever it is asked for."""
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CacheEntry:
     """The newest answer under a key, and what it was found for; `turn` lets one look at a time."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -40,12 +40,12 @@ class _Kept:
     until: float = -1.0
 
 
-class Reused(Generic[T]):
+class AsyncCache(Generic[T]):
     """The newest answers by key. Owned by the event loop's thread."""
 
     def __init__(self, may_hold: Callable[[T], bool]) -> None:
         self._may_hold = may_hold
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _CacheEntry] = {}
 
     async def get(self, key: str, given: Any, find: Callable[[], Awaitable[T]]) -> T:
         """The answer under a key for what is `given`, found now or a little earlier.
@@ -53,7 +53,7 @@ class Reused(Generic[T]):
         One that another caller began to find after this one had asked is as good as its own.
         """
         asked = time.monotonic()
-        kept = keep(self._kept, key, self._kept.get(key) or _Kept(), KEPT_MAX)
+        kept = lru_put(self._kept, key, self._kept.get(key) or _CacheEntry(), KEPT_MAX)
         async with kept.turn:
             began = time.monotonic()
             if kept.given == given and (kept.began >= asked or began < kept.until):

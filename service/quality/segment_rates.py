@@ -30,7 +30,7 @@ SPANS_MAX = 40
 
 
 @dataclass(slots=True)
-class Part:
+class Segment:
     """Counts of a part, under the names of `service.store.reports.segment_counts`.
 
     `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
@@ -167,13 +167,13 @@ def _share(count: int, among: int) -> Rate:
     return under_drift(count, among) if among else NOTHING
 
 
-_COUNTED = frozenset(Part.__dataclass_fields__) - {"caught_by", "own", "handed"}
+_COUNTED = frozenset(Segment.__dataclass_fields__) - {"caught_by", "own", "handed"}
 
 Keys = Callable[[Any], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class SegmentCounts:
     """The rows of a look: `counted` of conversations, audits and caught misses, and `handoffs`."""
 
     counted: Sequence[Any]
@@ -182,7 +182,7 @@ class Counts:
     @classmethod
     def of(
         cls, connection: Connection, workspace: str, by: segment_counts.By, since: float
-    ) -> Counts:
+    ) -> SegmentCounts:
         counted = [
             row
             for ask in (segment_counts.conversations, segment_counts.caught, segment_counts.audited)
@@ -190,18 +190,18 @@ class Counts:
         ]
         return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
 
-    def apart(self, keys: Keys, own: Keys | None = None) -> dict[str, Part]:
+    def apart(self, keys: Keys, own: Keys | None = None) -> dict[str, Segment]:
         """The parts that rows belong to; `own` says to which a handoff itself does."""
-        found: dict[str, Part] = {}
+        found: dict[str, Segment] = {}
         for row in self.counted:
             for key in keys(row):
-                _add(found.setdefault(key, Part()), row)
+                _add(found.setdefault(key, Segment()), row)
         for row in self.handoffs:
             verdict = row.verdict or "pending"
             for key in keys(row):
-                found.setdefault(key, Part()).handed[verdict] += row.total
+                found.setdefault(key, Segment()).handed[verdict] += row.total
             for key in (own or keys)(row):
-                found.setdefault(key, Part()).own[verdict] += row.total
+                found.setdefault(key, Segment()).own[verdict] += row.total
         return found
 
     @property
@@ -211,11 +211,11 @@ class Counts:
         first = min((row.first for row in found), default=0.0)
         return first, max((row.last for row in found), default=0.0)
 
-    def whole(self) -> Part:
-        return self.apart(lambda _: ("",)).get("", Part())
+    def whole(self) -> Segment:
+        return self.apart(lambda _: ("",)).get("", Segment())
 
 
-def _add(part: Part, row: Any) -> None:
+def _add(part: Segment, row: Any) -> None:
     for name, value in row._mapping.items():
         if name in _COUNTED:
             setattr(part, name, getattr(part, name) + value)
@@ -223,12 +223,12 @@ def _add(part: Part, row: Any) -> None:
         part.caught_by[row.source] += row.caught
 
 
-def traffic(connection: Connection, workspace: str, since: float = 0.0) -> Counts:
+def traffic(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
     """All traffic, as it can be told apart by rule, team, language and version."""
-    return Counts.of(connection, workspace, segment_counts.TRAFFIC, since)
+    return SegmentCounts.of(connection, workspace, segment_counts.TRAFFIC, since)
 
 
-def told_apart(counts: Counts, costs: Costs) -> dict[str, dict[str, Any]]:
+def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any]]:
     """The rates by rule, team, language and version.
 
     A handoff is its team's, its version's, and that of the triggers of its decision. A kept
@@ -236,10 +236,12 @@ def told_apart(counts: Counts, costs: Costs) -> dict[str, dict[str, Any]]:
     """
     found = {
         "by_rule": counts.apart(lambda row: _fired(row.fired), lambda row: _fired(row.own_fired)),
-        "by_team": counts.apart(lambda row: _named(row.team), lambda row: _named(row.own_team)),
-        "by_language": counts.apart(lambda row: _named(row.language)),
+        "by_team": counts.apart(
+            lambda row: _segment_name(row.team), lambda row: _segment_name(row.own_team)
+        ),
+        "by_language": counts.apart(lambda row: _segment_name(row.language)),
         "by_version": counts.apart(
-            lambda row: _named(row.version), lambda row: _named(row.own_version)
+            lambda row: _segment_name(row.version), lambda row: _segment_name(row.own_version)
         ),
     }
     return {
@@ -256,7 +258,7 @@ def _in_order(key: str) -> tuple[int, str]:
     return (int(key), "") if key.isdecimal() else (0, key)
 
 
-def _named(value: str | int | None) -> Sequence[str]:
+def _segment_name(value: str | int | None) -> Sequence[str]:
     return ("unknown",) if value is None else (str(value),)
 
 
@@ -275,7 +277,7 @@ def over_time(
     """
     known = sorted(spans)
     seconds = next((x for x in known if (until - since) / x < SPANS_MAX - 1), known[-1])
-    counts = Counts.of(connection, workspace, segment_counts.begun(seconds, MONDAY), since)
+    counts = SegmentCounts.of(connection, workspace, segment_counts.begun(seconds, MONDAY), since)
     parts = counts.apart(lambda row: (f"{int(row.span)}",))
     return {
         "span_seconds": seconds,

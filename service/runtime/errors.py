@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """A request that cannot be carried out; nothing of it was written."""
 
     def __init__(
@@ -16,59 +16,59 @@ class Refusal(Exception):
         self.code, self.message, self.field, self.hint = code, message, field, hint
 
 
-class Invalid(Refusal, ValueError):
+class Invalid(RequestRefused, ValueError):
     """The request's content is out of shape or bounds."""
 
 
-class TooLarge(Refusal, ValueError):
+class TooLarge(RequestRefused, ValueError):
     """The request is larger than a limit."""
 
 
-class Unauthenticated(Refusal, PermissionError):
+class Unauthenticated(RequestRefused, PermissionError):
     """No key, or one that is unknown or revoked."""
 
 
-class Forbidden(Refusal, PermissionError):
+class Forbidden(RequestRefused, PermissionError):
     """The key's role does not reach this."""
 
 
-class Missing(Refusal, LookupError):
+class NotFound(RequestRefused, LookupError):
     """There is no such thing in this workspace."""
 
 
-class Contradiction(Refusal, ValueError):
+class Contradiction(RequestRefused, ValueError):
     """The request contradicts what is already recorded."""
 
 
-class Slow(Refusal, TimeoutError):
+class BodyTimeout(RequestRefused, TimeoutError):
     """The client did not send its request in time."""
 
 
-class Busy(Refusal, TimeoutError):
+class Unavailable(RequestRefused, TimeoutError):
     """Not now: try again after `retry_after` seconds."""
 
     retry_after = 1
 
 
-class TooMany(Busy):
+class TooMany(Unavailable):
     """Too many tries by one sender: wait before the next."""
 
     retry_after = 60
 
 
-def away() -> Busy:
+def away() -> Unavailable:
     """The database is gone, locked, full or too slow; nothing of the request is known to stay."""
-    return Busy("database", "the database does not answer", hint="send it again")
+    return Unavailable("database", "the database does not answer", hint="send it again")
 
 
-STATUS: dict[type[Refusal], int] = {
+STATUS: dict[type[RequestRefused], int] = {
     Invalid: 422,
     TooLarge: 413,
     Unauthenticated: 401,
     Forbidden: 403,
-    Missing: 404,
+    NotFound: 404,
     Contradiction: 409,
-    Slow: 408,
-    Busy: 503,
+    BodyTimeout: 408,
+    Unavailable: 503,
     TooMany: 429,
 }

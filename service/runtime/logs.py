@@ -11,7 +11,7 @@ from typing import TextIO, cast
 import structlog
 
 
-class Lossy(io.TextIOBase):
+class LossyStream(io.TextIOBase):
     """Drops what cannot be written: a full disk under the log must not fail a request."""
 
     def __init__(self, to: TextIO) -> None:
@@ -39,7 +39,7 @@ def configure(level: str, *, process: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Lossy(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyStream(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)

@@ -8,7 +8,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def keep(kept: dict[K, T], name: K, one: T, most: int) -> T:
+def lru_put(kept: dict[K, T], name: K, one: T, most: int) -> T:
     """Keep one among those asked for last; the ones asked for longest ago go."""
     kept.pop(name, None)
     kept[name] = one

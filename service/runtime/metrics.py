@@ -22,7 +22,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
-class Measures:
+class Metrics:
     """The counters of one process, in a registry of their own."""
 
     def __init__(self) -> None:

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from learning.conversation.state import Message
-from learning.decision.policy import Choice, decide
+from learning.decision.policy import PolicyDecision, decide
 from learning.decision.routing import PRIORITY
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from service.handoffs import lifecycle
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows, reopening_rows
-from service.store.conversations.batch import Batch, Known, Working
+from service.store.conversations.batch import Batch, OpenConversation, StoredMessage
 from service.store.labels import outcome_rows
 from service.store.ledger import entries
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ScoreCommand:
     """A request to score: the message, and the turns since the last call. `at` 0 means now."""
 
     workspace: str
@@ -34,16 +34,18 @@ class Ask:
         return {self.conversation_id: [self.message.id, *(turn.id for turn in self.history)]}
 
 
-def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) -> Mapping[str, Any]:
+def score(
+    batch: Batch, standing: ModelState, live: bool, build: str, ask: ScoreCommand
+) -> Mapping[str, Any]:
     """Answer an ask. Everything is checked before anything is changed."""
     working = batch.conversation(ask.workspace, ask.conversation_id)
     known = working.known.get(ask.message.id)
     fresh = fresh_turns(working, ask.history, ask.message.id)
     if known is not None:
-        _same(known, ask.message)
-        decided = _decided(batch, working, known.seq)
+        _require_same_message(known, ask.message)
+        decided = _existing_decision(batch, working, known.seq)
         if decided is not None:
-            return answer(decided)
+            return decision_response(decided)
         if known.seq != working.length or fresh:
             raise Contradiction(
                 "message_passed",
@@ -51,7 +53,7 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
                 field="message.id",
                 hint="score a message before the next one is appended",
             )
-        if _judged(batch, working, known.seq):
+        if _has_outcome(batch, working, known.seq):
             raise Contradiction(
                 "message_judged",
                 f"message {ask.message.id!r} came without scoring and an outcome speaks about it",
@@ -62,10 +64,10 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
     if working.status == "closed":
         _reopen(batch, working)
     for turn in fresh:
-        batch.append(working, stamped(turn, batch.now))
+        batch.append(working, with_timestamp(turn, batch.now))
     person = working.handoff_id is not None
     if known is None:
-        seq = batch.append(working, stamped(ask.message, batch.now), scored=not person)
+        seq = batch.append(working, with_timestamp(ask.message, batch.now), scored=not person)
     else:
         seq = known.seq
         if not person:
@@ -89,10 +91,10 @@ def score(batch: Batch, standing: Standing, live: bool, build: str, ask: Ask) ->
         if live and decision["action"] == "escalate":
             decision["handoff"] = lifecycle.open_for(batch, working, decision, standing.policy)
     batch.decide(working, decision)
-    return answer(decision)
+    return decision_response(decision)
 
 
-def _reopen(batch: Batch, working: Working) -> None:
+def _reopen(batch: Batch, working: OpenConversation) -> None:
     """Somebody came back; where no person ever had the conversation, `jobs` see why."""
     if not working.escalated:
         ended = {
@@ -107,11 +109,11 @@ def _reopen(batch: Batch, working: Working) -> None:
     working.status, working.resolution, working.closed_at = "open", None, None
 
 
-def judge(standing: Standing, state: Any) -> dict[str, Any]:
+def compute_decision(standing: ModelState, state: Any) -> dict[str, Any]:
     """The part of a decision that a replay must find again, to the bit."""
     found = standing.score(state)
     policy = standing.policy
-    choice: Choice = decide(
+    choice: PolicyDecision = decide(
         policy,
         state,
         found.probability,
@@ -136,11 +138,11 @@ def judge(standing: Standing, state: Any) -> dict[str, Any]:
     }
 
 
-def _decide(working: Working, standing: Standing) -> dict[str, Any]:
-    return judge(standing, working.state) | {"handoff": None}
+def _decide(working: OpenConversation, standing: ModelState) -> dict[str, Any]:
+    return compute_decision(standing, working.state) | {"handoff": None}
 
 
-def _silent(batch: Batch, working: Working, standing: Standing) -> dict[str, Any]:
+def _silent(batch: Batch, working: OpenConversation, standing: ModelState) -> dict[str, Any]:
     thresholds = standing.policy.thresholds
     return {
         "action": "human_active",
@@ -161,7 +163,7 @@ def _silent(batch: Batch, working: Working, standing: Standing) -> dict[str, Any
 
 
 def fresh_turns(
-    working: Working, turns: Sequence[Message], scored: str | None = None
+    working: OpenConversation, turns: Sequence[Message], scored: str | None = None
 ) -> list[Message]:
     """The turns that the conversation does not have yet; those it has must be the same."""
     fresh: dict[str, Message] = {}
@@ -175,13 +177,13 @@ def fresh_turns(
                 hint="give every turn an id of its own",
             )
         if known is not None:
-            _same(known, turn)
+            _require_same_message(known, turn)
         else:
             fresh[turn.id] = turn
     return list(fresh.values())
 
 
-def _same(known: Known, message: Message) -> None:
+def _require_same_message(known: StoredMessage, message: Message) -> None:
     if (known.author, known.text) != (message.author, message.text):
         raise Contradiction(
             "message_differs",
@@ -191,7 +193,7 @@ def _same(known: Known, message: Message) -> None:
         )
 
 
-def _judged(batch: Batch, working: Working, seq: int) -> bool:
+def _has_outcome(batch: Batch, working: OpenConversation, seq: int) -> bool:
     """Whether a ledger entry teaches about this place already: what it teaches must not change."""
     for row in outcome_rows.of_conversation(batch.connection, working.workspace, working.id):
         entry = entries.entry(batch.connection, working.workspace, row.position)
@@ -202,19 +204,21 @@ def _judged(batch: Batch, working: Working, seq: int) -> bool:
     return False
 
 
-def _decided(batch: Batch, working: Working, seq: int) -> Mapping[str, Any] | None:
+def _existing_decision(
+    batch: Batch, working: OpenConversation, seq: int
+) -> Mapping[str, Any] | None:
     if seq in working.decided:
         return working.decided[seq]
     row = conversation_rows.decision_at(batch.connection, working.workspace, working.id, seq)
     return None if row is None else row._asdict()
 
 
-def stamped(message: Message, now: float) -> Message:
+def with_timestamp(message: Message, now: float) -> Message:
     """A message that came without a time gets the moment it is stored."""
     return message if message.at else replace(message, at=now)
 
 
-def answer(decision: Mapping[str, Any]) -> dict[str, Any]:
+def decision_response(decision: Mapping[str, Any]) -> dict[str, Any]:
     """A decision as the bot receives it; the same row always gives the same answer."""
     return {
         "decision_id": decision["id"],

@@ -8,12 +8,12 @@ from typing import Any
 
 from experiments.build_info import build_id
 from learning.conversation.state import fold
-from learning.ledger.model_state import Standing
-from service.scoring.decide import judge
+from learning.ledger.model_state import ModelState
+from service.scoring.decide import compute_decision
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 from service.store.ledger import entries
-from service.versions.restore import TextRemovedError, advance, stand
+from service.versions.restore import TextRemovedError, advance, restore
 
 _COMPARED = (
     "action",
@@ -29,7 +29,7 @@ _COMPARED = (
 )
 
 
-class Replayer:
+class DecisionReplay:
     """Stands at past positions, outside the engine. Keeps the last standing: decisions replayed
     in their order cost one pass over the ledger.
     """
@@ -37,7 +37,7 @@ class Replayer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._kept: tuple[str, Standing] | None = None
+        self._kept: tuple[str, ModelState] | None = None
 
     def replay(self, workspace: str, decision: Mapping[str, Any]) -> dict[str, Any]:
         """The decision made again, whether it is `identical`, and why not where it is unknown."""
@@ -59,7 +59,7 @@ class Replayer:
                 standing = self._stand(workspace, decision["position"])
             except TextRemovedError as error:
                 return {"identical": None, "why": str(error), "again": None}
-            again = judge(standing, state)
+            again = compute_decision(standing, state)
         different = [name for name in _COMPARED if again[name] != decision[name]]
         found: dict[str, Any] = {"identical": not different, "why": None}
         if different and decision["build"] != build_id():
@@ -69,7 +69,7 @@ class Replayer:
             found["why"] = f"differs in {', '.join(different)}"
         return found | {"again": {name: again[name] for name in _COMPARED}}
 
-    def _stand(self, workspace: str, position: int) -> Standing:
+    def _stand(self, workspace: str, position: int) -> ModelState:
         kept = self._kept
         if kept is not None and kept[0] == workspace and kept[1].position <= position:
             standing = kept[1]
@@ -79,6 +79,6 @@ class Replayer:
             if here and not standing.half_learned:
                 advance(self._store, workspace, standing, position)
                 return standing
-        standing = stand(self._store, workspace, until=position)
+        standing = restore(self._store, workspace, until=position)
         self._kept = (workspace, standing)
         return standing

@@ -18,14 +18,14 @@ import structlog
 from sqlalchemy import Connection
 
 from experiments.build_info import build_id
-from learning.ledger.model_state import Effect, Standing
-from service.runtime.errors import Busy, Refusal, away
-from service.runtime.metrics import Measures
+from learning.ledger.model_state import LearnedEffect, ModelState
+from service.runtime.errors import RequestRefused, Unavailable, away
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring import decide
-from service.scoring.live_models import Serving
-from service.scoring.request_queue import Needs, Waiting, Work
-from service.store.conversations.batch import Batch, States
+from service.scoring.live_models import LiveModels
+from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
+from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import (
     DatabaseError,
     Store,
@@ -52,13 +52,13 @@ _log = structlog.get_logger("baton.engine")
 class Engine:
     """Takes requests, answers them in batches, and keeps every served standing at the tail."""
 
-    def __init__(self, store: Store, settings: Settings, measures: Measures) -> None:
+    def __init__(self, store: Store, settings: Settings, measures: Metrics) -> None:
         self._store = store
         self._settings = settings
         self._measures = measures
-        self._serving = Serving(store, settings, measures)
-        self._states = States()
-        self._waiting = Waiting(settings.queue_max)
+        self._serving = LiveModels(store, settings, measures)
+        self._states = StateCache()
+        self._waiting = RequestQueue(settings.queue_max)
         self._turn_is_due = False
         self._stopping = False
         self._hurried_until = 0.0
@@ -77,13 +77,15 @@ class Engine:
 
     # Requests
 
-    async def score(self, ask: decide.Ask) -> Mapping[str, Any]:
+    async def score(self, ask: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message."""
 
         def do(batch: Batch) -> Mapping[str, Any]:
             served = self._serving.here(ask.workspace)
             if served.standing.half_learned:
-                raise Busy("restanding", "the model is being stood anew", hint="send it again")
+                raise Unavailable(
+                    "restanding", "the model is being stood anew", hint="send it again"
+                )
             return decide.score(batch, served.standing, served.live, build_id(), ask)
 
         answer = await self.run(ask.workspace, do, needs=ask.needs, appends=False)
@@ -95,7 +97,7 @@ class Engine:
         workspace: str,
         do: Callable[[Batch], T],
         *,
-        needs: Needs | Callable[[Connection], Needs] | None = None,
+        needs: LockTargets | Callable[[Connection], LockTargets] | None = None,
         appends: bool = True,
     ) -> T:
         """Run `do` inside a batch's transaction; its answer comes after the commit.
@@ -105,13 +107,13 @@ class Engine:
         database does not answer: nothing was recorded then.
         """
         if self._stopping:
-            raise Busy("stopping", "this process is shutting down", hint="send it again")
+            raise Unavailable("stopping", "this process is shutting down", hint="send it again")
         await self._serving.at(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        refused = self._waiting.put(Work(workspace, needs or {}, do, appends, future))
+        refused = self._waiting.put(QueuedRequest(workspace, needs or {}, do, appends, future))
         if refused is not None:
             self._measures.refused()
-            full = Busy("queue_full", "too many requests are waiting", hint="send it again")
+            full = Unavailable("queue_full", "too many requests are waiting", hint="send it again")
             _settle(refused.answer, full)
         self._due()
         return await future
@@ -138,7 +140,7 @@ class Engine:
             if self._waiting:
                 self._due()
 
-    def _attempt(self, works: list[Work], again: int = AGAIN_MAX) -> bool:
+    def _attempt(self, works: list[QueuedRequest], again: int = AGAIN_MAX) -> bool:
         """Run works in one transaction; if one breaks it, run each in its own. Whether it ran."""
         with self._measures.batch(len(works)):
             try:
@@ -154,7 +156,7 @@ class Engine:
         if appended:
             with contextlib.suppress(DatabaseError):
                 self._serving.catch_up(appended)
-        return not any(isinstance(answer, Busy) for answer in answers)
+        return not any(isinstance(answer, Unavailable) for answer in answers)
 
     def _is_away(self, error: Exception) -> bool:
         """Whether trying each request by itself is in vain: the whole database does not answer."""
@@ -168,7 +170,7 @@ class Engine:
         _log.error("transaction_failed", why=str(error.orig))
         return away()
 
-    def _each(self, works: list[Work], again: int) -> bool:
+    def _each(self, works: list[QueuedRequest], again: int) -> bool:
         """Each in its own transaction. After some that a lock held up, the rest is refused."""
         held_up = 0
         for work in works:
@@ -179,7 +181,7 @@ class Engine:
                 _settle(work.answer, busy)
         return not held_up
 
-    def _transact(self, works: list[Work], again: int) -> list[Any]:
+    def _transact(self, works: list[QueuedRequest], again: int) -> list[Any]:
         answers: list[Any] = []
         hurried = again < AGAIN_MAX or time.monotonic() < self._hurried_until
         with self._store.write(hurried=hurried) as connection:
@@ -190,7 +192,7 @@ class Engine:
             for work in works:
                 try:
                     answers.append(work.do(batch))
-                except Refusal as refusal:
+                except RequestRefused as refusal:
                     answers.append(refusal)
             batch.flush()
             batch.drop_unused()
@@ -203,11 +205,11 @@ class Engine:
         """Wait until this process serves a ledger position, switch included."""
         return await self._serving.settled(workspace, position, seconds)
 
-    async def served(self, workspace: str) -> Standing:
+    async def served(self, workspace: str) -> ModelState:
         """The standing that serves a workspace. Only the event loop's thread may read it."""
         return (await self._serving.at(workspace)).standing
 
-    async def effect(self, workspace: str, position: int) -> Effect | None:
+    async def effect(self, workspace: str, position: int) -> LearnedEffect | None:
         """What the outcome at a position changed when it was learned here, if it was lately."""
         return (await self._serving.at(workspace)).effects.get(position)
 
@@ -220,7 +222,7 @@ class Engine:
         return self._serving.lag()
 
 
-def _merged(connection: Connection, works: list[Work]) -> dict[str, dict[str, list[str]]]:
+def _merged(connection: Connection, works: list[QueuedRequest]) -> dict[str, dict[str, list[str]]]:
     merged: dict[str, dict[str, list[str]]] = {}
     for work in works:
         for conversation, messages in work.needed(connection).items():

@@ -16,16 +16,16 @@ import structlog
 from sqlalchemy import Connection
 
 from learning.ledger.checkpoint import digest
-from learning.ledger.model_state import Effect, Entry, Standing, follow
+from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
 from learning.text.signals import read
-from service.runtime.errors import Busy, Missing, away
-from service.runtime.lru import keep
-from service.runtime.metrics import Measures
+from service.runtime.errors import NotFound, Unavailable, away
+from service.runtime.lru import lru_put
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import stand, transcript_of
+from service.versions.restore import restore, transcript_of
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -41,16 +41,16 @@ _log = structlog.get_logger("baton.serving")
 
 
 @dataclass(slots=True)
-class Served:
+class LiveModel:
     """A workspace as this process serves it. `marks` are digests by position, still unproved;
     `effects` say by position what outcomes changed when they were learned here.
     """
 
-    standing: Standing
+    standing: ModelState
     live: bool
     head: int
     marks: dict[int, str] = field(default_factory=dict)
-    effects: dict[int, Effect] = field(default_factory=dict)
+    effects: dict[int, LearnedEffect] = field(default_factory=dict)
     restanding: asyncio.Task[None] | None = None
     _digest: tuple[int, int, str] | None = None
 
@@ -62,11 +62,11 @@ class Served:
             self._digest = (*place, digest(self.standing))
         return self._digest[2]
 
-    def swap(self, standing: Standing) -> None:
+    def swap(self, standing: ModelState) -> None:
         """Serve another standing from here on."""
         self.standing, self.marks, self._digest = standing, {}, None
 
-    def taught(self, entry: Entry, effect: Effect) -> None:
+    def taught(self, entry: Entry, effect: LearnedEffect) -> None:
         """Remember what an outcome changed; the oldest is forgotten."""
         self.effects[entry.position] = effect
         while len(self.effects) > EFFECTS_MAX:
@@ -79,14 +79,14 @@ class Served:
             del self.marks[min(self.marks)]
 
 
-class Serving:
+class LiveModels:
     """By workspace what this process serves: those that were asked for last, so many as it may."""
 
-    def __init__(self, store: Store, settings: Settings, measures: Measures) -> None:
+    def __init__(self, store: Store, settings: Settings, measures: Metrics) -> None:
         self._store = store
         self._settings = settings
         self._measures = measures
-        self._served: dict[str, Served] = {}
+        self._served: dict[str, LiveModel] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._idle: asyncio.Task[None] | None = None
 
@@ -107,20 +107,20 @@ class Serving:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._served.clear()  # FastAPI remembers applications for ever; models need not stay, too
 
-    def here(self, workspace: str) -> Served:
+    def here(self, workspace: str) -> LiveModel:
         """A workspace that is served already. Raises Busy when others took its place meanwhile."""
         if workspace not in self._served:
-            raise Busy("restanding", "the model is being stood anew", hint="send it again")
+            raise Unavailable("restanding", "the model is being stood anew", hint="send it again")
         return self._served[workspace]
 
-    async def at(self, workspace: str) -> Served:
+    async def at(self, workspace: str) -> LiveModel:
         """A workspace as served, stood at its version when it was not yet."""
         while workspace not in self._served:
             await self._stand(workspace)
         return self._kept(workspace, self._served[workspace])
 
-    def _kept(self, workspace: str, served: Served) -> Served:
-        return keep(self._served, workspace, served, self._settings.models_max)
+    def _kept(self, workspace: str, served: LiveModel) -> LiveModel:
+        return lru_put(self._served, workspace, served, self._settings.models_max)
 
     async def _stand(self, workspace: str) -> None:
         if workspace not in self._loading:
@@ -132,13 +132,13 @@ class Serving:
 
     async def _load(self, workspace: str) -> None:
         try:
-            standing = await asyncio.to_thread(stand, self._store, workspace)
+            standing = await asyncio.to_thread(restore, self._store, workspace)
         except LookupError as error:
-            raise Missing("no_workspace", str(error)) from error
+            raise NotFound("no_workspace", str(error)) from error
         except UnavailableError as error:
             raise away() from error
         if workspace not in self._served:
-            self._kept(workspace, Served(standing, live=False, head=standing.position))
+            self._kept(workspace, LiveModel(standing, live=False, head=standing.position))
 
     def learn(self, connection: Connection, workspaces: set[str]) -> None:
         """Learn the ledger's tail for these workspaces, a bounded piece of it."""
@@ -152,7 +152,7 @@ class Serving:
             if not self._followed(connection, name, served):
                 served.restanding = asyncio.create_task(self._restand(name))
 
-    def _followed(self, connection: Connection, name: str, served: Served) -> bool:
+    def _followed(self, connection: Connection, name: str, served: LiveModel) -> bool:
         """Learn a piece of the tail; False when it takes a standing anew to go on.
 
         Pieces end at the positions where `jobs` saves checkpoints.
@@ -162,7 +162,9 @@ class Serving:
         most = min(ENTRIES_PER_BATCH, every - position % every)
         entries = ledger.tail(connection, name, position, most)
         try:
-            switch = follow(standing, entries, transcript_of(connection, name), tell=served.taught)
+            switch = replay_entries(
+                standing, entries, transcript_of(connection, name), tell=served.taught
+            )
         except DatabaseError:
             raise
         except Exception:
@@ -208,7 +210,7 @@ class Serving:
             elif line:
                 served.marks = {p: d for p, d in served.marks.items() if p > max(line)}
 
-    def _diverged(self, name: str, served: Served, position: int, wanted: str) -> None:
+    def _diverged(self, name: str, served: LiveModel, position: int, wanted: str) -> None:
         self._measures.diverged(name)
         _log.error(
             "diverged",
@@ -228,7 +230,7 @@ class Serving:
         if served is None:
             return
         try:
-            served.swap(await asyncio.to_thread(stand, self._store, workspace))
+            served.swap(await asyncio.to_thread(restore, self._store, workspace))
             _log.info(
                 "switched",
                 workspace=workspace,

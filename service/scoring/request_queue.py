@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 
 from service.store.conversations.batch import Batch
 
-Needs = Mapping[str, Sequence[str]]
+LockTargets = Mapping[str, Sequence[str]]
 """Conversations to be locked, and the message ids whose presence in them matters."""
 
 
 @dataclass(slots=True)
-class Work:
+class QueuedRequest:
     """One waiting request: what it needs locked beforehand, what it does, and who waits for it.
 
     Whatever a request will change belongs to a conversation that it names here, or looks up: all
@@ -30,27 +30,27 @@ class Work:
     """
 
     workspace: str
-    needs: Needs | Callable[[Connection], Needs]
+    needs: LockTargets | Callable[[Connection], LockTargets]
     do: Callable[[Batch], Any]
     appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
 
-    def needed(self, connection: Connection) -> Needs:
+    def needed(self, connection: Connection) -> LockTargets:
         return self.needs(connection) if callable(self.needs) else self.needs
 
 
-class Waiting:
+class RequestQueue:
     """At most `most` requests of all workspaces together."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lines: OrderedDict[str, deque[Work]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[QueuedRequest]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, work: Work) -> Work | None:
+    def put(self, work: QueuedRequest) -> QueuedRequest | None:
         """Let a request wait; gives the one that is refused for it, which may be itself."""
         refused = self._displaced(work) if self._count >= self._most else None
         if refused is work:
@@ -62,7 +62,7 @@ class Waiting:
         self._count += 1
         return refused
 
-    def _displaced(self, work: Work) -> Work:
+    def _displaced(self, work: QueuedRequest) -> QueuedRequest:
         own = len(self._lines.get(work.workspace, ()))
         workspaces = len(self._lines) + (work.workspace not in self._lines)
         longest = max(self._lines, key=lambda name: len(self._lines[name]), default=work.workspace)
@@ -71,9 +71,9 @@ class Waiting:
         self._count -= 1
         return self._lines[longest].pop()
 
-    def take(self, most: int) -> list[Work]:
+    def take(self, most: int) -> list[QueuedRequest]:
         """The next requests, one of each workspace in turn."""
-        taken: list[Work] = []
+        taken: list[QueuedRequest] = []
         while self._lines and len(taken) < most:
             name, line = next(iter(self._lines.items()))
             if len(self._lines) == 1:

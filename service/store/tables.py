@@ -25,7 +25,7 @@ def _json() -> Any:
     return Field(sa_column=Column(JSON, nullable=False))
 
 
-UNTOSSED = text("status = 'closed' AND NOT escalated AND NOT tossed")
+NOT_YET_SAMPLED = text("status = 'closed' AND NOT escalated AND NOT tossed")
 """Conversations that were kept to their end and whose coins wait to be tossed: an index of their
 own, so that finding them takes no longer when many have ever closed."""
 
@@ -85,8 +85,8 @@ class Conversation(SQLModel, table=True):
             "workspace",
             "closed_at",
             "id",
-            sqlite_where=UNTOSSED,
-            postgresql_where=UNTOSSED,
+            sqlite_where=NOT_YET_SAMPLED,
+            postgresql_where=NOT_YET_SAMPLED,
         ),
     )
     workspace: str = Field(primary_key=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Standing, Without
-from service.runtime.lru import keep
+from learning.ledger.model_state import Entry, Exclusions, ModelState
+from service.runtime.lru import lru_put
 from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
-from service.versions.restore import TextRemovedError, advance, stand
+from service.versions.restore import TextRemovedError, advance, restore
 
 PIECE = 200
 """Ledger entries between two reports of a rebuild's progress."""
@@ -19,7 +19,7 @@ FROZEN_ENTRIES = 2000
 """So far back a frozen line is tested when it is taken up: it needs no more to stand."""
 
 
-def origin(switches: Sequence[Entry]) -> int:
+def champion_switch_index(switches: Sequence[Entry]) -> int:
     """The place in a list of switches of the one that made the present champion.
 
     A rebuild without corrected outcomes is the same champion, mended.
@@ -30,23 +30,23 @@ def origin(switches: Sequence[Entry]) -> int:
     return place
 
 
-class Lines:
+class ModelLines:
     """Standings by workspace, `most` of a kind, brought forward when asked for; of one thread."""
 
     def __init__(
         self,
         store: Store,
         every: int = 0,
-        at_mark: Callable[[str, Standing], None] = lambda _workspace, _standing: None,
+        at_mark: Callable[[str, ModelState], None] = lambda _workspace, _standing: None,
         most: int = 64,
     ) -> None:
         self._store, self._most = store, most
         self._every, self._at_mark = every, at_mark
-        self._champions: dict[str, Standing] = {}
-        self._previous: dict[str, Standing] = {}
-        self._anchors: dict[str, Standing] = {}
+        self._champions: dict[str, ModelState] = {}
+        self._previous: dict[str, ModelState] = {}
+        self._anchors: dict[str, ModelState] = {}
 
-    def champion(self, workspace: str) -> Standing:
+    def champion(self, workspace: str) -> ModelState:
         """The serving line at the ledger's head.
 
         On its way it stops at the last position that `every` divides, and `at_mark` may save it
@@ -57,8 +57,8 @@ class Lines:
         kept = self._champions.get(workspace)
         if kept is None or kept.half_learned or kept.switch != last.position:
             until = mark if mark > last.position else head
-            kept = stand(self._store, workspace, until=until)
-        keep(self._champions, workspace, kept, self._most)
+            kept = restore(self._store, workspace, until=until)
+        lru_put(self._champions, workspace, kept, self._most)
         if kept.position <= mark and mark > last.position:
             advance(self._store, workspace, kept, mark)
             if kept.position == mark:
@@ -66,10 +66,10 @@ class Lines:
         try:
             return advance(self._store, workspace, kept, head)
         except TextRemovedError:  # erased before it was learned here: the line is saved past it
-            kept = self._champions[workspace] = stand(self._store, workspace, until=head)
+            kept = self._champions[workspace] = restore(self._store, workspace, until=head)
             return kept
 
-    def previous(self, workspace: str) -> Standing | None:
+    def previous(self, workspace: str) -> ModelState | None:
         """The line that the present champion replaced, still learning; None for the first line.
 
         A rolled back line is nobody's yardstick: after a rollback there is none either.
@@ -80,16 +80,16 @@ class Lines:
             return None
         kept = self._previous.get(workspace)
         if kept is None or kept.half_learned or kept.switch != before.position:
-            kept = stand(self._store, workspace, until=head, switch=before)
-        keep(self._previous, workspace, kept, self._most)
+            kept = restore(self._store, workspace, until=head, switch=before)
+        lru_put(self._previous, workspace, kept, self._most)
         try:
             return advance(self._store, workspace, kept, head, through_switches=True)
         except TextRemovedError:
-            kept = stand(self._store, workspace, until=head, switch=before)
+            kept = restore(self._store, workspace, until=head, switch=before)
             self._previous[workspace] = kept
             return kept
 
-    def anchor(self, workspace: str) -> Standing | None:
+    def anchor(self, workspace: str) -> ModelState | None:
         """The champion as it was promoted, tested and never learning; None where it had learned
         nothing by then, or its version cannot be loaded.
         """
@@ -100,11 +100,11 @@ class Lines:
             if kept is None:
                 self._anchors.pop(workspace, None)
                 return None
-        keep(self._anchors, workspace, kept, self._most)
-        follow_beside(self._store, workspace, kept, head)
+        lru_put(self._anchors, workspace, kept, self._most)
+        advance_shadow(self._store, workspace, kept, head)
         return kept
 
-    def _frozen(self, workspace: str, began: Entry, head: int) -> Standing | None:
+    def _frozen(self, workspace: str, began: Entry, head: int) -> ModelState | None:
         with self._store.read() as connection:
             row = version_rows.version(connection, workspace, began.body["version"])
             if row is None or not row.position:
@@ -124,11 +124,11 @@ class Lines:
         with self._store.read() as connection:
             found = entries.workspace(connection, workspace)
             switches = entries.switches(connection, workspace)
-        head, place = found.head if found is not None else 0, origin(switches)
+        head, place = found.head if found is not None else 0, champion_switch_index(switches)
         return head, switches[-1], switches[place], switches[place - 1] if place else None
 
 
-def follow_beside(store: Store, workspace: str, standing: Standing, until: int) -> None:
+def advance_shadow(store: Store, workspace: str, standing: ModelState, until: int) -> None:
     """Bring a line in the shadow forward, through switches. What was erased before it was learned
     here is left out from then on; text that was removed holds up no frozen line, which only is
     not tested by it.
@@ -150,9 +150,9 @@ def rebuild(
     store: Store,
     workspace: str,
     recipe: str,
-    without: Without,
+    without: Exclusions,
     progress: Callable[[int, int], None] | None = None,
-) -> Standing:
+) -> ModelState:
     """Learn the whole ledger anew, as if the outcomes left out had never come.
 
     Outcomes corrected or retracted since are always left out. `progress` hears positions done and
@@ -163,7 +163,7 @@ def rebuild(
         if found is None:
             raise LookupError(f"there is no workspace {workspace!r}")
         gone = entries.replaced(connection, workspace, found.head) | without.positions
-    standing = Standing(recipe=recipe, without=replace(without, positions=gone))
+    standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
     while standing.position < found.head:
         until = min(standing.position + PIECE, found.head)
         advance(store, workspace, standing, until, through_switches=True)

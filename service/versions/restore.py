@@ -11,7 +11,14 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Standing, Transcript, Turn, Without, follow
+from learning.ledger.model_state import (
+    Entry,
+    Exclusions,
+    ModelState,
+    Transcript,
+    Turn,
+    replay_entries,
+)
 from service.store.conversations import conversation_rows, transcripts
 from service.store.database.transactions import Store
 from service.store.ledger import entries as ledger
@@ -34,7 +41,7 @@ class TextRemovedError(LookupError):
     """An outcome's conversation is no longer there: what it taught cannot be learned again."""
 
 
-class NoStandingError(RuntimeError):
+class NoModelError(RuntimeError):
     """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
 
 
@@ -49,7 +56,7 @@ def transcript_of(connection: Connection, workspace: str) -> Transcript:
 
 
 def prefetched(
-    connection: Connection, workspace: str, standing: Standing, entries: Sequence[Entry]
+    connection: Connection, workspace: str, standing: ModelState, entries: Sequence[Entry]
 ) -> Transcript:
     """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
     that it learns speak of is read many conversations at a time, in their order.
@@ -84,9 +91,9 @@ def _whole(workspace: str, conversation: str, turns: Sequence[Turn], until: int)
     return turns
 
 
-def stand(
+def restore(
     store: Store, workspace: str, *, until: int | None = None, switch: Entry | None = None
-) -> Standing:
+) -> ModelState:
     """The serving line's standing, at the head or as it was at a position.
 
     With `switch`, the line that this switch began, which goes on through later switches: how a
@@ -110,15 +117,20 @@ def stand(
 
 
 def advance(
-    store: Store, workspace: str, standing: Standing, until: int, *, through_switches: bool = False
-) -> Standing:
+    store: Store,
+    workspace: str,
+    standing: ModelState,
+    until: int,
+    *,
+    through_switches: bool = False,
+) -> ModelState:
     """Learn the ledger up to a position, a bounded piece at a time."""
     while standing.position < until:
         most = min(ENTRIES_AT_ONCE, until - standing.position)
         with store.read() as connection:
             entries = ledger.tail(connection, workspace, standing.position, most)
             read = prefetched(connection, workspace, standing, entries)
-            stopped = follow(standing, entries, read, through_switches=through_switches)
+            stopped = replay_entries(standing, entries, read, through_switches=through_switches)
         if stopped is not None or not entries:
             break
     return standing
@@ -126,11 +138,11 @@ def advance(
 
 def _last(switches: Sequence[Entry], workspace: str) -> Entry:
     if not switches:
-        raise NoStandingError(f"workspace {workspace!r} has no switch in its ledger")
+        raise NoModelError(f"workspace {workspace!r} has no switch in its ledger")
     return switches[-1]
 
 
-def _load(connection: Connection, workspace: str, began: Entry, until: int) -> Standing:
+def _load(connection: Connection, workspace: str, began: Entry, until: int) -> ModelState:
     """The nearest checkpoint of the line; a damaged one is passed over for the one before it."""
     numbers = [
         row.number for row in version_rows.of_line(connection, workspace, began.position, until)
@@ -149,8 +161,8 @@ def _load(connection: Connection, workspace: str, began: Entry, until: int) -> S
         standing.version = began.body["version"]
         standing.switch = began.position
         standing.learn_from = began.body["learn_from"]
-        standing.without = Without.of(began.body.get("without"))
+        standing.without = Exclusions.of(began.body.get("without"))
         policy = ledger.newest_policy(connection, workspace, standing.position)
         standing.policy = Policy.model_validate(policy)
         return standing
-    raise NoStandingError(f"no version of the line at switch {began.position} can be loaded")
+    raise NoModelError(f"no version of the line at switch {began.position} can be loaded")

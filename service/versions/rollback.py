@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.ledger.model_state import Without
+from learning.ledger.model_state import Exclusions
 from service.runtime.errors import Contradiction
 from service.store.ledger import entries, version_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
 
 
-def untouched(connection: Connection, workspace: str, without: Without) -> int:
+def untouched(connection: Connection, workspace: str, without: Exclusions) -> int:
     """The newest version that served, or descends from one, and learned none of what is to be left
     out. Refused where there is nothing to leave out, or no such version.
     """
@@ -42,7 +42,7 @@ def roll_back(
     workspace: str,
     *,
     to: int | None,
-    without: Without,
+    without: Exclusions,
     actor: str,
     reason: str,
 ) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def roll_back(
     of the version that comes back. All that may refuse comes before anything is written.
     """
     asked = None
-    if without != Without():
+    if without != Exclusions():
         to = to or untouched(connection, workspace, without)
         recipe = switches.whole(connection, workspace, to)["recipe"]
-        wish = challenger_requests.Wish(f"repair: {reason}", actor, recipe, without)
-        asked = challenger_requests.ask(connection, workspace, wish)
+        wish = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
+        asked = challenger_requests.open_challenger(connection, workspace, wish)
     switch, version = switches.roll_back(connection, workspace, to=to, actor=actor, reason=reason)
     return {"switch": switch, "version": version, "challenger": asked}

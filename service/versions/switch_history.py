@@ -18,10 +18,10 @@ MOVES = 100
 def of(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
     """The switch in force at a ledger position, as the API shows it."""
     found = entries.switches(connection, workspace, position)
-    return shown(found[-1]) if found else None
+    return switch_json(found[-1]) if found else None
 
 
-def shown(entry: Entry) -> dict[str, Any]:
+def switch_json(entry: Entry) -> dict[str, Any]:
     """A switch: what serves since, who or what decided, why, and on what evidence."""
     body = entry.body
     return {

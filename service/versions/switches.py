@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from experiments.build_info import build_id, commit
 from learning.decision.policy import Policy
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing, Without
-from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, named
-from service.runtime.errors import Contradiction, Invalid, Missing
+from learning.ledger.model_state import Exclusions, ModelState
+from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
+from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.ledger import challenger_rows, change_log, entries, version_rows
 
 
@@ -25,7 +25,7 @@ def begin_workspace(
     False if the workspace was there already.
     """
     try:
-        recipe = named(recipe or DEFAULT).name
+        recipe = get_recipe(recipe or DEFAULT).name
     except UnknownRecipe as error:
         hint = f"use one of: {', '.join(RECIPES)}; GET /v1/versions says what each is"
         raise Invalid("unknown_recipe", str(error), field="recipe", hint=hint) from error
@@ -33,14 +33,14 @@ def begin_workspace(
         return False
     policy = Policy().model_dump(mode="json")
     entries.append(connection, name, "policy", policy, actor)
-    untrained = Packed.of(Standing(recipe=recipe))
-    number = keep(connection, name, untrained, line=0, reason="untrained")
-    switch(connection, name, Change(number, 0, "the workspace begins", actor))
+    untrained = SerializedState.of(ModelState(recipe=recipe))
+    number = save_version(connection, name, untrained, line=0, reason="untrained")
+    switch(connection, name, Switch(number, 0, "the workspace begins", actor))
     return True
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class SerializedState:
     """A standing as it is stored. Packing takes a tenth of a second when much was learned, so it
     is done before SQLite's write lock is taken: scoring would have to wait for it.
     """
@@ -53,7 +53,7 @@ class Packed:
     state: bytes
 
     @classmethod
-    def of(cls, standing: Standing) -> Packed:
+    def of(cls, standing: ModelState) -> SerializedState:
         return cls(
             standing.recipe,
             standing.position,
@@ -64,10 +64,10 @@ class Packed:
         )
 
 
-def keep(
+def save_version(
     connection: Connection,
     workspace: str,
-    packed: Packed,
+    packed: SerializedState,
     *,
     line: int,
     reason: str,
@@ -92,7 +92,7 @@ def keep(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Switch:
     """A switch to be made: which version, learning from where, why, by whom, on what evidence.
 
     `learn_from` None is the switch's own position: what came since the version is withheld.
@@ -102,12 +102,12 @@ class Change:
     learn_from: int | None
     reason: str
     actor: str
-    without: Without = Without()
+    without: Exclusions = Exclusions()
     evidence: Mapping[str, Any] | None = None
     kind: str = "promotion"
 
 
-def switch(connection: Connection, workspace: str, change: Change, after: int | None = None) -> int:
+def switch(connection: Connection, workspace: str, change: Switch, after: int | None = None) -> int:
     """Append a switch; gives its position.
 
     `after` is the switch that the decision was made against: if another has come since, nothing is
@@ -129,7 +129,7 @@ def switch(connection: Connection, workspace: str, change: Change, after: int | 
         "evidence": dict(change.evidence or {}),
     }
     position = entries.append(connection, workspace, "switch", body, change.actor)
-    for row in challenger_rows.here(connection, workspace):
+    for row in challenger_rows.of_workspace(connection, workspace):
         if row.version == change.version and row.status == challenger_rows.OPEN:
             challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
     if head > 1:
@@ -155,11 +155,11 @@ def promote(
     out.
     """
     found = whole(connection, workspace, number)
-    without = Without.of(found["without"])
+    without = Exclusions.of(found["without"])
     erased = entries.erased(connection, workspace)
     gone = frozenset(position for position in erased if position > found["position"])
     without = replace(without, positions=without.positions | gone)
-    change = Change(number, found["position"], reason, actor, without, evidence)
+    change = Switch(number, found["position"], reason, actor, without, evidence)
     return switch(connection, workspace, change)
 
 
@@ -183,10 +183,10 @@ def roll_back(
     if to is None:
         to = before(connection, workspace)
     found = whole(connection, workspace, to)
-    without = Without.of(found["without"])
+    without = Exclusions.of(found["without"])
     gone = (found["position"], head + 1)
     without = replace(without, withheld=(*without.withheld, gone))
-    change = Change(to, None, reason, actor, without, evidence, kind)
+    change = Switch(to, None, reason, actor, without, evidence, kind)
     return switch(connection, workspace, change, after), to
 
 
@@ -233,7 +233,7 @@ def blocked(which: str, why: str) -> Contradiction:
 def existing(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
     row = version_rows.version(connection, workspace, number)
     if row is None:
-        raise Missing("no_version", f"there is no version {number} in this workspace")
+        raise NotFound("no_version", f"there is no version {number} in this workspace")
     return row._asdict()
 
 
@@ -255,8 +255,8 @@ def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]
     return found
 
 
-def unknown(number: str) -> Missing:
-    return Missing(
+def unknown(number: str) -> NotFound:
+    return NotFound(
         "not_batons",
         f"MLflow version {number} is not one that Baton published",
         hint="move the alias to a version that has the tag baton.digest",

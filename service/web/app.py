@@ -14,15 +14,15 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.quality.quality_report import is_large
-from service.quality.report_cache import Reused
-from service.runtime.errors import Refusal
-from service.runtime.metrics import Measures
+from service.quality.report_cache import AsyncCache
+from service.runtime.errors import RequestRefused
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
-from service.scoring.decision_replay import Replayer
+from service.scoring.decision_replay import DecisionReplay
 from service.scoring.engine import Engine
 from service.scoring.live_models import ENTRIES_PER_BATCH
 from service.store.database.transactions import DatabaseError, Store
-from service.web.access.keys import Doorkeeper
+from service.web.access.keys import KeyAuthenticator
 from service.web.api import (
     conversations,
     events,
@@ -35,9 +35,9 @@ from service.web.api import (
     workspaces,
 )
 from service.web.console.routes import site
-from service.web.event_stream.broadcast import Feed
-from service.web.middleware import Wire
-from service.web.request_context import Baton, Keyed, Parts, misshapen, refused, unrouted
+from service.web.event_stream.broadcast import EventBroadcaster
+from service.web.middleware import RequestMiddleware
+from service.web.request_context import AppDependency, AppState, Keyed, misshapen, refused, unrouted
 
 DESCRIPTION = """Baton decides when a support bot should hand a conversation to a person, and learns
 from what people say was true. Send each message to `POST /v1/score`; say what was true with
@@ -60,24 +60,24 @@ _ROUTERS = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its lifespan opens the database and starts the engine."""
-    measures = Measures()
+    measures = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database_url)
         engine = Engine(store, settings, measures)
-        feed = Feed(store)
+        feed = EventBroadcaster(store)
         try:
             await engine.start()
-            app.state.baton = Baton(
+            app.state.baton = AppState(
                 settings,
                 store,
                 engine,
-                Doorkeeper(store),
+                KeyAuthenticator(store),
                 measures,
-                Replayer(store),
+                DecisionReplay(store),
                 feed,
-                Reused(is_large),
+                AsyncCache(is_large),
             )
             yield
         finally:
@@ -91,11 +91,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health)
     app.mount("/console", site(app.state))
     app.add_api_route("/", _home, include_in_schema=False)
-    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(RequestValidationError, misshapen)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_middleware(score.Shortcut)
-    app.add_middleware(Wire, measures=measures, verbose=settings.log_level.lower() == "debug")
+    app.add_middleware(
+        RequestMiddleware, measures=measures, verbose=settings.log_level.lower() == "debug"
+    )
     return app
 
 
@@ -115,7 +117,7 @@ async def alive() -> Any:
 
 @health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", responses={503: {"description": "not ready; `why` tells"}})
-async def ready(baton: Parts) -> Any:
+async def ready(baton: AppDependency) -> Any:
     """The database is reached, and every standing is within one batch of the ledger's end."""
     why = []
     try:
@@ -134,7 +136,7 @@ async def ready(baton: Parts) -> Any:
 
 
 @health.get("/metrics", response_class=Response)
-async def metrics(baton: Parts) -> Any:
+async def metrics(baton: AppDependency) -> Any:
     """Measures in Prometheus' text format."""
     baton.measures.lags(baton.engine.lag())
     return Response(baton.measures.text(), media_type="text/plain; version=0.0.4")

@@ -12,22 +12,22 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, Busy, Refusal, Slow, TooLarge, away
-from service.runtime.metrics import Measures
+from service.runtime.errors import STATUS, BodyTimeout, RequestRefused, TooLarge, Unavailable, away
+from service.runtime.metrics import Metrics
 from service.store.database.transactions import UnavailableError
 
 _ID_CHARS_MAX = 100
 _log = structlog.get_logger("baton.request")
 
 
-class Wire:
+class RequestMiddleware:
     """Pure ASGI, which costs a fraction of Starlette's middleware base class."""
 
-    def __init__(self, app: ASGIApp, measures: Measures, *, verbose: bool = False) -> None:
+    def __init__(self, app: ASGIApp, measures: Metrics, *, verbose: bool = False) -> None:
         self._app = app
         self._verbose = verbose
         self._measures = measures
-        self._bodies = Bodies()
+        self._bodies = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,7 +38,7 @@ class Wire:
         request = given if given.isprintable() and 0 < len(given) <= _ID_CHARS_MAX else ""
         request = request or secrets.token_hex(8)
         started, status = time.perf_counter(), 0
-        body = Body(receive, self._bodies)
+        body = LimitedBody(receive, self._bodies)
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -56,7 +56,7 @@ class Wire:
             if length.isdigit() and int(length) > BODY_BYTES_MAX:
                 raise too_large()
             await self._app(scope, body.receive, named)
-        except Refusal as error:
+        except RequestRefused as error:
             await _refuse(named, error)
         except UnavailableError as error:
             _log.error("database_away", path=scope["path"], why=str(error.orig))
@@ -83,9 +83,9 @@ class Wire:
             structlog.contextvars.unbind_contextvars("request")
 
 
-async def _refuse(send: Send, error: Refusal) -> None:
+async def _refuse(send: Send, error: RequestRefused) -> None:
     told = {"code": error.code, "message": error.message, "hint": error.hint}
-    more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Busy) else []
+    more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Unavailable) else []
     await _answer(send, STATUS[type(error)], told, more)
 
 
@@ -106,17 +106,17 @@ BODIES_BYTES_MAX = 16 * BODY_BYTES_MAX
 """All bodies in a process together: many large ones must not take its memory."""
 
 
-class Bodies:
+class BodyBudget:
     """The bodies that a process holds now."""
 
     def __init__(self) -> None:
         self.held = 0
 
 
-class Body:
+class LimitedBody:
     """One of them, as it comes: stands in for the request's `receive`."""
 
-    def __init__(self, receive: Receive, among: Bodies) -> None:
+    def __init__(self, receive: Receive, among: BodyBudget) -> None:
         self._receive = receive
         self._among = among
         self._received = 0
@@ -130,7 +130,7 @@ class Body:
             async with asyncio.timeout(BODY_SECONDS):
                 message = await self._receive()
         except TimeoutError as error:
-            raise Slow(
+            raise BodyTimeout(
                 "body_too_slow",
                 f"no part of the body came for {BODY_SECONDS} seconds",
                 hint="send it again, in one piece",
@@ -142,7 +142,9 @@ class Body:
         if self._received > BODY_BYTES_MAX:
             raise too_large()
         if self._among.held > BODIES_BYTES_MAX:
-            raise Busy("bodies_full", "too many large requests at once", hint="send it again")
+            raise Unavailable(
+                "bodies_full", "too many large requests at once", hint="send it again"
+            )
         return message
 
     def done(self) -> None:

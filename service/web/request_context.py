@@ -13,27 +13,27 @@ from fastapi.security import HTTPBearer
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
-from service.quality.report_cache import Reused
+from service.quality.report_cache import AsyncCache
 from service.runtime.errors import (
     STATUS,
-    Busy,
+    BodyTimeout,
     Contradiction,
     Invalid,
-    Refusal,
-    Slow,
+    RequestRefused,
     TooLarge,
     Unauthenticated,
+    Unavailable,
 )
 from service.runtime.ids import fingerprint
-from service.runtime.metrics import Measures
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
-from service.scoring.decision_replay import Replayer
+from service.scoring.decision_replay import DecisionReplay
 from service.scoring.engine import Engine
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.store.database.transactions import Store
-from service.web.access.keys import Doorkeeper, Principal
-from service.web.event_stream.broadcast import Feed
+from service.web.access.keys import KeyAuthenticator, Principal
+from service.web.event_stream.broadcast import EventBroadcaster
 from service.web.schemas import ErrorAnswer
 
 T = TypeVar("T")
@@ -41,17 +41,17 @@ IDEMPOTENCY_KEY_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Baton:
+class AppState:
     """The parts of a running process."""
 
     settings: Settings
     store: Store
     engine: Engine
-    doorkeeper: Doorkeeper
-    measures: Measures
-    replayer: Replayer
-    feed: Feed
-    counts: Reused[dict[str, Any]]
+    doorkeeper: KeyAuthenticator
+    measures: Metrics
+    replayer: DecisionReplay
+    feed: EventBroadcaster
+    counts: AsyncCache[dict[str, Any]]
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""
@@ -63,18 +63,18 @@ class Baton:
         return await asyncio.to_thread(read)
 
 
-async def _baton(request: Request) -> Baton:
-    found: Baton = request.app.state.baton
+async def _baton(request: Request) -> AppState:
+    found: AppState = request.app.state.baton
     return found
 
 
-Parts = Annotated[Baton, Depends(_baton)]
+AppDependency = Annotated[AppState, Depends(_baton)]
 _bearer = HTTPBearer(auto_error=False, description="A key made by `baton key create`")
 
 
 def admit(request: Request, role: str) -> Principal:
     """Who asks, if their role reaches `role`. Raises Unauthenticated, Forbidden."""
-    baton: Baton = request.app.state.baton
+    baton: AppState = request.app.state.baton
     principal = baton.doorkeeper.admit(request.headers.get("authorization"))
     principal.require(role)
     return principal
@@ -147,16 +147,16 @@ def once(
 
 def refused(_request: Request, error: Exception) -> JSONResponse:
     """Any refusal, in the one shape of errors."""
-    assert isinstance(error, Refusal)
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
+    assert isinstance(error, RequestRefused)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
     if isinstance(error, Unauthenticated):
         headers = {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, (TooLarge, Slow)):
+    if isinstance(error, (TooLarge, BodyTimeout)):
         headers = {"Connection": "close"}
     return JSONResponse(problem(error), status_code=STATUS[type(error)], headers=headers)
 
 
-def problem(error: Refusal) -> dict[str, Any]:
+def problem(error: RequestRefused) -> dict[str, Any]:
     found = {"code": error.code, "message": error.message, "field": error.field, "hint": error.hint}
     return {"error": {name: value for name, value in found.items() if value is not None}}
 
@@ -231,7 +231,7 @@ def unrouted(_request: Request, error: Any) -> JSONResponse:
     """Unknown path or method, or a body that FastAPI could not read, in the same shape."""
     assert isinstance(error, HTTPException)
     cause = error.__cause__
-    if isinstance(cause, Refusal):
+    if isinstance(cause, RequestRefused):
         return refused(_request, cause)
     if cause is not None:
         return _unreadable(_READING.get(type(cause), str(cause)))

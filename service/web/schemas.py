@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from learning.conversation.state import BotReport, Message
-from service.outcomes.verdict import Found
+from service.outcomes.verdict import Verdict
 from service.web.access.keys import Principal
 
 TEXT_CHARS_MAX = 20_000
@@ -63,9 +63,9 @@ def _epoch(moment: datetime) -> datetime:
 
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_free)]
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_storable)]
-Short = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Said = Annotated[str, Field(max_length=4000), AfterValidator(_storable), AfterValidator(_said)]
-Note = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
+NoteText = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
 Moment = Annotated[datetime, AfterValidator(_epoch)]
 Value = Annotated[
     Annotated[str, Field(max_length=500), AfterValidator(_storable)] | bool | float,
@@ -73,23 +73,23 @@ Value = Annotated[
 ]
 
 
-class Shape(BaseModel):
+class RequestModel(BaseModel):
     """A request's shape: unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Report(Shape):
+class Report(RequestModel):
     """What the bot reports of its own work at a turn."""
 
-    intent: Short | None = None
+    intent: ShortText | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] | None = None
     fallback: bool = False
     tool_error: Annotated[str, Field(max_length=500), AfterValidator(_storable)] | None = None
-    attempt: Short | None = None
+    attempt: ShortText | None = None
 
 
-class Turn(Shape):
+class Turn(RequestModel):
     """A turn of the conversation, without a score."""
 
     id: Id
@@ -100,7 +100,7 @@ class Turn(Shape):
     bot: Report | None = None
 
 
-class Scored(Shape):
+class ScoredMessage(RequestModel):
     """The message to decide about: the customer's, or the bot's own."""
 
     id: Id
@@ -124,7 +124,7 @@ class ErrorAnswer(BaseModel):
 
 
 def message(
-    shape: Scored | Turn,
+    shape: ScoredMessage | Turn,
     report: Report | None,
     attributes: dict[str, Any] | None = None,
 ) -> Message:
@@ -167,14 +167,14 @@ def timed(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class HandoffOutcome(Shape):
+class HandoffOutcome(RequestModel):
     """Was the escalation needed, and since which message?"""
 
     verdict: Literal["needed", "not_needed", "unknowable"]
     first_needed_message_id: Id | None = None
-    team: Short | None = None
-    reason: Short | None = None
-    note: Note | None = None
+    team: ShortText | None = None
+    reason: ShortText | None = None
+    note: NoteText | None = None
 
     @model_validator(mode="after")
     def _since_only_if_needed(self) -> HandoffOutcome:
@@ -182,8 +182,8 @@ class HandoffOutcome(Shape):
             raise ValueError("first_needed_message_id goes only with verdict needed")
         return self
 
-    def found(self, principal: Principal) -> Found:
-        return Found(
+    def found(self, principal: Principal) -> Verdict:
+        return Verdict(
             self.verdict,
             "agent",
             principal.name,

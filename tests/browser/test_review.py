@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from experiments.replay.client import path_of
-from learning.decision.policy import Audits
+from learning.decision.policy import AuditBudget
 from service.outcomes import audit_tasks
 from service.store.database.transactions import Store
 from tests.browser.chromium import NARROW, Desk, overflow, picture, serious
@@ -41,9 +41,9 @@ def kept(desk: Desk, name: str, *texts: str, **attributes: Any) -> None:
 def drawn(desk: Desk) -> None:
     """Every kept conversation is drawn for an audit, to be reviewed by two."""
     store = Store(f"sqlite:///{desk.place.home.folder / 'baton.sqlite3'}")
-    policy = Audits(uniform_share=1.0, double_share=1.0)
+    policy = AuditBudget(uniform_share=1.0, double_share=1.0)
     with store.write() as connection:
-        audit_tasks.toss(connection, desk.place.name, policy, time.time() + 60)
+        audit_tasks.draw_audits(connection, desk.place.name, policy, time.time() + 60)
     store.close()
 
 

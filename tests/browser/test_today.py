@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from experiments.replay.client import path_of
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.store.ledger import change_log
@@ -43,7 +43,7 @@ def busy(desk: Desk, outcomes: int = 30) -> None:
         policy["teams"] = [{"name": "support", "per_hour": 2.0, "zone": "Europe/Berlin"}]
         engineer.put("/v1/policy", policy | {"capacity": 0.5})
     store = store_of(desk)
-    Upkeep(store, Settings(home=desk.place.home.folder)).evaluate_one(desk.place.name)
+    Maintenance(store, Settings(home=desk.place.home.folder)).evaluate_one(desk.place.name)
     with store.write() as connection:
         change_log.add(connection, desk.place.name, "alarm", {"sentence": "the loss <rose> by .2"})
     store.close()

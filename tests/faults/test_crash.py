@@ -21,7 +21,7 @@ import pytest
 
 from experiments.replay.client import RefusedError, path_of
 from learning.ledger import checkpoint
-from learning.ledger.model_state import follow
+from learning.ledger.model_state import replay_entries
 from tests.running import TEXTS, Client, Home, Place, installation, teach, until
 
 KILLS = 10
@@ -377,5 +377,5 @@ def without_the_retracted(place: Place) -> str:
         if entry.position in gone:
             standing.position = entry.position
         else:
-            follow(standing, [entry], place.transcript, through_switches=True)
+            replay_entries(standing, [entry], place.transcript, through_switches=True)
     return checkpoint.digest(standing)

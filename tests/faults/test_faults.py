@@ -25,7 +25,7 @@ from experiments.registry.registered_versions import Registry
 from experiments.replay.client import RefusedError
 from learning.ledger import checkpoint
 from service.jobs import scheduler
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.operations.bootstrap import prepare
 from service.runtime.settings import Settings
 from service.store import access
@@ -33,8 +33,8 @@ from service.store.conversations import batch
 from service.store.database import transactions
 from service.store.database.transactions import Store
 from service.store.ledger import entries
-from service.versions.mlflow.publish_version import Publishing
-from service.versions.restore import stand
+from service.versions.mlflow.publish_version import MlflowPublisher
+from service.versions.restore import restore
 from tests import postgres
 from tests.faults.test_crash import repeated, under_load, whole
 from tests.running import TEXTS, Home, Place, Process, installation, teach, until
@@ -324,7 +324,7 @@ def test_a_clock_that_steps_back_changes_no_order_and_no_decision(
         handoff = place.bot.decided("d", "m", ASKS)["handoff"]
         place.agent.posted(f"/v1/handoffs/{handoff['id']}/claim")
         clock.by = -7200.0
-        Upkeep(service.baton.store, service.baton.settings).expire()
+        Maintenance(service.baton.store, service.baton.settings).expire()
         place.agent.posted(f"/v1/handoffs/{handoff['id']}/outcome", {"verdict": "needed"})
         place.agent.posted(f"/v1/handoffs/{handoff['id']}/return")
         place.bot.posted("/v1/conversations/c/outcome", {"verdict": "missed"})
@@ -337,7 +337,7 @@ def test_a_clock_that_steps_back_changes_no_order_and_no_decision(
         assert len({one["decision_id"] for one in decided}) == 5
         standing = place.engineer.got("/v1/standing")
         assert standing["position"] == 4
-        assert standing["digest"] == checkpoint.digest(stand(service.baton.store, place.name))
+        assert standing["digest"] == checkpoint.digest(restore(service.baton.store, place.name))
 
 
 def test_a_lease_is_kept_by_its_holder_when_the_clock_steps_back(
@@ -414,8 +414,8 @@ def test_with_mlflow_sick_publishing_is_put_off_and_learning_goes_on(
         with serving(tmp_path, checkpoint_entries=2) as service:
             place = service.workspace(mode="shadow")
             store = service.baton.store
-            publishing = Publishing(store, Registry(url, timeout_seconds=1))
-            upkeep = Upkeep(store, service.baton.settings)
+            publishing = MlflowPublisher(store, Registry(url, timeout_seconds=1))
+            upkeep = Maintenance(store, service.baton.settings)
             for number in range(6):
                 place.bot.decided(f"c{number}", "m", OTHERS[number])
                 place.bot.posted(f"/v1/conversations/c{number}/outcome", {"verdict": "fine"})
@@ -472,7 +472,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_at_start(
     settings = Settings(home=tmp_path, database=store_url, checkpoint_entries=3)
     with serving(tmp_path, database=store_url, checkpoint_entries=3) as service:
         place = service.workspace(mode="shadow")
-        upkeep = Upkeep(store, settings)
+        upkeep = Maintenance(store, settings)
         for number in range(8):
             place.bot.decided(f"c{number}", "m", OTHERS[number])
             place.bot.posted(f"/v1/conversations/c{number}/outcome", {"verdict": "missed"})
@@ -496,7 +496,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_at_start(
         place.name,
         place.name,
     )
-    assert checkpoint.digest(stand(store, place.name)) == whole_digest
+    assert checkpoint.digest(restore(store, place.name)) == whole_digest
     with serving(tmp_path, database=store_url) as service:
         with service.caller(place.keys["engineer"]) as engineer:
             assert engineer.got("/v1/standing")["digest"] == whole_digest

@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 )
 
 from learning.ledger import checkpoint
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
-from service.versions.restore import stand
+from service.versions.restore import restore
 from tests import postgres
 from tests.service_in_process import ROLES, Caller, InProcess, serving
 
@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
 
     def _checkpoint(self) -> None:
         store = self.running[0][1].baton.store
-        Upkeep(store, Settings(checkpoint_entries=EVERY)).checkpoint()
+        Maintenance(store, Settings(checkpoint_entries=EVERY)).checkpoint()
 
     def _cut(self) -> None:
         """Connections are cut between requests: the pools notice."""
@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
         serving_ = self.running[which][1].baton.engine._serving
         served = serving_.here("w") if "w" in serving_._served else None
         if served is not None:
-            served.swap(stand(self.running[which][1].baton.store, "w"))
+            served.swap(restore(self.running[which][1].baton.store, "w"))
 
     @precondition(lambda self: self.running)
     @invariant()
@@ -203,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "keys"):
             return
         store = self.running[0][1].baton.store
-        expected = checkpoint.digest(stand(store, "w"))
+        expected = checkpoint.digest(restore(store, "w"))
         for which in range(2):
             engineer = self.caller(which, "engineer")
             give_up = time.monotonic() + 20

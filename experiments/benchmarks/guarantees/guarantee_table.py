@@ -22,7 +22,7 @@ from experiments.benchmarks.guarantees.promise import Row, mean, median, promise
 from experiments.benchmarks.harness.result_table import Progress
 from learning.decision.capacity_price import ShadowPrice
 from learning.estimation.rate_intervals import ALPHA, evidence_under_drift, missed_rate, under_drift
-from learning.monitoring.promotion_evidence import Duel, Learning
+from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
 
 Floats = NDArray[np.float64]
 
@@ -146,11 +146,13 @@ def _gains(
     return np.where(random.random(size) < share, gain, 0.0)
 
 
-def _proven_at(duel: Duel | Learning, gains: Floats, share: float) -> int | None:
+def _proven_at(
+    duel: FixedChallengerTest | LearningChallengerTest, gains: Floats, share: float
+) -> int | None:
     """After how many conversations it is proven, looked at after each; None if never."""
     for n, gain in enumerate(gains, 1):
         duel.learn(float(gain), share)
-        proven = duel.proven(ALPHA) if isinstance(duel, Duel) else duel.proven()
+        proven = duel.proven(ALPHA) if isinstance(duel, FixedChallengerTest) else duel.proven()
         if gain and proven:
             return n
     return None
@@ -160,8 +162,9 @@ def no_better(seed: int) -> Row:
     """A challenger that is no better, with constant looking."""
     gains = _gains(np.random.default_rng((3, seed)), 0.05, 0.05, 3000, 0.5)
     return {
-        "frozen": _proven_at(Duel(0.5, 1.0), gains, 0.5) is not None,
-        "learning": _proven_at(Learning(bound=2.0, alpha=ALPHA), gains, 0.5) is not None,
+        "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) is not None,
+        "learning": _proven_at(LearningChallengerTest(bound=2.0, alpha=ALPHA), gains, 0.5)
+        is not None,
     }
 
 
@@ -179,8 +182,9 @@ def clearly_better(seed: int) -> Row:
     """A challenger right in 8 and wrong in 2 of 100 conversations; half of these are audited."""
     gains = _gains(np.random.default_rng((4, seed)), BETTER, WORSE, 10_000, 0.5)
     return {
-        "frozen": _proven_at(Duel(0.5, 1.0), gains, 0.5) or math.inf,
-        "learning": _proven_at(Learning(bound=2.0, alpha=ALPHA), gains, 0.5) or math.inf,
+        "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) or math.inf,
+        "learning": _proven_at(LearningChallengerTest(bound=2.0, alpha=ALPHA), gains, 0.5)
+        or math.inf,
     }
 
 

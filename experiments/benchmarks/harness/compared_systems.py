@@ -12,7 +12,7 @@ from experiments.benchmarks.harness.processes import Postgres, Running
 from experiments.datasets.episode import Episode
 from experiments.replay import play
 from learning.ledger.checkpoint import digest
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 
 WORKSPACE = "bench"
 """A shadow workspace: no handoff silences a conversation, so every message is scored."""
@@ -44,7 +44,7 @@ def sqlite_bytes(home: Path) -> int:
 
 @contextmanager
 def taught(
-    folder: Path, store: str, lessons: Sequence[Episode], standing: Standing
+    folder: Path, store: str, lessons: Sequence[Episode], standing: ModelState
 ) -> Iterator[System]:
     """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
 

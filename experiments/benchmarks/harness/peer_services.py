@@ -14,7 +14,7 @@ from experiments.benchmarks.harness.processes import Running, free_port
 from experiments.datasets.episode import Episode
 from experiments.registry import model_package
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 
 INSTALL_SECONDS_MAX = 180
 CHANTILLY_PACKAGES = ("chantilly==0.3.0", "dill", "river", "setuptools", "waitress")
@@ -63,7 +63,7 @@ def empty(folder: Path) -> Running:
     return Running("empty", command, dict(os.environ), folder, port, "/readyz")
 
 
-def mlflow(folder: Path, standing: Standing) -> Running:
+def mlflow(folder: Path, standing: ModelState) -> Running:
     """`mlflow models serve` of a standing, published as Baton's `jobs` publishes it."""
     port = free_port()
     model = folder / "published"

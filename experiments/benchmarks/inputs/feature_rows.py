@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from experiments.datasets.episode import Episode
 from experiments.datasets.streams import SETS, read
-from experiments.simulation.world import Knobs, episodes
+from experiments.simulation.world import WorldSettings, episodes
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy, decide
 from learning.ledger.lessons import lessons
 from learning.models.calibration import Calibrator
 from learning.models.hashed_features import BUCKETS, HashedClassifier, Row, sigmoid
-from learning.models.recipes import DEFAULT, named
+from learning.models.recipes import DEFAULT, get_recipe
 
 Floats = NDArray[np.float64]
 SIMULATED = "simulated"
@@ -35,7 +35,7 @@ POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class FeatureRows:
     """A conversation's labelled messages in order: rows, labels 0 to 1, weights, and the texts.
 
     `places` are those of the messages in the conversation, and `ruled` says where a rule of the
@@ -54,7 +54,7 @@ class Talk:
     ruled: tuple[bool, ...]
 
 
-def talk(episode: Episode) -> Talk | None:
+def talk(episode: Episode) -> FeatureRows | None:
     """An episode as a talk; None where nothing is labelled."""
     labels, state, rows, ruled = dict(episode.labels), EMPTY, [], []
     if not labels:
@@ -66,7 +66,7 @@ def talk(episode: Episode) -> Talk | None:
             rows.append(Row.of_parts(parts(state), BUCKETS))
             ruled.append(decide(POLICY, state, 0.0).action == "escalate")
     places = sorted(labels)
-    return Talk(
+    return FeatureRows(
         episode.id,
         tuple(rows),
         tuple(labels[place] for place in places),
@@ -87,7 +87,7 @@ def shared(labels: Iterable[float]) -> tuple[float, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[Talk, ...]:
+def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[FeatureRows, ...]:
     """A data set's conversations with labels, `limit` of them at most, in the order of the files.
 
     Simulated ones are another sample for each seed. StreamError for a set that is not there.
@@ -98,12 +98,12 @@ def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[Talk, ...
     return tuple(found for one in islice(stream, limit) if (found := talk(one)) is not None)
 
 
-def simulated(seed: int, count: int, knobs: Knobs | None = None) -> tuple[Talk, ...]:
+def simulated(seed: int, count: int, knobs: WorldSettings | None = None) -> tuple[FeatureRows, ...]:
     """Conversations of the simulator with their known truth."""
     return tuple(found for one in episodes(seed, count, knobs) if (found := talk(one)) is not None)
 
 
-def ordered(given: Sequence[Talk], seed: int) -> list[Talk]:
+def ordered(given: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
     """Seed 0: as recorded. Any other: shuffled, for nothing may hang on a file's order."""
     if seed == 0:
         return list(given)
@@ -111,11 +111,11 @@ def ordered(given: Sequence[Talk], seed: int) -> list[Talk]:
     return [given[place] for place in order]
 
 
-class Line:
+class ModelLine:
     """A model and its calibrator on rows, taught as `learning.ledger.model_state` teaches them."""
 
     def __init__(self, recipe: str = DEFAULT) -> None:
-        self.model: HashedClassifier = named(recipe).build()
+        self.model: HashedClassifier = get_recipe(recipe).build()
         self.calibrator = Calibrator()
 
     def raw(self, row: Row) -> float:
@@ -126,7 +126,7 @@ class Line:
         return self.calibrator(self.raw(row))
 
     def learn(
-        self, found: Talk, which: Sequence[int] | None = None, propensity: float = 1.0
+        self, found: FeatureRows, which: Sequence[int] | None = None, propensity: float = 1.0
     ) -> None:
         """Learn the labels of a conversation's messages: all of them, or those of some numbers."""
         numbers = range(len(found.rows)) if which is None else which
@@ -134,7 +134,7 @@ class Line:
         weights = found.weights if len(labels) == len(found.labels) else shared(labels)
         self._learn(rows, labels, weights, propensity)
 
-    def hear_nothing(self, found: Talk, share: float) -> None:
+    def hear_nothing(self, found: FeatureRows, share: float) -> None:
         """Learn that no person was needed, with a share of a conversation's weight."""
         labels = [0.0] * len(found.rows)
         self._learn(found.rows, labels, [share * weight for weight in shared(labels)])
@@ -152,7 +152,7 @@ class Line:
         self.model.learn(rows, labels, weights)
 
 
-def flat(given: Iterable[Talk]) -> tuple[list[Row], Floats]:
+def flat(given: Iterable[FeatureRows]) -> tuple[list[Row], Floats]:
     """All rows and labels of some conversations, one after another."""
     several = list(given)
     rows = [row for one in several for row in one.rows]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, Line, Talk
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine
 from learning.decision.policy import Costs
 from learning.estimation.audit_sampling import Kept, coin, draw
 from learning.measures.scores import measures
@@ -38,7 +38,7 @@ BATCH = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Regime:
+class FeedbackRegime:
     """`labels`: all; random (a `share` of the conversations, whatever is scored); stretch, what an
     agent tells who reads back; or escalated, the escalating messages alone. `silence`: the share
     of a lesson's weight with which whole conversations that were kept, not caught and not drawn
@@ -57,22 +57,22 @@ class Regime:
 WARM = 50
 """Conversations of which all is told before a service relies on its own handoffs."""
 
-FULL = Regime("full labels", "all")
+FULL = FeedbackRegime("full labels", "all")
 AUDITS = "escalated + 2 % audits"
 SERVED = tuple(
-    Regime(f"{AUDITS}, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM)
+    FeedbackRegime(f"{AUDITS}, {caught:.0%} caught", audited=AUDITED, caught=caught, warm=WARM)
     for caught in (0.0, 0.1, 0.3)
 )
-COLD = Regime(f"{AUDITS}, no warm start", audited=AUDITED)
-SPARSE = Regime("escalating messages + 2 % audits", "escalated", audited=AUDITED, warm=WARM)
-ALONE = Regime("escalated only", warm=WARM)
+COLD = FeedbackRegime(f"{AUDITS}, no warm start", audited=AUDITED)
+SPARSE = FeedbackRegime("escalating messages + 2 % audits", "escalated", audited=AUDITED, warm=WARM)
+ALONE = FeedbackRegime("escalated only", warm=WARM)
 REGIMES = (FULL, ALONE, *SERVED, COLD, SPARSE)
 SHARES = (0.1, 0.25, 0.5, 0.75)
-RANDOM = tuple(Regime(f"random {share:.0%}", "random", share=share) for share in SHARES)
+RANDOM = tuple(FeedbackRegime(f"random {share:.0%}", "random", share=share) for share in SHARES)
 
 
 @dataclass(slots=True)
-class Played:
+class RunResult:
     """One pass: of each message the calibrated probability and the label. `starts` are where the
     conversations begin; `labels` counts what was told, `asked` those of them that audits asked for.
     """
@@ -123,15 +123,15 @@ def noise_floor(p: Floats, draws: int = 10) -> float:
 
 
 def play(
-    talks: Sequence[Talk],
-    regime: Regime,
+    talks: Sequence[FeatureRows],
+    regime: FeedbackRegime,
     seed: int,
     recipe: str = DEFAULT,
-    line: Line | None = None,
-) -> Played:
+    line: ModelLine | None = None,
+) -> RunResult:
     """Test, then learn what the regime tells, conversation after conversation."""
-    line, played = line or Line(recipe), Played()
-    waiting: list[tuple[Talk, list[int], float]] = []
+    line, played = line or ModelLine(recipe), RunResult()
+    waiting: list[tuple[FeatureRows, list[int], float]] = []
     for number, talk in enumerate(talks):
         scores = [line.score(row) for row in talk.rows]
         played.starts.append(len(played.label))
@@ -151,7 +151,7 @@ def play(
 
 
 def _told(
-    talk: Talk, scores: Sequence[float], regime: Regime, seed: int, *, warm: bool
+    talk: FeatureRows, scores: Sequence[float], regime: FeedbackRegime, seed: int, *, warm: bool
 ) -> list[int]:
     """Which of a conversation's messages are labelled when it ends."""
     every = list(range(len(scores)))
@@ -168,10 +168,10 @@ def _told(
 
 
 def _audit(
-    line: Line,
-    played: Played,
-    waiting: Sequence[tuple[Talk, list[int], float]],
-    regime: Regime,
+    line: ModelLine,
+    played: RunResult,
+    waiting: Sequence[tuple[FeatureRows, list[int], float]],
+    regime: FeedbackRegime,
     seed: int,
 ) -> None:
     share = regime.audited

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from experiments.benchmarks.inputs.feature_rows import Talk
+from experiments.benchmarks.inputs.feature_rows import FeatureRows
 from learning.models.hashed_features import Row
 from learning.text.similarity import words
 
@@ -51,7 +51,7 @@ class Vowpal:
         self._workspace.finish()
 
 
-def examples(talk: Talk, given: str) -> list[str]:
+def examples(talk: FeatureRows, given: str) -> list[str]:
     """A conversation's messages as VowpalWabbit reads them."""
     if given == "features":
         return [_row(row) for row in talk.rows]
@@ -69,7 +69,7 @@ def _said(text: str) -> str:
 
 
 def played(
-    talks: Sequence[Talk], made: Sequence[Sequence[str]], given: str, setting: str
+    talks: Sequence[FeatureRows], made: Sequence[Sequence[str]], given: str, setting: str
 ) -> list[float]:
     """Test, then learn at the end of each conversation; the probability of every message.
 

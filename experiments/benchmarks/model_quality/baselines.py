@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from river import base, linear_model, optim
 
-from experiments.benchmarks.inputs.feature_rows import Floats, Talk
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats
 from learning.measures.scores import jensen_shannon
 from learning.models.hashed_features import BUCKETS, Row
 
@@ -25,7 +25,7 @@ INPUTS = ("features", "TF-IDF")
 class Matrix:
     """The messages of some conversations as one sparse matrix, a row each, with their labels."""
 
-    def __init__(self, talks: Sequence[Talk], given: str) -> None:
+    def __init__(self, talks: Sequence[FeatureRows], given: str) -> None:
         self.label: Floats = np.array([y for talk in talks for y in talk.labels], np.float64)
         self.talk = np.repeat(np.arange(len(talks)), [len(talk.labels) for talk in talks])
         self._talks = list(talks)
@@ -80,7 +80,7 @@ class Matrix:
         return tuple(hstack(several).tocsr() for several in zip(*parts, strict=True))
 
 
-def _rows(talks: Sequence[Talk]) -> Any:
+def _rows(talks: Sequence[FeatureRows]) -> Any:
     from scipy.sparse import csr_matrix
 
     rows = [row for talk in talks for row in talk.rows]
@@ -107,7 +107,7 @@ STOCK: Mapping[str, Callable[[], base.Classifier]] = MappingProxyType(
 )
 
 
-def played(talks: Sequence[Talk], name: str) -> list[float]:
+def played(talks: Sequence[FeatureRows], name: str) -> list[float]:
     """Test, then learn at the end of each conversation; soft labels count as the nearer class."""
     model, found = STOCK[name](), []
     for talk in talks:

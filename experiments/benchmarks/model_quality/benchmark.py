@@ -20,13 +20,13 @@ import numpy as np
 
 from experiments.benchmarks.harness.result_table import Progress
 from experiments.benchmarks.inputs import vowpal_format
-from experiments.benchmarks.inputs.feature_rows import DATA, SIMULATED, Talk, ordered, talks
+from experiments.benchmarks.inputs.feature_rows import DATA, SIMULATED, FeatureRows, ordered, talks
 from experiments.benchmarks.inputs.feedback_regimes import (
     FULL,
     RANDOM,
     REGIMES,
     SERVED,
-    Regime,
+    FeedbackRegime,
     play,
 )
 from experiments.benchmarks.model_quality import (
@@ -68,7 +68,7 @@ class Plan:
         """Tells that it works; its figures say little."""
         return cls(folder, data, 1, 1, 40, 60, 120, 160, 60, workers)
 
-    def talks(self, name: str, seed: int) -> list[Talk]:
+    def talks(self, name: str, seed: int) -> list[FeatureRows]:
         """A set in the order of this seed."""
         if name == SIMULATED:
             return list(talks(name, self.folder, self.simulated))
@@ -131,7 +131,7 @@ def labels(plan: Plan, name: str, seed: int) -> list[Row]:
     """Every regime, labels of random conversations, and every recipe under two of the regimes."""
     given, found = plan.talks(name, seed), []
 
-    def add(question: str, regime: Regime, recipe: str = DEFAULT) -> None:
+    def add(question: str, regime: FeedbackRegime, recipe: str = DEFAULT) -> None:
         row = {"question": question, "data": name, "seed": seed, "recipe": recipe}
         figures = play(given, regime, seed, recipe).figures()
         found.append(row | {"regime": regime.name, **figures})
@@ -169,7 +169,7 @@ def river(plan: Plan, name: str) -> list[Row]:
     ]
 
 
-def late(given: Sequence[Talk], p: Sequence[float]) -> dict[str, Any]:
+def late(given: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
     """AUC, AP and log loss of the second half of the conversations, and AUC of all."""
     y = np.array([label for talk in given for label in talk.labels])
     first = sum(len(talk.labels) for talk in given[: len(given) // 2])

@@ -11,9 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, Line, simulated
-from experiments.benchmarks.inputs.feedback_regimes import FULL, SERVED, Regime, noise_floor, play
-from experiments.simulation.world import Drift, Knobs
+from experiments.benchmarks.inputs.feature_rows import Floats, ModelLine, simulated
+from experiments.benchmarks.inputs.feedback_regimes import (
+    FULL,
+    SERVED,
+    FeedbackRegime,
+    noise_floor,
+    play,
+)
+from experiments.simulation.world import Drift, WorldSettings
 from learning.measures.scores import measures, reliability
 from learning.models.recipes import DEFAULT
 
@@ -28,7 +34,7 @@ def steady(seed: int, size: int, recipe: str = DEFAULT) -> list[dict[str, Any]]:
     return [_said(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])]
 
 
-def _said(regime: Regime, half: tuple[Floats, Floats]) -> dict[str, Any]:
+def _said(regime: FeedbackRegime, half: tuple[Floats, Floats]) -> dict[str, Any]:
     p, y = half
     bins = reliability(p, y)
     return {
@@ -46,8 +52,8 @@ def jump(seed: int, size: int, recipe: str = DEFAULT) -> dict[str, list[float]]:
     frequent: calibrated, and raw as the model alone says.
     """
     at = round(size * 0.75)
-    knobs = Knobs(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
-    line = Line(recipe)
+    knobs = WorldSettings(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
+    line = ModelLine(recipe)
     found: dict[str, list[float]] = {"calibrated": [], "raw": [], "label": []}
     for number, talk in enumerate(simulated(500 + seed, size, knobs)):
         if number >= at:

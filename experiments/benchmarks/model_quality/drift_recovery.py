@@ -15,8 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, Line, Talk, ordered, simulated, talks
-from experiments.simulation.world import Drift, Knobs
+from experiments.benchmarks.inputs.feature_rows import (
+    FeatureRows,
+    Floats,
+    ModelLine,
+    ordered,
+    simulated,
+    talks,
+)
+from experiments.simulation.world import Drift, WorldSettings
 from learning.measures.scores import measures
 from learning.models.recipes import DEFAULT
 
@@ -31,9 +38,9 @@ KINDS = ("simulated", "uss_sgd to uss_redial", "uss_redial to uss_sgd")
 class Change:
     """The conversations before, those after it to learn from, and those after it to test on."""
 
-    before: Sequence[Talk]
-    after: Sequence[Talk]
-    held: Sequence[Talk]
+    before: Sequence[FeatureRows]
+    after: Sequence[FeatureRows]
+    held: Sequence[FeatureRows]
 
 
 def change(kind: str, folder: str, size: int, seed: int) -> Change:
@@ -41,7 +48,7 @@ def change(kind: str, folder: str, size: int, seed: int) -> Change:
     between recorded sets the bot, its task and its customers are others.
     """
     if kind == "simulated":
-        drifts = Knobs(drifts=(Drift("new_product", 0), Drift("harmless_intent", 0)))
+        drifts = WorldSettings(drifts=(Drift("new_product", 0), Drift("harmless_intent", 0)))
         return Change(
             simulated(100 + seed, size),
             simulated(200 + seed, size, drifts),
@@ -56,7 +63,7 @@ def recovery(found: Change, seed: int, recipe: str = DEFAULT) -> Iterator[dict[s
     """AUC on the held out after so many labels: rows of `learner` (kept or
     anew), `seed`, `labels`, `auc`.
     """
-    kept, anew = Line(recipe), Line(recipe)
+    kept, anew = ModelLine(recipe), ModelLine(recipe)
     for old in found.before:
         kept.learn(old)
     truth = np.array([y for talk in found.held for y in talk.labels], np.float64)

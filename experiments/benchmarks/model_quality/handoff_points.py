@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, Line, Talk
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine
 from experiments.benchmarks.model_quality.baselines import Matrix
 from learning.measures.scores import OnlineThreshold, handoff_match, measures
 from learning.models.recipes import DEFAULT
@@ -24,11 +24,11 @@ BLIND = 4
 
 
 def handoffs(
-    before: Sequence[Talk], tested: Sequence[Talk], recipe: str = DEFAULT
+    before: Sequence[FeatureRows], tested: Sequence[FeatureRows], recipe: str = DEFAULT
 ) -> dict[str, Any]:
     """F1, AUC, AP and GT on the tested dialogues after learning those before."""
-    line, threshold = Line(recipe), OnlineThreshold()
-    found: list[tuple[Talk, list[float], list[bool]]] = []
+    line, threshold = ModelLine(recipe), OnlineThreshold()
+    found: list[tuple[FeatureRows, list[float], list[bool]]] = []
     for talk in (*before, *tested):
         scores = [line.score(row) for row in talk.rows]
         found.append((talk, scores, [threshold.decides(p) for p in scores]))
@@ -38,13 +38,15 @@ def handoffs(
     return figures(found[len(before) :])
 
 
-def blind(tested: Sequence[Talk]) -> dict[str, Any]:
+def blind(tested: Sequence[FeatureRows]) -> dict[str, Any]:
     """Always the same place, whatever was said."""
     picked = [[float(place == BLIND) for place in talk.places] for talk in tested]
     return figures([(t, p, [x > 0 for x in p]) for t, p in zip(tested, picked, strict=True)])
 
 
-def offline(before: Sequence[Talk], tested: Sequence[Talk], given: str) -> dict[str, Any]:
+def offline(
+    before: Sequence[FeatureRows], tested: Sequence[FeatureRows], given: str
+) -> dict[str, Any]:
     """Logistic regression fitted on the dialogues before, its threshold the best one there."""
     matrix = Matrix([*before, *tested], given)
     learned = np.flatnonzero(matrix.talk < len(before))
@@ -61,12 +63,12 @@ def offline(before: Sequence[Talk], tested: Sequence[Talk], given: str) -> dict[
     )
 
 
-def _split(scores: Floats, talks: Sequence[Talk]) -> list[list[float]]:
+def _split(scores: Floats, talks: Sequence[FeatureRows]) -> list[list[float]]:
     ends = np.cumsum([len(talk.labels) for talk in talks])[:-1]
     return [[float(x) for x in part] for part in np.split(scores, ends)]
 
 
-def figures(found: Sequence[tuple[Talk, list[float], list[bool]]]) -> dict[str, Any]:
+def figures(found: Sequence[tuple[FeatureRows, list[float], list[bool]]]) -> dict[str, Any]:
     p = np.array([x for _, scores, _ in found for x in scores])
     y = np.array([x for talk, _, _ in found for x in talk.labels])
     up = np.array([x for _, _, chosen in found for x in chosen], bool)
@@ -81,7 +83,7 @@ def figures(found: Sequence[tuple[Talk, list[float], list[bool]]]) -> dict[str, 
     }
 
 
-def _match(talk: Talk, _: Sequence[float], chosen: Sequence[bool], tolerance: int) -> float:
+def _match(talk: FeatureRows, _: Sequence[float], chosen: Sequence[bool], tolerance: int) -> float:
     gold = [place for place, y in zip(talk.places, talk.labels, strict=True) if y > 0.5]
     named = [place for place, yes in zip(talk.places, chosen, strict=True) if yes]
     return handoff_match(gold, named, tolerance)

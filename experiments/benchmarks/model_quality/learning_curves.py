@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.inputs import vowpal_format
-from experiments.benchmarks.inputs.feature_rows import Floats, Line, Talk, ordered
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine, ordered
 from experiments.benchmarks.model_quality.baselines import INPUTS as OFFLINE
 from experiments.benchmarks.model_quality.baselines import Matrix
 from learning.measures.scores import measures
@@ -25,7 +25,7 @@ STRENGTHS = (0.03, 0.1, 1.0)
 Row = dict[str, Any]
 
 
-def curves(talks: Sequence[Talk], seed: int) -> Iterator[Row]:
+def curves(talks: Sequence[FeatureRows], seed: int) -> Iterator[Row]:
     """A row for each learner and number of labels: `learner`, `after` (as asked for), `labels` (as
     learned), `auc`, `log_loss`.
     """
@@ -43,7 +43,7 @@ def curves(talks: Sequence[Talk], seed: int) -> Iterator[Row]:
         return {"learner": learner, "after": labels, "labels": counts[labels], **figures}
 
     for recipe in (*RECIPES, EMPTY):
-        for labels, p in _online(Line(recipe), learned, held, stops):
+        for labels, p in _online(ModelLine(recipe), learned, held, stops):
             yield said(f"Baton {recipe}", labels, p)
     for given in vowpal_format.INPUTS:
         made = [vowpal_format.examples(talk, given) for talk in mixed]
@@ -54,7 +54,7 @@ def curves(talks: Sequence[Talk], seed: int) -> Iterator[Row]:
         yield from _offline(Matrix(mixed, given), cut, stops, said)
 
 
-def _stops(learned: Sequence[Talk]) -> dict[int, str]:
+def _stops(learned: Sequence[FeatureRows]) -> dict[int, str]:
     """After which conversation to test, and what that is called."""
     reached = np.cumsum([len(talk.labels) for talk in learned])
     found = {int(np.searchsorted(reached, n)): str(n) for n in AFTER if n < reached[-1]}
@@ -62,7 +62,10 @@ def _stops(learned: Sequence[Talk]) -> dict[int, str]:
 
 
 def _online(
-    line: Line, learned: Sequence[Talk], held: Sequence[Talk], stops: dict[int, str]
+    line: ModelLine,
+    learned: Sequence[FeatureRows],
+    held: Sequence[FeatureRows],
+    stops: dict[int, str],
 ) -> Iterator[tuple[str, list[float]]]:
     for number, talk in enumerate(learned):
         line.learn(talk)
@@ -74,7 +77,7 @@ def _wabbit(
     given: str,
     setting: str,
     made: Sequence[Sequence[str]],
-    learned: Sequence[Talk],
+    learned: Sequence[FeatureRows],
     stops: dict[int, str],
 ) -> Iterator[tuple[str, list[float]]]:
     one = vowpal_format.Vowpal(given, setting)

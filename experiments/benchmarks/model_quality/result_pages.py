@@ -69,7 +69,7 @@ def _sets(rows: Sequence[Row]) -> list[str]:
 
 
 def _lines(
-    title: str, x: str, y: str, lines: Sequence[charts.Line], *, logarithmic: bool = False
+    title: str, x: str, y: str, lines: Sequence[charts.CurveStyle], *, logarithmic: bool = False
 ) -> Any:
     figure = charts.over_positions(title, y, lines, lower_is_better=False)
     figure.update_xaxes(title=x, type="log" if logarithmic else "linear")
@@ -91,7 +91,9 @@ def _curves(data: str, rows: Sequence[Row]) -> Any:
         steps = list(dict.fromkeys(row["after"] for row in found))
         points = [[row for row in found if row["after"] == step] for step in steps]
         lines.append(
-            charts.Line(name, [mean(p, "labels") for p in points], [mean(p, "auc") for p in points])
+            charts.CurveStyle(
+                name, [mean(p, "labels") for p in points], [mean(p, "auc") for p in points]
+            )
         )
     return _lines(f"{data}: what is known", "labels learned", "AUC", lines, logarithmic=True)
 
@@ -105,10 +107,10 @@ def _labels(data: str, rows: Sequence[Row]) -> Any:
 
     random = dict.fromkeys(row["regime"] for row in own if row["question"] == "random labels")
     curve = sorted([*map(point, random), point(FULL.name)])
-    lines = [charts.Line("random labels", *zip(*curve, strict=True))]
+    lines = [charts.CurveStyle("random labels", *zip(*curve, strict=True))]
     for regime in SERVED:
         labels, auc = point(regime.name)
-        lines.append(charts.Line(regime.name, [labels], [auc]))
+        lines.append(charts.CurveStyle(regime.name, [labels], [auc]))
     return _lines(f"{data}: AUC by labels", "labels known", "AUC", lines)
 
 
@@ -128,7 +130,7 @@ def _drift(kind: str, rows: Sequence[Row]) -> Any:
         own = [row for row in rows if row["data"] == kind and row["learner"] == learner]
         first = [row for row in own if row["seed"] == own[0]["seed"] and row["labels"]]
         lines.append(
-            charts.Line(name, [row["labels"] for row in first], [row["auc"] for row in first])
+            charts.CurveStyle(name, [row["labels"] for row in first], [row["auc"] for row in first])
         )
     return _lines(f"{kind}: after the change", "labels since", "AUC", lines)
 
@@ -136,7 +138,7 @@ def _drift(kind: str, rows: Sequence[Row]) -> Any:
 def _handoffs(rows: Sequence[Row]) -> Any:
     tolerances = (1, 2, 3)
     lines = [
-        charts.Line(row["learner"], tolerances, [row[f"gt_{t}"] for t in tolerances])
+        charts.CurveStyle(row["learner"], tolerances, [row[f"gt_{t}"] for t in tolerances])
         for row in rows
     ]
     return _lines("How near the points lie", "tolerance", "GT", lines)

@@ -31,7 +31,7 @@ from experiments.benchmarks.harness.compared_systems import STORES, System, taug
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.replay import play
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.simulation.world import episodes
 
 GOAL_SLOWED, GOAL_PAGE_MS = 0.10, 50.0
@@ -125,7 +125,7 @@ class Escalations(threading.Thread):
         self.acknowledged: dict[str, float] = {}
 
     def run(self) -> None:
-        with Caller(self._url, self._key) as bot:
+        with BatonClient(self._url, self._key) as bot:
             due, number = time.perf_counter(), 0
             while not self._ends.wait(max(0.0, due - time.perf_counter())):
                 number += 1
@@ -224,7 +224,7 @@ def _late(escalations: Escalations, followers: Followers) -> list[float]:
 def _pages(system: System) -> tuple[list[float], list[float]]:
     """How long a page of the queue takes while 2 000 wait, and a long conversation's, in ms."""
     home, url = system.running.folder, system.running.url
-    with Caller(url, processes.key(home, "bot")) as bot:
+    with BatonClient(url, processes.key(home, "bot")) as bot:
         for start in range(0, WAITING, 250):
             items = [
                 {"conversation_id": f"waits-{n}", "message": {"id": "u1", "text": ESCALATES}}

@@ -26,7 +26,7 @@ from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.benchmarks.harness.traffic_mix import texts
 from experiments.replay import play
-from experiments.replay.client import Caller, path_of
+from experiments.replay.client import BatonClient, path_of
 from experiments.simulation.world import episodes
 
 GOALS_MS = {"same": 50.0, "another": 300.0}
@@ -85,7 +85,7 @@ def _measured(
 ) -> list[Row]:
     loads = {name: stack.enter_context(Load()) for name in ports}
     callers = {
-        name: stack.enter_context(Caller(f"http://127.0.0.1:{port}", first.key))
+        name: stack.enter_context(BatonClient(f"http://127.0.0.1:{port}", first.key))
         for name, port in ports.items()
     }
     pool = stack.enter_context(ThreadPoolExecutor(2))
@@ -117,7 +117,7 @@ _SLICE_SECONDS = 3.0
 _SECONDS_MAX = 600.0
 
 
-def given_outcome(caller: Caller, name: str) -> tuple[int, float]:
+def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
     """Score a message and label it; the outcome's position, and when it was acknowledged."""
     conversation, number = f"outcome-{name}", crc32(name.encode())
     said = texts()[number % len(texts())]
@@ -128,7 +128,7 @@ def given_outcome(caller: Caller, name: str) -> tuple[int, float]:
     return int(answer["position"]), time.perf_counter()
 
 
-def _until_seen(caller: Caller, position: int, acknowledged: float, name: str) -> Seen:
+def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: str) -> Seen:
     for probe in count(1):
         said = texts()[probe % len(texts())]
         message = {"id": "u1", "text": said}

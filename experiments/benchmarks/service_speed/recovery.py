@@ -25,10 +25,10 @@ from experiments.benchmarks.harness.compared_systems import STORES, WORKSPACE, S
 from experiments.benchmarks.harness.processes import Running
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay import play
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 
 GOAL_SECONDS = 5.0
 FLAT = 1.5
@@ -119,7 +119,7 @@ def _killed(subject: Subject, number: int) -> None:
     subject.running.ready(pause_seconds=0.01)
     subject.ready_s.append(time.perf_counter() - began)
     subject.cpu_s.append(subject.running.cpu_seconds())
-    with Caller(subject.running.url, subject.key) as caller:
+    with BatonClient(subject.running.url, subject.key) as caller:
         message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
         caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
         subject.decision_s.append(time.perf_counter() - began)
@@ -157,7 +157,7 @@ def opened(system: System) -> Iterator[Database]:
             yield connection_
 
 
-def grown(database: Database, standing: Standing, entries: int, tail: int) -> int:
+def grown(database: Database, standing: ModelState, entries: int, tail: int) -> int:
     """Copy the learned outcomes onward up to `entries`, and put a checkpoint `tail` before the end.
 
     The checkpoint holds what was learned from the first of them, at a later position: its size and

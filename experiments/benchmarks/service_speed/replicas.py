@@ -26,7 +26,7 @@ from experiments.benchmarks.harness.processes import Running
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.service_speed.freshness import given_outcome
 from experiments.replay import play
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.simulation.world import episodes
 
 SETTLE_SECONDS = 30.0
@@ -120,7 +120,7 @@ def _turn(
     until = time.monotonic() + plan.seconds * 0.9
     given_ = 0
     while given_ < plan.outcomes and time.monotonic() < until:
-        with Caller(batons[given_ % len(batons)].url, system.key) as caller:
+        with BatonClient(batons[given_ % len(batons)].url, system.key) as caller:
             given_outcome(caller, f"{seen.name}-{given_}")
         given_ += 1
         time.sleep(plan.seconds * 0.4 / plan.outcomes)
@@ -144,7 +144,7 @@ def _equal(system: System, batons: Sequence[Running]) -> bool:
     while True:
         found = set()
         for baton in batons:
-            with Caller(baton.url, system.key) as caller:
+            with BatonClient(baton.url, system.key) as caller:
                 standing = caller.get("/v1/standing")
             found.add((standing["position"], standing["digest"]))
         if len(found) == 1:

@@ -25,7 +25,7 @@ from experiments.benchmarks.harness.compared_systems import sqlite_bytes
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
 from experiments.benchmarks.harness.processes import Running, postgres
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
-from experiments.replay.client import Caller, RefusedError, UnreachableError, path_of
+from experiments.replay.client import BatonClient, RefusedError, UnreachableError, path_of
 
 DRIFT = 1.5
 """The last third's latency may be so many times the second third's and still be called steady: the
@@ -91,7 +91,10 @@ class People(threading.Thread):
         self.position = 0
 
     def run(self) -> None:
-        with Caller(self._url, self._agent) as agent, Caller(self._url, self._engineer) as engineer:
+        with (
+            BatonClient(self._url, self._agent) as agent,
+            BatonClient(self._url, self._engineer) as engineer,
+        ):
             turn = 0
             while not self._end.wait(0.1):
                 turn += 1
@@ -113,7 +116,7 @@ class People(threading.Thread):
         except UnreachableError:
             self.faults["unreachable"] += 1
 
-    def _judge(self, agent: Caller) -> None:
+    def _judge(self, agent: BatonClient) -> None:
         waiting = agent.get("/v1/handoffs?status=waiting")["handoffs"][:5]
         for handoff in waiting:
             number = self.done["judged"]
@@ -131,13 +134,13 @@ class People(threading.Thread):
                 agent.post(path_of("conversations", conversation, "close"), close)
             self.done["judged"] += 1
 
-    def _review(self, agent: Caller) -> None:
+    def _review(self, agent: BatonClient) -> None:
         audit = agent.get("/v1/audits/next")["audit"]
         if audit is not None:
             agent.post(path_of("audits", audit["id"], "outcome"), {"verdict": "fine"})
             self.done["reviewed"] += 1
 
-    def _look(self, engineer: Caller) -> None:
+    def _look(self, engineer: BatonClient) -> None:
         self.position = int(engineer.get("/v1/standing")["position"])
         engineer.get("/v1/quality")
         engineer.get("/v1/versions")

@@ -22,7 +22,7 @@ from experiments.benchmarks.harness.traffic_mix import TURNS
 from experiments.replay import play
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 
 SETTLE_SECONDS = 1.0
 COLUMNS = {
@@ -136,7 +136,7 @@ def _outcomes(spent: Spent) -> float:
     return max(spent.requests / (TURNS + 1), 1.0)
 
 
-def _checkpoint(standing: Standing) -> Row:
+def _checkpoint(standing: ModelState) -> Row:
     times = []
     for _ in range(5):
         began = time.process_time()

@@ -30,7 +30,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CurveStyle:
     """One line of a figure: a name for the legend and two arrays of equal length."""
 
     name: str
@@ -64,7 +64,7 @@ class Mark:
 def over_positions(
     title: str,
     measure: str,
-    lines: Sequence[Line],
+    lines: Sequence[CurveStyle],
     *,
     lower_is_better: bool,
     marks: Sequence[Mark] = (),
@@ -108,7 +108,7 @@ def over_positions(
     return styled(figure, title)
 
 
-def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
+def cost(lines: Sequence[CurveStyle], *, threshold: float | None = None) -> Figure:
     """Mean cost of a conversation (y) had it been escalated from each probability on (x)."""
     figure = Figure()
     for line, look in zip(lines, _looks(), strict=False):
@@ -132,7 +132,7 @@ def cost(lines: Sequence[Line], *, threshold: float | None = None) -> Figure:
     return styled(figure, "Cost of a conversation, escalating from a threshold or going on")
 
 
-def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -> Figure:
+def precision_recall(lines: Sequence[CurveStyle], *, base_rate: float | None = None) -> Figure:
     """Precision (y) over recall (x) at every threshold; `base_rate` is what chance would reach."""
     figure = Figure()
     for line, look in zip(lines, _looks(), strict=False):
@@ -157,7 +157,7 @@ def precision_recall(lines: Sequence[Line], *, base_rate: float | None = None) -
     return _unit(styled(figure, "Precision and recall at every threshold"))
 
 
-def roc(lines: Sequence[Line]) -> Figure:
+def roc(lines: Sequence[CurveStyle]) -> Figure:
     """True positive rate (y) over false positive rate (x), with the diagonal of chance."""
     figure = _with_diagonal(Figure(), "chance")
     for line, look in zip(lines, _looks(), strict=False):

@@ -38,8 +38,8 @@ def with_band(figure: Figure, x: ArrayLike, low: ArrayLike, high: ArrayLike, nam
 def moving(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Names by how far each moves the log odds, with two standard deviations; a panel a group.
 
-    `groups` maps a panel's title to rows of `experiments.evaluation.attribution.Moving` as JSON,
-    the strongest first.
+    `groups` maps a panel's title to rows of `experiments.evaluation.attribution.FeatureInfluence`
+    as JSON, the strongest first.
     """
     shown = {title: rows for title, rows in groups.items() if rows}
     figure = make_subplots(
@@ -186,8 +186,8 @@ def side_by_side(costs: Mapping[str, Sequence[float]]) -> Figure:
 def shifts(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """What customers bring that has changed: before (hollow) and now (filled), the clearest first.
 
-    `rows` are `learning.monitoring.covariate_shift.Shift` as JSON. Scales differ from name to name,
-    so each is drawn relative to what it was before.
+    `rows` are `learning.monitoring.covariate_shift.ShiftFinding` as JSON. Scales differ from name
+    to name, so each is drawn relative to what it was before.
     """
     names = [html.escape(str(row["name"])) for row in reversed(rows)]
     ratio = [row["now"] / row["before"] if row["before"] else None for row in reversed(rows)]

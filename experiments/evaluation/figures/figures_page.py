@@ -44,15 +44,15 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         ),
         "Further up and to the right is better: more of those who need a person are found, with "
         "fewer false alarms.": charts.precision_recall(
-            [charts.Line(x["name"], *x["precision_recall"]) for x in lines], base_rate=base
+            [charts.CurveStyle(x["name"], *x["precision_recall"]) for x in lines], base_rate=base
         ),
         "The same trade against false alarms: further up and to the left is better.": charts.roc(
-            [charts.Line(x["name"], *x["roc"]) for x in lines]
+            [charts.CurveStyle(x["name"], *x["roc"]) for x in lines]
         ),
         "Had there been these two choices only, and the conversations whose outcome is known. The "
         "policy's costs are least at the mark for an honest model: the lowest point should be "
         "near.": charts.cost(
-            [charts.Line(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
+            [charts.CurveStyle(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
         **_drift(report),
         **_moving(report),
@@ -172,7 +172,9 @@ def _routing(report: Mapping[str, Any]) -> dict[str, Figure]:
     if not found or not found["curve"]:
         return {}
     lines = [
-        charts.Line(called, [at for at, _ in found["curve"]], [y[way] for _, y in found["curve"]])
+        charts.CurveStyle(
+            called, [at for at, _ in found["curve"]], [y[way] for _, y in found["curve"]]
+        )
         for way, called in WAYS.items()
     ]
     said = (
@@ -192,7 +194,9 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
     lines = []
     for line in report["lines"]:
         points = [(at, found[measure]) for at, found in line["curve"] if measure in found]
-        lines.append(charts.Line(line["name"], [x for x, _ in points], [y for _, y in points]))
+        lines.append(
+            charts.CurveStyle(line["name"], [x for x, _ in points], [y for _, y in points])
+        )
     first = min((point[0] for line in report["lines"] for point in line["curve"]), default=0)
     marks = [
         charts.Mark(switch["position"], f"version {switch['version']}", switch["reason"])

@@ -1,6 +1,6 @@
 """Customers, bots and agents with a known truth, written for Baton and seeded.
 
-    world = World(seed=7, knobs=Knobs(base_rate=0.2))
+    world = World(seed=7, knobs=WorldSettings(base_rate=0.2))
     conversation = world.conversation(0)
     turns = conversation.next()
     while not conversation.ended:
@@ -13,23 +13,29 @@
 `episodes` plays them with the bot left alone: a stream for benches, and for a prior.
 """
 
-from experiments.simulation.world.agents import Agent, Complaint, Habits, Verdict
+from experiments.simulation.world.agents import Agent, AgentBehaviour, Complaint, Verdict
 from experiments.simulation.world.conversations import Conversation, Setting, Truth
 from experiments.simulation.world.customers import Customer
-from experiments.simulation.world.simulated_world import Drift, Forgery, Knobs, World, episodes
+from experiments.simulation.world.simulated_world import (
+    Drift,
+    Forgery,
+    World,
+    WorldSettings,
+    episodes,
+)
 
 __all__ = [
     "Agent",
+    "AgentBehaviour",
     "Complaint",
     "Conversation",
     "Customer",
     "Drift",
     "Forgery",
-    "Habits",
-    "Knobs",
     "Setting",
     "Truth",
     "Verdict",
     "World",
+    "WorldSettings",
     "episodes",
 ]

@@ -13,7 +13,7 @@ MANNERS = ("careful", "careless", "hostile")
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class AgentBehaviour:
     """How an agent judges.
 
     wrong: share of verdicts against the truth. vague: share of "needed" without the first message.
@@ -70,7 +70,7 @@ class Agent:
     """One agent. Every verdict has its own random stream, so the order of questions is nothing."""
 
     name: str
-    habits: Habits
+    habits: AgentBehaviour
     seed: int
 
     def verdict(self, conversation: Conversation) -> Verdict:
@@ -123,7 +123,7 @@ def complaint(
 
 
 def _named(
-    conversation: Conversation, first: str | None, habits: Habits, rng: Random
+    conversation: Conversation, first: str | None, habits: AgentBehaviour, rng: Random
 ) -> str | None:
     if rng.random() < habits.vague or first is None:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from experiments.datasets.episode import Episode
-from experiments.simulation.world.agents import Agent, Complaint, Habits, complaint
+from experiments.simulation.world.agents import Agent, AgentBehaviour, Complaint, complaint
 from experiments.simulation.world.conversations import Conversation, Setting
 from experiments.simulation.world.customers import customer
 from experiments.simulation.world.need import offset
@@ -61,7 +61,7 @@ class Forgery:
 
 
 @dataclass(frozen=True, slots=True)
-class Knobs:
+class WorldSettings:
     """What may be set in a world.
 
     base_rate: share of conversations that come to need a person when the bot is left alone
@@ -73,10 +73,10 @@ class Knobs:
     base_rate: float = 0.2
     caught: float = 0.3
     complaint_delay_seconds: float = 86_400.0
-    habits: tuple[tuple[str, Habits], ...] = (
-        ("ada", Habits()),
-        ("ben", Habits(wrong=0.03, vague=0.35)),
-        ("cleo", Habits(wrong=0.08, vague=0.15)),
+    habits: tuple[tuple[str, AgentBehaviour], ...] = (
+        ("ada", AgentBehaviour()),
+        ("ben", AgentBehaviour(wrong=0.03, vague=0.35)),
+        ("cleo", AgentBehaviour(wrong=0.08, vague=0.15)),
     )
     drifts: tuple[Drift, ...] = ()
     forgeries: tuple[Forgery, ...] = ()
@@ -90,7 +90,7 @@ class World:
     """
 
     seed: int = 0
-    knobs: Knobs = field(default_factory=Knobs)
+    knobs: WorldSettings = field(default_factory=WorldSettings)
 
     def __post_init__(self) -> None:
         offset(self._rate(1 << 60))
@@ -119,7 +119,7 @@ class World:
         """Who judges the handoff of conversation `number`."""
         for forgery in self.knobs.forgeries:
             if forgery.judges(number):
-                habits = Habits(manner=forgery.manner, unknowable=0.0, delay_seconds=30.0)
+                habits = AgentBehaviour(manner=forgery.manner, unknowable=0.0, delay_seconds=30.0)
                 return Agent(forgery.name, habits, self.seed)
         agents = self.agents()
         return agents[number % len(agents)]
@@ -146,11 +146,11 @@ class World:
         )
 
 
-def episodes(seed: int, count: int, knobs: Knobs | None = None) -> Iterator[Episode]:
+def episodes(seed: int, count: int, knobs: WorldSettings | None = None) -> Iterator[Episode]:
     """Complete conversations with the bot left alone, each message of the customer labelled with
     the truth (1 from the message on that needed a person): for offline benches and for a prior.
     """
-    world = World(seed, knobs or Knobs())
+    world = World(seed, knobs or WorldSettings())
     for number in range(count):
         conversation = world.conversation(number)
         while not conversation.ended:

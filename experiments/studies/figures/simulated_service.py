@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from experiments.benchmarks.inputs.feature_rows import Line, shared
+from experiments.benchmarks.inputs.feature_rows import ModelLine, shared
 from experiments.simulation.world import Conversation, World
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, step
@@ -40,7 +40,7 @@ class Served:
 
     world: World
     policy: Policy = Policy()
-    line: Line = field(default_factory=Line)
+    line: ModelLine = field(default_factory=ModelLine)
     ended: list[Ended] = field(default_factory=list)
 
     def play(self, conversations: int) -> Sequence[Ended]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.benchmarks.inputs.feature_rows import Line, simulated
+from experiments.benchmarks.inputs.feature_rows import ModelLine, simulated
 from experiments.benchmarks.inputs.feedback_regimes import noise_floor
-from experiments.simulation.world import Knobs
+from experiments.simulation.world import WorldSettings
 from experiments.studies.figures.simulated_service import Ended
 from experiments.studies.figures.svg import (
     BLUE,
@@ -26,14 +26,14 @@ from learning.decision.policy import Policy
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.estimation.audit_sampling import DISAGREEMENT
 from learning.measures.scores import measures
-from learning.monitoring.promotion_evidence import Duel, Learning
+from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Said = dict[str, Any]
 
 RATIOS = {2.0: GREEN, 4.0: BLUE, 20.0: RED}
-WORLD = Knobs(base_rate=0.2)
+WORLD = WorldSettings(base_rate=0.2)
 TAUGHT, MORE, JUDGED = 400, 2000, 3000
 """Conversations that the champion learned, that the challenger did, and that both are judged by."""
 
@@ -130,7 +130,7 @@ def _duellists() -> tuple[list[Floats], list[Bools]]:
     """
     lines = []
     for seed, count in ((11, TAUGHT), (12, MORE)):
-        line = Line()
+        line = ModelLine()
         for talk in simulated(seed, count, WORLD):
             line.learn(talk)
         lines.append(line)
@@ -152,7 +152,10 @@ def _judged(
     challenger that learns is convinced. What the champion hands over is judged; of what it keeps,
     half is reviewed.
     """
-    frozen, learning = Duel(DISAGREEMENT, 1.0), Learning(1.0 / DISAGREEMENT, level)
+    frozen, learning = (
+        FixedChallengerTest(DISAGREEMENT, 1.0),
+        LearningChallengerTest(1.0 / DISAGREEMENT, level),
+    )
     coins, evidence, proven = random.random(gain.size), np.empty(gain.size), None
     for n, (one, over, coin) in enumerate(zip(gain, champion_up, coins, strict=True)):
         propensity = 1.0 if over else DISAGREEMENT

@@ -16,7 +16,7 @@ _BESIDES = {"frustration": ("exasperation", "profanity", "punctuation"), "urgenc
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Highlight:
     """The characters `start` to `stop` of a message show `signal`.
 
     `led` says that it is what a trigger of the handoff went by.
@@ -29,25 +29,25 @@ class Mark:
     led: bool
 
 
-def marks(
+def highlights(
     message_id: str, text: str, signals: Signals, watched: Sequence[str] = ()
-) -> tuple[Mark, ...]:
+) -> tuple[Highlight, ...]:
     """The marks of a message, in order and none overlapping another.
 
     `watched` is what the triggers of this very message watch ("request", "topic:legal",
     "says:cancel my plan"). Where marks would overlap, one that led goes first, then the longer.
     """
     led = _names(watched)
-    found: list[Mark] = []
+    found: list[Highlight] = []
     for signal, matched in signals.evidence:
         start = text.find(matched)
         if start >= 0 and matched:
-            found.append(Mark(message_id, start, start + len(matched), signal, signal in led))
+            found.append(Highlight(message_id, start, start + len(matched), signal, signal in led))
     for watches in watched:
         span = _said(text, watches[5:]) if watches.startswith("says:") else None
         if span is not None:
-            found.append(Mark(message_id, *span, watches, True))
-    kept: list[Mark] = []
+            found.append(Highlight(message_id, *span, watches, True))
+    kept: list[Highlight] = []
     for mark in sorted(found, key=lambda m: (not m.led, m.start - m.stop, m.start, m.signal)):
         if all(mark.stop <= other.start or other.stop <= mark.start for other in kept):
             kept.append(mark)

@@ -32,7 +32,7 @@ Spans = Mapping[str, Sequence[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class SummarySentence:
     """A sentence as the customer wrote it: the characters `start` to `stop` of that message."""
 
     text: str
@@ -43,14 +43,14 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    quote: Quote
+    quote: SummarySentence
     words: frozenset[str]
     score: float
 
 
 def summary(
     messages: Sequence[Message], led_here: str, shown: Spans, facts: Spans
-) -> tuple[Quote, ...]:
+) -> tuple[SummarySentence, ...]:
     """The customer's few most telling sentences. `led_here` is the message that led to a person;
     `shown` and `facts` are where signals and facts stand. Pure, deterministic and bounded.
     """
@@ -58,7 +58,7 @@ def summary(
     left = _candidates(theirs, led_here, shown, facts)
     taken: list[_Candidate] = []
     while left and len(taken) < SENTENCES_MAX:
-        worth = [one.score * _unlike(one, taken) for one in left]
+        worth = [one.score * _diverse(one, taken) for one in left]
         best = max(range(len(left)), key=lambda place: (worth[place], -place))
         if worth[best] <= 0.0:
             break
@@ -68,7 +68,7 @@ def summary(
     return tuple(sorted(quotes, key=lambda quote: (order[quote.message_id], quote.start)))
 
 
-def _unlike(one: _Candidate, taken: Sequence[_Candidate]) -> float:
+def _diverse(one: _Candidate, taken: Sequence[_Candidate]) -> float:
     alike = max((similarity(one.words, other.words) for other in taken), default=0.0)
     beside = sum(one.quote.message_id == other.quote.message_id for other in taken)
     return (1.0 - alike) * 0.5**beside
@@ -90,14 +90,14 @@ def _candidates(
     for (message, start, stop), these in zip(places, said, strict=True):
         distinct = frozenset(these)
         telling = (
-            _matter(distinct, spread)
+            _salience(distinct, spread)
             + 0.4 * (message.id == opening)
             + 0.4 * (message.id == led_here)
-            + 0.3 * _touches(shown.get(message.id, ()), start, stop)
-            + 0.3 * _touches(facts.get(message.id, ()), start, stop)
+            + 0.3 * _overlaps(shown.get(message.id, ()), start, stop)
+            + 0.3 * _overlaps(facts.get(message.id, ()), start, stop)
         )
         score = min(1.0, len(these) / SAYING_WORDS) * telling
-        quote = Quote(message.text[start:stop], message.id, start, stop)
+        quote = SummarySentence(message.text[start:stop], message.id, start, stop)
         found.append(_Candidate(quote, distinct, score))
     return found
 
@@ -112,11 +112,11 @@ def _spread(
     return Counter(word for these in by_message.values() for word in these)
 
 
-def _matter(distinct: frozenset[str], spread: Mapping[str, int]) -> float:
+def _salience(distinct: frozenset[str], spread: Mapping[str, int]) -> float:
     """The share of letters in words that stand in other messages, too."""
     letters = sum(map(len, distinct))
     return sum(len(word) for word in distinct if spread[word] > 1) / letters if letters else 0.0
 
 
-def _touches(spans: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
+def _overlaps(spans: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
     return any(first < stop and start < last for first, last in spans)

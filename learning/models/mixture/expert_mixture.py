@@ -17,9 +17,9 @@ from learning.models.hashed_features import (
     sigmoid,
 )
 from learning.models.kalman import KalmanLogistic
-from learning.models.mixture.expert_weights import Columns
+from learning.models.mixture.expert_weights import ExpertWeights
 from learning.models.mixture.packaged_prior import prior
-from learning.models.mixture.replay_buffer import Held, Rehearsal
+from learning.models.mixture.replay_buffer import ReplayBuffer, StoredLesson
 
 MIXING = 0.1
 """Prior variance of each expert's share: the average of all is a strong start."""
@@ -31,7 +31,7 @@ _MARGIN_MAX = 8.0
 _NEWTON_STEPS = 4
 
 
-class _Pace:
+class _AdaGradStep:
     """One step of AdaGrad for several experts at once, each with a pace of its own."""
 
     def __init__(self, rates: Sequence[float], damping: float, keeps: Sequence[float]) -> None:
@@ -39,7 +39,9 @@ class _Pace:
         self._damping = damping
         self._keeps = np.array(keeps)[:, None] if min(keeps, default=1.0) < 1.0 else None
 
-    def step(self, weights: Floats, squares: Floats, margins: list[float], held: Held) -> None:
+    def step(
+        self, weights: Floats, squares: Floats, margins: list[float], held: StoredLesson
+    ) -> None:
         """Change the lines of `weights` and of their `squares` of gradients, in place."""
         errors = [[held.weight * (held.label - sigmoid(margin))] for margin in margins]
         gradient = np.array(errors) * held.row.value
@@ -124,25 +126,25 @@ class Mixture(HashedClassifier):
         self._rehearse = duals + len(damped)
         self._singles = singles = len(rates) + len(restless)
         n = self._rehearse + singles
-        self._damped = _Pace(damped, 1.0, (1.0,) * len(damped))
+        self._damped = _AdaGradStep(damped, 1.0, (1.0,) * len(damped))
         keeps = (1.0,) * len(rates) + (1.0 - fading,) * len(restless)
-        self._bold = _Pace((*rates, *restless), 1e-12, keeps)
+        self._bold = _AdaGradStep((*rates, *restless), 1e-12, keeps)
         weights = self._beginning()
         ones, none = np.ones(RESERVED), np.zeros(RESERVED)
         held_at_first = (
             [weights] * self._rehearse + [ones * v0_context] * duals + [none] * len(damped)
         )
-        self._often = Columns(
+        self._often = ExpertWeights(
             buckets,
             np.stack(held_at_first, axis=1),
             np.array((0.0,) * self._rehearse + variances + (0.0,) * len(damped)),
         )
-        self._once = Columns(
+        self._once = ExpertWeights(
             buckets, np.stack([weights] * singles + [none] * singles, axis=1), np.zeros(2 * singles)
         )
         self._state = object()
         self._shares = KalmanLogistic([1.0 / n] * n, [MIXING] * n)
-        self._rehearsal = Rehearsal(held, duals, buckets)
+        self._rehearsal = ReplayBuffer(held, duals, buckets)
 
     def _beginning(self) -> Floats:
         """Each expert's weights of context before the first lesson."""
@@ -187,7 +189,7 @@ class Mixture(HashedClassifier):
         for margins, y, w in zip(said, labels, bounded, strict=True):
             self._shares.learn(margins, y, w)
         for row, y, w in zip(rows, labels, bounded, strict=True):
-            new = Held(row, y, w, [0.0] * self._duals)
+            new = StoredLesson(row, y, w, [0.0] * self._duals)
             if (gone := self._rehearsal.add(new)) is not None:
                 self._settle(gone)
             self._study_once(new)
@@ -195,7 +197,7 @@ class Mixture(HashedClassifier):
             for _ in range(self.visits):
                 self._study(self._rehearsal.draw())
 
-    def _study_once(self, held: Held) -> None:
+    def _study_once(self, held: StoredLesson) -> None:
         """One step of the experts that see each lesson once."""
         index, x = held.row.index, held.row.value
         lines = self._once.take(index)
@@ -203,7 +205,7 @@ class Mixture(HashedClassifier):
         self._bold.step(weights, squares, _sums(weights * x), held)
         self._once.put(index, lines)
 
-    def _study(self, held: Held) -> None:
+    def _study(self, held: StoredLesson) -> None:
         """One step of the experts that rehearse, those by dual ascent before the others."""
         index, x, duals, rehearse = held.row.index, held.row.value, self._duals, self._rehearse
         lines = self._often.take(index)
@@ -221,7 +223,7 @@ class Mixture(HashedClassifier):
         self._damped.step(weights, squares, margins[duals:], held)
         self._often.put(index, lines)
 
-    def _settle(self, gone: Held) -> None:
+    def _settle(self, gone: StoredLesson) -> None:
         """What a lesson that leaves has taught is certain now: a Newton step of the variances."""
         index, x = gone.row.index, gone.row.value
         lines = self._often.take(index)
@@ -261,7 +263,7 @@ class Mixture(HashedClassifier):
         if (spread[:, : self._duals] <= 0.0).any() or min(spread.min(), squares.min()) < 0.0:
             raise ValueError("a variance is not above zero, or a sum of squares below it")
 
-    def _columns(self) -> tuple[tuple[str, Columns], ...]:
+    def _columns(self) -> tuple[tuple[str, ExpertWeights], ...]:
         return ("often", self._often), ("once", self._once)
 
     def _lists(self) -> dict[str, tuple[float, ...]]:
@@ -283,7 +285,7 @@ def _sums(lines: Floats) -> list[float]:
     return np.add.reduce(lines, axis=1).tolist()  # type: ignore[no-any-return]
 
 
-def _dual_step(held: Held, expert: int, margin: float, owed: float) -> float:
+def _dual_step(held: StoredLesson, expert: int, margin: float, owed: float) -> float:
     """How far to move a lesson's dual a so that a = w (y - sigma(margin + owed * step)).
 
     Newton on an increasing function whose slope lies between 1 and 1 + w owed / 4.

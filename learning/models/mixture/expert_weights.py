@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from learning.models.hashed_features import RESERVED, Floats, Ints
 
 
-class Columns:
+class ExpertWeights:
     """An `array` of buckets by experts, which is packed as the rows that learning has changed.
 
     Rows of context (and the bias) begin as `context`, RESERVED rows or one for all; rows of text

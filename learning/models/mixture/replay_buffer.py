@@ -16,7 +16,7 @@ _TIMES, _PLUS, _MODULUS = 6364136223846793005, 1442695040888963407, 2**64
 
 
 @dataclass(slots=True)
-class Held:
+class StoredLesson:
     """A lesson that is kept: its row, label and weight; and its `duals`, one for each expert that
     can take back what it has learned from it.
     """
@@ -27,7 +27,7 @@ class Held:
     duals: list[float]
 
 
-class Rehearsal:
+class ReplayBuffer:
     """At most `size` lessons, the newest; which one comes next is drawn by a sequence of its own.
 
     The sequence (Knuth's MMIX generator) is part of the state, so the same lessons in the same
@@ -38,11 +38,11 @@ class Rehearsal:
         self.size = size
         self.duals = duals
         self.buckets = buckets
-        self._held: list[Held] = []
+        self._held: list[StoredLesson] = []
         self._oldest = 0
         self._drawn = _START
 
-    def add(self, held: Held) -> Held | None:
+    def add(self, held: StoredLesson) -> StoredLesson | None:
         """Keep one more lesson; the oldest one leaves where there is no room."""
         if len(self._held) < self.size:
             self._held.append(held)
@@ -51,7 +51,7 @@ class Rehearsal:
         self._oldest = (self._oldest + 1) % self.size
         return gone
 
-    def draw(self) -> Held:
+    def draw(self) -> StoredLesson:
         """The next lesson to rehearse, of those that are held."""
         self._drawn = (self._drawn * _TIMES + _PLUS) % _MODULUS
         return self._held[(self._drawn >> 33) % len(self._held)]
@@ -92,7 +92,9 @@ class Rehearsal:
             raise ValueError("the order of the lessons held cannot be")
         ends = np.cumsum(lengths)
         self._held = [
-            Held(Row.of(index[end - n : end], value[end - n : end]), float(y), float(w), owed)
+            StoredLesson(
+                Row.of(index[end - n : end], value[end - n : end]), float(y), float(w), owed
+            )
             for end, n, y, w, owed in zip(ends, lengths, label, weight, dual.tolist(), strict=True)
         ]
         self._oldest, self._drawn = oldest, drawn

@@ -24,7 +24,7 @@ from itertools import accumulate
 from typing import Any
 
 from learning.text.lexicon.misspellings import spelling
-from learning.text.lexicon.phrase_syntax import Notation, union
+from learning.text.lexicon.phrase_syntax import PhraseSyntax, union
 from learning.text.tokens import Tokens, compact, fold, tokens, unspaced
 
 ANCHORS_MAX = 16
@@ -41,7 +41,7 @@ _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko"})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PhraseMatch:
     """One phrase found: the signal, and the customer's own words."""
 
     signal: str
@@ -132,7 +132,7 @@ def lexicon() -> Lexicon:
     for language, table in tables.items():
         spaced = language not in _UNSPACED_LANGUAGES
         gap_not = table.get("gap_not", "").split()
-        notation = Notation(table.get("words", {}), spaced=spaced, gap_not=gap_not)
+        notation = PhraseSyntax(table.get("words", {}), spaced=spaced, gap_not=gap_not)
         for signal, entry in table.get("signals", {}).items():
             group = _group(signal, language, entry, notation)
             made = [notation.expression(phrase) for phrase in entry["phrases"]]
@@ -169,7 +169,7 @@ def _listed(table: Mapping[str, Any], key: str) -> frozenset[str]:
     return frozenset(fold(word) for word in table.get(key, "").split())
 
 
-def _group(signal: str, language: str, table: Mapping[str, Any], notation: Notation) -> Group:
+def _group(signal: str, language: str, table: Mapping[str, Any], notation: PhraseSyntax) -> Group:
     lead = "(?<= )" if notation.space else ""
 
     def spelt(key: str) -> list[str]:
@@ -203,7 +203,7 @@ def english(words: Iterable[str]) -> tuple[int, int]:
     return len(here & book.english), len(here & book.foreign)
 
 
-def find(text: str, found: Tokens | None = None) -> tuple[Found, ...]:
+def find(text: str, found: Tokens | None = None) -> tuple[PhraseMatch, ...]:
     """The signals that a text shows, at most one match for each signal and language.
 
     Pure; the cost of a text without anchors is a few microseconds.
@@ -219,7 +219,7 @@ def find(text: str, found: Tokens | None = None) -> tuple[Found, ...]:
         for phrase in book.unspaced:
             span = phrase.search(joined, 0, len(joined))
             if span:
-                result.append(Found(phrase.group.signal, joined[slice(*span)].strip(".,")))
+                result.append(PhraseMatch(phrase.group.signal, joined[slice(*span)].strip(".,")))
     return tuple(result)
 
 
@@ -253,12 +253,12 @@ def _windows(places: list[int], count: int) -> list[tuple[int, int]]:
 
 def _spaced(
     found: Tokens, words: list[str], hits: dict[int, list[int]], book: Lexicon
-) -> list[Found]:
+) -> list[PhraseMatch]:
     line = ". " + " ".join(words) + " . "
     starts = [2, *[at + place for place, at in enumerate(accumulate(map(len, words)), 3)]]
     here = frozenset(words)
     ours, theirs = english(here)
-    seen: dict[tuple[str, str], Found] = {}
+    seen: dict[tuple[str, str], PhraseMatch] = {}
     for number in sorted(hits):
         phrase = book.phrases[number]
         if any(map(here.isdisjoint, phrase.also)):
@@ -273,6 +273,6 @@ def _spaced(
             if span:
                 first, stop = bisect_left(starts, span[0]), bisect_left(starts, span[1]) - 1
                 if first < stop or home or ours <= theirs:
-                    seen[key] = Found(group.signal, found.written(first, stop))
+                    seen[key] = PhraseMatch(group.signal, found.written(first, stop))
                     break
     return list(seen.values())

@@ -36,7 +36,7 @@ def union(expressions: Iterable[str]) -> str:
     return "(?:" + ("|".join(expressions) or "(?!)") + ")"
 
 
-class Notation:
+class PhraseSyntax:
     """Translates the phrases of one language.
 
     The text searched is a row of folded words and marks, each followed by a space (see `phrases`).

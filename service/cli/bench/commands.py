@@ -131,7 +131,7 @@ def versions(
 ) -> Found:
     """What evaluating, saving and publishing cost as the ledger grows, and rebuilding it."""
     from experiments.benchmarks.service_speed import version_costs as measured
-    from service.cli.bench.job_runner import Tasks
+    from service.cli.bench.job_runner import JobRunner
 
     sizes = (2_000, 10_000) if run.quick else (10_000, 100_000, 1_000_000)
     plan = measured.Plan(
@@ -141,7 +141,7 @@ def versions(
         recipe=recipe,
         mlflow=mlflow and not run.quick,
     )
-    return Found(measured.run(run.folder, plan, Tasks, run.shown), measured.COLUMNS)
+    return Found(measured.run(run.folder, plan, JobRunner, run.shown), measured.COLUMNS)
 
 
 @bench("replicas", "replicas on PostgreSQL", "baton bench replicas --replicas 1 --replicas 2")

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.registry.registered_versions import Registry
-from learning.ledger.model_state import Without
+from learning.ledger.model_state import Exclusions
 from learning.models.recipes import DEFAULT
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.operations import warm_start
 from service.operations.bootstrap import prepare
 from service.runtime import logs
 from service.runtime.settings import INSTALLATION, Settings
 from service.store.database.transactions import Store
 from service.store.ledger import version_rows
-from service.versions.evaluation.evaluate import Judging
-from service.versions.mlflow.publish_version import Publishing
-from service.versions.model_lines import Lines, rebuild
+from service.versions.evaluation.evaluate import Evaluator
+from service.versions.mlflow.publish_version import MlflowPublisher
+from service.versions.model_lines import ModelLines, rebuild
 
 
-class Tasks:
+class JobRunner:
     """The tasks of one installation on SQLite, in the folder `home`; of one thread."""
 
     def __init__(self, home: Path, mlflow_url: str = "") -> None:
@@ -28,10 +28,12 @@ class Tasks:
         settings = Settings(home=home, mlflow_url=mlflow_url)
         self._store = Store(settings.database_url)
         prepare(settings, self._store)
-        self._lines = Lines(self._store)
-        self._judging = Judging(self._store, self._lines, settings.models_max)
-        self._upkeep = Upkeep(self._store, settings)
-        self._publishing = Publishing(self._store, Registry(mlflow_url)) if mlflow_url else None
+        self._lines = ModelLines(self._store)
+        self._judging = Evaluator(self._store, self._lines, settings.models_max)
+        self._upkeep = Maintenance(self._store, settings)
+        self._publishing = (
+            MlflowPublisher(self._store, Registry(mlflow_url)) if mlflow_url else None
+        )
 
     def warm(self, history: Path) -> int:
         """Learn recorded conversations; gives the lessons in them."""
@@ -62,7 +64,7 @@ class Tasks:
 
     def rebuild(self, recipe: str, progress: Callable[[int, int], None]) -> int:
         """Learn the whole ledger anew; gives the lessons."""
-        standing = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Without(), progress)
+        standing = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Exclusions(), progress)
         return standing.window.lessons
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.cli.main import Json, app, console, say, told
+from service.cli.main import Json, app, console, handle_errors, print_json
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Measure speed and scale, beside what people would use instead."
@@ -116,7 +116,7 @@ def _measuring(name: str) -> Iterator[tuple[Path, Shown]]:
     """A folder that is gone afterwards, and a progress bar on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        told(),
+        handle_errors(),
         _terminable(),
         tempfile.TemporaryDirectory(prefix="baton-bench-", ignore_cleanup_errors=True) as folder,
         Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress,
@@ -133,7 +133,7 @@ def _print(title: str, found: Found, *, as_json: bool) -> None:
     from experiments.benchmarks.harness.result_table import table
 
     if as_json:
-        say(found.rows if found.all is None else found.all)
+        print_json(found.rows if found.all is None else found.all)
     else:
         shown = table(title, found.rows, found.columns)
         Console(width=None if console.is_terminal else 200).print(shown)

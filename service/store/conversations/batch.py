@@ -2,7 +2,7 @@
 
 Conversations are read and locked once, folded forward in memory and written once, however many
 requests of the batch concern them. A state is a fold over the stored messages and is never stored
-itself: `States` only remembers it, and what it lacks is folded from the messages.
+itself: `StateCache` only remembers it, and what it lacks is folded from the messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES_MAX = 20_000
 """Most conversations whose states are remembered; others are folded again when they speak."""
 
 
-class States:
+class StateCache:
     """The newest folded states by conversation, the least recently used forgotten first."""
 
     def __init__(self, most: int = STATES_MAX) -> None:
@@ -44,7 +44,7 @@ class States:
 
 
 @dataclass(slots=True)
-class Working:
+class OpenConversation:
     """A conversation while a batch works on it."""
 
     workspace: str
@@ -69,7 +69,7 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredMessage:
     """A message that the conversation already has."""
 
     seq: int
@@ -81,11 +81,11 @@ class Known:
 class Batch:
     """The working set of one writing transaction."""
 
-    def __init__(self, connection: Connection, states: States) -> None:
+    def __init__(self, connection: Connection, states: StateCache) -> None:
         self.connection = connection
         self.now = time.time()
         self._states = states
-        self._open: dict[tuple[str, str], Working] = {}
+        self._open: dict[tuple[str, str], OpenConversation] = {}
         self._made: set[tuple[str, str]] = set()
         self._changed: set[tuple[str, str]] = set()
         self._messages: list[dict[str, Any]] = []
@@ -101,13 +101,13 @@ class Batch:
                 self._add(workspace, missing)
                 rows |= conversation_rows.lock(self.connection, workspace, missing)
             for name, row in rows.items():
-                self._open[workspace, name] = Working(**row._asdict())
+                self._open[workspace, name] = OpenConversation(**row._asdict())
         asked = {message for messages in wanted.values() for message in messages}
         old = [name for name in wanted if self._open[workspace, name].length]
         if old and asked:
             for row in conversation_rows.known(self.connection, workspace, old, asked):
                 working = self._open[workspace, row.conversation_id]
-                working.known[row.id] = Known(row.seq, row.author, row.text, row.scored)
+                working.known[row.id] = StoredMessage(row.seq, row.author, row.text, row.scored)
         for name in ids:
             self._fold(self._open[workspace, name])
 
@@ -119,7 +119,7 @@ class Batch:
         conversation_rows.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
         self._made.update((workspace, name) for name in names)
 
-    def _fold(self, working: Working) -> None:
+    def _fold(self, working: OpenConversation) -> None:
         length, state = self._states.get(working.workspace, working.id)
         if length > working.length:
             length, state = 0, EMPTY
@@ -131,7 +131,7 @@ class Batch:
                 state = step(state, conversation_rows.message_of(row))
         working.state = state
 
-    def conversation(self, workspace: str, name: str) -> Working:
+    def conversation(self, workspace: str, name: str) -> OpenConversation:
         """Raises Contradiction where its text was removed: what follows could not be understood."""
         working = self._open[workspace, name]
         if working.status == "removed":
@@ -143,7 +143,7 @@ class Batch:
             )
         return working
 
-    def room_for(self, working: Working, turns: int) -> None:
+    def room_for(self, working: OpenConversation, turns: int) -> None:
         """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
         if working.status == conversation_rows.HISTORY:
             raise Contradiction(
@@ -160,7 +160,7 @@ class Batch:
                 hint="go on under a new conversation_id",
             )
 
-    def append(self, working: Working, message: Message, *, scored: bool = False) -> int:
+    def append(self, working: OpenConversation, message: Message, *, scored: bool = False) -> int:
         """Fold one more message into its conversation; gives its place."""
         working.length += 1
         working.state = step(working.state, message)
@@ -168,14 +168,14 @@ class Batch:
         seq = working.length
         if seq == 1:
             working.language = message.language
-        working.known[message.id] = Known(seq, message.author, message.text, scored)
+        working.known[message.id] = StoredMessage(seq, message.author, message.text, scored)
         self._messages.append(
             conversation_rows.message_row(working.workspace, working.id, seq, message, scored)
         )
         self.change(working)
         return seq
 
-    def happened(self, working: Working, event: str, subject: str) -> int:
+    def happened(self, working: OpenConversation, event: str, subject: str) -> int:
         """Append a system message of Baton's own: handed_over, returned or declined."""
         text = {
             "handed_over": "Handed over to a person.",
@@ -185,22 +185,22 @@ class Batch:
         name = f"baton:{event}:{subject}"
         return self.append(working, Message(name, "system", text, self.now, event=event))
 
-    def score_later(self, working: Working, known: Known, message_id: str) -> None:
+    def score_later(self, working: OpenConversation, known: StoredMessage, message_id: str) -> None:
         """A message that came without scoring is scored after all, as the newest one."""
         self.flush()
         conversation_rows.mark_scored(self.connection, working.workspace, working.id, known.seq)
-        working.known[message_id] = Known(known.seq, known.author, known.text, True)
+        working.known[message_id] = StoredMessage(known.seq, known.author, known.text, True)
 
-    def decide(self, working: Working, row: dict[str, Any]) -> None:
+    def decide(self, working: OpenConversation, row: dict[str, Any]) -> None:
         working.decided[row["seq"]] = row
         self._decisions.append(row)
         if row["probability"] is not None:
-            working.fired = named(row["triggers"], working.fired or "")
+            working.fired = trigger_names(row["triggers"], working.fired or "")
             if not working.escalated:
                 working.version, working.team = row["version"], row["team"]
             self.change(working)
 
-    def change(self, working: Working) -> None:
+    def change(self, working: OpenConversation) -> None:
         self._changed.add((working.workspace, working.id))
 
     def flush(self) -> None:
@@ -226,6 +226,6 @@ class Batch:
             self._states.keep(workspace, name, working.length, working.state)
 
 
-def named(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
+def trigger_names(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
     """The names of triggers and of those before, as rows are counted under them."""
     return " ".join(sorted({*before.split(), *(trigger["name"] for trigger in triggers)}))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from learning.conversation.state import BotReport, Message
 from learning.ledger.model_state import Turn
 from service.store.database import statements
-from service.store.database.statements import Among, Bulk, Look
+from service.store.database.statements import AnyOf, BulkInsert, CompiledSelect
 from service.store.database.transactions import table
 from service.store.tables import Conversation, Decision, MessageRow
 
@@ -18,16 +18,16 @@ _conversation = table(Conversation)
 _message = table(MessageRow)
 _decision = table(Decision)
 
-_CONVERSATIONS = Look(
+_CONVERSATIONS = CompiledSelect(
     select(_conversation)
     .where(
         _conversation.c.workspace == bindparam("workspace"),
-        Among(_conversation.c.id, "ids"),
+        AnyOf(_conversation.c.id, "ids"),
     )
     .order_by(_conversation.c.id)
     .with_for_update()
 )
-_KNOWN = Look(
+_KNOWN = CompiledSelect(
     select(
         _message.c.conversation_id,
         _message.c.id,
@@ -37,11 +37,11 @@ _KNOWN = Look(
         _message.c.scored,
     ).where(
         _message.c.workspace == bindparam("workspace"),
-        Among(_message.c.conversation_id, "conversations"),
-        Among(_message.c.id, "ids"),
+        AnyOf(_message.c.conversation_id, "conversations"),
+        AnyOf(_message.c.id, "ids"),
     )
 )
-_MESSAGES = Look(
+_MESSAGES = CompiledSelect(
     select(_message)
     .where(
         _message.c.workspace == bindparam("workspace"),
@@ -57,8 +57,8 @@ _CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
 HISTORY = "history"
 """The status of a conversation that another system had, and that Baton only learned from."""
 
-_ADD, _CHANGE = Bulk(_conversation, skips=True), Bulk(_conversation, changes=_CHANGING)
-_ADD_MESSAGE, _ADD_DECISION = Bulk(_message), Bulk(_decision)
+_ADD, _CHANGE = BulkInsert(_conversation, skips=True), BulkInsert(_conversation, changes=_CHANGING)
+_ADD_MESSAGE, _ADD_DECISION = BulkInsert(_message), BulkInsert(_decision)
 
 
 def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Any]:

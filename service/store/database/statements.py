@@ -46,7 +46,7 @@ def run(connection: Connection, sql: str, given: Any = (), *, many: bool = False
     return cursor
 
 
-class Among(ColumnElement[Any]):
+class AnyOf(ColumnElement[Any]):
     """Whether a column is one of a list that is given: one text of SQL, however long the list."""
 
     inherit_cache = True
@@ -57,14 +57,14 @@ class Among(ColumnElement[Any]):
         self.given: BindParameter[Any] = bindparam(name)
 
 
-@compiles(Among, "sqlite")
-def _among_json(among: Among, compiler: SQLCompiler, **given: Any) -> str:
+@compiles(AnyOf, "sqlite")
+def _among_json(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
     listed = func.json_each(among.given).table_valued("value")
     return compiler.process(among.column.in_(select(listed.c.value)), **given)
 
 
-@compiles(Among, "postgresql")
-def _among_array(among: Among, compiler: SQLCompiler, **given: Any) -> str:
+@compiles(AnyOf, "postgresql")
+def _among_array(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
     return compiler.process(among.column == func.any(among.given), **given)
 
 
@@ -101,7 +101,7 @@ class _Compiled:
         return self.row._make(values)
 
 
-class Look:
+class CompiledSelect:
     """A SELECT of columns; its rows have the columns' names."""
 
     def __init__(self, statement: Select[Any]) -> None:
@@ -109,7 +109,7 @@ class Look:
         self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, connection: Connection, **values: Any) -> list[Any]:
-        """Every row, given a value for each parameter; a list for one that is `Among`."""
+        """Every row, given a value for each parameter; a list for one that is `AnyOf`."""
         compiled = self._compiled.get(connection.dialect.name)
         if compiled is None:
             compiled = _Compiled(self._statement, connection.dialect)
@@ -118,7 +118,7 @@ class Look:
         return [compiled.made(row) for row in cursor.fetchall()]
 
 
-class Bulk:
+class BulkInsert:
     """Rows added to a table in one go: in one statement, or prepared once and run for each.
 
     Of rows that are there already the columns named by `changes` are changed, or, with `skips`,
@@ -171,7 +171,7 @@ class Bulk:
 
 
 def write(
-    connection: Connection, parts: Sequence[tuple[Bulk, Sequence[Mapping[str, Any]]]]
+    connection: Connection, parts: Sequence[tuple[BulkInsert, Sequence[Mapping[str, Any]]]]
 ) -> None:
     """Rows for tables that differ: all in one statement where the server is a round trip away."""
     parts = [(bulk, rows) for bulk, rows in parts if rows]
@@ -186,4 +186,4 @@ def write(
         run(connection, sql, [json_text(rows) for _, rows in parts])
 
 
-__all__ = ["Among", "Bulk", "Look", "json_text", "run", "write"]
+__all__ = ["AnyOf", "BulkInsert", "CompiledSelect", "json_text", "run", "write"]

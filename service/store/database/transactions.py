@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import SQLModel
 
 from service.store.database.statements import json_text
-from service.store.database.watchdog import Silence
+from service.store.database.watchdog import StallWatchdog
 
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
@@ -93,7 +93,7 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._silence = Silence(self.url)
+        self._silence = StallWatchdog(self.url)
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 

@@ -25,7 +25,7 @@ KNOCK_TIMEOUT_SECONDS = 2
 _log = structlog.get_logger("baton.store")
 
 
-class Bounded(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """A connection none of whose waits for the server is longer than `patience` seconds."""
 
     patience: float | None = None
@@ -41,7 +41,7 @@ class Bounded(psycopg.Connection[Any]):
             raise psycopg.errors.ConnectionTimeout(why) from error
 
 
-class Silence:
+class StallWatchdog:
     """Whether the server has stopped answering; while it has, nobody else waits for it."""
 
     def __init__(self, url: URL) -> None:
@@ -56,10 +56,10 @@ class Silence:
         @event.listens_for(engine, "do_connect")
         def connect(
             _dialect: Dialect, _record: Any, given: list[Any], named: dict[str, Any]
-        ) -> Bounded:
+        ) -> BoundedConnection:
             self.refuse()
             try:
-                made = Bounded.connect(*given, **named)
+                made = BoundedConnection.connect(*given, **named)
             except psycopg.errors.ConnectionTimeout:
                 self._begins()
                 raise
@@ -76,7 +76,7 @@ class Silence:
     def patient(connection: Connection) -> Iterator[None]:
         """Wait as long as the statements of a block take: a migration's may be long."""
         made = connection.connection.driver_connection
-        assert isinstance(made, Bounded)
+        assert isinstance(made, BoundedConnection)
         patience, made.patience = made.patience, None
         yield
         made.patience = patience
@@ -106,7 +106,7 @@ class Silence:
     def _ask(self) -> None:
         given, named = self._url.get_dialect()().create_connect_args(self._url)
         wait = KNOCK_TIMEOUT_SECONDS
-        with Bounded.connect(*given, **{**named, "connect_timeout": wait}) as connection:
+        with BoundedConnection.connect(*given, **{**named, "connect_timeout": wait}) as connection:
             connection.patience = wait
             connection.execute("SELECT 1")
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
-from service.store.database.statements import Bulk, Look
+from service.store.database.statements import BulkInsert, CompiledSelect
 from service.store.database.transactions import table
 from service.store.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
 
 _handoff = table(Handoff)
 _decision = table(Decision)
 _outcome = table(Outcome)
-_ONE = Look(
+_ONE = CompiledSelect(
     select(_handoff).where(
         _handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id")
     )
 )
-_ADD = Bulk(_handoff)
+_ADD = BulkInsert(_handoff)
 _message = table(MessageRow)
 SAID_CHARS_MAX = 240
 _LISTED = (

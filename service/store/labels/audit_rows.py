@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 
 from service.store.database.transactions import table
-from service.store.tables import UNTOSSED, Audit, Conversation, Decision, Outcome, Review
+from service.store.tables import NOT_YET_SAMPLED, Audit, Conversation, Decision, Outcome, Review
 
 _audit = table(Audit)
 _review = table(Review)
@@ -25,7 +25,7 @@ def ended(connection: Connection, workspace: str, closed_before: float, most: in
             .where(
                 _conversation.c.workspace == workspace,
                 _conversation.c.closed_at < closed_before,
-                UNTOSSED,
+                NOT_YET_SAMPLED,
             )
             .order_by(_conversation.c.closed_at, _conversation.c.id)
             .limit(most)
@@ -54,7 +54,9 @@ def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Se
             func.max(_decision.c.position).label("position"),
         )
         .select_from(_conversation.join(_decision, said))
-        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(among), UNTOSSED)
+        .where(
+            _conversation.c.workspace == workspace, _conversation.c.id.in_(among), NOT_YET_SAMPLED
+        )
         .group_by(_conversation.c.id, _conversation.c.length, _conversation.c.closed_at)
         .order_by(_conversation.c.closed_at, _conversation.c.id)
     ).all()
@@ -110,7 +112,9 @@ def add(
         connection.execute(insert(_audit), [dict(row) for row in found])
     connection.execute(
         update(_conversation)
-        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(ended), UNTOSSED)
+        .where(
+            _conversation.c.workspace == workspace, _conversation.c.id.in_(ended), NOT_YET_SAMPLED
+        )
         .values(tossed=True)
     )
 

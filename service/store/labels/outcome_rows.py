@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from service.store.database.statements import Bulk
+from service.store.database.statements import BulkInsert
 from service.store.database.transactions import table
 from service.store.tables import Outcome
 
@@ -18,7 +18,7 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_outcome).values(**row))
 
 
-_ADD = Bulk(_outcome)
+_ADD = BulkInsert(_outcome)
 
 
 def add_all(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -21,7 +21,7 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_challenger).values(**row))
 
 
-def here(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Those asked for and those open, by slot."""
     return connection.execute(
         select(*_FACTS)

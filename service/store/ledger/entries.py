@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from learning.ledger.model_state import Entry, Kind, Without
-from service.store.database.statements import Among, Bulk, Look
+from learning.ledger.model_state import Entry, Exclusions, Kind
+from service.store.database.statements import AnyOf, BulkInsert, CompiledSelect
 from service.store.database.transactions import add_new, table
 from service.store.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
 _ledger = table(LedgerRow)
-_TAIL = Look(
+_TAIL = CompiledSelect(
     select(_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
     .where(
         _ledger.c.workspace == bindparam("workspace"), _ledger.c.position > bindparam("position")
@@ -24,10 +24,10 @@ _TAIL = Look(
     .limit(bindparam("most"))
 )
 
-_APPEND = Bulk(_ledger)
-_HEADS = Look(
+_APPEND = BulkInsert(_ledger)
+_HEADS = CompiledSelect(
     select(_workspace.c.id, _workspace.c.head, _workspace.c.mode).where(
-        Among(_workspace.c.id, "ids")
+        AnyOf(_workspace.c.id, "ids")
     )
 )
 
@@ -176,7 +176,7 @@ def replaced(connection: Connection, workspace: str, until: int, after: int = 0)
     return corrected | erased(connection, workspace)
 
 
-def first_left_out(connection: Connection, workspace: str, without: Without) -> int | None:
+def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int | None:
     """The position of the first outcome that these criteria leave out."""
     named = (("agent", without.agent), ("source", without.source))
     criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]

@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from learning.conversation.state import EMPTY, step
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing, Without
-from service.runtime.lru import keep
+from learning.ledger.model_state import Exclusions, ModelState
+from service.runtime.lru import lru_put
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 from service.store.labels import audit_rows
 from service.store.ledger import challenger_rows
-from service.versions.model_lines import FROZEN_ENTRIES, follow_beside
+from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow
 
 ENTRIES_MAX = 500
 """Most ledger entries that one look learns, so that no look takes long."""
@@ -33,52 +33,52 @@ ENDED_AT_ONCE = 500
 
 
 @dataclass(slots=True)
-class Follower:
+class OpenChallenger:
     """An open challenger as far as it has come; `facts` is its row."""
 
     facts: Any
-    standing: Standing
+    standing: ModelState
 
     @property
     def role(self) -> str:
         return f"challenger-{self.facts.slot}"
 
 
-class Challengers:
+class ChallengerLines:
     """The open challengers of each workspace, brought forward when asked for; of one thread."""
 
     def __init__(self, store: Store, workspaces: int = 64) -> None:
         self._store, self._most = store, workspaces * CHALLENGERS_MAX
-        self._kept: dict[str, Standing] = {}
+        self._kept: dict[str, ModelState] = {}
 
-    def open(self, workspace: str, until: int) -> list[Follower]:
+    def open(self, workspace: str, until: int) -> list[OpenChallenger]:
         """Those open, by slot, brought forward by one look's share."""
         with self._store.read() as connection:
             found = [
                 r
-                for r in challenger_rows.here(connection, workspace)
+                for r in challenger_rows.of_workspace(connection, workspace)
                 if r.status == challenger_rows.OPEN
             ]
-        followers = [Follower(row, self._standing(workspace, row, until)) for row in found]
+        followers = [OpenChallenger(row, self._standing(workspace, row, until)) for row in found]
         for one in followers:
             most = min(until, one.standing.position + ENTRIES_MAX)
-            follow_beside(self._store, workspace, one.standing, most)
+            advance_shadow(self._store, workspace, one.standing, most)
         return followers
 
-    def _standing(self, workspace: str, row: Any, until: int) -> Standing:
+    def _standing(self, workspace: str, row: Any, until: int) -> ModelState:
         kept = self._kept.get(row.id)
         if kept is None or kept.half_learned:
             with self._store.read() as connection:
                 kept = checkpoint.load(challenger_rows.state(connection, workspace, row.id) or b"")
-            kept.without = Without.of(row.without)
+            kept.without = Exclusions.of(row.without)
             kept.learn_from = row.position
             kept.version, kept.frozen = row.version, row.frozen
             if row.frozen:
                 kept.position = max(kept.position, until - FROZEN_ENTRIES)
-        return keep(self._kept, row.id, kept, self._most)
+        return lru_put(self._kept, row.id, kept, self._most)
 
     def disagreeing(
-        self, workspace: str, followers: Iterable[Follower], bar: float
+        self, workspace: str, followers: Iterable[OpenChallenger], bar: float
     ) -> Mapping[str, list[int]]:
         """Conversations whose coins are about to be tossed and which a challenger would have
         handed over (in the shadow, also the other way round), with the versions that would.
@@ -104,7 +104,7 @@ class Challengers:
 
 
 def _highest(
-    connection: Connection, workspace: str, row: Any, lines: list[Standing]
+    connection: Connection, workspace: str, row: Any, lines: list[ModelState]
 ) -> list[float]:
     """The highest probability that each line gives to a scored message of a conversation."""
     state, highest = EMPTY, [0.0] * len(lines)

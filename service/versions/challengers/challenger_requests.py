@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing, Without
+from learning.ledger.model_state import Exclusions, ModelState
 from learning.measures.scores import measures
-from learning.models.recipes import DEFAULT, FORGETTING, UnknownRecipe, named
-from service.runtime.errors import Contradiction, Invalid, Missing
+from learning.models.recipes import DEFAULT, FORGETTING, UnknownRecipe, get_recipe
+from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.runtime.ids import new_id
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, change_log, entries, version_rows
@@ -37,24 +37,26 @@ _log = structlog.get_logger("baton.challengers")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ChallengerRequest:
     """A challenger to be opened: a `version` as it is, or the ledger learned anew by a recipe."""
 
     why: str
     by: str
     recipe: str = ""
-    without: Without = Without()
+    without: Exclusions = Exclusions()
     version: int | None = None
     frozen: bool = False
 
 
-def ask(connection: Connection, workspace: str, wish: Wish) -> dict[str, Any]:
+def open_challenger(
+    connection: Connection, workspace: str, wish: ChallengerRequest
+) -> dict[str, Any]:
     """Ask for a challenger; `jobs` build it in the background.
 
     Refused where CHALLENGERS_MAX are there already, or one of the same making is.
     """
     entries.lock_head(connection, workspace)
-    there = challenger_rows.here(connection, workspace)
+    there = challenger_rows.of_workspace(connection, workspace)
     if len(there) >= CHALLENGERS_MAX:
         raise Contradiction(
             "challengers_full",
@@ -90,7 +92,7 @@ def ask(connection: Connection, workspace: str, wish: Wish) -> dict[str, Any]:
     return row
 
 
-def first_left_out(connection: Connection, workspace: str, without: Without) -> int:
+def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int:
     """The position where what is to be left out begins. Refused where there is nothing like it: a
     name was mistyped, and what would be built were no repair.
     """
@@ -105,14 +107,16 @@ def first_left_out(connection: Connection, workspace: str, without: Without) -> 
     return first
 
 
-def _made_of(connection: Connection, workspace: str, wish: Wish) -> tuple[str, Without]:
+def _made_of(
+    connection: Connection, workspace: str, wish: ChallengerRequest
+) -> tuple[str, Exclusions]:
     if wish.version is not None:
-        if wish.recipe or wish.without != Without():
+        if wish.recipe or wish.without != Exclusions():
             raise Invalid(
                 "version_or_recipe", "a version stands as it is: name no recipe", field="version"
             )
         found = switches.existing(connection, workspace, wish.version)
-        return found["recipe"], Without.of(found["without"])
+        return found["recipe"], Exclusions.of(found["without"])
     if wish.frozen:
         raise Invalid("frozen_without_version", "only a version stands frozen", field="frozen")
     if wish.without.body():
@@ -120,22 +124,28 @@ def _made_of(connection: Connection, workspace: str, wish: Wish) -> tuple[str, W
     switch = entries.switches(connection, workspace)[-1]
     serving = version_rows.version(connection, workspace, switch.body["version"])
     try:
-        return named(wish.recipe or (serving.recipe if serving else DEFAULT)).name, wish.without
+        return get_recipe(
+            wish.recipe or (serving.recipe if serving else DEFAULT)
+        ).name, wish.without
     except UnknownRecipe as error:
         raise Invalid("unknown_recipe", str(error), field="recipe") from error
 
 
-def answer(connection: Connection, workspace: str, alarm: dict[str, Any], recipe: str) -> None:
+def challenge_on_alarm(
+    connection: Connection, workspace: str, alarm: dict[str, Any], recipe: str
+) -> None:
     """An alarm asks for a challenger that forgets sooner than the champion of `recipe`, or names
     the one that is there; it is never in the way of an engineer's.
     """
     wanted = DEFAULT if recipe == FORGETTING else FORGETTING
-    for row in challenger_rows.here(connection, workspace):
+    for row in challenger_rows.of_workspace(connection, workspace):
         if (row.recipe, row.without, row.opened_by) == (wanted, {}, JOBS):
             alarm["challenger"] = row.id
             return
     try:
-        asked = ask(connection, workspace, Wish(alarm["sentence"], JOBS, recipe=wanted))
+        asked = open_challenger(
+            connection, workspace, ChallengerRequest(alarm["sentence"], JOBS, recipe=wanted)
+        )
     except Contradiction as error:
         _log.info("challenger_not_asked", workspace=workspace, why=str(error))
         return
@@ -146,7 +156,7 @@ def close(connection: Connection, workspace: str, name: str, by: str, why: str) 
     """Close a challenger; one that is closed stays as it is."""
     row = challenger_rows.challenger(connection, workspace, name)
     if row is None:
-        raise Missing("no_challenger", f"there is no challenger {name!r} in this workspace")
+        raise NotFound("no_challenger", f"there is no challenger {name!r} in this workspace")
     if challenger_rows.close(connection, workspace, name, by, why):
         facts = {"challenger": name, "version": row.version, "actor": by}
         said = f"challenger {row.slot} ({row.recipe}) was closed: {why}"
@@ -155,12 +165,12 @@ def close(connection: Connection, workspace: str, name: str, by: str, why: str) 
     return {} if found is None else found._asdict()
 
 
-def build(store: Store, workspace: str) -> None:
+def build_pending(store: Store, workspace: str) -> None:
     """Build those that were asked for: each learns the ledger anew, or stands at its version."""
     with store.read() as connection:
         asked = [
             r
-            for r in challenger_rows.here(connection, workspace)
+            for r in challenger_rows.of_workspace(connection, workspace)
             if r.status == challenger_rows.ASKED
         ]
     for row in asked:
@@ -186,7 +196,7 @@ class _ClosedError(Exception):
     """Nobody wants it any more."""
 
 
-def _built(store: Store, workspace: str, row: Any) -> Standing | None:
+def _built(store: Store, workspace: str, row: Any) -> ModelState | None:
     if row.version is not None:
         with store.read() as connection:
             return _at_version(connection, workspace, row)
@@ -203,19 +213,19 @@ def _built(store: Store, workspace: str, row: Any) -> Standing | None:
                 raise _ClosedError
 
     try:
-        return rebuild(store, workspace, row.recipe, Without.of(row.without), told)
+        return rebuild(store, workspace, row.recipe, Exclusions.of(row.without), told)
     except _ClosedError:
         return None
 
 
-def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
-    packed = switches.Packed.of(standing)
+def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
+    packed = switches.SerializedState.of(standing)
     with store.write() as connection:
         number = row.version
         head = entries.lock_head(connection, workspace)
         if number is None:
             scores = standing.window.scores()
-            number = switches.keep(
+            number = switches.save_version(
                 connection,
                 workspace,
                 packed,
@@ -243,8 +253,8 @@ def _open(store: Store, workspace: str, row: Any, standing: Standing) -> None:
     _log.info("challenger_opened", workspace=workspace, version=number, recipe=row.recipe)
 
 
-def _at_version(connection: Connection, workspace: str, row: Any) -> Standing:
+def _at_version(connection: Connection, workspace: str, row: Any) -> ModelState:
     data = version_rows.state(connection, workspace, row.version)
     standing = checkpoint.load(data or b"")
-    standing.without = Without.of(row.without)
+    standing.without = Exclusions.of(row.without)
     return standing

@@ -5,16 +5,16 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from experiments.evaluation.evaluation_report import Report
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.measures.scores import measures
 from service.store.ledger import change_log
 from service.versions import switches
 from service.versions.challengers import challenger_requests
-from service.versions.challengers.challenger_lines import Follower
-from service.versions.evaluation.promotion_decision import Scene
+from service.versions.challengers.challenger_lines import OpenChallenger
+from service.versions.evaluation.promotion_decision import EvaluationInput
 
 
-def act(connection: Connection, scene: Scene, report: Report) -> None:
+def apply(connection: Connection, scene: EvaluationInput, report: Report) -> None:
     """The switch that a report asks for, in the report's own transaction."""
     workspace, evidence = scene.workspace, dict(report.evidence)
     if report.verdict == "promote":
@@ -37,7 +37,7 @@ def act(connection: Connection, scene: Scene, report: Report) -> None:
         return
     assert scene.previous is not None
     number = _kept(connection, workspace, scene.previous, "kept learning in the shadow")
-    change = switches.Change(
+    change = switches.Switch(
         number,
         scene.previous.position,
         report.sentence,
@@ -49,7 +49,9 @@ def act(connection: Connection, scene: Scene, report: Report) -> None:
     switches.switch(connection, workspace, change, after=scene.champion.switch)
 
 
-def _promote(connection: Connection, scene: Scene, one: Follower, report: Report) -> None:
+def _promote(
+    connection: Connection, scene: EvaluationInput, one: OpenChallenger, report: Report
+) -> None:
     """A challenger that learned serves as it is now; a frozen one as it was, from here on."""
     after, said = scene.champion.switch, report.sentence
     if one.facts.frozen:
@@ -67,19 +69,19 @@ def _promote(connection: Connection, scene: Scene, one: Follower, report: Report
     standing = one.standing
     number = _kept(connection, scene.workspace, standing, f"{one.role} proved better")
     evidence = dict(report.evidence) | {"serves": number}
-    change = switches.Change(number, standing.position, said, "jobs", standing.without, evidence)
+    change = switches.Switch(number, standing.position, said, "jobs", standing.without, evidence)
     switches.switch(connection, scene.workspace, change, after=after)
 
 
-def _kept(connection: Connection, workspace: str, standing: Standing, why: str) -> int:
+def _kept(connection: Connection, workspace: str, standing: ModelState, why: str) -> int:
     """A version of a line as it is now, with its measures."""
     scores = standing.window.scores()
     found = measures(scores.probability, scores.label, scores.weight)
-    packed = switches.Packed.of(standing)
-    return switches.keep(connection, workspace, packed, line=0, reason=why, metrics=found)
+    packed = switches.SerializedState.of(standing)
+    return switches.save_version(connection, workspace, packed, line=0, reason=why, metrics=found)
 
 
-def recommend(connection: Connection, scene: Scene, report: Report) -> None:
+def recommend(connection: Connection, scene: EvaluationInput, report: Report) -> None:
     """Told once for each switch, verdict and version, however often it is found."""
     version = report.evidence.get("to") or report.evidence.get("version")
     facts = {"verdict": report.verdict, "version": version, "switch": scene.champion.switch}

@@ -12,21 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.evaluation.decision_costs import Fact
+from experiments.evaluation.decision_costs import JudgedOutcome
 from learning.decision.promotion_terms import (
     CHALLENGERS_MAX,
-    Claim,
-    Switching,
-    Tally,
+    PromotionEvidence,
+    PromotionTerms,
+    SegmentCount,
     harmed,
     objections,
 )
 from learning.estimation.audit_sampling import DISAGREEMENT
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Scores, paired
 from learning.measures.scores import measures
-from learning.monitoring.promotion_evidence import Duel, Learning, gains
-from service.versions.challengers.challenger_lines import Follower
+from learning.monitoring.promotion_evidence import (
+    FixedChallengerTest,
+    LearningChallengerTest,
+    gains,
+)
+from service.versions.challengers.challenger_lines import OpenChallenger
 
 DAY = 86_400
 SEGMENTS_MAX = 200
@@ -34,17 +38,17 @@ SEGMENTS_MAX = 200
 
 
 @dataclass(slots=True)
-class Contest:
+class ChallengerComparison:
     """A challenger's count against one champion, since ledger position `opened`."""
 
-    test: Duel | Learning
+    test: FixedChallengerTest | LearningChallengerTest
     against: int
     opened: int
     position: int
-    segments: dict[str, Tally]
+    segments: dict[str, SegmentCount]
 
     @classmethod
-    def of(cls, row: Any, terms: Switching, against: int) -> Contest:
+    def of(cls, row: Any, terms: PromotionTerms, against: int) -> ChallengerComparison:
         """Taken up where it was stored, or begun against the champion of a switch.
 
         By the product form for a frozen challenger, by the empirical-Bernstein form for one that
@@ -52,15 +56,15 @@ class Contest:
         more than that.
         """
         level = terms.alpha / CHALLENGERS_MAX
-        test: Duel | Learning = Duel(DISAGREEMENT, 1.0)
+        test: FixedChallengerTest | LearningChallengerTest = FixedChallengerTest(DISAGREEMENT, 1.0)
         if not row.frozen:
-            test = Learning(1.0 / DISAGREEMENT, level)
+            test = LearningChallengerTest(1.0 / DISAGREEMENT, level)
         kept = row.duel
         if kept.get("against") != against:
             since = max(int(kept.get("opened", row.position)), against)
             return cls(test, against, since, since, {})
         test.load(kept["test"])
-        segments = {name: Tally(*sums) for name, sums in kept["segments"].items()}
+        segments = {name: SegmentCount(*sums) for name, sums in kept["segments"].items()}
         return cls(test, against, int(kept["opened"]), int(kept["position"]), segments)
 
     def body(self) -> dict[str, Any]:
@@ -72,7 +76,9 @@ class Contest:
             "segments": {n: [t.judged, t.total, t.squares] for n, t in self.segments.items()},
         }
 
-    def learn(self, champion: Standing, challenger: Standing, facts: Mapping[int, Fact]) -> None:
+    def learn(
+        self, champion: ModelState, challenger: ModelState, facts: Mapping[int, JudgedOutcome]
+    ) -> None:
         """Count what was judged since: each by the inverse of its propensity, at most twofold."""
         costs = champion.policy.costs
         unit = max(costs.unneeded, costs.missed)
@@ -89,21 +95,21 @@ class Contest:
             self.test.learn(gain, propensity)
             for name in fact.segments:
                 if name in self.segments or len(self.segments) < SEGMENTS_MAX:
-                    self.segments.setdefault(name, Tally()).add(gain / propensity)
+                    self.segments.setdefault(name, SegmentCount()).add(gain / propensity)
         self.position = champion.position
 
-    def proven(self, terms: Switching) -> bool:
-        if isinstance(self.test, Duel):
+    def proven(self, terms: PromotionTerms) -> bool:
+        if isinstance(self.test, FixedChallengerTest):
             return self.test.proven(terms.alpha, CHALLENGERS_MAX)
         return self.test.proven()
 
 
 def judged(
-    contest: Contest,
-    follower: Follower,
-    champion: Standing,
+    contest: ChallengerComparison,
+    follower: OpenChallenger,
+    champion: ModelState,
     switched_at: float,
-    facts: Mapping[int, Fact],
+    facts: Mapping[int, JudgedOutcome],
 ) -> dict[str, Any]:
     """What is to be reported of a contest, and whether anything speaks against promoting."""
     terms, row, now = champion.policy.switching, follower.facts, time.time()
@@ -112,7 +118,7 @@ def judged(
     test = contest.test
     a, b = paired(champion.window.scores(), follower.standing.window.scores())
     since = max(row.opened_at, switched_at)
-    claim = Claim(
+    claim = PromotionEvidence(
         contest.proven(terms),
         test.conversations,
         (now - since) / DAY,
@@ -141,7 +147,7 @@ def judged(
             if t.judged >= terms.segment_min
         },
     }
-    if isinstance(test, Duel):
+    if isinstance(test, FixedChallengerTest):
         needed = CHALLENGERS_MAX / terms.alpha
         found |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
     else:
@@ -150,7 +156,7 @@ def judged(
     return found | {"sentence": _sentence(found)}
 
 
-def _ece(scores: Scores, facts: Mapping[int, Fact], since: int) -> float | None:
+def _ece(scores: Scores, facts: Mapping[int, JudgedOutcome], since: int) -> float | None:
     """Calibration error of what was scored since a position, by inverse propensity."""
     known = [facts.get(int(position)) for position in scores.position]
     weight = [

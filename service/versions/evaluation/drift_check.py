@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from learning.conversation.features import CONTEXT, features
 from learning.conversation.state import EMPTY, State, step
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Scores
-from learning.monitoring.covariate_shift import Glimpse, shifts
-from learning.monitoring.loss_drift import Watch
+from learning.monitoring.covariate_shift import ConversationSnapshot, shifts
+from learning.monitoring.loss_drift import LossMonitor
 from learning.text.similarity import words
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
@@ -40,10 +40,10 @@ class _Watched:
     switch: int
     since: int
     position: int
-    watch: Watch = field(default_factory=Watch)
+    watch: LossMonitor = field(default_factory=LossMonitor)
 
 
-class Drift:
+class DriftMonitor:
     """Looks at one workspace after the other; one thread owns it."""
 
     def __init__(self, store: Store) -> None:
@@ -51,7 +51,7 @@ class Drift:
         self._watched: dict[str, _Watched] = {}
 
     def look(
-        self, workspace: str, champion: Standing, last: Mapping[str, Any] | None
+        self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """What is to be reported, given the last report's part; and the new alarms in it."""
         last = last or {}
@@ -74,14 +74,14 @@ class Drift:
         return found, fresh
 
     def add(
-        self, kind: str, name: str, sentence: str, champion: Standing, found: dict[str, Any]
+        self, kind: str, name: str, sentence: str, champion: ModelState, found: dict[str, Any]
     ) -> dict[str, Any]:
         """An alarm that was found elsewhere: it stands among the others."""
         alarm = _alarm(kind, name, sentence, champion.position, time.time())
         found["alarms"] = [*found["alarms"], alarm][-ALARMS_MAX:]
         return alarm
 
-    def _fed(self, workspace: str, champion: Standing, since: int) -> _Watched | None:
+    def _fed(self, workspace: str, champion: ModelState, since: int) -> _Watched | None:
         """The watch after all that the champion has learned; None where it gave alarm."""
         kept = self._watched.get(workspace)
         if kept is None or (kept.switch, kept.since) != (champion.switch, since):
@@ -94,7 +94,7 @@ class Drift:
         return kept
 
     def _compared(
-        self, workspace: str, champion: Standing, last: Mapping[str, Any] | None
+        self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
         """The test of the newest closed conversations, if enough of them are new; else the last."""
         until = float(last["until"]) if last else 0.0
@@ -128,7 +128,7 @@ def _alarm(kind: str, name: str, sentence: str, position: int, at: float) -> dic
     return found | {"challenger": None}
 
 
-def _loss(watch: Watch) -> dict[str, Any]:
+def _loss(watch: LossMonitor) -> dict[str, Any]:
     alarm = watch.alarm
     if alarm is None:
         return {"state": "learning what is usual", "outcomes": watch.outcomes, "of": watch.calm}
@@ -142,8 +142,8 @@ def _loss(watch: Watch) -> dict[str, Any]:
 
 
 def _glimpse(
-    connection: Connection, workspace: str, name: str, champion: Standing
-) -> Glimpse | None:
+    connection: Connection, workspace: str, name: str, champion: ModelState
+) -> ConversationSnapshot | None:
     """A conversation up to its last scored message; None where nothing was scored."""
     turns: Sequence[Any] = conversation_rows.transcript(connection, workspace, name, 2**31 - 1)
     last = max((n for n, turn in enumerate(turns) if turn.scored), default=None)
@@ -157,4 +157,4 @@ def _glimpse(
             said.update(words(turn.message.text))
     x = features(state)
     context = {known: x[known] for known in CONTEXT if known in x}
-    return Glimpse(champion.score(state).probability, context, frozenset(said))
+    return ConversationSnapshot(champion.score(state).probability, context, frozenset(said))

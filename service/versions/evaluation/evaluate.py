@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import Terms
-from experiments.evaluation.evaluation_report import Report, Seen, Switch, evaluate
+from experiments.evaluation.decision_costs import DecisionCosts
+from experiments.evaluation.evaluation_report import EvaluationInputs, Report, Switch, evaluate
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry
 from service.runtime.errors import Contradiction
@@ -23,29 +23,29 @@ from service.runtime.ids import new_id
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, change_log, entries, mlflow_rows
 from service.versions.challengers import challenger_requests
-from service.versions.challengers.challenger_lines import Challengers
+from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation import apply_decision, promotion_decision
-from service.versions.evaluation.challenger_comparison import Contest, judged
-from service.versions.evaluation.drift_check import Drift
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.evaluation.drift_check import DriftMonitor
 from service.versions.evaluation.feature_attribution import insight
-from service.versions.evaluation.judged_context import Facts
-from service.versions.evaluation.promotion_decision import Scene
-from service.versions.evaluation.recent_rates import Recent
-from service.versions.model_lines import Lines
+from service.versions.evaluation.judged_context import JudgedOutcomes
+from service.versions.evaluation.promotion_decision import EvaluationInput
+from service.versions.evaluation.recent_rates import RecentRates
+from service.versions.model_lines import ModelLines
 
 _log = structlog.get_logger("baton.judging")
 
 
-class Judging:
+class Evaluator:
     """Evaluates one workspace after the other; one thread owns it."""
 
-    def __init__(self, store: Store, lines: Lines, models_max: int) -> None:
+    def __init__(self, store: Store, lines: ModelLines, models_max: int) -> None:
         self._store = store
         self._lines = lines
-        self._drift = Drift(store)
-        self._facts = Facts(store)
-        self._recent = Recent(store)
-        self._challengers = Challengers(store, models_max)
+        self._drift = DriftMonitor(store)
+        self._facts = JudgedOutcomes(store)
+        self._recent = RecentRates(store)
+        self._challengers = ChallengerLines(store, models_max)
 
     def evaluate(self, workspace: str) -> Report:
         """One evaluation: its report stored, and acted upon where the policy lets it."""
@@ -57,16 +57,20 @@ class Judging:
         before = {} if last is None else last.report
         drift, alarms = self._drift.look(workspace, champion, before.get("drift"))
         terms, against = policy.switching, scene.began.position
-        contests = {x.facts.id: Contest.of(x.facts, terms, against) for x in scene.challengers}
+        contests = {
+            x.facts.id: ChallengerComparison.of(x.facts, terms, against) for x in scene.challengers
+        }
         for one in scene.challengers:
             contests[one.facts.id].learn(champion, one.standing, facts)
         shown = [
             judged(contests[x.facts.id], x, champion, scene.began.at, facts)
             for x in scene.challengers
         ]
-        found = promotion_decision.guarded(scene)
-        finding = promotion_decision.found(scene, shown, found)
-        costs = Terms(policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed)
+        found = promotion_decision.run_rollback_guard(scene)
+        finding = promotion_decision.choose_verdict(scene, shown, found)
+        costs = DecisionCosts(
+            policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed
+        )
         rates = self._recent.rates(workspace, scene.began, champion, facts, costs, before)
         report = evaluate(
             new_id("e"),
@@ -79,7 +83,7 @@ class Judging:
             ],
             finding=finding,
             facts=facts.values(),
-            seen=Seen(
+            seen=EvaluationInputs(
                 drift,
                 shown,
                 None if found is None else asdict(found),
@@ -88,16 +92,20 @@ class Judging:
                 insight(self._store, workspace, [f.conversation for f in facts.values()], champion),
             ),
         )
-        if found is not None and found.finding == "world" and not _told(drift, scene.began):
+        if (
+            found is not None
+            and found.finding == "world"
+            and not already_alarmed(drift, scene.began)
+        ):
             alarms += [self._drift.add("world", "harder", HARDER, champion, drift)]
         return self._kept(scene, report, contests, alarms)
 
-    def _scene(self, workspace: str) -> Scene:
+    def _scene(self, workspace: str) -> EvaluationInput:
         champion = self._lines.champion(workspace)
         with self._store.read() as connection:
             switches = entries.switches(connection, workspace)
         followers = self._challengers.open(workspace, champion.position)
-        return Scene(
+        return EvaluationInput(
             workspace,
             [s for s in switches if s.position <= champion.switch],
             champion,
@@ -108,9 +116,9 @@ class Judging:
 
     def _kept(
         self,
-        scene: Scene,
+        scene: EvaluationInput,
         report: Report,
-        contests: dict[str, Contest],
+        contests: dict[str, ChallengerComparison],
         alarms: list[dict[str, Any]],
     ) -> Report:
         """Write what was found, and do it; where another switch came in between, only write."""
@@ -131,7 +139,7 @@ class Judging:
                         done.body(),
                     )
                     if act:
-                        apply_decision.act(connection, scene, done)
+                        apply_decision.apply(connection, scene, done)
                     elif report.verdict != "keep":
                         apply_decision.recommend(connection, scene, done)
                 break
@@ -147,8 +155,8 @@ class Judging:
     def _count(
         self,
         connection: Connection,
-        scene: Scene,
-        contests: Mapping[str, Contest],
+        scene: EvaluationInput,
+        contests: Mapping[str, ChallengerComparison],
         states: Mapping[str, bytes],
     ) -> None:
         """How far each challenger has learned and been counted, stored together."""
@@ -164,13 +172,13 @@ class Judging:
             )
 
     def _alarm(
-        self, connection: Connection, scene: Scene, alarms: Sequence[dict[str, Any]]
+        self, connection: Connection, scene: EvaluationInput, alarms: Sequence[dict[str, Any]]
     ) -> None:
         """Alarms are told, and open a challenger that forgets sooner. Nothing is reset."""
         workspace, recipe = scene.workspace, scene.champion.recipe
         for alarm in alarms:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
-            challenger_requests.answer(connection, workspace, alarm, recipe)
+            challenger_requests.challenge_on_alarm(connection, workspace, alarm, recipe)
             change_log.add(connection, workspace, "alarm", alarm)
 
 
@@ -180,6 +188,6 @@ HARDER = (
 )
 
 
-def _told(drift: dict[str, Any], began: Entry) -> bool:
+def already_alarmed(drift: dict[str, Any], began: Entry) -> bool:
     """Whether an alarm since the promotion said so before."""
     return any(a["kind"] == "world" and a["position"] > began.position for a in drift["alarms"])

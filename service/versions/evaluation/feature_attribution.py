@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from experiments.evaluation.attribution import Seen
+from experiments.evaluation.attribution import InfluenceSample
 from learning.conversation.features import features
 from learning.conversation.state import EMPTY, step
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 
@@ -19,10 +19,10 @@ CONVERSATIONS = 300
 """Newest conversations with an outcome that are looked at: so many, however long the ledger is."""
 
 
-def insight(store: Store, workspace: str, names: Iterable[str], champion: Standing) -> Any:
+def insight(store: Store, workspace: str, names: Iterable[str], champion: ModelState) -> Any:
     """The names that move the champion most, of the conversations named (the newest last)."""
     newest = list(dict.fromkeys(reversed(list(names))))[:CONVERSATIONS]
-    seen = Seen()
+    seen = InfluenceSample()
     with store.read() as connection:
         for name in newest:
             seen.add(_scored(connection, workspace, name))

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import Fact
+from experiments.evaluation.decision_costs import JudgedOutcome
 from learning.ledger.model_state import Entry
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
@@ -26,15 +26,15 @@ HOURS = 4
 _AT_ONCE = 400
 
 
-class Facts:
+class JudgedOutcomes:
     """The newest facts of each workspace, read forward when asked for; of one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, dict[int, Fact]] = {}
+        self._kept: dict[str, dict[int, JudgedOutcome]] = {}
         self._until: dict[str, int] = {}
 
-    def newest(self, workspace: str, until: int) -> Mapping[int, Fact]:
+    def newest(self, workspace: str, until: int) -> Mapping[int, JudgedOutcome]:
         """By ledger position, in order, up to a position; at most OUTCOMES_MAX."""
         kept = self._kept.setdefault(workspace, {})
         with self._store.read() as connection:
@@ -53,7 +53,7 @@ class Facts:
         return kept
 
 
-def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[Fact]:
+def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[JudgedOutcome]:
     names = sorted({entry.body["conversation_id"] for entry in entries})
     decided: dict[str, list[Any]] = {}
     for row in outcome_context.decisions(connection, workspace, names):
@@ -72,13 +72,13 @@ def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> 
     return found
 
 
-def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Fact:
+def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> JudgedOutcome:
     body = entry.body
     handed_over = body["handoff_id"] is not None
     audited = audit is not None and audit.status != "passed"
     by_itself = not handed_over and not body.get("labels") and body["source"] != "audit"
     silent = body["source"] in ("silence", "history")
-    return Fact(
+    return JudgedOutcome(
         entry.position,
         body["conversation_id"],
         entry.at,

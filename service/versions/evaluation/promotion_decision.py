@@ -7,47 +7,47 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from experiments.evaluation.evaluation_report import Finding
-from experiments.evaluation.line_measures import Line
-from learning.ledger.model_state import Entry, Standing
+from experiments.evaluation.evaluation_report import Verdict
+from experiments.evaluation.line_measures import EvaluatedLine
+from learning.ledger.model_state import Entry, ModelState
 from learning.measures.prequential import paired
-from learning.monitoring.rollback_guard import Guard, guard
-from service.versions.challengers.challenger_lines import Follower
+from learning.monitoring.rollback_guard import GuardResult, guard
+from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
 from service.versions.evaluation.drift_check import losses
-from service.versions.model_lines import origin
+from service.versions.model_lines import champion_switch_index
 
 USUAL = 500
 """Newest outcomes before a promotion that say what was usual."""
 
 
 @dataclass(slots=True)
-class Scene:
+class EvaluationInput:
     """The lines of a workspace as one evaluation finds them."""
 
     workspace: str
     switches: list[Entry]
-    champion: Standing
-    previous: Standing | None
-    anchor: Standing | None
-    challengers: list[Follower]
+    champion: ModelState
+    previous: ModelState | None
+    anchor: ModelState | None
+    challengers: list[OpenChallenger]
 
     @property
     def began(self) -> Entry:
         """The switch that made the champion."""
-        return self.switches[origin(self.switches)]
+        return self.switches[champion_switch_index(self.switches)]
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[EvaluatedLine]:
         named = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
         named += [(one.role, one.standing) for one in self.challengers]
         return [
-            Line(role, line.version, line.recipe, line.window.scores(), line.routed)
+            EvaluatedLine(role, line.version, line.recipe, line.window.scores(), line.routed)
             for role, line in named
             if line is not None
         ]
 
 
-def guarded(scene: Scene) -> Guard | None:
+def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
     """The detectors of a champion promoted lately; None where there is nothing to go back to."""
     terms, began = scene.champion.policy.switching, scene.began
     previous = scene.previous
@@ -55,7 +55,7 @@ def guarded(scene: Scene) -> Guard | None:
         return None
     before = losses(previous.window.scores(until=began.position))[-USUAL:]
 
-    def pair(other: Standing | None) -> tuple[list[float], list[float]] | None:
+    def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
             return None
         a, b = paired(
@@ -68,22 +68,24 @@ def guarded(scene: Scene) -> Guard | None:
     return guard(before, own, pair(previous), pair(scene.anchor), terms.false_alarm_in)
 
 
-def found(scene: Scene, contests: Sequence[dict[str, Any]], found: Guard | None) -> Finding:
+def choose_verdict(
+    scene: EvaluationInput, contests: Sequence[dict[str, Any]], found: GuardResult | None
+) -> Verdict:
     """What is to be done: harm first, then the best of those proven better."""
     if found is not None and found.finding in ("previous", "anchor"):
-        return _harm(scene, found)
+        return rollback_finding(scene, found)
     ready = [one for one in contests if one["proven_better"] and not one["objections"]]
     if ready:
         best = max(ready, key=lambda x: (x.get("saves_at_least") or 0.0, x.get("evidence") or 0.0))
         evidence = {"rule": "proven better", "champion": scene.champion.version} | best
-        return Finding("promote", best["sentence"], evidence)
+        return Verdict("promote", best["sentence"], evidence)
     said = [one["sentence"] for one in contests]
     if found is not None:
-        said.insert(0, _calm(scene, found))
-    return Finding("keep", "; ".join(said) or "There is no other line to compare with.")
+        said.insert(0, keep_sentence(scene, found))
+    return Verdict("keep", "; ".join(said) or "There is no other line to compare with.")
 
 
-def _harm(scene: Scene, found: Guard) -> Finding:
+def rollback_finding(scene: EvaluationInput, found: GuardResult) -> Verdict:
     line = found.previous_line if found.finding == "previous" else found.anchor_line
     assert line is not None
     assert scene.previous is not None
@@ -96,10 +98,10 @@ def _harm(scene: Scene, found: Guard) -> Finding:
     )
     evidence = {"rule": "alarm since the promotion", "champion": scene.champion.version}
     evidence |= {"since": scene.began.position, "to": to, "previous": scene.previous.version}
-    return Finding("roll back", said, evidence | asdict(found))
+    return Verdict("roll back", said, evidence | asdict(found))
 
 
-def _calm(scene: Scene, found: Guard) -> str:
+def keep_sentence(scene: EvaluationInput, found: GuardResult) -> str:
     if found.allowed is None:
         return "there is no past to compare the champion with"
     rose = "rose, and so did the lines beside it" if found.finding == "world" else "did not rise"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from experiments.evaluation.decision_costs import Fact, Sums, Terms, rates
-from learning.ledger.model_state import Entry, Standing
+from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, RateSums, rates
+from learning.ledger.model_state import Entry, ModelState
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
@@ -20,7 +20,7 @@ RECENT = 1000
 """Outcomes that the newest rates speak of."""
 
 
-class Recent:
+class RecentRates:
     """Rates of one workspace after the other."""
 
     def __init__(self, store: Store) -> None:
@@ -30,9 +30,9 @@ class Recent:
         self,
         workspace: str,
         began: Entry,
-        champion: Standing,
-        facts: Mapping[int, Fact],
-        terms: Terms,
+        champion: ModelState,
+        facts: Mapping[int, JudgedOutcome],
+        terms: DecisionCosts,
         last: Mapping[str, Any],
     ) -> dict[str, Any]:
         """`since_switch`: of what was decided since the champion's promotion; `recent`: around the
@@ -42,12 +42,12 @@ class Recent:
         kept = last.get("rates") or {}
         if kept.get("since") != began.position:
             kept = {"since": began.position, "position": began.position, "at": began.at, "sums": {}}
-        sums = Sums(**kept["sums"])
+        sums = RateSums(**kept["sums"])
         for fact in facts.values():
             if fact.position > kept["position"] and fact.decided_at >= began.at:
                 sums.add(fact)
         newest = list(facts.values())[-RECENT:]
-        late = Sums()
+        late = RateSums()
         for fact in newest:
             late.add(fact)
         with self._store.read() as connection:

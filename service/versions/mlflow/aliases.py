@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Row
 from experiments.registry.mlflow_client import RegistryRefused
 from experiments.registry.registered_versions import Registered, Registry
 from learning.ledger.model_state import Entry
-from service.runtime.errors import Refusal
+from service.runtime.errors import RequestRefused
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, entries, mlflow_rows, version_rows
 from service.versions import switches as versions
-from service.versions.model_lines import origin
+from service.versions.model_lines import champion_switch_index
 
 CHAMPION, PREVIOUS, ANCHOR, CHALLENGER = "champion", "previous", "anchor", "challenger-"
 REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
@@ -35,7 +35,7 @@ FOLLOWS = (
 _log = structlog.get_logger("baton.aliases")
 
 
-class Aliases:
+class AliasSync:
     """One pass settles the aliases of a workspace. RegistryUnavailable while MLflow is away."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -89,7 +89,7 @@ class Aliases:
                 version = _follow(connection, workspace, number, found)
             self._note(workspace, CHAMPION, number)
             _log.info("alias_heard", workspace=workspace, version=version)
-        except (Refusal, RegistryRefused) as error:
+        except (RequestRefused, RegistryRefused) as error:
             self._put_back(workspace, CHAMPION, number, str(error), tagged=found is not None)
             self._set(workspace, CHAMPION, back_to)
 
@@ -165,11 +165,11 @@ def followers(connection: Connection, workspace: str) -> dict[str, str]:
     the line before; `challenger-1` to `challenger-4` are those open, each as it was opened.
     """
     switches = entries.switches(connection, workspace)
-    place = origin(switches)
+    place = champion_switch_index(switches)
     found = {ANCHOR: version_rows.version(connection, workspace, switches[place].body["version"])}
     if place:
         found[PREVIOUS] = newest(connection, workspace, switches[place - 1])
-    for one in challenger_rows.here(connection, workspace):
+    for one in challenger_rows.of_workspace(connection, workspace):
         if one.status == challenger_rows.OPEN:
             found[f"{CHALLENGER}{one.slot}"] = version_rows.version(
                 connection, workspace, one.version

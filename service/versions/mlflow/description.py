@@ -23,11 +23,13 @@ MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
 def key(connection: Connection, workspace: str) -> tuple[Any, ...]:
     """Changes whenever the story does, and costs little to ask for."""
     newest = switch_history.moves(connection, workspace)[0]
-    beside = tuple((one.id, one.version) for one in challenger_rows.here(connection, workspace))
+    beside = tuple(
+        (one.id, one.version) for one in challenger_rows.of_workspace(connection, workspace)
+    )
     return newest["at"], newest["what"], beside, mlflow_rows.last_evaluated(connection, workspace)
 
 
-def told(connection: Connection, workspace: str) -> str:
+def render_description(connection: Connection, workspace: str) -> str:
     """The story of a workspace as it is now."""
     moves = switch_history.moves(connection, workspace)
     served = next(move for move in moves if move["what"] != "refused")
@@ -64,7 +66,7 @@ def _challengers(connection: Connection, workspace: str) -> str:
     """Those that learn in its shadow or wait to be built, and why they were asked for."""
     found = [
         (f"{CHALLENGER}{one.slot}", one.version or one.status, one.recipe, one.opened_by, one.why)
-        for one in challenger_rows.here(connection, workspace)
+        for one in challenger_rows.of_workspace(connection, workspace)
     ]
     shown = [[plain(str(cell)) for cell in row] for row in found]
     return table(("line", "version", "recipe", "asked for by", "why"), shown) if found else ""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.registry import model_package
-from learning.decision.team_classifier import Record
+from learning.decision.team_classifier import RoutingScores
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Window
 from service.store.conversations import removal
 from service.store.database.transactions import Store
@@ -69,7 +69,7 @@ def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, 
     """
     standing, about = _read(path)
     digest = checkpoint.digest(standing)
-    standing.window, standing.routed = Window(), Record()
+    standing.window, standing.routed = Window(), RoutingScores()
     with store.write() as connection:
         entries.lock_head(connection, workspace)
         standing.position = removal.removed_up_to(connection, workspace)
@@ -79,12 +79,12 @@ def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, 
             number = int(known.number)
         else:
             reason = f"{origin} ({actor})"
-            packed = switches.Packed.of(standing)
-            number = switches.keep(connection, workspace, packed, line=0, reason=reason)
+            packed = switches.SerializedState.of(standing)
+            number = switches.save_version(connection, workspace, packed, line=0, reason=reason)
     return {"version": number, "recipe": standing.recipe, "digest": digest, "origin": origin}
 
 
-def _read(path: Path) -> tuple[Standing, dict[str, str]]:
+def _read(path: Path) -> tuple[ModelState, dict[str, str]]:
     file = path / model_package.STATE if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(

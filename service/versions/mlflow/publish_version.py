@@ -16,7 +16,7 @@ from experiments.registry.registered_versions import Registry
 from service.store.database.transactions import Store
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions.mlflow import description
-from service.versions.mlflow.aliases import CHAMPION, Aliases
+from service.versions.mlflow.aliases import CHAMPION, AliasSync
 from service.versions.mlflow.export_version import lineage
 
 TRANSCRIPT = "/console/transcript?id="
@@ -25,7 +25,7 @@ TRANSCRIPT = "/console/transcript?id="
 _log = structlog.get_logger("baton.publishing")
 
 
-class Publishing:
+class MlflowPublisher:
     """One pass publishes what is owed and settles the aliases of every workspace."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Publishing:
     ) -> None:
         self._store = store
         self._registry = registry
-        self._aliases = Aliases(store, registry)
+        self._aliases = AliasSync(store, registry)
         self._transcripts = transcripts
         self._told: dict[str, tuple[Any, ...]] = {}
         self._away = False
@@ -106,7 +106,7 @@ class Publishing:
             key = description.key(connection, workspace)
             if self._told.get(workspace) == key:
                 return
-            text = description.told(connection, workspace)
+            text = description.render_description(connection, workspace)
         self._registry.tell(workspace, text)
         self._told[workspace] = key
 

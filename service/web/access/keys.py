@@ -78,15 +78,15 @@ def add_key(
             "revoked_at": None,
         }
         access.add_key(connection, made)
-        return shown(made) | {"key": secret}
-    return shown(row._asdict()) | {"key": secret}
+        return key_json(made) | {"key": secret}
+    return key_json(row._asdict()) | {"key": secret}
 
 
-def shown(row: dict[str, Any]) -> dict[str, Any]:
+def key_json(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "hash"}
 
 
-class Doorkeeper:
+class KeyAuthenticator:
     """From the Authorization header to a principal; remembers the answer for a second."""
 
     def __init__(self, store: Store) -> None:

@@ -58,7 +58,7 @@ def begin(connection: Connection, principal: Principal, cookie: str, now: float)
     access.add_session(connection, row, SESSIONS_MAX)
 
 
-def holder(connection: Connection, cookie: str) -> Principal | None:
+def session_holder(connection: Connection, cookie: str) -> Principal | None:
     """Who signed in with this cookie; None if it is unknown, over, or its key was revoked."""
     if not cookie or len(cookie) > _COOKIE_CHARS_MAX:
         return None
@@ -75,7 +75,7 @@ def is_token_of(given: str, cookie: str) -> bool:
     return hmac.compare_digest(given.encode(), form_token(cookie).encode())
 
 
-class Failures:
+class SignInFailures:
     """Wrong keys by the address they came from, in this process; the memory of it is bounded."""
 
     def __init__(self) -> None:

@@ -10,19 +10,19 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, field_validator
 
 from service.handoffs import lifecycle
-from service.runtime.errors import Contradiction, Missing
-from service.scoring.decide import fresh_turns, stamped
+from service.runtime.errors import Contradiction, NotFound
+from service.scoring.decide import fresh_turns, with_timestamp
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
-from service.web.request_context import ERRORS, Bot, Parts
-from service.web.schemas import HISTORY_MAX, Id, Shape, Turn, message, timed
+from service.web.request_context import ERRORS, AppDependency, Bot
+from service.web.schemas import HISTORY_MAX, Id, RequestModel, Turn, message, timed
 
 router = APIRouter(tags=["conversations"], responses=ERRORS)
 
 
-class MessagesRequest(Shape):
+class MessagesRequest(RequestModel):
     """Turns of the bot, an agent or the system, in their order."""
 
     messages: Annotated[list[Turn], Field(min_length=1, max_length=HISTORY_MAX)]
@@ -39,12 +39,14 @@ class MessagesRequest(Shape):
         return turns
 
 
-class CloseRequest(Shape):
+class CloseRequest(RequestModel):
     resolution: Literal["resolved", "abandoned", "unknown"]
 
 
 @router.post("/conversations/{conversation_id:path}/messages")
-async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, principal: Bot) -> Any:
+async def append(
+    conversation_id: Id, asked: MessagesRequest, baton: AppDependency, principal: Bot
+) -> Any:
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
@@ -56,9 +58,9 @@ async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, prin
         fresh = fresh_turns(working, turns)
         batch.room_for(working, len(fresh))
         for turn in fresh:
-            batch.append(working, stamped(turn, batch.now))
+            batch.append(working, with_timestamp(turn, batch.now))
         if any(turn.author == "agent" for turn in fresh):
-            lifecycle.heard(batch, working, seconds)
+            lifecycle.extend_claim(batch, working, seconds)
         return {
             "conversation_id": conversation_id,
             "appended": len(fresh),
@@ -72,7 +74,9 @@ async def append(conversation_id: Id, asked: MessagesRequest, baton: Parts, prin
 
 
 @router.post("/conversations/{conversation_id:path}/close")
-async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principal: Bot) -> Any:
+async def close(
+    conversation_id: Id, asked: CloseRequest, baton: AppDependency, principal: Bot
+) -> Any:
     """The conversation is over; a handoff that still waits is abandoned."""
     workspace = principal.workspace
 
@@ -92,7 +96,7 @@ async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principa
             if working.handoff_id is not None:
                 row = handoff_rows.handoff(batch.connection, workspace, working.handoff_id)
                 if row is not None and row.status == "waiting":
-                    lifecycle.leave(batch, row._asdict(), "abandoned")
+                    lifecycle.close(batch, row._asdict(), "abandoned")
             working.status, working.resolution = "closed", asked.resolution
             working.closed_at = batch.now
             batch.change(working)
@@ -107,7 +111,7 @@ async def close(conversation_id: Id, asked: CloseRequest, baton: Parts, principa
 
 
 @router.get("/conversations/{conversation_id:path}")
-async def conversation(conversation_id: Id, baton: Parts, principal: Bot) -> Any:
+async def conversation(conversation_id: Id, baton: AppDependency, principal: Bot) -> Any:
     """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes."""
     workspace = principal.workspace
 
@@ -134,8 +138,8 @@ def _shown(row: Any) -> dict[str, Any]:
     return timed({name: value for name, value in row._asdict().items() if name not in hidden})
 
 
-def _missing(name: str) -> Missing:
-    return Missing(
+def _missing(name: str) -> NotFound:
+    return NotFound(
         "no_conversation",
         f"there is no conversation {name!r} in this workspace",
         hint="its first message goes to POST /v1/score",

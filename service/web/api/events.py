@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.web.access import sessions
 from service.web.access.keys import Principal, hashed
-from service.web.event_stream.broadcast import Feed, Follower, SlowError
-from service.web.request_context import ERRORS, Baton, Parts, admit
+from service.web.event_stream.broadcast import EventBroadcaster, SlowSubscriber, Subscriber
+from service.web.request_context import ERRORS, AppDependency, AppState, admit
 
 router = APIRouter(tags=["events"], responses=ERRORS)
 
@@ -27,7 +27,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 @router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
 async def events(
     request: Request,
-    baton: Parts,
+    baton: AppDependency,
     last_event_id: Annotated[str, Header(max_length=100)] = "",
     after: Annotated[str, Query(max_length=100)] = "",
 ) -> Any:
@@ -47,7 +47,7 @@ class Stream(EventSourceResponse):
     The feed tells it that it lives, so that no timer runs for each connection.
     """
 
-    def __init__(self, feed: Feed, follower: Follower) -> None:
+    def __init__(self, feed: EventBroadcaster, follower: Subscriber) -> None:
         super().__init__(follower.chunks(), ping=0, sep="\n")
         self._feed, self._follower = feed, follower
 
@@ -55,17 +55,17 @@ class Stream(EventSourceResponse):
         self._follower.send = send
         try:
             await super().__call__(scope, receive, send)
-        except SlowError:
+        except SlowSubscriber:
             pass  # whoever takes nothing cannot be told why
         finally:
             self._feed.leave(self._follower)
 
 
-async def _asking(request: Request, baton: Baton) -> tuple[Principal, str | None]:
+async def _asking(request: Request, baton: AppState) -> tuple[Principal, str | None]:
     """Who follows, and by which session. Raises Unauthenticated, Forbidden."""
     cookie = sessions.cookie_of(request.cookies, is_secure=request.url.scheme == "https")
     if cookie and "authorization" not in request.headers:
-        principal = await baton.read(lambda connection: sessions.holder(connection, cookie))
+        principal = await baton.read(lambda connection: sessions.session_holder(connection, cookie))
         if principal is not None:
             principal.require("agent")
             return principal, hashed(cookie)

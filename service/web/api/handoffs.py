@@ -9,36 +9,36 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from service.handoffs import brief, lifecycle, notes, transfers
-from service.runtime.errors import Missing
+from service.runtime.errors import NotFound
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
-from service.web.request_context import ERRORS, Agent, Parts, once
-from service.web.schemas import Id, Note, Said, Shape, Short, timed
+from service.web.request_context import ERRORS, Agent, AppDependency, once
+from service.web.schemas import Id, NoteText, RequestModel, Said, ShortText, timed
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
 _HIDDEN = ("workspace", "changed_at", "fired")
 Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
 
 
-class Remark(Shape):
+class Remark(RequestModel):
     """What one agent tells the others; the customer and the bot never see it."""
 
     text: Said
 
 
-class Transfer(Shape):
+class Transfer(RequestModel):
     """The team that it belongs to, and what they should know."""
 
-    team: Short
-    note: Note | None = None
+    team: ShortText
+    note: NoteText | None = None
 
 
 @router.get("")
 async def queue(
-    baton: Parts,
+    baton: AppDependency,
     principal: Agent,
     status: Status | None = None,
-    team: Short | None = None,
+    team: ShortText | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> Any:
     """Handoffs, the most urgent and oldest first."""
@@ -51,15 +51,15 @@ async def queue(
 
 
 @router.get("/{handoff_id}")
-async def handoff(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+async def handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The whole context of a handoff: the customer repeats nothing."""
     workspace = principal.workspace
 
     def look(connection: Any) -> dict[str, Any]:
         row = handoff_rows.handoff(connection, workspace, handoff_id)
         if row is None:
-            raise Missing("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
-        found = brief.packet(connection, workspace, row._asdict())
+            raise NotFound("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
+        found = brief.context_packet(connection, workspace, row._asdict())
         for name in ("transcript", "remarks"):
             found[name] = [timed(one) for one in found[name]]
         found["outcome"] = found["outcome"] and timed(found["outcome"])
@@ -69,7 +69,7 @@ async def handoff(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
 
 
 @router.post("/{handoff_id}/claim")
-async def claim(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+async def claim(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Take a handoff, or keep it: a claim ends when its agent goes quiet."""
     workspace = principal.workspace
     standing = await baton.engine.served(workspace)
@@ -78,13 +78,13 @@ async def claim(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
     def do(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.claim(batch, workspace, handoff_id, principal.name, seconds)
 
-    needs = lifecycle.whose(workspace, handoff_id)
+    needs = lifecycle.lock_targets(workspace, handoff_id)
     answer = await baton.engine.run(workspace, do, needs=needs)
     return JSONResponse(_shown(dict(answer)))
 
 
 @router.post("/{handoff_id}/note")
-async def note(handoff_id: Id, asked: Remark, baton: Parts, principal: Agent) -> Any:
+async def note(handoff_id: Id, asked: Remark, baton: AppDependency, principal: Agent) -> Any:
     """Keep a note for other agents; it stands in the context and is no turn to the bot."""
     workspace = principal.workspace
     seconds = (await baton.engine.served(workspace)).policy.claim_seconds
@@ -92,13 +92,13 @@ async def note(handoff_id: Id, asked: Remark, baton: Parts, principal: Agent) ->
     def do(batch: Batch) -> Mapping[str, Any]:
         return notes.note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
 
-    needs = lifecycle.whose(workspace, handoff_id)
+    needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(timed(dict(await baton.engine.run(workspace, do, needs=needs))))
 
 
 @router.post("/{handoff_id}/transfer")
 async def transfer(
-    request: Request, handoff_id: Id, asked: Transfer, baton: Parts, principal: Agent
+    request: Request, handoff_id: Id, asked: Transfer, baton: AppDependency, principal: Agent
 ) -> Any:
     """Let it wait for another team, which the policy must speak of."""
     workspace = principal.workspace
@@ -109,29 +109,31 @@ async def transfer(
         return _shown(transfers.transfer(batch, policy, workspace, *given))
 
     done = once(request, principal, asked.model_dump(), do)
-    needs = lifecycle.whose(workspace, handoff_id)
+    needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(dict(await baton.engine.run(workspace, done, needs=needs)))
 
 
 @router.post("/{handoff_id}/return")
-async def give_back(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+async def give_back(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Give the conversation back to the bot."""
     return await _end(handoff_id, baton, principal, "returned")
 
 
 @router.post("/{handoff_id}/resolve")
-async def resolve(handoff_id: Id, baton: Parts, principal: Agent) -> Any:
+async def resolve(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The person settled it; later messages are the bot's again."""
     return await _end(handoff_id, baton, principal, "resolved")
 
 
-async def _end(handoff_id: str, baton: Parts, principal: Agent, status: str) -> JSONResponse:
+async def _end(
+    handoff_id: str, baton: AppDependency, principal: Agent, status: str
+) -> JSONResponse:
     workspace = principal.workspace
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.end(batch, workspace, handoff_id, principal.name, status)
 
-    needs = lifecycle.whose(workspace, handoff_id)
+    needs = lifecycle.lock_targets(workspace, handoff_id)
     answer = await baton.engine.run(workspace, do, needs=needs)
     return JSONResponse(_shown(dict(answer)))
 

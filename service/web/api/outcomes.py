@@ -13,23 +13,23 @@ from sqlalchemy import Connection
 
 from service.handoffs import label_requests, lifecycle
 from service.outcomes import audit_tasks, record_outcome
-from service.outcomes.verdict import OWN, Found
-from service.runtime.errors import Missing
+from service.outcomes.verdict import OWN, Verdict
+from service.runtime.errors import NotFound
 from service.scoring import learned_effect
-from service.scoring.request_queue import Needs
+from service.scoring.request_queue import LockTargets
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.labels import outcome_rows
 from service.web.access.keys import Principal
-from service.web.request_context import ERRORS, Agent, Baton, Bot, Parts
-from service.web.schemas import HandoffOutcome, Id, Note, Shape, Short, moment, timed
+from service.web.request_context import ERRORS, Agent, AppDependency, AppState, Bot
+from service.web.schemas import HandoffOutcome, Id, NoteText, RequestModel, ShortText, moment, timed
 
 router = APIRouter(tags=["outcomes"], responses=ERRORS)
 LABELS_MAX = 2000
 _AS_KEPT = {"needed": "missed", "not_needed": "fine"}
 
 
-class Label(Shape):
+class Label(RequestModel):
     """One message's own label: 0 nobody was needed, 1 a person was, or a share in between."""
 
     message_id: Id
@@ -37,14 +37,14 @@ class Label(Shape):
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
 
 
-class ConversationOutcome(Shape):
+class ConversationOutcome(RequestModel):
     """A missed or rightly kept conversation; or, with an engineer's key, labels of messages."""
 
     verdict: Literal["missed", "fine", "needed", "not_needed", "unknowable"] | None = None
     first_needed_message_id: Id | None = None
-    source: Short = "agent"
-    reason: Short | None = None
-    note: Note | None = None
+    source: ShortText = "agent"
+    reason: ShortText | None = None
+    note: NoteText | None = None
     labels: Annotated[list[Label], Field(min_length=1, max_length=LABELS_MAX)] | None = None
 
     @model_validator(mode="after")
@@ -62,10 +62,10 @@ class ConversationOutcome(Shape):
             )
         return self
 
-    def found(self, principal: Principal) -> Found:
+    def found(self, principal: Principal) -> Verdict:
         if self.labels is not None:
             principal.require("engineer")
-        return Found(
+        return Verdict(
             "labels" if self.verdict is None else _AS_KEPT.get(self.verdict, self.verdict),
             self.source,
             principal.name,
@@ -80,24 +80,26 @@ class ConversationOutcome(Shape):
 class Correction(ConversationOutcome):
     """The right outcome in place of a mistaken one, of a handoff or of a conversation."""
 
-    team: Short | None = None
+    team: ShortText | None = None
 
 
 @router.post("/handoffs/{handoff_id}/outcome")
-async def of_handoff(handoff_id: Id, asked: HandoffOutcome, baton: Parts, principal: Agent) -> Any:
+async def of_handoff(
+    handoff_id: Id, asked: HandoffOutcome, baton: AppDependency, principal: Agent
+) -> Any:
     """Say what was true of an escalation: the model learns it at once."""
     found = asked.found(principal)
     return await _run(
         baton,
         principal,
         lambda batch: record_outcome.of_handoff(batch, principal.workspace, handoff_id, found),
-        lifecycle.whose(principal.workspace, handoff_id),
+        lifecycle.lock_targets(principal.workspace, handoff_id),
     )
 
 
 @router.post("/conversations/{conversation_id:path}/outcome")
 async def of_conversation(
-    conversation_id: Id, asked: ConversationOutcome, baton: Parts, principal: Bot
+    conversation_id: Id, asked: ConversationOutcome, baton: AppDependency, principal: Bot
 ) -> Any:
     """Say that a kept conversation needed a person after all, or rightly had none."""
     found = asked.found(principal)
@@ -112,7 +114,7 @@ async def of_conversation(
 
 
 @router.put("/outcomes/{outcome_id}")
-async def correct(outcome_id: Id, asked: Correction, baton: Parts, principal: Agent) -> Any:
+async def correct(outcome_id: Id, asked: Correction, baton: AppDependency, principal: Agent) -> Any:
     """Correct an outcome: a new ledger entry, never an edit."""
     workspace = principal.workspace
     found = asked.found(principal)
@@ -120,23 +122,23 @@ async def correct(outcome_id: Id, asked: Correction, baton: Parts, principal: Ag
     def do(batch: Batch) -> Mapping[str, Any]:
         return record_outcome.correct(batch, workspace, outcome_id, found, asked.team)
 
-    return await _run(baton, principal, do, record_outcome.whose(workspace, outcome_id))
+    return await _run(baton, principal, do, record_outcome.lock_targets(workspace, outcome_id))
 
 
 @router.delete("/outcomes/{outcome_id}")
-async def retract(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
+async def retract(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Take an outcome back."""
     workspace, agent = principal.workspace, principal.name
     return await _run(
         baton,
         principal,
         lambda batch: record_outcome.retract(batch, workspace, outcome_id, agent),
-        record_outcome.whose(workspace, outcome_id),
+        record_outcome.lock_targets(workspace, outcome_id),
     )
 
 
 @router.get("/outcomes/{outcome_id}/effect")
-async def effect(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
+async def effect(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """What the model gave the last message that an outcome teaches about, before and after it
     learned it, in the process that answers; or why that cannot be told.
     """
@@ -145,16 +147,16 @@ async def effect(outcome_id: Id, baton: Parts, principal: Agent) -> Any:
         lambda connection: outcome_rows.outcome(connection, workspace, outcome_id)
     )
     if row is None:
-        raise Missing("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
+        raise NotFound("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
     return JSONResponse(await learned_effect.effect(baton.engine, row._asdict()))
 
 
 @router.get("/questions")
-async def asked(baton: Parts, principal: Agent) -> Any:
+async def asked(baton: AppDependency, principal: Agent) -> Any:
     """The handoffs you had of which an answer would teach most, as many as may be asked today."""
     policy = (await baton.engine.served(principal.workspace)).policy
     found = await baton.read(
-        lambda connection: label_requests.questions(
+        lambda connection: label_requests.open_label_requests(
             connection, principal.workspace, principal.name, policy.questions, time.time()
         )
     )
@@ -163,10 +165,10 @@ async def asked(baton: Parts, principal: Agent) -> Any:
 
 
 async def _run(
-    baton: Baton,
+    baton: AppState,
     principal: Principal,
     do: Callable[[Batch], Mapping[str, Any]],
-    needs: Callable[[Connection], Needs],
+    needs: Callable[[Connection], LockTargets],
 ) -> JSONResponse:
     answer = await baton.engine.run(principal.workspace, do, needs=needs)
     return JSONResponse(timed(dict(answer)))
@@ -175,12 +177,12 @@ async def _run(
 audits = APIRouter(prefix="/audits", tags=["audits"], responses=ERRORS)
 
 
-class Review(Shape):
+class Review(RequestModel):
     """Did this kept conversation need a person, and since which message?"""
 
     verdict: Literal["missed", "fine", "unknowable"]
     first_needed_message_id: Id | None = None
-    note: Note | None = None
+    note: NoteText | None = None
 
     @model_validator(mode="after")
     def _since_only_if_missed(self) -> Review:
@@ -190,7 +192,7 @@ class Review(Shape):
 
 
 @audits.get("/next")
-async def offered(baton: Parts, principal: Agent) -> Any:
+async def offered(baton: AppDependency, principal: Agent) -> Any:
     """The next kept conversation to review, this reviewer's for a while. No score shown."""
     workspace, reviewer = principal.workspace, principal.name
     policy = (await baton.engine.served(workspace)).policy.audits
@@ -207,10 +209,10 @@ async def offered(baton: Parts, principal: Agent) -> Any:
 
 
 @audits.post("/{audit_id}/outcome")
-async def answer(audit_id: Id, asked: Review, baton: Parts, principal: Agent) -> Any:
+async def answer(audit_id: Id, asked: Review, baton: AppDependency, principal: Agent) -> Any:
     """The reviewer's verdict; only the answer shows what the model had said."""
     workspace = principal.workspace
-    found = Found(
+    found = Verdict(
         asked.verdict,
         "audit",
         principal.name,
@@ -225,7 +227,7 @@ async def answer(audit_id: Id, asked: Review, baton: Parts, principal: Agent) ->
 
 
 @audits.post("/{audit_id}/skip")
-async def skip(audit_id: Id, baton: Parts, principal: Agent) -> Any:
+async def skip(audit_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Pass an audit on to other reviewers."""
     workspace, reviewer = principal.workspace, principal.name
 

@@ -15,14 +15,14 @@ from service.policy import preview
 from service.runtime.errors import Invalid
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
-from service.web.request_context import ERRORS, Engineer, Parts
+from service.web.request_context import ERRORS, AppDependency, Engineer
 from service.web.schemas import moment
 
 router = APIRouter(tags=["policy"], responses=ERRORS)
 
 
 @router.get("/policy", response_model=Policy)
-async def policy(baton: Parts, principal: Engineer) -> Any:
+async def policy(baton: AppDependency, principal: Engineer) -> Any:
     """The policy in force."""
 
     def look(connection: Any) -> Mapping[str, Any]:
@@ -32,7 +32,7 @@ async def policy(baton: Parts, principal: Engineer) -> Any:
 
 
 @router.put("/policy", response_model=Policy)
-async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
+async def put(asked: Policy, baton: AppDependency, principal: Engineer) -> Any:
     """Set the policy: a new ledger entry, in force from the next message on."""
     _can_be_read(asked)
     workspace, body = principal.workspace, asked.model_dump(mode="json")
@@ -49,7 +49,7 @@ async def put(asked: Policy, baton: Parts, principal: Engineer) -> Any:
 @router.post("/policy/preview")
 async def previewed(
     asked: Policy,
-    baton: Parts,
+    baton: AppDependency,
     principal: Engineer,
     days: Annotated[float, Query(gt=0, le=90)] = 7.0,
 ) -> Any:
@@ -76,7 +76,7 @@ def _can_be_read(policy: Policy) -> None:
                 hint=f"topics are {', '.join(TOPICS)}",
             )
     for number, team in enumerate(policy.teams):
-        if team.zone is not None and opening_hours.named(team.zone) is None:
+        if team.zone is not None and opening_hours.get_zone(team.zone) is None:
             raise Invalid(
                 "unknown_zone",
                 f"team {team.name!r} is in the time zone {team.zone!r}, which is not known",

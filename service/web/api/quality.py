@@ -17,14 +17,14 @@ from learning.measures.prequential import Scores
 from learning.measures.scores import measures, reliability
 from service.outcomes import annotator_review
 from service.quality import quality_report
-from service.web.request_context import ERRORS, Engineer, Parts
+from service.web.request_context import ERRORS, AppDependency, Engineer
 from service.web.schemas import moment
 
 router = APIRouter(tags=["quality"], responses=ERRORS)
 
 
 @router.get("/quality")
-async def rates(baton: Parts, principal: Engineer) -> Any:
+async def rates(baton: AppDependency, principal: Engineer) -> Any:
     """False escalations, misses, automation, calibration; what is pending is shown, not counted."""
     workspace = principal.workspace
     standing = await baton.engine.served(workspace)
@@ -61,9 +61,9 @@ def _judged(scores: Scores) -> dict[str, Any]:
 
 
 @router.get("/quality/agents")
-async def agents(baton: Parts, principal: Engineer) -> Any:
+async def agents(baton: AppDependency, principal: Engineer) -> Any:
     """Whose labels can be trusted: agreement, drift and speed of each agent, suspicions first."""
     workspace = principal.workspace
     return JSONResponse(
-        await baton.read(lambda connection: annotator_review.shown(connection, workspace))
+        await baton.read(lambda connection: annotator_review.annotators_json(connection, workspace))
     )

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.handoffs import lifecycle
-from service.runtime.errors import STATUS, Missing, Refusal
-from service.scoring.decide import Ask
+from service.runtime.errors import STATUS, NotFound, RequestRefused
+from service.scoring.decide import ScoreCommand
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
@@ -29,9 +29,9 @@ from service.web.access.keys import Principal
 from service.web.request_context import (
     ERRORS,
     Agent,
-    Baton,
+    AppDependency,
+    AppState,
     Bot,
-    Parts,
     admit,
     fault,
     misshapen,
@@ -44,9 +44,9 @@ from service.web.schemas import (
     HISTORY_MAX,
     Id,
     Report,
-    Scored,
-    Shape,
-    Short,
+    RequestModel,
+    ScoredMessage,
+    ShortText,
     Turn,
     Value,
     message,
@@ -66,7 +66,7 @@ async def decided(request: Request) -> Response:
         asked = ScoreRequest.model_validate_json(await request.body())
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
-    baton: Baton = request.app.state.baton
+    baton: AppState = request.app.state.baton
     answer = await baton.engine.score(asked.ask(principal.workspace))
     return Response(to_json(answer), media_type="application/json")
 
@@ -91,26 +91,26 @@ class Shortcut:
         request = Request(scope, receive)
         try:
             response = await decided(request)
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             response = refused(request, refusal)
         except RequestValidationError as error:
             response = misshapen(request, error)
         await response(scope, receive, send)
 
 
-class ScoreRequest(Shape):
+class ScoreRequest(RequestModel):
     """A message to decide about, and the turns since the last call."""
 
     conversation_id: Id
-    message: Scored
+    message: ScoredMessage
     bot: Report | None = None
     history: Annotated[list[Turn], Field(max_length=HISTORY_MAX)] = []
-    attributes: Annotated[dict[Short, Value], Field(max_length=ATTRIBUTES_MAX)] = {}
+    attributes: Annotated[dict[ShortText, Value], Field(max_length=ATTRIBUTES_MAX)] = {}
 
-    def ask(self, workspace: str) -> Ask:
+    def ask(self, workspace: str) -> ScoreCommand:
         history = tuple(message(turn, turn.bot) for turn in self.history)
         scored = message(self.message, self.bot, self.attributes)
-        return Ask(workspace, self.conversation_id, scored, history)
+        return ScoreCommand(workspace, self.conversation_id, scored, history)
 
 
 class Thresholds(BaseModel):
@@ -153,16 +153,16 @@ class Decision(BaseModel):
     position: int
 
 
-class BatchRequest(Shape):
+class BatchRequest(RequestModel):
     items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-class Answer(Shape):
+class Answer(RequestModel):
     accepted: bool
 
 
 @router.post("/score/batch")
-async def score_batch(asked: BatchRequest, baton: Parts, principal: Bot) -> Any:
+async def score_batch(asked: BatchRequest, baton: AppDependency, principal: Bot) -> Any:
     """Decide about up to 256 messages, each with its own result or error, in their order."""
     results = await asyncio.gather(*(_one(baton, principal, item) for item in asked.items))
     return JSONResponse({"results": results})
@@ -177,11 +177,11 @@ router.add_api_route(
 )
 
 
-async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict[str, Any]:
+async def _one(baton: AppDependency, principal: Principal, item: dict[str, Any]) -> dict[str, Any]:
     try:
         ask = ScoreRequest.model_validate(item).ask(principal.workspace)
         return dict(await baton.engine.score(ask))
-    except Refusal as refusal:
+    except RequestRefused as refusal:
         return problem(refusal) | {"status": STATUS[type(refusal)]}
     except ValidationError as error:
         return problem(fault(error.errors(include_url=False))) | {"status": 422}
@@ -192,7 +192,7 @@ async def _one(baton: Parts, principal: Principal, item: dict[str, Any]) -> dict
 
 
 @router.post("/decisions/{decision_id}/answer")
-async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -> Any:
+async def answer(decision_id: Id, given: Answer, baton: AppDependency, principal: Bot) -> Any:
     """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
     policy = (await baton.engine.served(workspace)).policy
@@ -204,7 +204,7 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
         batch.open(workspace, {row.conversation_id: ()})
         here = entries.workspace(batch.connection, workspace)
         live = here is not None and here.mode == "live"
-        return lifecycle.answered(
+        return lifecycle.answer_offer(
             batch, workspace, row._asdict(), given.accepted, live=live, policy=policy
         )
 
@@ -216,7 +216,7 @@ async def answer(decision_id: Id, given: Answer, baton: Parts, principal: Bot) -
 
 
 @router.get("/decisions/{decision_id}")
-async def decision(decision_id: Id, baton: Parts, principal: Agent) -> Any:
+async def decision(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """A decision as it was made, and how the version that made it came to serve."""
     row = await _decision(baton, principal, decision_id)
     found = await baton.read(
@@ -227,14 +227,14 @@ async def decision(decision_id: Id, baton: Parts, principal: Agent) -> Any:
 
 
 @router.get("/decisions/{decision_id}/replay")
-async def replay(decision_id: Id, baton: Parts, principal: Agent) -> Any:
+async def replay(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The same decision, recomputed at its position from the stored conversation."""
     row = await _decision(baton, principal, decision_id)
     found = await asyncio.to_thread(baton.replayer.replay, principal.workspace, row)
     return JSONResponse({"decision_id": decision_id} | found)
 
 
-async def _decision(baton: Parts, principal: Principal, name: str) -> dict[str, Any]:
+async def _decision(baton: AppDependency, principal: Principal, name: str) -> dict[str, Any]:
     row = await baton.read(
         lambda connection: conversation_rows.decision(connection, principal.workspace, name)
     )
@@ -243,5 +243,5 @@ async def _decision(baton: Parts, principal: Principal, name: str) -> dict[str, 
     return row._asdict()
 
 
-def _missing(name: str) -> Missing:
-    return Missing("no_decision", f"there is no decision {name!r} in this workspace")
+def _missing(name: str) -> NotFound:
+    return NotFound("no_decision", f"there is no decision {name!r} in this workspace")

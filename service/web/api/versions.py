@@ -20,57 +20,57 @@ from service.versions import switch_history
 from service.versions import switches as versions
 from service.versions.challengers import challenger_requests
 from service.web.access.keys import Principal
-from service.web.request_context import ERRORS, Baton, Engineer, Parts, once
-from service.web.schemas import Id, Shape, Short, timed
+from service.web.request_context import ERRORS, AppDependency, AppState, Engineer, once
+from service.web.schemas import Id, RequestModel, ShortText, timed
 
 router = APIRouter(tags=["versions"], responses=ERRORS)
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 _INT_MAX = 2**31 - 1
 
 
-class Promotion(Shape):
-    reason: Short = "promoted by an engineer"
+class Promotion(RequestModel):
+    reason: ShortText = "promoted by an engineer"
 
 
-class Blocking(Shape):
-    reason: Short = "blocked by an engineer"
+class Blocking(RequestModel):
+    reason: ShortText = "blocked by an engineer"
 
 
-class Without(Shape):
+class Without(RequestModel):
     """Which outcomes are left out: those that match all that is given."""
 
-    agent: Short | None = None
-    source: Short | None = None
+    agent: ShortText | None = None
+    source: ShortText | None = None
     from_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
     to_position: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
 
     @property
-    def criteria(self) -> model_state.Without:
-        return model_state.Without(**self.model_dump())
+    def criteria(self) -> model_state.Exclusions:
+        return model_state.Exclusions(**self.model_dump())
 
 
-class Rollback(Shape):
+class Rollback(RequestModel):
     """Which version shall serve again; without one, the one that served before, or where outcomes
     are to be left out, the newest that learned none of them.
     """
 
     to: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
-    reason: Short
+    reason: ShortText
     without: Without = Without()
 
 
-class Challenge(Shape):
+class Challenge(RequestModel):
     """A challenger: the ledger learned anew by a recipe, without some outcomes; or a version."""
 
     recipe: Annotated[str, Field(max_length=200)] = ""
     without: Without = Without()
     version: Annotated[int, Field(ge=1, le=_INT_MAX)] | None = None
     frozen: bool = False
-    reason: Short
+    reason: ShortText
 
 
 @router.get("/standing")
-async def standing(baton: Parts, principal: Engineer) -> Any:
+async def standing(baton: AppDependency, principal: Engineer) -> Any:
     """What this very process serves: version, position and the digest that proves the model."""
     found = await baton.engine.served(principal.workspace)
     return JSONResponse(
@@ -87,7 +87,7 @@ async def standing(baton: Parts, principal: Engineer) -> Any:
 
 
 @router.get("/versions")
-async def listed(baton: Parts, principal: Engineer) -> Any:
+async def listed(baton: AppDependency, principal: Engineer) -> Any:
     """Versions, the newest first, the switches between them, the challengers, and the recipes.
 
     `moves` says what moved, when, by whom (`mlflow`: in its pages) and why, those that were
@@ -97,7 +97,9 @@ async def listed(baton: Parts, principal: Engineer) -> Any:
 
     def look(connection: Any) -> dict[str, Any]:
         listed = [_shown(row) for row in version_rows.versions(connection, workspace)]
-        switches = [timed(switch_history.shown(s)) for s in entries.switches(connection, workspace)]
+        switches = [
+            timed(switch_history.switch_json(s)) for s in entries.switches(connection, workspace)
+        ]
         return {
             "versions": listed,
             "serving": switches[-1]["version"],
@@ -113,7 +115,7 @@ async def listed(baton: Parts, principal: Engineer) -> Any:
 
 
 @router.get("/versions/{number}")
-async def one(number: Number, baton: Parts, principal: Engineer) -> Any:
+async def one(number: Number, baton: AppDependency, principal: Engineer) -> Any:
     """One version, and every switch that named it."""
     workspace = principal.workspace
 
@@ -121,7 +123,7 @@ async def one(number: Number, baton: Parts, principal: Engineer) -> Any:
         versions.existing(connection, workspace, number)
         row = version_rows.version(connection, workspace, number)
         named = [s for s in entries.switches(connection, workspace) if s.body["version"] == number]
-        return _shown(row) | {"switches": [timed(switch_history.shown(s)) for s in named]}
+        return _shown(row) | {"switches": [timed(switch_history.switch_json(s)) for s in named]}
 
     return JSONResponse(await baton.read(look))
 
@@ -129,7 +131,7 @@ async def one(number: Number, baton: Parts, principal: Engineer) -> Any:
 @router.post("/versions/{number}/promote")
 async def promote(
     number: Number,
-    baton: Parts,
+    baton: AppDependency,
     principal: Engineer,
     request: Request,
     asked: Promotion | None = None,
@@ -148,7 +150,7 @@ async def promote(
 
 @router.post("/versions/{number}/block")
 async def block(
-    number: Number, baton: Parts, principal: Engineer, asked: Blocking | None = None
+    number: Number, baton: AppDependency, principal: Engineer, asked: Blocking | None = None
 ) -> Any:
     """Nobody may let this version serve, by any way, until it is lifted. What serves goes on."""
     why = f"{(asked or Blocking()).reason} ({principal.name})"
@@ -156,12 +158,12 @@ async def block(
 
 
 @router.delete("/versions/{number}/block")
-async def lift(number: Number, baton: Parts, principal: Engineer) -> Any:
+async def lift(number: Number, baton: AppDependency, principal: Engineer) -> Any:
     """The version may serve again."""
     return await _blocked(baton, principal, number, None)
 
 
-async def _blocked(baton: Baton, principal: Principal, number: int, why: str | None) -> Any:
+async def _blocked(baton: AppState, principal: Principal, number: int, why: str | None) -> Any:
     workspace = principal.workspace
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -172,14 +174,16 @@ async def _blocked(baton: Baton, principal: Principal, number: int, why: str | N
 
 
 @router.post("/rollback")
-async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: Request) -> Any:
+async def rollback(
+    asked: Rollback, baton: AppDependency, principal: Engineer, request: Request
+) -> Any:
     """Let an earlier version serve, without what was learned since.
 
     With `without`, a challenger is asked for besides, which learns the whole ledger as if those
     outcomes had never come; it is promoted like any other.
     """
     workspace, to, without = principal.workspace, asked.to, asked.without.criteria
-    if to is None and without != model_state.Without():
+    if to is None and without != model_state.Exclusions():
         to = await baton.read(lambda found: repair.untouched(found, workspace, without))
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -199,23 +203,25 @@ async def rollback(asked: Rollback, baton: Parts, principal: Engineer, request: 
 
 
 @router.post("/challengers")
-async def challenge(asked: Challenge, baton: Parts, principal: Engineer, request: Request) -> Any:
+async def challenge(
+    asked: Challenge, baton: AppDependency, principal: Engineer, request: Request
+) -> Any:
     """Ask for a challenger: jobs build it, follow it, and promote it once it is proven better."""
     workspace = principal.workspace
     without = asked.without.criteria
-    wish = challenger_requests.Wish(
+    wish = challenger_requests.ChallengerRequest(
         asked.reason, principal.name, asked.recipe, without, asked.version, asked.frozen
     )
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        return _opened(challenger_requests.ask(batch.connection, workspace, wish))
+        return _opened(challenger_requests.open_challenger(batch.connection, workspace, wish))
 
     body = asked.model_dump(mode="json")
     return JSONResponse(dict(await baton.engine.run(workspace, once(request, principal, body, do))))
 
 
 @router.delete("/challengers/{challenger_id}")
-async def close_challenger(challenger_id: Id, baton: Parts, principal: Engineer) -> Any:
+async def close_challenger(challenger_id: Id, baton: AppDependency, principal: Engineer) -> Any:
     """Close a challenger; what it came to stays on record."""
     workspace = principal.workspace
 
@@ -229,7 +235,7 @@ async def close_challenger(challenger_id: Id, baton: Parts, principal: Engineer)
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
 
 
-async def _switched(baton: Baton, principal: Principal, do: Any) -> JSONResponse:
+async def _switched(baton: AppState, principal: Principal, do: Any) -> JSONResponse:
     """Answer once this process serves the switch, so that the next score is the new version's."""
     answer = dict(await baton.engine.run(principal.workspace, do))
     serving = await baton.engine.settled(principal.workspace, answer["switch"])

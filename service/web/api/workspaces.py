@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, Field
 
-from learning.models.recipes import named
-from service.runtime.errors import Contradiction, Forbidden, Missing
+from learning.models.recipes import get_recipe
+from service.runtime.errors import Contradiction, Forbidden, NotFound
 from service.runtime.settings import INSTALLATION
 from service.store import access
 from service.store.conversations.batch import Batch
@@ -22,18 +22,18 @@ from service.web.access.keys import (
     add_key,
     derived_secret,
     hashed,
+    key_json,
     new_secret,
-    shown,
 )
-from service.web.request_context import ERRORS, Admin, Parts, once
-from service.web.schemas import Id, Shape, Short, timed
+from service.web.request_context import ERRORS, Admin, AppDependency, once
+from service.web.schemas import Id, RequestModel, ShortText, timed
 
 router = APIRouter(tags=["workspaces"], responses=ERRORS)
 Mode = Literal["live", "shadow"]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
-class WorkspaceRequest(Shape):
+class WorkspaceRequest(RequestModel):
     """A new workspace; `recipe` names the model configuration it starts with."""
 
     id: Annotated[Name, Field(validation_alias=AliasChoices("id", "name", "workspace"))]
@@ -41,22 +41,24 @@ class WorkspaceRequest(Shape):
     recipe: Annotated[str, Field(max_length=200)] = ""
 
 
-class ModeRequest(Shape):
+class ModeRequest(RequestModel):
     mode: Mode
 
 
-class KeyRequest(Shape):
+class KeyRequest(RequestModel):
     """A new key. `name` is how its holder appears in claims and outcomes; without one, it gets a
     name of its own, so that two agents are never taken for one.
     """
 
     role: Literal["bot", "agent", "engineer", "admin"]
-    name: Short | None = None
+    name: ShortText | None = None
     workspace: Name | None = None
 
 
 @router.post("/workspaces")
-async def create(asked: WorkspaceRequest, baton: Parts, principal: Admin, request: Request) -> Any:
+async def create(
+    asked: WorkspaceRequest, baton: AppDependency, principal: Admin, request: Request
+) -> Any:
     """Make a workspace, with a first key of each role."""
     _installation(principal)
     secret = _secret(request)
@@ -73,7 +75,7 @@ async def create(asked: WorkspaceRequest, baton: Parts, principal: Admin, reques
                 hint=f"change it with PUT /v1/workspaces/{asked.id}/mode",
             )
         began = version_rows.version(batch.connection, asked.id, 1)
-        if asked.recipe and began is not None and began.recipe != named(asked.recipe).name:
+        if asked.recipe and began is not None and began.recipe != get_recipe(asked.recipe).name:
             raise Contradiction(
                 "workspace_exists",
                 f"workspace {asked.id!r} exists and began with recipe {began.recipe}",
@@ -96,14 +98,16 @@ async def create(asked: WorkspaceRequest, baton: Parts, principal: Admin, reques
 
 
 @router.put("/workspaces/{workspace}/mode")
-async def set_mode(workspace: Id, asked: ModeRequest, baton: Parts, principal: Admin) -> Any:
+async def set_mode(
+    workspace: Id, asked: ModeRequest, baton: AppDependency, principal: Admin
+) -> Any:
     """Live, or shadow: decide and learn, but open no handoff."""
     if workspace != principal.workspace:
         _installation(principal)
 
     def do(batch: Batch) -> Mapping[str, Any]:
         if entries.workspace(batch.connection, workspace) is None:
-            raise Missing("no_workspace", f"there is no workspace {workspace!r}")
+            raise NotFound("no_workspace", f"there is no workspace {workspace!r}")
         entries.set_mode(batch.connection, workspace, asked.mode)
         return {"id": workspace, "mode": asked.mode}
 
@@ -111,7 +115,7 @@ async def set_mode(workspace: Id, asked: ModeRequest, baton: Parts, principal: A
 
 
 @router.post("/keys")
-async def issue(asked: KeyRequest, baton: Parts, principal: Admin, request: Request) -> Any:
+async def issue(asked: KeyRequest, baton: AppDependency, principal: Admin, request: Request) -> Any:
     """Issue a key. It is shown now and never again, except to the same Idempotency-Key."""
     workspace = asked.workspace or principal.workspace
     if workspace != principal.workspace:
@@ -122,7 +126,9 @@ async def issue(asked: KeyRequest, baton: Parts, principal: Admin, request: Requ
 
     def do(batch: Batch) -> Mapping[str, Any]:
         if entries.workspace(batch.connection, workspace) is None:
-            raise Missing("no_workspace", f"there is no workspace {workspace!r}", field="workspace")
+            raise NotFound(
+                "no_workspace", f"there is no workspace {workspace!r}", field="workspace"
+            )
         name = asked.name or f"{asked.role}-{hashed(secret)[:6]}"
         made = add_key(batch.connection, workspace, asked.role, name, secret)
         return {part: value for part, value in made.items() if part != "key"}
@@ -133,14 +139,14 @@ async def issue(asked: KeyRequest, baton: Parts, principal: Admin, request: Requ
 
 
 @router.get("/keys")
-async def listed(baton: Parts, principal: Admin) -> Any:
+async def listed(baton: AppDependency, principal: Admin) -> Any:
     """The workspace's keys, without their secrets."""
     found = await baton.read(lambda connection: access.keys(connection, principal.workspace))
-    return JSONResponse({"keys": [timed(shown(row._asdict())) for row in found]})
+    return JSONResponse({"keys": [timed(key_json(row._asdict())) for row in found]})
 
 
 @router.delete("/keys/{key_id}")
-async def revoke(key_id: Id, baton: Parts, principal: Admin) -> Any:
+async def revoke(key_id: Id, baton: AppDependency, principal: Admin) -> Any:
     """Revoke a key: at once here, within a second in every other process."""
     anywhere = principal.workspace == INSTALLATION
 
@@ -148,10 +154,10 @@ async def revoke(key_id: Id, baton: Parts, principal: Admin) -> Any:
         where = None if anywhere else principal.workspace
         row = access.key(batch.connection, where, key_id)
         if row is None:
-            raise Missing("no_key", f"there is no key {key_id!r}")
+            raise NotFound("no_key", f"there is no key {key_id!r}")
         access.revoke(batch.connection, key_id, batch.now)
         again = access.key(batch.connection, where, key_id)
-        return shown((again or row)._asdict())
+        return key_json((again or row)._asdict())
 
     answer = await baton.engine.run(principal.workspace, do)
     baton.doorkeeper.forget()

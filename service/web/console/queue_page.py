@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection
 
 from service.handoffs import queue
-from service.runtime.errors import STATUS, Refusal
+from service.runtime.errors import STATUS, RequestRefused
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import Viewer, Visitor
+from service.web.console.signed_in_user import SessionUser, Viewer
 from service.web.event_stream import changes
-from service.web.request_context import Baton, Parts
-from service.web.schemas import Short
+from service.web.request_context import AppDependency, AppState
+from service.web.schemas import ShortText
 
 router = APIRouter()
 
@@ -22,9 +22,9 @@ router = APIRouter()
 @router.get("/queue")
 async def show(
     request: Request,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Viewer,
-    team: Annotated[Short | None, Query()] = None,
+    team: Annotated[ShortText | None, Query()] = None,
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> Any:
     """Those that wait, by priority and age; and who has claimed what."""
@@ -33,17 +33,17 @@ async def show(
 
 async def shown(
     request: Request,
-    baton: Baton,
-    visitor: Visitor,
+    baton: AppState,
+    visitor: SessionUser,
     team: str | None,
     number: int,
-    refusal: Refusal | None = None,
+    refusal: RequestRefused | None = None,
 ) -> Any:
     """The queue's page, with what was refused if anything was."""
 
-    def look(connection: Connection) -> tuple[changes.Cursor, queue.Queue]:
+    def look(connection: Connection) -> tuple[changes.EventCursor, queue.Queue]:
         heard = changes.now_of(connection, visitor.workspace)
-        return heard, queue.look(connection, visitor.workspace, visitor.name, team, number)
+        return heard, queue.load_queue(connection, visitor.workspace, visitor.name, team, number)
 
     heard, found = await baton.read(look)
     policy = (await baton.engine.served(visitor.workspace)).policy

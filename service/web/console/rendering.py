@@ -16,13 +16,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web.access.keys import ROLES
 from service.web.console import static_files
-from service.web.console.signed_in_user import Visitor
+from service.web.console.signed_in_user import SessionUser
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NavItem:
     """A page in the navigation, and the least role that sees it there."""
 
     path: str
@@ -31,10 +31,10 @@ class Place:
 
 
 NAVIGATION = (
-    Place("/console/queue", "Queue"),
-    Place("/console/audits", "Audits"),
-    Place("/console/missed", "Missed"),
-    Place("/console/today", "Today", "engineer"),
+    NavItem("/console/queue", "Queue"),
+    NavItem("/console/audits", "Audits"),
+    NavItem("/console/missed", "Missed"),
+    NavItem("/console/today", "Today", "engineer"),
 )
 
 
@@ -60,7 +60,7 @@ def render(template: str, **given: Any) -> str:
 
 def page(
     request: Request,
-    visitor: Visitor | None,
+    visitor: SessionUser | None,
     template: str,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
@@ -115,4 +115,14 @@ def lasted(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else waited(seconds)
 
 
-__all__ = ["NAVIGATION", "ROLES", "Place", "clock", "moment", "page", "percent", "render", "waited"]
+__all__ = [
+    "NAVIGATION",
+    "ROLES",
+    "NavItem",
+    "clock",
+    "moment",
+    "page",
+    "percent",
+    "render",
+    "waited",
+]

@@ -12,15 +12,15 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, Busy, Missing, Refusal, away
+from service.runtime.errors import STATUS, NotFound, RequestRefused, Unavailable, away
 from service.store.database.transactions import UnavailableError
-from service.web.access.sessions import Failures
+from service.web.access.sessions import SignInFailures
 from service.web.console import queue_page, sign_in, static_files
 from service.web.console.conversation import actions, conversation_page, verdict_form
 from service.web.console.dashboard import dashboard_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, transcript_page
-from service.web.console.signed_in_user import SignedOut, find
+from service.web.console.signed_in_user import NotSignedIn, find
 from service.web.request_context import fault
 
 HEADERS = {
@@ -53,15 +53,15 @@ def site(state: State) -> FastAPI:
     """The pages; they share the process's parts with the API through `state`."""
     made = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
     made.state = state
-    state.failures = Failures()
+    state.failures = SignInFailures()
     for router in _ROUTERS:
         made.include_router(router)
     made.add_api_route("/", _home, include_in_schema=False)
-    made.add_exception_handler(SignedOut, _signed_out)
-    for kind in (Refusal, UnavailableError, RequestValidationError, HTTPException):
+    made.add_exception_handler(NotSignedIn, _signed_out)
+    for kind in (RequestRefused, UnavailableError, RequestValidationError, HTTPException):
         for one in kind if isinstance(kind, tuple) else (kind,):
             made.add_exception_handler(one, _refused)
-    made.add_middleware(Guarded)
+    made.add_middleware(SecurityHeaders)
     return made
 
 
@@ -69,7 +69,7 @@ async def _home() -> RedirectResponse:
     return RedirectResponse(sign_in.HOME, 307)
 
 
-class Guarded:
+class SecurityHeaders:
     """Sends what tells browsers how little these pages may do; a page may say otherwise."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -96,7 +96,7 @@ def _signed_out(request: Request, _error: Exception) -> RedirectResponse:
 async def _refused(request: Request, error: Exception) -> Any:
     """What went wrong and what to do, as a page."""
     refusal = _refusal(error)
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Busy) else {}
+    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
     visitor = None
     if not isinstance(error, UnavailableError):
         visitor = await find(request)
@@ -104,13 +104,13 @@ async def _refused(request: Request, error: Exception) -> Any:
     return page(request, visitor, "error.html", status, headers, refusal=refusal)
 
 
-def _refusal(error: Exception) -> Refusal:
-    if isinstance(error, Refusal):
+def _refusal(error: Exception) -> RequestRefused:
+    if isinstance(error, RequestRefused):
         return error
     if isinstance(error, RequestValidationError):
         return fault(error.errors())
     if isinstance(error, HTTPException):
-        if isinstance(error.__cause__, Refusal):
+        if isinstance(error.__cause__, RequestRefused):
             return error.__cause__
-        return Missing("no_page", "there is no such page", hint="start from the queue")
+        return NotFound("no_page", "there is no such page", hint="start from the queue")
     return away()

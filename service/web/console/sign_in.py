@@ -8,15 +8,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse
 
-from service.runtime.errors import STATUS, Refusal, TooMany, Unauthenticated
+from service.runtime.errors import STATUS, RequestRefused, TooMany, Unauthenticated
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.access import sessions
 from service.web.access.keys import Principal, hashed
-from service.web.access.sessions import SESSION_SECONDS, Failures
+from service.web.access.sessions import SESSION_SECONDS, SignInFailures
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import Actor, check_form, cookie_of, find, set_cookie
-from service.web.request_context import Baton, Parts
+from service.web.request_context import AppDependency, AppState
 
 router = APIRouter()
 HOME = "/console/queue"
@@ -36,14 +36,14 @@ async def ask(request: Request, then: Annotated[str, Query(alias="next")] = "") 
 @router.post("/sign-in")
 async def sign_in(
     request: Request,
-    baton: Parts,
+    baton: AppDependency,
     key: Annotated[str, Form(max_length=500)] = "",
     then: Annotated[str, Form(alias="next")] = "",
 ) -> Any:
     """Exchange a key for a session."""
     await check_form(request, cookie_of(request))
     address = request.client.host if request.client else ""
-    failures: Failures = request.app.state.failures
+    failures: SignInFailures = request.app.state.failures
     try:
         failures.check(address, time.monotonic())
         principal = baton.doorkeeper.admit(f"Bearer {key.strip()}")
@@ -51,7 +51,7 @@ async def sign_in(
     except Unauthenticated as refusal:
         failures.count(address, time.monotonic())
         return _form(request, then, refusal)
-    except Refusal as refusal:
+    except RequestRefused as refusal:
         return _form(request, then, refusal)
     cookie = await _begin(baton, principal)
     response = RedirectResponse(_safe(then), 303)
@@ -60,7 +60,7 @@ async def sign_in(
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request, baton: Parts, visitor: Actor) -> Any:
+async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> Any:
     """End this session, in the database and in the browser."""
     ended = hashed(cookie_of(request))
 
@@ -73,7 +73,7 @@ async def sign_out(request: Request, baton: Parts, visitor: Actor) -> Any:
     return response
 
 
-async def _begin(baton: Baton, principal: Principal) -> str:
+async def _begin(baton: AppState, principal: Principal) -> str:
     cookie = sessions.new_cookie()
 
     def do(batch: Batch) -> None:
@@ -83,7 +83,7 @@ async def _begin(baton: Baton, principal: Principal) -> str:
     return cookie
 
 
-def _form(request: Request, then: str, refusal: Refusal | None = None) -> Any:
+def _form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
     cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
     headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooMany) else {}
     status = 200 if refusal is None else STATUS[type(refusal)]

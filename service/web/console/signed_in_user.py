@@ -11,15 +11,15 @@ from fastapi import Depends, Request, Response
 from service.runtime.errors import Forbidden
 from service.web.access import sessions
 from service.web.access.keys import ROLES, Principal
-from service.web.request_context import Baton
+from service.web.request_context import AppState
 
 
-class SignedOut(Exception):
+class NotSignedIn(Exception):
     """Nobody has signed in here, or no longer: the sign-in page is shown first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class SessionUser:
     """Somebody signed in. `form_token` goes into every form, as its hidden field `token`."""
 
     principal: Principal
@@ -59,21 +59,21 @@ def set_cookie(request: Request, response: Response, value: str, seconds: int) -
     )
 
 
-async def find(request: Request) -> Visitor | None:
+async def find(request: Request) -> SessionUser | None:
     """Who has signed in, if anybody."""
-    baton: Baton = request.app.state.baton
+    baton: AppState = request.app.state.baton
     cookie = cookie_of(request)
     if not cookie:
         return None
-    principal = await baton.read(lambda connection: sessions.holder(connection, cookie))
-    return None if principal is None else Visitor(principal, sessions.form_token(cookie))
+    principal = await baton.read(lambda connection: sessions.session_holder(connection, cookie))
+    return None if principal is None else SessionUser(principal, sessions.form_token(cookie))
 
 
 def _seeing(role: str) -> Callable[[Request], Any]:
-    async def seeing(request: Request) -> Visitor:
+    async def seeing(request: Request) -> SessionUser:
         visitor = await find(request)
         if visitor is None:
-            raise SignedOut
+            raise NotSignedIn
         visitor.principal.require(role)
         return visitor
 
@@ -83,8 +83,8 @@ def _seeing(role: str) -> Callable[[Request], Any]:
 def _acting(role: str) -> Callable[[Request], Any]:
     see = _seeing(role)
 
-    async def acting(request: Request) -> Visitor:
-        visitor: Visitor = await see(request)
+    async def acting(request: Request) -> SessionUser:
+        visitor: SessionUser = await see(request)
         await check_form(request, cookie_of(request))
         return visitor
 
@@ -104,11 +104,11 @@ async def check_form(request: Request, cookie: str) -> None:
         )
 
 
-Viewer = Annotated[Visitor, Depends(_seeing("agent"))]
+Viewer = Annotated[SessionUser, Depends(_seeing("agent"))]
 """Of a page that shows."""
 
-Actor = Annotated[Visitor, Depends(_acting("agent"))]
+Actor = Annotated[SessionUser, Depends(_acting("agent"))]
 """Of a form that changes something: its token has been checked."""
 
-Lead = Annotated[Visitor, Depends(_seeing("engineer"))]
+Lead = Annotated[SessionUser, Depends(_seeing("engineer"))]
 """Of a page for engineers and admins."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from service.runtime.errors import Missing
+from service.runtime.errors import NotFound
 
 STATIC = Path(__file__).parent / "static"
 YEAR_SECONDS = 31_536_000
@@ -49,7 +49,7 @@ async def asset(digest: str, name: str) -> Response:
     """A file. While a new release starts, another process may be asked for one it has not."""
     found = _assets().get(name)
     if found is None:
-        raise Missing("no_file", f"there is no file {name!r}")
+        raise NotFound("no_file", f"there is no file {name!r}")
     is_this = digest == found.digest
     cached = f"public, max-age={YEAR_SECONDS}, immutable" if is_this else "no-store"
     headers = {"Cache-Control": cached, "ETag": f'"{found.digest}"'}

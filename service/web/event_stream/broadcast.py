@@ -17,9 +17,8 @@ import structlog
 from sqlalchemy import Connection
 from starlette.types import Send
 
-from service.runtime.errors import Busy
-from service.store import access as keys
-from service.store import access as sessions
+from service.runtime.errors import Unavailable
+from service.store import access
 from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
 from service.web.event_stream import changes
@@ -52,12 +51,12 @@ _PING = b": ping\n\n"
 _log = structlog.get_logger("baton.feed")
 
 
-class SlowError(ConnectionError):
+class SlowSubscriber(ConnectionError):
     """A follower takes too little too late."""
 
 
 @dataclass(eq=False, slots=True)
-class Follower:
+class Subscriber:
     """One connection: whose it is, and what waits to be sent to it.
 
     `send` is its connection, once that is open. `busy_since` is when what is being sent now was
@@ -93,7 +92,7 @@ class Follower:
                 chunk = await self.waiting.get()
         except asyncio.CancelledError:
             if self.is_slow:
-                raise SlowError from None
+                raise SlowSubscriber from None
             raise
 
     def tell(self, chunk: bytes) -> bool:
@@ -117,45 +116,45 @@ class Follower:
 
 
 @dataclass(eq=False, slots=True)
-class _Told:
+class _Channel:
     """A workspace with followers: how far it is told, and which changes of late were."""
 
-    cursor: changes.Cursor
+    cursor: changes.EventCursor
     late: changes.Late
-    followers: set[Follower] = field(default_factory=set)
+    followers: set[Subscriber] = field(default_factory=set)
 
 
-class Feed:
+class EventBroadcaster:
     """The followers of this process. Owned by the event loop's thread; looks happen in others."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, _Channel] = {}
         self._count = 0
         """Followers of all workspaces."""
         self._task: asyncio.Task[None] | None = None
 
-    async def follow(self, principal: Principal, session: str | None, last: str) -> Follower:
+    async def follow(self, principal: Principal, session: str | None, last: str) -> Subscriber:
         """Hear of everything from now on, or from after the event `last`; until `leave`.
 
         Raises Busy when too many do.
         """
         if self._count >= FOLLOWERS_MAX:
-            raise Busy(
+            raise Unavailable(
                 "followers_full",
                 f"{FOLLOWERS_MAX} connections follow the events of this process",
                 hint="try again later, or ask GET /v1/handoffs now and then",
             )
-        workspace, follower = principal.workspace, Follower(principal, session)
+        workspace, follower = principal.workspace, Subscriber(principal, session)
         if workspace not in self._told:
-            begun = await self._look(changes.begin, workspace)
-            self._told.setdefault(workspace, _Told(*begun))
+            begun = await self._look(changes.start_cursor, workspace)
+            self._told.setdefault(workspace, _Channel(*begun))
         told = self._told[workspace]
         told.followers.add(follower)  # before the look, so that nothing falls between
         self._count += 1
         try:
-            given = workspace, changes.Cursor.read(last), told.cursor
-            follower.first = await self._look(changes.missed, *given)
+            given = workspace, changes.EventCursor.read(last), told.cursor
+            follower.first = await self._look(changes.events_after_reconnect, *given)
         except BaseException:
             self.leave(follower)
             raise
@@ -163,7 +162,7 @@ class Feed:
             self._task = asyncio.create_task(self._run())
         return follower
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: Subscriber) -> None:
         """It has gone, or is sent away."""
         told = self._told.get(follower.principal.workspace)
         if told is not None and follower in told.followers:
@@ -211,12 +210,12 @@ class Feed:
             del self._told[workspace]
             return
         chunk, told.cursor, told.late = await self._look(
-            changes.since, workspace, told.cursor, told.late
+            changes.poll, workspace, told.cursor, told.late
         )
         if chunk:
             _tell(list(told.followers), chunk)
 
-    def _everyone(self) -> list[Follower]:
+    def _everyone(self) -> list[Subscriber]:
         return [one for told in self._told.values() for one in told.followers]
 
     async def _check(self) -> None:
@@ -235,7 +234,7 @@ class Feed:
                 one.end()
 
 
-def _tell(followers: Iterable[Follower], chunk: bytes) -> None:
+def _tell(followers: Iterable[Subscriber], chunk: bytes) -> None:
     for follower in followers:
         if not follower.tell(chunk):
             _log.info("follower_dropped", name=follower.principal.name)
@@ -243,4 +242,4 @@ def _tell(followers: Iterable[Follower], chunk: bytes) -> None:
 
 
 def _lasting(connection: Connection, asked: set[str], bearers: set[str]) -> set[str]:
-    return sessions.last(connection, asked, time.time()) | keys.valid(connection, bearers)
+    return access.last(connection, asked, time.time()) | access.valid(connection, bearers)

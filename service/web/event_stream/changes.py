@@ -32,7 +32,7 @@ Late = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class EventCursor:
     """How far a follower has heard: handoffs by their change, and the ledger by its position."""
 
     changed_at: float
@@ -42,7 +42,7 @@ class Cursor:
         return f"{round(self.changed_at * 1e6)}-{self.position}"
 
     @classmethod
-    def read(cls, text: str) -> Cursor | None:
+    def read(cls, text: str) -> EventCursor | None:
         """A cursor from an event's id; None if it is not one."""
         at, _, position = text.partition("-")
         plain = text.isascii() and at.isdecimal() and position.isdecimal()
@@ -51,19 +51,21 @@ class Cursor:
         return cls(int(at) / 1e6, min(int(position), ledger.EVER))
 
 
-def now_of(connection: Connection, workspace: str) -> Cursor:
+def now_of(connection: Connection, workspace: str) -> EventCursor:
     """Where a page that is read now begins to follow."""
-    return Cursor(time.time(), ledger.heads(connection, [workspace])[workspace][0])
+    return EventCursor(time.time(), ledger.heads(connection, [workspace])[workspace][0])
 
 
-def begin(connection: Connection, workspace: str) -> tuple[Cursor, Late]:
+def start_cursor(connection: Connection, workspace: str) -> tuple[EventCursor, Late]:
     """Where following begins, and what was told already, as it were."""
     now = time.time()
     late = dict(handoff_rows.changes(connection, workspace, now - OVERLAP_SECONDS, CHANGES_MAX))
     return now_of(connection, workspace), late
 
 
-def missed(connection: Connection, workspace: str, heard: Cursor | None, until: Cursor) -> bytes:
+def events_after_reconnect(
+    connection: Connection, workspace: str, heard: EventCursor | None, until: EventCursor
+) -> bytes:
     """What a follower that comes again has not heard; where that is too much, that it is."""
     if heard is None:
         return _event("hello", until, {"position": until.position})
@@ -76,15 +78,15 @@ def missed(connection: Connection, workspace: str, heard: Cursor | None, until: 
     return chunk or _event("hello", until, {"position": until.position})
 
 
-def since(
-    connection: Connection, workspace: str, cursor: Cursor, late: Late
-) -> tuple[bytes, Cursor, Late]:
+def poll(
+    connection: Connection, workspace: str, cursor: EventCursor, late: Late
+) -> tuple[bytes, EventCursor, Late]:
     """What happened since the last look, the new cursor, and the changes that were told of late."""
     after = cursor.changed_at - OVERLAP_SECONDS
     changed = handoff_rows.changes(connection, workspace, after, CHANGES_MAX)
     entries = ledger.tail(connection, workspace, cursor.position, CHANGES_MAX)
     if len(changed) >= CHANGES_MAX or len(entries) >= CHANGES_MAX:
-        cursor, late = begin(connection, workspace)
+        cursor, late = start_cursor(connection, workspace)
         return _event("reset", cursor, {}), cursor, late
     fresh = [name for name, at in changed if late.get(name) != at]
     chunk, cursor = _written(connection, workspace, cursor, fresh, entries)
@@ -94,20 +96,20 @@ def since(
 def _written(
     connection: Connection,
     workspace: str,
-    cursor: Cursor,
+    cursor: EventCursor,
     changed: Collection[str],
     entries: Sequence[Entry],
-) -> tuple[bytes, Cursor]:
+) -> tuple[bytes, EventCursor]:
     """Events in order, and how far a follower has heard with the last of them."""
     parts = []
     for row in handoff_rows.some(connection, workspace, changed) if changed else ():
-        cursor = Cursor(max(cursor.changed_at, row.changed_at), cursor.position)
-        parts.append(_event("handoff", cursor, queue.shown(row)))
+        cursor = EventCursor(max(cursor.changed_at, row.changed_at), cursor.position)
+        parts.append(_event("handoff", cursor, queue.queue_json(row)))
     if changed:
         waiting = {one.name: one.waiting for one in queue.teams(connection, workspace)}
         parts.append(_event("queue", cursor, {"waiting": waiting}))
     for entry in entries:
-        cursor = Cursor(cursor.changed_at, entry.position)
+        cursor = EventCursor(cursor.changed_at, entry.position)
         if (told := _of(entry)) is not None:
             parts.append(_event(told[0], cursor, told[1]))
     return b"".join(parts), cursor
@@ -131,6 +133,6 @@ def _of(entry: Entry) -> tuple[str, dict[str, Any]] | None:
     return ("switch" if entry.kind == "switch" else "outcome"), found
 
 
-def _event(kind: str, cursor: Cursor, facts: dict[str, Any]) -> bytes:
+def _event(kind: str, cursor: EventCursor, facts: dict[str, Any]) -> bytes:
     """One event as server-sent events are written."""
     return f"id: {cursor}\nevent: {kind}\ndata: {json.dumps(facts)}\n\n".encode()

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.runtime import logs
-from service.runtime.errors import Busy
+from service.runtime.errors import Unavailable
 from service.runtime.settings import Settings
 from service.web.app import create_app
 from service.web.request_context import refused
@@ -37,15 +37,15 @@ STOP_SECONDS = 20
 BACKLOG = 2048
 
 
-async def full(scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse_connection(scope: Scope, receive: Receive, send: Send) -> None:
     """The answer to a connection too many."""
-    busy = Busy("connections_full", "too many connections are open", hint="send it again")
+    busy = Unavailable("connections_full", "too many connections are open", hint="send it again")
     answer = refused(Request(scope), busy)
     answer.headers["Connection"] = "close"
     await answer(scope, receive, send)
 
 
-class Patience(HttpToolsProtocol):
+class TimeoutProtocol(HttpToolsProtocol):
     """Hangs up on a client that does not say what it wants, or does not take its answer; with
     `connections_max` others there, on any, and says why.
     """
@@ -57,7 +57,7 @@ class Patience(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.connections_max:
-            self.app = full
+            self.app = refuse_connection
         self._wait(transport)
 
     def on_message_begin(self) -> None:
@@ -144,7 +144,7 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http=type("Patience", (Patience,), {"connections_max": settings.connections_max}),
+        http=type("Patience", (TimeoutProtocol,), {"connections_max": settings.connections_max}),
         ws="none",
         access_log=False,
         log_level="warning",

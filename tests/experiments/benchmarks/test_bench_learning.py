@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 
 from experiments.benchmarks.guarantees import guarantee_table
 from experiments.benchmarks.inputs import feedback_regimes
-from experiments.benchmarks.inputs.feature_rows import SIMULATED, Line, Talk, ordered, simulated
+from experiments.benchmarks.inputs.feature_rows import (
+    SIMULATED,
+    FeatureRows,
+    ModelLine,
+    ordered,
+    simulated,
+)
 from experiments.benchmarks.model_quality import calibration_error, handoff_points, target_table
 from experiments.benchmarks.model_quality.benchmark import Plan, chosen, run
 from experiments.replay.play import bare
@@ -23,12 +29,12 @@ SEED, COUNT = 77, 60
 
 
 @pytest.fixture(scope="module")
-def talks() -> tuple[Talk, ...]:
+def talks() -> tuple[FeatureRows, ...]:
     return simulated(SEED, COUNT)
 
 
 def test_a_line_on_rows_says_to_the_bit_what_the_ledger_s_loop_says(
-    talks: tuple[Talk, ...],
+    talks: tuple[FeatureRows, ...],
 ) -> None:
     """So the bench measures the product, not a likeness of it."""
     played = bare(episodes(SEED, COUNT))
@@ -38,29 +44,34 @@ def test_a_line_on_rows_says_to_the_bit_what_the_ledger_s_loop_says(
     )
 
 
-def test_a_learner_that_is_told_nothing_stays_as_it_began(talks: tuple[Talk, ...]) -> None:
-    nothing = feedback_regimes.Regime("nothing", "random", share=0.0)
+def test_a_learner_that_is_told_nothing_stays_as_it_began(talks: tuple[FeatureRows, ...]) -> None:
+    nothing = feedback_regimes.FeedbackRegime("nothing", "random", share=0.0)
     played = feedback_regimes.play(talks, nothing, 0)
-    fresh = Line()
+    fresh = ModelLine()
     assert played.labels == 0
     assert played.probability == [fresh.score(row) for talk in talks for row in talk.rows]
 
 
-def test_more_help_means_more_labels(talks: tuple[Talk, ...]) -> None:
-    alone = feedback_regimes.Regime("alone")
-    audited = feedback_regimes.Regime("many audits", audited=0.5, caught=1.0)
+def test_more_help_means_more_labels(talks: tuple[FeatureRows, ...]) -> None:
+    alone = feedback_regimes.FeedbackRegime("alone")
+    audited = feedback_regimes.FeedbackRegime("many audits", audited=0.5, caught=1.0)
     few, many = (feedback_regimes.play(talks, regime, 0) for regime in (alone, audited))
     assert few.labels < many.labels <= sum(len(talk.labels) for talk in talks)
     assert few.asked == 0 < many.asked
 
 
 def test_silence_teaches_of_what_nobody_told_that_nobody_was_needed(
-    talks: tuple[Talk, ...],
+    talks: tuple[FeatureRows, ...],
 ) -> None:
-    alone, silent = feedback_regimes.Regime("alone"), feedback_regimes.Regime("silent", silence=0.5)
+    alone, silent = (
+        feedback_regimes.FeedbackRegime("alone"),
+        feedback_regimes.FeedbackRegime("silent", silence=0.5),
+    )
     heard, unheard = (feedback_regimes.play(talks, regime, 0) for regime in (alone, silent))
     assert np.mean(unheard.probability) < np.mean(heard.probability)
-    told, beside = (feedback_regimes.Regime("all", "all", silence=weight) for weight in (0.0, 0.5))
+    told, beside = (
+        feedback_regimes.FeedbackRegime("all", "all", silence=weight) for weight in (0.0, 0.5)
+    )
     one, other = (feedback_regimes.play(talks, regime, 0) for regime in (told, beside))
     assert one.probability == other.probability
 
@@ -68,8 +79,8 @@ def test_silence_teaches_of_what_nobody_told_that_nobody_was_needed(
 def test_a_catch_tells_only_of_what_was_missed() -> None:
     """A kept conversation that needed nobody cannot be caught."""
     needless = [talk for talk in simulated(SEED, COUNT) if max(talk.labels) <= 0.5]
-    caught = feedback_regimes.Regime("caught", caught=1.0)
-    alone = feedback_regimes.Regime("alone")
+    caught = feedback_regimes.FeedbackRegime("caught", caught=1.0)
+    alone = feedback_regimes.FeedbackRegime("alone")
     one, other = (feedback_regimes.play(needless, regime, 0) for regime in (caught, alone))
     assert one.probability == other.probability
 
@@ -81,7 +92,7 @@ def test_an_honest_model_shows_what_chance_shows() -> None:
     assert seen == pytest.approx(feedback_regimes.noise_floor(p), abs=0.01)
 
 
-def test_only_the_order_differs_between_seeds(talks: tuple[Talk, ...]) -> None:
+def test_only_the_order_differs_between_seeds(talks: tuple[FeatureRows, ...]) -> None:
     assert ordered(talks, 0) == list(talks)
     assert ordered(talks, 1) != list(talks)
     assert sorted(t.id for t in ordered(talks, 1)) == sorted(t.id for t in talks)

@@ -38,15 +38,15 @@ def every_figure() -> dict[str, Figure]:
         "over": charts.over_positions(
             "Log loss over the ledger",
             "log loss",
-            [charts.Line("champion", positions, 1 / positions)],
+            [charts.CurveStyle("champion", positions, 1 / positions)],
             lower_is_better=True,
             marks=[charts.Mark(300, "version 2 promoted"), charts.Mark(700, "rolled back")],
             reference=(0.5, "base rate"),
         ),
         "pr": charts.precision_recall(
-            [charts.Line("champion", found.recall, found.precision)], base_rate=0.3
+            [charts.CurveStyle("champion", found.recall, found.precision)], base_rate=0.3
         ),
-        "roc": charts.roc([charts.Line("champion", [0, 0.5, 1], [0, 0.9, 1])]),
+        "roc": charts.roc([charts.CurveStyle("champion", [0, 0.5, 1], [0, 0.9, 1])]),
         "rates": rates_over_time("Rates", RATES),
         "joined": rates_over_time("Rates", RATES, joined=True),
         "honest": charts.reliability(
@@ -65,7 +65,7 @@ def test_every_figure_has_a_title_and_says_what_both_axes_are():
 
 
 def test_a_measure_says_which_way_is_better():
-    line = charts.Line("champion", [1, 2], [0.5, 0.4])
+    line = charts.CurveStyle("champion", [1, 2], [0.5, 0.4])
     up = charts.over_positions("AUC", "AUC", [line], lower_is_better=False)
     down = charts.over_positions("Loss", "loss", [line], lower_is_better=True)
     assert "higher is better" in up.layout.yaxis.title.text
@@ -95,7 +95,7 @@ def test_rates_stand_one_upon_another_and_what_is_not_known_is_not_drawn(joined)
 
 
 def test_lines_differ_in_colour_and_dash_for_those_who_see_colours_otherwise():
-    lines = [charts.Line(f"challenger {n}", [0, 1], [n, n]) for n in range(5)]
+    lines = [charts.CurveStyle(f"challenger {n}", [0, 1], [n, n]) for n in range(5)]
     looks = {(d.line.color, d.line.dash) for d in charts.roc(lines).data if d.name != "chance"}
     assert len(looks) == 5
     assert len({dash for _, dash in looks}) == 5
@@ -103,7 +103,7 @@ def test_lines_differ_in_colour_and_dash_for_those_who_see_colours_otherwise():
 
 def test_a_figure_of_nothing_can_still_be_drawn():
     empty = np.zeros(0)
-    assert charts.precision_recall([charts.Line("champion", empty, empty)]).to_json()
+    assert charts.precision_recall([charts.CurveStyle("champion", empty, empty)]).to_json()
     assert charts.reliability([charts.Bins("champion", *[empty] * 4)]).to_json()
     assert charts.over_positions("x", "y", [], lower_is_better=True).to_json()
 
@@ -156,7 +156,7 @@ def test_a_page_draws_every_figure_in_a_sandboxed_frame_without_a_network():
 @given(st.text(max_size=40))
 def test_no_name_can_break_out_of_the_page(name: str):
     hostile = name + "</script><script>alert(1)</script>$title"
-    figure = charts.roc([charts.Line(hostile, [0, 1], [0, 1])])
+    figure = charts.roc([charts.CurveStyle(hostile, [0, 1], [0, 1])])
     text = charts.page(hostile, hostile, {hostile: figure})
     assert "<script>alert" not in text
     data = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
@@ -168,6 +168,8 @@ def test_no_name_can_break_out_of_the_page(name: str):
 @pytest.mark.parametrize("draw", [charts.roc, charts.precision_recall])
 def test_curves_keep_every_point_that_they_are_given(draw):
     x, y = np.linspace(0, 1, 50), np.linspace(1, 0, 50)
-    trace = next(t for t in draw([charts.Line("champion", x, y)]).data if t.name == "champion")
+    trace = next(
+        t for t in draw([charts.CurveStyle("champion", x, y)]).data if t.name == "champion"
+    )
     assert np.array_equal(np.asarray(trace.x), x)
     assert np.array_equal(np.asarray(trace.y), y)

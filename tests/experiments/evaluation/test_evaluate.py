@@ -17,27 +17,27 @@ from experiments.evaluation.decision_costs import (
     MISSED,
     RULES_ONLY,
     TOP,
-    Fact,
-    Terms,
+    DecisionCosts,
+    JudgedOutcome,
 )
 from experiments.evaluation.evaluation_report import (
     LENGTH,
-    Finding,
     Report,
     Switch,
+    Verdict,
+    append_trail,
     evaluate,
-    longer,
 )
 from experiments.evaluation.figures.figures_page import figures, figures_page
 from experiments.evaluation.figures.segment_charts import figure, files
-from experiments.evaluation.line_measures import Line
+from experiments.evaluation.line_measures import EvaluatedLine
 from experiments.evaluation.metric_intervals import band
 from experiments.evaluation.mlflow_run import description, publish
 from learning.measures.scores import Scores, log_losses, measures
 from tests.mlflow_server import running_mlflow
 
-TERMS = Terms(threshold=0.2, unneeded=1.0, missed=4.0)
-BACK = Finding("roll back", "Its loss rose.", {"champion": 12}, acted=True)
+TERMS = DecisionCosts(threshold=0.2, unneeded=1.0, missed=4.0)
+BACK = Verdict("roll back", "Its loss rose.", {"champion": 12}, acted=True)
 AT = 1_790_000_000.0
 
 
@@ -57,13 +57,13 @@ SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engin
 
 
 def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES, **more) -> Report:
-    lines = [Line("champion", 12, "mixture-2", champion)]
+    lines = [EvaluatedLine("champion", 12, "mixture-2", champion)]
     if previous is not None:
-        lines.append(Line("previous", 9, "bayes-1", previous))
+        lines.append(EvaluatedLine("previous", 9, "bayes-1", previous))
     return evaluate("e-1", 1000, AT, *lines, terms=TERMS, switches=switches, **more)
 
 
-def known(scores: Scores, **changed) -> list[Fact]:
+def known(scores: Scores, **changed) -> list[JudgedOutcome]:
     """Every outcome judged, none by a rule."""
     given = {
         "propensity": 1.0,
@@ -76,7 +76,7 @@ def known(scores: Scores, **changed) -> list[Fact]:
         "segments": ("team support",),
     } | changed
     return [
-        Fact(int(at), f"c{at}", AT, bool(label > 0.5), **given)
+        JudgedOutcome(int(at), f"c{at}", AT, bool(label > 0.5), **given)
         for at, label in zip(scores.position, scores.label, strict=True)
     ]
 
@@ -322,7 +322,7 @@ def test_a_trail_grows_with_each_evaluation_and_stays_short():
     trail: list = []
     for number in range(1000):
         rates = {"recent": {"missed_rate": {"rate": number / 1000, "low": 0.0, "high": 1.0}}}
-        trail = longer(trail, number, float(number), rates, None)
+        trail = append_trail(trail, number, float(number), rates, None)
         assert len(trail) <= LENGTH
         assert trail[-1]["position"] == number
         assert [point["position"] for point in trail] == sorted(p["position"] for p in trail)

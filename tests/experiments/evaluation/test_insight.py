@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.evaluation.attribution import WORD_CONVERSATIONS, Moving, Seen
-from learning.models.recipes import RECIPES, named
+from experiments.evaluation.attribution import WORD_CONVERSATIONS, FeatureInfluence, InfluenceSample
+from learning.models.recipes import RECIPES, get_recipe
 
 
-def told(recipe: str = "bayes-1", users: int = WORD_CONVERSATIONS) -> dict[str, Moving]:
+def told(recipe: str = "bayes-1", users: int = WORD_CONVERSATIONS) -> dict[str, FeatureInfluence]:
     """A model that learned from `users` conversations that "refund" needs a person, and from as
     many that "thanks" needs none.
     """
-    model, seen = named(recipe).build(), Seen()
+    model, seen = get_recipe(recipe).build(), InfluenceSample()
     for number in range(users):
         for word, label in (("refund", 1.0), ("thanks", 0.0)):
             x = {f"user={word}": 1.0, f"user=order_{number}": 1.0, "turns": 0.5}
@@ -47,6 +47,6 @@ def test_a_word_is_told_only_if_as_many_conversations_used_it(users: int) -> Non
 
 
 def test_one_conversation_that_says_a_word_often_is_one_conversation() -> None:
-    seen, model = Seen(), named("bayes-1").build()
+    seen, model = InfluenceSample(), get_recipe("bayes-1").build()
     seen.add([{"user=secret": 1.0}] * 100)
     assert seen.moving(model) == []

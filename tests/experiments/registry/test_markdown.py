@@ -50,7 +50,7 @@ def test_who_moved_a_version_and_why_is_no_markup_in_the_story_of_a_workspace(
         with service.baton.store.write() as connection:
             switches.promote(connection, place.name, 1, actor=PICTURE, reason="[a](b)")
         with service.baton.store.read() as connection:
-            told = description.told(connection, place.name)
+            told = description.render_description(connection, place.name)
     seen, kinds = shown(told)
     assert seen.count(PICTURE) == 2
     assert not kinds & {"image", "link_open", "html_inline"}

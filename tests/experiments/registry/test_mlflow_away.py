@@ -12,7 +12,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import pytest
 
 from experiments.registry.mlflow_client import RegistryUnavailable
-from experiments.registry.mlflow_server import desk, server
+from experiments.registry.mlflow_server import mlflow_pages_url, server
 from experiments.registry.registered_versions import Registry
 from tests.mlflow_server import free_port
 from tests.registered import log, publish
@@ -80,18 +80,18 @@ def test_the_small_server_is_small_and_tells_nobody(tmp_path):
 
 def test_the_engineers_page_is_found_without_mlflow_and_has_its_view(registry, mlflow_url, client):
     run_id = log(registry, "paged")
-    page = desk(mlflow_url, "paged")
+    page = mlflow_pages_url(mlflow_url, "paged")
     experiment = client.get_experiment_by_name("baton/paged")
     assert page.startswith(f"{mlflow_url}/#/experiments/{experiment.experiment_id}/runs?")
-    assert f"/runs/{run_id}?" in desk(mlflow_url, "paged", run_id)
+    assert f"/runs/{run_id}?" in mlflow_pages_url(mlflow_url, "paged", run_id)
     view = parse_qs(page.partition("?")[2])["viewStateShareKey"][0]
     kept = json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])
     assert "metrics.`champion/log_loss`" in json.loads(kept["state"])["selectedColumns"]
 
 
 def test_before_there_is_an_engineers_page_the_servers_own_is_named(mlflow_url):
-    assert desk(mlflow_url, "nobody") == mlflow_url
-    assert desk("http://127.0.0.1:1") == "http://127.0.0.1:1"
+    assert mlflow_pages_url(mlflow_url, "nobody") == mlflow_url
+    assert mlflow_pages_url("http://127.0.0.1:1") == "http://127.0.0.1:1"
 
 
 def test_another_name_for_the_server_is_allowed_with_and_without_its_port(tmp_path):

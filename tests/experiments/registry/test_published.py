@@ -13,7 +13,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import pytest
 
 from experiments.registry import model_package, pyfunc
-from experiments.registry.pyfunc import Published, conversation
+from experiments.registry.pyfunc import BatonPyfuncModel, conversation
 from experiments.registry.registered_versions import Registry
 from tests.registered import AT, EXPECTED, REPOSITORY, STATE, TABLE, publish
 
@@ -123,7 +123,7 @@ def test_a_conversation_that_cannot_be_read_names_its_row_and_what_is_wrong(text
     import pandas
 
     with pytest.raises(ValueError, match="row 0") as caught:
-        Published(STATE).predict(pandas.DataFrame({"messages": [text]}))
+        BatonPyfuncModel(STATE).predict(pandas.DataFrame({"messages": [text]}))
     assert said in str(caught.value)
 
 

@@ -11,7 +11,7 @@ from mlflow.data import get_source
 from experiments.registry import runs
 from experiments.registry.mlflow_client import RegistryUnavailable
 from experiments.registry.registered_versions import Registry
-from experiments.registry.run_record import Data, Nested
+from experiments.registry.run_record import NestedRun, RunDataset
 from tests.registered import AT, CutOff, log, publish
 
 
@@ -37,10 +37,14 @@ def test_an_evaluation_links_to_the_versions_it_measured(registry, client):
 
 def test_an_evaluation_has_a_nested_run_for_each_line_and_its_data_as_a_dataset(registry, client):
     lines = [
-        Nested("champion", {"auc": 0.8}, {"log_loss": [(100, 0.5), (200, 0.4)]}, {"recipe": "b"}),
-        Nested("rules only", {"cost": 0.3}),
+        NestedRun(
+            "champion", {"auc": 0.8}, {"log_loss": [(100, 0.5), (200, 0.4)]}, {"recipe": "b"}
+        ),
+        NestedRun("rules only", {"cost": 0.3}),
     ]
-    data = Data("lessons 7 to 8", ("position", "label", "champion"), [(7, 1, 0.25), (8, 0, None)])
+    data = RunDataset(
+        "lessons 7 to 8", ("position", "label", "champion"), [(7, 1, 0.25), (8, 0, None)]
+    )
     run_id = log(registry, "nested", nested=lines, data=data)
     assert log(registry, "nested", nested=lines, data=data) == run_id
     experiment = client.get_experiment_by_name("baton/nested").experiment_id

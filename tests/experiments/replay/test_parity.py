@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 from experiments.datasets.streams import SETS, Episode, folder, read
-from experiments.replay.client import Caller, RefusedError
-from experiments.replay.play import Played, bare, through_http, workspace_key
+from experiments.replay.client import BatonClient, RefusedError
+from experiments.replay.play import PlayedStream, bare, through_http, workspace_key
 from experiments.simulation.world import episodes
 from learning.conversation.state import BotReport
 from learning.models.recipes import RECIPES
@@ -93,7 +93,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def same(one: Played, other: Played) -> None:
+def same(one: PlayedStream, other: PlayedStream) -> None:
     assert one.tally.probabilities == other.tally.probabilities
     assert one.tally.labels == other.tally.labels
     first, second = one.report.json(), other.report.json()
@@ -158,7 +158,7 @@ def test_live_escalations_are_judged_by_agents_and_learned(service: Service) -> 
 
 def test_a_key_below_engineer_cannot_replay_labels(service: Service) -> None:
     admin = json.loads((service.home / "keys.json").read_text())["admin"]
-    with Caller(service.url, admin) as caller:
+    with BatonClient(service.url, admin) as caller:
         made = caller.post("/v1/workspaces", {"id": "below", "mode": "shadow"})
     with pytest.raises(RefusedError, match="engineer"):
         through_http(episodes(seed=4, count=1), service.url, made["keys"]["bot"])
@@ -197,7 +197,7 @@ def test_a_replay_outlives_kills_at_random_instants(tmp_path: Path) -> None:
         service.end(signal.SIGKILL)
         service.start()
         service.ready()
-        with Caller(service.url, key) as caller:
+        with BatonClient(service.url, key) as caller:
             assert caller.get("/v1/standing")["digest"] == expected.report.digest
 
 

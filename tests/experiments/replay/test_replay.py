@@ -17,9 +17,9 @@ import pytest
 from sklearn import metrics as sk
 
 from experiments.datasets.streams import Episode
-from experiments.replay.client import Caller, RefusedError, UnreachableError, path_of
+from experiments.replay.client import BatonClient, RefusedError, UnreachableError, path_of
 from experiments.replay.play import bare, begun, told
-from experiments.replay.stream_measures import Tally
+from experiments.replay.stream_measures import StreamMeasures
 from learning.conversation.state import Message
 from learning.measures.scores import handoff_match
 
@@ -124,7 +124,7 @@ def test_progress_is_told_after_every_conversation() -> None:
 
 
 def test_thresholds_come_from_earlier_conversations_only() -> None:
-    tally = Tally(handoffs=True)
+    tally = StreamMeasures(handoffs=True)
     episode = spoken(1)
     places = [place for place, _ in episode.labels]
     tally.add(episode, dict(zip(places, (0.1, 0.2, 0.3, 0.35, 0.4), strict=True)))
@@ -140,7 +140,7 @@ def test_thresholds_come_from_earlier_conversations_only() -> None:
 
 
 def test_a_place_without_probability_says_nothing_of_the_model() -> None:
-    tally = Tally()
+    tally = StreamMeasures()
     tally.add(spoken(0), {0: 0.2, 2: 0.3})
     assert tally.labels == [0.0, 0.0]
     assert tally.decisions == 2
@@ -201,12 +201,12 @@ def moody(*moods: int) -> Iterator[str]:
 
 
 def test_a_busy_or_broken_off_request_is_sent_again() -> None:
-    with moody(503, 0, 429) as url, Caller(url, "k") as caller:
+    with moody(503, 0, 429) as url, BatonClient(url, "k") as caller:
         assert caller.post("/v1/score", {"n": 1}) == {"n": 1}
 
 
 def test_a_refusal_says_what_is_wrong_and_what_to_do() -> None:
-    with moody(422) as url, Caller(url, "k") as caller:
+    with moody(422) as url, BatonClient(url, "k") as caller:
         with pytest.raises(RefusedError, match=r"POST /x: 422 odd: m is odd; send 2") as caught:
             caller.post("/x", {})
         assert (caught.value.status, caught.value.code) == (422, "odd")
@@ -215,7 +215,10 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do() -> None:
 def test_nobody_there_is_said_once_patience_ends() -> None:
     with moody() as url:
         pass
-    with Caller(url, "k", patience_seconds=0.2) as caller, pytest.raises(UnreachableError) as said:
+    with (
+        BatonClient(url, "k", patience_seconds=0.2) as caller,
+        pytest.raises(UnreachableError) as said,
+    ):
         caller.get("/v1/standing")
     assert "is `baton up` running there?" in str(said.value)
 

@@ -21,11 +21,11 @@ import httpx
 import pytest
 from rich.console import Console
 
-from experiments.replay.client import Caller, RefusedError
-from experiments.simulation.arrival_schedule import Agenda
+from experiments.replay.client import BatonClient, RefusedError
+from experiments.simulation.arrival_schedule import EventSchedule
 from experiments.simulation.demo import play
 from experiments.simulation.scoreboard import NEWEST, Scoreboard, line, table, trail
-from experiments.simulation.world import Knobs, World
+from experiments.simulation.world import World, WorldSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = {"bot": "b", "agent": "a"}
@@ -75,7 +75,7 @@ def service(installation: Live, request: pytest.FixtureRequest) -> Live:
     """The service, and the keys of a workspace where nothing has happened yet."""
     url, keys = installation
     name = f"w{zlib.crc32(request.node.name.encode())}"
-    with Caller(url, keys["admin"]) as admin:
+    with BatonClient(url, keys["admin"]) as admin:
         return url, admin.post("/v1/workspaces", {"id": name})["keys"]
 
 
@@ -95,7 +95,7 @@ def test_a_play_ends_and_its_figures_are_those_of_the_service(
     assert found.handoffs >= found.escalations > 0
     assert found.outcomes > 30
     assert found.lessons >= found.outcomes / 2
-    with Caller(url, keys["engineer"]) as engineer:
+    with BatonClient(url, keys["engineer"]) as engineer:
         quality = engineer.get("/v1/quality")
         standing = engineer.get("/v1/standing")
     assert quality["conversations"]["closed"] == 120
@@ -115,7 +115,7 @@ def test_the_last_handoffs_are_left_to_whoever_opens_the_console(service: Live) 
     found = play(url, keys, conversations=60, seed=4, console=quiet(), left=4)
     assert found.complete
     assert found.conversations == 60
-    with Caller(url, keys["agent"]) as agent:
+    with BatonClient(url, keys["agent"]) as agent:
         waiting = agent.get("/v1/handoffs?status=waiting")["handoffs"]
     assert len(waiting) == 4
     assert found.handoffs > 4
@@ -127,7 +127,7 @@ def test_verdicts_stand_under_the_agents_own_names_and_a_second_play_issues_no_m
     url, keys = service
     for seed in (5, 6):
         assert play(url, keys, conversations=30, seed=seed, console=quiet()).complete
-    with Caller(url, keys["admin"]) as admin:
+    with BatonClient(url, keys["admin"]) as admin:
         names = [key["name"] for key in admin.get("/v1/keys")["keys"]]
         resolved = admin.get("/v1/handoffs?status=resolved")["handoffs"]
     for name in ("ada", "ben", "cleo"):
@@ -233,7 +233,7 @@ def test_a_play_is_bounded_in_time() -> None:
 def test_what_was_missed_is_counted_by_the_hidden_truth() -> None:
     """Where the bot keeps everything, the share missed is the world's base rate."""
     with double() as url:
-        knobs = Knobs(base_rate=0.4, caught=0.0)
+        knobs = WorldSettings(base_rate=0.4, caught=0.0)
         found = play(url, KEYS, conversations=300, console=quiet(), knobs=knobs)
     assert found.handoffs == 0
     assert abs((found.missed_rate or 0) - 0.4) < 0.09
@@ -249,7 +249,7 @@ def test_the_agenda_does_what_is_due_by_the_clock_of_the_simulation() -> None:
             agenda.put(world.began(90), lambda: done.append("late"))
             agenda.put(world.began(70), lambda: done.append("earlier"))
 
-    agenda = Agenda(world, 4, begin)
+    agenda = EventSchedule(world, 4, begin)
     agenda.work()
     assert done == [
         *("begin 0", "begin 1", "begin 2", "due with the third", "begin 3", "earlier", "late")
@@ -262,7 +262,7 @@ def test_the_agenda_loses_no_job_between_threads() -> None:
     def begin(number: int) -> None:
         agenda.put(0.0, lambda: agenda.put(0.0, lambda: done.append(number)))
 
-    agenda = Agenda(World(), 500, begin)
+    agenda = EventSchedule(World(), 500, begin)
     threads = [threading.Thread(target=agenda.work) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -276,7 +276,7 @@ def test_an_error_in_a_job_stops_everybody() -> None:
         if number == 3:
             raise LookupError("broken")
 
-    agenda = Agenda(World(), 100, begin)
+    agenda = EventSchedule(World(), 100, begin)
     with pytest.raises(LookupError):
         agenda.work()
     assert agenda.stopped

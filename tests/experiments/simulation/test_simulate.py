@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from experiments.datasets.episode import Episode
 from experiments.simulation.world import (
     Agent,
+    AgentBehaviour,
     Conversation,
     Drift,
     Forgery,
-    Habits,
-    Knobs,
     World,
+    WorldSettings,
     episodes,
 )
 from experiments.simulation.world.intents import intents
@@ -185,7 +185,7 @@ def test_ids_and_reports_are_as_the_service_wants_them() -> None:
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.2, 0.4])
 def test_the_base_rate_is_what_was_set(rate: float) -> None:
-    world = World(21, Knobs(base_rate=rate))
+    world = World(21, WorldSettings(base_rate=rate))
     count = 6000
     band = 4 * (rate * (1 - rate) / count) ** 0.5 + 0.06 * rate
     assert abs(needed_share(world, range(count)) - rate) < band
@@ -193,9 +193,9 @@ def test_the_base_rate_is_what_was_set(rate: float) -> None:
 
 def test_an_impossible_base_rate_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="base rate"):
-        World(0, Knobs(base_rate=0.9))
+        World(0, WorldSettings(base_rate=0.9))
     with pytest.raises(ValueError, match="base rate"):
-        World(0, Knobs(base_rate=0.3, drifts=(Drift("base_rate", at=10),)))
+        World(0, WorldSettings(base_rate=0.3, drifts=(Drift("base_rate", at=10),)))
 
 
 def test_belief_is_calibrated_and_near_the_best_auc_that_was_planned() -> None:
@@ -236,7 +236,7 @@ def test_failures_raise_the_need_of_a_person() -> None:
 
 
 def test_a_return_begins_anew() -> None:
-    world = World(12, Knobs(base_rate=0.4))
+    world = World(12, WorldSettings(base_rate=0.4))
     again = []
     for conversation in handed_over(world, 600):
         before = len(conversation.labels)
@@ -250,7 +250,7 @@ def test_a_return_begins_anew() -> None:
 
 
 def test_customers_who_need_a_person_accept_one_more_often() -> None:
-    world, accepted = World(13, Knobs(base_rate=0.4)), {True: [0, 0], False: [0, 0]}
+    world, accepted = World(13, WorldSettings(base_rate=0.4)), {True: [0, 0], False: [0, 0]}
     for number in range(1500):
         conversation = world.conversation(number)
         conversation.next()
@@ -262,9 +262,11 @@ def test_customers_who_need_a_person_accept_one_more_often() -> None:
 
 
 def test_careful_agents_err_at_the_rates_they_were_given() -> None:
-    agent = Agent("ada", Habits(wrong=0.1, vague=0.4, misplaced=0.2, unknowable=0.05), seed=1)
+    agent = Agent(
+        "ada", AgentBehaviour(wrong=0.1, vague=0.4, misplaced=0.2, unknowable=0.05), seed=1
+    )
     wrong = vague = misplaced = unknowable = named = right = 0
-    conversations = handed_over(World(14, Knobs(base_rate=0.4)), 5000)
+    conversations = handed_over(World(14, WorldSettings(base_rate=0.4)), 5000)
     for conversation in conversations:
         truth, told = conversation.truth, agent.verdict(conversation)
         unknowable += told.verdict == "unknowable"
@@ -285,13 +287,13 @@ def test_careful_agents_err_at_the_rates_they_were_given() -> None:
 
 def test_a_hostile_agent_inverts_and_a_careless_one_says_needed() -> None:
     conversations = handed_over(World(15), 800)
-    hostile = Agent("eve", Habits(manner="hostile", unknowable=0.0), seed=1)
-    careless = Agent("kim", Habits(manner="careless"), seed=1)
+    hostile = Agent("eve", AgentBehaviour(manner="hostile", unknowable=0.0), seed=1)
+    careless = Agent("kim", AgentBehaviour(manner="careless"), seed=1)
     assert all((hostile.verdict(c).verdict == "needed") != c.truth.needed for c in conversations)
     said = [careless.verdict(c).verdict == "needed" for c in conversations]
     assert np.mean(said) > 0.8
     with pytest.raises(ValueError, match="manner"):
-        Habits(manner="sleepy")
+        AgentBehaviour(manner="sleepy")
 
 
 def test_a_verdict_is_the_same_whenever_it_is_asked_for() -> None:
@@ -305,20 +307,20 @@ def test_a_verdict_is_the_same_whenever_it_is_asked_for() -> None:
 
 
 def test_verdicts_come_late_by_their_mean_delay() -> None:
-    agent = Agent("ada", Habits(delay_seconds=600.0), seed=3)
+    agent = Agent("ada", AgentBehaviour(delay_seconds=600.0), seed=3)
     delays = [agent.verdict(c).delay_seconds for c in handed_over(World(17), 2000)]
     assert min(delays) >= 0
     assert abs(np.mean(delays) - 600) < 60
 
 
 def test_forged_verdicts_come_from_the_forger_in_the_burst_alone() -> None:
-    world = World(18, Knobs(forgeries=(Forgery(first=10, last=19),)))
+    world = World(18, WorldSettings(forgeries=(Forgery(first=10, last=19),)))
     assert [world.agent(n).name == "mallory" for n in (9, 10, 19, 20)] == [False, True, True, False]
     assert "mallory" not in [agent.name for agent in world.agents()]
 
 
 def test_complaints_catch_the_share_of_missed_ones_and_nothing_else() -> None:
-    world = World(19, Knobs(caught=0.3))
+    world = World(19, WorldSettings(caught=0.3))
     missed = caught = 0
     for number in range(4000):
         conversation = played(world, number)
@@ -340,7 +342,7 @@ def test_reviews_speak_of_missed_and_fine() -> None:
 
 
 def test_a_new_product_comes_and_needs_people() -> None:
-    world = World(22, Knobs(drifts=(Drift("new_product", at=2000),)))
+    world = World(22, WorldSettings(drifts=(Drift("new_product", at=2000),)))
     before = [played(world, number) for number in range(1000)]
     after = [played(world, number) for number in range(2000, 4000)]
     assert not any(c.customer.product == NEW_PRODUCT for c in before)
@@ -350,7 +352,7 @@ def test_a_new_product_comes_and_needs_people() -> None:
 
 
 def test_a_known_intent_becomes_harmless() -> None:
-    world = World(23, Knobs(drifts=(Drift("harmless_intent", at=3000),)))
+    world = World(23, WorldSettings(drifts=(Drift("harmless_intent", at=3000),)))
     shares = []
     for numbers in (range(3000), range(3000, 6000)):
         asked = [played(world, n) for n in numbers]
@@ -363,7 +365,9 @@ def test_a_known_intent_becomes_harmless() -> None:
 
 
 def test_the_base_rate_jumps() -> None:
-    world = World(24, Knobs(base_rate=0.05, drifts=(Drift("base_rate", at=3000, times=3.6),)))
+    world = World(
+        24, WorldSettings(base_rate=0.05, drifts=(Drift("base_rate", at=3000, times=3.6),))
+    )
     assert abs(needed_share(world, range(3000)) - 0.05) < 0.015
     assert abs(needed_share(world, range(3000, 6000)) - 0.18) < 0.025
     with pytest.raises(ValueError, match="unknown"):
@@ -393,6 +397,6 @@ def test_a_thousand_conversations_take_less_than_a_second() -> None:
 
 def test_knobs_can_be_changed_one_at_a_time() -> None:
     """The knobs of judgement leave the conversations as they are."""
-    knobs = Knobs(base_rate=0.1)
-    other = replace(knobs, caught=0.9, habits=(("zoe", Habits(wrong=0.4)),))
+    knobs = WorldSettings(base_rate=0.1)
+    other = replace(knobs, caught=0.9, habits=(("zoe", AgentBehaviour(wrong=0.4)),))
     assert list(episodes(3, 50, knobs)) == list(episodes(3, 50, other))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from experiments.replay.client import Caller
+from experiments.replay.client import BatonClient
 from experiments.studies.simulated_rates import Plan, Run
 from learning.decision.policy import Policy
 from service.outcomes import audit_tasks
@@ -27,7 +27,7 @@ def toss(place: Place) -> None:
     """What `jobs` do every two seconds, at once."""
     with place.service.baton.store.write() as connection:
         policy = Policy.model_validate(entries.newest_policy(connection, place.name))
-        while audit_tasks.toss(connection, place.name, policy.audits, time.time() + 60):
+        while audit_tasks.draw_audits(connection, place.name, policy.audits, time.time() + 60):
             pass
 
 
@@ -37,7 +37,7 @@ def test_every_look_holds_the_true_share_of_kept_conversations_that_needed_a_per
 ) -> None:
     """95 of 100 runs are promised; these are seeded ones in which it holds."""
     place = service.workspace()
-    callers = {role: Caller(service.url, key) for role, key in place.keys.items()}
+    callers = {role: BatonClient(service.url, key) for role, key in place.keys.items()}
     looks = Run(Plan(seed, conversations=160, every=20), callers, lambda: toss(place)).play()
     for caller in callers.values():
         caller.__exit__(None, None, None)

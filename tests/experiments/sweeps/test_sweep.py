@@ -22,15 +22,15 @@ from experiments.datasets.streams import read, written
 from experiments.replay import play
 from experiments.simulation.world import episodes
 from experiments.sweeps import backends, grid, trials
-from experiments.sweeps.backends import EngineAway, Local
+from experiments.sweeps.backends import BackendUnavailable, LocalBackend
 from experiments.sweeps.grid import SweepError
 from experiments.sweeps.search import Sweep
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Without
+from learning.ledger.model_state import Exclusions
 from learning.models.recipes import UnknownRecipe
 from service.operations.sweep_source import Ledger, taken_up
 from service.store.database.transactions import Store
-from service.versions.challengers.challenger_requests import build
+from service.versions.challengers.challenger_requests import build_pending
 from service.versions.model_lines import rebuild
 from tests.ledgers import CONVERSATIONS, bodies, learned, numbered, transcript
 from tests.mlflow_server import running_mlflow
@@ -122,7 +122,7 @@ def test_what_cannot_be_tried_is_told(recipes: list[str], values: list[str], sai
 @settings(max_examples=25, deadline=None)
 @given(bodies().map(numbered))
 def test_learning_from_a_history_is_learning_from_its_ledger(entries: list[Any]) -> None:
-    gone = Without(agent="mallory")
+    gone = Exclusions(agent="mallory")
     pages = [
         (e, transcript(e.body["conversation_id"], e.body["covers"]) if e.kind == "outcome" else ())
         for e in entries
@@ -152,7 +152,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_the_figures_of_a_trial_are_those_of_a_replay(stream: Path, tmp_path: Path) -> None:
     swept = Sweep.begin(tmp_path / "one", ledger_export.of_stream(read(stream)))
-    outcome = swept.run(Local(1), ["bayes-1"], lambda _: None)
+    outcome = swept.run(LocalBackend(1), ["bayes-1"], lambda _: None)
     played = play.bare(read(stream), recipe="bayes-1").report.json()
     (result,) = outcome.results
     assert (result["digest"], result["position"]) == (played["digest"], played["position"])
@@ -166,10 +166,10 @@ def test_a_trial_that_cannot_be_played_fails_alone_and_is_tried_again(
     stream: Path, tmp_path: Path
 ) -> None:
     swept = Sweep.begin(tmp_path / "one", ledger_export.of_stream(read(stream)))
-    outcome = swept.run(Local(1), ["gone-1", "bayes-1"], lambda _: None)
+    outcome = swept.run(LocalBackend(1), ["gone-1", "bayes-1"], lambda _: None)
     assert [one["recipe"] for one in outcome.results] == ["bayes-1"]
     assert "there is no recipe 'gone-1'" in outcome.failed[0]["failed"]
-    again = swept.run(Local(1), ["gone-1", "bayes-1"], lambda _: None)
+    again = swept.run(LocalBackend(1), ["gone-1", "bayes-1"], lambda _: None)
     assert (again.resumed, len(again.failed)) == (1, 1)
 
 
@@ -193,13 +193,13 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
     assert found["outcomes"] == 11
     store = Store(home.url)
     for trial in found["trials"]:
-        made = rebuild(store, "swept", trial["recipe"], Without())
+        made = rebuild(store, "swept", trial["recipe"], Exclusions())
         assert checkpoint.digest(made) == trial["digest"]
     best = found["trials"][0]["recipe"]
     words = shlex.split(found["next"])[1:]
     assert words[:2] == ["challenge", best]
     asked = home.command(*words[: words.index("--home")])
-    build(store, "swept")
+    build_pending(store, "swept")
     sql = "SELECT v.recipe, v.digest FROM version v JOIN challenger c ON v.number = c.version "
     (row,) = home.rows(sql + "AND v.workspace = c.workspace WHERE c.id = ?", asked["id"])
     assert row == {"recipe": best, "digest": found["trials"][0]["digest"]}
@@ -316,7 +316,9 @@ class cluster:  # noqa: N801
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineAway, match=r"needs the extra `ray`: pip install 'baton\[ray\]'"):
+    with pytest.raises(
+        BackendUnavailable, match=r"needs the extra `ray`: pip install 'baton\[ray\]'"
+    ):
         backends.engine("ray")
-    with pytest.raises(EngineAway, match="use local or ray"):
+    with pytest.raises(BackendUnavailable, match="use local or ray"):
         backends.engine("spark")

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.annotators.annotator import Verdict
-from learning.annotators.betting_martingale import Bet, unlike
-from learning.annotators.panel import Raters
+from learning.annotators.betting_martingale import Martingale, unlike
+from learning.annotators.panel import AnnotatorPanel
 
 CHANCES = st.floats(0.02, 0.98)
 COUNTS = st.integers(1, 4)
@@ -40,7 +40,7 @@ def test_two_that_differ_no_more_than_allowed_are_never_likelier_to_differ(
 
 
 def test_no_more_than_the_whole_stake_is_ever_laid_out() -> None:
-    bet = Bet()
+    bet = Martingale()
     for at in range(20_000):
         bet.multiply(1.0, at)
     assert 0 < bet.kept < 0.2
@@ -59,9 +59,9 @@ class Bench:
     skewed: float = 0.0
     timed: bool = True
 
-    def play(self, verdicts: int) -> tuple[Raters, dict[str, int]]:
+    def play(self, verdicts: int) -> tuple[AnnotatorPanel, dict[str, int]]:
         """The raters at the end, and after how many of their verdicts agents were suspected."""
-        rng, raters, found = Random(self.seed), Raters(), {}
+        rng, raters, found = Random(self.seed), AnnotatorPanel(), {}
         wrong = [rng.uniform(0.02, 0.08) for _ in range(self.agents)]
         for at in range(verdicts):
             who = at % self.agents
@@ -141,7 +141,7 @@ def test_an_agent_alone_is_accused_of_nothing() -> None:
 
 def test_agents_of_teams_with_other_cases_are_not_compared() -> None:
     """All that the lawyers get needs them; of the rest little does; the model knows nothing."""
-    rng, raters = Random(5), Raters()
+    rng, raters = Random(5), AnnotatorPanel()
     for at in range(1500):
         lawyer = at % 3 == 0
         name, kind = ("lawyer" if lawyer else f"agent {at % 3}"), ("legal" if lawyer else "support")
@@ -155,7 +155,7 @@ def test_what_was_kept_goes_on_where_it_stopped() -> None:
     bench = Bench(2, manner="hostile", since=100)
     raters, _ = bench.play(300)
     state = json.loads(json.dumps(raters.dump()))
-    again = Raters.load(state)
+    again = AnnotatorPanel.load(state)
     assert again.dump() == state
     more = [
         Verdict("agent 2", "handoff", "support", 0.3, bool(n % 2), 50.0, 400 + n) for n in range(40)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.conversation.brief.entities import FACTS_MAX, KINDS, facts
-from learning.conversation.brief.highlights import marks
+from learning.conversation.brief.highlights import highlights
 from learning.conversation.brief.phones import phones
-from learning.conversation.brief.summary import SENTENCES_MAX, Quote, summary
+from learning.conversation.brief.summary import SENTENCES_MAX, SummarySentence, summary
 from learning.conversation.state import Message
 from learning.decision.label_requests import value
 from learning.text.sentences import SENTENCE_CHARS_MAX, sentences
@@ -28,9 +28,9 @@ def found(text: str, language: str | None = None) -> list[tuple[str, str]]:
     return [(fact.kind, fact.value) for fact in facts(said(text, language=language))]
 
 
-def told(messages: list[Message]) -> tuple[Quote, ...]:
+def told(messages: list[Message]) -> tuple[SummarySentence, ...]:
     shown = {
-        m.id: [(mark.start, mark.stop) for mark in marks(m.id, m.text, read(m.text))]
+        m.id: [(mark.start, mark.stop) for mark in highlights(m.id, m.text, read(m.text))]
         for m in messages
     }
     given_: dict[str, list[tuple[int, int]]] = {}
@@ -165,7 +165,7 @@ def test_every_fact_mark_and_quote_cites_its_very_words(
         )
         assert all(0 < stop - start <= SENTENCE_CHARS_MAX for start, stop in spans)
         last = 0
-        for mark in marks(message.id, message.text, read(message.text), ("says:order",)):
+        for mark in highlights(message.id, message.text, read(message.text), ("says:order",)):
             assert last <= mark.start < mark.stop <= len(message.text)
             last = mark.stop
     if messages:
@@ -231,7 +231,7 @@ def test_a_conversation_without_words_has_no_summary() -> None:
 
 def test_what_a_trigger_went_by_is_marked_in_the_customers_words() -> None:
     text = "this is stupid, I want to talk to a human. My lawyer will call"
-    found_ = marks("m", text, read(text), ("request", "says:lawyer will"))
+    found_ = highlights("m", text, read(text), ("request", "says:lawyer will"))
     by_signal = {mark.signal: (text[mark.start : mark.stop], mark.led) for mark in found_}
     assert by_signal["request"] == (read(text).request, True)
     assert by_signal["says:lawyer will"] == ("lawyer will", True)
@@ -239,14 +239,14 @@ def test_what_a_trigger_went_by_is_marked_in_the_customers_words() -> None:
 
 def test_what_no_trigger_went_by_is_marked_as_such() -> None:
     text = "I want a refund now"
-    assert {(m.signal, m.led) for m in marks("m", text, read(text), ("request",))} >= {
+    assert {(m.signal, m.led) for m in highlights("m", text, read(text), ("request",))} >= {
         ("refund", False)
     }
 
 
 def test_a_rule_about_frustration_is_shown_by_what_frustrates() -> None:
     text = "WHY is this so HARD?!?! this damn thing"
-    assert any(mark.led for mark in marks("m", text, read(text), ("frustration",)))
+    assert any(mark.led for mark in highlights("m", text, read(text), ("frustration",)))
 
 
 # Which answer is worth asking for

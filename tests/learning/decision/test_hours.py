@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from learning.conversation.state import Message, State, fold
-from learning.decision.opening_hours import DAYS, WEEK_MINUTES, Opening, Team, named
+from learning.decision.opening_hours import DAYS, WEEK_MINUTES, OpeningHours, Team, get_zone
 from learning.decision.policy import Costs, Policy, Rule, decide, default_rules
-from service.jobs.capacity_update import Capacity
+from service.jobs.capacity_update import CapacityUpdate
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, QUIET, InProcess, Place, serving
 
 store_url = on_both()
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
 SUNDAY_NOON = MONDAY_NOON - 86_400
-OFFICE = Team(name="support", hours=(Opening(),))
+OFFICE = Team(name="support", hours=(OpeningHours(),))
 NEVER = {"name": "support", "hours": [{"days": ["mon"], "opens": "00:00", "closes": "00:01"}]}
 
 
@@ -55,7 +55,7 @@ def test_a_team_opens_within_a_week_and_is_there_then(
     at: float, offset: int, days: list[int], hour: int
 ) -> None:
     names = tuple(DAYS[day] for day in days)
-    hours = Opening(days=names, opens=f"{hour:02}:00", closes=f"{hour + 1:02}:30")
+    hours = OpeningHours(days=names, opens=f"{hour:02}:00", closes=f"{hour + 1:02}:30")
     team = Team(name="t", hours=(hours,), utc_offset_minutes=offset)
     back = team.opens_at(at)
     if back is not None:
@@ -67,7 +67,7 @@ def berlin(*moment: int) -> float:
     return datetime(*moment, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # type: ignore[misc,arg-type]
 
 
-THERE = Team(name="support", hours=(Opening(),), zone="Europe/Berlin")
+THERE = Team(name="support", hours=(OpeningHours(),), zone="Europe/Berlin")
 
 
 def test_a_named_zone_keeps_its_clock_through_summer_time() -> None:
@@ -81,7 +81,7 @@ def test_a_named_zone_keeps_its_clock_through_summer_time() -> None:
 
 
 def test_a_clock_that_summer_time_leaves_out_comes_an_hour_later() -> None:
-    night = Opening(days=("sun",), opens="02:30", closes="05:00")
+    night = OpeningHours(days=("sun",), opens="02:30", closes="05:00")
     team = Team(name="t", hours=(night,), zone="Europe/Berlin")
     assert team.opens_at(berlin(2026, 3, 29, 1)) == berlin(2026, 3, 29, 3, 30)
 
@@ -112,20 +112,20 @@ def test_a_zone_and_an_offset_contradict_each_other() -> None:
 
 @pytest.mark.parametrize("name", ["Europe/Atlantis", "../../etc/passwd", "", "/etc/localtime", "a"])
 def test_a_zone_that_is_none_is_not_found(name: str) -> None:
-    assert named(name) is None
+    assert get_zone(name) is None
 
 
 @pytest.mark.parametrize("hours", [{"opens": "18:00", "closes": "08:00"}, {"opens": "25:00"}])
 def test_hours_that_are_none_are_refused(hours: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        Opening(**hours)
+        OpeningHours(**hours)
 
 
 @given(st.floats(0, 1), st.sampled_from([QUIET, ASKS, "I cannot pass the identity check"]))
 def test_off_hours_only_protected_rules_escalate(probability: float, text: str) -> None:
     closed = Policy(
         costs=Costs(ask=1e6),
-        teams=tuple(Team(name=name, hours=(Opening(),)) for name in ("support", "identity")),
+        teams=tuple(Team(name=name, hours=(OpeningHours(),)) for name in ("support", "identity")),
     )
     there = decide(closed, said(text, MONDAY_NOON), probability)
     away = decide(closed, said(text, SUNDAY_NOON), probability)
@@ -201,7 +201,7 @@ def test_too_much_handed_over_makes_it_dearer_by_an_entry_of_jobs(place: Place) 
     all_escalated(place, capacity=0.1)
     for n in range(30):
         place.bot.decided(f"c{n}", "m1", OTHERS[n % len(OTHERS)])
-    capacity = Capacity(place.service.baton.store)
+    capacity = CapacityUpdate(place.service.baton.store)
     capacity.move()
     policy = place.engineer.got("/v1/policy")
     assert policy["price"] == pytest.approx(0.5 * (1 - 0.1), abs=1e-3)
@@ -214,13 +214,13 @@ def test_too_much_handed_over_makes_it_dearer_by_an_entry_of_jobs(place: Place) 
 
 def test_a_capacity_that_is_taken_away_costs_nothing_any_more(place: Place) -> None:
     place.policy(price=0.4)
-    Capacity(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).move()
     assert place.engineer.got("/v1/policy")["price"] == 0.0
 
 
 def test_a_team_with_too_many_waiting_is_full_until_half_are_served(place: Place) -> None:
     place.policy(teams=[{"name": "support", "waiting_max": 4}])
-    capacity = Capacity(place.service.baton.store)
+    capacity = CapacityUpdate(place.service.baton.store)
     handoffs = [place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(4)]
 
     def full() -> bool:
@@ -242,10 +242,10 @@ def test_a_clock_that_starts_anew_goes_on_from_the_ledgers_price(place: Place) -
     all_escalated(place, capacity=0.5)
     for n in range(20):
         place.bot.decided(f"c{n}", "m1", OTHERS[n % len(OTHERS)])
-    Capacity(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).move()
     first = place.engineer.got("/v1/policy")["price"]
     time.sleep(0.01)
     for n in range(20):
         place.bot.decided(f"d{n}", "m1", OTHERS[n % len(OTHERS)])
-    Capacity(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).move()
     assert place.engineer.got("/v1/policy")["price"] != first

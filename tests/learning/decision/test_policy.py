@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from learning.conversation.state import Message, fold
 from learning.decision.policy import (
     PROTECTED,
-    Accepting,
+    AcceptanceRates,
     Costs,
     Policy,
     Rule,
@@ -41,7 +41,7 @@ shares = st.floats(0, 1)
 policies = st.builds(
     Policy,
     costs=st.builds(Costs, unneeded=amounts, missed=amounts, ask=st.floats(0, 1e3)),
-    accepting=st.builds(Accepting, needed=shares, unneeded=shares),
+    accepting=st.builds(AcceptanceRates, needed=shares, unneeded=shares),
     cooldown_messages=st.integers(0, 100),
 )
 

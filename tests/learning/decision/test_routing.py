@@ -24,16 +24,16 @@ from learning.decision.team_classifier import (
     SURE_AFTER,
     TEAMS_MAX,
     WEIGHTS,
-    Record,
-    Router,
-    Tried,
+    RoutingScores,
+    RoutingTrial,
+    TeamClassifier,
     matter,
 )
 from learning.estimation.routing_accuracy import WAYS, accuracy, curve
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.models.softmax import SoftmaxRegression
-from service.versions.restore import stand
+from service.versions.restore import restore
 from tests.ledgers import CONVERSATIONS, learned, numbered, outcome
 from tests.postgres import on_both
 from tests.service_in_process import InProcess, Place, serving
@@ -51,8 +51,8 @@ def said(*texts: str) -> Any:
     return fold([Message(f"m{n}", "user", text, 1e9 + n) for n, text in enumerate(texts)])
 
 
-def taught(times: int = 8) -> Router:
-    router = Router()
+def taught(times: int = 8) -> TeamClassifier:
+    router = TeamClassifier()
     for n in range(times):
         for team, texts in TALK.items():
             router.learn(said(f"{texts[n % 2]} {n}"), team, "agent")
@@ -94,7 +94,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     meta, arrays = taught().dump()
     for wrong in ({"labels": ["a"]}, {"counts": []}, {"rate": 9.0}, {"labels": [1, 2, 3]}):
         with pytest.raises(ValueError, match=r"fit|text"):
-            Router().load(meta | wrong, arrays)
+            TeamClassifier().load(meta | wrong, arrays)
 
 
 # What routing reads
@@ -116,7 +116,7 @@ def test_names_of_what_is_said_can_never_be_context_names() -> None:
 
 
 def test_a_team_is_suggested_only_once_enough_is_known_of_it() -> None:
-    router = Router()
+    router = TeamClassifier()
     for n in range(SURE_AFTER):
         assert router.suggest(said(TALK["billing"][0]), TEAMS) is None
         router.learn(said(f"{TALK['billing'][0]} {n}"), "billing", "agent")
@@ -202,7 +202,7 @@ def test_a_team_alone_moves_the_digest() -> None:
     """Nothing else in the entry teaches: nobody could tell whether a person was needed."""
     plain = numbered([("outcome", outcome(verdict="unknowable"))])
     named = numbered([("outcome", outcome(verdict="unknowable", team="legal", team_by="agent"))])
-    assert checkpoint.digest(learned(plain)) == checkpoint.digest(Standing(recipe="bayes-1"))
+    assert checkpoint.digest(learned(plain)) == checkpoint.digest(ModelState(recipe="bayes-1"))
     assert checkpoint.digest(learned(named)) != checkpoint.digest(learned(plain))
 
 
@@ -241,9 +241,9 @@ def test_only_what_agents_said_or_moved_is_counted_and_before_it_is_learned() ->
     assert first.routed.right == dict.fromkeys(first.routed.right, 0)
 
 
-@given(st.lists(st.builds(Tried, NAMES, *[st.booleans()] * 4), max_size=60))
-def test_the_record_counts_each_way_and_comes_back_the_same(tried: list[Tried]) -> None:
-    record = Record()
+@given(st.lists(st.builds(RoutingTrial, NAMES, *[st.booleans()] * 4), max_size=60))
+def test_the_record_counts_each_way_and_comes_back_the_same(tried: list[RoutingTrial]) -> None:
+    record = RoutingScores()
     for position, one in enumerate(tried, 1):
         record.add(position, one)
     found = accuracy(record)
@@ -251,15 +251,15 @@ def test_the_record_counts_each_way_and_comes_back_the_same(tried: list[Tried]) 
         assert found[way]["count"] == sum(getattr(one, way) for one in tried)
     assert sum(rate["among"] for rate in found["by_team"].values()) == len(tried)
     meta, arrays = record.dump()
-    again = Record()
+    again = RoutingScores()
     again.load(json.loads(json.dumps(meta)), arrays)
     assert (again.dump()[0], curve(again)) == (meta, curve(record))
 
 
 def test_the_record_is_bounded() -> None:
-    record = Record()
+    record = RoutingScores()
     for position in range(LESSONS + 50):
-        record.add(position, Tried(f"team {position % 99}", True, False, False, False))
+        record.add(position, RoutingTrial(f"team {position % 99}", True, False, False, False))
     assert record.rows()["position"].tolist() == list(range(50, LESSONS + 50))
     assert len(record.by_team) <= TEAMS_MAX
     assert len(curve(record)) <= 110
@@ -311,7 +311,7 @@ def test_a_handoff_goes_where_agents_said_such_conversations_belong(place: Place
     assert routing["tested"] == 18
     assert routing["learned"] == {"billing": 6, "technical": 6, "orders": 6}
     assert routing["model"]["low"] <= routing["model"]["rate"] <= routing["model"]["high"]
-    again = stand(place.service.baton.store, place.name)
+    again = restore(place.service.baton.store, place.name)
     assert checkpoint.digest(again) == before["digest"]
 
 

@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from learning.decision.policy import Policy
-from learning.decision.promotion_terms import Claim, Switching, Tally, harmed, objections
-from learning.monitoring.promotion_evidence import Duel, Learning
+from learning.decision.promotion_terms import (
+    PromotionEvidence,
+    PromotionTerms,
+    SegmentCount,
+    harmed,
+    objections,
+)
+from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
 from learning.monitoring.rollback_guard import Finding, guard
 
-TERMS = Switching()
-READY = Claim(proven=True, judged=500, days=5.0, days_since_switch=5.0, ece=0.02, champion_ece=0.03)
+TERMS = PromotionTerms()
+READY = PromotionEvidence(
+    proven=True, judged=500, days=5.0, days_since_switch=5.0, ece=0.02, champion_ece=0.03
+)
 
 
 def test_nothing_speaks_against_one_that_meets_every_term() -> None:
@@ -47,8 +55,8 @@ def test_a_challenger_may_be_calibrated_as_badly_as_the_champion() -> None:
     assert objections(replace(READY, ece=0.2, champion_ece=0.19), TERMS)
 
 
-def tally(gains: Sequence[float]) -> Tally:
-    found = Tally()
+def tally(gains: Sequence[float]) -> SegmentCount:
+    found = SegmentCount()
     for gain in gains:
         found.add(gain)
     return found
@@ -89,8 +97,12 @@ def test_a_count_that_was_stored_goes_on_as_if_it_had_never_stopped(
 ) -> None:
     stop = data.draw(st.integers(0, len(rows)))
     for whole, first, second in (
-        (Learning(2.0), Learning(2.0), Learning(2.0)),
-        (Duel(0.5, 1.0), Duel(0.5, 1.0), Duel(0.5, 1.0)),
+        (LearningChallengerTest(2.0), LearningChallengerTest(2.0), LearningChallengerTest(2.0)),
+        (
+            FixedChallengerTest(0.5, 1.0),
+            FixedChallengerTest(0.5, 1.0),
+            FixedChallengerTest(0.5, 1.0),
+        ),
     ):
         for row in rows:
             whole.learn(*row)

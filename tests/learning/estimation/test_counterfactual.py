@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.decision.policy import Accepting, Costs
-from learning.estimation.off_policy import Amount, Case, outlook
+from learning.decision.policy import AcceptanceRates, Costs
+from learning.estimation.off_policy import Bounds, LoggedConversation, outlook
 
-COSTS, SHARES = Costs(), Accepting()
+COSTS, SHARES = Costs(), AcceptanceRates()
 cases = st.lists(
     st.builds(
-        Case,
+        LoggedConversation,
         way=st.sampled_from(["kept", "offered", "escalated"]),
         source=st.sampled_from(["person", "audit"]),
         needed=st.sampled_from([True, False, None]),
@@ -25,13 +25,13 @@ cases = st.lists(
 )
 
 
-def ordered(amount: Amount) -> bool:
+def ordered(amount: Bounds) -> bool:
     value = amount.low if amount.value is None else amount.value
     return amount.low - 1e-6 <= value <= amount.high + 1e-6
 
 
 @given(cases)
-def test_an_estimate_lies_within_its_interval(found: list[Case]) -> None:
+def test_an_estimate_lies_within_its_interval(found: list[LoggedConversation]) -> None:
     seen = outlook(found, COSTS, SHARES)
     assert seen.kept + seen.offered + seen.escalated == seen.conversations == len(found)
     for amount in (seen.missed, seen.unneeded, seen.cost_per_conversation):
@@ -44,29 +44,31 @@ def test_an_estimate_lies_within_its_interval(found: list[Case]) -> None:
 
 def test_where_every_truth_is_known_the_figures_are_exact() -> None:
     found = (
-        [Case("escalated", "person", True)] * 6
-        + [Case("escalated", "person", False)] * 2
-        + [Case("kept", "audit", True, certain=True)] * 3
-        + [Case("kept", "audit", False, certain=True)] * 9
+        [LoggedConversation("escalated", "person", True)] * 6
+        + [LoggedConversation("escalated", "person", False)] * 2
+        + [LoggedConversation("kept", "audit", True, certain=True)] * 3
+        + [LoggedConversation("kept", "audit", False, certain=True)] * 9
     )
     seen = outlook(found, COSTS, SHARES)
-    assert seen.missed == Amount(3, 3, 3)
+    assert seen.missed == Bounds(3, 3, 3)
     assert seen.missed_rate.value == pytest.approx(3 / 12)
     assert seen.false_escalation_rate.value == pytest.approx(2 / 8)
     assert seen.cost_per_conversation.value == pytest.approx((3 * 4 + 2) / 20)
 
 
 def test_of_those_offered_a_person_the_shares_of_the_policy_accept() -> None:
-    found = [Case("offered", "person", True)] * 10 + [Case("offered", "person", False)] * 20
-    seen = outlook(found, COSTS, Accepting(needed=0.8, unneeded=0.1))
+    found = [LoggedConversation("offered", "person", True)] * 10 + [
+        LoggedConversation("offered", "person", False)
+    ] * 20
+    seen = outlook(found, COSTS, AcceptanceRates(needed=0.8, unneeded=0.1))
     assert seen.missed.value == pytest.approx(2)
     assert seen.unneeded.value == pytest.approx(2)
     assert seen.false_escalation_rate.value == pytest.approx(2 / 10)
 
 
 def test_what_nobody_looked_at_is_not_guessed() -> None:
-    seen = outlook([Case("kept", "audit", None)] * 10, COSTS, SHARES)
-    assert seen.missed == Amount(None, 0, 10)
+    seen = outlook([LoggedConversation("kept", "audit", None)] * 10, COSTS, SHARES)
+    assert seen.missed == Bounds(None, 0, 10)
     assert seen.cost_per_conversation.value is None
 
 
@@ -84,7 +86,7 @@ def test_intervals_hold_the_truth_with_uneven_propensities() -> None:
             unneeded += way == "escalated" and not needed
             pi = 0.4 if risky else 0.15
             seen = needed if rng.random() < pi else None
-            found.append(Case(way, "audit", seen, pi))  # type: ignore[arg-type]
+            found.append(LoggedConversation(way, "audit", seen, pi))  # type: ignore[arg-type]
         seen_ = outlook(found, COSTS, SHARES)
         held += (
             seen_.missed.low <= missed <= seen_.missed.high

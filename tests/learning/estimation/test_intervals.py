@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from learning.estimation.rate_intervals import at_every_look, missed_rate, under_drift
 from learning.monitoring.loss_drift import LossAlarm
-from learning.monitoring.promotion_evidence import Duel, Learning
+from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
@@ -66,7 +66,7 @@ def test_a_challenger_that_is_no_better_is_seldom_promoted_however_often_one_loo
     random = np.random.default_rng(5)
     promoted = 0
     for _ in range(200):
-        duel = Duel(propensity_min=0.5, cost_max=1.0)
+        duel = FixedChallengerTest(propensity_min=0.5, cost_max=1.0)
         for gain in random.choice([-1.0, 0.0, 1.0], 2000, p=[0.05, 0.9, 0.05]):
             known = random.random() < 0.5
             duel.learn(gain if known else 0.0, 0.5)
@@ -79,7 +79,7 @@ def test_a_challenger_that_is_no_better_is_seldom_promoted_however_often_one_loo
 def test_a_clearly_better_challenger_is_promoted_soon() -> None:
     random = np.random.default_rng(6)
     for _ in range(20):
-        duel = Duel(propensity_min=0.5, cost_max=1.0)
+        duel = FixedChallengerTest(propensity_min=0.5, cost_max=1.0)
         for gain in random.choice([-1.0, 0.0, 1.0], 4000, p=[0.02, 0.9, 0.08]):
             known = random.random() < 0.5
             duel.learn(gain if known else 0.0, 0.5)
@@ -91,7 +91,7 @@ def test_a_clearly_better_challenger_is_promoted_soon() -> None:
 
 def test_the_empirical_bernstein_form_proves_a_gain_and_not_a_loss() -> None:
     random = np.random.default_rng(7)
-    better, worse = Learning(bound=2.0), Learning(bound=2.0)
+    better, worse = LearningChallengerTest(bound=2.0), LearningChallengerTest(bound=2.0)
     for gain in random.choice([-1.0, 0.0, 1.0], 20_000, p=[0.02, 0.9, 0.08]):
         better.learn(gain)
         worse.learn(-gain)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from learning.conversation.state import fold
 from learning.ledger import checkpoint
 from learning.ledger.checkpoint import CheckpointError, digest, dump, load
-from learning.ledger.model_state import Entry, Standing, follow
+from learning.ledger.model_state import Entry, ModelState, replay_entries
 from learning.models.recipes import RECIPES
 from tests.ledgers import CONVERSATIONS, RECIPE, bodies, learned, numbered, outcome, transcript
 
@@ -32,7 +32,7 @@ LEDGER = numbered(
 few = settings(max_examples=25)
 
 
-def same(one: Standing, other: Standing) -> None:
+def same(one: ModelState, other: ModelState) -> None:
     assert (one.recipe, one.position) == (other.recipe, other.position)
     assert digest(one) == digest(other)
     assert one.window.dump()[0] == other.window.dump()[0]
@@ -43,7 +43,7 @@ def same(one: Standing, other: Standing) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_saved_comes_back_to_the_bit(recipe: str) -> None:
-    for standing in (Standing(recipe=recipe), learned(LEDGER, recipe=recipe)):
+    for standing in (ModelState(recipe=recipe), learned(LEDGER, recipe=recipe)):
         same(load(dump(standing)), standing)
 
 
@@ -53,17 +53,17 @@ def test_saved_midway_and_gone_on_is_never_having_stopped(
     entries: list[Entry], cut: int, recipe: str
 ) -> None:
     resumed = load(dump(learned(entries[:cut], recipe=recipe)))
-    follow(resumed, entries[resumed.position :], transcript)
+    replay_entries(resumed, entries[resumed.position :], transcript)
     same(resumed, learned(entries, recipe=recipe))
 
 
 def test_saving_changes_nothing_and_a_digest_tells_every_lesson() -> None:
     seen = set()
-    standing = Standing(recipe=RECIPE)
+    standing = ModelState(recipe=RECIPE)
     for entry in LEDGER:
         seen.add(digest(standing))
         dump(standing)
-        follow(standing, [entry], transcript)
+        replay_entries(standing, [entry], transcript)
     assert len(seen) == len(LEDGER)
     same(standing, learned(LEDGER))
 

@@ -13,11 +13,11 @@ from learning.decision.policy import Policy
 from learning.ledger import checkpoint
 from learning.ledger.model_state import (
     Entry,
+    Exclusions,
     HalfLearnedError,
     LedgerGapError,
-    Standing,
-    Without,
-    follow,
+    ModelState,
+    replay_entries,
 )
 from tests.ledgers import (
     AGENTS,
@@ -36,7 +36,7 @@ LEDGERS = bodies().map(numbered)
 few = settings(max_examples=40)
 
 
-def digest(standing: Standing) -> str:
+def digest(standing: ModelState) -> str:
     return checkpoint.digest(standing)
 
 
@@ -48,10 +48,10 @@ def switch(position: int, learn_from: int = 0) -> Entry:
 @few
 @given(LEDGERS, st.data())
 def test_the_pieces_in_which_a_ledger_is_read_do_not_matter(entries: list[Entry], data) -> None:
-    pieces = Standing(recipe=RECIPE)
+    pieces = ModelState(recipe=RECIPE)
     while pieces.position < len(entries):
         most = data.draw(st.integers(1, len(entries)))
-        follow(pieces, entries[pieces.position : pieces.position + most], transcript)
+        replay_entries(pieces, entries[pieces.position : pieces.position + most], transcript)
     assert digest(pieces) == digest(learned(entries))
     assert pieces.position == len(entries)
 
@@ -65,7 +65,7 @@ def test_an_entry_that_is_not_the_next_one_is_refused(entries: list[Entry], posi
     if position == len(entries) + 1:
         return
     with pytest.raises(LedgerGapError, match="read the ledger again"):
-        follow(standing, [wrong], transcript)
+        replay_entries(standing, [wrong], transcript)
     assert (digest(standing), standing.position) == (before, len(entries))
 
 
@@ -76,20 +76,20 @@ def test_a_standing_stops_before_a_switch_that_is_not_its_own(
 ) -> None:
     place = len(first) + 1
     later = [replace(entry, position=place + entry.position) for entry in then]
-    standing = Standing(recipe=RECIPE)
-    stopped = follow(standing, [*first, switch(place), *later], transcript)
+    standing = ModelState(recipe=RECIPE)
+    stopped = replay_entries(standing, [*first, switch(place), *later], transcript)
     assert stopped == switch(place)
     assert standing.position == len(first)
     assert digest(standing) == digest(learned(first))
     shadow = learned([*first, switch(place), *later])
     assert shadow.position == place + len(then)
     assert digest(shadow) == digest_without([*first, switch(place), *later], [place])
-    answering = Standing(recipe=RECIPE, switch=place)
-    assert follow(answering, [*first, switch(place), *later], transcript) is None
+    answering = ModelState(recipe=RECIPE, switch=place)
+    assert replay_entries(answering, [*first, switch(place), *later], transcript) is None
 
 
 WITHOUT = st.builds(
-    Without,
+    Exclusions,
     st.none() | st.sampled_from(AGENTS),
     st.none() | st.sampled_from(SOURCES),
     st.none() | st.integers(1, 12),
@@ -101,7 +101,7 @@ WITHOUT = st.builds(
 
 @settings(max_examples=80)
 @given(LEDGERS, WITHOUT)
-def test_outcomes_left_out_leave_nothing_behind(entries: list[Entry], without: Without) -> None:
+def test_outcomes_left_out_leave_nothing_behind(entries: list[Entry], without: Exclusions) -> None:
     def left_out(entry: Entry) -> bool:
         named = entry.position in without.positions or any(
             after < entry.position <= until for after, until in without.withheld
@@ -117,7 +117,7 @@ def test_outcomes_left_out_leave_nothing_behind(entries: list[Entry], without: W
 
     gone = [e.position for e in entries if e.kind == "outcome" and left_out(e)]
     assert digest(learned(entries, without=without)) == digest_without(entries, gone)
-    assert Without.of(without.body()) == without
+    assert Exclusions.of(without.body()) == without
 
 
 @few
@@ -137,7 +137,7 @@ def test_a_promoted_version_learns_what_it_missed(entries: list[Entry], data) ->
     ]
     promoted = checkpoint.load(state)
     promoted.switch, promoted.learn_from = at, saved
-    assert follow(promoted, ledger[saved:], transcript) is None
+    assert replay_entries(promoted, ledger[saved:], transcript) is None
     assert digest(promoted) == digest(learned(entries))
 
 
@@ -151,7 +151,7 @@ def test_a_rollback_withholds_what_was_learned_since(
     ledger = [*before, switch(at, at), *(replace(e, position=at + e.position) for e in then)]
     back = checkpoint.load(checkpoint.dump(learned(before[:saved])))
     back.switch = back.learn_from = at
-    assert follow(back, ledger[saved:], transcript) is None
+    assert replay_entries(back, ledger[saved:], transcript) is None
     assert digest(back) == digest_without(ledger, range(saved + 1, at + 1))
 
 
@@ -165,7 +165,7 @@ def test_a_corrected_outcome_is_learned_besides_and_a_rebuild_never_held_the_mis
     entries = [*entries[: wrong - 1], mistake, *entries[wrong:]]
     right = outcome("c2", verdict="fine", replaces=wrong)
     ledger = [*entries, Entry(len(entries) + 1, "outcome", right, "test", 0.0)]
-    without = Without(positions=frozenset({wrong}))
+    without = Exclusions(positions=frozenset({wrong}))
     assert digest(learned(ledger)) != digest(learned(entries))
     assert digest(learned(ledger)) != digest(learned(ledger, without=without))
     assert digest(learned(ledger, without=without)) == digest_without(ledger, [wrong])
@@ -183,7 +183,9 @@ def test_the_policy_is_the_newest_one_of_the_ledger_and_no_part_of_the_model() -
     policy = Policy(waiting_seconds=77.0)
     standing = learned(numbered([("outcome", outcome())]))
     before = digest(standing)
-    follow(standing, [Entry(2, "policy", policy.model_dump(mode="json"), "t", 0.0)], transcript)
+    replay_entries(
+        standing, [Entry(2, "policy", policy.model_dump(mode="json"), "t", 0.0)], transcript
+    )
     assert standing.policy == policy
     assert digest(standing) == before
 
@@ -203,7 +205,7 @@ def test_a_rule_s_outcome_teaches_but_is_no_measure_of_the_model() -> None:
     by_model, by_rule = (
         learned(numbered([("outcome", outcome("c3", by_rule=rule))])) for rule in (False, True)
     )
-    assert digest(by_model) == digest(by_rule) != digest(Standing(recipe=RECIPE))
+    assert digest(by_model) == digest(by_rule) != digest(ModelState(recipe=RECIPE))
     assert len(by_model.window) > 0
     assert len(by_rule.window) == 0
 
@@ -211,7 +213,7 @@ def test_a_rule_s_outcome_teaches_but_is_no_measure_of_the_model() -> None:
 def test_each_lesson_is_scored_before_any_of_its_conversation_teaches() -> None:
     found = outcome("c4", verdict="missed", since=1)
     standing = learned(numbered([("outcome", found)]))
-    untrained = Standing(recipe=RECIPE)
+    untrained = ModelState(recipe=RECIPE)
     turns = CONVERSATIONS["c4"]
     expected = [
         untrained.score(fold(turn.message for turn in turns[:place])).probability
@@ -226,10 +228,10 @@ def test_a_standing_that_broke_within_an_outcome_is_not_followed_further() -> No
     standing = learned(numbered([("outcome", outcome())]))
     broken = outcome("c1", verdict="labels", labels=[(1, 1.0, 1.0), (3, 7.0, 1.0)])
     with pytest.raises(ValueError, match="calibrate"):
-        follow(standing, [Entry(2, "outcome", broken, "test", 0.0)], transcript)
+        replay_entries(standing, [Entry(2, "outcome", broken, "test", 0.0)], transcript)
     assert standing.half_learned
     with pytest.raises(HalfLearnedError, match="stand anew"):
-        follow(standing, [Entry(2, "outcome", outcome(), "test", 0.0)], transcript)
+        replay_entries(standing, [Entry(2, "outcome", outcome(), "test", 0.0)], transcript)
 
 
 def test_a_transcript_that_cannot_be_read_leaves_the_standing_whole() -> None:
@@ -241,7 +243,7 @@ def test_a_transcript_that_cannot_be_read_leaves_the_standing_whole() -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        follow(standing, [entry], unreachable)
+        replay_entries(standing, [entry], unreachable)
     assert (digest(standing), standing.position, standing.half_learned) == (before, 1, False)
-    assert follow(standing, [entry], transcript) is None
+    assert replay_entries(standing, [entry], transcript) is None
     assert standing.position == 2

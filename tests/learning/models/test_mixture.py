@@ -11,7 +11,7 @@ import pytest
 
 from learning.models.hashed_features import BUCKETS, Row
 from learning.models.mixture.expert_mixture import Mixture
-from learning.models.mixture.replay_buffer import Held, Rehearsal
+from learning.models.mixture.replay_buffer import ReplayBuffer, StoredLesson
 
 Lesson = tuple[dict[str, float], float]
 
@@ -108,8 +108,8 @@ def test_what_was_said_of_a_row_is_used_once_and_never_after_more_was_learned() 
 
 def test_the_newest_lessons_are_held_and_the_draw_is_the_same_everywhere() -> None:
     rows = [Row({f"user={n}": 1.0}, BUCKETS) for n in range(7)]
-    kept = Rehearsal(3, 1, BUCKETS)
-    gone = [kept.add(Held(row, 1.0, 1.0, [0.0])) for row in rows]
+    kept = ReplayBuffer(3, 1, BUCKETS)
+    gone = [kept.add(StoredLesson(row, 1.0, 1.0, [0.0])) for row in rows]
     assert [one and one.row for one in gone] == [None, None, None, *rows[:4]]
     drawn = [rows.index(kept.draw().row) for _ in range(12)]
     assert drawn == [4, 4, 4, 4, 4, 6, 6, 4, 5, 4, 5, 5]
@@ -127,13 +127,13 @@ def test_the_newest_lessons_are_held_and_the_draw_is_the_same_everywhere() -> No
     ids=lambda spoilt: next(iter(spoilt)),
 )
 def test_lessons_that_cannot_be_are_refused(spoilt: dict[str, Any]) -> None:
-    kept = Rehearsal(3, 1, BUCKETS)
+    kept = ReplayBuffer(3, 1, BUCKETS)
     for word in ("a", "b"):
-        kept.add(Held(Row({f"user={word}": 1.0}, BUCKETS), 1.0, 1.0, [0.0]))
+        kept.add(StoredLesson(Row({f"user={word}": 1.0}, BUCKETS), 1.0, 1.0, [0.0]))
     meta, arrays = kept.dump()
-    Rehearsal(3, 1, BUCKETS).load(json.loads(json.dumps(meta)), arrays)
+    ReplayBuffer(3, 1, BUCKETS).load(json.loads(json.dumps(meta)), arrays)
     with pytest.raises(ValueError, match="lesson"):
-        Rehearsal(3, 1, BUCKETS).load(meta, {**arrays, **spoilt})
+        ReplayBuffer(3, 1, BUCKETS).load(meta, {**arrays, **spoilt})
 
 
 def test_names_that_share_a_bucket_count_together() -> None:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from river import base, checks
 
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing
+from learning.ledger.model_state import ModelState
 from learning.models.hashed_features import HashedClassifier
-from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, named
+from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
 
 every_recipe = pytest.mark.parametrize("name", list(RECIPES))
 Lesson = tuple[dict[Any, float], float, float]
@@ -268,9 +268,9 @@ def test_its_parameters_have_defaults_that_say_what_they_are(name: str) -> None:
 
 def test_parameters_are_part_of_a_recipe_s_name_in_one_spelling() -> None:
     said = ("bayes-1?v0=.30,forgetting=0.0", "bayes-1?v0=3e-1", "bayes-1?forgetting=0,v0=0.3")
-    assert {named(name).name for name in said} == {"bayes-1?v0=0.3"}
-    assert named("bayes-1?v0=0.1").name == named("bayes-1?").name == "bayes-1"
-    assert named("mixture-2?variances=.1:.3,rates=.05").name == (
+    assert {get_recipe(name).name for name in said} == {"bayes-1?v0=0.3"}
+    assert get_recipe("bayes-1?v0=0.1").name == get_recipe("bayes-1?").name == "bayes-1"
+    assert get_recipe("mixture-2?variances=.1:.3,rates=.05").name == (
         "mixture-2?variances=0.1:0.3,rates=0.05"
     )
 
@@ -280,13 +280,13 @@ def test_every_parameter_reaches_the_estimator(name: str) -> None:
     recipe = RECIPES[name]
     for parameter, known in recipe.parameters.items():
         text = {"buckets": "16384", "held": "100", "visits": "2"}.get(parameter, "0.25")
-        built = named(f"{name}?{parameter}={text}").build()
+        built = get_recipe(f"{name}?{parameter}={text}").build()
         assert getattr(built, parameter) == known.read(text)
         assert getattr(recipe.build(), parameter) == known.default
 
 
 def test_what_is_learned_with_parameters_is_another_model_and_survives_its_bytes() -> None:
-    plain, other = Standing(recipe="bayes-1"), Standing(recipe="bayes-1?v0=.3")
+    plain, other = ModelState(recipe="bayes-1"), ModelState(recipe="bayes-1?v0=.3")
     assert checkpoint.digest(plain) != checkpoint.digest(other)
     loaded = checkpoint.load(checkpoint.dump(other))
     assert loaded.recipe == "bayes-1?v0=0.3"
@@ -308,4 +308,4 @@ def test_what_is_learned_with_parameters_is_another_model_and_survives_its_bytes
 )
 def test_a_name_that_cannot_be_built_is_refused_with_what_can(name: str, said: str) -> None:
     with pytest.raises(UnknownRecipe, match=re.escape(said)):
-        named(name)
+        get_recipe(name)

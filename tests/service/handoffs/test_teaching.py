@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from learning.ledger.model_state import Effect, Entry
+from learning.ledger.model_state import Entry, LearnedEffect
 from service.store.ledger import entries as ledger
-from service.versions.restore import stand, transcript_of
+from service.versions.restore import restore, transcript_of
 from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
@@ -67,10 +67,10 @@ def test_an_outcomes_effect_is_its_own_and_not_that_of_what_came_with_it(place: 
     outcomes = at_once(5, lambda number: tell(place.agent, handoffs[number]))
     outcomes.sort(key=lambda outcome: int(outcome["position"]))
     store = place.service.baton.store
-    standing = stand(store, place.name, until=outcomes[0]["position"] - 1)
-    again: dict[int, Effect] = {}
+    standing = restore(store, place.name, until=outcomes[0]["position"] - 1)
+    again: dict[int, LearnedEffect] = {}
 
-    def note(entry: Entry, changed: Effect) -> None:
+    def note(entry: Entry, changed: LearnedEffect) -> None:
         again[entry.position] = changed
 
     with store.read() as connection:

@@ -13,13 +13,13 @@ import pytest
 
 from experiments.registry.registered_versions import Registry
 from experiments.replay.client import path_of
-from learning.ledger.model_state import Without
-from service.jobs.maintenance import Upkeep
+from learning.ledger.model_state import Exclusions
+from service.jobs.maintenance import Maintenance
 from service.operations.bootstrap import prepare
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.versions.mlflow.aliases import REFUSED_TAG
-from service.versions.mlflow.publish_version import Publishing
+from service.versions.mlflow.publish_version import MlflowPublisher
 from tests.mlflow_server import free_port, running_mlflow
 from tests.running import Home, Place, Process, installation, teach, until
 
@@ -156,7 +156,7 @@ def test_a_wrong_label_is_corrected_then_retracted_and_leaves_no_trace_in_the_re
         teach(one, "later", 4)
         teach(other, "later", 4)
         assert one.standing["digest"] == other.standing["digest"] == right.bare_digest()
-        assert one.standing["digest"] == wronged.bare_digest(Without.of(without))
+        assert one.standing["digest"] == wronged.bare_digest(Exclusions.of(without))
 
 
 def rebuilt(place: Place) -> Any:
@@ -252,7 +252,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         until(lambda: client.standing["switch"] == switch.position, 10, "served")
         gone = frozenset(range(saved["position"] + 1, switch.position))
         assert len(gone) >= 11
-        expected = place.bare_digest(Without(positions=gone))
+        expected = place.bare_digest(Exclusions(positions=gone))
         assert client.standing["digest"] == expected
         until(lambda: agrees(place, registry), SOON, "the alias agrees")
 
@@ -313,14 +313,14 @@ def test_a_version_that_an_engineer_deleted_in_mlflow_holds_up_no_other_workspac
 
 
 @pytest.fixture
-def upkeep(home: Home, service: Process) -> Iterator[Upkeep]:
+def upkeep(home: Home, service: Process) -> Iterator[Maintenance]:
     store = Store(f"sqlite:///{home.folder / 'baton.sqlite3'}")
-    yield Upkeep(store, Settings(home=home.folder))
+    yield Maintenance(store, Settings(home=home.folder))
     store.close()
 
 
 def test_handoffs_nobody_took_are_given_back_by_each_workspace_s_own_waiting_time(
-    home: Home, service: Process, upkeep: Upkeep
+    home: Home, service: Process, upkeep: Maintenance
 ) -> None:
     """However many wait elsewhere, where they may wait longer."""
     patient = home.workspace("patient", service, mode="live")
@@ -345,7 +345,7 @@ def test_handoffs_nobody_took_are_given_back_by_each_workspace_s_own_waiting_tim
 
 
 def test_a_claim_whose_agent_went_quiet_waits_again_and_another_may_take_it(
-    home: Home, service: Process, upkeep: Upkeep
+    home: Home, service: Process, upkeep: Maintenance
 ) -> None:
     place = home.workspace("quiet", service, mode="live")
     with place.caller("agent", service) as agent, place.caller("engineer", service) as other:
@@ -373,7 +373,7 @@ def test_an_mlflow_that_lost_everything_is_given_everything_anew(tmp_path: Path)
             stack.callback(server.stop)
             server.start()
             registry = Registry(server.url)
-            Publishing(store, registry).publish()
+            MlflowPublisher(store, registry).publish()
             stood = registry.alias_of("default", "champion")
             assert stood is not None
             found = registry.registered("default", stood)

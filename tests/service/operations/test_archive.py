@@ -18,12 +18,12 @@ import pytest
 
 from experiments.replay.client import path_of
 from learning.ledger import checkpoint
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.operations.backup import ArchiveError, back_up, exported, restore
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.versions.model_lines import Lines
-from service.versions.restore import stand
+from service.versions.model_lines import ModelLines
+from service.versions.restore import restore as stand
 from tests.running import TEXTS, Home, Place, Process, installation, teach, until
 
 FILES = ("baton.sqlite3", "keys.json")
@@ -48,7 +48,9 @@ def place(home: Home, service: Process) -> Place:
     with place.caller("engineer", service) as client:
         for number in range(8):
             teach(client, f"c{number}", number)
-        saved = Upkeep(store, Settings()).save(place.name, Lines(store).champion(place.name))
+        saved = Maintenance(store, Settings()).save(
+            place.name, ModelLines(store).champion(place.name)
+        )
         for number in range(4):
             teach(client, f"wrong {number}", number, verdict="missed")
         client.post("/v1/rollback", {"to": saved, "reason": "wrong labels"})

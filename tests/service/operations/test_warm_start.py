@@ -20,17 +20,17 @@ from experiments.datasets.streams import StreamError, read, written
 from experiments.replay import play
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing, Without
-from service.jobs.maintenance import Upkeep
+from learning.ledger.model_state import Exclusions, ModelState
+from service.jobs.maintenance import Maintenance
 from service.operations.backup import exported
 from service.operations.bootstrap import prepare
 from service.operations.warm_start import BadHistory, File, Warmed, check, warm_start
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.versions.evaluation.judged_context import Facts
+from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.model_lines import rebuild
-from service.versions.restore import stand
+from service.versions.restore import restore
 from service.versions.switches import begin_workspace
 from tests.postgres import on_both
 from tests.running import NOWHERE, ROOT, installation, until
@@ -67,8 +67,8 @@ class Here:
         return warm_start(self.store, self.name, File(path), actor="test", per_second=0)
 
     @property
-    def standing(self) -> Standing:
-        return stand(self.store, self.name)
+    def standing(self) -> ModelState:
+        return restore(self.store, self.name)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_warm_start_makes_the_model_that_a_replay_makes_and_done_again_it_is_d
     assert (checkpoint.digest(warmed), warmed.position) == (played.digest, played.position)
     again = here.warm(file)
     assert (again.outcomes, again.there, again.position) == (0, 40, found.position)
-    without = rebuild(here.store, here.name, RECIPE, Without(source="history"))
+    without = rebuild(here.store, here.name, RECIPE, Exclusions(source="history"))
     assert checkpoint.digest(without) == checkpoint.digest(play.begun(RECIPE))
 
 
@@ -205,7 +205,7 @@ def test_killed_half_way_it_is_finished_by_the_same_command(file: Path, tmp_path
         assert (found["there"], found["outcomes"]) == (some, 300 - some)
         assert home.rows("SELECT max(position) AS n FROM ledger") == [{"n": 302}]
         played = play.bare(read(file), recipe=RECIPE).report
-        assert checkpoint.digest(stand(store, "default")) == played.digest
+        assert checkpoint.digest(restore(store, "default")) == played.digest
         store.close()
 
 
@@ -232,11 +232,11 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
     assert {(b["source"], b["agent"], b["propensity"]) for b in bodies} == {
         ("history",) * 2 + (1.0,)
     }
-    upkeep = Upkeep(store, Settings())
+    upkeep = Maintenance(store, Settings())
     upkeep.audit()
     report = upkeep.evaluate_one(place.name)
     assert (report.position, report.verdict) == (42, "keep")
-    facts = Facts(store).newest(place.name, 42)
+    facts = JudgedOutcomes(store).newest(place.name, 42)
     assert {fact.needed for fact in facts.values()} == {None}
     after = place.engineer.got("/v1/quality")
     assert after["conversations"]["all"] == rates["conversations"]["all"] + 1

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from learning.decision.policy import Audits, Silence
-from service.jobs.maintenance import Upkeep
+from learning.decision.policy import AuditBudget, SilencePolicy
+from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks
-from service.store.conversations.batch import Batch, States
+from service.store.conversations.batch import Batch, StateCache
 from tests.postgres import on_both
 from tests.service_in_process import OTHERS, InProcess, Place, at_once, refusal, serving
 
 store_url = on_both()
-EVERYONE = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+EVERYONE = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def closed(place: Place, count: int, name: str = "c") -> None:
         place.bot.posted(f"/v1/conversations/{name}{n}/close", {"resolution": "resolved"})
 
 
-def tossed(place: Place, policy: Audits = EVERYONE, *, later: float = 60.0) -> int:
+def tossed(place: Place, policy: AuditBudget = EVERYONE, *, later: float = 60.0) -> int:
     """Let `jobs` toss the coins, some time after the conversations ended."""
     with place.service.baton.store.write() as connection:
-        return audit_tasks.toss(connection, place.name, policy, time.time() + later)
+        return audit_tasks.draw_audits(connection, place.name, policy, time.time() + later)
 
 
 def offered(place: Place) -> dict[str, Any]:
@@ -82,12 +82,14 @@ def test_a_budget_holds_over_the_day_to_the_last_review(
     place: Place, differ: bool, double_share: float
 ) -> None:
     """Doubles and audits of disagreements included, however many conversations close at once."""
-    policy = Audits(uniform_share=1.0, targeted_share=1.0, per_day=7, double_share=double_share)
+    policy = AuditBudget(
+        uniform_share=1.0, targeted_share=1.0, per_day=7, double_share=double_share
+    )
     closed(place, 30)
     names = {f"c{n}" for n in range(30)} if differ else set()
     with place.service.baton.store.write() as connection:
         now = time.time() + 60
-        drawn = audit_tasks.toss(connection, place.name, policy, now, names)
+        drawn = audit_tasks.draw_audits(connection, place.name, policy, now, names)
         assert 2 <= drawn <= 7
         assert audit_tasks.rows.asked_since(connection, place.name, now - 60) <= 7
     closed(place, 30, "d")
@@ -96,7 +98,7 @@ def test_a_budget_holds_over_the_day_to_the_last_review(
 
 def test_what_an_audit_found_is_learned_with_its_propensity(place: Place) -> None:
     closed(place, 1)
-    tossed(place, Audits(uniform_share=1.0, targeted_share=0.5, double_share=0.0))
+    tossed(place, AuditBudget(uniform_share=1.0, targeted_share=0.5, double_share=0.0))
     audit = offered(place)
     body = {"verdict": "missed", "first_needed_message_id": "m1"}
     place.agent.posted(f"/v1/audits/{audit['id']}/outcome", body)
@@ -146,7 +148,7 @@ def test_a_skipped_audit_goes_to_others_and_not_back(place: Place) -> None:
 
 def test_double_reviews_measure_agreement_and_teach_once(place: Place) -> None:
     closed(place, 4)
-    tossed(place, Audits(uniform_share=1.0, targeted_share=0.0, double_share=1.0))
+    tossed(place, AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=1.0))
     other = place.named_agent("another")
     for reviewer, verdicts in ((place.agent, "missed fine fine fine"), (other, "missed fine " * 2)):
         by_conversation = dict(zip(("c0", "c1", "c2", "c3"), verdicts.split(), strict=True))
@@ -191,7 +193,7 @@ def test_a_coin_that_a_budget_lowered_is_made_up_for(place: Place) -> None:
     closed(place, 4)
     tossed(place)
     closed(place, 20, "later")
-    tossed(place, Audits(uniform_share=0.5, targeted_share=0.0, double_share=0.0))
+    tossed(place, AuditBudget(uniform_share=0.5, targeted_share=0.0, double_share=0.0))
     drawn = 0
     while (audit := offered(place)) is not None:
         later = audit["conversation_id"].startswith("later")
@@ -229,7 +231,7 @@ def test_a_complaint_about_what_an_audit_found_takes_it_out_of_the_sample(place:
 
 def test_a_corrected_review_is_counted_as_it_is_now_and_keeps_its_propensity(place: Place) -> None:
     closed(place, 4)
-    tossed(place, Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0))
+    tossed(place, AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0))
     for _ in range(4):
         place.agent.posted(f"/v1/audits/{offered(place)['id']}/outcome", {"verdict": "fine"})
     right = {"verdict": "missed", "first_needed_message_id": "m1"}
@@ -256,18 +258,18 @@ def test_a_review_that_was_taken_back_is_asked_for_again(place: Place) -> None:
 
 def test_silence_teaches_weakly_only_where_the_policy_lets_it(place: Place) -> None:
     closed(place, 2)
-    tossed(place, Audits(uniform_share=0.0, targeted_share=0.0))
+    tossed(place, AuditBudget(uniform_share=0.0, targeted_share=0.0))
 
-    def matured(policy: Silence, later: float) -> int:
+    def matured(policy: SilencePolicy, later: float) -> int:
         with place.service.baton.store.write() as connection:
-            batch = Batch(connection, States())
+            batch = Batch(connection, StateCache())
             batch.now += later
-            silent = audit_tasks.silent(connection, place.name, policy, batch.now)
-            return audit_tasks.mature(batch, place.name, policy, silent)
+            silent = audit_tasks.due_for_silence(connection, place.name, policy, batch.now)
+            return audit_tasks.learn_from_silence(batch, place.name, policy, silent)
 
-    assert matured(Silence(), 1e7) == 0
-    assert matured(Silence(weight=0.1, after_seconds=3600), 60.0) == 0
-    assert matured(Silence(weight=0.1, after_seconds=3600), 7200.0) == 2
+    assert matured(SilencePolicy(), 1e7) == 0
+    assert matured(SilencePolicy(weight=0.1, after_seconds=3600), 60.0) == 0
+    assert matured(SilencePolicy(weight=0.1, after_seconds=3600), 7200.0) == 2
     assert {(e["verdict"], e["source"], e["weight"]) for e in place.ledger()} == {
         ("fine", "silence", 0.1)
     }
@@ -278,10 +280,10 @@ def test_jobs_let_silence_speak_for_each_conversation_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed(place, 3)
-    tossed(place, Audits(uniform_share=0.0, targeted_share=0.0))
+    tossed(place, AuditBudget(uniform_share=0.0, targeted_share=0.0))
     place.policy(silence={"weight": 0.1, "after_seconds": 3600})
     baton = place.service.baton
-    upkeep = Upkeep(baton.store, baton.settings)
+    upkeep = Maintenance(baton.store, baton.settings)
     upkeep.silence()
     assert place.ledger() == []
     with baton.store.write() as connection:
@@ -318,7 +320,7 @@ def test_looking_for_coins_to_toss_reads_no_conversation_that_was_looked_at_befo
     now = time.time() + 60
     with place.service.baton.store.write() as connection:
         before = set(audit_tasks.rows.ended(connection, place.name, now, 100))
-        audit_tasks.toss(connection, place.name, EVERYONE, now)
+        audit_tasks.draw_audits(connection, place.name, EVERYONE, now)
         after = audit_tasks.rows.ended(connection, place.name, now, 100)
     assert before == {"c0", "c1", "c2", "unscored"}
     assert after == []
@@ -330,9 +332,9 @@ def test_a_conversation_that_opens_again_before_its_coins_fall_waits_for_its_nex
     closed(place, 2)
     now = time.time() + 60
     with place.service.baton.store.read() as connection:
-        ended = audit_tasks.ended(connection, place.name, now)
+        ended = audit_tasks.due_for_sampling(connection, place.name, now)
     place.bot.decided("c0", "m2", OTHERS[2])
     with place.service.baton.store.write() as connection:
-        assert audit_tasks.toss(connection, place.name, EVERYONE, now, among=ended) == 1
+        assert audit_tasks.draw_audits(connection, place.name, EVERYONE, now, among=ended) == 1
     place.bot.posted("/v1/conversations/c0/close", {"resolution": "resolved"})
     assert tossed(place) == 1

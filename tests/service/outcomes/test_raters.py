@@ -18,23 +18,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.replay.client import Caller
-from experiments.simulation.world import Forgery, Habits, Knobs, episodes
+from experiments.replay.client import BatonClient
+from experiments.simulation.world import AgentBehaviour, Forgery, WorldSettings, episodes
 from experiments.studies.simulated_rates import Plan, Run
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy
-from learning.ledger.model_state import Standing, follow
+from learning.ledger.model_state import ModelState, replay_entries
 from learning.measures.scores import measures
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.outcomes import annotator_review, audit_tasks
 from service.runtime.settings import Settings
 from service.store.ledger import change_log
 from service.store.ledger import entries as ledger
-from service.versions.restore import stand, transcript_of
+from service.versions.restore import restore, transcript_of
 from tests.service_in_process import InProcess, Place, serving
 
 ROOT = Path(__file__).parents[3]
-STAFF = (("ada", Habits()), ("ben", Habits(wrong=0.03)), ("cleo", Habits(wrong=0.08)))
+STAFF = (
+    ("ada", AgentBehaviour()),
+    ("ben", AgentBehaviour(wrong=0.03)),
+    ("cleo", AgentBehaviour(wrong=0.08)),
+)
 HONEST, FORGED = 240, 130
 """Conversations before the attack, and after its first one."""
 
@@ -56,12 +60,12 @@ def service(home: Path) -> Iterator[InProcess]:
 def toss(place: Place) -> None:
     with place.service.baton.store.write() as connection:
         policy = Policy.model_validate(ledger.newest_policy(connection, place.name))
-        audit_tasks.toss(connection, place.name, policy.audits, time.time() + 60)
+        audit_tasks.draw_audits(connection, place.name, policy.audits, time.time() + 60)
 
 
 def looked(place: Place) -> dict[str, Any]:
     """What the route says once `jobs` have taken in all there is."""
-    while annotator_review.Watch(place.service.baton.store).one(place.name, time.time()):
+    while annotator_review.AnnotatorMonitor(place.service.baton.store).one(place.name, time.time()):
         pass
     found: dict[str, Any] = place.engineer.got("/v1/quality/agents")
     return found
@@ -89,10 +93,10 @@ def command(home: Path, line: str) -> dict[str, Any]:
     return found
 
 
-def loss(standing: Standing) -> float:
+def loss(standing: ModelState) -> float:
     """Of customers it never met, with the truth that the simulation knows."""
     said, true = [], []
-    for episode in episodes(977, 80, Knobs(base_rate=NEED)):
+    for episode in episodes(977, 80, WorldSettings(base_rate=NEED)):
         state, labels = EMPTY, dict(episode.labels)
         for number, message in enumerate(episode.messages):
             state = step(state, message)
@@ -102,7 +106,7 @@ def loss(standing: Standing) -> float:
     return float(measures(np.array(said), np.array(true))["log_loss"])
 
 
-def never_held(place: Place, agent: str) -> Standing:
+def never_held(place: Place, agent: str) -> ModelState:
     """What is learned of a ledger that never held this agent's entries, numbered without them."""
     with place.service.baton.store.read() as connection:
         entries = [
@@ -111,12 +115,12 @@ def never_held(place: Place, agent: str) -> Standing:
             if entry.kind != "switch" and entry.body.get("agent") != agent
         ]
         numbered = [replace(entry, position=n) for n, entry in enumerate(entries, 1)]
-        standing = Standing(recipe="bayes-1")
-        follow(standing, numbered, transcript_of(connection, place.name))
+        standing = ModelState(recipe="bayes-1")
+        replay_entries(standing, numbered, transcript_of(connection, place.name))
     return standing
 
 
-def learned(standing: Standing) -> tuple[Any, ...]:
+def learned(standing: ModelState) -> tuple[Any, ...]:
     """All that a line learned, but for the positions at which it did."""
     model, weights = standing.model.dump()
     calibrator, more = standing.calibrator.dump()
@@ -129,8 +133,8 @@ class Story:
     """A service whose jobs look at it now and then, and what they saw."""
 
     place: Place
-    upkeep: Upkeep
-    callers: dict[str, Caller]
+    upkeep: Maintenance
+    callers: dict[str, BatonClient]
     versions: list[int] = field(default_factory=list)
     attacked: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
@@ -139,13 +143,13 @@ class Story:
         toss(self.place)
         store = self.place.service.baton.store
         if not self.found:
-            standing = stand(store, self.place.name)
+            standing = restore(store, self.place.name)
             self.versions.append(self.upkeep.save(self.place.name, standing))
         agents = looked(self.place)["agents"]
         suspected = [one for one in agents if one["suspected"]]
         if suspected and not self.found:
             self.found = suspected[0]
-            self.attacked = loss(stand(store, self.place.name))
+            self.attacked = loss(restore(store, self.place.name))
             del self.callers["mallory"]
 
 
@@ -158,16 +162,16 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
     coins = SimpleNamespace(token_hex=lambda size: chance.randbytes(size).hex())
     monkeypatch.setattr("service.outcomes.audit_tasks.secrets", coins)
     place = service.workspace()
-    callers = {role: Caller(service.url, key) for role, key in place.keys.items()}
+    callers = {role: BatonClient(service.url, key) for role, key in place.keys.items()}
     for name in (*(name for name, _ in STAFF), "mallory"):
         made = place.admin.posted("/v1/keys", {"role": "agent", "name": name})
-        callers[name] = Caller(service.url, made["key"])
+        callers[name] = BatonClient(service.url, made["key"])
     everyone = list(callers.values())
-    knobs = Knobs(habits=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
+    knobs = WorldSettings(habits=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
     plan = Plan(4, HONEST + FORGED, every=15, base_rate=NEED, knobs=knobs)
     place.policy(costs={"unneeded": 1.0, "missed": 1.0, "ask": 1e6})
     store = service.baton.store
-    story = Story(place, Upkeep(store, Settings(home=home)), callers)
+    story = Story(place, Maintenance(store, Settings(home=home)), callers)
     Run(plan, callers, story.look).play()
     for caller in everyone:
         caller.__exit__(None, None, None)
@@ -178,12 +182,12 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
     assert story.found["suspected"]["after_verdicts"] <= 100
     at_once, repair = facts[0]["commands"]["at_once"], facts[0]["commands"]["repair"]
     back = command(home, at_once)
-    service_standing = stand(store, place.name)
+    service_standing = restore(store, place.name)
     assert service_standing.version == back["version"]
     clean = never_held(place, "mallory")
     rolled_back = loss(service_standing)
     repaired = command(home, repair)
-    served = stand(store, place.name)
+    served = restore(store, place.name)
     assert served.version == repaired["version"]
     assert learned(served) == learned(clean)
     assert loss(served) == loss(clean) < story.attacked

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from learning.decision.policy import Audits
-from service.jobs.maintenance import Upkeep
+from learning.decision.policy import AuditBudget
+from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks, reopened
 from service.privacy.erasure import erase
 from service.privacy.retention import Retention
@@ -30,7 +30,7 @@ THANKS = "many thanks for all of this"
 NEVER = {"unneeded": 1e6, "missed": 1e-3, "ask": 1e6}
 """Costs under which the model alone hands nothing over."""
 
-EVERYONE = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+EVERYONE = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
 store_url = on_both()
 
 
@@ -74,7 +74,7 @@ def came_back(place: Place, *names: str, text: str = ASKS, message: str = "m2") 
 
 
 def look(place: Place, later: float = 0.0) -> int:
-    return reopened.look(place.service.baton.store, place.name, time.time() + later)
+    return reopened.detect_missed(place.service.baton.store, place.name, time.time() + later)
 
 
 def ended_earlier(place: Place, seconds: float) -> None:
@@ -98,7 +98,7 @@ def reopenings(place: Place) -> list[str]:
 def reviewed(place: Place, missed: tuple[str, ...] = ()) -> None:
     """Every kept conversation is drawn and reviewed."""
     with place.service.baton.store.write() as connection:
-        audit_tasks.toss(connection, place.name, EVERYONE, time.time() + 60)
+        audit_tasks.draw_audits(connection, place.name, EVERYONE, time.time() + 60)
     while (audit := place.agent.got("/v1/audits/next")["audit"]) is not None:
         verdict = {"verdict": "missed" if audit["conversation_id"] in missed else "fine"}
         place.agent.posted(f"/v1/audits/{audit['id']}/outcome", verdict)
@@ -123,7 +123,7 @@ def test_who_comes_back_and_asks_for_a_person_had_been_missed_before(place: Plac
     before = place.bot.decided("probe", "m1", QUIET)["probability"]
     kept(place, "c")
     assert came_back(place, "c")
-    Upkeep(place.service.baton.store, Settings()).returns()
+    Maintenance(place.service.baton.store, Settings()).returns()
     (entry,) = place.ledger()
     assert (entry["verdict"], entry["source"], entry["agent"]) == ("missed", "returned", "baton")
     assert (entry["begins"], entry["covers"], entry["handoff_id"]) == (1, 2, None)
@@ -265,7 +265,7 @@ def test_every_view_of_the_missed_rate_counts_them_alike(place: Place, store: St
     with store.read() as connection:
         policy = dashboard_data.Policy.model_validate(entries.newest_policy(connection, place.name))
         tossed = outcome_context.tossed(connection, place.name, 0.0, time.time() + DAY)
-        day = dashboard_data.look(connection, place.name, policy, 1, time.time())
+        day = dashboard_data.load_dashboard(connection, place.name, policy, 1, time.time())
     assert (day.missed["kept_conversations"], day.missed["caught"]) == (6, 3)
     assert tossed == 6
     assert sum(part["missed"]["caught"] for part in quality["over_time"]["points"]) == 3
@@ -276,7 +276,7 @@ def test_every_view_of_the_missed_rate_counts_them_alike(place: Place, store: St
 def test_a_review_that_is_answered_later_changes_nothing(place: Place) -> None:
     kept(place, "c")
     with place.service.baton.store.write() as connection:
-        audit_tasks.toss(connection, place.name, EVERYONE, time.time() + 60)
+        audit_tasks.draw_audits(connection, place.name, EVERYONE, time.time() + 60)
     came_back(place, "c")
     look(place)
     audit = place.agent.got("/v1/audits/next")["audit"]
@@ -356,7 +356,7 @@ def test_two_jobs_at_once_catch_each_miss_once(place: Place, store: Store) -> No
     others = [Store(store.url.render_as_string(hide_password=False)) for _ in range(2)]
     try:
         now = time.time()
-        found = at_once(2, lambda n: reopened.look(others[n], place.name, now))
+        found = at_once(2, lambda n: reopened.detect_missed(others[n], place.name, now))
     finally:
         for one in others:
             one.close()

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from learning.decision.policy import Audits, Policy
+from learning.decision.policy import AuditBudget, Policy
 from service.outcomes import audit_tasks
 from service.policy.preview import preview
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
 
 store_url = on_both()
-EVERYONE = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+EVERYONE = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
 KEEPS = {"unneeded": 1e6, "missed": 1e-3, "ask": 1e6}
 ESCALATES = {"unneeded": 1e-3, "missed": 1e6, "ask": 1e6}
 
@@ -42,7 +42,7 @@ def place(service: InProcess) -> Place:
         made.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": verdict})
     made.bot.decided("open", "m1", OTHERS[8])
     with service.baton.store.write() as connection:
-        audit_tasks.toss(connection, made.name, EVERYONE, time.time() + 60)
+        audit_tasks.draw_audits(connection, made.name, EVERYONE, time.time() + 60)
     for n in range(8):
         audit = made.agent.got("/v1/audits/next")["audit"]
         verdict = "missed" if n < 2 else "fine"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.decision.policy import PROTECTED, Audits, default_rules
-from learning.estimation.off_policy import Case
+from learning.decision.policy import PROTECTED, AuditBudget, default_rules
+from learning.estimation.off_policy import LoggedConversation
 from learning.estimation.offer_acceptance import shares
 from learning.estimation.rule_suggestions import (
     CONVERSATIONS_MIN,
@@ -107,16 +107,21 @@ def test_chance_alone_seldom_suggests_anything() -> None:
 
 def test_shares_that_accept_are_told_from_both_kinds_of_answers() -> None:
     """45 of 50 in need accepted, and 30 of 120 others."""
-    accepted = [Case("offered", "person", True)] * 45 + [Case("offered", "person", False)] * 30
-    declined = [Case("offered", "audit", True, certain=True)] * 5
-    declined += [Case("offered", "audit", False, certain=True)] * 90
+    accepted = [LoggedConversation("offered", "person", True)] * 45 + [
+        LoggedConversation("offered", "person", False)
+    ] * 30
+    declined = [LoggedConversation("offered", "audit", True, certain=True)] * 5
+    declined += [LoggedConversation("offered", "audit", False, certain=True)] * 90
     found = shares(accepted, declined)
     assert found.needed.value == pytest.approx(0.9)
     assert found.unneeded.value == pytest.approx(0.25)
 
 
 def test_of_those_who_declined_nothing_is_known_without_audits() -> None:
-    found = shares([Case("offered", "person", True)] * 10, [Case("offered", "audit", None)] * 10)
+    found = shares(
+        [LoggedConversation("offered", "person", True)] * 10,
+        [LoggedConversation("offered", "audit", None)] * 10,
+    )
     assert found.needed.value is None
     assert (found.needed.low, found.needed.high) == (pytest.approx(0.5), 1.0)
 
@@ -148,9 +153,9 @@ def test_quality_shows_rules_shares_and_suggestions_and_changes_no_policy(
     for n in range(40):
         offered(place, f"no{n}", OTHERS[n % len(OTHERS)], False)
         place.bot.posted(f"/v1/conversations/no{n}/close", {"resolution": "resolved"})
-    everyone = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+    everyone = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
     with service.baton.store.write() as connection:
-        audit_tasks.toss(connection, place.name, everyone, time.time() + 60)
+        audit_tasks.draw_audits(connection, place.name, everyone, time.time() + 60)
     for _ in range(40):
         audit = place.agent.got("/v1/audits/next")["audit"]
         place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "fine"})

@@ -9,15 +9,15 @@ from sqlalchemy import select
 from sqlmodel import SQLModel
 
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Without
+from learning.ledger.model_state import Exclusions
 from service.privacy.erasure import erase
-from service.runtime.errors import Contradiction, Missing
+from service.runtime.errors import Contradiction, NotFound
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 from service.store.ledger.version_rows import of_line
 from service.versions import switches
-from service.versions.model_lines import Lines, rebuild
-from service.versions.restore import advance, stand
+from service.versions.model_lines import ModelLines, rebuild
+from service.versions.restore import advance, restore
 from tests.postgres import on_both
 from tests.running import until
 from tests.service_in_process import OTHERS, InProcess, Place, refusal, serving
@@ -75,9 +75,9 @@ def test_its_text_is_nowhere_and_the_model_that_serves_is_the_same(
     assert (found["status"], found["messages"]) == ("removed", [])
     until(lambda: place.engineer.got("/v1/standing")["position"] == done.position, 5, "followed")
     assert digest(place) == before
-    assert checkpoint.digest(stand(store, place.name)) == before
+    assert checkpoint.digest(restore(store, place.name)) == before
     taught(place, "d")
-    assert checkpoint.digest(stand(store, place.name)) == digest(place)
+    assert checkpoint.digest(restore(store, place.name)) == digest(place)
 
 
 def test_a_rebuild_is_as_if_its_outcomes_had_never_come(place: Place, store: Store) -> None:
@@ -85,8 +85,8 @@ def test_a_rebuild_is_as_if_its_outcomes_had_never_come(place: Place, store: Sto
     taught(place, "a", "secret", "b")
     taught(other, "a", "b")
     erase(store, place.name, "secret", actor="dana")
-    without = rebuild(store, place.name, "bayes-1", Without())
-    never = rebuild(store, other.name, "bayes-1", Without())
+    without = rebuild(store, place.name, "bayes-1", Exclusions())
+    never = rebuild(store, other.name, "bayes-1", Exclusions())
     assert checkpoint.digest(without) == checkpoint.digest(never) != digest(place)
 
 
@@ -112,7 +112,7 @@ def test_a_conversation_with_a_person_at_it_is_not_erased(service: InProcess, st
 
 
 def test_a_conversation_that_never_was_is_named(place: Place, store: Store) -> None:
-    with pytest.raises(Missing, match="'nobody'"):
+    with pytest.raises(NotFound, match="'nobody'"):
         erase(store, place.name, "nobody", actor="dana")
 
 
@@ -120,10 +120,10 @@ def test_a_version_from_before_can_be_promoted_and_leaves_it_out(
     place: Place, store: Store
 ) -> None:
     taught(place, "a")
-    old = stand(store, place.name)
+    old = restore(store, place.name)
     with store.write() as connection:
-        number = switches.keep(
-            connection, place.name, switches.Packed.of(old), line=0, reason="before"
+        number = switches.save_version(
+            connection, place.name, switches.SerializedState.of(old), line=0, reason="before"
         )
     taught(place, "secret", "b")
     erase(store, place.name, "secret", actor="dana")
@@ -132,12 +132,12 @@ def test_a_version_from_before_can_be_promoted_and_leaves_it_out(
     other = place.service.workspace(mode="shadow")
     taught(other, "a", "b", "c")
     assert digest(place) == digest(other)
-    assert checkpoint.digest(stand(store, place.name)) == digest(place)
+    assert checkpoint.digest(restore(store, place.name)) == digest(place)
 
 
 def test_a_process_that_had_not_learned_it_yet_stands_behind_it(place: Place, store: Store) -> None:
     taught(place, "a")
-    lagging = Lines(store)
+    lagging = ModelLines(store)
     lagging.champion(place.name)
     taught(place, "secret", "b")
     erase(store, place.name, "secret", actor="dana")
@@ -147,16 +147,20 @@ def test_a_process_that_had_not_learned_it_yet_stands_behind_it(place: Place, st
 def test_the_predecessor_goes_on_in_the_shadow_without_it(place: Place, store: Store) -> None:
     taught(place, "a")
     with store.write() as connection:
-        kept = switches.keep(
-            connection, place.name, switches.Packed.of(stand(store, place.name)), line=0, reason="x"
+        kept = switches.save_version(
+            connection,
+            place.name,
+            switches.SerializedState.of(restore(store, place.name)),
+            line=0,
+            reason="x",
         )
-    lines = Lines(store)
+    lines = ModelLines(store)
     place.engineer.posted(f"/v1/versions/{kept}/promote", {"reason": "try it"})
     assert lines.previous(place.name) is not None
     taught(place, "secret", "b")
     erase(store, place.name, "secret", actor="dana")
     taught(place, "c")
-    for one in (lines, Lines(store)):
+    for one in (lines, ModelLines(store)):
         previous = one.previous(place.name)
         assert previous is not None
         assert previous.position == place.engineer.got("/v1/standing")["position"]
@@ -169,5 +173,5 @@ def test_the_line_is_saved_past_it_once(place: Place, store: Store) -> None:
     with store.read() as connection:
         line = entries.switches(connection, place.name)[-1].position
         assert len(of_line(connection, place.name, line, entries.EVER)) == 1
-    standing = stand(store, place.name)
+    standing = restore(store, place.name)
     assert checkpoint.digest(advance(store, place.name, standing, 10**6)) == digest(place)

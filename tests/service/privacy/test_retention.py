@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import func, select, update
 
 from experiments.registry.registered_versions import Registry
-from learning.decision.policy import Audits
+from learning.decision.policy import AuditBudget
 from learning.ledger import checkpoint
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes import audit_tasks
 from service.privacy.retention import Retention
@@ -24,10 +24,10 @@ from service.store.database.transactions import table
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.store.tables import Conversation, Evaluation, MessageRow, Version
 from service.versions import switches
-from service.versions.challengers.challenger_lines import Challengers
-from service.versions.mlflow.publish_version import Publishing
-from service.versions.model_lines import Lines
-from service.versions.restore import TextRemovedError, stand
+from service.versions.challengers.challenger_lines import ChallengerLines
+from service.versions.mlflow.publish_version import MlflowPublisher
+from service.versions.model_lines import ModelLines
+from service.versions.restore import TextRemovedError, restore
 from tests.postgres import on_both
 from tests.running import NOWHERE
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
@@ -62,10 +62,10 @@ class Keeping:
         self.place, self.store = place, place.service.baton.store
         known = {"checkpoint_entries": EVERY, "mlflow_url": NOWHERE} | given
         self.settings = Settings(**known)
-        self.upkeep = Upkeep(self.store, self.settings)
+        self.upkeep = Maintenance(self.store, self.settings)
         self.registry = Registry(self.settings.mlflow_url)
         retention = Retention(self.store, self.settings)
-        self.publishing = Publishing(self.store, self.registry)
+        self.publishing = MlflowPublisher(self.store, self.registry)
         self.surplus = RegistryRetention(self.store, self.registry, retention)
 
     def taught(self, names: list[str], verdict: str = "missed") -> list[str]:
@@ -105,7 +105,7 @@ class Keeping:
         return str(self.place.engineer.got("/v1/standing")["digest"])
 
     def stood(self) -> str:
-        return checkpoint.digest(stand(self.store, self.place.name))
+        return checkpoint.digest(restore(self.store, self.place.name))
 
     def replayed(self, decision: str) -> Any:
         return self.place.agent.got(f"/v1/decisions/{decision}/replay")["identical"]
@@ -173,7 +173,7 @@ def test_a_standing_that_would_need_removed_text_is_refused_and_not_silently_ano
         kept = [dict(row._mapping) for row in connection.execute(rows.select().where(*served))]
         connection.execute(rows.delete().where(*served))
     with pytest.raises(TextRemovedError, match="was removed"):
-        stand(keeping.store, place.name)
+        restore(keeping.store, place.name)
     with keeping.store.write() as connection:
         connection.execute(rows.insert(), kept)
     assert keeping.stood() == keeping.digest()
@@ -217,7 +217,7 @@ def test_what_a_promotion_s_predecessor_has_yet_to_learn_stays(place: Place) -> 
     keeping.aged(*named(7), *named(9, "d"))
     Retention(keeping.store, keeping.settings).text()
     assert "c0" not in keeping.texts()
-    previous = Lines(keeping.store).previous(place.name)
+    previous = ModelLines(keeping.store).previous(place.name)
     assert previous is not None
     assert previous.position == place.engineer.got("/v1/standing")["position"]
 
@@ -237,7 +237,7 @@ def test_what_a_challenger_has_yet_to_learn_stays(place: Place) -> None:
     keeping.upkeep.retain()
     assert "c0" not in keeping.texts()
     head = place.engineer.got("/v1/standing")["position"]
-    (one,) = Challengers(keeping.store).open(place.name, head)
+    (one,) = ChallengerLines(keeping.store).open(place.name, head)
     assert one.standing.position == head
 
 
@@ -261,9 +261,9 @@ def test_what_waits_for_a_review_stays(place: Place) -> None:
     keeping = Keeping(place, keep_days=DAYS)
     place.bot.decided("kept", "m", OTHERS[0])
     place.bot.posted("/v1/conversations/kept/close", {"resolution": "resolved"})
-    everyone = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+    everyone = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
     with keeping.store.write() as connection:
-        audit_tasks.toss(connection, place.name, everyone, time.time() + 60)
+        audit_tasks.draw_audits(connection, place.name, everyone, time.time() + 60)
     keeping.aged("kept")
     keeping.upkeep.retain()
     audit = place.agent.got("/v1/audits/next")["audit"]
@@ -281,14 +281,14 @@ def test_two_checkpoints_of_a_line_stay_and_those_behind_aliases_and_those_asked
 ) -> None:
     keeping = Keeping(place, keep_checkpoints=1)
     keeping.taught(named(16))
-    packed = switches.Packed.of(Lines(keeping.store).champion(place.name))
+    packed = switches.SerializedState.of(ModelLines(keeping.store).champion(place.name))
     with keeping.store.write() as connection:
         version_rows.published(connection, place.name, 3, "3")
         mlflow_rows.note_alias(connection, place.name, "champion", intended="3")
         for number in (1, 2, 4, 5, 6, 7):
             version_rows.published(connection, place.name, number, str(number))
         for _ in range(4):  # asked for and never served: an engineer or a challenger wants them
-            switches.keep(connection, place.name, packed, line=0, reason="asked for")
+            switches.save_version(connection, place.name, packed, line=0, reason="asked for")
     gone = [number for number, _ in Retention(keeping.store, keeping.settings).surplus(place.name)]
     assert gone == [2, 4, 5]
 

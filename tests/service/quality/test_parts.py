@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from experiments.evaluation.decision_costs import ALWAYS_CONTINUE, RULES_ONLY
-from learning.decision.policy import Audits, Costs
+from learning.decision.policy import AuditBudget, Costs
 from learning.estimation.rate_intervals import missed_rate, under_drift
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks
-from service.quality.segment_rates import QUIET, SPANS_MAX, VERDICTS, Part, over_time
+from service.quality.segment_rates import QUIET, SPANS_MAX, VERDICTS, Segment, over_time
 from service.runtime.settings import Settings
 from service.store.conversations import removal
 from service.store.database.transactions import table
 from service.store.tables import Audit, Conversation, Decision, Handoff, MessageRow, Outcome
 from service.versions import switches
-from service.versions.restore import stand
+from service.versions.restore import restore
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, InProcess, serving
 
@@ -63,10 +63,14 @@ class Town:
 
     def _second_version(self) -> None:
         name = self.place.name
-        standing = stand(self.store, name)
+        standing = restore(self.store, name)
         with self.store.write() as connection:
-            made = switches.keep(
-                connection, name, switches.Packed.of(standing), line=standing.switch, reason="test"
+            made = switches.save_version(
+                connection,
+                name,
+                switches.SerializedState.of(standing),
+                line=standing.switch,
+                reason="test",
             )
         self.place.engineer.posted(f"/v1/versions/{made}/promote", {"reason": "test"})
 
@@ -114,9 +118,9 @@ class Town:
 
     def _audited(self) -> None:
         """Every coin falls; who answers is drawn by the seed."""
-        everyone = Audits(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
+        everyone = AuditBudget(uniform_share=1.0, targeted_share=0.0, double_share=0.0)
         with self.store.write() as connection:
-            audit_tasks.toss(connection, self.place.name, everyone, time.time() + 60)
+            audit_tasks.draw_audits(connection, self.place.name, everyone, time.time() + 60)
         while (audit := self.place.agent.got("/v1/audits/next")["audit"]) is not None:
             path, name = f"/v1/audits/{audit['id']}", audit["conversation_id"]
             if self._draw.random() < 0.3:
@@ -303,7 +307,7 @@ def test_removed_text_changes_no_rate(service: InProcess) -> None:
 
 
 def test_an_evaluation_tells_its_parts_by_rule_team_language_channel_and_hour(town: Town) -> None:
-    report = Upkeep(town.store, Settings()).evaluate_one(town.place.name)
+    report = Maintenance(town.store, Settings()).evaluate_one(town.place.name)
     kinds: dict[str, int] = {}
     for name, part in report.segments.items():
         kind = name.split()[0] if name[0].isalpha() else "hour"
@@ -349,7 +353,7 @@ def test_every_figure_is_known_with_its_bounds_or_says_why_not(
     fine = min(fine, kept - caught - missed)
     n = missed + fine
     verdicts = Counter({"needed": needed, "not_needed": unneeded})
-    part = Part(all=kept + escalated, escalated=escalated, kept=kept, caught=caught)
+    part = Segment(all=kept + escalated, escalated=escalated, kept=kept, caught=caught)
     part.found_missed, part.found_fine = missed, fine
     part.weight, part.squares, part.weight_missed = 2.0 * n, 4.0 * n, 2.0 * missed
     part.own, part.handed = verdicts, verdicts
@@ -366,7 +370,7 @@ def test_every_figure_is_known_with_its_bounds_or_says_why_not(
 
 
 def test_where_all_that_was_kept_was_caught_the_rate_is_known() -> None:
-    part = Part(all=3, kept=3, caught=3)
+    part = Segment(all=3, kept=3, caught=3)
     assert (part.missed.rate, part.missed.low, part.missed.high) == (1.0, 1.0, 1.0)
 
 
@@ -379,7 +383,7 @@ def test_intervals_of_parts_hold_a_drifting_truth_in_19_of_20_streams() -> None:
         caught = missed & (draw.random(300) < 0.2)
         drawn = ~caught & (draw.random(300) < 0.25)
         found = int((missed & drawn).sum())
-        part = Part(kept=300, caught=int(caught.sum()), found_missed=found)
+        part = Segment(kept=300, caught=int(caught.sum()), found_missed=found)
         n = int(drawn.sum())
         part.weight, part.squares, part.weight_missed = 4.0 * n, 16.0 * n, 4.0 * found
         rate = part.missed
@@ -390,6 +394,6 @@ def test_intervals_of_parts_hold_a_drifting_truth_in_19_of_20_streams() -> None:
 
 
 def test_false_and_automation_rates_are_looked_at_again_and_again() -> None:
-    part = Part(kept=30, escalated=10, own=Counter({"needed": 6, "not_needed": 2, "pending": 2}))
+    part = Segment(kept=30, escalated=10, own=Counter({"needed": 6, "not_needed": 2, "pending": 2}))
     assert part.false == under_drift(2, 8)
     assert part.automation == under_drift(30, 40)

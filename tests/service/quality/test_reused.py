@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.quality.report_cache import HOLDS_TIMES, KEPT_MAX, QUICK_SECONDS, Reused
+from service.quality.report_cache import HOLDS_TIMES, KEPT_MAX, QUICK_SECONDS, AsyncCache
 
 
 class Counted:
@@ -25,9 +25,9 @@ class Counted:
         return found
 
 
-def much() -> Reused[int]:
+def much() -> AsyncCache[int]:
     """Answers about much, which may hold."""
-    return Reused[int](lambda _: True)
+    return AsyncCache[int](lambda _: True)
 
 
 SLOW = QUICK_SECONDS + 0.1
@@ -56,7 +56,7 @@ def test_an_answer_that_took_long_holds_in_proportion_and_no_longer() -> None:
 
 def test_an_answer_about_little_never_holds_however_long_it_took() -> None:
     async def ask() -> None:
-        reused, look = Reused[int](lambda found: found > 1), Counted(SLOW)
+        reused, look = AsyncCache[int](lambda found: found > 1), Counted(SLOW)
         assert [await reused.get("w", 0, look) for _ in range(3)] == [1, 2, 2]
 
     asyncio.run(ask())

@@ -21,12 +21,12 @@ from sqlalchemy import insert
 
 from learning.conversation.state import fold
 from service.operations.bootstrap import prepare
-from service.runtime.errors import Busy
-from service.runtime.metrics import Measures
+from service.runtime.errors import Unavailable
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring.engine import Engine
 from service.store.conversations import conversation_rows
-from service.store.conversations.batch import Batch, States
+from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import Store, table
 from service.store.ledger import entries
 from service.store.tables import Conversation, MessageRow
@@ -302,7 +302,7 @@ def test_what_was_taken_before_the_end_is_answered(tmp_path: Path) -> None:
 
 
 async def stopped(store: Store, settings: Settings) -> None:
-    engine = Engine(store, settings, Measures())
+    engine = Engine(store, settings, Metrics())
     await engine.start()
     taken = [
         asyncio.ensure_future(engine.run("default", lambda _, n=n: n, appends=False))
@@ -312,7 +312,7 @@ async def stopped(store: Store, settings: Settings) -> None:
     await engine.stop()
     await asyncio.sleep(0)
     assert [one.result() for one in taken if one.done()] == list(range(50))
-    with pytest.raises(Busy, match="shutting down"):
+    with pytest.raises(Unavailable, match="shutting down"):
         await engine.run("default", lambda _: 0)
 
 
@@ -351,7 +351,7 @@ def test_a_forgotten_state_is_folded_again_to_the_same(place: Place) -> None:
     for n in range(3):
         place.bot.decided("c", f"m{n}", OTHERS[n], bot={"intent": f"i{n}", "fallback": True})
         place.bot.decided("d", f"m{n}", OTHERS[n + 3])
-    store, states = place.service.baton.store, States(most=1)
+    store, states = place.service.baton.store, StateCache(most=1)
     found = []
     for name in ("c", "d", "c"):
         with store.write() as connection:

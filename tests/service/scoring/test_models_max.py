@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from tests.postgres import on_both
 from tests.service_in_process import OTHERS, InProcess, Place, serving
@@ -83,7 +83,7 @@ def test_jobs_hold_no_more_models_and_save_a_checkpoint_of_every_workspace(
     service: InProcess, places: list[Place]
 ) -> None:
     store = service.baton.store
-    upkeep = Upkeep(store, Settings(models_max=MOST, checkpoint_entries=1))
+    upkeep = Maintenance(store, Settings(models_max=MOST, checkpoint_entries=1))
     upkeep.checkpoint()
     assert len(upkeep._lines._champions) == MOST
     for place in places:

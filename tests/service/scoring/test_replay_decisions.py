@@ -10,10 +10,10 @@ import pytest
 
 from experiments.replay.client import path_of
 from learning.decision.policy import Policy
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.versions.model_lines import Lines
+from service.versions.model_lines import ModelLines
 from tests.running import TEXTS, Client, Home, Process, installation, teach
 
 DECISIONS = 1000
@@ -64,7 +64,7 @@ def test_a_thousand_decisions_are_made_again_identically(
     """
     place = home.workspace("replayed", service, recipe=recipe)
     store = Store(f"sqlite:///{home.folder / 'baton.sqlite3'}")
-    upkeep = Upkeep(store, Settings(home=home.folder))
+    upkeep = Maintenance(store, Settings(home=home.folder))
     found: list[dict[str, Any]] = []
     with place.caller("engineer", service) as client:
 
@@ -79,7 +79,7 @@ def test_a_thousand_decisions_are_made_again_identically(
         client.put("/v1/policy", Policy(waiting_seconds=60.0).model_dump(mode="json"))
         client.put("/v1/policy", missed_costs(4.0).model_dump(mode="json"))
         next_phase()
-        saved = upkeep.save(place.name, Lines(store).champion(place.name))
+        saved = upkeep.save(place.name, ModelLines(store).champion(place.name))
         next_phase()
         rebuilt = home.command("rebuild", "--workspace", place.name, "--promote")
         next_phase()

@@ -15,12 +15,12 @@ import pytest
 
 from experiments.replay.client import RefusedError, path_of
 from learning.ledger import checkpoint
-from learning.ledger.model_state import follow
-from service.jobs.maintenance import Upkeep
+from learning.ledger.model_state import replay_entries
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.versions.model_lines import Lines
-from service.versions.restore import stand
+from service.versions.model_lines import ModelLines
+from service.versions.restore import restore
 from tests.running import Home, Place, Process, installation, teach, until
 
 SEEN_SECONDS_MAX = 0.3
@@ -127,8 +127,8 @@ def test_standing_at_any_version_and_learning_the_tail_is_having_been_there_all_
 ) -> None:
     place = home.workspace("versions", first)
     store = store_of(home)
-    upkeep = Upkeep(store, Settings(home=home.folder))
-    lines = Lines(store)
+    upkeep = Maintenance(store, Settings(home=home.folder))
+    lines = ModelLines(store)
     with place.caller("bot", first) as bot:
         for number in range(24):
             teach(bot, f"c{number}", number)
@@ -142,10 +142,10 @@ def test_standing_at_any_version_and_learning_the_tail_is_having_been_there_all_
         standing = checkpoint.load(row["state"])
         assert checkpoint.digest(standing) == row["digest"]
         later = entries[standing.position :]
-        follow(standing, later, place.transcript, through_switches=True)
+        replay_entries(standing, later, place.transcript, through_switches=True)
         assert checkpoint.digest(standing) == expected
     for position in (2, 3, 8, 13, 14, len(entries)):
-        found = stand(store, place.name, until=position)
+        found = restore(store, place.name, until=position)
         again = place.bare_digest() if position == len(entries) else None
         assert found.position == position
         assert again in (None, checkpoint.digest(found))
@@ -161,7 +161,10 @@ def test_every_position_that_was_ever_served_can_be_stood_at_again(
     """
     place = home.workspace(f"history-{seed}", first)
     store = store_of(home)
-    upkeep, draw = Upkeep(store, Settings(home=home.folder, corrections=1)), random.Random(seed)
+    upkeep, draw = (
+        Maintenance(store, Settings(home=home.folder, corrections=1)),
+        random.Random(seed),
+    )
     served: dict[int, str] = {}
     taught: list[dict[str, Any]] = []
     late = None
@@ -183,11 +186,11 @@ def test_every_position_that_was_ever_served_can_be_stood_at_again(
                 policy = client.get("/v1/policy") | {"waiting_seconds": 60.0 + turn}
                 client.put("/v1/policy", policy)
             elif do == "save":
-                upkeep.save(place.name, Lines(store).champion(place.name))
+                upkeep.save(place.name, ModelLines(store).champion(place.name))
             elif do == "late":
                 if late is not None:
                     upkeep.save(place.name, late)
-                late = Lines(store).champion(place.name)
+                late = ModelLines(store).champion(place.name)
             elif do == "switch":
                 to = draw.choice(numbers())
                 if draw.random() < 0.5:
@@ -202,7 +205,7 @@ def test_every_position_that_was_ever_served_can_be_stood_at_again(
     switches = [entry for entry in place.entries() if entry.kind == "switch"]
     assert len(switches) > 3
     for position, found in served.items():
-        again = stand(store, place.name, until=position)
+        again = restore(store, place.name, until=position)
         assert again.position == position
         assert checkpoint.digest(again) == found, (seed, position)
     for one in (first, second):
@@ -217,7 +220,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
 ) -> None:
     place = home.workspace("damaged", first)
     store = store_of(home)
-    upkeep, lines = Upkeep(store, Settings(home=home.folder)), Lines(store)
+    upkeep, lines = Maintenance(store, Settings(home=home.folder)), ModelLines(store)
     with place.caller("bot", first) as bot:
         for number in range(8):
             teach(bot, f"c{number}", number)
@@ -231,7 +234,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
             sql = "UPDATE version SET state = ? WHERE workspace = 'damaged' AND number = ?"
             connection.execute(sql, (changed, number))
         connection.commit()
-    assert checkpoint.digest(stand(store, place.name)) == place.bare_digest()
+    assert checkpoint.digest(restore(store, place.name)) == place.bare_digest()
     store.close()
 
 

@@ -21,9 +21,9 @@ import pytest
 
 from learning.ledger import checkpoint
 from service.jobs import maintenance
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
-from service.versions.restore import stand
+from service.versions.restore import restore
 from service.web import middleware
 from service.web.serve import http_server
 from service.web.serve.worker_processes import _environ
@@ -63,9 +63,9 @@ def diverged(service: InProcess, place: Place) -> float:
     return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
 
-def upkeep(service: InProcess) -> Upkeep:
+def upkeep(service: InProcess) -> Maintenance:
     settings = service.baton.settings
-    return Upkeep(service.baton.store, settings)
+    return Maintenance(service.baton.store, settings)
 
 
 def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew(
@@ -75,7 +75,7 @@ def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew
     wrong = service.baton.engine._serving.here(place.name)
     wrong.standing.calibrator.learn(0.5, 1.0, 1.0)
     assert learned(place, "cc") == EVERY
-    right = checkpoint.digest(stand(service.baton.store, place.name))
+    right = checkpoint.digest(restore(service.baton.store, place.name))
     assert place.engineer.got("/v1/standing")["digest"] != right
     assert set(wrong.marks) == {EVERY}
     upkeep(service).checkpoint()
@@ -84,7 +84,7 @@ def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew
     said = capsys.readouterr()
     assert "diverged" in said.out + said.err
     assert learned(place, "ccc") == EVERY + 1
-    again = checkpoint.digest(stand(service.baton.store, place.name))
+    again = checkpoint.digest(restore(service.baton.store, place.name))
     assert place.engineer.got("/v1/standing")["digest"] == again
     assert diverged(service, place) == 1
 

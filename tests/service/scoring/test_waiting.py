@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.scoring.request_queue import Waiting, Work
+from service.scoring.request_queue import QueuedRequest, RequestQueue
 
 WORKSPACES = st.lists(st.sampled_from("abcd"), max_size=60)
 
@@ -22,8 +22,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
-def work(loop: asyncio.AbstractEventLoop, workspace: str) -> Work:
-    return Work(workspace, {}, lambda _: None, False, loop.create_future())
+def work(loop: asyncio.AbstractEventLoop, workspace: str) -> QueuedRequest:
+    return QueuedRequest(workspace, {}, lambda _: None, False, loop.create_future())
 
 
 @given(names=WORKSPACES, most=st.integers(1, 20))
@@ -31,7 +31,7 @@ def test_a_batch_takes_from_every_workspace_in_turn(
     loop: asyncio.AbstractEventLoop, names: list[str], most: int
 ) -> None:
     """No workspace gets a second turn more than another that still waits has had."""
-    waiting = Waiting(1000)
+    waiting = RequestQueue(1000)
     for name in names:
         waiting.put(work(loop, name))
     left = Counter(names)
@@ -48,7 +48,7 @@ def test_a_batch_takes_from_every_workspace_in_turn(
 def test_requests_of_one_workspace_keep_their_order(
     loop: asyncio.AbstractEventLoop, names: list[str]
 ) -> None:
-    waiting = Waiting(1000)
+    waiting = RequestQueue(1000)
     put = [work(loop, name) for name in names]
     for one in put:
         waiting.put(one)
@@ -63,7 +63,7 @@ def test_requests_of_one_workspace_keep_their_order(
 def test_a_full_queue_refuses_the_longest_line_and_keeps_a_fair_share_for_the_others(
     loop: asyncio.AbstractEventLoop, names: list[str]
 ) -> None:
-    waiting, most, held = Waiting(10), 10, Counter[str]()
+    waiting, most, held = RequestQueue(10), 10, Counter[str]()
     for name in names:
         refused = waiting.put(work(loop, name))
         held[name] += 1

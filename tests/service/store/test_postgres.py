@@ -19,10 +19,10 @@ from sqlalchemy import text
 
 from experiments.replay.client import RefusedError, path_of
 from learning.decision.policy import Policy
-from service.runtime.metrics import Measures
+from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring.engine import Engine
-from service.store.conversations.batch import Batch, States
+from service.store.conversations.batch import Batch, StateCache
 from service.store.database import transactions
 from service.store.database.transactions import Store
 from service.store.ledger import entries as ledger
@@ -239,7 +239,7 @@ def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
         for turn in range(8):
             both.wait(20)
             with store.write() as connection:
-                batch = Batch(connection, States())
+                batch = Batch(connection, StateCache())
                 batch.open(place.name, {f"{turn}-{name}": () for name in names})
                 batch.drop_unused()
 
@@ -271,7 +271,7 @@ def test_conversations_opened_at_once_are_locked_in_one_order(
 
     def again(store: Store) -> None:
         with store.write() as connection:
-            Batch(connection, States()).open(place.name, wanted)
+            Batch(connection, StateCache()).open(place.name, wanted)
 
     lock = "SELECT * FROM conversation WHERE workspace = %s AND id = 'c30' FOR UPDATE"
     wait = (
@@ -307,7 +307,7 @@ def test_batches_over_several_workspaces_lock_them_in_one_order(
 
     async def ask(names: list[str]) -> list[int]:
         store = Store(home.url)
-        engine = Engine(store, settings, Measures())
+        engine = Engine(store, settings, Metrics())
         try:
             for name in names:
                 await engine.served(name)

@@ -13,13 +13,13 @@ from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.estimation.audit_sampling import DISAGREEMENT
 from learning.measures.prequential import Scores
 from learning.monitoring.promotion_evidence import gains
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.outcomes.audit_tasks import SETTLED_SECONDS
 from service.store.ledger import challenger_rows, change_log, entries, mlflow_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
-from service.versions.challengers.challenger_requests import Wish
-from service.versions.restore import stand
+from service.versions.challengers.challenger_requests import ChallengerRequest
+from service.versions.restore import restore
 from tests.running import until
 from tests.service_in_process import InProcess, Place, refusal, serving
 
@@ -53,8 +53,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
 
 
-def upkeep_of(service: InProcess) -> Upkeep:
-    return Upkeep(service.baton.store, service.baton.settings)
+def upkeep_of(service: InProcess) -> Maintenance:
+    return Maintenance(service.baton.store, service.baton.settings)
 
 
 def told(place: Place, name: str, count: int, label: float, text: str = "my kettle leaks") -> None:
@@ -83,14 +83,14 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
     taught(place, 0.0, **switching)
     taught(other, 1.0)
     store = service.baton.store
-    standing = stand(store, other.name)
+    standing = restore(store, other.name)
     with store.write() as connection:
         standing.position = entries.lock_head(connection, place.name)
-        number = switches.keep(
-            connection, place.name, switches.Packed.of(standing), line=0, reason="a test"
+        number = switches.save_version(
+            connection, place.name, switches.SerializedState.of(standing), line=0, reason="a test"
         )
-        wish = Wish("a test", "someone", version=number, frozen=frozen)
-        challenger_requests.ask(connection, place.name, wish)
+        wish = ChallengerRequest("a test", "someone", version=number, frozen=frozen)
+        challenger_requests.open_challenger(connection, place.name, wish)
     upkeep_of(service).challenge()
     return place, number
 

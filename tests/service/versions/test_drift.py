@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from learning.models.recipes import FORGETTING
 from learning.monitoring.covariate_shift import (
     CONVERSATIONS_MIN,
-    Glimpse,
+    ConversationSnapshot,
     fisher,
     kolmogorov_smirnov,
     shifts,
 )
-from learning.monitoring.loss_drift import CALM, LossAlarm, Watch
-from service.jobs.maintenance import Upkeep
+from learning.monitoring.loss_drift import CALM, LossAlarm, LossMonitor
+from service.jobs.maintenance import Maintenance
 from service.store.ledger import change_log
 from tests.service_in_process import InProcess, Place, serving
 
@@ -30,10 +30,10 @@ PRODUCTS = ("kettle", "lamp", "chair", "desk", "shelf", "fan")
 
 def glimpses(
     rng: random.Random, count: int, *, score: float = 0.3, word: str = ""
-) -> list[Glimpse]:
+) -> list[ConversationSnapshot]:
     """Conversations of chance: nothing in them means anything."""
     return [
-        Glimpse(
+        ConversationSnapshot(
             min(1.0, rng.random() * 2 * score),
             {"turns": float(rng.randrange(1, 6)), "sentiment": rng.uniform(-1, 1)},
             frozenset([rng.choice(PRODUCTS), *([word] if word and rng.random() < 0.2 else [])]),
@@ -63,7 +63,10 @@ def test_a_change_is_named(kind: str, name: str, changed: dict[str, Any]) -> Non
 
 def test_a_feature_that_changed_is_named() -> None:
     rng = random.Random(2)
-    longer = [Glimpse(g.score, {**g.context, "turns": 9.0}, g.words) for g in glimpses(rng, 100)]
+    longer = [
+        ConversationSnapshot(g.score, {**g.context, "turns": 9.0}, g.words)
+        for g in glimpses(rng, 100)
+    ]
     found = shifts(glimpses(rng, 800), longer)
     assert [(shift.kind, shift.name) for shift in found] == [("features", "turns")]
 
@@ -72,7 +75,8 @@ def test_a_word_of_few_conversations_is_never_named() -> None:
     rng = random.Random(3)
     few = glimpses(rng, 200)
     few[: CONVERSATIONS_MIN - 1] = [
-        Glimpse(g.score, g.context, g.words | {"secret"}) for g in few[: CONVERSATIONS_MIN - 1]
+        ConversationSnapshot(g.score, g.context, g.words | {"secret"})
+        for g in few[: CONVERSATIONS_MIN - 1]
     ]
     assert "secret" not in str(shifts(glimpses(rng, 800), few))
 
@@ -108,7 +112,7 @@ def test_with_a_loss_as_high_as_allowed_the_evidence_grows_by_one_a_label(allowe
 
 def test_a_watch_learns_what_is_usual_and_cries_when_the_loss_doubles() -> None:
     rng = random.Random(4)
-    watch = Watch()
+    watch = LossMonitor()
     assert not any(watch.learn(float(rng.random() < 0.1)) for _ in range(3 * CALM))
     assert any(watch.learn(float(rng.random() < 0.3)) for _ in range(600))
 
@@ -116,7 +120,7 @@ def test_a_watch_learns_what_is_usual_and_cries_when_the_loss_doubles() -> None:
 def test_a_watch_over_a_steady_loss_stays_calm() -> None:
     cried = 0
     for seed in range(60):
-        rng, watch = random.Random(seed), Watch()
+        rng, watch = random.Random(seed), LossMonitor()
         cried += any(watch.learn(float(rng.random() < 0.1)) for _ in range(1500))
     assert cried <= 3
 
@@ -149,7 +153,7 @@ def test_a_changed_world_opens_a_challenger_once_and_resets_and_promotes_nothing
 ) -> None:
     """First only every second product needs a person; then the others, and all have a new name."""
     place = service.workspace(mode="shadow")
-    upkeep = Upkeep(service.baton.store, service.baton.settings)
+    upkeep = Maintenance(service.baton.store, service.baton.settings)
     for start in (0, 210):
         played(place, start, 210, "my {} does not work", True)
     upkeep.evaluate_one(place.name)
@@ -172,6 +176,6 @@ def test_a_changed_world_opens_a_challenger_once_and_resets_and_promotes_nothing
     assert told == ["alarm"] * len(drift["alarms"]) + ["challenger_opened"]
     assert len(place.ledger("switch")) == 1, "nobody promoted it"
     assert place.engineer.got("/v1/standing")["position"] == 622, "nothing was reset"
-    for again in (upkeep, Upkeep(service.baton.store, service.baton.settings)):
+    for again in (upkeep, Maintenance(service.baton.store, service.baton.settings)):
         again.evaluate_one(place.name)
         assert place.engineer.got("/v1/quality")["drift"]["alarms"] == drift["alarms"]

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from learning.ledger import checkpoint
 from service.cli import app
 from service.versions.mlflow.export_version import NotAVersionError, bring_in, write
-from service.versions.restore import stand
+from service.versions.restore import restore
 from tests.desk import Desk, desks
 from tests.mlflow_server import free_port, running
 from tests.service_in_process import OTHERS, InProcess, Place
@@ -172,7 +172,7 @@ def test_another_baton_serves_an_imported_version_with_the_same_digest_and_proba
     place.bot.posted("/v1/conversations/after-0/outcome", {"verdict": "missed"})
     learned = place.engineer.got("/v1/standing")["digest"]
     assert learned != made["digest"]
-    assert checkpoint.digest(stand(other.baton.store, place.name)) == learned
+    assert checkpoint.digest(restore(other.baton.store, place.name)) == learned
 
 
 def test_an_imported_version_learns_what_its_new_workspace_had_learned_before(
@@ -185,7 +185,7 @@ def test_an_imported_version_learns_what_its_new_workspace_had_learned_before(
     place.engineer.posted(f"/v1/versions/{made['version']}/promote")
     standing = place.engineer.got("/v1/standing")
     assert standing["digest"] != made["digest"]
-    assert standing["digest"] == checkpoint.digest(stand(other.baton.store, place.name))
+    assert standing["digest"] == checkpoint.digest(restore(other.baton.store, place.name))
 
 
 def test_what_mlflow_has_of_a_version_comes_in_too_and_only_once(
@@ -251,7 +251,7 @@ def test_the_commands_take_a_version_from_one_installation_to_another(
         baton(other, "promote", str(made["version"]), "-w", name, "--reason", "known", "--json")
     )
     assert switch == {"switch": 3, "version": made["version"]}
-    assert checkpoint.digest(stand(other.baton.store, name)) == made["digest"]
+    assert checkpoint.digest(restore(other.baton.store, name)) == made["digest"]
     shown = baton(other, "versions", "-w", name)
     assert f"> {made['version']}" in shown
     assert "command line" in shown

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from tests.service_in_process import InProcess, Place, refusal, serving
 from tests.town import Town, forged
 
@@ -33,7 +33,7 @@ class Forged:
         self.place: Place = service.workspace("shadow")
         made = {"role": "engineer", "name": "mallory"}
         mallory = service.caller(self.place.admin.posted("/v1/keys", made)["key"])
-        self.upkeep = Upkeep(service.baton.store, service.baton.settings)
+        self.upkeep = Maintenance(service.baton.store, service.baton.settings)
         town = Town(self.place, seed=3, base_rate=0.4)
         town.play(12)
         self.before = self.save()

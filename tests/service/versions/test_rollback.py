@@ -12,14 +12,14 @@ import pytest
 from experiments.replay.client import RefusedError, path_of
 from learning.decision.policy import Policy
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Standing, Without, follow
-from service.jobs.maintenance import Upkeep
+from learning.ledger.model_state import Exclusions, ModelState, replay_entries
+from service.jobs.maintenance import Maintenance
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.versions import switches as versions
-from service.versions.model_lines import Lines, rebuild
-from service.versions.restore import stand
+from service.versions.model_lines import ModelLines, rebuild
+from service.versions.restore import restore
 from tests.running import RECIPE, TEXTS, Client, Home, Place, Process, installation, teach, until
 
 
@@ -47,8 +47,8 @@ def store(home: Home, service: Process) -> Iterator[Store]:
 
 
 @pytest.fixture
-def upkeep(home: Home, store: Store) -> Upkeep:
-    return Upkeep(store, Settings(home=home.folder, corrections=3))
+def upkeep(home: Home, store: Store) -> Maintenance:
+    return Maintenance(store, Settings(home=home.folder, corrections=3))
 
 
 def probe(client: Client, name: str) -> list[tuple[float, float, str]]:
@@ -60,8 +60,8 @@ def probe(client: Client, name: str) -> list[tuple[float, float, str]]:
     return found
 
 
-def save(upkeep: Upkeep, store: Store, place: Place) -> int:
-    return upkeep.save(place.name, Lines(store).champion(place.name))
+def save(upkeep: Maintenance, store: Store, place: Place) -> int:
+    return upkeep.save(place.name, ModelLines(store).champion(place.name))
 
 
 def burst(client: Client, count: int = 15) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def positions(found: list[dict[str, Any]]) -> frozenset[int]:
 
 @pytest.mark.parametrize("way", ["route", "command"])
 def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
-    home: Home, service: Process, second: Process, store: Store, upkeep: Upkeep, way: str
+    home: Home, service: Process, second: Process, store: Store, upkeep: Maintenance, way: str
 ) -> None:
     place = home.workspace(f"burst-{way}", service)
     with place.caller("engineer", service) as client, place.caller("bot", second) as other:
@@ -102,7 +102,7 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
 
         teach(client, "new", 3)
         head = len(place.entries())
-        expected = place.bare_digest(Without(positions=positions(wrong)))
+        expected = place.bare_digest(Exclusions(positions=positions(wrong)))
         for process in (service, second):
             with place.caller("engineer", process) as engineer:
                 until(lambda e=engineer: e.standing["position"] == head, 5, "learned")
@@ -114,14 +114,14 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
 
 
 def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     """Corrections that wait are mended; what the rollback withheld stays withheld."""
     place = home.workspace("kept-away", service)
     with place.caller("engineer", service) as client:
         kept = [teach(client, f"c{number}", number) for number in range(12)]
         saved = save(upkeep, store, place)
-        lines = Lines(store)
+        lines = ModelLines(store)
         wrong = burst(client)
         assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
         client.post("/v1/rollback", {"to": saved, "reason": "wrong labels"})
@@ -139,12 +139,12 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
         head = len(place.entries())
         until(lambda: client.standing["position"] == head, 20, "served")
         gone = positions(wrong) | positions(kept[:3])
-        assert client.standing["digest"] == place.bare_digest(Without(positions=gone))
+        assert client.standing["digest"] == place.bare_digest(Exclusions(positions=gone))
         assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
         upkeep.mend()
         assert len(place.entries()) == head
-        admitted = rebuild(store, place.name, RECIPE, Without())
-        expected = place.bare_digest(Without(positions=positions(kept[:3] + wrong[:3])))
+        admitted = rebuild(store, place.name, RECIPE, Exclusions())
+        expected = place.bare_digest(Exclusions(positions=positions(kept[:3] + wrong[:3])))
         assert checkpoint.digest(admitted) == expected
 
 
@@ -153,7 +153,7 @@ def switches(place: Place) -> list[dict[str, Any]]:
 
 
 def test_without_a_version_named_the_predecessor_s_newest_one_comes_back(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     place = home.workspace("unnamed", service)
     with place.caller("engineer", service) as client:
@@ -174,7 +174,7 @@ def test_without_a_version_named_the_predecessor_s_newest_one_comes_back(
 
 
 def test_policy_is_never_rolled_back(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     place = home.workspace("policy", service)
     with place.caller("engineer", service) as client:
@@ -184,11 +184,11 @@ def test_policy_is_never_rolled_back(
         client.put("/v1/policy", policy.model_dump(mode="json"))
         client.post("/v1/rollback", {"to": saved, "reason": "to see the policy stay"})
         assert client.get("/v1/policy")["waiting_seconds"] == 77.0
-        assert stand(store, place.name).policy == policy
+        assert restore(store, place.name).policy == policy
 
 
 def test_a_version_that_cannot_be_stood_at_is_never_switched_to(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     place = home.workspace("damaged", service)
     with place.caller("engineer", service) as client:
@@ -208,7 +208,7 @@ def test_a_version_that_cannot_be_stood_at_is_never_switched_to(
 
 
 def test_switches_that_follow_each_other_closely_end_at_the_last_one(
-    home: Home, service: Process, second: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, second: Process, store: Store, upkeep: Maintenance
 ) -> None:
     """A switch that comes while the one before is being stood is stood next, at every process."""
     place = home.workspace("closely", service)
@@ -238,7 +238,7 @@ def test_switches_that_follow_each_other_closely_end_at_the_last_one(
             for thread in threads:
                 thread.join()
         head = len(place.entries())
-        expected = checkpoint.digest(stand(store, place.name))
+        expected = checkpoint.digest(restore(store, place.name))
         last = switches(place)[-1]
         for caller in (client, other):
             until(lambda c=caller: c.standing["position"] == head, 10, "served")
@@ -265,21 +265,21 @@ def live_through(client: Client, name: str, count: int) -> None:
 def poisoned(place: Place, store: Store) -> int:
     """A version that learned the opposite of every outcome; promoted."""
     opposite = {"missed": "fine", "fine": "missed"}
-    standing = Standing(recipe=RECIPE)
+    standing = ModelState(recipe=RECIPE)
     for entry in place.entries():
         if entry.kind == "outcome":
             entry.body["verdict"] = opposite[entry.body["verdict"]]  # type: ignore[index]
-        follow(standing, [entry], place.transcript, through_switches=True)
+        replay_entries(standing, [entry], place.transcript, through_switches=True)
     with store.write() as connection:
-        number = versions.keep(
-            connection, place.name, versions.Packed.of(standing), line=0, reason="poisoned"
+        number = versions.save_version(
+            connection, place.name, versions.SerializedState.of(standing), line=0, reason="poisoned"
         )
         versions.promote(connection, place.name, number, actor="someone", reason="looks good")
     return number
 
 
 def test_jobs_roll_back_a_champion_that_does_harm_since_its_promotion(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     place = home.workspace("worse", service)
     with place.caller("engineer", service) as client:
@@ -310,7 +310,7 @@ def test_jobs_roll_back_a_champion_that_does_harm_since_its_promotion(
 
 
 def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     """The predecessor kept learning in the shadow, so nothing is withheld."""
     place = home.workspace("meanwhile", service)
@@ -356,11 +356,11 @@ def test_of_two_deciders_only_one_replaces_a_switch(
         live_through(client, "before", 200)
         poisoned(place, store)
         live_through(client, "after", 110)
-    deciders = [Upkeep(store, Settings(home=home.folder)) for _ in range(2)]
+    deciders = [Maintenance(store, Settings(home=home.folder)) for _ in range(2)]
     together = threading.Barrier(2)
     verdicts = []
 
-    def decide(upkeep: Upkeep) -> None:
+    def decide(upkeep: Maintenance) -> None:
         together.wait()
         verdicts.append(upkeep.evaluate_one(place.name).verdict)
 
@@ -374,7 +374,7 @@ def test_of_two_deciders_only_one_replaces_a_switch(
 
 
 def test_a_decision_about_a_switch_that_was_replaced_since_changes_nothing(
-    home: Home, service: Process, store: Store, upkeep: Upkeep
+    home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
     place = home.workspace("late", service)
     with place.caller("engineer", service) as client:
@@ -383,14 +383,14 @@ def test_a_decision_about_a_switch_that_was_replaced_since_changes_nothing(
         seen = switches(place)
         client.post("/v1/rollback", {"to": saved, "reason": "first"})
     before = place.entries()
-    change = versions.Change(1, 0, "second", "jobs")
+    change = versions.Switch(1, 0, "second", "jobs")
 
     def decide() -> None:
         with store.write() as connection:
-            versions.keep(
+            versions.save_version(
                 connection,
                 place.name,
-                versions.Packed.of(Standing(recipe=RECIPE)),
+                versions.SerializedState.of(ModelState(recipe=RECIPE)),
                 line=0,
                 reason="?",
             )

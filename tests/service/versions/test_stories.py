@@ -18,19 +18,19 @@ from typing import Any
 
 import pytest
 
-from experiments.evaluation.decision_costs import Fact
+from experiments.evaluation.decision_costs import JudgedOutcome
 from experiments.registry.markdown import PAD
 from experiments.registry.registered_versions import Registry
-from experiments.simulation.world import Drift, Knobs, episodes
+from experiments.simulation.world import Drift, WorldSettings, episodes
 from learning.decision.policy import Policy
-from learning.ledger.model_state import Entry, Standing, Turn, follow
+from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import FORGETTING
-from service.jobs.maintenance import Upkeep
+from service.jobs.maintenance import Maintenance
 from service.store.ledger import change_log, mlflow_rows
 from service.store.ledger import entries as ledger
 from service.versions import switches
-from service.versions.evaluation.challenger_comparison import Contest, judged
-from service.versions.mlflow.publish_version import Publishing
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.restore import transcript_of
 from tests.killed_jobs import INSTANTS
 from tests.mlflow_server import running_mlflow
@@ -71,7 +71,7 @@ class Story:
         self.place.policy(costs=EVEN, switching=EAGER)
         self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | knobs))
         self.registry, self.store = registry, service.baton.store
-        self.upkeep = Upkeep(self.store, service.baton.settings)
+        self.upkeep = Maintenance(self.store, service.baton.settings)
 
     def evaluated(self) -> Any:
         return self.upkeep.evaluate_one(self.place.name)
@@ -80,7 +80,7 @@ class Story:
         return self.upkeep.save(self.place.name, self.upkeep._lines.champion(self.place.name))
 
     def publish(self) -> None:
-        Publishing(self.store, self.registry).publish(self.place.name)
+        MlflowPublisher(self.store, self.registry).publish(self.place.name)
 
     @property
     def switches(self) -> list[Entry]:
@@ -165,11 +165,11 @@ POLICY = Policy.model_validate({"costs": EVEN, "switching": EAGER | {"judged_min
 
 def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | None:
     """After how many conversations a challenger would have been promoted, looked at after each."""
-    lines = [Standing(recipe, policy=POLICY) for recipe in (champion, challenger)]
+    lines = [ModelState(recipe, policy=POLICY) for recipe in (champion, challenger)]
     row = _Row()
-    contest = Contest.of(row, POLICY.switching, 0)
-    facts: dict[int, Fact] = {}
-    for number, episode in enumerate(episodes(seed, count, Knobs(base_rate=0.4)), 1):
+    contest = ChallengerComparison.of(row, POLICY.switching, 0)
+    facts: dict[int, JudgedOutcome] = {}
+    for number, episode in enumerate(episodes(seed, count, WorldSettings(base_rate=0.4)), 1):
         turns = [Turn(m, n in episode.scored) for n, m in enumerate(episode.messages)]
         body = {
             "conversation_id": episode.id,
@@ -180,9 +180,9 @@ def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | 
         }
         entry = Entry(number, "outcome", body, "someone", 0.0)
         for line in lines:
-            follow(line, [entry], lambda _name, n, known=turns: known[:n])
+            replay_entries(line, [entry], lambda _name, n, known=turns: known[:n])
         needed = any(label > 0.5 for _, label in episode.labels)
-        facts[number] = Fact(
+        facts[number] = JudgedOutcome(
             number, episode.id, 0.0, needed, 1.0, False, False, False, 0.0, False, 0.0, ()
         )
         contest.learn(lines[0], lines[1], facts)
@@ -205,7 +205,7 @@ class _Row:
 class _Follower:
     role = "challenger-1"
 
-    def __init__(self, facts: _Row, standing: Standing) -> None:
+    def __init__(self, facts: _Row, standing: ModelState) -> None:
         self.facts, self.standing = facts, standing
 
 
@@ -251,7 +251,7 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
 
 def opposite(story: Story) -> int:
     """A version that learned the opposite of every label; gives its number."""
-    standing = Standing("bayes-1")
+    standing = ModelState("bayes-1")
     with story.store.write() as connection:
         entries = ledger.tail(connection, story.place.name, 0)
         read = transcript_of(connection, story.place.name)
@@ -259,9 +259,13 @@ def opposite(story: Story) -> int:
             if entry.kind == "outcome":
                 labels = [(at, 1.0 - y, w) for at, y, w in entry.body["labels"]]
                 entry = replace(entry, body=dict(entry.body) | {"labels": labels})  # noqa: PLW2901
-            follow(standing, [entry], read, through_switches=True)
-        return switches.keep(
-            connection, story.place.name, switches.Packed.of(standing), line=0, reason="a mistake"
+            replay_entries(standing, [entry], read, through_switches=True)
+        return switches.save_version(
+            connection,
+            story.place.name,
+            switches.SerializedState.of(standing),
+            line=0,
+            reason="a mistake",
         )
 
 

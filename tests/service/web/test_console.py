@@ -38,7 +38,7 @@ def _unsuspected(request: pytest.FixtureRequest) -> None:
     """All tests come from one address: none waits for what another has guessed."""
     if "service" in request.fixturenames:
         running: InProcess = request.getfixturevalue("service")
-        running.app.state.failures = sessions.Failures()
+        running.app.state.failures = sessions.SignInFailures()
 
 
 def token(answer: httpx.Response) -> str:
@@ -212,7 +212,7 @@ def test_wrong_keys_are_counted_by_address_and_then_it_has_to_wait(
 
 
 def test_an_address_is_forgiven_in_time_and_few_are_remembered() -> None:
-    failures = sessions.Failures()
+    failures = sessions.SignInFailures()
     for _ in range(sessions.FAILURES_MAX):
         failures.count("a", 0.0)
     with pytest.raises(sessions.TooMany):

@@ -143,10 +143,10 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
     """A handoff that changed before one that was told, but became visible after it."""
     first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
     with service.baton.store.read() as connection:
-        begun, late = changes.begin(connection, place.name)
+        begun, late = changes.start_cursor(connection, place.name)
     place.bot.decided("c2", "m1", ASKS)
     with service.baton.store.read() as connection:
-        chunk, cursor, late = changes.since(connection, place.name, begun, late)
+        chunk, cursor, late = changes.poll(connection, place.name, begun, late)
     assert first.encode() not in chunk
     with service.baton.store.write() as connection:
         changes.handoffs.change(connection, place.name, first, team="other")
@@ -154,9 +154,9 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
             "UPDATE handoff SET changed_at = changed_at - 5 WHERE id = ?", (first,)
         )
     with service.baton.store.read() as connection:
-        chunk, cursor, late = changes.since(connection, place.name, cursor, late)
+        chunk, cursor, late = changes.poll(connection, place.name, cursor, late)
         assert first.encode() in chunk
-        assert changes.since(connection, place.name, cursor, late)[0] == b""
+        assert changes.poll(connection, place.name, cursor, late)[0] == b""
 
 
 def test_too_much_to_tell_is_a_reset(service: InProcess, place: Place, monkeypatch: Any) -> None:
@@ -241,7 +241,7 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
 
 
 def test_only_so_much_waits_for_a_follower() -> None:
-    slow = broadcast.Follower(None, None)  # type: ignore[arg-type]
+    slow = broadcast.Subscriber(None, None)  # type: ignore[arg-type]
     told = [slow.tell(b"x") for _ in range(broadcast.CHUNKS_MAX + 1)]
     assert told == [True] * broadcast.CHUNKS_MAX + [False]
     slow.end()

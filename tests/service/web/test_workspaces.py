@@ -11,7 +11,7 @@ import pytest
 from learning.models.recipes import DEFAULT
 from service.runtime.settings import Settings
 from service.versions import switches
-from service.versions.restore import stand
+from service.versions.restore import restore
 from service.web.app import create_app
 from tests.service_in_process import (
     ASKS,
@@ -143,12 +143,12 @@ def theirs(service: InProcess) -> dict[str, Any]:
     decided = place.bot.decided("c", "m1", ASKS)
     handoff = decided["handoff"]["id"]
     outcome = place.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": "not_needed"})
-    standing = stand(service.baton.store, place.name)
+    standing = restore(service.baton.store, place.name)
     with service.baton.store.write() as connection:
-        switches.keep(
+        switches.save_version(
             connection,
             place.name,
-            switches.Packed.of(standing),
+            switches.SerializedState.of(standing),
             line=standing.switch,
             reason="test",
         )

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
 
 from service.handoffs import lifecycle, notes, transfers
-from service.runtime.errors import Contradiction, Missing, Refusal
+from service.runtime.errors import Contradiction, NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.web.console import queue_page
 from service.web.console.conversation.conversation_page import address, shown
-from service.web.console.signed_in_user import Actor, Visitor
-from service.web.request_context import Baton, Parts
-from service.web.schemas import Id, Note, Said, Short
+from service.web.console.signed_in_user import Actor, SessionUser
+from service.web.request_context import AppDependency, AppState
+from service.web.schemas import Id, NoteText, Said, ShortText
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 Do = Callable[[Batch], Mapping[str, Any]]
@@ -25,9 +25,9 @@ Do = Callable[[Batch], Mapping[str, Any]]
 async def claim(
     request: Request,
     handoff_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
-    team: Annotated[Short | None, Form()] = None,
+    team: Annotated[ShortText | None, Form()] = None,
     back: Annotated[str, Form()] = "",
 ) -> Any:
     """Take it; somebody else's says whose it is, where it was asked: here or in the queue."""
@@ -40,26 +40,26 @@ async def claim(
     if back != "queue":
         return await acted(request, baton, visitor, handoff_id, do)
     try:
-        await baton.engine.run(workspace, do, needs=lifecycle.whose(workspace, handoff_id))
-    except (Contradiction, Missing) as refusal:
+        await baton.engine.run(workspace, do, needs=lifecycle.lock_targets(workspace, handoff_id))
+    except (Contradiction, NotFound) as refusal:
         return await queue_page.shown(request, baton, visitor, team, 1, refusal)
     return RedirectResponse(address(handoff_id), 303)
 
 
 @router.post("/resolve")
-async def resolve(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+async def resolve(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
     """The person settled it."""
     return await _end(request, baton, visitor, handoff_id, "resolved")
 
 
 @router.post("/return")
-async def give_back(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+async def give_back(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
     """The bot goes on with it."""
     return await _end(request, baton, visitor, handoff_id, "returned")
 
 
 async def _end(
-    request: Request, baton: Baton, visitor: Visitor, handoff_id: str, status: str
+    request: Request, baton: AppState, visitor: SessionUser, handoff_id: str, status: str
 ) -> Any:
     def do(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.end(batch, visitor.workspace, handoff_id, visitor.name, status)
@@ -71,10 +71,10 @@ async def _end(
 async def transfer(
     request: Request,
     handoff_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
-    team: Annotated[Short, Form()],
-    note: Annotated[Note, Form()] = "",
+    team: Annotated[ShortText, Form()],
+    note: Annotated[NoteText, Form()] = "",
 ) -> Any:
     """Let it wait for another team."""
     workspace = visitor.workspace
@@ -91,7 +91,7 @@ async def transfer(
 async def note(
     request: Request,
     handoff_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
     text: Annotated[Said, Form()],
 ) -> Any:
@@ -106,14 +106,19 @@ async def note(
 
 
 async def acted(
-    request: Request, baton: Baton, visitor: Visitor, handoff_id: str, do: Do, place: str = ""
+    request: Request,
+    baton: AppState,
+    visitor: SessionUser,
+    handoff_id: str,
+    do: Do,
+    place: str = "",
 ) -> Any:
     """Do something with a handoff and show its page anew; a refusal stands at its top."""
-    needs = lifecycle.whose(visitor.workspace, handoff_id)
+    needs = lifecycle.lock_targets(visitor.workspace, handoff_id)
     try:
         await baton.engine.run(visitor.workspace, do, needs=needs)
-    except Missing:
+    except NotFound:
         raise
-    except Refusal as refusal:
+    except RequestRefused as refusal:
         return await shown(request, baton, visitor, handoff_id, refusal)
     return RedirectResponse(address(handoff_id, place), 303)

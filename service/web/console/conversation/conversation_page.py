@@ -12,15 +12,15 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy import Connection
 
 from service.handoffs import brief, label_requests
-from service.runtime.errors import STATUS, Missing, Refusal
+from service.runtime.errors import STATUS, NotFound, RequestRefused
 from service.scoring import learned_effect
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.access import sessions
 from service.web.console.conversation import transcript_view
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import SignedOut, Viewer, Visitor, cookie_of
-from service.web.request_context import Baton, Parts
+from service.web.console.signed_in_user import NotSignedIn, SessionUser, Viewer, cookie_of
+from service.web.request_context import AppDependency, AppState
 from service.web.schemas import Id
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
@@ -42,14 +42,14 @@ UNDO_SECONDS = 10
 
 @router.get("")
 async def show(
-    request: Request, handoff_id: Id, baton: Parts, visitor: Viewer, whole: bool = False
+    request: Request, handoff_id: Id, baton: AppDependency, visitor: Viewer, whole: bool = False
 ) -> Any:
     """The whole context of a handoff on one page; of a very long one the last turns at first."""
     return await shown(request, baton, visitor, handoff_id, whole=whole)
 
 
 @router.get("/state")
-async def state(request: Request, handoff_id: Id, baton: Parts) -> Any:
+async def state(request: Request, handoff_id: Id, baton: AppDependency) -> Any:
     """A word that is another when the page would be: an open page asks for it now and then.
 
     Who asks is found in the same look, for every open page asks again and again.
@@ -57,9 +57,9 @@ async def state(request: Request, handoff_id: Id, baton: Parts) -> Any:
     cookie = cookie_of(request)
 
     def look(connection: Connection) -> str:
-        principal = sessions.holder(connection, cookie)
+        principal = sessions.session_holder(connection, cookie)
         if principal is None:
-            raise SignedOut
+            raise NotSignedIn
         principal.require("agent")
         return _state(connection, principal.workspace, handoff_id)
 
@@ -73,10 +73,10 @@ def address(handoff_id: str, place: str = "") -> str:
 
 async def shown(
     request: Request,
-    baton: Baton,
-    visitor: Visitor,
+    baton: AppState,
+    visitor: SessionUser,
     handoff_id: str,
-    refusal: Refusal | None = None,
+    refusal: RequestRefused | None = None,
     *,
     whole: bool = False,
 ) -> Any:
@@ -88,10 +88,12 @@ async def shown(
     def look(connection: Connection) -> dict[str, Any]:
         handoff = _handoff(connection, workspace, handoff_id)
         state = _state(connection, workspace, handoff_id)
-        found = brief.packet(connection, workspace, handoff)
+        found = brief.context_packet(connection, workspace, handoff)
         told = found["outcome"]
         outcome = told and outcome_rows.outcome(connection, workspace, told["id"])
-        asked = label_requests.questions(connection, workspace, agent, policy.questions, now)
+        asked = label_requests.open_label_requests(
+            connection, workspace, agent, policy.questions, now
+        )
         given = {"handoff": handoff, "state": state, "packet": found, "asked": asked}
         return given | {"outcome": outcome and outcome._asdict()}
 
@@ -134,8 +136,8 @@ def _state(connection: Connection, workspace: str, name: str) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def _missing(name: str) -> Missing:
-    return Missing("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
+def _missing(name: str) -> NotFound:
+    return NotFound("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
 
 
 def _view(context: Mapping[str, Any], handoff: Mapping[str, Any], tells: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _SIGNALS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HighlightedText:
     """A stretch of a text; `shows` says what its words show, `led` that a rule went by them."""
 
     text: str
@@ -28,7 +28,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TranscriptTurn:
     """A message on the page. `because` says why it led to a person; `may_begin` that an agent may
     say that a person was needed since then.
     """
@@ -38,7 +38,7 @@ class Turn:
     author: str
     at: float
     event: str | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[HighlightedText, ...]
     is_long: bool
     because: tuple[str, ...]
     handed_over: bool
@@ -64,7 +64,7 @@ class Mood:
     said: str
 
 
-def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[Turn]:
+def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[TranscriptTurn]:
     """Every turn of the transcript; a person may have been needed since those in `may_begin`."""
     marks = _by_message(packet["evidence"])
     tried = {one["message_id"]: one for one in packet["attempts"]}
@@ -73,7 +73,7 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
         for message in trigger["message_ids"]:
             led.setdefault(message, []).append(_led(trigger))
     return [
-        Turn(
+        TranscriptTurn(
             turn["seq"],
             turn["id"],
             turn["author"],
@@ -135,18 +135,18 @@ def _by_message(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[st
     return by
 
 
-def _pieces(text: str, marks: Sequence[Mapping[str, Any]]) -> Iterator[Piece]:
+def _pieces(text: str, marks: Sequence[Mapping[str, Any]]) -> Iterator[HighlightedText]:
     at = 0
     for mark in marks:
         if mark["signal"] == "punctuation" and not mark["led"]:
             continue
         if at < mark["start"]:
-            yield Piece(text[at : mark["start"]])
+            yield HighlightedText(text[at : mark["start"]])
         shows = _SIGNALS.get(mark["signal"], f"speaks of {mark['signal'].removeprefix('says:')}")
-        yield Piece(text[mark["start"] : mark["stop"]], shows, mark["led"])
+        yield HighlightedText(text[mark["start"] : mark["stop"]], shows, mark["led"])
         at = mark["stop"]
     if at < len(text):
-        yield Piece(text[at:])
+        yield HighlightedText(text[at:])
 
 
 def route(packet: Mapping[str, Any], team: str) -> str:

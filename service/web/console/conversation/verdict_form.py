@@ -9,13 +9,13 @@ from fastapi import APIRouter, Form, Request
 from pydantic import ValidationError
 
 from service.outcomes import record_outcome
-from service.runtime.errors import Missing
+from service.runtime.errors import NotFound
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.console.conversation.actions import acted
 from service.web.console.signed_in_user import Actor
-from service.web.request_context import Parts, fault
+from service.web.request_context import AppDependency, fault
 from service.web.schemas import HandoffOutcome, Id
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/handoffs/{handoff_id}")
 async def tell(
     request: Request,
     handoff_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
     verdict: Annotated[str, Form()],
     since: Annotated[str, Form()] = "",
@@ -56,7 +56,7 @@ async def tell(
 
 
 @router.post("/undo")
-async def undo(request: Request, handoff_id: Id, baton: Parts, visitor: Actor) -> Any:
+async def undo(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
     """Take back what was told; nothing is told then."""
     workspace = visitor.workspace
 
@@ -71,7 +71,7 @@ def _held(batch: Batch, workspace: str, handoff_id: str) -> str | None:
     """The id of the outcome that stands for a handoff, if one does."""
     handoff = handoff_rows.handoff(batch.connection, workspace, handoff_id)
     if handoff is None:
-        raise Missing("no_handoff", f"there is no handoff {handoff_id!r}")
+        raise NotFound("no_handoff", f"there is no handoff {handoff_id!r}")
     row = outcome_rows.standing_for(
         batch.connection, workspace, handoff.conversation_id, handoff_id
     )

@@ -41,7 +41,7 @@ def script_name() -> str:
 
 
 def today(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
-    """The figures of a look (`service.quality.dashboard_data.plain`), as a JSON list of
+    """The figures of a look (`service.quality.dashboard_data.dashboard_json`), as a JSON list of
     `{sentence, figure}`.
     """
     from experiments.evaluation.figures import rate_charts
@@ -73,14 +73,14 @@ def _drawn_as(sentence: str, figure: Any) -> str:
 
 def _of_report(report: Mapping[str, Any]) -> str:
     """A report never changes, so its figures are drawn once. Its tables are the page's own."""
-    from experiments.evaluation.figures import figures_page as report_page
+    from experiments.evaluation.figures import figures_page
 
     name = report["evaluation"]
     with _lock:
         if name not in _drawn:
             _drawn[name] = ",".join(
                 _drawn_as(sentence, figure)
-                for sentence, figure in report_page.figures(report).items()
+                for sentence, figure in figures_page.figures(report).items()
                 if all(trace.type != "table" for trace in figure.data)
             )
         _drawn.move_to_end(name)

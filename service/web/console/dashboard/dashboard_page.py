@@ -13,12 +13,12 @@ from fastapi.responses import Response
 
 from learning.estimation.routing_accuracy import accuracy
 from service.quality import dashboard_data
-from service.runtime.errors import Missing
+from service.runtime.errors import NotFound
 from service.web.console.dashboard import dashboard_figures
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import Lead, Visitor
+from service.web.console.signed_in_user import Lead, SessionUser
 from service.web.console.static_files import YEAR_SECONDS
-from service.web.request_context import Baton, Parts
+from service.web.request_context import AppDependency, AppState
 
 router = APIRouter(prefix="/today")
 Days = Annotated[int, Query(ge=1, le=30)]
@@ -27,7 +27,7 @@ STYLED = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
 @router.get("")
-async def show(request: Request, baton: Parts, visitor: Lead, days: Days = 1) -> Any:
+async def show(request: Request, baton: AppDependency, visitor: Lead, days: Days = 1) -> Any:
     """The last day, week or month in figures, and in tables where nothing can be drawn."""
     found = await _look(baton, visitor, days)
     served = await baton.engine.served(visitor.workspace)
@@ -47,12 +47,14 @@ async def show(request: Request, baton: Parts, visitor: Lead, days: Days = 1) ->
 
 
 @router.get("/figures")
-async def drawn(baton: Parts, visitor: Lead, days: Days = 1) -> Response:
+async def drawn(baton: AppDependency, visitor: Lead, days: Days = 1) -> Response:
     """The same figures as the runs', for the page's script to draw."""
     found = await _look(baton, visitor, days)
     evaluation = found.evaluation
     report = None if evaluation is None else evaluation.report
-    text = await asyncio.to_thread(dashboard_figures.today, dashboard_data.plain(found), report)
+    text = await asyncio.to_thread(
+        dashboard_figures.today, dashboard_data.dashboard_json(found), report
+    )
     return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -60,7 +62,7 @@ async def drawn(baton: Parts, visitor: Lead, days: Days = 1) -> Response:
 async def script(name: str) -> Response:
     """plotly.js from this very service."""
     if f"{name}.js" != dashboard_figures.script_name():
-        raise Missing("no_file", f"there is no file {name!r}", hint="reload the page")
+        raise NotFound("no_file", f"there is no file {name!r}", hint="reload the page")
     headers = {
         "Content-Encoding": "gzip",
         "Cache-Control": f"public, max-age={YEAR_SECONDS}, immutable",
@@ -69,12 +71,12 @@ async def script(name: str) -> Response:
     return Response(body, media_type="text/javascript", headers=headers)
 
 
-async def _look(baton: Baton, visitor: Visitor, days: int) -> dashboard_data.Today:
+async def _look(baton: AppState, visitor: SessionUser, days: int) -> dashboard_data.Dashboard:
     workspace, now = visitor.workspace, time.time()
     span = max(one for one in dashboard_data.SPANS if one <= days)
     policy = (await baton.engine.served(workspace)).policy
     return await baton.read(
-        lambda connection: dashboard_data.look(connection, workspace, policy, span, now)
+        lambda connection: dashboard_data.load_dashboard(connection, workspace, policy, span, now)
     )
 
 

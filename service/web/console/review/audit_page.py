@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from learning.estimation.audit_sampling import kappa
 from service.outcomes import audit_tasks, record_outcome
 from service.outcomes.audit_tasks import DAY_SECONDS
-from service.outcomes.verdict import Found
-from service.runtime.errors import STATUS, Contradiction, Missing, Refusal
+from service.outcomes.verdict import Verdict
+from service.runtime.errors import STATUS, Contradiction, NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.store.labels import audit_rows, outcome_rows, review_rows
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import Actor, Viewer, Visitor
-from service.web.request_context import Baton, Parts
-from service.web.schemas import Id, Note
+from service.web.console.signed_in_user import Actor, SessionUser, Viewer
+from service.web.request_context import AppDependency, AppState
+from service.web.schemas import Id, NoteText
 
 router = APIRouter(prefix="/audits")
 Answer = Literal["missed", "fine", "unknowable"]
@@ -41,7 +41,10 @@ class Progress:
 
 @router.get("")
 async def show(
-    request: Request, baton: Parts, visitor: Viewer, answered: Annotated[Id | None, Query()] = None
+    request: Request,
+    baton: AppDependency,
+    visitor: Viewer,
+    answered: Annotated[Id | None, Query()] = None,
 ) -> Any:
     """The next conversation to review, this reviewer's for a while; and what came of the last."""
     return await _show(request, baton, visitor, answered)
@@ -51,11 +54,11 @@ async def show(
 async def answer(
     request: Request,
     audit_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
     verdict: Annotated[Answer, Form()],
     since: Annotated[Id | None, Form()] = None,
-    note: Annotated[Note, Form()] = "",
+    note: Annotated[NoteText, Form()] = "",
 ) -> Any:
     """The reviewer's verdict. Of a conversation that was kept rightly no turn is named."""
     found = _found(visitor, verdict, since, note)
@@ -67,7 +70,7 @@ async def answer(
 
 
 @router.post("/{audit_id}/skip")
-async def skip(request: Request, audit_id: Id, baton: Parts, visitor: Actor) -> Any:
+async def skip(request: Request, audit_id: Id, baton: AppDependency, visitor: Actor) -> Any:
     """Pass it on to other reviewers."""
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -80,7 +83,7 @@ async def skip(request: Request, audit_id: Id, baton: Parts, visitor: Actor) -> 
 async def change(
     request: Request,
     audit_id: Id,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
     verdict: Annotated[Answer, Form()],
 ) -> Any:
@@ -93,7 +96,7 @@ async def change(
             batch.connection, visitor.workspace, own.conversation_id, None
         )
         if not held or held.agent != visitor.name:
-            raise Missing(
+            raise NotFound(
                 "no_review",
                 "there is no review of yours that decides about this conversation",
                 hint="what a colleague found stands; tell them",
@@ -103,27 +106,27 @@ async def change(
     return await _done(request, baton, visitor, do, audit_id)
 
 
-def _found(visitor: Visitor, verdict: str, since: str | None, note: str) -> Found:
+def _found(visitor: SessionUser, verdict: str, since: str | None, note: str) -> Verdict:
     named = since if verdict == "missed" else None
-    return Found(verdict, "audit", visitor.name, named, note=note.strip() or None)
+    return Verdict(verdict, "audit", visitor.name, named, note=note.strip() or None)
 
 
 async def _done(
-    request: Request, baton: Baton, visitor: Visitor, do: Any, answered: str | None = None
+    request: Request, baton: AppState, visitor: SessionUser, do: Any, answered: str | None = None
 ) -> Any:
     try:
         await baton.engine.run(visitor.workspace, do)
-    except (Contradiction, Missing) as refusal:
+    except (Contradiction, NotFound) as refusal:
         return await _show(request, baton, visitor, answered, refusal)
     return RedirectResponse(f"/console/audits{f'?answered={answered}' if answered else ''}", 303)
 
 
 async def _show(
     request: Request,
-    baton: Baton,
-    visitor: Visitor,
+    baton: AppState,
+    visitor: SessionUser,
     answered: str | None,
-    refusal: Refusal | None = None,
+    refusal: RequestRefused | None = None,
 ) -> Any:
     workspace, name = visitor.workspace, visitor.name
     policy = (await baton.engine.served(workspace)).policy.audits
@@ -150,7 +153,7 @@ async def _show(
     )
 
 
-def _progress(connection: Connection, visitor: Visitor, most: int) -> Progress:
+def _progress(connection: Connection, visitor: SessionUser, most: int) -> Progress:
     pairs = audit_rows.doubles(connection, visitor.workspace)
     since = time.time() - DAY_SECONDS
     return Progress(

@@ -13,16 +13,16 @@ from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
 from service.outcomes import record_outcome
-from service.outcomes.verdict import OWN, Found
-from service.runtime.errors import STATUS, Contradiction, Missing, Refusal
+from service.outcomes.verdict import OWN, Verdict
+from service.runtime.errors import STATUS, Contradiction, NotFound, RequestRefused
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import Actor, Viewer, Visitor
-from service.web.request_context import Baton, Parts
-from service.web.schemas import Id, Note
+from service.web.console.signed_in_user import Actor, SessionUser, Viewer
+from service.web.request_context import AppDependency, AppState
+from service.web.schemas import Id, NoteText
 
 router = APIRouter(prefix="/missed")
 AROUND_CHARS = 110
@@ -32,7 +32,7 @@ Words = Annotated[str, Field(max_length=200), AfterValidator(str.strip)]
 @router.get("")
 async def find(
     request: Request,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Viewer,
     text: Annotated[Words, Query(alias="q")] = "",
     before: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
@@ -60,7 +60,7 @@ async def find(
 
 @router.get("/conversation")
 async def one(
-    request: Request, baton: Parts, visitor: Viewer, name: Annotated[Id, Query(alias="id")]
+    request: Request, baton: AppDependency, visitor: Viewer, name: Annotated[Id, Query(alias="id")]
 ) -> Any:
     """A kept conversation, to say what was true of it."""
     return await _one(request, baton, visitor, name)
@@ -69,18 +69,18 @@ async def one(
 @router.post("/conversation")
 async def tell(
     request: Request,
-    baton: Parts,
+    baton: AppDependency,
     visitor: Actor,
     name: Annotated[Id, Form(alias="id")],
     verdict: Annotated[Literal["missed", "fine"], Form()],
     since: Annotated[Id | None, Form()] = None,
     team: Annotated[str, Form(max_length=64)] = "",
-    note: Annotated[Note, Form()] = "",
+    note: Annotated[NoteText, Form()] = "",
 ) -> Any:
     """What was true of it. Told again, it corrects what was told before."""
     late = verdict == "missed"
     policy = (await baton.engine.served(visitor.workspace)).policy
-    found = Found(
+    found = Verdict(
         verdict,
         "agent",
         visitor.name,
@@ -101,7 +101,7 @@ async def tell(
 
 @router.post("/undo")
 async def undo(
-    request: Request, baton: Parts, visitor: Actor, name: Annotated[Id, Form(alias="id")]
+    request: Request, baton: AppDependency, visitor: Actor, name: Annotated[Id, Form(alias="id")]
 ) -> Any:
     """Take back what was told."""
 
@@ -119,28 +119,28 @@ def address(name: str) -> str:
     return f"/console/missed/conversation?id={quote(name, safe='')}"
 
 
-async def _told(request: Request, baton: Baton, visitor: Visitor, name: str, do: Any) -> Any:
+async def _told(request: Request, baton: AppState, visitor: SessionUser, name: str, do: Any) -> Any:
     needs = conversation_rows.if_there(visitor.workspace, name)
     try:
         await baton.engine.run(visitor.workspace, do, needs=needs)
-    except (Contradiction, Missing) as refusal:
+    except (Contradiction, NotFound) as refusal:
         return await _one(request, baton, visitor, name, refusal)
     return RedirectResponse(address(name), 303)
 
 
 async def _one(
     request: Request,
-    baton: Baton,
-    visitor: Visitor,
+    baton: AppState,
+    visitor: SessionUser,
     name: str,
-    refusal: Refusal | None = None,
+    refusal: RequestRefused | None = None,
 ) -> Any:
     workspace = visitor.workspace
 
     def look(connection: Connection) -> dict[str, Any]:
         found = conversation_rows.conversation(connection, workspace, name)
         if found is None:
-            raise Missing(
+            raise NotFound(
                 "no_conversation",
                 f"there is no conversation {name!r} in this workspace",
                 hint="search for another of its words, or look further back",

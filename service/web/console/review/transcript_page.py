@@ -12,14 +12,16 @@ from service.store.handoffs import handoff_rows
 from service.web.console.conversation import conversation_page
 from service.web.console.review import missed_page
 from service.web.console.signed_in_user import Viewer
-from service.web.request_context import Parts
+from service.web.request_context import AppDependency
 from service.web.schemas import Id
 
 router = APIRouter(prefix="/transcript")
 
 
 @router.get("")
-async def find(baton: Parts, visitor: Viewer, name: Annotated[Id, Query(alias="id")]) -> Any:
+async def find(
+    baton: AppDependency, visitor: Viewer, name: Annotated[Id, Query(alias="id")]
+) -> Any:
     """To the page of its newest handoff; to that of kept conversations where it had none."""
 
     def look(connection: Connection) -> str:
