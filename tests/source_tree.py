@@ -174,9 +174,7 @@ def _may(
     return other == "learning"
 
 
-def upwards(
-    tree: Tree, package: str, floors: Sequence[str], beside: Mapping[str, str]
-) -> list[str]:
+def upwards(tree: Tree, package: str, floors: Sequence[str]) -> list[str]:
     """Imports inside a package that go to a floor above, or to another room of the same floor."""
     level = {room: number for number, floor in enumerate(floors) for room in floor.split()}
     found = []
@@ -189,7 +187,7 @@ def upwards(
             continue
         for one in tree.imports(module):
             there = _room(one.module, package)
-            if there is None or there == here or there in beside.get(here, "").split():
+            if there is None or there == here:
                 continue
             if there in level and level[there] >= level[here]:
                 found.append(f"{module.name}:{one.line} imports {one.module}, not a floor below")

@@ -14,83 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests import source_tree
+from tests.house.packages import FLOORS, MAY_IMPORT, OF_EXPERIMENTS
 from tests.source_tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("learning", "experiments", "service")
 LINES_MAX = 500
 FUNCTION_LINES_MAX = 50
-
-# What each package may import, besides itself and what the second table says of `learning` (all of
-# it, for `experiments` and `service`). A package that is not named here has no place.
-MAY_IMPORT: dict[str, str] = {
-    "learning.text": "",
-    "learning.measures": "",
-    "learning.conversation": "text",
-    "learning.models": "conversation",
-    "learning.decision": "models conversation text",
-    "learning.ledger": "decision models conversation measures",
-    "learning.estimation": "decision text",
-    "learning.monitoring": "estimation measures",
-    "learning.annotators": "estimation",
-    "experiments.build_info": "",
-    "experiments.registry": "",
-    "experiments.datasets": "",
-    "experiments.evaluation": "registry",
-    "experiments.replay": "datasets",
-    "experiments.simulation": "replay datasets",
-    "experiments.sweeps": "datasets registry build_info",
-    "experiments.benchmarks": "simulation replay datasets evaluation registry",
-    "experiments.studies": "benchmarks simulation replay",
-    "service.runtime": "",
-    "service.store": "runtime",
-    "service.handoffs": "store runtime",
-    "service.versions": "store runtime",
-    "service.scoring": "versions handoffs store runtime",
-    "service.outcomes": "handoffs store runtime",
-    "service.privacy": "versions store runtime",
-    "service.policy": "outcomes store runtime",
-    "service.quality": "policy store runtime",
-    "service.jobs": "outcomes privacy versions handoffs store runtime",
-    "service.web": "scoring outcomes quality policy versions handoffs store runtime",
-    "service.operations": "web versions store runtime",
-    "service.cli": "jobs operations privacy web versions store runtime",
-    "service.__main__": "cli",
-}
-
-# What a package of `service` may import of `experiments`; those not named import nothing of it.
-OF_EXPERIMENTS: dict[str, str] = {
-    "service.scoring": "build_info",
-    "service.versions": "build_info evaluation registry",
-    "service.jobs": "evaluation registry",
-    "service.web": "build_info evaluation",
-    "service.operations": "datasets registry sweeps",
-    "service.cli": "benchmarks datasets registry replay simulation sweeps",
-}
-
-# Inside two packages the same again: floors, lowest first; rooms of one floor may import each other
-# only where they stand in the same room.
-FLOORS: dict[str, tuple[str, ...]] = {
-    "service.store": (
-        "database tables",
-        "conversations handoffs ledger access migrations",
-        "labels",
-        "reports",
-    ),
-    "service.web": (
-        "access schemas middleware",
-        "event_stream",
-        "request_context",
-        "api console",
-        "app",
-        "serve",
-    ),
-}
-BESIDE = {
-    "service.store": {"database": "tables", "conversations": "ledger"},
-    "service.web": {"schemas": "access"},
-}
-"""Rooms of one floor that may import another of it."""
 
 # What else than itself and this learning may import: no clock, store, network, environment, chance.
 LEARNING_IMPORTS = (
@@ -191,7 +121,7 @@ def test_every_package_imports_only_what_the_table_allows(tree: Tree) -> None:
 
 @pytest.mark.parametrize("package", FLOORS)
 def test_inside_a_package_imports_go_to_the_floors_below(tree: Tree, package: str) -> None:
-    assert source_tree.upwards(tree, package, FLOORS[package], BESIDE[package]) == []
+    assert source_tree.upwards(tree, package, FLOORS[package]) == []
 
 
 def test_there_is_no_circle_of_imports(tree: Tree) -> None:
@@ -375,7 +305,7 @@ FAILURES: dict[str, tuple[dict[str, str], Check, str]] = {
     ),
     "an import of a floor above": (
         {"service/web/access/a.py": "from service.web import app", "service/web/app.py": ""},
-        lambda t: source_tree.upwards(t, "service.web", ("access", "app"), {}),
+        lambda t: source_tree.upwards(t, "service.web", ("access", "app")),
         "service.web.access.a:1 imports service.web.app, not a floor below",
     ),
     "a circle within one place": (
@@ -482,7 +412,7 @@ def test_the_checks_are_silent_on_a_tree_in_order(tmp_path: Path) -> None:
     table = {"learning.a": "", "learning.b": "a", "service.store": ""}
     found = [
         source_tree.not_allowed(tree, table, {}),
-        source_tree.upwards(tree, "service.store", ("rows", "labels"), {}),
+        source_tree.upwards(tree, "service.store", ("rows", "labels")),
         source_tree.circles(tree),
         source_tree.side_doors(tree, {"sqlalchemy": ("service.store",)}, PASSED_ON),
         source_tree.hidden_imports(tree, {}),
