@@ -197,6 +197,26 @@ def at_once(count: int, do: Callable[[int], T]) -> list[T]:
         return list(pool.map(one, range(count)))
 
 
+def in_one_batch(
+    service: InProcess, asks: Sequence[Callable[[], httpx.Response]]
+) -> list[httpx.Response]:
+    """Send requests so that the engine takes all of them as one batch, in this order."""
+    engine = service.baton.engine
+    idle = engine._serving._idle
+    assert idle is not None
+    engine._turn_is_due = True  # so nobody asks for a turn until all wait
+    with ThreadPoolExecutor(len(asks)) as pool:
+        sent = []
+        for number, ask in enumerate(asks, 1):
+            sent.append(pool.submit(ask))
+            until = time.monotonic() + 30
+            while len(engine._waiting) < number - sum(one.done() for one in sent):
+                assert time.monotonic() < until, "a request did not reach the engine within 30 s"
+                time.sleep(0.001)
+        idle.get_loop().call_soon_threadsafe(engine._turn)
+        return [one.result(timeout=30) for one in sent]
+
+
 def same(answers: Sequence[httpx.Response]) -> Any:
     """The one answer that all of them are."""
     assert {one.status_code for one in answers} == {200}, [one.text for one in answers]

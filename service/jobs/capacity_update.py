@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from learning.decision.capacity_price import ETA, moved
 from learning.decision.policy import Policy, Team
+from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
 from service.store.handoffs import handoff_rows
 from service.store.ledger import entries
@@ -54,13 +55,16 @@ class CapacityUpdate:
         """One pass over the workspaces."""
         with self._store.read() as connection:
             policies = {
-                name: Policy.model_validate(entries.newest_policy(connection, name))
+                name: entries.newest_policy(connection, name)
                 for name in entries.workspaces(connection)
             }
-        for name, policy in policies.items():
-            limited = policy.capacity is not None or any(team.waiting_max for team in policy.teams)
-            if limited or policy.price or any(team.full for team in policy.teams):
-                self._one(name, time.time())
+        for name, body in policies.items():
+            with by_itself(name):
+                policy = Policy.model_validate(body)
+                bound = any(team.waiting_max for team in policy.teams)
+                limited = bound or policy.capacity is not None
+                if limited or policy.price or any(team.full for team in policy.teams):
+                    self._one(name, time.time())
 
     def _one(self, workspace: str, now: float) -> None:
         with self._store.write() as connection:

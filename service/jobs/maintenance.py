@@ -6,8 +6,6 @@ Each task is one pass over the workspaces, safe to repeat and to be killed in.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -23,7 +21,8 @@ from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.conversations.batch import Batch, StateCache
-from service.store.database.transactions import DatabaseError, Store
+from service.store.database.isolation import by_itself
+from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions import switches
@@ -80,20 +79,10 @@ class Maintenance:
         with self._store.read() as connection:
             return list(entries.workspaces(connection))
 
-    @contextmanager
-    def _by_itself(self, workspace: str) -> Iterator[None]:
-        """What breaks in one workspace holds up no other."""
-        try:
-            yield
-        except DatabaseError:
-            raise
-        except Exception:
-            _log.exception("workspace_broke", workspace=workspace)
-
     def checkpoint(self) -> None:
         """Save the serving line of each workspace where enough has been learned since."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 standing = self._lines.champion(workspace)
                 if self._is_due(workspace, standing):
                     self.save(workspace, standing)
@@ -137,7 +126,7 @@ class Maintenance:
         come, or when so many outcomes have.
         """
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 if self._is_to_be_judged(workspace):
                     self.evaluate_one(workspace)
 
@@ -157,13 +146,13 @@ class Maintenance:
     def challenge(self) -> None:
         """Build the challengers that were asked for."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 challenger_requests.build_pending(self._store, workspace)
 
     def mend(self) -> None:
         """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 champion = self._lines.champion(workspace)
                 gone, left_out = self._gone(workspace, champion.position), champion.without
                 waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
@@ -203,7 +192,7 @@ class Maintenance:
         if not self._settings.keep_days:
             return
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 previous = self._lines.previous(workspace)
                 if previous is not None and self._is_due(workspace, previous):
                     self.save(workspace, previous)
@@ -212,7 +201,7 @@ class Maintenance:
     def audit(self) -> None:
         """Toss the coins of what closed."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 otherwise = self._disagreeing(workspace)
                 now = time.time()
                 with self._store.read() as connection:
@@ -230,7 +219,7 @@ class Maintenance:
     def silence(self) -> None:
         """Let silence speak where the policy lets it, for a few conversations at a time."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
                     silent = audit_tasks.due_for_silence(
@@ -246,7 +235,7 @@ class Maintenance:
     def returns(self) -> None:
         """See whether customers who came back had been missed."""
         for workspace in self._workspaces():
-            with self._by_itself(workspace):
+            with by_itself(workspace):
                 reopened.detect_missed(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
@@ -264,6 +253,6 @@ class Maintenance:
             access.forget_keys(connection, time.time() - REMEMBERED_SECONDS)
             access.forget_session(connection, time.time())
         for name in self._workspaces():
-            with self._by_itself(name), self._store.write() as connection:
+            with by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(entries.newest_policy(connection, name))
                 lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)

@@ -7,6 +7,7 @@ import structlog
 from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
 from experiments.registry.registered_versions import Registry
 from service.privacy.retention import Retention
+from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 
@@ -28,7 +29,8 @@ class RegistryRetention:
         for name in names or self._workspaces():
             for part in (self._retire_versions, self._retire_evaluations):
                 try:
-                    part(name)
+                    with by_itself(name, RegistryUnavailable, RegistryRefused):
+                        part(name)
                 except (RegistryUnavailable, RegistryRefused) as error:
                     _log.info("surplus_kept", workspace=name, why=str(error))
 

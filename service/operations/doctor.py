@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import httpx
 
 from learning.ledger import checkpoint
 from service.operations.bootstrap import KEYS_FILE
-from service.runtime.settings import Settings
+from service.runtime.settings import INSTALLATION, Settings
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import restore
+from service.versions.restore import BrokenEntryError, TextRemovedError, restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(store: Store) -> Iterator[Finding]:
+    schema = store.schema()
+    if schema.wrong:
+        yield Finding(schema.what, ok=False, mend=schema.mend)
+        return
+    yield Finding(f"the database's schema is this build's (revision {schema.revision})", ok=True)
     with store.read() as connection:
         names = list(ledger.workspaces(connection))
     count = f"{len(names)} workspace{'s' * (len(names) != 1)}"
@@ -79,8 +85,29 @@ def _database(store: Store) -> Iterator[Finding]:
             standing = restore(store, name)
             what = f"workspace {name}: stands at version {standing.version}, position {head}"
             yield Finding(what, standing.position == head, "see the log of `baton serve`")
-        except RuntimeError as error:
-            yield Finding(f"workspace {name}: {error}", ok=False, mend="`baton rebuild --promote`")
+        except DatabaseError:
+            raise
+        except Exception as error:
+            yield Finding(f"workspace {name}: {error}", ok=False, mend=_mend(name, error))
+
+
+def _mend(workspace: str, error: Exception) -> str:
+    """What to do about a workspace in which no process can stand."""
+    place = "" if workspace == INSTALLATION else f" --workspace {shlex.quote(workspace)}"
+    if isinstance(error, BrokenEntryError) and error.kind == "outcome":
+        bounds = f"--from-position {error.position} --to-position {error.position}"
+        return (
+            f"leave that entry out: `baton rebuild {bounds} --promote{place}`; the other "
+            "workspaces are served meanwhile"
+        )
+    if isinstance(error, TextRemovedError):
+        return (
+            f"serve a version made after it was learned (`baton rollback --to VERSION{place}`), "
+            "or restore a backup"
+        )
+    if isinstance(error, BrokenEntryError):
+        return "start the build of Baton that wrote it, or restore a backup"
+    return f"`baton rebuild --promote{place}`; where that fails, too, restore a backup"
 
 
 def _versions(store: Store, workspace: str, numbers: list[int]) -> Iterator[Finding]:

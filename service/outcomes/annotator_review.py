@@ -20,6 +20,7 @@ from learning.decision.policy import AcceptanceRates, Policy
 from learning.estimation.audit_sampling import kappa
 from learning.estimation.rate_intervals import under_drift
 from learning.ledger.model_state import Entry, Exclusions
+from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
 from service.store.labels import annotator_rows, audit_rows
 from service.store.ledger import change_log, version_rows
@@ -84,11 +85,9 @@ class AnnotatorMonitor:
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names:
-            try:
+            with by_itself(name):
                 while self.one(name, time.time() - SETTLED_SECONDS):
                     pass
-            except LookupError:
-                _log.exception("workspace_broke", workspace=name)
 
     def one(self, workspace: str, until: float) -> bool:
         """A bounded piece, in one transaction; whether there is more."""

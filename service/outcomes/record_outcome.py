@@ -21,7 +21,6 @@ from service.outcomes.verdict import (
 )
 from service.runtime.errors import Contradiction, NotFound
 from service.runtime.ids import new_id
-from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows, outcome_rows
@@ -42,10 +41,9 @@ def of_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[
 
 def of_conversation(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
-    if conversation_rows.conversation(batch.connection, workspace, name) is None:
-        raise NotFound("no_conversation", f"there is no conversation {name!r} in this workspace")
+    working = batch.begun(workspace, name)
     batch.open(workspace, {name: referenced_messages(found)})
-    return _record(batch, batch.conversation(workspace, name), found, None)
+    return _record(batch, working, found, None)
 
 
 def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verdict) -> None:

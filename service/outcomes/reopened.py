@@ -65,6 +65,8 @@ def _shown(connection: Connection, row: Any, waiting: float) -> Why | None:
     Nothing where Baton had decided to escalate before the end, as it may in the shadow: then it
     missed nothing.
     """
+    if not row.length:  # it was closed before it had a message, by a build that let it
+        return None
     decided = reopening_rows.decided(connection, row.workspace, row.conversation_id)
     if any(one.action == "escalate" for one in decided if one.seq <= row.length):
         return None

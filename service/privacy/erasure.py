@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.runtime.errors import Contradiction, NotFound
+from service.runtime.errors import DOCTOR, Contradiction, NotFound
 from service.store.conversations import conversation_rows, removal
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 from service.versions import switches
-from service.versions.restore import restore
+from service.versions.restore import BrokenEntryError, NoModelError, TextRemovedError, restore
 
 TRIES = 5
 """How often the line is saved anew because an outcome came in between."""
@@ -61,7 +61,12 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
         line = removal.newest_of_line(connection, workspace, switch.position)
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
-    standing = restore(store, workspace)
+    try:
+        standing = restore(store, workspace)
+    except (BrokenEntryError, NoModelError, TextRemovedError) as error:
+        # Nobody can start here, erased or not: whoever mends it starts past this head.
+        _log.error("line_not_saved", workspace=workspace, why=str(error), mend=DOCTOR)
+        return switch.position, positions[-1]
     packed = switches.SerializedState.of(standing)
     with store.write() as connection:
         switches.save_version(

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from learning.ledger.model_state import Entry
 from service.runtime.settings import Settings
 from service.store.conversations import removal
+from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, entries, mlflow_rows
 from service.versions.model_lines import champion_switch_index
@@ -50,10 +51,11 @@ class Retention:
         with self._store.read() as connection:
             names = entries.workspaces(connection)
         for name in names:
-            while (gone := self._text(name, cutoff)) == AT_ONCE:
-                pass
-            if gone:
-                _log.info("text_removed", workspace=name, conversations=gone)
+            with by_itself(name):
+                while (gone := self._text(name, cutoff)) == AT_ONCE:
+                    pass
+                if gone:
+                    _log.info("text_removed", workspace=name, conversations=gone)
 
     def _text(self, workspace: str, cutoff: float) -> int:
         with self._store.write() as connection:

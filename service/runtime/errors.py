@@ -61,6 +61,28 @@ def away() -> Unavailable:
     return Unavailable("database", "the database does not answer", hint="send it again")
 
 
+DOCTOR = "`baton doctor` on the server says what is wrong and how to mend it"
+
+
+class Misfit(RequestRefused, RuntimeError):
+    """The database's tables are not this build's: sent again it fails again."""
+
+
+def misfit() -> Misfit:
+    return Misfit("schema", "the database's tables are not this build's", hint=DOCTOR)
+
+
+class Broken(Unavailable):
+    """A workspace cannot be stood in; all others are served."""
+
+    retry_after = 5
+
+
+def broken(workspace: str) -> Broken:
+    what = f"workspace {workspace!r} is broken and not served; nothing was recorded"
+    return Broken("workspace_broken", what, hint=DOCTOR)
+
+
 STATUS: dict[type[RequestRefused], int] = {
     Invalid: 422,
     TooLarge: 413,
@@ -71,4 +93,6 @@ STATUS: dict[type[RequestRefused], int] = {
     BodyTimeout: 408,
     Unavailable: 503,
     TooMany: 429,
+    Broken: 503,
+    Misfit: 500,
 }

@@ -49,6 +49,10 @@ class Metrics:
             ("workspace",),
             registry=self._registry,
         )
+        self._broken = self._gauge(
+            "baton_workspace_broken",
+            "1 while this process cannot stand in a workspace, and does not serve it.",
+        )
         self._responses = Counter(
             "baton_responses_total", "Responses by status.", ("status",), registry=self._registry
         )
@@ -64,9 +68,13 @@ class Metrics:
             registry=self._registry,
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
         )
-        self._lag = Gauge(
-            "baton_ledger_lag_entries",
-            "Ledger entries not yet learned.",
+        self._lag = self._gauge("baton_ledger_lag_entries", "Ledger entries not yet learned.")
+
+    def _gauge(self, name: str, sentence: str) -> Gauge:
+        """A figure of each workspace; of several workers the greatest is told."""
+        return Gauge(
+            name,
+            sentence,
             ("workspace",),
             registry=self._registry,
             multiprocess_mode="livemax",
@@ -88,6 +96,9 @@ class Metrics:
 
     def diverged(self, workspace: str) -> None:
         self._diverged.labels(workspace).inc()
+
+    def broken(self, workspace: str, broken: int) -> None:
+        self._broken.labels(workspace).set(broken)
 
     def refused(self) -> None:
         self._refused.inc()

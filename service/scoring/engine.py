@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from experiments.build_info import build_id
 from learning.ledger.model_state import LearnedEffect, ModelState
-from service.runtime.errors import RequestRefused, Unavailable, away
+from service.runtime.errors import RequestRefused, Unavailable, away, misfit
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring import decide
@@ -28,6 +28,7 @@ from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQue
 from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import (
     DatabaseError,
+    SchemaError,
     Store,
     UnavailableError,
     came_between,
@@ -163,6 +164,9 @@ class Engine:
         return isinstance(error, UnavailableError) and not was_locked(error)
 
     def _failed(self, error: Exception) -> Exception:
+        if isinstance(error, SchemaError):
+            _log.error("schema", why=str(error.orig))
+            return misfit()
         if not isinstance(error, UnavailableError):
             return error
         if was_locked(error):
@@ -220,6 +224,10 @@ class Engine:
     def lag(self) -> dict[str, int]:
         """Entries that each served workspace has yet to learn."""
         return self._serving.lag()
+
+    def broken(self) -> list[str]:
+        """Workspaces that this process cannot serve; it serves all others."""
+        return self._serving.broken()
 
 
 def _merged(connection: Connection, works: list[QueuedRequest]) -> dict[str, dict[str, list[str]]]:

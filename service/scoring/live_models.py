@@ -9,8 +9,10 @@ stands anew from the checkpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -18,14 +20,14 @@ from sqlalchemy import Connection
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
 from learning.text.signals import read
-from service.runtime.errors import NotFound, Unavailable, away
+from service.runtime.errors import DOCTOR, Broken, NotFound, Unavailable, away, broken
 from service.runtime.lru import lru_put
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import restore, transcript_of
+from service.versions.restore import NoWorkspaceError, restore, transcript_of
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -37,6 +39,8 @@ EFFECTS_MAX = 1024
 """Most outcomes of a workspace of which is remembered what they changed, the newest ones."""
 
 PROVE_SECONDS = 1.0
+BROKEN_SECONDS = 5.0  # until a broken workspace is tried again; or AGAIN times as long as that took
+AGAIN = 10
 _log = structlog.get_logger("baton.serving")
 
 
@@ -88,6 +92,7 @@ class LiveModels:
         self._measures = measures
         self._served: dict[str, LiveModel] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
+        self._broken: dict[str, float] = {}
         self._idle: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,7 +101,8 @@ class LiveModels:
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names[: self._settings.models_max]:
-            await self.at(name)
+            with contextlib.suppress(Broken):  # it was told; the others are served
+                await self.at(name)
         self._idle = asyncio.create_task(self._follow_idle())
 
     async def stop(self) -> None:
@@ -114,7 +120,9 @@ class LiveModels:
         return self._served[workspace]
 
     async def at(self, workspace: str) -> LiveModel:
-        """A workspace as served, stood at its version when it was not yet."""
+        """A workspace as served, stood at its version when it was not yet. Raises Broken."""
+        if time.monotonic() < self._broken.get(workspace, 0.0):
+            raise broken(workspace)
         while workspace not in self._served:
             await self._stand(workspace)
         return self._kept(workspace, self._served[workspace])
@@ -131,14 +139,38 @@ class LiveModels:
             self._loading.pop(workspace, None)
 
     async def _load(self, workspace: str) -> None:
+        began = time.monotonic()
         try:
             standing = await asyncio.to_thread(restore, self._store, workspace)
-        except LookupError as error:
+        except NoWorkspaceError as error:
+            self._mended(workspace)
             raise NotFound("no_workspace", str(error)) from error
         except UnavailableError as error:
             raise away() from error
+        except DatabaseError:
+            raise
+        except Exception as error:
+            self._breaks(workspace, error, AGAIN * (time.monotonic() - began))
+            raise broken(workspace) from error
+        self._mended(workspace)
         if workspace not in self._served:
             self._kept(workspace, LiveModel(standing, live=False, head=standing.position))
+
+    def _breaks(self, workspace: str, error: Exception, seconds: float = 0.0) -> None:
+        """It is served no more, until it can be stood in; nothing else is held up by it."""
+        self._served.pop(workspace, None)
+        self._broken[workspace] = time.monotonic() + max(BROKEN_SECONDS, seconds)
+        self._measures.broken(workspace, 1)
+        _log.error("workspace_broken", workspace=workspace, mend=DOCTOR, exc_info=error)
+
+    def _mended(self, workspace: str) -> None:
+        if self._broken.pop(workspace, None) is not None:
+            self._measures.broken(workspace, 0)
+            _log.warning("workspace_mended", workspace=workspace)
+
+    def broken(self) -> list[str]:
+        """Workspaces that cannot be stood in, so that this process does not serve them."""
+        return sorted(self._broken)
 
     def learn(self, connection: Connection, workspaces: set[str]) -> None:
         """Learn the ledger's tail for these workspaces, a bounded piece of it."""
@@ -160,8 +192,8 @@ class LiveModels:
         standing, every = served.standing, self._settings.checkpoint_entries
         position = standing.position
         most = min(ENTRIES_PER_BATCH, every - position % every)
-        entries = ledger.tail(connection, name, position, most)
         try:
+            entries = ledger.tail(connection, name, position, most)
             switch = replay_entries(
                 standing, entries, transcript_of(connection, name), tell=served.taught
             )
@@ -188,6 +220,7 @@ class LiveModels:
             await asyncio.sleep(self._settings.poll_seconds)
             try:
                 self.catch_up(set(self._served))
+                self._try_again()
                 self._measures.lags(self.lag())
                 if time.monotonic() - proved >= PROVE_SECONDS:
                     self._prove()
@@ -196,6 +229,18 @@ class LiveModels:
                 _log.warning("ledger_unreachable", why=str(error.orig))
             except Exception:
                 _log.exception("not_followed")
+
+    def _try_again(self) -> None:
+        """Who was broken may have been mended: by a rebuild, a newer build, a restored row."""
+        for name, until in self._broken.items():
+            if time.monotonic() >= until and name not in self._loading:
+                task = self._loading[name] = asyncio.create_task(self._load(name))
+                task.add_done_callback(partial(self._tried, name))
+
+    def _tried(self, workspace: str, task: asyncio.Task[None]) -> None:
+        self._loading.pop(workspace, None)
+        if not task.cancelled():
+            task.exception()  # it was told
 
     def _prove(self) -> None:
         """Compare what was noted with the checkpoints that have been saved since."""
@@ -237,9 +282,11 @@ class LiveModels:
                 version=served.standing.version,
                 position=served.standing.position,
             )
-        except Exception:
+        except DatabaseError:
             _log.exception("switch_not_stood", workspace=workspace)
             await asyncio.sleep(1)
+        except Exception as error:
+            self._breaks(workspace, error)
         finally:
             served.restanding = None
 

@@ -10,7 +10,7 @@ from learning.ledger.model_state import Entry, Exclusions, ModelState
 from service.runtime.lru import lru_put
 from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
-from service.versions.restore import TextRemovedError, advance, restore
+from service.versions.restore import NoWorkspaceError, TextRemovedError, advance, restore
 
 PIECE = 200
 """Ledger entries between two reports of a rebuild's progress."""
@@ -161,7 +161,7 @@ def rebuild(
     with store.read() as connection:
         found = entries.workspace(connection, workspace)
         if found is None:
-            raise LookupError(f"there is no workspace {workspace!r}")
+            raise NoWorkspaceError(f"there is no workspace {workspace!r}")
         gone = entries.replaced(connection, workspace, found.head) | without.positions
     standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
     while standing.position < found.head:

@@ -20,7 +20,7 @@ from learning.ledger.model_state import (
     replay_entries,
 )
 from service.store.conversations import conversation_rows, transcripts
-from service.store.database.transactions import Store
+from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
 
@@ -39,6 +39,21 @@ T = TypeVar("T")
 
 class TextRemovedError(LookupError):
     """An outcome's conversation is no longer there: what it taught cannot be learned again."""
+
+
+class NoWorkspaceError(LookupError):
+    """There is no workspace of this name."""
+
+
+class BrokenEntryError(RuntimeError):
+    """An entry of a workspace's ledger cannot be learned; only that workspace stands still."""
+
+    def __init__(self, position: int, kind: str, why: Exception) -> None:
+        super().__init__(
+            f"entry {position} of the ledger, {kind}, cannot be followed "
+            f"({type(why).__name__}: {why})"
+        )
+        self.position, self.kind = position, kind
 
 
 class NoModelError(RuntimeError):
@@ -70,7 +85,7 @@ def prefetched(
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
         nonlocal kept
-        if len(kept.get(conversation, ())) < until:
+        if conversation not in kept or len(kept[conversation]) < until:
             wanted, turns = {conversation: until}, 0
             while ahead and turns < TURNS_AT_ONCE:
                 name, covers = ahead.pop()
@@ -103,7 +118,7 @@ def restore(
     with store.read() as connection:
         found = ledger.workspace(connection, workspace)
         if found is None:
-            raise LookupError(f"there is no workspace {workspace!r}")
+            raise NoWorkspaceError(f"there is no workspace {workspace!r}")
         until = found.head if until is None else until
         began = switch or _last(ledger.switches(connection, workspace, until), workspace)
         standing = _load(connection, workspace, began, until)
@@ -130,7 +145,15 @@ def advance(
         with store.read() as connection:
             entries = ledger.tail(connection, workspace, standing.position, most)
             read = prefetched(connection, workspace, standing, entries)
-            stopped = replay_entries(standing, entries, read, through_switches=through_switches)
+            try:
+                stopped = replay_entries(standing, entries, read, through_switches=through_switches)
+            except (DatabaseError, TextRemovedError):
+                raise
+            except Exception as error:
+                position = standing.position + 1
+                kinds = {entry.position: entry.kind for entry in entries}
+                kind = kinds.get(position, "which is missing")
+                raise BrokenEntryError(position, kind, error) from error
         if stopped is not None or not entries:
             break
     return standing

@@ -21,7 +21,7 @@ from service.runtime.settings import Settings
 from service.scoring.decision_replay import DecisionReplay
 from service.scoring.engine import Engine
 from service.scoring.live_models import ENTRIES_PER_BATCH
-from service.store.database.transactions import DatabaseError, Store
+from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
 from service.web.access.keys import KeyAuthenticator
 from service.web.api import (
     conversations,
@@ -118,10 +118,16 @@ async def alive() -> Any:
 @health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", responses={503: {"description": "not ready; `why` tells"}})
 async def ready(baton: AppDependency) -> Any:
-    """The database is reached, and every standing is within one batch of the ledger's end."""
+    """The database is reached and has this build's schema, and every standing is within one batch
+    of the ledger's end.
+
+    Workspaces that are `broken` are named and hold up nobody: all others are served.
+    """
     why = []
     try:
         await asyncio.to_thread(baton.store.check)
+    except SchemaMismatchError as error:
+        why.append(str(error))
     except DatabaseError as error:
         why.append(f"the database does not answer: {error.orig}")
     lag = baton.engine.lag()
@@ -132,7 +138,10 @@ async def ready(baton: AppDependency) -> Any:
     ]
     status = 503 if why else 200
     headers = {"Retry-After": "1"} if why else None
-    return JSONResponse({"ready": not why, "why": why}, status_code=status, headers=headers)
+    said: dict[str, Any] = {"ready": not why, "why": why}
+    if broken := baton.engine.broken():
+        said["broken"] = broken
+    return JSONResponse(said, status_code=status, headers=headers)
 
 
 @health.get("/metrics", response_class=Response)

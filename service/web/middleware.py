@@ -12,9 +12,17 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, BodyTimeout, RequestRefused, TooLarge, Unavailable, away
+from service.runtime.errors import (
+    STATUS,
+    BodyTimeout,
+    RequestRefused,
+    TooLarge,
+    Unavailable,
+    away,
+    misfit,
+)
 from service.runtime.metrics import Metrics
-from service.store.database.transactions import UnavailableError
+from service.store.database.transactions import SchemaError, UnavailableError
 
 _ID_CHARS_MAX = 100
 _log = structlog.get_logger("baton.request")
@@ -58,11 +66,13 @@ class RequestMiddleware:
             await self._app(scope, body.receive, named)
         except RequestRefused as error:
             await _refuse(named, error)
-        except UnavailableError as error:
-            _log.error("database_away", path=scope["path"], why=str(error.orig))
+        except (SchemaError, *UnavailableError) as error:
+            fits = not isinstance(error, SchemaError)
+            what = "database_away" if fits else "schema"
+            _log.error(what, path=scope["path"], why=str(error.orig))
             if status:
                 raise
-            await _refuse(named, away())
+            await _refuse(named, away() if fits else misfit())
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:

@@ -10,9 +10,11 @@ import random
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.versions.restore import restore
 from tests import postgres
-from tests.service_in_process import ROLES, Caller, InProcess, serving
+from tests.service_in_process import ROLES, Caller, InProcess, in_one_batch, serving
 
 NAMES = ("a", "b", "c")
 TEXTS = (
@@ -44,6 +46,7 @@ ACTS = (
     *(8 * ("score",) + 3 * ("outcome",)),
     *("score again", "look again", "leave", "retract"),
     *("restart", "checkpoint", "stand anew", "cut"),
+    *(3 * ("race",)),
 )
 
 
@@ -103,6 +106,8 @@ class Machine(RuleBasedStateMachine):
             self._score(which, name, message, said)
         elif act == "outcome":
             self._outcome(which, name, ("missed", "fine")[said % 2])
+        elif act == "race":
+            self._race(which, draw)
         elif act == "score again" and self.decided:
             self._score_again(which, pick)
         elif act == "look again" and self.decided:
@@ -167,6 +172,47 @@ class Machine(RuleBasedStateMachine):
             assert answer.json() == known[1]
         else:
             assert answer.status_code == 409
+
+    def _race(self, which: int, draw: random.Random) -> None:
+        """One batch of requests about a conversation that does not exist yet, in any order."""
+        name, said = f"race{self.acts}", draw.randrange(len(TEXTS))
+        acts = draw.choices(("score", "close", "outcome", "messages"), k=draw.randrange(2, 6))
+        bot, path = self.caller(which, "bot"), f"/v1/conversations/{name}"
+        turn = {"id": "said", "author": "bot", "text": "one moment"}
+        bodies: dict[str, Any] = {
+            "close": {"resolution": "resolved"},
+            "outcome": {"verdict": "missed"},
+            "messages": {"messages": [turn]},
+        }
+
+        def ask(act: str) -> httpx.Response:
+            if act == "score":
+                return bot.score(name, "m0", TEXTS[said])
+            return bot.post(f"{path}/{act}", json=bodies[act])
+
+        asks = [partial(ask, act) for act in acts]
+        answers = in_one_batch(self.running[which][1], asks)
+        begun = False
+        for act, answer in zip(acts, answers, strict=True):
+            begun = begun or act in ("score", "messages")
+            if not begun:
+                assert answer.status_code == 404, (acts, answer.text)
+                continue
+            assert answer.status_code == 200, (acts, answer.text)
+            found = answer.json()
+            if act == "score":
+                if found["action"] == "escalate" and (name, "m0") not in self.decided:
+                    self.open[name] = found["handoff"]["id"]
+                assert self.decided.setdefault((name, "m0"), (TEXTS[said], found))[1] == found
+            elif act == "close":
+                self.open.pop(name, None)
+            elif act == "outcome":
+                if name not in self.outcomes:
+                    self.head += 1
+                    assert found["position"] == self.head
+                assert self.outcomes.setdefault(name, ("missed", found))[1] == found
+        if (name, "m0") in self.decided:
+            self._decided_again(which, self.decided[name, "m0"][1])
 
     def _retract(self, which: int, pick: int) -> None:
         name = sorted(self.outcomes)[pick % len(self.outcomes)]

@@ -53,7 +53,8 @@ OF_EXPERIMENTS: dict[str, str] = {
 # only where they stand in the same room.
 FLOORS: dict[str, tuple[str, ...]] = {
     "service.store": (
-        "database tables",
+        "tables",
+        "database",
         "conversations handoffs ledger access migrations",
         "labels",
         "reports",

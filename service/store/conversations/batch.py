@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.conversation.state import EMPTY, Message, State, step
-from service.runtime.errors import Contradiction, Invalid
+from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.conversations import conversation_rows
 
 TURNS_MAX = 2000
@@ -143,6 +143,19 @@ class Batch:
             )
         return working
 
+    def begun(self, workspace: str, name: str) -> OpenConversation:
+        """A conversation that has a message. Raises Missing where there is none: it may be open
+        only because another request of this batch is about to begin it, or was refused.
+        """
+        if (workspace, name) not in self._open:
+            if conversation_rows.conversation(self.connection, workspace, name) is None:
+                raise no_conversation(name)
+            self.open(workspace, {name: ()})
+        working = self.conversation(workspace, name)
+        if not working.length:
+            raise no_conversation(name)
+        return working
+
     def room_for(self, working: OpenConversation, turns: int) -> None:
         """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
         if working.status == conversation_rows.HISTORY:
@@ -224,6 +237,14 @@ class Batch:
         """Remember the folded states; only once the transaction has committed."""
         for (workspace, name), working in self._open.items():
             self._states.keep(workspace, name, working.length, working.state)
+
+
+def no_conversation(name: str) -> NotFound:
+    return NotFound(
+        "no_conversation",
+        f"there is no conversation {name!r} in this workspace",
+        hint="its first message goes to POST /v1/score",
+    )
 
 
 def trigger_names(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:

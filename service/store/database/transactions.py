@@ -17,14 +17,22 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+from alembic.script import ScriptDirectory
 from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import SQLModel
 
+from service.store.database.schema import (
+    Schema,
+    SchemaError,
+    SchemaMismatchError,
+    look,
+    names_what_is_not_there,
+)
 from service.store.database.statements import json_text
 from service.store.database.watchdog import StallWatchdog
 
@@ -64,7 +72,9 @@ DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
 
 UnavailableError = (OperationalError, InternalError)
-"""The database is gone, locked, full or too slow; nothing is wrong with what was asked."""
+"""The database is gone, locked, full or too slow; nothing is wrong with what was asked. A statement
+that names what is not there is a SchemaError instead, on either store.
+"""
 
 
 _JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from_json}
@@ -94,6 +104,7 @@ class Store:
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._silence = StallWatchdog(self.url)
+        self._fits = False
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
@@ -112,8 +123,10 @@ class Store:
                 pool_pre_ping=True,
             )
             self._silence.bound(engine, PATIENCE_SECONDS[begin])
+            event.listen(engine, "handle_error", self._misfit, retval=True)
             return engine
         engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
+        event.listen(engine, "handle_error", self._misfit, retval=True)
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
@@ -132,6 +145,14 @@ class Store:
             connection.exec_driver_sql(begin)
 
         return engine
+
+    def _misfit(self, context: ExceptionContext) -> SchemaError | None:
+        """A statement that can never work here is not taken for a database that is away."""
+        error = context.original_exception
+        if not names_what_is_not_there(error):
+            return None
+        self._fits = False
+        return SchemaError(context.statement, None, error, hide_parameters=True)
 
     @contextmanager
     def write(self, *, hurried: bool = False) -> Iterator[Connection]:
@@ -161,10 +182,11 @@ class Store:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the schema up to this build's; several processes may call it at once."""
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = None
+        """Bring the schema up to this build's; several processes may call it at once.
+
+        Raises SchemaMismatchError, and leaves all as it was, where that is not what comes of it.
+        """
+        config, scripts = _config(), ScriptDirectory.from_config(_config())
         with contextlib.ExitStack() as stack:
             engine = self._engine(WRITING, MIGRATION_SECONDS)
             stack.callback(engine.dispose)
@@ -175,12 +197,32 @@ class Store:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             config.attributes["connection"] = connection
+            before = look(connection, scripts)
+            if before.revision is not None and not before.known:
+                raise before.error()
             alembic.command.upgrade(config, "head")
+            after = look(connection, scripts)
+            if after.wrong:
+                raise after.error()
+
+    def schema(self) -> Schema:
+        """The database's schema, beside this build's."""
+        with self.read() as connection:
+            return look(connection, ScriptDirectory.from_config(_config()))
 
     def check(self) -> None:
-        """Raises DatabaseError when the database cannot be reached, or is not Baton's."""
-        with self.read() as connection:
-            connection.execute(text("SELECT id FROM workspace LIMIT 1"))
+        """Raises DatabaseError when the database cannot be reached, and SchemaMismatchError when
+        its tables are not this build's. These are compared once, and again once a statement named
+        what is not there.
+        """
+        if self._fits:
+            with contextlib.suppress(SchemaError), self.read() as connection:
+                connection.execute(text("SELECT id FROM workspace LIMIT 1"))
+                return
+        found = self.schema()
+        if found.wrong:
+            raise found.error()
+        self._fits = True
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of a SQLite database, while others write to it."""
@@ -195,6 +237,12 @@ class Store:
         self._silence.close()
         self._writer.dispose()
         self._reader.dispose()
+
+
+def _config() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
 
 
 def came_between(error: Exception) -> bool:
@@ -238,6 +286,8 @@ def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any
 
 __all__ = [
     "DatabaseError",
+    "SchemaError",
+    "SchemaMismatchError",
     "Store",
     "UnavailableError",
     "add_new",

@@ -13,6 +13,7 @@ from experiments.evaluation import evaluation_report
 from experiments.evaluation.mlflow_run import publish
 from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
 from experiments.registry.registered_versions import Registry
+from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions.mlflow import description
@@ -47,7 +48,8 @@ class MlflowPublisher:
         """
         try:
             for name in names or self._workspaces():
-                self._one(name)
+                with by_itself(name, RegistryUnavailable):
+                    self._one(name)
             self._away = False
         except RegistryUnavailable as error:
             if not self._away:

@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, field_validator
 
 from service.handoffs import lifecycle
-from service.runtime.errors import Contradiction, NotFound
+from service.runtime.errors import Contradiction
 from service.scoring.decide import fresh_turns, with_timestamp
 from service.store.conversations import conversation_rows
-from service.store.conversations.batch import Batch
+from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.request_context import ERRORS, AppDependency, Bot
@@ -81,10 +81,7 @@ async def close(
     workspace = principal.workspace
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        if conversation_rows.conversation(batch.connection, workspace, conversation_id) is None:
-            raise _missing(conversation_id)
-        batch.open(workspace, {conversation_id: ()})
-        working = batch.conversation(workspace, conversation_id)
+        working = batch.begun(workspace, conversation_id)
         if working.status == "closed" and working.resolution != asked.resolution:
             raise Contradiction(
                 "closed_otherwise",
@@ -118,7 +115,7 @@ async def conversation(conversation_id: Id, baton: AppDependency, principal: Bot
     def look(connection: Any) -> dict[str, Any]:
         row = conversation_rows.conversation(connection, workspace, conversation_id)
         if row is None:
-            raise _missing(conversation_id)
+            raise no_conversation(conversation_id)
         found = {
             "messages": conversation_rows.messages(connection, workspace, conversation_id),
             "decisions": conversation_rows.decisions(connection, workspace, conversation_id),
@@ -136,11 +133,3 @@ async def conversation(conversation_id: Id, baton: AppDependency, principal: Bot
 def _shown(row: Any) -> dict[str, Any]:
     hidden = ("workspace", "fingerprint", "fired")
     return timed({name: value for name, value in row._asdict().items() if name not in hidden})
-
-
-def _missing(name: str) -> NotFound:
-    return NotFound(
-        "no_conversation",
-        f"there is no conversation {name!r} in this workspace",
-        hint="its first message goes to POST /v1/score",
-    )

@@ -12,8 +12,8 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, NotFound, RequestRefused, Unavailable, away
-from service.store.database.transactions import UnavailableError
+from service.runtime.errors import STATUS, NotFound, RequestRefused, Unavailable, away, misfit
+from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
 from service.web.console import queue_page, sign_in, static_files
 from service.web.console.conversation import actions, conversation_page, verdict_form
@@ -58,7 +58,13 @@ def site(state: State) -> FastAPI:
         made.include_router(router)
     made.add_api_route("/", _home, include_in_schema=False)
     made.add_exception_handler(NotSignedIn, _signed_out)
-    for kind in (RequestRefused, UnavailableError, RequestValidationError, HTTPException):
+    for kind in (
+        RequestRefused,
+        SchemaError,
+        UnavailableError,
+        RequestValidationError,
+        HTTPException,
+    ):
         for one in kind if isinstance(kind, tuple) else (kind,):
             made.add_exception_handler(one, _refused)
     made.add_middleware(SecurityHeaders)
@@ -98,7 +104,7 @@ async def _refused(request: Request, error: Exception) -> Any:
     refusal = _refusal(error)
     headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
     visitor = None
-    if not isinstance(error, UnavailableError):
+    if not isinstance(error, (SchemaError, *UnavailableError)):
         visitor = await find(request)
     status = STATUS[type(refusal)]
     return page(request, visitor, "error.html", status, headers, refusal=refusal)
@@ -113,4 +119,4 @@ def _refusal(error: Exception) -> RequestRefused:
         if isinstance(error.__cause__, RequestRefused):
             return error.__cause__
         return NotFound("no_page", "there is no such page", hint="start from the queue")
-    return away()
+    return misfit() if isinstance(error, SchemaError) else away()

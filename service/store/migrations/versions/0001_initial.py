@@ -1,4 +1,6 @@
-"""The first schema"""
+"""The first schema: frozen. Databases have it, so a change of it is a revision after it, never an
+edit here; tests/data/schemas/0001.sqlite3.gz is one, and a test opens it. There is no way back.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -390,67 +392,4 @@ def upgrade() -> None:  # noqa: PLR0915
 
 
 def downgrade() -> None:
-
-    op.drop_table("workspace")
-    op.drop_index("version_of_registry", "version")
-    op.drop_index("version_of_line", "version")
-
-    op.drop_table("version")
-    with op.batch_alter_table("session", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_session_key_id"))
-
-    op.drop_table("session")
-    with op.batch_alter_table("review", schema=None) as batch_op:
-        batch_op.drop_index("review_of_reviewer")
-
-    op.drop_table("review")
-    op.drop_table("remembered")
-    with op.batch_alter_table("reopening", schema=None) as batch_op:
-        batch_op.drop_index("reopening_by_status")
-
-    op.drop_table("reopening")
-    op.drop_table("rating")
-    with op.batch_alter_table("remark", schema=None) as batch_op:
-        batch_op.drop_index("remark_of_conversation")
-
-    op.drop_table("remark")
-    with op.batch_alter_table("outcome", schema=None) as batch_op:
-        batch_op.drop_index("outcome_of_agent")
-        batch_op.drop_index("outcome_of_conversation")
-
-    op.drop_table("outcome")
-    op.drop_table("message")
-    op.drop_table("ledger")
-    op.drop_table("lease")
-    with op.batch_alter_table("key", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_key_workspace"))
-
-    op.drop_table("key")
-    with op.batch_alter_table("handoff", schema=None) as batch_op:
-        batch_op.drop_index("handoff_queue")
-        batch_op.drop_index("handoff_news")
-        batch_op.drop_index("handoff_of_conversation")
-
-    op.drop_table("handoff")
-    with op.batch_alter_table("event", schema=None) as batch_op:
-        batch_op.drop_index("event_of_workspace")
-
-    op.drop_table("event")
-    op.drop_index("evaluation_of_workspace", "evaluation")
-    op.drop_index("evaluation_of_run", "evaluation")
-
-    op.drop_table("evaluation")
-    op.drop_table("decision")
-    with op.batch_alter_table("conversation", schema=None) as batch_op:
-        batch_op.drop_index("conversation_by_status")
-
-    op.drop_table("conversation")
-    with op.batch_alter_table("challenger", schema=None) as batch_op:
-        batch_op.drop_index("challenger_by_status")
-
-    op.drop_table("challenger")
-    with op.batch_alter_table("audit", schema=None) as batch_op:
-        batch_op.drop_index("audit_queue")
-
-    op.drop_table("audit")
-    op.drop_table("alias")
+    raise NotImplementedError("there is nothing before the first schema: restore a backup")
