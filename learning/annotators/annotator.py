@@ -167,7 +167,7 @@ def kind_of(cell: str) -> str:
     return cell.rpartition("/")[0]
 
 
-def chance_of(behaviour: str, usual: float = 0.5) -> float:
+def behaviour_chance(behaviour: str, usual: float = 0.5) -> float:
     """How likely what it is about is under a behaviour: "needed", or what it is named for."""
     if behaviour == "opposite":
         return min(0.95, max(0.05, 1 - usual))

@@ -99,7 +99,7 @@ class MartingaleFamily:
 _OF_BET = ("placed", "kept", "capital", "run", "since")
 
 
-def unlike(
+def two_sample_ratio(
     mine: tuple[int, int], theirs: tuple[int, int], suspected: tuple[float, float], within: float
 ) -> float:
     """How much likelier two counts (of, found) are at two `suspected` chances than at the nearest

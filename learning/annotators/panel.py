@@ -27,9 +27,9 @@ from learning.annotators.annotator import (
     TOLERANCE,
     Annotator,
     Verdict,
-    chance_of,
+    behaviour_chance,
 )
-from learning.annotators.betting_martingale import MartingaleFamily, unlike
+from learning.annotators.betting_martingale import MartingaleFamily, two_sample_ratio
 from learning.annotators.reference_groups import ReferencePools
 
 AGENTS_MAX = 300
@@ -65,7 +65,7 @@ class AnnotatorPanel:
             near = (verdict.expected - TOLERANCE, verdict.expected + TOLERANCE)
             within = (max(0.02, near[0]), min(0.98, near[1]))
             for name, bet in rater.unlike_model.by_name.items():
-                chance = chance_of(name, verdict.expected)
+                chance = behaviour_chance(name, verdict.expected)
                 bet.learn(verdict.needed, chance, within, verdict.at)
             said = int(verdict.needed)
             case = _Case(verdict.cell, said, bool, verdict.expected, TOLERANCE, verdict.at)
@@ -99,7 +99,7 @@ class AnnotatorPanel:
             expected = {usual >= 0.5, mine.expected >= 0.5}
             against = mine.needed != theirs.needed and mine.needed not in expected
             for name, bet in rater.contradicts.by_name.items():
-                bet.learn(against, chance_of(name), (0.0, CONTRADICTS), mine.at)
+                bet.learn(against, behaviour_chance(name), (0.0, CONTRADICTS), mine.at)
             if self._suspected(rater, mine.at):
                 fresh.append(mine.agent)
         return fresh
@@ -177,8 +177,8 @@ class AnnotatorPanel:
             theirs = (len(found), sum(map(case.holds, found)))
             usual = rater.usually(case.cell, case.expected)
             for name, bet in bets.by_name.items():
-                chances = (chance_of(name, usual), usual)
-                ratio = unlike((mine[0], mine[1]), theirs, chances, case.within)
+                chances = (behaviour_chance(name, usual), usual)
+                ratio = two_sample_ratio((mine[0], mine[1]), theirs, chances, case.within)
                 if ratio != 1.0:
                     bet.multiply(ratio, case.at)
             rater.compared(case.cell, *theirs)

@@ -44,7 +44,7 @@ class ShadowPrice:
         return (1 + self.eta * batch) / (self.eta * decisions)
 
 
-def moved(price: float, share: float, capacity: float, eta: float = ETA) -> float:
+def next_price(price: float, share: float, capacity: float, eta: float = ETA) -> float:
     """The price of a capacity after one more batch of decisions, `share` of them handed over.
 
     A capacity is a limit and not a goal, so the price stays at 0 where there are people enough;

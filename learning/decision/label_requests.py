@@ -24,7 +24,9 @@ class LabelRequestPolicy(PolicyDocument):
     per_agent_per_day: Annotated[int, Field(ge=0, le=1000)] = 20
 
 
-def value(probability: float | None, uncertainty: float | None, *, by_rule_alone: bool) -> float:
+def label_value(
+    probability: float | None, uncertainty: float | None, *, by_rule_alone: bool
+) -> float:
     """The value of an answer; 0 where nothing was scored."""
     if probability is None or not isfinite(probability):
         return 0.0

@@ -73,7 +73,7 @@ class Team(BaseModel):
     def place(self) -> tzinfo:
         """Where its hours are; a zone that this build does not know (any more) reads as UTC."""
         known = None if self.zone is None else get_zone(self.zone)
-        return known or fixed(self.utc_offset_minutes)
+        return known or fixed_offset(self.utc_offset_minutes)
 
     def opens_at(self, at: float) -> float | None:
         """When the team opens next, in seconds since the epoch; None while it is there."""
@@ -160,6 +160,6 @@ def get_zone(name: str) -> tzinfo | None:
         return None
 
 
-def fixed(minutes: int) -> tzinfo:
+def fixed_offset(minutes: int) -> tzinfo:
     """The same distance from UTC all year."""
     return timezone(timedelta(minutes=minutes))

@@ -20,9 +20,9 @@ from learning.decision.policy_document import PolicyDocument
 from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
+    NOTABLE_READINGS,
     PROTECTED,
     PROTECTED_WATCH,
-    TELLING,
     Rule,
     default_rules,
     reading,
@@ -203,7 +203,7 @@ def decide(
     `suggest` names the model's team; it is asked only where a person may be called.
     """
     thresholds = policy.thresholds
-    fired = _fired(policy, state)
+    fired = _fired_rules(policy, state)
     by_model: Action = "continue"
     if probability >= thresholds.escalate:
         by_model = "escalate"
@@ -212,7 +212,7 @@ def decide(
     triggers = [_trigger(rule, state) for rule in fired]
     if by_model != "continue":
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
-    held = cooling(policy, state)
+    held = in_cooldown(policy, state)
     counted = [rule for rule in fired if not held or rule.name in PROTECTED]
     wanted = [rule.action for rule in counted] + ([] if held else [by_model])
     action: Action = "continue"
@@ -223,7 +223,7 @@ def decide(
     if action == "continue":
         way = Route(policy.default_team, PRIORITY, "default")
     else:
-        way = _least_cost(policy, counted, suggest())
+        way = _choose_route(policy, counted, suggest())
     reasons = list(_reasons(state, fired, probability, by_model, held, thresholds))
     if way.by == "model" and way.suggested is not None:
         said = f"sounds like work for team {way.team} ({way.suggested.probability:.0%})"
@@ -237,16 +237,16 @@ def decide(
     return PolicyDecision(action, tuple(triggers), tuple(reasons), way, thresholds)
 
 
-def routed(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
+def route_for_state(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
     """The route that a handoff at `state` would take, were there one: to test what is suggested."""
-    return _least_cost(policy, _fired(policy, state), suggested)
+    return _choose_route(policy, _fired_rules(policy, state), suggested)
 
 
-def _least_cost(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
+def _choose_route(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
     return route(rules, suggested, policy.routing, policy.default_team, policy.teams)
 
 
-def _fired(policy: Policy, state: State) -> list[Rule]:
+def _fired_rules(policy: Policy, state: State) -> list[Rule]:
     """The rules that the newest message sets off."""
     return [
         rule
@@ -258,7 +258,7 @@ def _fired(policy: Policy, state: State) -> list[Rule]:
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
 
 
-def cooling(policy: Policy, state: State) -> bool:
+def in_cooldown(policy: Policy, state: State) -> bool:
     """Whether a return or a declined offer is so recent that only protected rules act."""
     since = [n for n in (state.user_since_return, state.user_since_decline) if n is not None]
     return bool(since) and min(since) <= policy.cooldown_messages
@@ -291,7 +291,7 @@ def _reasons(
         what = "handing over" if by_model == "escalate" else "an offer"
         said = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
         yield Reason(said, probability)
-        for watches, bar in TELLING.items():
+        for watches, bar in NOTABLE_READINGS.items():
             if watches not in watched and reading(state, watches) >= bar:
                 yield Reason(sentence(watches, state), 0.5)
     if held and (fired or by_model != "continue"):

@@ -66,7 +66,7 @@ class SegmentCount:
         return mean + NormalDist().inv_cdf(1 - level) * error < 0
 
 
-def harmed(segments: Mapping[str, SegmentCount], terms: PromotionTerms) -> list[str]:
+def harmed_segments(segments: Mapping[str, SegmentCount], terms: PromotionTerms) -> list[str]:
     """Segments with enough data in which a challenger costs more than the champion.
 
     `alpha` is shared by the segments (Bonferroni): with many of them one is low by chance.

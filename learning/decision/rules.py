@@ -58,19 +58,19 @@ def default_rules() -> tuple[Rule, ...]:
     )
 
 
-def _shown(read: Callable[[State], float]) -> Callable[[State], float]:
+def _of_newest_message(read: Callable[[State], float]) -> Callable[[State], float]:
     """Only when the newest message is the one that shows it."""
     return lambda state: read(state) if state.signals_id == state.message_id else 0.0
 
 
 READINGS: Mapping[str, Callable[[State], float]] = {
-    "request": _shown(lambda state: float(state.signals.request is not None)),
-    "frustration": _shown(lambda state: state.signals.frustration),
-    "urgency": _shown(lambda state: state.signals.urgency),
-    "complexity": _shown(lambda state: state.signals.complexity),
-    "anger": _shown(lambda state: max(0.0, -state.signals.sentiment)),
-    "questions": _shown(lambda state: float(state.signals.questions)),
-    "repeats": _shown(lambda state: float(state.repeats)),
+    "request": _of_newest_message(lambda state: float(state.signals.request is not None)),
+    "frustration": _of_newest_message(lambda state: state.signals.frustration),
+    "urgency": _of_newest_message(lambda state: state.signals.urgency),
+    "complexity": _of_newest_message(lambda state: state.signals.complexity),
+    "anger": _of_newest_message(lambda state: max(0.0, -state.signals.sentiment)),
+    "questions": _of_newest_message(lambda state: float(state.signals.questions)),
+    "repeats": _of_newest_message(lambda state: float(state.repeats)),
     "failures": lambda state: float(state.failures),
     "bot_repeats": lambda state: float(state.bot_repeats),
 }
@@ -81,7 +81,7 @@ PROTECTED_WATCH: Mapping[str, str] = {
 }
 
 
-TELLING: Mapping[str, float] = {
+NOTABLE_READINGS: Mapping[str, float] = {
     "failures": 1,
     "repeats": 2,
     "bot_repeats": 2,
@@ -106,10 +106,10 @@ def reading(state: State, watches: str) -> float:
         return 0.0
     if kind == "topic":
         return float(what in state.signals.topics)
-    return float(_one_after_another(words(what), state.user.words))
+    return float(_contains_phrase(words(what), state.user.words))
 
 
-def _one_after_another(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
+def _contains_phrase(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
     first = [place for place, word in enumerate(said) if word == wanted[0]]
     return any(said[place : place + len(wanted)] == wanted for place in first)
 

@@ -46,7 +46,7 @@ class TeamClassifier:
         sure = [team for team, count in counts.items() if count >= SURE_AFTER and team in among]
         if not sure:
             return None
-        shares = self.model.predict_proba_one(matter(state))
+        shares = self.model.predict_proba_one(team_features(state))
         likeliest = max(sure, key=lambda team: shares[team])
         return Suggestion(likeliest, shares[likeliest])
 
@@ -58,7 +58,7 @@ class TeamClassifier:
 
     def learn(self, state: State, team: str, how: str) -> None:
         """Learn that a conversation of this state was the work of a team, known `how`."""
-        self.model.learn_one(matter(state), team, WEIGHTS[how])
+        self.model.learn_one(team_features(state), team, WEIGHTS[how])
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return self.model.dump()
@@ -143,12 +143,12 @@ NEWEST, FADING = 2.0, 0.8
 WORDS_MAX = 192
 
 
-def matter(state: State) -> dict[str, float]:
+def team_features(state: State) -> dict[str, float]:
     """Names and values of a state. Pure, bounded, finite, in an order of their own."""
     newest = state.user.words
     spoken: dict[str, float] = dict.fromkeys(newest, 1.0)
     faint = 1.0
-    for heard in reversed(state.user.heard[:-1]):
+    for heard in reversed(state.user.distinct_words[:-1]):
         faint *= FADING
         for word in sorted(heard):
             spoken.setdefault(word, faint)

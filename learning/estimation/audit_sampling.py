@@ -25,7 +25,7 @@ DISAGREEMENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class AuditCandidate:
     """A kept conversation as the coins see it: its highest probability; whether lines differ."""
 
     conversation_id: str
@@ -52,7 +52,7 @@ class Draw:
         return self.uniform or self.targeted
 
 
-def paced(left: float, whole: float) -> float:
+def budget_factor(left: float, whole: float) -> float:
     """By how much a budget lowers the coins' shares: 1 while half of it is left, then ever less.
 
     So chances sink long before nothing is left, and hardly any conversation is out of reach.
@@ -60,7 +60,9 @@ def paced(left: float, whole: float) -> float:
     return min(1.0, max(0.0, 2 * left / whole)) if whole > 0 else 0.0
 
 
-def targeted(kept: Sequence[Kept], share: float, disagreement: float = DISAGREEMENT) -> list[float]:
+def targeted_propensities(
+    kept: Sequence[AuditCandidate], share: float, disagreement: float = DISAGREEMENT
+) -> list[float]:
     """The targeted coin's propensities, `share` of the conversations in the mean, but
     `disagreement` where lines differ.
 
@@ -79,14 +81,14 @@ def targeted(kept: Sequence[Kept], share: float, disagreement: float = DISAGREEM
     return found
 
 
-def coin(seed: str, stream: str, conversation_id: str) -> float:
+def uniform_variate(seed: str, stream: str, conversation_id: str) -> float:
     """A reproducible number in [0, 1): the same seed, stream and conversation, the same number."""
     text = f"{seed}\n{stream}\n{conversation_id}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big") / 2**56
 
 
 def draw(
-    kept: Sequence[Kept],
+    kept: Sequence[AuditCandidate],
     *,
     seed: str,
     uniform_share: float,
@@ -98,10 +100,12 @@ def draw(
         Draw(
             uniform_share,
             pi,
-            coin(seed, "uniform", one.conversation_id) < uniform_share,
-            coin(seed, "targeted", one.conversation_id) < pi,
+            uniform_variate(seed, "uniform", one.conversation_id) < uniform_share,
+            uniform_variate(seed, "targeted", one.conversation_id) < pi,
         )
-        for one, pi in zip(kept, targeted(kept, targeted_share, disagreement), strict=True)
+        for one, pi in zip(
+            kept, targeted_propensities(kept, targeted_share, disagreement), strict=True
+        )
     ]
 
 

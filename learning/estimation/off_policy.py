@@ -63,7 +63,7 @@ class Bounds:
 NONE = Bounds(0.0, 0.0, 0.0)
 
 
-def total(*amounts: Bounds) -> Bounds:
+def sum_bounds(*amounts: Bounds) -> Bounds:
     """The sum; its value is not known where a part's is not."""
     values = [one.value for one in amounts]
     value = None if None in values else sum(v for v in values if v is not None)
@@ -94,18 +94,20 @@ def outlook(
     for case in cases:
         asks += case.asked or case.way == "offered"
         cells.setdefault((case.way, case.source), []).append(case)
-    count = {way: sum(len(x) for (w, _), x in cells.items() if w == way) for way in _WAYS}
-    needed = {way: _needed_by(way, cells) for way in _WAYS}
+    count = {way: sum(len(x) for (w, _), x in cells.items() if w == way) for way in _ACTIONS}
+    needed = {way: _needed_by(way, cells) for way in _ACTIONS}
     a = accepting
     offered_unneeded = needed["offered"].out_of(count["offered"])
-    missed = total(needed["kept"], needed["offered"].times(1 - a.needed))
-    unneeded = total(
+    missed = sum_bounds(needed["kept"], needed["offered"].times(1 - a.needed))
+    unneeded = sum_bounds(
         needed["escalated"].out_of(count["escalated"]), offered_unneeded.times(a.unneeded)
     )
-    helped = total(needed["escalated"], needed["offered"].times(a.needed))
-    spared = total(needed["kept"].out_of(count["kept"]), offered_unneeded.times(1 - a.unneeded))
+    helped = sum_bounds(needed["escalated"], needed["offered"].times(a.needed))
+    spared = sum_bounds(
+        needed["kept"].out_of(count["kept"]), offered_unneeded.times(1 - a.unneeded)
+    )
     whole = sum(count.values())
-    cost = total(
+    cost = sum_bounds(
         missed.times(costs.missed),
         unneeded.times(costs.unneeded),
         Bounds(costs.ask * asks, costs.ask * asks, costs.ask * asks),
@@ -116,17 +118,17 @@ def outlook(
         count["offered"],
         count["escalated"],
         missed,
-        part_of(missed, spared),
+        ratio_bounds(missed, spared),
         unneeded,
-        part_of(unneeded, helped),
+        ratio_bounds(unneeded, helped),
         cost.times(1 / whole) if whole else NONE,
     )
 
 
-_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
+_ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
 
 
-def part_of(yes: Bounds, no: Bounds) -> Bounds:
+def ratio_bounds(yes: Bounds, no: Bounds) -> Bounds:
     """The part of `yes` in yes and no: least where yes is least and no is greatest."""
     value = None
     if yes.value is not None and no.value is not None and yes.value + no.value > 0:
@@ -137,7 +139,7 @@ def part_of(yes: Bounds, no: Bounds) -> Bounds:
 
 
 def _needed_by(way: Action, cells: dict[tuple[Action, Source], list[LoggedConversation]]) -> Bounds:
-    return total(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == way))
+    return sum_bounds(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == way))
 
 
 def needed_among(cases: Sequence[LoggedConversation]) -> Bounds:

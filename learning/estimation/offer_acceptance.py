@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning.estimation.off_policy import Bounds, LoggedConversation, needed_among, part_of, total
+from learning.estimation.off_policy import (
+    Bounds,
+    LoggedConversation,
+    needed_among,
+    ratio_bounds,
+    sum_bounds,
+)
 
 ANSWERS_MIN = 50
 """Of fewer answered offers nothing is proposed."""
@@ -29,10 +35,10 @@ def shares(
     """Both shares with intervals that hold together; one case a conversation."""
     yes, no = _needed(accepted), _needed(declined)
     return AcceptanceEstimate(
-        part_of(yes, no), part_of(yes.out_of(len(accepted)), no.out_of(len(declined)))
+        ratio_bounds(yes, no), ratio_bounds(yes.out_of(len(accepted)), no.out_of(len(declined)))
     )
 
 
 def _needed(cases: Sequence[LoggedConversation]) -> Bounds:
     sources = [[c for c in cases if c.source == source] for source in ("audit", "person")]
-    return total(*(needed_among(found) for found in sources if found))
+    return sum_bounds(*(needed_among(found) for found in sources if found))

@@ -38,7 +38,7 @@ class Rate:
     high: float | None
 
 
-NOTHING = Rate(0, 0, None, None, None)
+NO_RATE = Rate(0, 0, None, None, None)
 
 
 def proportion(count: int, among: int) -> Rate:
@@ -47,7 +47,7 @@ def proportion(count: int, among: int) -> Rate:
     Wilson 1927; it stays inside [0, 1] and holds for small counts, where the normal one fails.
     """
     if among == 0:
-        return NOTHING
+        return NO_RATE
     share, z2 = count / among, Z_95 * Z_95
     middle = (share + z2 / (2 * among)) / (1 + z2 / among)
     spread = Z_95 * math.sqrt(share * (1 - share) / among + z2 / (4 * among * among))
@@ -136,7 +136,7 @@ def _crossing(
     return outside
 
 
-def effective(weight: float, squares: float, found: float) -> tuple[float, float]:
+def effective_size(weight: float, squares: float, found: float) -> tuple[float, float]:
     """As many equally weighted answers as weighted ones are worth (Kish), and those found.
 
     From the sums of weights, of their squares, and of the weights of those found. A coin whose
@@ -160,7 +160,7 @@ def missed_rate(
     replaced by its confidence sequence under drift.
     """
     if kept == 0:
-        return NOTHING
+        return NO_RATE
     rest = under_drift(found, audited, alpha)
     known, share = caught / kept, (kept - caught) / kept
 

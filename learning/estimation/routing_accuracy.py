@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from learning.decision.team_classifier import RoutingScores
-from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
+from learning.estimation.rate_intervals import NO_RATE, Rate, under_drift
 
 SPAN, SPAN_MIN = 100, 20
 """Lessons in each point of a curve, and in those of a short history."""
@@ -53,4 +53,4 @@ def curve(record: RoutingScores) -> list[list[Any]]:
 
 
 def _rate(count: int, among: int) -> Rate:
-    return under_drift(count, among) if among else NOTHING
+    return under_drift(count, among) if among else NO_RATE

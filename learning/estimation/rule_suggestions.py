@@ -28,7 +28,7 @@ _MARKS = frozenset({"?", "!", "...", "0", "00", "000", "0000"})
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LabelledConversation:
     """A conversation of known truth: the rules that fired in it, whether the model spoke, and the
     words and pairs of words of its customer (empty where they are not asked for).
     """
@@ -41,7 +41,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class RuleSuggestion:
     """To retire, narrow or add a rule; `watches` is what an added one would watch."""
 
     kind: Literal["retire", "narrow", "add"]
@@ -64,22 +64,26 @@ def terms(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def precision(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
+def precision(rule: str, cases: Sequence[LabelledConversation], alpha: float = ALPHA) -> Rate:
     """Of the conversations in which a rule fired, the share that needed a person."""
     return _share([c for c in cases if rule in c.rules], lambda c: c.needed, alpha)
 
 
-def coverage(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
+def coverage(rule: str, cases: Sequence[LabelledConversation], alpha: float = ALPHA) -> Rate:
     """Of the conversations that needed a person, the share in which a rule fired."""
     return _share([c for c in cases if c.needed], lambda c: rule in c.rules, alpha)
 
 
-def suggested(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> tuple[Suggestion, ...]:
+def suggest_rules(
+    rules: Sequence[Rule], cases: Sequence[LabelledConversation], bar: float
+) -> tuple[RuleSuggestion, ...]:
     """What to change about the rules. `bar`: the probability from which on a handoff pays."""
-    return (*_less(rules, cases, bar), *_more(cases, bar))
+    return (*_suggest_removals(rules, cases, bar), *_suggest_additions(cases, bar))
 
 
-def _less(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> Iterable[Suggestion]:
+def _suggest_removals(
+    rules: Sequence[Rule], cases: Sequence[LabelledConversation], bar: float
+) -> Iterable[RuleSuggestion]:
     open_ = [rule for rule in rules if rule.enabled and rule.name not in PROTECTED]
     alpha = ALPHA / max(1, 2 * len(open_))
     for rule in open_:
@@ -96,14 +100,14 @@ def _less(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> Iterabl
                     "narrow": f"raise its at_least above {rule.at_least:g}, or let it offer",
                 }[kind]
                 sentence = f"{said}: {advice}"
-                yield Suggestion(kind, rule.name, rule.watches, sentence, rate, len(found))  # type: ignore[arg-type]
+                yield RuleSuggestion(kind, rule.name, rule.watches, sentence, rate, len(found))  # type: ignore[arg-type]
                 break
 
 
-def _more(cases: Sequence[Judged], bar: float) -> list[Suggestion]:
+def _suggest_additions(cases: Sequence[LabelledConversation], bar: float) -> list[RuleSuggestion]:
     """Words that agents keep confirming where no rule fired, clearly more than other words."""
     uncovered = [c for c in cases if not c.rules]
-    holding: dict[str, list[Judged]] = {}
+    holding: dict[str, list[LabelledConversation]] = {}
     for case in uncovered:
         for term in sorted(case.terms):
             holding.setdefault(term, []).append(case)
@@ -113,13 +117,13 @@ def _more(cases: Sequence[Judged], bar: float) -> list[Suggestion]:
     alpha = ALPHA / max(1, len(common))
     clear = []
     for term, found in common.items():
-        share, size = _weighed(found, lambda c: c.needed)
+        share, size = _weighted_share(found, lambda c: c.needed)
         against = evidence_under_drift(share * size, size, least)
         if share > least and against >= math.log(1 / alpha):
             clear.append((term, under_drift(share * size, size, alpha)))
     clear.sort(key=lambda one: (-(one[1].low or 0.0), -len(one[0]), one[0]))
     return [
-        Suggestion(
+        RuleSuggestion(
             "add",
             _name(term),
             f"says:{term}",
@@ -137,12 +141,18 @@ def _name(term: str) -> str:
     return f"says-{plain}"[:64]
 
 
-def _share(cases: Sequence[Judged], holds: Callable[[Judged], bool], alpha: float) -> Rate:
-    share, size = _weighed(cases, holds)
+def _share(
+    cases: Sequence[LabelledConversation],
+    holds: Callable[[LabelledConversation], bool],
+    alpha: float,
+) -> Rate:
+    share, size = _weighted_share(cases, holds)
     return under_drift(share * size, size, alpha) if size else Rate(0, 0, None, 0.0, 1.0)
 
 
-def _weighed(cases: Sequence[Judged], holds: Callable[[Judged], bool]) -> tuple[float, float]:
+def _weighted_share(
+    cases: Sequence[LabelledConversation], holds: Callable[[LabelledConversation], bool]
+) -> tuple[float, float]:
     """The weighted share of cases for which something holds, and Kish's effective number."""
     whole = sum(c.weight for c in cases)
     squares = sum(c.weight * c.weight for c in cases)

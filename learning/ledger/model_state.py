@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, Message, State, step
-from learning.decision.policy import Policy, routed
+from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
 from learning.ledger.lessons import lessons
 from learning.measures.scores import Window
@@ -120,7 +120,7 @@ class LearnedEffect:
     after: float
 
 
-Taught = Callable[[Entry, LearnedEffect], None]
+OnLearned = Callable[[Entry, LearnedEffect], None]
 """Who is told what an outcome changed."""
 
 
@@ -170,7 +170,7 @@ class ModelState:
             and not self.without.leaves_out(entry)
         )
 
-    def learn(self, entry: Entry, turns: Sequence[Turn], tell: Taught | None = None) -> None:
+    def learn(self, entry: Entry, turns: Sequence[Turn], tell: OnLearned | None = None) -> None:
         """Test, then learn one outcome: the whole conversation is scored before any of it teaches.
 
         Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
@@ -217,8 +217,8 @@ class ModelState:
             tried = RoutingTrial(
                 team,
                 model=said is not None and said.team == team,
-                route=routed(self.policy, state, said).team == team,
-                rules=routed(self.policy, state, None).team == team,
+                route=route_for_state(self.policy, state, said).team == team,
+                rules=route_for_state(self.policy, state, None).team == team,
                 frequent=self.router.frequent == team,
                 confidence=said.probability if said is not None else 0.0,
             )
@@ -250,7 +250,7 @@ def replay_entries(
     transcript: Transcript,
     *,
     through_switches: bool = False,
-    tell: Taught | None = None,
+    tell: OnLearned | None = None,
 ) -> Entry | None:
     """Bring a standing forward over the ledger's next entries, in order.
 

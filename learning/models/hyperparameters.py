@@ -36,14 +36,14 @@ class Parameter:
         return tuple(values) if isinstance(self.default, tuple) else values[0]
 
 
-def written(value: Value) -> str:
+def format_value(value: Value) -> str:
     """The shortest text that `Parameter.read` takes for the same value, to the bit."""
     if isinstance(value, tuple):
-        return ":".join(written(one) for one in value)
+        return ":".join(format_value(one) for one in value)
     return repr(value)
 
 
-def read(known: Mapping[str, Parameter], text: str) -> dict[str, Value]:
+def parse_parameters(known: Mapping[str, Parameter], text: str) -> dict[str, Value]:
     """The parameters that `name=value,name=value` sets, those at their default left out.
 
     In the order in which they are known, so that equal settings are equal texts. Raises
@@ -64,5 +64,5 @@ def read(known: Mapping[str, Parameter], text: str) -> dict[str, Value]:
 
 
 def _offered(known: Mapping[str, Parameter]) -> str:
-    shown = ", ".join(f"{name}={written(one.default)}" for name, one in known.items())
+    shown = ", ".join(f"{name}={format_value(one.default)}" for name, one in known.items())
     return f"there are {shown}" if shown else "it has none"

@@ -16,7 +16,12 @@ from typing import Any
 from learning.models.adagrad import AdaGradLogisticRegression
 from learning.models.bayesian_logistic import BayesianLogisticRegression
 from learning.models.hashed_features import BUCKETS, RESERVED, HashedClassifier
-from learning.models.hyperparameters import Parameter, ParameterError, read, written
+from learning.models.hyperparameters import (
+    Parameter,
+    ParameterError,
+    format_value,
+    parse_parameters,
+)
 from learning.models.mixture.expert_mixture import Mixture
 
 
@@ -111,10 +116,10 @@ def get_recipe(name: str) -> Recipe:
         raise UnknownRecipe(f"there is no recipe {plain!r}; there are {', '.join(RECIPES)}")
     recipe = RECIPES[plain]
     try:
-        given = read(recipe.parameters, text)
+        given = parse_parameters(recipe.parameters, text)
     except ParameterError as error:
         raise UnknownRecipe(f"recipe {plain}: {error}") from None
     if not given:
         return recipe
-    shown = ",".join(f"{parameter}={written(value)}" for parameter, value in given.items())
+    shown = ",".join(f"{parameter}={format_value(value)}" for parameter, value in given.items())
     return replace(recipe, name=f"{plain}?{shown}", given=given)

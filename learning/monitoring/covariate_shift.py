@@ -46,7 +46,7 @@ class ShiftFinding:
     sentence: str
 
 
-def shifts(
+def find_shifts(
     reference: Sequence[ConversationSnapshot],
     recent: Sequence[ConversationSnapshot],
     alpha: float = ALPHA,

@@ -142,7 +142,7 @@ def gains(
 ) -> list[tuple[int, float]]:
     """By outcome, in order: its position, and what the challenger's decision would have saved.
 
-    Both scored the same lessons (`learning.measures.prequential.paired`). A line hands a
+    Both scored the same lessons (`learning.measures.prequential.pair_scores`). A line hands a
     conversation over when any of its lessons reaches the threshold; where both decide alike nothing
     is saved.
     """

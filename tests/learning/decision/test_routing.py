@@ -27,7 +27,7 @@ from learning.decision.team_classifier import (
     RoutingScores,
     RoutingTrial,
     TeamClassifier,
-    matter,
+    team_features,
 )
 from learning.estimation.routing_accuracy import WAYS, accuracy, curve
 from learning.ledger import checkpoint
@@ -111,7 +111,7 @@ def test_what_was_said_first_still_tells_whose_work_it_is() -> None:
 
 
 def test_names_of_what_is_said_can_never_be_context_names() -> None:
-    found = matter(said("turns failures request scored", "x=y"))
+    found = team_features(said("turns failures request scored", "x=y"))
     assert all("=" in name for name in found)
 
 
