@@ -1,4 +1,4 @@
-"""Rules: what they watch in a state, when they fire, and what they say in words.
+"""Escalation rules: what they watch in a conversation state, when they fire, and their sentences.
 
 A rule speaks of the newest message; those named in `PROTECTED` always escalate.
 """
@@ -35,8 +35,8 @@ class Rule(PolicyDocument):
     @model_validator(mode="after")
     def _can_be_read(self) -> Rule:
         if self.watches not in READINGS and not self.watches.startswith(("topic:", "says:")):
-            known = ", ".join(sorted(READINGS))
-            raise ValueError(f"watches must be topic:<name>, says:<words> or one of: {known}")
+            readings = ", ".join(sorted(READINGS))
+            raise ValueError(f"watches must be topic:<name>, says:<words> or one of: {readings}")
         if self.watches.startswith("says:") and not words(self.watches[5:]):
             raise ValueError("says: names no word")
         if self.name in PROTECTED and (not self.enabled or self.action != "escalate"):
@@ -109,9 +109,9 @@ def reading(state: State, watches: str) -> float:
     return float(_contains_phrase(words(what), state.user.words))
 
 
-def _contains_phrase(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
-    first = [place for place, word in enumerate(said) if word == wanted[0]]
-    return any(said[place : place + len(wanted)] == wanted for place in first)
+def _contains_phrase(phrase: tuple[str, ...], tokens: tuple[str, ...]) -> bool:
+    starts = [place for place, word in enumerate(tokens) if word == phrase[0]]
+    return any(tokens[place : place + len(phrase)] == phrase for place in starts)
 
 
 def _times(count: float) -> str:
@@ -120,7 +120,7 @@ def _times(count: float) -> str:
 
 def sentence(watches: str, state: State) -> str:
     """What a reading says, in words; the matched words where there are any."""
-    found = dict(state.signals.evidence)
+    evidence = dict(state.signals.evidence)
     if watches == "request":
         return f"asks for a person: “{state.signals.request}”"
     if watches == "repeats":
@@ -131,10 +131,10 @@ def sentence(watches: str, state: State) -> str:
         return f"automation failed {_times(state.failures)}"
     if watches.startswith("topic:"):
         topic = watches[6:]
-        words = f": “{found[topic]}”" if topic in found else ""
+        quote = f": “{evidence[topic]}”" if topic in evidence else ""
         after = f" after automation failed {_times(state.failures)}" if state.failures else ""
-        return f"speaks of {topic}{words}{after}"
+        return f"speaks of {topic}{quote}{after}"
     if watches.startswith("says:"):
         return f"says “{watches[5:]}”"
-    said = found.get(watches)
-    return f"shows {watches}" + (f": “{said}”" if said else "")
+    matched = evidence.get(watches)
+    return f"shows {watches}" + (f": “{matched}”" if matched else "")

@@ -1,7 +1,7 @@
-"""Who accepts a person that is offered: the shares behind offers, learned from answers.
+"""Acceptance rates of offers, estimated for those in need of a person and for the others.
 
-Of those who accept, an agent tells who needed one; of those who decline, complaints and audits
-do. From both follows how many of those in need accept, and how many of the others.
+Of those who accept, an agent tells who needed a person; of those who decline, complaints and audits
+do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANSWERS_MIN = 50
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceEstimate:
-    """Of those who need a person, and of those who do not, the share that accepts an offer."""
+    """Acceptance rates of those who need a person and of those who do not, with bounds."""
 
     needed: Bounds
     unneeded: Bounds
@@ -32,7 +32,7 @@ class AcceptanceEstimate:
 def shares(
     accepted: Sequence[LoggedConversation], declined: Sequence[LoggedConversation]
 ) -> AcceptanceEstimate:
-    """Both shares with intervals that hold together; one case a conversation."""
+    """Estimate both acceptance rates, with intervals that hold together."""
     yes, no = _needed(accepted), _needed(declined)
     return AcceptanceEstimate(
         ratio_bounds(yes, no), ratio_bounds(yes.out_of(len(accepted)), no.out_of(len(declined)))
@@ -41,4 +41,4 @@ def shares(
 
 def _needed(cases: Sequence[LoggedConversation]) -> Bounds:
     sources = [[c for c in cases if c.source == source] for source in ("audit", "person")]
-    return sum_bounds(*(needed_among(found) for found in sources if found))
+    return sum_bounds(*(needed_among(group) for group in sources if group))

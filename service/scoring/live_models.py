@@ -163,7 +163,7 @@ class LiveModels:
         entries = ledger.tail(connection, name, position, most)
         try:
             switch = replay_entries(
-                standing, entries, transcript_of(connection, name), tell=served.taught
+                standing, entries, transcript_of(connection, name), on_learned=served.taught
             )
         except DatabaseError:
             raise

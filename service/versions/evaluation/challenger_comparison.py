@@ -82,7 +82,7 @@ class ChallengerComparison:
         """Count what was judged since: each by the inverse of its propensity, at most twofold."""
         costs = champion.policy.costs
         unit = max(costs.unneeded, costs.missed)
-        bar = champion.policy.costing.escalate
+        bar = champion.policy.cost_thresholds.escalate
         a, b = pair_scores(
             champion.window.scores(since=self.position),
             challenger.window.scores(since=self.position),

@@ -29,7 +29,7 @@ from learning.decision.team_classifier import (
     TeamClassifier,
     team_features,
 )
-from learning.estimation.routing_accuracy import WAYS, accuracy, curve
+from learning.estimation.routing_accuracy import METHODS, accuracy, curve
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 from learning.models.softmax import SoftmaxRegression
@@ -247,7 +247,7 @@ def test_the_record_counts_each_way_and_comes_back_the_same(tried: list[RoutingT
     for position, one in enumerate(tried, 1):
         record.add(position, one)
     found = accuracy(record)
-    for way in WAYS:
+    for way in METHODS:
         assert found[way]["count"] == sum(getattr(one, way) for one in tried)
     assert sum(rate["among"] for rate in found["by_team"].values()) == len(tried)
     meta, arrays = record.dump()
