@@ -36,7 +36,7 @@ class OnlineThreshold:
         self._step: int | None = None
 
     def learn(self, p: float, y: float, w: float = 1.0) -> None:
-        """Take in one labelled probability; the threshold may move from the next decision on."""
+        """Update by one labelled probability; the threshold may move from the next decision on."""
         histogram = self._positive if y > 0.5 else self._negative
         histogram[self._bin(p)] += w
         self._step = None
@@ -82,7 +82,7 @@ class OnlineThreshold:
         return {"bins": self.bins}, arrays
 
     def load(self, meta: Mapping[str, Scalar], arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over a dumped state exactly; the arrays are copied. ValueError on another shape."""
+        """Restore a dumped state exactly; the arrays are copied. ValueError on another shape."""
         bins = int(meta["bins"])  # type: ignore[arg-type]
         for name in ("positive", "negative"):
             if arrays[name].shape != (bins,):

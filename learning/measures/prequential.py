@@ -151,7 +151,7 @@ class Window:
         return meta, {name: getattr(self, f"_{name}").copy() for name in _COLUMNS}
 
     def load(self, meta: Mapping[str, Scalar], arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over a dumped state exactly, size included; the arrays are copied.
+        """Restore a dumped state exactly, size included; the arrays are copied.
 
         ValueError if an array does not have the length that the state names.
         """

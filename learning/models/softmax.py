@@ -129,7 +129,7 @@ class SoftmaxRegression(base.Classifier):
         return meta, {"m_at": m_at, "m": m, "g_at": g_at, "g": g}
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
+        """Restore a dumped state exactly. Raises ValueError where it does not fit."""
         shape = self._shape()
         if {name: meta[name] for name in shape} != shape:
             raise ValueError(f"a state of {dict(meta)} does not fit {shape}")

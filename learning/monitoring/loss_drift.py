@@ -46,7 +46,7 @@ class LossAlarm:
         self._evidence = np.zeros(self._bets.size)
 
     def learn(self, loss: float) -> bool:
-        """Take in one loss; True when the evidence reaches the bar."""
+        """Update by one loss; True when the evidence reaches the bar."""
         if not 0 <= loss <= 1:
             raise ValueError(f"a loss lies between 0 and 1, not {loss}")
         self.labels += 1
@@ -87,7 +87,7 @@ class LossMonitor:
         self.alarm: LossAlarm | None = None
 
     def learn(self, loss: float) -> bool:
-        """Take in one outcome's loss, in [0, 1]; True when it is clearly above the usual."""
+        """Update by one outcome's loss, in [0, 1]; True when it is clearly above the usual."""
         self.outcomes += 1
         if self.alarm is not None:
             return self.alarm.learn(loss)

@@ -17,8 +17,8 @@ _TIMES, _PLUS, _MODULUS = 6364136223846793005, 1442695040888963407, 2**64
 
 @dataclass(slots=True)
 class StoredLesson:
-    """A lesson in the buffer: its row, label and weight; and its `duals`, one for each expert that
-    can take back what it has learned from it.
+    """A lesson in the buffer: its row, label and weight; and its `duals`, the dual
+    variables of the experts by dual ascent.
     """
 
     row: Row
