@@ -43,7 +43,7 @@ def test_no_more_than_the_whole_stake_is_ever_laid_out() -> None:
     bet = Martingale()
     for at in range(20_000):
         bet.multiply(1.0, at)
-    assert 0 < bet.kept < 0.2
+    assert 0 < bet.reserve < 0.2
     assert bet.worth == pytest.approx(1.0)
 
 
