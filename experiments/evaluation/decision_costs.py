@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.estimation.rate_intervals import NOTHING, Z_95, effective, missed_rate, under_drift
+from learning.estimation.rate_intervals import (
+    NO_RATE,
+    Z_95,
+    effective_size,
+    missed_rate,
+    under_drift,
+)
 from learning.measures.scores import Scores, log_losses
 
 SEGMENTS_MAX = 60
@@ -162,10 +168,10 @@ def _made(facts: Iterable[JudgedOutcome]) -> dict[str, Any]:
     sums = RateSums()
     for fact in facts:
         sums.add(fact)
-    size, missed = effective(sums.weight, sums.squares, sums.weight_missed)
+    size, missed = effective_size(sums.weight, sums.squares, sums.weight_missed)
     return {
         "false_escalation_rate": _share(sums.not_needed, sums.needed + sums.not_needed),
-        "missed_of_audited": asdict(under_drift(missed, size) if size else NOTHING),
+        "missed_of_audited": asdict(under_drift(missed, size) if size else NO_RATE),
         "audited": sums.audited,
         "caught": sums.caught,
         "unknowable": sums.unknowable,
@@ -224,7 +230,7 @@ def rates(sums: RateSums, terms: DecisionCosts) -> dict[str, Any]:
     judged = sums.needed + sums.not_needed
     by_rule = sums.needed_by_rule + sums.not_needed_by_rule
     kept = max(sums.kept, sums.caught)
-    audited = effective(sums.weight, sums.squares, sums.weight_missed)
+    audited = effective_size(sums.weight, sums.squares, sums.weight_missed)
     missed = asdict(missed_rate(kept, sums.caught, *audited))
     false = _share(sums.not_needed, judged)
     over = kept + judged + sums.unknowable
@@ -249,7 +255,7 @@ def rates(sums: RateSums, terms: DecisionCosts) -> dict[str, Any]:
 
 
 def _share(count: int, among: int) -> dict[str, Any]:
-    return asdict(under_drift(count, among) if among else NOTHING)
+    return asdict(under_drift(count, among) if among else NO_RATE)
 
 
 TOP = 20

@@ -17,7 +17,7 @@ from experiments.evaluation.windows import RECENT
 from experiments.registry.markdown import plain, sentence, table
 from experiments.registry.registered_versions import Registry
 from experiments.registry.run_record import NestedRun, RunDataset
-from learning.estimation.routing_accuracy import WAYS
+from learning.estimation.routing_accuracy import METHODS
 
 COLUMNS = ("n", "positives", "auc", "average_precision", "log_loss", "brier", "ece")
 CURVES = ("log_loss", "auc", "ece", "brier")
@@ -51,7 +51,7 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(rates, Mapping) and "missed_rate" in rates:
             found |= dict(_rates(rates, "recent" if window == "recent" else "since promotion"))
     routing = report.get("routing") or {}
-    for way in WAYS:
+    for way in METHODS:
         if routing and routing[way]["rate"] is not None:
             for bound in ("rate", "low", "high"):
                 found[f"routing - {way}/{bound}"] = routing[way][bound]
@@ -81,7 +81,7 @@ def curves(report: Mapping[str, Any]) -> Points:
                     key = f"over time/{name} {bound}"
                     found.setdefault(key, []).append((point["position"], value))
     for position, point in (report.get("routing") or {}).get("curve", ()):
-        for way in WAYS:
+        for way in METHODS:
             found.setdefault(f"routing/{way}", []).append((position, point[way]))
     return found
 

@@ -30,7 +30,7 @@ from experiments.simulation.world import Conversation, World, WorldSettings
 from experiments.simulation.world.intents import intents
 from learning.conversation.state import EMPTY, State, step
 from learning.decision.opening_hours import Team
-from learning.decision.policy import Policy, Rule, decide, default_rules, routed
+from learning.decision.policy import Policy, Rule, decide, default_rules, route_for_state
 from learning.decision.routing import Route
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import DEFAULT
@@ -93,7 +93,7 @@ class Play:
     ) -> None:
         truth, said = conversation.team, way.suggested
         self.teams[truth] += 1
-        by_rules = routed(self.standing.policy, state, None).team
+        by_rules = route_for_state(self.standing.policy, state, None).team
         self.hits.append(
             (
                 way.team == truth,

@@ -63,7 +63,7 @@ def thresholds() -> dict[str, list[float]]:
     """By missed : unneeded: from where without an offer, and with one: ask, escalate."""
     found = {}
     for missed in (1.0, 2.0, 4.0, 10.0, 20.0):
-        bars = Policy(costs=Costs(missed=missed)).costing
+        bars = Policy(costs=Costs(missed=missed)).cost_thresholds
         plain = 1 / (1 + missed)
         found[f"{missed:g}:1"] = [round(x, 3) for x in (plain, bars.offer, bars.escalate)]
     return found
@@ -92,7 +92,7 @@ def complaints() -> dict[str, list[float]]:
 def example() -> dict[str, list[float]]:
     """The worked example's thresholds: without an offer, and with one."""
     costs = Costs(unneeded=4.0, missed=20.0, ask=0.5)
-    bars = Policy(costs=costs).costing
+    bars = Policy(costs=costs).cost_thresholds
     plain = costs.unneeded / (costs.unneeded + costs.missed)
     return {"thresholds": [round(x, 3) for x in (plain, bars.offer, bars.escalate)]}
 

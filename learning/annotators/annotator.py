@@ -1,4 +1,4 @@
-"""One agent's verdicts: what was counted of them, and the evidence that they are not honest.
+"""Annotator reliability: one agent's verdicts, counted, and test martingales on their honesty.
 
 See `learning.annotators.panel` for what honest means and why all of it together seldom errs.
 """
@@ -34,11 +34,13 @@ _CHANCE |= {"always quick": 0.95, "needed": 0.95, "not_needed": 0.05, "chance": 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict, of a sort of `work` (times are compared within it). `kind` is the sort of case
-    that it is compared within, such as what it was escalated for; those of `graded` kinds are told
-    apart by `expected`, too, the probability the model gave when the message was scored. `needed`
-    None: could not tell. `seconds` at most were spent on it, None where that is not known. `at` is
-    its place in the ledger.
+    """One label of an annotator.
+
+    It is of a sort of `work` (times are compared within it). `kind` is the sort of case that it is
+    compared within, such as what it was escalated for; those of `graded` kinds are told apart by
+    `expected`, too, the probability the model gave when the message was scored. `needed` None:
+    could not tell. `seconds` at most were spent on it, None where that is not known. `at` is its
+    place in the ledger.
     """
 
     agent: str
@@ -58,11 +60,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class Annotator:
-    """What is known of one agent. `order` counts agents as they appeared, from 1.
+    """Reliability state of one annotator. `order` counts annotators as they appeared, from 1.
 
     `waiting` are verdicts by cell (of, held) that are not compared yet, `usual` those of others
     that they were compared with, `read` how far the cell's pool was read; `alone` says that there
-    are fewer than two others to compare with.
+    are fewer than two others to compare with. Field names are stored.
     """
 
     order: int
@@ -82,18 +84,19 @@ class Annotator:
     waiting: dict[str, list[int]] = field(default_factory=dict)
     usual: dict[str, list[int]] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
-    unlike_others: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(AGREEMENT))
-    unlike_model: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(AGREEMENT))
-    contradicts: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(PAIRS))
-    speed: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.on(SPEED))
+    unlike_others: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.of(AGREEMENT))
+    unlike_model: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.of(AGREEMENT))
+    contradicts: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.of(PAIRS))
+    speed: MartingaleFamily = field(default_factory=lambda: MartingaleFamily.of(SPEED))
 
     @property
     def disagrees(self) -> MartingaleFamily:
-        """Against others; where these are one agent only, the lesser evidence of both: the model
-        tells which of the two errs.
+        """Evidence against others; where these are one annotator only, the lesser evidence of both.
+
+        The model tells which of the two errs.
         """
         if self.alone:
-            return min(self.unlike_others, self.unlike_model, key=lambda bets: bets.worth)
+            return min(self.unlike_others, self.unlike_model, key=lambda family: family.worth)
         return self.unlike_others
 
     @property
@@ -108,7 +111,9 @@ class Annotator:
     @property
     def leading(self) -> tuple[str, int]:
         """The behaviour that the evidence speaks for most, and since when (a verdict's `at`)."""
-        return max((self.disagrees, self.contradicts, self.speed), key=lambda b: b.worth).leading
+        return max(
+            (self.disagrees, self.contradicts, self.speed), key=lambda family: family.worth
+        ).leading
 
     def count(self, verdict: Verdict) -> None:
         if verdict.needed is None:
@@ -120,34 +125,36 @@ class Annotator:
         excess = verdict.needed - verdict.expected
         self.recent = RECENT * self.recent + (1 - RECENT) * excess
 
-    def usually(self, cell: str, expected: float) -> float:
-        """How often it holds of others in such a case, as far as this agent was compared with
-        them; where that is little, as in all cells of the same kind; before that, as is expected.
+    def usual_share(self, cell: str, expected: float) -> float:
+        """Shrunken estimate of how often it holds of others in such a case, clipped to 0.02..0.98.
+
+        From those this annotator was compared with; where they are few, from all cells of the same
+        kind; before that, as is expected.
         """
         share = expected
-        for known in (kind_of(cell), cell):
-            of, held = self.usual.get(known, (0, 0))
+        for name in (kind_of(cell), cell):
+            of, held = self.usual.get(name, (0, 0))
             share = (held + 4 * share) / (of + 4)
         return min(0.98, max(0.02, share))
 
-    def compared(self, cell: str, of: int, held: int) -> None:
-        """It held so often of others that this agent was just compared with."""
-        for known in (kind_of(cell), cell):
-            before = self.usual.get(known, (0, 0))
-            self.usual[known] = [before[0] + of, before[1] + held]
+    def record_comparison(self, cell: str, of: int, held: int) -> None:
+        """Count what held of the others that this annotator was just compared with."""
+        for name in (kind_of(cell), cell):
+            counts = self.usual.get(name, (0, 0))
+            self.usual[name] = [counts[0] + of, counts[1] + held]
         self.waiting[cell] = [0, 0]
 
     def dump(self) -> dict[str, Any]:
-        bets = {name: getattr(self, name).dump() for name in _BETS}
-        return {name: getattr(self, name) for name in _PLAIN} | bets
+        families = {name: getattr(self, name).dump() for name in _FAMILIES}
+        return {name: getattr(self, name) for name in _PLAIN} | families
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Annotator:
-        bets: dict[str, Any] = {name: MartingaleFamily.load(state[name]) for name in _BETS}
-        return cls(**{name: state[name] for name in _PLAIN} | bets)
+        families: dict[str, Any] = {name: MartingaleFamily.load(state[name]) for name in _FAMILIES}
+        return cls(**{name: state[name] for name in _PLAIN} | families)
 
 
-_BETS = ("unlike_others", "unlike_model", "contradicts", "speed")
+_FAMILIES = ("unlike_others", "unlike_model", "contradicts", "speed")
 _PLAIN = (
     *("order", "judged", "needed", "unknowable", "told", "corrected", "expected", "recent"),
     *(
@@ -167,8 +174,8 @@ def kind_of(cell: str) -> str:
     return cell.rpartition("/")[0]
 
 
-def chance_of(behaviour: str, usual: float = 0.5) -> float:
-    """How likely what it is about is under a behaviour: "needed", or what it is named for."""
+def behaviour_chance(behaviour: str, usual: float = 0.5) -> float:
+    """Bernoulli parameter under a suspected behaviour: of "needed", or of what it is named for."""
     if behaviour == "opposite":
         return min(0.95, max(0.05, 1 - usual))
     return _CHANCE[behaviour]

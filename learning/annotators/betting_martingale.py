@@ -1,6 +1,6 @@
-"""Evidence that somebody began, at some unknown time, to behave otherwise than is usual.
+"""Test martingales for a change point in an annotator's behaviour; reject at 1/alpha (Ville 1939).
 
-A stake of 1 is laid out bit by bit, on every moment from which on it may have begun, and each bit
+A stake of 1 is divided over every moment from which on the behaviour may have begun, and each part
 is multiplied by how much likelier what was seen is under the suspected behaviour than under the
 most suspicious one that is still usual. While all is usual the sum is expected never to grow
 above 1, so that it ever reaches b has a chance of at most 1/b, at whatever moment one looks
@@ -24,34 +24,39 @@ _STEPS = 40
 
 @dataclass(slots=True)
 class Martingale:
-    """A bet on one behaviour: what it is worth, and since when it would best have been placed."""
+    """Test martingale against one behaviour: its worth, and the most likely change point (`since`).
 
-    placed: int = 0
-    kept: float = 1.0
+    `stakes` parts of the stake are in the `capital`, `reserve` is the rest; `log_ratio` is the log
+    likelihood ratio since the change point.
+    """
+
+    stakes: int = 0
+    reserve: float = 1.0
     capital: float = 0.0
-    run: float = 0.0
+    log_ratio: float = 0.0
     since: int = 0
 
     @property
     def worth(self) -> float:
-        """The capital and what is kept for later stakes; 1 before anything was seen."""
-        return self.capital + self.kept
+        """Evidence: the capital and the stakes to come; 1 before anything was seen."""
+        return self.capital + self.reserve
 
     def multiply(self, ratio: float, at: int) -> None:
-        """Take in a likelihood ratio whose mean is at most 1 while all is usual; `at` names the
+        """Multiply by a likelihood ratio whose mean is at most 1 while all is usual; `at` names the
         moment.
         """
-        if self.run <= 0.0:
-            self.run, self.since = 0.0, at
-        self.run += math.log(ratio)
-        self.placed += 1
-        stake = 1.0 / (STAKES * (self.placed + 1) * math.log(self.placed + 1) ** 2)
-        self.kept -= stake
+        if self.log_ratio <= 0.0:
+            self.log_ratio, self.since = 0.0, at
+        self.log_ratio += math.log(ratio)
+        self.stakes += 1
+        stake = 1.0 / (STAKES * (self.stakes + 1) * math.log(self.stakes + 1) ** 2)
+        self.reserve -= stake
         self.capital = min(CAPITAL_MAX, (self.capital + stake) * ratio)
 
     def learn(self, happened: bool, suspected: float, usual: tuple[float, float], at: int) -> None:
-        """Take in whether a thing happened whose chance is `suspected` under the behaviour, and
-        usually between two bounds. A behaviour within them says nothing.
+        """Update by a Bernoulli observation: `suspected` is its chance under the behaviour.
+
+        `usual` bounds the chance otherwise; a behaviour within them says nothing.
         """
         low, high = usual
         if low <= suspected <= high:
@@ -65,49 +70,53 @@ class Martingale:
 
 @dataclass(slots=True)
 class MartingaleFamily:
-    """Bets on several behaviours by name, of which each has an equal share of the stake."""
+    """Mixture of test martingales, one for each behaviour by name, each with an equal share."""
 
     by_name: dict[str, Martingale] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, names: Sequence[str]) -> MartingaleFamily:
+    def of(cls, names: Sequence[str]) -> MartingaleFamily:
         return cls({name: Martingale() for name in names})
 
     @property
     def worth(self) -> float:
-        return sum(bet.worth for bet in self.by_name.values()) / len(self.by_name)
+        return sum(martingale.worth for martingale in self.by_name.values()) / len(self.by_name)
 
     @property
     def leading(self) -> tuple[str, int]:
-        """The behaviour that is worth most, and since when."""
-        name = max(self.by_name, key=lambda one: self.by_name[one].worth)
+        """The behaviour with the most evidence, and its change point."""
+        name = max(self.by_name, key=lambda behaviour: self.by_name[behaviour].worth)
         return name, self.by_name[name].since
 
     def dump(self) -> dict[str, list[float]]:
-        return {name: [getattr(b, x) for x in _OF_BET] for name, b in self.by_name.items()}
+        return {
+            name: [getattr(martingale, name_) for name_ in _FIELDS]
+            for name, martingale in self.by_name.items()
+        }
 
     @classmethod
     def load(cls, state: Mapping[str, Sequence[Any]]) -> MartingaleFamily:
         return cls(
             {
-                name: Martingale(**dict(zip(_OF_BET, one, strict=True)))
-                for name, one in state.items()
+                name: Martingale(**dict(zip(_FIELDS, values, strict=True)))
+                for name, values in state.items()
             }
         )
 
 
-_OF_BET = ("placed", "kept", "capital", "run", "since")
+_FIELDS = ("stakes", "reserve", "capital", "log_ratio", "since")
 
 
-def unlike(
+def two_sample_ratio(
     mine: tuple[int, int], theirs: tuple[int, int], suspected: tuple[float, float], within: float
 ) -> float:
-    """How much likelier two counts (of, found) are at two `suspected` chances than at the nearest
-    two that differ by no more than `within`. Its mean is at most 1 wherever they differ no more.
+    """Likelihood ratio of two counts (of, positive), for an anytime-valid two-sample test.
 
-    The nearest are those of least n KL + m KL on the line one - other = -within or +within
-    (Turner, Ly and Gruenwald 2024, for one = other): along it the logarithm of the mean ratio is
-    concave and 0 at this point, and away from it, towards equal chances, the mean falls.
+    How much likelier they are at two `suspected` chances than at the nearest two that differ by no
+    more than `within`. Its mean is at most 1 wherever they differ no more. The nearest are those of
+    least n KL + m KL on the line one - other = -within or +within (Turner, Ly and Gruenwald 2024,
+    for one = other): along it the logarithm of the mean ratio is concave and 0 at this point, and
+    away from it, towards equal chances, the mean falls.
     """
     (n, s), (m, t), (one, other) = mine, theirs, suspected
     if abs(one - other) <= within or not m:
@@ -129,6 +138,6 @@ def _slope(chance: float, near: float) -> float:
     return chance / near - (1 - chance) / (1 - near)
 
 
-def _ln_ratio(among: int, found: int, chance: float, near: float) -> float:
-    missing = among - found
-    return found * math.log(chance / near) + missing * math.log((1 - chance) / (1 - near))
+def _ln_ratio(among: int, positive: int, chance: float, near: float) -> float:
+    missing = among - positive
+    return positive * math.log(chance / near) + missing * math.log((1 - chance) / (1 - near))

@@ -1,4 +1,4 @@
-"""Whose labels can be trusted? Each agent's verdicts beside what others and the model expect.
+"""Annotator quality control: whose labels can be trusted, by anytime-valid tests on their verdicts.
 
 The model learns what agents say, so one who judges carelessly, or forges, harms it. Three things
 are watched of each: whether a person is found needed as often as others find it in the same kind
@@ -27,9 +27,9 @@ from learning.annotators.annotator import (
     TOLERANCE,
     Annotator,
     Verdict,
-    chance_of,
+    behaviour_chance,
 )
-from learning.annotators.betting_martingale import MartingaleFamily, unlike
+from learning.annotators.betting_martingale import MartingaleFamily, two_sample_ratio
 from learning.annotators.reference_groups import ReferencePools
 
 AGENTS_MAX = 300
@@ -47,7 +47,7 @@ QUICKER = 4.0
 
 
 class AnnotatorPanel:
-    """All agents of a workspace, verdict by verdict, in the order of the ledger."""
+    """All annotators of a workspace, verdict by verdict, in the order of the ledger."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Annotator] = {}
@@ -55,142 +55,153 @@ class AnnotatorPanel:
         self._pools = ReferencePools()
 
     def learn(self, verdict: Verdict) -> bool:
-        """Take in a verdict; True where its agent is suspected by it."""
-        rater = self._rater(verdict.agent)
-        if rater is None:
+        """Update by a verdict; True where it makes its annotator suspected."""
+        annotator = self._annotator(verdict.agent)
+        if annotator is None:
             self.beyond += 1
             return False
-        self._time(rater, verdict.work, verdict.seconds, verdict.at)
+        self._compare_time(annotator, verdict.work, verdict.seconds, verdict.at)
         if verdict.needed is not None:
-            near = (verdict.expected - TOLERANCE, verdict.expected + TOLERANCE)
-            within = (max(0.02, near[0]), min(0.98, near[1]))
-            for name, bet in rater.unlike_model.by_name.items():
-                chance = chance_of(name, verdict.expected)
-                bet.learn(verdict.needed, chance, within, verdict.at)
-            said = int(verdict.needed)
-            case = _Case(verdict.cell, said, bool, verdict.expected, TOLERANCE, verdict.at)
-            self._beside(rater, rater.unlike_others, case)
-        rater.count(verdict)
-        return self._suspected(rater, verdict.at)
+            tolerated = (verdict.expected - TOLERANCE, verdict.expected + TOLERANCE)
+            within = (max(0.02, tolerated[0]), min(0.98, tolerated[1]))
+            for name, martingale in annotator.unlike_model.by_name.items():
+                chance = behaviour_chance(name, verdict.expected)
+                martingale.learn(verdict.needed, chance, within, verdict.at)
+            label = int(verdict.needed)
+            case = _Observation(verdict.cell, label, bool, verdict.expected, TOLERANCE, verdict.at)
+            self._compare_with_others(annotator, annotator.unlike_others, case)
+        annotator.count(verdict)
+        return self._suspected(annotator, verdict.at)
 
     def time(self, agent: str, work: str, seconds: float | None, at: int) -> bool:
-        """Take in how long a verdict took that is no sample, so that it is compared in nothing
-        else: what agents tell unasked. True where its agent is suspected by it.
+        """Update by the time of a verdict that is no sample (told unasked).
+
+        True where it makes its annotator suspected.
         """
-        rater = self._rater(agent)
-        if rater is None:
+        annotator = self._annotator(agent)
+        if annotator is None:
             return False
-        rater.told += 1
-        self._time(rater, work, seconds, at)
-        return self._suspected(rater, at)
+        annotator.told += 1
+        self._compare_time(annotator, work, seconds, at)
+        return self._suspected(annotator, at)
 
     def pair(self, one: Verdict, other: Verdict) -> list[str]:
-        """Two agents judged the same case; gives those who are suspected by it.
+        """Update by a double review: returns those who are now suspected.
 
         Who contradicts is the one on the side that neither others nor the model expect.
         """
-        fresh = []
+        suspects = []
         for mine, theirs in ((one, other), (other, one)):
-            rater = self._rater(mine.agent)
-            if rater is None or mine.needed is None or theirs.needed is None:
+            annotator = self._annotator(mine.agent)
+            if annotator is None or mine.needed is None or theirs.needed is None:
                 continue
-            rater.pairs[2 * mine.needed + theirs.needed] += 1
-            usual = rater.usually(mine.cell, mine.expected)
+            annotator.pairs[2 * mine.needed + theirs.needed] += 1
+            usual = annotator.usual_share(mine.cell, mine.expected)
             expected = {usual >= 0.5, mine.expected >= 0.5}
             against = mine.needed != theirs.needed and mine.needed not in expected
-            for name, bet in rater.contradicts.by_name.items():
-                bet.learn(against, chance_of(name), (0.0, CONTRADICTS), mine.at)
-            if self._suspected(rater, mine.at):
-                fresh.append(mine.agent)
-        return fresh
+            for name, martingale in annotator.contradicts.by_name.items():
+                martingale.learn(against, behaviour_chance(name), (0.0, CONTRADICTS), mine.at)
+            if self._suspected(annotator, mine.at):
+                suspects.append(mine.agent)
+        return suspects
 
     def correct(self, agent: str) -> None:
-        """Somebody else corrected or retracted one of this agent's verdicts."""
-        rater = self._rater(agent)
-        if rater is not None:
-            rater.corrected += 1
+        """Count a correction or retraction of a verdict by somebody else."""
+        annotator = self._annotator(agent)
+        if annotator is not None:
+            annotator.corrected += 1
 
     def usual_seconds(self, work: str, agent: str | None = None) -> float | None:
-        """The median time for a sort of work of those who are trusted, but for one; within a
-        tenth. None while it is not known.
+        """Median time for a sort of work of the trusted annotators, but for one; within a tenth.
+
+        None while it is not known.
         """
-        but = self.by_name.get(agent) if agent is not None else None
-        step = self._median(work, but)
+        left_out = self.by_name.get(agent) if agent is not None else None
+        step = self._median(work, left_out)
         return None if step is None else float(2 ** (step / 4))
 
     def dump(self) -> dict[str, Any]:
         """Exact state as plain JSON."""
-        raters = {name: rater.dump() for name, rater in self.by_name.items()}
-        state = {"raters": raters, "beyond": self.beyond, "pools": self._pools.dump()}
-        found: dict[str, Any] = json.loads(json.dumps(state))
-        return found
+        annotators = {name: annotator.dump() for name, annotator in self.by_name.items()}
+        state = {"raters": annotators, "beyond": self.beyond, "pools": self._pools.dump()}
+        copy: dict[str, Any] = json.loads(json.dumps(state))
+        return copy
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> AnnotatorPanel:
-        found = cls()
-        found.by_name = {name: Annotator.load(one) for name, one in state["raters"].items()}
-        found.beyond, found._pools = state["beyond"], ReferencePools.load(state["pools"])
-        return found
+        panel = cls()
+        panel.by_name = {
+            name: Annotator.load(annotator_state)
+            for name, annotator_state in state["raters"].items()
+        }
+        panel.beyond, panel._pools = state["beyond"], ReferencePools.load(state["pools"])
+        return panel
 
-    def _rater(self, name: str) -> Annotator | None:
+    def _annotator(self, name: str) -> Annotator | None:
         if name not in self.by_name and len(self.by_name) < AGENTS_MAX:
             self.by_name[name] = Annotator(len(self.by_name) + 1)
         return self.by_name.get(name)
 
-    def _others(self, rater: Annotator | None) -> set[int]:
+    def _others(self, annotator: Annotator | None) -> set[int]:
         """The numbers of those who are trusted, but for one."""
-        raters = self.by_name.values()
-        return {r.order for r in raters if r.suspected_at is None and r is not rater}
+        annotators = self.by_name.values()
+        return {r.order for r in annotators if r.suspected_at is None and r is not annotator}
 
-    def _suspected(self, rater: Annotator, at: int) -> bool:
-        others = [r for r in self.by_name.values() if r is not rater and r.suspected_at is None]
-        rater.alone = sum(r.judged >= JUDGED_MIN for r in others) < 2
-        if rater.suspected_at is not None or rater.evidence < rater.bar:
+    def _suspected(self, annotator: Annotator, at: int) -> bool:
+        others = [r for r in self.by_name.values() if r is not annotator and r.suspected_at is None]
+        annotator.alone = sum(r.judged >= JUDGED_MIN for r in others) < 2
+        if annotator.suspected_at is not None or annotator.evidence < annotator.bar:
             return False
-        rater.suspected_at, rater.suspected_after = at, rater.judged
+        annotator.suspected_at, annotator.suspected_after = at, annotator.judged
         return True
 
-    def _time(self, rater: Annotator, work: str, seconds: float | None, at: int) -> None:
+    def _compare_time(
+        self, annotator: Annotator, work: str, seconds: float | None, at: int
+    ) -> None:
         """Compare how often a verdict is much quicker than the others' median."""
         if seconds is None:
             return
         cell, step = f"time/{work}", _step(seconds)
-        usual = self._median(work, rater)
+        usual = self._median(work, annotator)
         if usual is None:
-            self._pools.add(cell, rater.order, step)
+            self._pools.add(cell, annotator.order, step)
             return
         quick = usual - _step(QUICKER)
-        rater.quick += step < quick
-        rater.timed += 1
-        case = _Case(cell, step, lambda other: other < quick, 0.15, HASTE, at)
-        self._beside(rater, rater.speed, case)
+        annotator.quick += step < quick
+        annotator.timed += 1
+        case = _Observation(cell, step, lambda other: other < quick, 0.15, HASTE, at)
+        self._compare_with_others(annotator, annotator.speed, case)
 
-    def _beside(self, rater: Annotator, bets: MartingaleFamily, case: _Case) -> None:
+    def _compare_with_others(
+        self, annotator: Annotator, family: MartingaleFamily, case: _Observation
+    ) -> None:
         """Compare what a verdict shows with verdicts of others that it was not compared with."""
-        mine = rater.waiting.setdefault(case.cell, [0, 0])
+        mine = annotator.waiting.setdefault(case.cell, [0, 0])
         mine[0] += 1
         mine[1] += case.holds(case.value)
-        place = rater.read.get(case.cell, 0)
-        others = self._others(rater)
-        found, rater.read[case.cell] = self._pools.of(case.cell, others, place, EACH * mine[0])
-        if found:
-            theirs = (len(found), sum(map(case.holds, found)))
-            usual = rater.usually(case.cell, case.expected)
-            for name, bet in bets.by_name.items():
-                chances = (chance_of(name, usual), usual)
-                ratio = unlike((mine[0], mine[1]), theirs, chances, case.within)
+        place = annotator.read.get(case.cell, 0)
+        others = self._others(annotator)
+        values, annotator.read[case.cell] = self._pools.take_from(
+            case.cell, others, place, EACH * mine[0]
+        )
+        if values:
+            theirs = (len(values), sum(map(case.holds, values)))
+            usual = annotator.usual_share(case.cell, case.expected)
+            for name, martingale in family.by_name.items():
+                chances = (behaviour_chance(name, usual), usual)
+                ratio = two_sample_ratio((mine[0], mine[1]), theirs, chances, case.within)
                 if ratio != 1.0:
-                    bet.multiply(ratio, case.at)
-            rater.compared(case.cell, *theirs)
-        self._pools.add(case.cell, rater.order, case.value)
+                    martingale.multiply(ratio, case.at)
+            annotator.record_comparison(case.cell, *theirs)
+        self._pools.add(case.cell, annotator.order, case.value)
 
-    def _median(self, work: str, but: Annotator | None) -> float | None:
-        steps = sorted(self._pools.values(f"time/{work}", self._others(but)))
+    def _median(self, work: str, left_out: Annotator | None) -> float | None:
+        steps = sorted(self._pools.values(f"time/{work}", self._others(left_out)))
         return steps[(len(steps) - 1) // 2] if len(steps) >= TIMES_MIN else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _Observation:
     """What a verdict shows: a value, and whether that which is compared holds of such a one; how
     often it should by what is `expected`, and within how much it usually does.
     """

@@ -1,6 +1,6 @@
-"""What agents said in each sort of case, kept for a while so that others can be compared with it.
+"""Reference groups: bounded pools of labels by sort of case, to compare annotators with.
 
-Every value is compared once with each other agent, in the order it came.
+Every value is compared once with each other annotator, in the order it came.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ VALUES_MAX = 300
 
 
 class ReferencePools:
-    """By cell the newest values, each with the number of the agent it is from."""
+    """Pools of the newest values by cell, each with the number of its annotator."""
 
     def __init__(self) -> None:
         self._cells: dict[str, list[Any]] = {}
 
     def add(self, cell: str, agent: int, value: int) -> bool:
-        """False where there are as many cells already as are kept."""
+        """Add a value; False where there are as many cells as CELLS_MAX allows already."""
         if cell not in self._cells and len(self._cells) >= CELLS_MAX:
             return False
         pool = self._cells.setdefault(cell, [0, []])
@@ -30,22 +30,22 @@ class ReferencePools:
             del pool[1][0]
         return True
 
-    def of(
+    def take_from(
         self, cell: str, agents: Collection[int], place: int, most: int
     ) -> tuple[list[int], int]:
-        """Values of these agents from a place on, at most so many; and the place after them."""
+        """Values of these annotators from a place on, at most so many; and the place after them."""
         dropped, pool = self._cells.get(cell, (0, []))
-        found: list[int] = []
+        values: list[int] = []
         place = max(place, dropped)
-        while len(found) < most and place - dropped < len(pool):
+        while len(values) < most and place - dropped < len(pool):
             agent, value = pool[place - dropped]
             if agent in agents:
-                found.append(value)
+                values.append(value)
             place += 1
-        return found, place
+        return values, place
 
     def values(self, cell: str, agents: Collection[int]) -> list[int]:
-        """All that is kept of these agents in a cell."""
+        """All values in a cell's pool that are of these annotators."""
         _, pool = self._cells.get(cell, (0, []))
         return [value for agent, value in pool if agent in agents]
 
@@ -54,6 +54,6 @@ class ReferencePools:
 
     @classmethod
     def load(cls, state: dict[str, list[Any]]) -> ReferencePools:
-        found = cls()
-        found._cells = dict(state)
-        return found
+        pools = cls()
+        pools._cells = dict(state)
+        return pools

@@ -1,4 +1,4 @@
-"""Readable names and values of a state, for any estimator that learns from dictionaries.
+"""Feature extraction: readable names and values of a conversation state, for any online estimator.
 
 Words are named "<namespace>=<word>" or "<namespace>=<word>_<word>". A namespace says whose words
 they are and whether they are judged: `user` and `bot` when a customer's message is scored (its
@@ -9,10 +9,10 @@ are, `acts` what the last ones did, `order` which side sent them, `intent` and `
 reported. Context names hold no "=", so nothing a customer writes can name one; those of a scored
 bot message begin with "reply_".
 
-Each group of words shares one length, whatever their number, so that a long message does not
-outshout a short one; the scales were chosen by measurement on four data sets.
+Each group of words shares one vector length, whatever their number, so that a long message weighs
+no more than a short one; the scales were chosen by measurement on four data sets.
 
-`parts` gives them by namespace, for who looks words up by the thousand (`hashing`); `features`
+`parts` gives them by namespace, for the hashing of `learning.models.hashed_features`; `features`
 spells their names out.
 """
 
@@ -83,7 +83,7 @@ Parts = dict[str, dict[str, float]]
 
 
 def features(state: State) -> dict[str, float]:
-    """Names and values of the state's newest message. Pure, bounded, finite."""
+    """Feature dictionary of the state's newest message. Pure, bounded, finite."""
     return {
         namespace + word: value
         for namespace, part in parts(state).items()
@@ -92,63 +92,63 @@ def features(state: State) -> dict[str, float]:
 
 
 def parts(state: State) -> Parts:
-    """The same as `features`, by namespace, in the same order."""
+    """The features grouped by namespace, in the order of `features`."""
     if state.author == "bot":
-        found: Parts = {"reply_": _context(state)}
-        _text_features(found, "reply", "asked", state.bot, state.user)
-        found["reply_cross="] = dict.fromkeys(_cross_features(state.bot, state.user), CROSS)
+        groups: Parts = {"reply_": _context(state)}
+        _text_features(groups, "reply", "asked", state.bot, state.user)
+        groups["reply_cross="] = dict.fromkeys(_cross_features(state.bot, state.user), CROSS)
     else:
-        found = {"": _context(state)}
-        _text_features(found, "user", "bot", state.user, state.bot)
-        found["user_cross="] = dict.fromkeys(_cross_features(state.user, state.bot), CROSS)
-    _attempt_features(found, state)
+        groups = {"": _context(state)}
+        _text_features(groups, "user", "bot", state.user, state.bot)
+        groups["user_cross="] = dict.fromkeys(_cross_features(state.user, state.bot), CROSS)
+    _attempt_features(groups, state)
     attributes: dict[str, float] = {}
     for name, value in state.attributes[:16]:
         if isinstance(value, str):
             attributes[f"{name[:32]}_{value[:32]}"] = 1.0
         else:
-            attributes[name[:32]] = _squashed(float(value))
-    found["attribute="] = attributes
-    return found
+            attributes[name[:32]] = _squash(float(value))
+    groups["attribute="] = attributes
+    return groups
 
 
-def _attempt_features(found: Parts, state: State) -> None:
+def _attempt_features(groups: Parts, state: State) -> None:
     """What the newest messages did and who sent them; what the bot says it understood and tried."""
     acts = state.acts[::-1]
-    found["acts="] = dict.fromkeys(["|".join(acts[:k]) for k in range(1, len(acts) + 1)], 1.0)
+    groups["acts="] = dict.fromkeys(["|".join(acts[:k]) for k in range(1, len(acts) + 1)], 1.0)
     if state.order:
-        found["order="] = {state.order: 1.0}
+        groups["order="] = {state.order: 1.0}
     if state.report is not None and state.report.intent:
-        found["intent="] = {state.report.intent[:64]: 1.0}
-    found["tried="] = dict.fromkeys([attempt[:64] for attempt in state.attempts], 1.0)
+        groups["intent="] = {state.report.intent[:64]: 1.0}
+    groups["tried="] = dict.fromkeys([attempt[:64] for attempt in state.attempts], 1.0)
 
 
 def _text_features(
-    found: Parts, scored: str, other: str, own: SpeakerState, its: SpeakerState
+    groups: Parts, scored: str, other: str, own: SpeakerState, replied_to: SpeakerState
 ) -> None:
-    mine, theirs = own.words[:WORDS_MAX], its.words[:WORDS_MAX]
-    found[scored + "="] = _shared(_with_pairs(mine), SCORED, 0.6)
-    found[other + "="] = _shared(_with_pairs(theirs), OTHER, 0.6)
-    found[scored + "_before="] = _shared(own.before[:WORDS_MAX], BEFORE, 0.5)
-    found[f"{scored}_near{bisect_right(_NEAR, own.nearest)}="] = _shared(mine, NEAR, 0.5)
+    mine, theirs = own.words[:WORDS_MAX], replied_to.words[:WORDS_MAX]
+    groups[scored + "="] = _equal_weights(_with_pairs(mine), SCORED, 0.6)
+    groups[other + "="] = _equal_weights(_with_pairs(theirs), OTHER, 0.6)
+    groups[scored + "_before="] = _equal_weights(own.before[:WORDS_MAX], BEFORE, 0.5)
+    groups[f"{scored}_near{bisect_right(_NEAR, own.nearest)}="] = _equal_weights(mine, NEAR, 0.5)
     if own.run > 1:
-        found[scored + "_again="] = _shared(mine, AGAIN, 0.5)
+        groups[scored + "_again="] = _equal_weights(mine, AGAIN, 0.5)
     if mine:
         starts = dict.fromkeys(["_".join(mine[:k]) for k in (1, 2, 3)])
         ends = dict.fromkeys([mine[-1], "_".join(mine[-2:])])
         edge = EDGE / (len(starts) + len(ends)) ** 0.5
-        found[scored + "_start="] = dict.fromkeys(starts, edge)
-        found[scored + "_end="] = dict.fromkeys(ends, edge)
+        groups[scored + "_start="] = dict.fromkeys(starts, edge)
+        groups[scored + "_end="] = dict.fromkeys(ends, edge)
         edges = (*theirs[:3], *theirs[-2:])
-        pairs = [f"{one}_{two}" for one in mine[:3] for two in edges]
-        found[scored + "_pair="] = _shared(pairs, PAIR, 0.5)
+        pairs = [f"{a}_{b}" for a in mine[:3] for b in edges]
+        groups[scored + "_pair="] = _equal_weights(pairs, PAIR, 0.5)
 
 
-def _with_pairs(said: Sequence[str]) -> list[str]:
-    return [*said, *[f"{one}_{two}" for one, two in pairwise(said)]]
+def _with_pairs(tokens: Sequence[str]) -> list[str]:
+    return [*tokens, *[f"{a}_{b}" for a, b in pairwise(tokens)]]
 
 
-def _shared(words: Iterable[str], scale: float, power: float) -> dict[str, float]:
+def _equal_weights(words: Iterable[str], scale: float, power: float) -> dict[str, float]:
     """Distinct words, whose values make a vector of one length."""
     distinct = dict.fromkeys(words)
     return dict.fromkeys(distinct, scale / len(distinct) ** power) if distinct else {}
@@ -156,44 +156,44 @@ def _shared(words: Iterable[str], scale: float, power: float) -> dict[str, float
 
 def _context(state: State) -> dict[str, float]:
     by_bot = state.author == "bot"
-    own, its = (state.bot, state.user) if by_bot else (state.user, state.bot)
-    found = {
+    own, other = (state.bot, state.user) if by_bot else (state.user, state.bot)
+    values = {
         "scored": 1.0,
         "turns": min(own.turns, 20) / 10,
-        "answered": state.answered,
+        "answered": state.reply_similarity,
         _TURN[min(own.turns, _TURNS_MAX)]: 1.0,
         _RUN[min(own.run, _RUNS_MAX)]: 1.0,
         _LENGTH[bisect_right(_LENGTHS, len(own.words))]: 1.0,
         "failures": min(state.failures, 6) / 3,
-        "waited": math.log1p(min(int(state.waited / 60), 1440)) / 4,
+        "waited": math.log1p(min(int(state.wait / 60), 1440)) / 4,
     }
-    if its.heard:
-        found[_OTHER_LENGTH[bisect_right(_LENGTHS, len(its.words))]] = 1.0
-    _repetition_features(found, "user", state.user)
-    _repetition_features(found, "bot", state.bot)
-    _sentiment_features(found, state)
+    if other.distinct_words:
+        values[_OTHER_LENGTH[bisect_right(_LENGTHS, len(other.words))]] = 1.0
+    _repetition_features(values, "user", state.user)
+    _repetition_features(values, "bot", state.bot)
+    _sentiment_features(values, state)
     if (report := state.report) is not None:
-        found["failed"] = float(report.failed)
-        found["tool_error"] = float(bool(report.tool_error))
+        values["failed"] = float(report.failed)
+        values["tool_error"] = float(bool(report.tool_error))
         if report.confidence is not None and math.isfinite(report.confidence):
-            found["confidence"] = min(max(report.confidence, 0.0), 1.0)
+            values["confidence"] = min(max(report.confidence, 0.0), 1.0)
     if state.user_since_return is not None:
-        found["since_return"] = 1.0 / (1 + state.user_since_return)
+        values["since_return"] = 1.0 / (1 + state.user_since_return)
     if state.user_since_decline is not None:
-        found["since_decline"] = 1.0 / (1 + state.user_since_decline)
-    return found
+        values["since_decline"] = 1.0 / (1 + state.user_since_decline)
+    return values
 
 
-def _repetition_features(found: dict[str, float], name: str, side: SpeakerState) -> None:
+def _repetition_features(values: dict[str, float], name: str, side: SpeakerState) -> None:
     """How a side's newest message stands to what was said before it."""
-    if not side.heard:
+    if not side.distinct_words:
         return
     alike, nearly, same = side.near
-    values = (
+    own = (
         max(side.nearest, 0.0),
         side.latest,
-        side.known,
-        side.echoed,
+        side.known_share,
+        side.echoed_share,
         min(alike, 4) / 2,
         min(nearly, 4) / 2,
         min(same, 4) / 2,
@@ -202,17 +202,17 @@ def _repetition_features(found: dict[str, float], name: str, side: SpeakerState)
         float(not SETBACKS.isdisjoint(side.cues)),
         float(not SETBACKS.isdisjoint(side.cues_before)),
     )
-    found.update(zip(_SIDE_NAMES[name], values, strict=True))
-    found[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0
+    values.update(zip(_SIDE_NAMES[name], own, strict=True))
+    values[_NEAREST[name][bisect_right(_NEARNESS, side.nearest)]] = 1.0
 
 
-def _cross_features(own: SpeakerState, its: SpeakerState) -> tuple[str, ...]:
+def _cross_features(own: SpeakerState, other: SpeakerState) -> tuple[str, ...]:
     """Pairs of context that mean more together: a linear model cannot multiply."""
     new, old = (
         bisect_right(_COARSE_NEARNESS, own.nearest),
-        bisect_right(_COARSE_NEARNESS, its.nearest),
+        bisect_right(_COARSE_NEARNESS, other.nearest),
     )
-    size, its_size = (bisect_right(_COARSE_LENGTHS, len(side.words)) for side in (own, its))
+    size, its_size = (bisect_right(_COARSE_LENGTHS, len(side.words)) for side in (own, other))
     turn, run = min(own.turns, 8), min(own.run, 3)
     return (
         f"new{new}_new{old}",
@@ -226,29 +226,29 @@ def _cross_features(own: SpeakerState, its: SpeakerState) -> tuple[str, ...]:
     )
 
 
-def _sentiment_features(found: dict[str, float], state: State) -> None:
+def _sentiment_features(values: dict[str, float], state: State) -> None:
     """What the customer's newest message shows by itself, and their mood so far."""
     if not state.signals_id:
         return
     signals = state.signals
-    found["sentiment"] = signals.sentiment
-    found["negative"] = float(signals.sentiment < -0.2)
-    found["positive"] = float(signals.sentiment > 0.4)
-    found["mood"] = state.sentiment
-    found["trend"] = state.trend
-    found["gloom"] = state.gloom
-    found["cheer"] = state.cheer
-    found["questions"] = min(signals.questions, 4) / 2
-    found["urgency"] = signals.urgency
-    found["frustration"] = signals.frustration
-    found["complexity"] = signals.complexity
-    found["request"] = float(signals.request is not None)
-    found["profanity"] = float(signals.profanity)
+    values["sentiment"] = signals.sentiment
+    values["negative"] = float(signals.sentiment < -0.2)
+    values["positive"] = float(signals.sentiment > 0.4)
+    values["mood"] = state.sentiment
+    values["trend"] = state.trend
+    values["gloom"] = state.gloom
+    values["cheer"] = state.cheer
+    values["questions"] = min(signals.questions, 4) / 2
+    values["urgency"] = signals.urgency
+    values["frustration"] = signals.frustration
+    values["complexity"] = signals.complexity
+    values["request"] = float(signals.request is not None)
+    values["profanity"] = float(signals.profanity)
     for topic in signals.topics:
-        found["topic_" + topic] = 1.0
+        values["topic_" + topic] = 1.0
 
 
-def _squashed(value: float) -> float:
+def _squash(value: float) -> float:
     if not math.isfinite(value):
         return 0.0
     return math.copysign(math.log1p(min(abs(value), 1e9)), value) / 4

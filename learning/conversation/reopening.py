@@ -1,4 +1,4 @@
-"""What customers say who come back to a conversation that the bot had ended.
+"""Reopened conversations: does the customer's message say that the bot had not settled their case?
 
 Coming back alone says nothing: they may be grateful, or have another question. That they ask for a
 person, or are no further than before, says that a person had been needed.
@@ -13,10 +13,10 @@ from learning.conversation.state import State
 FRUSTRATION = 0.4
 """From here on a message is upset: "still not working", "this is ridiculous"."""
 
-Why = Literal["asked for a person", "asked the same again", "was upset"]
+ReopeningReason = Literal["asked for a person", "asked the same again", "was upset"]
 
 
-def unsettled(ended: State, now: State, *, resolved: bool) -> Why | None:
+def reopening_reason(ended: State, now: State, *, resolved: bool) -> ReopeningReason | None:
     """Why the customer's newest message (`now`) says that their case was not settled when the
     conversation `ended`; None if it does not.
 

@@ -1,4 +1,4 @@
-"""What a conversation remembers of one side: of the customer, or of the bot."""
+"""Per-speaker state of a conversation (customer or bot): repetition, novelty and dialogue cues."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class SpeakerState:
     """The messages of one side so far, seen from its newest. Its size has a bound.
 
     words, before: the newest message's words, and those of the one before it.
-    ids, heard, letters: of the newest messages, oldest first, the ids, the distinct words, and how
-        many letters those have. Plain tuples, for thousands of conversations are remembered: sets
-        would take twice the room, and Python's collector would visit each of them.
+    ids, distinct_words, letters: of the newest messages, oldest first, the ids, the distinct words,
+        and how many letters those have. Plain tuples, for thousands of conversations are held in
+        memory: sets would take twice the room, and Python's collector would visit each of them.
     run: how many messages in a row the newest one ends.
     repeats: how often the newest message has now been said, nearly the same; 1 = first time.
     repeat_ids: the messages that say so.
     nearest, latest: greatest similarity to a remembered message; similarity to the last one.
     near: how many remembered messages are at least NEAR similar.
-    known, echoed: share of the newest words that this side, or the other, had used before.
-    cues, cues_before: what the newest message and the one before it give away.
+    known_share, echoed_share: share of the newest words that this side, or the other, had used.
+    cues, cues_before: dialogue cues of the newest message and of the one before it.
     act: the newest message in a word or two: its cues, its length, how new it was.
     """
 
@@ -47,66 +47,77 @@ class SpeakerState:
     words: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
-    heard: tuple[tuple[str, ...], ...] = ()
+    distinct_words: tuple[tuple[str, ...], ...] = ()
     letters: tuple[int, ...] = ()
     repeats: int = 1
     repeat_ids: tuple[str, ...] = ()
     nearest: float = -1.0
     latest: float = 0.0
     near: tuple[int, ...] = (0, 0, 0)
-    known: float = 0.0
-    echoed: float = 0.0
+    known_share: float = 0.0
+    echoed_share: float = 0.0
     cues: tuple[str, ...] = ()
     cues_before: tuple[str, ...] = ()
     act: str = ""
 
 
 def add_message(
-    side: SpeakerState, message_id: str, said: tuple[str, ...], other: SpeakerState, *, again: bool
+    side: SpeakerState,
+    message_id: str,
+    tokens: tuple[str, ...],
+    other: SpeakerState,
+    *,
+    again: bool,
 ) -> SpeakerState:
-    """The side after one more message of `said` words; `again` if it also said the last one."""
-    kept = tuple(dict.fromkeys(said))
-    distinct, length = frozenset(kept), letters(kept)
-    common = [distinct.intersection(earlier) for earlier in side.heard]
-    alike = [
+    """The speaker's state after one more message; `again` if that side also sent the last one."""
+    unique = tuple(dict.fromkeys(tokens))
+    distinct, length = frozenset(unique), letters(unique)
+    common = [distinct.intersection(earlier) for earlier in side.distinct_words]
+    similarities = [
         likeness(shared, length, other_length)
         for shared, other_length in zip(common, side.letters, strict=True)
     ]
-    same = []
-    if len(kept) >= REPEATS_WORDS:
-        same = [known for known, how in zip(side.ids, alike, strict=True) if how >= REPEATS_FROM]
-    nearest, given = max(alike, default=-1.0), cues(distinct)
+    repeat_ids = []
+    if len(unique) >= REPEATS_WORDS:
+        repeat_ids = [
+            earlier_id
+            for earlier_id, similarity in zip(side.ids, similarities, strict=True)
+            if similarity >= REPEATS_FROM
+        ]
+    nearest, own_cues = max(similarities, default=-1.0), cues(distinct)
     return SpeakerState(
         turns=side.turns + 1,
         run=side.run + 1 if again else 1,
-        words=said,
+        words=tokens,
         before=side.words,
         ids=(*side.ids, message_id)[-MEMORY:],
-        heard=(*side.heard, kept)[-MEMORY:],
+        distinct_words=(*side.distinct_words, unique)[-MEMORY:],
         letters=(*side.letters, length)[-MEMORY:],
-        repeats=1 + len(same),
-        repeat_ids=(*same, message_id),
+        repeats=1 + len(repeat_ids),
+        repeat_ids=(*repeat_ids, message_id),
         nearest=nearest,
-        latest=alike[-1] if alike else 0.0,
-        near=_near(alike) if nearest >= NEAR[0] else (0, 0, 0),
-        known=_share(common, distinct),
-        echoed=_share([distinct.intersection(heard) for heard in other.heard], distinct),
-        cues=given,
+        latest=similarities[-1] if similarities else 0.0,
+        near=_near(similarities) if nearest >= NEAR[0] else (0, 0, 0),
+        known_share=_share(common, distinct),
+        echoed_share=_share(
+            [distinct.intersection(earlier) for earlier in other.distinct_words], distinct
+        ),
+        cues=own_cues,
         cues_before=side.cues,
-        act=_act(given, len(said), nearest),
+        act=_act(own_cues, len(tokens), nearest),
     )
 
 
-def add_reply(one: SpeakerState, other: SpeakerState) -> float:
-    """How alike the newest messages of two sides are."""
-    if not (one.heard and other.heard):
+def reply_similarity(speaker: SpeakerState, other: SpeakerState) -> float:
+    """Similarity (0 to 1) of the newest messages of two sides; 0 where one has none."""
+    if not (speaker.distinct_words and other.distinct_words):
         return 0.0
-    shared = frozenset(one.heard[-1]).intersection(other.heard[-1])
-    return likeness(shared, one.letters[-1], other.letters[-1])
+    shared = frozenset(speaker.distinct_words[-1]).intersection(other.distinct_words[-1])
+    return likeness(shared, speaker.letters[-1], other.letters[-1])
 
 
-def _near(alike: Sequence[float]) -> tuple[int, ...]:
-    return tuple([sum([how >= least for how in alike]) for least in NEAR])
+def _near(similarities: Sequence[float]) -> tuple[int, ...]:
+    return tuple([sum([similarity >= least for similarity in similarities]) for least in NEAR])
 
 
 def _share(common: Sequence[frozenset[str]], distinct: frozenset[str]) -> float:
@@ -114,9 +125,9 @@ def _share(common: Sequence[frozenset[str]], distinct: frozenset[str]) -> float:
     return len(frozenset[str]().union(*common)) / len(distinct) if distinct else 0.0
 
 
-def _act(given: tuple[str, ...], length: int, nearest: float) -> str:
+def _act(own_cues: tuple[str, ...], length: int, nearest: float) -> str:
     size = "tiny" if length <= 3 else "short" if length <= 8 else "long" if length <= 18 else "huge"
     if nearest < 0.0:
-        return " ".join((*given, size))
+        return " ".join((*own_cues, size))
     new = nearest > 0.9, nearest > 0.5, nearest > 0.2
-    return " ".join((*given, size, ("new", "akin", "alike", "same")[sum(new)]))
+    return " ".join((*own_cues, size, ("new", "akin", "alike", "same")[sum(new)]))

@@ -1,4 +1,4 @@
-"""A conversation as a fold: message after message into a state of bounded size.
+"""Conversation state as a fold (reducer): message after message into a state of bounded size.
 
 The state holds everything that policy and features read, and nothing of the model. The same fold
 runs when a message is scored and again when its outcome is learned, so training cannot drift from
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.speaker import MEMORY, SpeakerState, add_message, add_reply
+from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
 from learning.text.signals import QUIET, Signals, read
 from learning.text.similarity import words
 
@@ -27,7 +27,7 @@ ORDER = 4
 
 @dataclass(frozen=True, slots=True)
 class BotReport:
-    """What the bot says of its own work at a message; `attempt` names what it tried."""
+    """What the bot reports of its own work at a message; `attempt` names what it tried."""
 
     intent: str | None = None
     confidence: float | None = None
@@ -77,10 +77,10 @@ class State:
     turns: int = 0
     language: str | None = None
     at: float = 0.0
-    waited: float = 0.0
+    wait: float = 0.0
     user: SpeakerState = NOBODY
     bot: SpeakerState = NOBODY
-    answered: float = 0.0
+    reply_similarity: float = 0.0
     signals: Signals = QUIET
     signals_id: str = ""
     sentiment: float = 0.0
@@ -97,10 +97,6 @@ class State:
     with_agent: bool = False
     user_since_return: int | None = None
     user_since_decline: int | None = None
-
-    @property
-    def user_turns(self) -> int:
-        return self.user.turns
 
     @property
     def repeats(self) -> int:
@@ -132,74 +128,74 @@ def fold(messages: Iterable[Message], state: State = EMPTY) -> State:
 def step(state: State, message: Message) -> State:
     """The state after one more message. Pure: the same arguments always give the same state."""
     if message.author == "system":
-        return _happened(state, message)
-    changes = _came(state, message)
+        return _apply_system_event(state, message)
+    changes = _message_changes(state, message)
     if message.bot is not None:
-        changes |= _reported(state, message.id, message.bot)
+        changes |= _report_changes(state, message.id, message.bot)
     if message.author == "user":
-        changes |= _said_by_user(state, message)
+        changes |= _user_changes(state, message)
     elif message.author == "bot":
-        changes |= _said_by_bot(state, message)
+        changes |= _bot_changes(state, message)
     return replace(state, **changes)
 
 
-def _came(state: State, message: Message) -> dict[str, Any]:
+def _message_changes(state: State, message: Message) -> dict[str, Any]:
     return {
         "message_id": message.id,
         "author": message.author,
         "turns": state.turns + (message.author != "system"),
         "language": message.language or state.language,
         "at": message.at,
-        "waited": max(0.0, message.at - state.at) if state.turns else 0.0,
+        "wait": max(0.0, message.at - state.at) if state.turns else 0.0,
         "report": message.bot or state.report,
         "attributes": message.attributes or state.attributes,
     }
 
 
-def _reported(state: State, message_id: str, report: BotReport) -> dict[str, Any]:
-    tried = report.attempt or report.intent
+def _report_changes(state: State, message_id: str, report: BotReport) -> dict[str, Any]:
+    attempt = report.attempt or report.intent
     return {
         "failures": state.failures + report.failed,
-        "failure_ids": _kept(state.failure_ids, message_id if report.failed else None),
-        "attempts": _kept(state.attempts, tried),
+        "failure_ids": _append_bounded(state.failure_ids, message_id if report.failed else None),
+        "attempts": _append_bounded(state.attempts, attempt),
     }
 
 
-def _said_by_user(state: State, message: Message) -> dict[str, Any]:
-    said = words(message.text)
+def _user_changes(state: State, message: Message) -> dict[str, Any]:
+    tokens = words(message.text)
     signals = read(message.text, message.language or state.language)
-    now = signals.sentiment
-    first = not state.user.heard
-    user = add_message(state.user, message.id, said, state.bot, again=state.author == "user")
+    sentiment = signals.sentiment
+    first = not state.user.distinct_words
+    user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")
     return {
         "user": user,
-        "answered": add_reply(user, state.bot),
+        "reply_similarity": reply_similarity(user, state.bot),
         "acts": (*state.acts, "user " + user.act)[-ACTS:],
         "order": (state.order + "u")[-ORDER:],
         "signals": signals,
         "signals_id": message.id,
-        "sentiment": now if first else 0.6 * state.sentiment + 0.4 * now,
-        "trend": 0.0 if first else now - state.sentiment,
-        "gloom": 0.7 * state.gloom + min(now, 0.0),
-        "cheer": 0.7 * state.cheer + max(now, 0.0),
-        "user_since_return": _one_more(state.user_since_return),
-        "user_since_decline": _one_more(state.user_since_decline),
+        "sentiment": sentiment if first else 0.6 * state.sentiment + 0.4 * sentiment,
+        "trend": 0.0 if first else sentiment - state.sentiment,
+        "gloom": 0.7 * state.gloom + min(sentiment, 0.0),
+        "cheer": 0.7 * state.cheer + max(sentiment, 0.0),
+        "user_since_return": _increment(state.user_since_return),
+        "user_since_decline": _increment(state.user_since_decline),
     }
 
 
-def _said_by_bot(state: State, message: Message) -> dict[str, Any]:
-    said = words(message.text)
-    bot = add_message(state.bot, message.id, said, state.user, again=state.author == "bot")
+def _bot_changes(state: State, message: Message) -> dict[str, Any]:
+    tokens = words(message.text)
+    bot = add_message(state.bot, message.id, tokens, state.user, again=state.author == "bot")
     return {
         "bot": bot,
-        "answered": add_reply(bot, state.user),
+        "reply_similarity": reply_similarity(bot, state.user),
         "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
         "order": (state.order + "b")[-ORDER:],
     }
 
 
-def _happened(state: State, message: Message) -> State:
-    changes = _came(state, message)
+def _apply_system_event(state: State, message: Message) -> State:
+    changes = _message_changes(state, message)
     if message.event == "handed_over":
         changes["with_agent"] = True
     elif message.event == "declined":
@@ -215,9 +211,9 @@ def _happened(state: State, message: Message) -> State:
     return replace(state, **changes)
 
 
-def _one_more(count: int | None) -> int | None:
+def _increment(count: int | None) -> int | None:
     return None if count is None else count + 1
 
 
-def _kept(known: tuple[str, ...], new: str | None) -> tuple[str, ...]:
-    return (*known, new)[-MEMORY:] if new else known
+def _append_bounded(ids: tuple[str, ...], item: str | None) -> tuple[str, ...]:
+    return (*ids, item)[-MEMORY:] if item else ids

@@ -1,4 +1,4 @@
-"""How much an answer about a handoff would teach: which of them is worth an agent's time to ask.
+"""Active learning: the value of a label, so that agents are asked for the most telling ones.
 
     value = doubt * (1 + s2 / (1 + s2)) / 2 + disagreement / 2,  doubt = 4 p (1 - p)
 
@@ -19,16 +19,18 @@ from learning.decision.policy_document import PolicyDocument
 
 
 class LabelRequestPolicy(PolicyDocument):
-    """How many answers about handoffs an agent is asked for in a day; more may be given."""
+    """Budget of label requests: how many labels an agent is asked for in a day."""
 
     per_agent_per_day: Annotated[int, Field(ge=0, le=1000)] = 20
 
 
-def value(probability: float | None, uncertainty: float | None, *, by_rule_alone: bool) -> float:
-    """The value of an answer; 0 where nothing was scored."""
+def label_value(
+    probability: float | None, uncertainty: float | None, *, by_rule_alone: bool
+) -> float:
+    """Acquisition value of a handoff's label, 0 to 1.5; 0 where nothing was scored."""
     if probability is None or not isfinite(probability):
         return 0.0
     s2 = max(0.0, uncertainty or 0.0)
-    known = s2 / (1.0 + s2) if isfinite(s2) else 1.0
+    novelty = s2 / (1.0 + s2) if isfinite(s2) else 1.0
     doubt = 4.0 * probability * (1.0 - probability)
-    return doubt * (1.0 + known) / 2.0 + (0.5 * (1.0 - probability) if by_rule_alone else 0.0)
+    return doubt * (1.0 + novelty) / 2.0 + (0.5 * (1.0 - probability) if by_rule_alone else 0.0)

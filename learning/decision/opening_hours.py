@@ -1,7 +1,7 @@
-"""When a team is there, and when it gets to what waits: opening hours by the week, capacity.
+"""Opening hours and queueing of teams: when a team is there, and when it gets to what waits.
 
-Never by the clock: hours are read at a message's own time, so a decision that is made again finds
-the same. A team's place is a time zone by its name, or a fixed distance from UTC.
+Never by the clock: hours are read at a message's own time, so a decision that is made again has
+the same result. A team's place is a time zone by its name, or a fixed distance from UTC.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
 
 class OpeningHours(BaseModel):
-    """The same hours on some days of the week, such as mon to fri from 08:00 to 18:00."""
+    """Weekly opening hours: the same on some days, such as mon to fri from 08:00 to 18:00."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     days: Annotated[
@@ -71,9 +71,9 @@ class Team(BaseModel):
 
     @property
     def place(self) -> tzinfo:
-        """Where its hours are; a zone that this build does not know (any more) reads as UTC."""
-        known = None if self.zone is None else get_zone(self.zone)
-        return known or fixed(self.utc_offset_minutes)
+        """Time zone of its hours; a zone that this build does not have (any more) reads as UTC."""
+        zone = None if self.zone is None else get_zone(self.zone)
+        return zone or fixed_offset(self.utc_offset_minutes)
 
     def opens_at(self, at: float) -> float | None:
         """When the team opens next, in seconds since the epoch; None while it is there."""
@@ -103,7 +103,7 @@ class Team(BaseModel):
         return at + DAYS_AHEAD * 86_400.0
 
     def away(self, at: float) -> str | None:
-        """In words, why this team cannot take a conversation now; None when it can."""
+        """Why this team cannot take a conversation now, in words; None when it can."""
         opens_at = self.opens_at(at)
         if opens_at is not None:
             back = datetime.fromtimestamp(opens_at + 0.5, self.place)
@@ -121,16 +121,16 @@ class Team(BaseModel):
         for ahead in range(-1, DAYS_AHEAD + 1):
             day = today + timedelta(days=ahead)
             midnight = datetime.combine(day, time())
-            for opening in sorted(self.hours, key=lambda one: minutes(one.opens)):
+            for opening in sorted(self.hours, key=lambda slot: minutes(slot.opens)):
                 if DAYS[day.weekday()] in opening.days:
-                    begins = max(_moment(midnight, opening.opens, place), covered)
-                    ends = _moment(midnight, opening.closes, place)
+                    begins = max(_timestamp(midnight, opening.opens, place), covered)
+                    ends = _timestamp(midnight, opening.closes, place)
                     if ends > begins:
                         yield begins, ends
                         covered = ends
 
 
-def _moment(midnight: datetime, clock: str, place: tzinfo) -> float:
+def _timestamp(midnight: datetime, clock: str, place: tzinfo) -> float:
     """A clock's time of a day at a place. One that summer time leaves out comes an hour later."""
     local = midnight + timedelta(minutes=minutes(clock))
     return local.replace(tzinfo=place).astimezone(UTC).timestamp()
@@ -144,14 +144,14 @@ def minutes(clock: str) -> int:
 
 @cache
 def get_zone(name: str) -> tzinfo | None:
-    """The zone of a name; None where there is no such zone."""
+    """Time zone by its name; None where there is no such zone."""
     parts = name.split("/")
     if not all(part.replace("_", "").replace("-", "").replace("+", "").isalnum() for part in parts):
         return None
     try:
         table = files("tzdata").joinpath("zoneinfo", *parts)
-        with table.open("rb") as opened:
-            return ZoneInfo.from_file(opened, key=name)
+        with table.open("rb") as stream:
+            return ZoneInfo.from_file(stream, key=name)
     except (ModuleNotFoundError, OSError, ValueError):
         pass
     try:
@@ -160,6 +160,6 @@ def get_zone(name: str) -> tzinfo | None:
         return None
 
 
-def fixed(minutes: int) -> tzinfo:
-    """The same distance from UTC all year."""
+def fixed_offset(minutes: int) -> tzinfo:
+    """Time zone at the same distance from UTC all year."""
     return timezone(timedelta(minutes=minutes))

@@ -1,7 +1,7 @@
-"""What to do about a message: rules first, then the least expected cost.
+"""Decision policy: rules first, then the action of least expected cost (cost-sensitive decision).
 
 The model says how probable it is that a person is needed; the policy says what follows from
-that. It is a value, kept in the ledger, and `decide` is a pure function of policy, state and
+that. It is a value, stored in the ledger, and `decide` is a pure function of policy, state and
 score, so any past decision can be made again.
 """
 
@@ -20,9 +20,9 @@ from learning.decision.policy_document import PolicyDocument
 from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
+    NOTABLE_READINGS,
     PROTECTED,
     PROTECTED_WATCH,
-    TELLING,
     Rule,
     default_rules,
     reading,
@@ -35,7 +35,7 @@ Action = Literal["continue", "offer", "escalate"]
 
 
 class Costs(PolicyDocument):
-    """What mistakes cost, in any one unit; only the ratios matter."""
+    """Misclassification costs, in any one unit; only the ratios matter."""
 
     unneeded: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     missed: Annotated[float, Field(gt=0, le=1e6)] = 4.0
@@ -43,14 +43,14 @@ class Costs(PolicyDocument):
 
 
 class AcceptanceRates(PolicyDocument):
-    """Share of customers who accept an offered person, when one is and is not needed."""
+    """Acceptance rates of an offer, when a person is needed and when not."""
 
     needed: Annotated[float, Field(ge=0, le=1)] = 0.9
     unneeded: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
 class AuditBudget(PolicyDocument):
-    """How many kept conversations are reviewed, and how: shares of them, reviews a day, times."""
+    """Audit sampling budget: shares of the conversations kept by the bot, reviews a day, times."""
 
     uniform_share: Annotated[float, Field(ge=0, le=1)] = 0.03
     targeted_share: Annotated[float, Field(ge=0, le=1)] = 0.02
@@ -61,11 +61,11 @@ class AuditBudget(PolicyDocument):
 
 
 class SilencePolicy(PolicyDocument):
-    """What it means that nobody complained: nothing, unless a weight is given to it.
+    """Weak negative label from silence: none, unless it has a weight.
 
-    A kept conversation about which nothing was heard for `after_seconds` teaches "no person was
-    needed" with that share of a lesson's weight. Customers who come back unsettled within that time
-    had been missed (`learning.conversation.reopening`).
+    A conversation kept by the bot about which nothing was heard for `after_seconds` teaches "no
+    person was needed" with that share of a lesson's weight. Customers who come back unsettled
+    within that time had been missed (`learning.conversation.reopening`).
     """
 
     after_seconds: Annotated[int, Field(ge=3600, le=31_536_000)] = 259_200
@@ -105,9 +105,9 @@ class Policy(PolicyDocument):
             raise ValueError(f"rules must keep {', '.join(missing)}: they always escalate")
         if len(set(names)) != len(names):
             raise ValueError("each rule needs a name of its own")
-        watched = {rule.name: rule for rule in rules}
+        by_name = {rule.name: rule for rule in rules}
         for name, watches in PROTECTED_WATCH.items():
-            if watched[name].watches != watches or watched[name].at_least > 1:
+            if by_name[name].watches != watches or by_name[name].at_least > 1:
                 raise ValueError(f"rule {name} must watch {watches} at_least 1 or less")
         return rules
 
@@ -123,8 +123,8 @@ class Policy(PolicyDocument):
         """What the model's probability has to reach: where the least expected cost changes from
         one action to the next, and the price of capacity above that, unclipped.
         """
-        plain = self.costing
-        return Thresholds(plain.offer + self.price, plain.escalate + self.price)
+        costs = self.cost_thresholds
+        return Thresholds(costs.offer + self.price, costs.escalate + self.price)
 
     def team(self, name: str) -> Team | None:
         """A team as the policy knows it; None for one that is always there."""
@@ -137,7 +137,7 @@ class Policy(PolicyDocument):
         return tuple(sorted({self.default_team, *by_rules, *(team.name for team in self.teams)}))
 
     @property
-    def costing(self) -> Thresholds:
+    def cost_thresholds(self) -> Thresholds:
         """Where the least expected cost changes from one action to the next, capacity aside.
 
         With q the probability that a person is needed, continuing costs q*missed, escalating
@@ -157,13 +157,15 @@ class Policy(PolicyDocument):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
+    """Decision thresholds on the probability that a person is needed."""
+
     offer: float
     escalate: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What spoke for a person, and the messages that show it."""
+    """One cause of a decision (a rule, a loop, the model), and the messages that show it."""
 
     kind: Literal["request", "rule", "loop", "model"]
     name: str
@@ -172,7 +174,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A sentence for people, and how much it weighed (0 to 1)."""
+    """An explanation for people: a sentence, and how much it weighed (0 to 1)."""
 
     text: str
     weight: float
@@ -198,12 +200,12 @@ Suggest = Callable[[], Suggestion | None]
 def decide(
     policy: Policy, state: State, probability: float, suggest: Suggest = lambda: None
 ) -> PolicyDecision:
-    """The action for the newest message of `state`, given the calibrated probability.
+    """Choose the action for the newest message of `state`, given the calibrated probability.
 
-    `suggest` names the model's team; it is asked only where a person may be called.
+    `suggest` names the model's team; it is called only where a person may be. Pure.
     """
     thresholds = policy.thresholds
-    fired = _fired(policy, state)
+    fired = _fired_rules(policy, state)
     by_model: Action = "continue"
     if probability >= thresholds.escalate:
         by_model = "escalate"
@@ -212,41 +214,41 @@ def decide(
     triggers = [_trigger(rule, state) for rule in fired]
     if by_model != "continue":
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
-    held = cooling(policy, state)
-    counted = [rule for rule in fired if not held or rule.name in PROTECTED]
-    wanted = [rule.action for rule in counted] + ([] if held else [by_model])
+    cooldown = in_cooldown(policy, state)
+    effective = [rule for rule in fired if not cooldown or rule.name in PROTECTED]
+    actions = [rule.action for rule in effective] + ([] if cooldown else [by_model])
     action: Action = "continue"
-    if "escalate" in wanted:
+    if "escalate" in actions:
         action = "escalate"
-    elif "offer" in wanted:
+    elif "offer" in actions:
         action = "offer"
     if action == "continue":
-        way = Route(policy.default_team, PRIORITY, "default")
+        target = Route(policy.default_team, PRIORITY, "default")
     else:
-        way = _least_cost(policy, counted, suggest())
-    reasons = list(_reasons(state, fired, probability, by_model, held, thresholds))
-    if way.by == "model" and way.suggested is not None:
-        said = f"sounds like work for team {way.team} ({way.suggested.probability:.0%})"
-        reasons.append(Reason(said, 0.0))
-    team = policy.team(way.team)
+        target = _choose_route(policy, effective, suggest())
+    reasons = list(_reasons(state, fired, probability, by_model, cooldown, thresholds))
+    if target.by == "model" and target.suggested is not None:
+        text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
+        reasons.append(Reason(text, 0.0))
+    team = policy.team(target.team)
     away = team.away(state.at) if team is not None and action != "continue" else None
-    if action == "escalate" and away and not any(rule.name in PROTECTED for rule in counted):
+    if action == "escalate" and away and not any(rule.name in PROTECTED for rule in effective):
         action = "offer"
     if away:
         reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
-    return PolicyDecision(action, tuple(triggers), tuple(reasons), way, thresholds)
+    return PolicyDecision(action, tuple(triggers), tuple(reasons), target, thresholds)
 
 
-def routed(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
+def route_for_state(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
     """The route that a handoff at `state` would take, were there one: to test what is suggested."""
-    return _least_cost(policy, _fired(policy, state), suggested)
+    return _choose_route(policy, _fired_rules(policy, state), suggested)
 
 
-def _least_cost(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
+def _choose_route(policy: Policy, rules: Sequence[Rule], suggested: Suggestion | None) -> Route:
     return route(rules, suggested, policy.routing, policy.default_team, policy.teams)
 
 
-def _fired(policy: Policy, state: State) -> list[Rule]:
+def _fired_rules(policy: Policy, state: State) -> list[Rule]:
     """The rules that the newest message sets off."""
     return [
         rule
@@ -258,9 +260,11 @@ def _fired(policy: Policy, state: State) -> list[Rule]:
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
 
 
-def cooling(policy: Policy, state: State) -> bool:
-    """Whether a return or a declined offer is so recent that only protected rules act."""
-    since = [n for n in (state.user_since_return, state.user_since_decline) if n is not None]
+def in_cooldown(policy: Policy, state: State) -> bool:
+    """Cool-down: a return or a declined offer is so recent that only protected rules act."""
+    since = [
+        count for count in (state.user_since_return, state.user_since_decline) if count is not None
+    ]
     return bool(since) and min(since) <= policy.cooldown_messages
 
 
@@ -280,7 +284,7 @@ def _reasons(
     fired: list[Rule],
     probability: float,
     by_model: Action,
-    held: bool,
+    cooldown: bool,
     thresholds: Thresholds,
 ) -> Iterator[Reason]:
     watched = {rule.watches for rule in fired}
@@ -289,10 +293,10 @@ def _reasons(
     if by_model != "continue":
         bar = thresholds.escalate if by_model == "escalate" else thresholds.offer
         what = "handing over" if by_model == "escalate" else "an offer"
-        said = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
-        yield Reason(said, probability)
-        for watches, bar in TELLING.items():
+        text = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
+        yield Reason(text, probability)
+        for watches, bar in NOTABLE_READINGS.items():
             if watches not in watched and reading(state, watches) >= bar:
                 yield Reason(sentence(watches, state), 0.5)
-    if held and (fired or by_model != "continue"):
+    if cooldown and (fired or by_model != "continue"):
         yield Reason("held back: a person has just returned or the customer just declined", 0.0)

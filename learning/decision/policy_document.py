@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PolicyDocument(BaseModel):
-    """A part of a policy: a value, closed to unknown fields."""
+    """Pydantic base model of a part of a policy: an immutable value, closed to unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""When one line may take another's place without being asked: the terms, and what they come to.
+"""Promotion and rollback criteria: when a challenger may replace the champion without being asked.
 
 A challenger serves once it is proven better by a test that holds however often one looks, and
 nothing else speaks against it. A champion promoted lately goes when an alarm says that its loss
@@ -44,7 +44,7 @@ class PromotionTerms(PolicyDocument):
 
 @dataclass(slots=True)
 class SegmentCount:
-    """What a challenger saved in a segment, conversation by conversation."""
+    """Running mean and variance of a challenger's gain in a segment."""
 
     judged: int = 0
     total: float = 0.0
@@ -55,8 +55,8 @@ class SegmentCount:
         self.total += gain
         self.squares += gain * gain
 
-    def harmed(self, level: float) -> bool:
-        """Whether the mean lies below 0 at a one-sided level, looked at once."""
+    def is_harmed(self, level: float) -> bool:
+        """One-sided z-test, looked at once: whether the mean gain lies below 0 at a level."""
         mean = self.total / self.judged
         variance = max(0.0, self.squares / self.judged - mean * mean)
         if mean >= 0:
@@ -66,18 +66,22 @@ class SegmentCount:
         return mean + NormalDist().inv_cdf(1 - level) * error < 0
 
 
-def harmed(segments: Mapping[str, SegmentCount], terms: PromotionTerms) -> list[str]:
+def harmed_segments(segments: Mapping[str, SegmentCount], terms: PromotionTerms) -> list[str]:
     """Segments with enough data in which a challenger costs more than the champion.
 
     `alpha` is shared by the segments (Bonferroni): with many of them one is low by chance.
     """
-    known = {name: one for name, one in segments.items() if one.judged >= terms.segment_min}
-    return sorted(name for name, one in known.items() if one.harmed(terms.alpha / len(known)))
+    judged = {
+        name: segment for name, segment in segments.items() if segment.judged >= terms.segment_min
+    }
+    return sorted(
+        name for name, segment in judged.items() if segment.is_harmed(terms.alpha / len(judged))
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionEvidence:
-    """What a challenger has to show for itself; days are those since it was opened."""
+    """Evidence for a challenger's promotion; days are those since it was opened."""
 
     proven: bool
     judged: int
@@ -88,26 +92,26 @@ class PromotionEvidence:
     harmed: tuple[str, ...] = ()
 
 
-def objections(claim: PromotionEvidence, terms: PromotionTerms) -> list[str]:
+def objections(evidence: PromotionEvidence, terms: PromotionTerms) -> list[str]:
     """Why a challenger may not serve yet; nothing speaks against one that may."""
-    return list(_objections(claim, terms))
+    return list(_objections(evidence, terms))
 
 
-def _objections(claim: PromotionEvidence, terms: PromotionTerms) -> Iterator[str]:
-    if not claim.proven:
+def _objections(evidence: PromotionEvidence, terms: PromotionTerms) -> Iterator[str]:
+    if not evidence.proven:
         yield "it is not proven better"
-    if claim.judged < terms.judged_min:
-        yield f"{claim.judged} of {terms.judged_min} judged conversations"
-    if claim.days < terms.days_min:
-        yield f"open for {claim.days:.1f} of {terms.days_min:g} days"
-    allowed = max(terms.ece_max, claim.champion_ece or 0.0)
-    if claim.ece is None or claim.ece > allowed:
-        told = "unknown" if claim.ece is None else f"{claim.ece:.3f}"
-        yield f"its calibration error is {told}; {allowed:.3f} is allowed"
-    if claim.harmed:
-        yield f"it does harm in {', '.join(claim.harmed)}"
-    if claim.days_since_switch < terms.cooldown_days:
+    if evidence.judged < terms.judged_min:
+        yield f"{evidence.judged} of {terms.judged_min} judged conversations"
+    if evidence.days < terms.days_min:
+        yield f"open for {evidence.days:.1f} of {terms.days_min:g} days"
+    allowed = max(terms.ece_max, evidence.champion_ece or 0.0)
+    if evidence.ece is None or evidence.ece > allowed:
+        ece = "unknown" if evidence.ece is None else f"{evidence.ece:.3f}"
+        yield f"its calibration error is {ece}; {allowed:.3f} is allowed"
+    if evidence.harmed:
+        yield f"it does harm in {', '.join(evidence.harmed)}"
+    if evidence.days_since_switch < terms.cooldown_days:
         yield (
-            f"the last switch is {claim.days_since_switch:.1f} days old; the cool-down is "
+            f"the last switch is {evidence.days_since_switch:.1f} days old; the cool-down is "
             f"{terms.cooldown_days:g}"
         )

@@ -1,4 +1,4 @@
-"""Whose work a handoff is, and how urgent: rules first, then the model, then the default.
+"""Routing of handoffs to a team, and their priority: rules first, then the model, then the default.
 
 A rule that names a team wins: of several, the most urgent one. Where none does, the model may name
 one, if it is sure enough. Otherwise it is the default team's. The priority is that of the most
@@ -29,7 +29,7 @@ class Routing(PolicyDocument):
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The team that the model thinks likeliest, and how sure it is."""
+    """The classifier's most probable team, and its probability."""
 
     team: str
     probability: float
@@ -47,15 +47,19 @@ class Route:
 
     def body(self) -> dict[str, Any]:
         """As plain JSON, for a decision's record."""
-        said = self.suggested
-        model = None if said is None else {"team": said.team, "probability": said.probability}
+        suggestion = self.suggested
+        model = (
+            None
+            if suggestion is None
+            else {"team": suggestion.team, "probability": suggestion.probability}
+        )
         return {"by": self.by, "rule": self.rule, "suggested": model}
 
 
 def suggestion_of(body: Mapping[str, Any] | None) -> Suggestion | None:
-    """What the model said, from a decision's record of its route."""
-    said = (body or {}).get("suggested")
-    return None if said is None else Suggestion(said["team"], said["probability"])
+    """Restore the model's suggestion from a decision's record of its route."""
+    suggestion = (body or {}).get("suggested")
+    return None if suggestion is None else Suggestion(suggestion["team"], suggestion["probability"])
 
 
 def route(
@@ -74,6 +78,6 @@ def route(
         by, team = "rule", naming.team
     elif suggested is not None and suggested.probability >= routing.confidence:
         by, team = "model", suggested.team
-    own = next((known.priority for known in teams if known.name == team), None)
+    own = next((candidate.priority for candidate in teams if candidate.name == team), None)
     priority = ranked[0].priority if ranked else own or PRIORITY
     return Route(team, priority, by, naming.name if naming is not None else None, suggested)

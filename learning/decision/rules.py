@@ -1,4 +1,4 @@
-"""Rules: what they watch in a state, when they fire, and what they say in words.
+"""Escalation rules: what they watch in a conversation state, when they fire, and their sentences.
 
 A rule speaks of the newest message; those named in `PROTECTED` always escalate.
 """
@@ -35,8 +35,8 @@ class Rule(PolicyDocument):
     @model_validator(mode="after")
     def _can_be_read(self) -> Rule:
         if self.watches not in READINGS and not self.watches.startswith(("topic:", "says:")):
-            known = ", ".join(sorted(READINGS))
-            raise ValueError(f"watches must be topic:<name>, says:<words> or one of: {known}")
+            readings = ", ".join(sorted(READINGS))
+            raise ValueError(f"watches must be topic:<name>, says:<words> or one of: {readings}")
         if self.watches.startswith("says:") and not words(self.watches[5:]):
             raise ValueError("says: names no word")
         if self.name in PROTECTED and (not self.enabled or self.action != "escalate"):
@@ -58,19 +58,19 @@ def default_rules() -> tuple[Rule, ...]:
     )
 
 
-def _shown(read: Callable[[State], float]) -> Callable[[State], float]:
+def _of_newest_message(read: Callable[[State], float]) -> Callable[[State], float]:
     """Only when the newest message is the one that shows it."""
     return lambda state: read(state) if state.signals_id == state.message_id else 0.0
 
 
 READINGS: Mapping[str, Callable[[State], float]] = {
-    "request": _shown(lambda state: float(state.signals.request is not None)),
-    "frustration": _shown(lambda state: state.signals.frustration),
-    "urgency": _shown(lambda state: state.signals.urgency),
-    "complexity": _shown(lambda state: state.signals.complexity),
-    "anger": _shown(lambda state: max(0.0, -state.signals.sentiment)),
-    "questions": _shown(lambda state: float(state.signals.questions)),
-    "repeats": _shown(lambda state: float(state.repeats)),
+    "request": _of_newest_message(lambda state: float(state.signals.request is not None)),
+    "frustration": _of_newest_message(lambda state: state.signals.frustration),
+    "urgency": _of_newest_message(lambda state: state.signals.urgency),
+    "complexity": _of_newest_message(lambda state: state.signals.complexity),
+    "anger": _of_newest_message(lambda state: max(0.0, -state.signals.sentiment)),
+    "questions": _of_newest_message(lambda state: float(state.signals.questions)),
+    "repeats": _of_newest_message(lambda state: float(state.repeats)),
     "failures": lambda state: float(state.failures),
     "bot_repeats": lambda state: float(state.bot_repeats),
 }
@@ -81,7 +81,7 @@ PROTECTED_WATCH: Mapping[str, str] = {
 }
 
 
-TELLING: Mapping[str, float] = {
+NOTABLE_READINGS: Mapping[str, float] = {
     "failures": 1,
     "repeats": 2,
     "bot_repeats": 2,
@@ -106,12 +106,12 @@ def reading(state: State, watches: str) -> float:
         return 0.0
     if kind == "topic":
         return float(what in state.signals.topics)
-    return float(_one_after_another(words(what), state.user.words))
+    return float(_contains_phrase(words(what), state.user.words))
 
 
-def _one_after_another(wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
-    first = [place for place, word in enumerate(said) if word == wanted[0]]
-    return any(said[place : place + len(wanted)] == wanted for place in first)
+def _contains_phrase(phrase: tuple[str, ...], tokens: tuple[str, ...]) -> bool:
+    starts = [place for place, word in enumerate(tokens) if word == phrase[0]]
+    return any(tokens[place : place + len(phrase)] == phrase for place in starts)
 
 
 def _times(count: float) -> str:
@@ -120,7 +120,7 @@ def _times(count: float) -> str:
 
 def sentence(watches: str, state: State) -> str:
     """What a reading says, in words; the matched words where there are any."""
-    found = dict(state.signals.evidence)
+    evidence = dict(state.signals.evidence)
     if watches == "request":
         return f"asks for a person: “{state.signals.request}”"
     if watches == "repeats":
@@ -131,10 +131,10 @@ def sentence(watches: str, state: State) -> str:
         return f"automation failed {_times(state.failures)}"
     if watches.startswith("topic:"):
         topic = watches[6:]
-        words = f": “{found[topic]}”" if topic in found else ""
+        quote = f": “{evidence[topic]}”" if topic in evidence else ""
         after = f" after automation failed {_times(state.failures)}" if state.failures else ""
-        return f"speaks of {topic}{words}{after}"
+        return f"speaks of {topic}{quote}{after}"
     if watches.startswith("says:"):
         return f"says “{watches[5:]}”"
-    said = found.get(watches)
-    return f"shows {watches}" + (f": “{said}”" if said else "")
+    matched = evidence.get(watches)
+    return f"shows {watches}" + (f": “{matched}”" if matched else "")

@@ -1,6 +1,6 @@
-"""The model that suggests a team, and how right it was, lesson by lesson, before it learned each.
+"""Team classifier (softmax regression), and its prequential routing scores.
 
-Part of a standing and folded like the rest: an outcome's entry says which team its conversation
+Part of a model state and folded like the rest: an outcome's entry says which team its conversation
 belonged to, and how that is known. Agents' own word and transfers count whole; that a handoff
 stayed where it had been routed counts little, since many simply do what lies before them.
 """
@@ -32,23 +32,23 @@ _RIGHT = ("model", "route", "rules", "frequent")
 
 
 class TeamClassifier:
-    """Suggests a team for a state. Learns from states with their teams."""
+    """Multi-class classifier that suggests a team for a conversation state."""
 
     def __init__(self) -> None:
         self.model = SoftmaxRegression()
 
     def suggest(self, state: State, among: Collection[str]) -> Suggestion | None:
-        """The likeliest of some teams, as far as they are known well; None where none is.
+        """The most probable of some teams that have enough lessons; None where none has.
 
         What agents call a team need not be one: only those that the policy speaks of are asked for.
         """
         counts = self.model.counts
-        sure = [team for team, count in counts.items() if count >= SURE_AFTER and team in among]
-        if not sure:
+        eligible = [team for team, count in counts.items() if count >= SURE_AFTER and team in among]
+        if not eligible:
             return None
-        shares = self.model.predict_proba_one(matter(state))
-        likeliest = max(sure, key=lambda team: shares[team])
-        return Suggestion(likeliest, shares[likeliest])
+        probabilities = self.model.predict_proba_one(team_features(state))
+        likeliest = max(eligible, key=lambda team: probabilities[team])
+        return Suggestion(likeliest, probabilities[likeliest])
 
     @property
     def frequent(self) -> str | None:
@@ -56,9 +56,9 @@ class TeamClassifier:
         counts = self.model.counts
         return max(counts, key=lambda team: counts[team], default=None)
 
-    def learn(self, state: State, team: str, how: str) -> None:
+    def learn(self, state: State, team: str, evidence: str) -> None:
         """Learn that a conversation of this state was the work of a team, known `how`."""
-        self.model.learn_one(matter(state), team, WEIGHTS[how])
+        self.model.learn_one(team_features(state), team, WEIGHTS[evidence])
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return self.model.dump()
@@ -71,7 +71,7 @@ class TeamClassifier:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTrial:
-    """How one lesson was routed before it was learned: which of them named the right team?
+    """One lesson routed before it was learned: which of the methods named the right team?
 
     `model` is the model's own first choice, `route` what the policy made of it, `rules` the policy
     without a model, `frequent` always the most frequent team.
@@ -87,7 +87,7 @@ class RoutingTrial:
 
 @dataclass(slots=True)
 class RoutingScores:
-    """A bounded record of test-then-learn routing: a ring of the newest, and totals.
+    """Prequential routing accuracy: a ring buffer of the newest trials, and totals.
 
     Only what agents said or moved is in it: that a handoff stayed where it was routed would prove
     any routing right. `by_team` counts, of each true team, the lessons and those routed right.
@@ -98,30 +98,30 @@ class RoutingScores:
     by_team: dict[str, list[int]] = field(default_factory=dict)
     _rows: NDArray[np.float64] = field(default_factory=lambda: np.zeros((LESSONS, 2 + len(_RIGHT))))
 
-    def add(self, position: int, tried: RoutingTrial) -> None:
+    def add(self, position: int, trial: RoutingTrial) -> None:
         """Remember how the lesson at a ledger position was routed before it was learned."""
-        hits = [float(getattr(tried, name)) for name in _RIGHT]
-        self._rows[self.tested % LESSONS] = [position, tried.confidence, *hits]
+        hits = [float(getattr(trial, name)) for name in _RIGHT]
+        self._rows[self.tested % LESSONS] = [position, trial.confidence, *hits]
         self.tested += 1
         for name in _RIGHT:
-            self.right[name] += getattr(tried, name)
-        if tried.team not in self.by_team and len(self.by_team) >= TEAMS_MAX:
+            self.right[name] += getattr(trial, name)
+        if trial.team not in self.by_team and len(self.by_team) >= TEAMS_MAX:
             del self.by_team[next(iter(self.by_team))]
-        counted = self.by_team.setdefault(tried.team, [0, 0])
-        counted[0] += 1
-        counted[1] += tried.route
+        counts = self.by_team.setdefault(trial.team, [0, 0])
+        counts[0] += 1
+        counts[1] += trial.route
 
     def rows(self) -> dict[str, NDArray[np.float64]]:
         """The newest lessons, oldest first: `position`, `confidence`, and 0 or 1 for each way."""
-        kept = min(self.tested, LESSONS)
-        order = np.arange(self.tested - kept, self.tested) % LESSONS
+        count = min(self.tested, LESSONS)
+        order = np.arange(self.tested - count, self.tested) % LESSONS
         return dict(zip(("position", "confidence", *_RIGHT), self._rows[order].T, strict=True))
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        kept = min(self.tested, LESSONS)
-        named = [[team, *counts] for team, counts in self.by_team.items()]
-        meta = {"tested": self.tested, "right": dict(self.right), "by_team": named}
-        return meta, {"rows": self._rows[:kept].copy()}
+        count = min(self.tested, LESSONS)
+        by_team = [[team, *counts] for team, counts in self.by_team.items()]
+        meta = {"tested": self.tested, "right": dict(self.right), "by_team": by_team}
+        return meta, {"rows": self._rows[:count].copy()}
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         tested, rows = int(meta["tested"]), np.asarray(arrays["rows"], np.float64)
@@ -143,25 +143,25 @@ NEWEST, FADING = 2.0, 0.8
 WORDS_MAX = 192
 
 
-def matter(state: State) -> dict[str, float]:
-    """Names and values of a state. Pure, bounded, finite, in an order of their own."""
+def team_features(state: State) -> dict[str, float]:
+    """Bag-of-words features of a state for the team classifier. Pure, bounded, finite."""
     newest = state.user.words
-    spoken: dict[str, float] = dict.fromkeys(newest, 1.0)
-    faint = 1.0
-    for heard in reversed(state.user.heard[:-1]):
-        faint *= FADING
-        for word in sorted(heard):
-            spoken.setdefault(word, faint)
-    kept = dict(sorted(list(spoken.items())[:WORDS_MAX]))
-    length = math.sqrt(sum(value * value for value in kept.values())) or 1.0
-    found = {f"said={word}": NEWEST * value / length for word, value in kept.items()}
+    weights: dict[str, float] = dict.fromkeys(newest, 1.0)
+    weight = 1.0
+    for earlier in reversed(state.user.distinct_words[:-1]):
+        weight *= FADING
+        for word in sorted(earlier):
+            weights.setdefault(word, weight)
+    bounded = dict(sorted(list(weights.items())[:WORDS_MAX]))
+    length = math.sqrt(sum(value * value for value in bounded.values())) or 1.0
+    features = {f"said={word}": NEWEST * value / length for word, value in bounded.items()}
     pairs = sorted({f"said={a}_{b}" for a, b in pairwise(newest)})
-    found.update(dict.fromkeys(pairs, 1.0 / math.sqrt(max(len(pairs), 1))))
+    features.update(dict.fromkeys(pairs, 1.0 / math.sqrt(max(len(pairs), 1))))
     if state.report is not None and state.report.intent:
-        found["intent=" + state.report.intent[:64]] = 1.0
-    found.update(dict.fromkeys(["tried=" + tried[:64] for tried in state.attempts], 1.0))
-    found.update(dict.fromkeys(["topic=" + topic for topic in state.signals.topics], 1.0))
+        features["intent=" + state.report.intent[:64]] = 1.0
+    features.update(dict.fromkeys(["tried=" + attempt[:64] for attempt in state.attempts], 1.0))
+    features.update(dict.fromkeys(["topic=" + topic for topic in state.signals.topics], 1.0))
     for name, value in state.attributes[:16]:
         if isinstance(value, str):
-            found[f"attribute={name[:32]}_{value[:32]}"] = 1.0
-    return found
+            features[f"attribute={name[:32]}_{value[:32]}"] = 1.0
+    return features

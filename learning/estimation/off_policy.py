@@ -1,9 +1,9 @@
-"""What another policy would have come to, from what is known of conversations that took their way.
+"""Off-policy evaluation: what another policy would have come to, from logged conversations.
 
-Each conversation is kept, offered a person or escalated, under the policy that is asked about; and
+Each conversation is kept, offered a person or escalated, under the policy that is evaluated; and
 its truth is known for certain (judged, or caught), known for some of its kind (audited with a
-propensity, or judged so far), or not known. Each kind is estimated by itself and the sums keep
-their bounds, so all intervals of one preview hold together.
+propensity, or judged so far), or not known. Each kind is estimated by itself (inverse propensity
+weighting) and the sums keep their bounds, so all intervals of one preview hold together.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ CELLS = 6
 
 @dataclass(frozen=True, slots=True)
 class LoggedConversation:
-    """A conversation: its `way`, who could tell the truth, and the truth if they did.
+    """A logged conversation: its `action`, the source of its label, and the label if there is one.
 
     `source` person: it was handed over, and its agent tells; audit: it was kept, and a review
     tells, if it was drawn. `needed` None: not known. `propensity`: the probability that a kept one
-    was drawn; `certain` when it was caught, which is no sample. `asked`: that it was offered a
-    person on its way; one whose way is offered always was.
+    was drawn; `certain` when it was caught, which is no sample. `offered`: a person was offered on
+    its way; always so where the action is `offered`.
     """
 
-    way: Action
+    action: Action
     source: Source
     needed: bool | None
     propensity: float = 1.0
     certain: bool = False
-    asked: bool = False
+    offered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """An estimate with its 95 % interval; None where nothing is known."""
+    """A point estimate with its 95 % interval; its value is None where nothing is known."""
 
     value: float | None
     low: float
@@ -55,7 +55,7 @@ class Bounds:
         )
 
     def out_of(self, whole: float) -> Bounds:
-        """The rest of a whole."""
+        """Complement: the rest of a whole."""
         value = None if self.value is None else whole - self.value
         return Bounds(value, whole - self.high, whole - self.low)
 
@@ -63,16 +63,18 @@ class Bounds:
 NONE = Bounds(0.0, 0.0, 0.0)
 
 
-def total(*amounts: Bounds) -> Bounds:
-    """The sum; its value is not known where a part's is not."""
-    values = [one.value for one in amounts]
+def sum_bounds(*amounts: Bounds) -> Bounds:
+    """Sum of estimates, bounds included; its value is None where a term's is."""
+    values = [amount.value for amount in amounts]
     value = None if None in values else sum(v for v in values if v is not None)
-    return Bounds(value, sum(x.low for x in amounts), sum(x.high for x in amounts))
+    return Bounds(
+        value, sum(amount.low for amount in amounts), sum(amount.high for amount in amounts)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyValue:
-    """Conversations by their way; what of them was missed and escalated for nothing; the cost."""
+    """Value of a policy: conversations by action, missed and unneeded escalations, cost."""
 
     conversations: int
     kept: int
@@ -88,27 +90,34 @@ class PolicyValue:
 def outlook(
     cases: Iterable[LoggedConversation], costs: Costs, accepting: AcceptanceRates
 ) -> PolicyValue:
-    """Estimate what cases come to. Of those offered a person, the shares `accepting` take one."""
+    """Off-policy estimate of a policy's value, with `accepting` the acceptance of offers."""
     cells: dict[tuple[Action, Source], list[LoggedConversation]] = {}
-    asks = 0
+    offers = 0
     for case in cases:
-        asks += case.asked or case.way == "offered"
-        cells.setdefault((case.way, case.source), []).append(case)
-    count = {way: sum(len(x) for (w, _), x in cells.items() if w == way) for way in _WAYS}
-    needed = {way: _needed_by(way, cells) for way in _WAYS}
-    a = accepting
+        offers += case.offered or case.action == "offered"
+        cells.setdefault((case.action, case.source), []).append(case)
+    count = {
+        action: sum(
+            len(group) for (group_action, _), group in cells.items() if group_action == action
+        )
+        for action in _ACTIONS
+    }
+    needed = {action: _needed_by(action, cells) for action in _ACTIONS}
+    rates = accepting
     offered_unneeded = needed["offered"].out_of(count["offered"])
-    missed = total(needed["kept"], needed["offered"].times(1 - a.needed))
-    unneeded = total(
-        needed["escalated"].out_of(count["escalated"]), offered_unneeded.times(a.unneeded)
+    missed = sum_bounds(needed["kept"], needed["offered"].times(1 - rates.needed))
+    unneeded = sum_bounds(
+        needed["escalated"].out_of(count["escalated"]), offered_unneeded.times(rates.unneeded)
     )
-    helped = total(needed["escalated"], needed["offered"].times(a.needed))
-    spared = total(needed["kept"].out_of(count["kept"]), offered_unneeded.times(1 - a.unneeded))
+    helped = sum_bounds(needed["escalated"], needed["offered"].times(rates.needed))
+    spared = sum_bounds(
+        needed["kept"].out_of(count["kept"]), offered_unneeded.times(1 - rates.unneeded)
+    )
     whole = sum(count.values())
-    cost = total(
+    cost = sum_bounds(
         missed.times(costs.missed),
         unneeded.times(costs.unneeded),
-        Bounds(costs.ask * asks, costs.ask * asks, costs.ask * asks),
+        Bounds(costs.ask * offers, costs.ask * offers, costs.ask * offers),
     )
     return PolicyValue(
         whole,
@@ -116,18 +125,18 @@ def outlook(
         count["offered"],
         count["escalated"],
         missed,
-        part_of(missed, spared),
+        ratio_bounds(missed, spared),
         unneeded,
-        part_of(unneeded, helped),
+        ratio_bounds(unneeded, helped),
         cost.times(1 / whole) if whole else NONE,
     )
 
 
-_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
+_ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
 
 
-def part_of(yes: Bounds, no: Bounds) -> Bounds:
-    """The part of `yes` in yes and no: least where yes is least and no is greatest."""
+def ratio_bounds(yes: Bounds, no: Bounds) -> Bounds:
+    """Share of `yes` in yes and no: least where yes is least and no is greatest."""
     value = None
     if yes.value is not None and no.value is not None and yes.value + no.value > 0:
         value = yes.value / (yes.value + no.value)
@@ -136,30 +145,34 @@ def part_of(yes: Bounds, no: Bounds) -> Bounds:
     return Bounds(value, low, high)
 
 
-def _needed_by(way: Action, cells: dict[tuple[Action, Source], list[LoggedConversation]]) -> Bounds:
-    return total(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == way))
+def _needed_by(
+    action: Action, cells: dict[tuple[Action, Source], list[LoggedConversation]]
+) -> Bounds:
+    return sum_bounds(*(needed_among(cells[key]) for key in sorted(cells) if key[0] == action))
 
 
 def needed_among(cases: Sequence[LoggedConversation]) -> Bounds:
-    """How many of some cases, all of one source, needed a person.
+    """Hajek (self-normalised inverse propensity) estimate of how many cases needed a person.
 
-    What is certain is counted. For the rest, the share among those known, weighted by inverse
-    propensities (Hajek), and an interval for as many equally weighted ones (Kish's effective
-    size): exact where all propensities are equal, else approximate.
+    All cases are of one source. What is certain is counted. For the rest, the share among those
+    known, weighted by inverse propensities, and an interval for as many equally weighted ones
+    (Kish's effective size): exact where all propensities are equal, else approximate.
     """
     person = cases[0].source == "person"
     certain = [c for c in cases if c.certain or (person and c.needed is not None)]
     rest = len(cases) - len(certain)
-    sure = float(sum(bool(c.needed) for c in certain))
+    certain_needed = float(sum(bool(c.needed) for c in certain))
     if not rest:
-        return Bounds(sure, sure, sure)
+        return Bounds(certain_needed, certain_needed, certain_needed)
     sample = [c for c in cases if c.needed is not None and (person or not c.certain)]
     weights = [1 / c.propensity for c in sample]
     whole, squares = sum(weights), sum(w * w for w in weights)
     if not whole:
-        return Bounds(None, sure, sure + rest)
+        return Bounds(None, certain_needed, certain_needed + rest)
     share = sum(w for w, c in zip(weights, sample, strict=True) if c.needed) / whole
     size = whole * whole / squares
-    found = under_drift(share * size, size, ALPHA / CELLS)
-    low, high = found.low or 0.0, 1.0 if found.high is None else found.high
-    return Bounds(sure + rest * share, sure + rest * low, sure + rest * high)
+    interval = under_drift(share * size, size, ALPHA / CELLS)
+    low, high = interval.low or 0.0, 1.0 if interval.high is None else interval.high
+    return Bounds(
+        certain_needed + rest * share, certain_needed + rest * low, certain_needed + rest * high
+    )

@@ -1,7 +1,7 @@
-"""Who accepts a person that is offered: the shares behind offers, learned from answers.
+"""Acceptance rates of offers, estimated for those in need of a person and for the others.
 
-Of those who accept, an agent tells who needed one; of those who decline, complaints and audits
-do. From both follows how many of those in need accept, and how many of the others.
+Of those who accept, an agent tells who needed a person; of those who decline, complaints and audits
+do.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning.estimation.off_policy import Bounds, LoggedConversation, needed_among, part_of, total
+from learning.estimation.off_policy import (
+    Bounds,
+    LoggedConversation,
+    needed_among,
+    ratio_bounds,
+    sum_bounds,
+)
 
 ANSWERS_MIN = 50
 """Of fewer answered offers nothing is proposed."""
@@ -17,7 +23,7 @@ ANSWERS_MIN = 50
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceEstimate:
-    """Of those who need a person, and of those who do not, the share that accepts an offer."""
+    """Acceptance rates of those who need a person and of those who do not, with bounds."""
 
     needed: Bounds
     unneeded: Bounds
@@ -26,13 +32,13 @@ class AcceptanceEstimate:
 def shares(
     accepted: Sequence[LoggedConversation], declined: Sequence[LoggedConversation]
 ) -> AcceptanceEstimate:
-    """Both shares with intervals that hold together; one case a conversation."""
+    """Estimate both acceptance rates, with intervals that hold together."""
     yes, no = _needed(accepted), _needed(declined)
     return AcceptanceEstimate(
-        part_of(yes, no), part_of(yes.out_of(len(accepted)), no.out_of(len(declined)))
+        ratio_bounds(yes, no), ratio_bounds(yes.out_of(len(accepted)), no.out_of(len(declined)))
     )
 
 
 def _needed(cases: Sequence[LoggedConversation]) -> Bounds:
     sources = [[c for c in cases if c.source == source] for source in ("audit", "person")]
-    return total(*(needed_among(found) for found in sources if found))
+    return sum_bounds(*(needed_among(group) for group in sources if group))

@@ -1,4 +1,4 @@
-"""How often routing named the right team, with intervals that hold at every look."""
+"""Routing accuracy: how often routing named the right team, with confidence sequences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from learning.decision.team_classifier import RoutingScores
-from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
+from learning.estimation.rate_intervals import NO_RATE, Rate, under_drift
 
 SPAN, SPAN_MIN = 100, 20
 """Lessons in each point of a curve, and in those of a short history."""
 POINTS_MAX = 80
 
-WAYS: Mapping[str, str] = {
+METHODS: Mapping[str, str] = {
     "route": "rules, model and default team",
     "model": "the model's first choice",
     "rules": "rules and default team alone",
@@ -22,35 +22,36 @@ WAYS: Mapping[str, str] = {
 """Each way of naming a team that is compared, and what it is called."""
 
 
-def accuracy(record: RoutingScores) -> dict[str, Any]:
-    """Of the lessons in which an agent said or moved whose work it was, the share named right.
+def accuracy(scores: RoutingScores) -> dict[str, Any]:
+    """Prequential routing accuracy by method and by team, as plain JSON.
 
-    Each was routed anew just before it was learned. Plain JSON: `tested`, for each of WAYS a rate
-    with its interval, and the rate of `by_team`, each true team's lessons.
+    Of the lessons in which an agent said or moved whose work it was, the share named right; each
+    was routed anew just before it was learned. `tested`, for each of METHODS a rate with its
+    interval, and the rate of `by_team`, each true team's lessons.
     """
-    found: dict[str, Any] = {"tested": record.tested}
-    for way in WAYS:
-        found[way] = asdict(_rate(record.right[way], record.tested))
-    found["by_team"] = {
-        team: asdict(_rate(right, among)) for team, (among, right) in sorted(record.by_team.items())
+    report: dict[str, Any] = {"tested": scores.tested}
+    for method in METHODS:
+        report[method] = asdict(_rate(scores.right[method], scores.tested))
+    report["by_team"] = {
+        team: asdict(_rate(right, among)) for team, (among, right) in sorted(scores.by_team.items())
     }
-    return found
+    return report
 
 
-def curve(record: RoutingScores) -> list[list[Any]]:
-    """Shares named right over ledger positions: [position, {way: share of the last SPAN}]."""
-    rows = record.rows()
-    kept = rows["position"].size
-    span = min(SPAN, max(SPAN_MIN, kept // 4))
-    every = max(SPAN_MIN // 2, -(-kept // POINTS_MAX))
+def curve(scores: RoutingScores) -> list[list[Any]]:
+    """Learning curve: [position, {method: share right of the last SPAN}]."""
+    rows = scores.rows()
+    count = rows["position"].size
+    span = min(SPAN, max(SPAN_MIN, count // 4))
+    every = max(SPAN_MIN // 2, -(-count // POINTS_MAX))
     return [
         [
             int(rows["position"][end - 1]),
-            {way: float(rows[way][end - span : end].mean()) for way in WAYS},
+            {method: float(rows[method][end - span : end].mean()) for method in METHODS},
         ]
-        for end in range(span, kept + 1, every)
+        for end in range(span, count + 1, every)
     ]
 
 
 def _rate(count: int, among: int) -> Rate:
-    return under_drift(count, among) if among else NOTHING
+    return under_drift(count, among) if among else NO_RATE

@@ -1,4 +1,4 @@
-"""What agents' verdicts say of the rules: how right each is, how much it finds, what to change.
+"""Rule evaluation and suggestions: precision and coverage of each rule, and what to change.
 
 Every case is a conversation whose truth is known, with the weight of those it stands for (the
 inverse of the probability that it was looked at). A rule is worth having while a person is needed
@@ -28,9 +28,9 @@ _MARKS = frozenset({"?", "!", "...", "0", "00", "000", "0000"})
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A conversation of known truth: the rules that fired in it, whether the model spoke, and the
-    words and pairs of words of its customer (empty where they are not asked for).
+class LabelledConversation:
+    """A conversation with its label: the rules that fired in it, whether the model spoke, and the
+    words and pairs of words of its customer (empty where they are not needed).
     """
 
     needed: bool
@@ -41,8 +41,8 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
-    """To retire, narrow or add a rule; `watches` is what an added one would watch."""
+class RuleSuggestion:
+    """Suggestion to retire, narrow or add a rule; `watches` is what an added one would watch."""
 
     kind: Literal["retire", "narrow", "add"]
     rule: str
@@ -53,73 +53,81 @@ class Suggestion:
 
 
 def terms(texts: Iterable[str]) -> frozenset[str]:
-    """The words, and pairs of neighbouring words, of some messages; no numbers, no marks."""
-    found: list[str] = []
+    """Unigrams and bigrams of some messages; no numbers, no punctuation."""
+    ngrams: list[str] = []
     for text in texts:
-        said = words(text)
-        plain = [word not in _MARKS for word in said]
-        found += [word for word, is_word in zip(said, plain, strict=True) if is_word]
-        pairs = zip(said, said[1:], plain, plain[1:], strict=False)
-        found += [f"{a} {b}" for a, b, first, second in pairs if first and second]
-    return frozenset(found)
+        tokens = words(text)
+        is_plain = [word not in _MARKS for word in tokens]
+        ngrams += [word for word, is_word in zip(tokens, is_plain, strict=True) if is_word]
+        pairs = zip(tokens, tokens[1:], is_plain, is_plain[1:], strict=False)
+        ngrams += [f"{a} {b}" for a, b, first, second in pairs if first and second]
+    return frozenset(ngrams)
 
 
-def precision(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
-    """Of the conversations in which a rule fired, the share that needed a person."""
+def precision(rule: str, cases: Sequence[LabelledConversation], alpha: float = ALPHA) -> Rate:
+    """Precision of a rule: share of its conversations that needed a person."""
     return _share([c for c in cases if rule in c.rules], lambda c: c.needed, alpha)
 
 
-def coverage(rule: str, cases: Sequence[Judged], alpha: float = ALPHA) -> Rate:
-    """Of the conversations that needed a person, the share in which a rule fired."""
+def coverage(rule: str, cases: Sequence[LabelledConversation], alpha: float = ALPHA) -> Rate:
+    """Recall of a rule: of the conversations that needed a person, the share in which it fired."""
     return _share([c for c in cases if c.needed], lambda c: rule in c.rules, alpha)
 
 
-def suggested(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> tuple[Suggestion, ...]:
-    """What to change about the rules. `bar`: the probability from which on a handoff pays."""
-    return (*_less(rules, cases, bar), *_more(cases, bar))
+def suggest_rules(
+    rules: Sequence[Rule], cases: Sequence[LabelledConversation], bar: float
+) -> tuple[RuleSuggestion, ...]:
+    """Suggest changes to the rules. `bar`: the probability from which on a handoff pays."""
+    return (*_suggest_removals(rules, cases, bar), *_suggest_additions(cases, bar))
 
 
-def _less(rules: Sequence[Rule], cases: Sequence[Judged], bar: float) -> Iterable[Suggestion]:
-    open_ = [rule for rule in rules if rule.enabled and rule.name not in PROTECTED]
-    alpha = ALPHA / max(1, 2 * len(open_))
-    for rule in open_:
+def _suggest_removals(
+    rules: Sequence[Rule], cases: Sequence[LabelledConversation], bar: float
+) -> Iterable[RuleSuggestion]:
+    removable = [rule for rule in rules if rule.enabled and rule.name not in PROTECTED]
+    alpha = ALPHA / max(1, 2 * len(removable))
+    for rule in removable:
         fired = [c for c in cases if rule.name in c.rules]
         alone = [c for c in fired if len(c.rules) == 1 and not c.model]
-        for kind, found, said in (
+        for kind, covered, finding in (
             ("retire", fired, "it fires mostly where no person is needed"),
             ("narrow", alone, "where only it speaks, a person is mostly not needed"),
         ):
-            rate = _share(found, lambda c: c.needed, alpha)
-            if len(found) >= JUDGED_MIN and rate.high is not None and rate.high < bar:
+            rate = _share(covered, lambda c: c.needed, alpha)
+            if len(covered) >= JUDGED_MIN and rate.high is not None and rate.high < bar:
                 advice = {
                     "retire": "switch it off, or let it offer",
                     "narrow": f"raise its at_least above {rule.at_least:g}, or let it offer",
                 }[kind]
-                sentence = f"{said}: {advice}"
-                yield Suggestion(kind, rule.name, rule.watches, sentence, rate, len(found))  # type: ignore[arg-type]
+                sentence = f"{finding}: {advice}"
+                yield RuleSuggestion(kind, rule.name, rule.watches, sentence, rate, len(covered))  # type: ignore[arg-type]
                 break
 
 
-def _more(cases: Sequence[Judged], bar: float) -> list[Suggestion]:
+def _suggest_additions(cases: Sequence[LabelledConversation], bar: float) -> list[RuleSuggestion]:
     """Words that agents keep confirming where no rule fired, clearly more than other words."""
     uncovered = [c for c in cases if not c.rules]
-    holding: dict[str, list[Judged]] = {}
+    by_term: dict[str, list[LabelledConversation]] = {}
     for case in uncovered:
         for term in sorted(case.terms):
-            holding.setdefault(term, []).append(case)
-    common = {term: found for term, found in holding.items() if len(found) >= CONVERSATIONS_MIN}
-    usual = _share(uncovered, lambda c: c.needed, ALPHA).rate or 0.0
-    least = min(max(bar, usual), 1 - 1e-9)
+            by_term.setdefault(term, []).append(case)
+    common = {
+        term: conversations
+        for term, conversations in by_term.items()
+        if len(conversations) >= CONVERSATIONS_MIN
+    }
+    base_rate = _share(uncovered, lambda c: c.needed, ALPHA).rate or 0.0
+    least = min(max(bar, base_rate), 1 - 1e-9)
     alpha = ALPHA / max(1, len(common))
     clear = []
-    for term, found in common.items():
-        share, size = _weighed(found, lambda c: c.needed)
+    for term, conversations in common.items():
+        share, size = _weighted_share(conversations, lambda c: c.needed)
         against = evidence_under_drift(share * size, size, least)
         if share > least and against >= math.log(1 / alpha):
             clear.append((term, under_drift(share * size, size, alpha)))
-    clear.sort(key=lambda one: (-(one[1].low or 0.0), -len(one[0]), one[0]))
+    clear.sort(key=lambda entry: (-(entry[1].low or 0.0), -len(entry[0]), entry[0]))
     return [
-        Suggestion(
+        RuleSuggestion(
             "add",
             _name(term),
             f"says:{term}",
@@ -137,12 +145,18 @@ def _name(term: str) -> str:
     return f"says-{plain}"[:64]
 
 
-def _share(cases: Sequence[Judged], holds: Callable[[Judged], bool], alpha: float) -> Rate:
-    share, size = _weighed(cases, holds)
+def _share(
+    cases: Sequence[LabelledConversation],
+    holds: Callable[[LabelledConversation], bool],
+    alpha: float,
+) -> Rate:
+    share, size = _weighted_share(cases, holds)
     return under_drift(share * size, size, alpha) if size else Rate(0, 0, None, 0.0, 1.0)
 
 
-def _weighed(cases: Sequence[Judged], holds: Callable[[Judged], bool]) -> tuple[float, float]:
+def _weighted_share(
+    cases: Sequence[LabelledConversation], holds: Callable[[LabelledConversation], bool]
+) -> tuple[float, float]:
     """The weighted share of cases for which something holds, and Kish's effective number."""
     whole = sum(c.weight for c in cases)
     squares = sum(c.weight * c.weight for c in cases)

@@ -1,4 +1,4 @@
-"""A standing's learned state as bytes: plain arrays and JSON, with a digest; no code, no pickle.
+"""Checkpoints: a model state as plain arrays and JSON, with a digest; no code, no pickle.
 
 The digest is of what was learned (recipe, model, calibrator) in a canonical form, so two
 processes hold the same model exactly when their digests are equal, whatever the bytes of their
@@ -22,28 +22,28 @@ FORMAT = 1
 BYTES_MAX = 256 * 2**20
 _PARTS = ("model", "calibrator", "window", "router", "routed")
 _LEARNED = ("model", "calibrator", "router")
-_LATER = ("router", "routed")
+_OPTIONAL_PARTS = ("router", "routed")
 """Parts that checkpoints of earlier builds lack: they load as having learned nothing."""
 
 
 class CheckpointError(ValueError):
-    """The bytes are not a checkpoint that this build can stand at."""
+    """The bytes are not a checkpoint that this build can restore."""
 
 
-def dump(standing: ModelState) -> bytes:
-    """The standing's state as an `.npz` of arrays with one JSON header."""
+def dump(model_state: ModelState) -> bytes:
+    """Serialise a model state: an `.npz` of arrays with one JSON header."""
     arrays: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {
         "format": FORMAT,
-        "recipe": standing.recipe,
-        "position": standing.position,
-        "digest": digest(standing),
+        "recipe": model_state.recipe,
+        "position": model_state.position,
+        "digest": digest(model_state),
         "meta": {},
     }
     for part in _PARTS:
-        meta, found = getattr(standing, part).dump()
+        meta, part_arrays = getattr(model_state, part).dump()
         header["meta"][part] = meta
-        arrays |= {f"{part}.{name}": array for name, array in found.items()}
+        arrays |= {f"{part}.{name}": array for name, array in part_arrays.items()}
     arrays["header"] = np.frombuffer(_json(header), dtype=np.uint8)
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def dump(standing: ModelState) -> bytes:
 
 
 def load(data: bytes) -> ModelState:
-    """A standing from `dump`'s bytes, its digest verified.
+    """Restore a model state from `dump`'s bytes, its digest verified.
 
     Raises CheckpointError for bytes that are cut, altered, too large, or of an unknown recipe.
     The policy is the ledger's to tell, and the version and switch the caller's.
@@ -59,29 +59,29 @@ def load(data: bytes) -> ModelState:
     header, arrays = _read(data)
     recipe = str(header.get("recipe"))
     try:
-        standing = ModelState(recipe=recipe)
+        model_state = ModelState(recipe=recipe)
     except UnknownRecipe as error:
         raise CheckpointError(f"{error}; rebuild the version with `baton rebuild`") from error
     try:
-        standing.position = header["position"].__index__()
-        if standing.position < 0:
-            raise ValueError(f"position {standing.position} is before the ledger")
+        model_state.position = header["position"].__index__()
+        if model_state.position < 0:
+            raise ValueError(f"position {model_state.position} is before the ledger")
         for part in _PARTS:
-            if part in _LATER and part not in header["meta"]:
+            if part in _OPTIONAL_PARTS and part not in header["meta"]:
                 continue
-            own = {
+            part_arrays = {
                 name.removeprefix(part + "."): array
                 for name, array in arrays.items()
                 if name.startswith(part + ".")
             }
-            getattr(standing, part).load(header["meta"][part], own)
+            getattr(model_state, part).load(header["meta"][part], part_arrays)
     except Exception as error:  # whatever a part makes of a state that is not its own
         raise CheckpointError(f"checkpoint does not fit recipe {recipe}: {error}") from error
-    if digest(standing) != header.get("digest"):
+    if digest(model_state) != header.get("digest"):
         raise CheckpointError(
             "checkpoint's digest does not match its content; use an older version"
         )
-    return standing
+    return model_state
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -102,22 +102,22 @@ def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def digest(standing: ModelState) -> str:
+def digest(model_state: ModelState) -> str:
     """SHA-256, in hex, of the recipe's name and everything that was learned.
 
-    A router that has learned nothing is not in it, as it is not in earlier builds' checkpoints.
+    A router that has learned nothing is left out, as earlier builds' checkpoints have none.
     """
-    found = hashlib.sha256(standing.recipe.encode())
+    sha256 = hashlib.sha256(model_state.recipe.encode())
     for part in _LEARNED:
-        if part == "router" and not standing.router.model.lessons:
+        if part == "router" and not model_state.router.model.lessons:
             continue
-        meta, arrays = getattr(standing, part).dump()
-        found.update(_json({part: meta}))
+        meta, arrays = getattr(model_state, part).dump()
+        sha256.update(_json({part: meta}))
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
-            found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            found.update(array.data.cast("B") if array.size else b"")
-    return found.hexdigest()
+            sha256.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            sha256.update(array.data.cast("B") if array.size else b"")
+    return sha256.hexdigest()
 
 
 def _json(value: Any) -> bytes:

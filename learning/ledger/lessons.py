@@ -1,4 +1,4 @@
-"""From what a person found true to lessons, one for each scored message it speaks about."""
+"""Training labels from outcomes: one lesson for each scored message that a verdict speaks about."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One scored message, by its place in the conversation, and what was true of it."""
+    """A training example: a scored message by its place in the conversation, label, weight."""
 
     seq: int
     label: float
@@ -22,7 +22,7 @@ class Lesson:
 
 
 def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, ...]:
-    """The lessons of an outcome for the scored messages (places from 1) of its conversation.
+    """Training examples of an outcome, for the scored messages (places from 1) of its conversation.
 
     `outcome` is a ledger entry's body: `verdict`, `covers` (the last place it speaks about),
     `begins` (the first one: what came before an earlier return was judged then), `escalated` (the
@@ -34,10 +34,10 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     on 1; with no k it is known of the last scored message only. fine: all 0. unknowable: none.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
-    return _shared(_labelled(outcome, places), float(outcome.get("weight", 1.0)))
+    return _cap_total_weight(_label_messages(outcome, places), float(outcome.get("weight", 1.0)))
 
 
-def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:
+def _label_messages(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:
     verdict, since, escalated = outcome["verdict"], outcome.get("since"), outcome.get("escalated")
     if verdict == "labels":
         among = set(places)
@@ -61,9 +61,9 @@ def _labelled(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]
     return []
 
 
-def _shared(found: list[Lesson], weight: float) -> tuple[Lesson, ...]:
-    total = sum(lesson.weight for lesson in found)
+def _cap_total_weight(labelled: list[Lesson], weight: float) -> tuple[Lesson, ...]:
+    total = sum(lesson.weight for lesson in labelled)
     share = weight * min(1.0, WEIGHT_MAX / total) if total > 0 else 1.0
     if share == 1.0:
-        return tuple(found)
-    return tuple(Lesson(x.seq, x.label, x.weight * share) for x in found)
+        return tuple(labelled)
+    return tuple(Lesson(lesson.seq, lesson.label, lesson.weight * share) for lesson in labelled)

@@ -1,8 +1,9 @@
-"""The ledger's entries, and `replay_entries`: the one loop of serving, evaluation and experiments.
+"""Event sourcing of the model: ledger entries, and `replay_entries`, the one loop that learns them.
 
-A *standing* is what a process holds in memory: the learned state of one line at one position. It
-only ever changes by following the ledger, entry after entry, so every process that stands at the
-same position of the same line holds the same model.
+The ledger is an append-only event log. A *model state* is what a process holds in memory: the
+learned state of one line at one position. It only ever changes by replaying the ledger, entry
+after entry, so every process at the same position of the same line holds the same model. Serving,
+evaluation and experiments all run this loop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, Message, State, step
-from learning.decision.policy import Policy, routed
+from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
 from learning.ledger.lessons import lessons
 from learning.measures.scores import Window
@@ -27,7 +28,7 @@ Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One numbered line of a workspace's ledger. `body` is plain JSON; its keys depend on `kind`.
+    """One numbered event of a workspace's ledger. `body` is plain JSON; its keys depend on `kind`.
 
     policy: the policy document. switch: `version`, `learn_from`, `without`, `reason`, `evidence`.
     outcome: see `learning.ledger.lessons.lessons`, and `outcome_id`, `conversation_id`, `agent`,
@@ -58,7 +59,7 @@ Transcript = Callable[[str, int], Sequence[Turn]]
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """Which outcomes a line leaves out. An outcome must match every criterion that is given.
+    """Filter of the outcomes that a line leaves out. An outcome must match every set criterion.
 
     `positions` and `withheld` are left out besides: corrected outcomes one by one, and what
     rollbacks left behind, as (after, up to).
@@ -73,23 +74,26 @@ class Exclusions:
 
     @classmethod
     def of(cls, body: Mapping[str, Any] | None) -> Exclusions:
-        known = dict(body or {})
-        known["positions"] = frozenset(known.get("positions", ()))
-        known["withheld"] = tuple((after, until) for after, until in known.get("withheld", ()))
-        return cls(**known)
+        criteria = dict(body or {})
+        criteria["positions"] = frozenset(criteria.get("positions", ()))
+        criteria["withheld"] = tuple(
+            (after, until) for after, until in criteria.get("withheld", ())
+        )
+        return cls(**criteria)
 
     def body(self) -> dict[str, Any]:
-        """As plain JSON; `Without.of` reads it back."""
+        """As plain JSON; `Exclusions.of` reads it back."""
         criteria = ("agent", "source", "from_position", "to_position")
-        found = {name: getattr(self, name) for name in criteria if getattr(self, name) is not None}
+        body = {name: getattr(self, name) for name in criteria if getattr(self, name) is not None}
         lists = {"positions": sorted(self.positions), "withheld": [list(x) for x in self.withheld]}
-        return found | {name: listed for name, listed in lists.items() if listed}
+        return body | {name: listed for name, listed in lists.items() if listed}
 
     def withholds(self, position: int) -> bool:
         """Whether a rollback left this position behind."""
         return any(after < position <= until for after, until in self.withheld)
 
     def leaves_out(self, entry: Entry) -> bool:
+        """Whether the line does not learn this outcome."""
         if entry.position in self.positions or self.withholds(entry.position):
             return True
         if (self.agent, self.source, self.from_position, self.to_position) == (None,) * 4:
@@ -104,7 +108,7 @@ class Exclusions:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the model says of a message. `raw` is the probability before calibration."""
+    """Prediction for a message. `raw` is the probability before calibration."""
 
     probability: float
     uncertainty: float
@@ -120,7 +124,7 @@ class LearnedEffect:
     after: float
 
 
-Taught = Callable[[Entry, LearnedEffect], None]
+OnLearned = Callable[[Entry, LearnedEffect], None]
 """Who is told what an outcome changed."""
 
 
@@ -129,8 +133,8 @@ class ModelState:
     """The learned state of one line at one position; owned by one thread.
 
     `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
-    an error came in between, is no longer the fold of its ledger: stand anew. One that is `frozen`
-    is tested and never learns.
+    an error came in between, is no longer the fold of its ledger: restore it anew. One that is
+    `frozen` is tested and never learns.
     """
 
     recipe: str
@@ -153,7 +157,7 @@ class ModelState:
         self.recipe, self.model = recipe.name, recipe.build()
 
     def score(self, state: State) -> Score:
-        """The score of a state's newest message. Changes nothing."""
+        """Score the newest message of a conversation state. Changes nothing."""
         return self._score(self._row(state))
 
     def _row(self, state: State) -> Row:
@@ -164,124 +168,129 @@ class ModelState:
         return Score(self.calibrator(raw), uncertainty, raw)
 
     def learns(self, entry: Entry) -> bool:
+        """Whether this line learns from an entry: an outcome after its start, and not excluded."""
         return (
             entry.kind == "outcome"
             and entry.position > self.learn_from
             and not self.without.leaves_out(entry)
         )
 
-    def learn(self, entry: Entry, turns: Sequence[Turn], tell: Taught | None = None) -> None:
-        """Test, then learn one outcome: the whole conversation is scored before any of it teaches.
+    def learn(
+        self, entry: Entry, turns: Sequence[Turn], on_learned: OnLearned | None = None
+    ) -> None:
+        """Test-then-learn (prequential) one outcome: all of it is scored before any teaches.
 
         Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
         they say nothing for or against the model.
         """
-        taught = lessons(entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored))
-        routed_at = _routed_at(entry.body)
-        states = _states(turns, {*(lesson.seq for lesson in taught), routed_at})
+        conversation_lessons = lessons(
+            entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored)
+        )
+        team_place = _team_lesson_place(entry.body)
+        states = _states_at(turns, {*(lesson.seq for lesson in conversation_lessons), team_place})
         examples = [
             (row, lesson, self._score(row))
-            for lesson in taught
+            for lesson in conversation_lessons
             for row in (self._row(states[lesson.seq]),)
         ]
         propensity = float(entry.body.get("propensity") or 1.0)
-        counted = 0.0 if entry.body.get("by_rule") else 1.0
+        measured_weight = 0.0 if entry.body.get("by_rule") else 1.0
         self.half_learned = True
         for _, lesson, score in examples:
             self.window.add(
                 entry.position,
                 score.probability,
                 lesson.label,
-                lesson.weight * counted,
+                lesson.weight * measured_weight,
                 entry.body["conversation_id"],
             )
             if not self.frozen:
                 self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
         if examples and not self.frozen:
-            rows, found, _ = zip(*examples, strict=True)
-            self.model.learn(rows, [x.label for x in found], [x.weight for x in found])
-        if routed_at in states:
-            self._learn_team(entry, states[routed_at])
+            rows, taught, _ = zip(*examples, strict=True)
+            self.model.learn(rows, [x.label for x in taught], [x.weight for x in taught])
+        if team_place in states:
+            self._learn_team(entry, states[team_place])
         self.half_learned = False
-        if tell is not None and examples:
+        if on_learned is not None and examples:
             row, lesson, before = examples[-1]
             after = self._score(row)
             message = turns[lesson.seq - 1].message.id
-            tell(entry, LearnedEffect(message, before.probability, after.probability))
+            on_learned(entry, LearnedEffect(message, before.probability, after.probability))
 
     def _learn_team(self, entry: Entry, state: State) -> None:
-        """Test, then learn whose work it was. What merely stayed where it was tests nothing."""
-        team, how = entry.body["team"], entry.body["team_by"]
-        if how != "stayed":
-            said = self.router.suggest(state, self.policy.team_names)
-            tried = RoutingTrial(
+        """Test-then-learn the team of a conversation; one that merely stayed tests nothing."""
+        team, evidence = entry.body["team"], entry.body["team_by"]
+        if evidence != "stayed":
+            suggestion = self.router.suggest(state, self.policy.team_names)
+            trial = RoutingTrial(
                 team,
-                model=said is not None and said.team == team,
-                route=routed(self.policy, state, said).team == team,
-                rules=routed(self.policy, state, None).team == team,
+                model=suggestion is not None and suggestion.team == team,
+                route=route_for_state(self.policy, state, suggestion).team == team,
+                rules=route_for_state(self.policy, state, None).team == team,
                 frequent=self.router.frequent == team,
-                confidence=said.probability if said is not None else 0.0,
+                confidence=suggestion.probability if suggestion is not None else 0.0,
             )
-            self.routed.add(entry.position, tried)
-        self.router.learn(state, team, how)
+            self.routed.add(entry.position, trial)
+        self.router.learn(state, team, evidence)
 
 
-def _routed_at(body: Mapping[str, Any]) -> int:
+def _team_lesson_place(body: Mapping[str, Any]) -> int:
     """The place whose state says whose work the conversation was; 0 where nobody said."""
     if not body.get("team"):
         return 0
     return int(body.get("escalated") or body.get("since") or body["covers"])
 
 
-def _states(turns: Sequence[Turn], wanted: Collection[int]) -> dict[int, State]:
+def _states_at(turns: Sequence[Turn], places: Collection[int]) -> dict[int, State]:
     """The states at some places (from 1) of a conversation."""
-    found: dict[int, State] = {}
+    by_place: dict[int, State] = {}
     state = EMPTY
-    for seq, turn in enumerate(turns[: max(wanted)], 1):
+    for seq, turn in enumerate(turns[: max(places)], 1):
         state = step(state, turn.message)
-        if seq in wanted:
-            found[seq] = state
-    return found
+        if seq in places:
+            by_place[seq] = state
+    return by_place
 
 
 def replay_entries(
-    standing: ModelState,
+    model_state: ModelState,
     entries: Iterable[Entry],
     transcript: Transcript,
     *,
     through_switches: bool = False,
-    tell: Taught | None = None,
+    on_learned: OnLearned | None = None,
 ) -> Entry | None:
-    """Bring a standing forward over the ledger's next entries, in order.
+    """Replay the ledger's next entries into a model state, in order (event sourcing).
 
-    `tell` is told what each outcome changed. Stops before a switch, which another standing
-    answers, and returns it; a line that runs in the shadow goes on `through_switches`. Raises
-    LedgerGapError when an entry is not the next one, and HalfLearnedError for a standing that an
-    error left in the middle of an outcome.
+    `on_learned` is called with what each outcome changed. Stops before a switch, which another
+    model state answers, and returns it; a line that runs in the shadow goes on `through_switches`.
+    Raises LedgerGapError when an entry is not the next one, and HalfLearnedError for a model state
+    that an error left in the middle of an outcome.
     """
-    if standing.half_learned:
-        raise HalfLearnedError(f"stopped within entry {standing.position + 1}: stand anew")
+    if model_state.half_learned:
+        raise HalfLearnedError(f"stopped within entry {model_state.position + 1}: stand anew")
     for entry in entries:
-        if entry.position != standing.position + 1:
+        if entry.position != model_state.position + 1:
             raise LedgerGapError(
-                f"stood at position {standing.position}, was given {entry.position}; "
-                "read the ledger again from the standing's position"
+                f"stood at position {model_state.position}, was given {entry.position}; "
+                "read the ledger again from the model state's position"
             )
-        if entry.kind == "switch" and entry.position > standing.switch and not through_switches:
+        if entry.kind == "switch" and entry.position > model_state.switch and not through_switches:
             return entry
         if entry.kind == "policy":
-            standing.policy = Policy.model_validate(entry.body)
-        elif standing.learns(entry):
+            model_state.policy = Policy.model_validate(entry.body)
+        elif model_state.learns(entry):
             body = entry.body
             turns = transcript(body["conversation_id"], body["covers"])
-            standing.learn(entry, turns, tell)
-        standing.position = entry.position
+            model_state.learn(entry, turns, on_learned)
+        model_state.position = entry.position
     return None
 
 
 class LedgerGapError(ValueError):
-    """A reader was handed an entry that is not the next one."""
+    """An entry is not the next one of the ledger."""
 
 
 class HalfLearnedError(RuntimeError):
-    """A standing is between two positions and equals the model of neither."""
+    """A model state is between two positions and equals the model of neither."""

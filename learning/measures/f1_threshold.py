@@ -1,7 +1,7 @@
-"""The threshold that served best on earlier labels: an honest F1, chosen before it is scored.
+"""Online decision threshold that maximises F1, learned label by label in bounded memory.
 
-A threshold picked on the same labels that judge it flatters every model. This one is learned
-label by label in bounded memory, so a decision uses only what was known when it was made.
+A threshold picked on the labels that judge it flatters every model. This one is prequential: a
+decision uses only labels that came before it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OnlineThreshold:
         self._step: int | None = None
 
     def learn(self, p: float, y: float, w: float = 1.0) -> None:
-        """Take in one labelled probability; the threshold may move from the next decision on."""
+        """Update by one labelled probability; the threshold may move from the next decision on."""
         histogram = self._positive if y > 0.5 else self._negative
         histogram[self._bin(p)] += w
         self._step = None
@@ -54,10 +54,10 @@ class OnlineThreshold:
     def step(self) -> int:
         """The threshold as a number of histogram steps; a probability of that step reaches it."""
         if self._step is None:
-            self._step = self._best()
+            self._step = self._best_step()
         return self._step
 
-    def _best(self) -> int:
+    def _best_step(self) -> int:
         positives = self._positive.sum()
         if positives <= 0.0:
             return self.bins // 2
@@ -65,10 +65,10 @@ class OnlineThreshold:
         alarms = self._negative[::-1].cumsum()[::-1]
         f1 = 2.0 * hits / (hits + alarms + positives)
         first = int(f1.argmax())
-        run = first
-        while run + 1 < self.bins and f1[run + 1] == f1[first]:
-            run += 1
-        return (first + run + 1) // 2
+        last = first
+        while last + 1 < self.bins and f1[last + 1] == f1[first]:
+            last += 1
+        return (first + last + 1) // 2
 
     def _bin(self, p: float) -> int:
         return min(max(int(p * self.bins), 0), self.bins - 1)
@@ -82,7 +82,7 @@ class OnlineThreshold:
         return {"bins": self.bins}, arrays
 
     def load(self, meta: Mapping[str, Scalar], arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over a dumped state exactly; the arrays are copied. ValueError on another shape."""
+        """Restore a dumped state exactly; the arrays are copied. ValueError on another shape."""
         bins = int(meta["bins"])  # type: ignore[arg-type]
         for name in ("positive", "negative"):
             if arrays[name].shape != (bins,):

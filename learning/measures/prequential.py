@@ -1,8 +1,8 @@
-"""The newest test-then-learn scores of one model line, and its totals over all time.
+"""Prequential (test-then-learn) scores of one model line: a ring buffer and all-time totals.
 
-A line scores a lesson just before it learns it. Those scores are the only ones that say how
-well the line itself did, so they travel inside its checkpoints: a restarted process reports the
-same figures as one that never stopped, and two lines can be compared lesson by lesson.
+A line scores a lesson just before it learns it. Those scores alone say how well the line itself
+did, so they travel inside its checkpoints: a restarted process reports the same figures as one
+that never stopped, and two lines can be compared lesson by lesson.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMS = ("weight", "positives", "loss", "squares")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Lessons as they were scored before they were learned, oldest first; one row per lesson.
+    """Prequential scores, oldest first; one row per lesson, arrays of one length.
 
     `position` is the ledger position of the outcome, `conversation` a 64-bit digest of the
     conversation's id (enough to group by, and no id leaves the window).
@@ -45,11 +45,11 @@ class Scores:
 
 
 class Window:
-    """A bounded record of test-then-learn scores: a ring of the newest, and running totals.
+    """Sliding window of prequential scores: a ring buffer of the newest, and running totals.
 
     Memory is fixed by `size` (lessons; 5 arrays of 8 bytes each), whatever the traffic.
-    All totals are weighted except the three counts: `lessons` kept or once kept, `outcomes` they
-    came from, `uncounted` lessons that were not kept.
+    All totals are weighted except the three counts: `lessons` ever added, `outcomes` they came
+    from, `uncounted` lessons without weight, which were not added.
     """
 
     def __init__(self, size: int = LESSONS) -> None:
@@ -81,11 +81,11 @@ class Window:
         weight: float = 1.0,
         conversation: str | None = None,
     ) -> None:
-        """Remember how one lesson of the outcome at `position` was scored before it was learned.
+        """Add the score that one lesson of the outcome at `position` got before it was learned.
 
-        Without a conversation's id the outcome itself stands for the conversation. A lesson
-        without weight says nothing for or against the model: it is counted in `uncounted` and
-        not kept. Positions must not fall (ValueError): the ledger is learned in order.
+        Without a conversation's id the outcome itself stands for the conversation. A lesson without
+        weight says nothing for or against the model: it is counted in `uncounted` and not added.
+        Positions must not fall (ValueError): the ledger is learned in order.
         """
         if self.last is not None and position < self.last:
             raise ValueError(f"a lesson of position {position} came after one of {self.last}")
@@ -100,7 +100,9 @@ class Window:
         self._probability[slot] = probability
         self._label[slot] = label
         self._weight[slot] = weight
-        self._conversation[slot] = position if conversation is None else identity(conversation)
+        self._conversation[slot] = (
+            position if conversation is None else conversation_digest(conversation)
+        )
         self.lessons += 1
         self.weight += weight
         self.positives += weight * label
@@ -120,13 +122,14 @@ class Window:
     def scores(
         self, newest: int | None = None, since: int | None = None, until: int | None = None
     ) -> Scores:
-        """The kept lessons, oldest first; at most the `newest`, and only after position `since`
-        and up to `until`.
+        """The scores in the ring buffer, oldest first.
+
+        Only those of positions after `since` and up to `until`, and at most the `newest` so many.
 
         The arrays are copies.
         """
-        kept = len(self)
-        order = (np.arange(self.lessons - kept, self.lessons)) % self.size
+        count = len(self)
+        order = (np.arange(self.lessons - count, self.lessons)) % self.size
         if since is not None:
             order = order[self._position[order] > since]
         if until is not None:
@@ -148,7 +151,7 @@ class Window:
         return meta, {name: getattr(self, f"_{name}").copy() for name in _COLUMNS}
 
     def load(self, meta: Mapping[str, Scalar], arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over a dumped state exactly, size included; the arrays are copied.
+        """Restore a dumped state exactly, size included; the arrays are copied.
 
         ValueError if an array does not have the length that the state names.
         """
@@ -169,7 +172,7 @@ class Window:
         self.__dict__.update(fresh.__dict__)
 
 
-def identity(conversation: str) -> int:
+def conversation_digest(conversation: str) -> int:
     """A stable signed 64-bit digest of a conversation's id (BLAKE2b, 8 bytes)."""
     digest = hashlib.blake2b(conversation.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
@@ -181,20 +184,20 @@ def log_loss_one(p: float, y: float) -> float:
     return -(y * math.log(p) + (1.0 - y) * math.log(1.0 - p))
 
 
-def paired(a: Scores, b: Scores) -> tuple[Scores, Scores]:
-    """The lessons that both lines scored, row by row the same lesson.
+def pair_scores(a: Scores, b: Scores) -> tuple[Scores, Scores]:
+    """Inner join of two lines' scores: the lessons that both scored, row by row the same lesson.
 
-    A lesson is known by its outcome's position and its place counted from that outcome's last
+    A lesson is identified by its outcome's position and its place counted from that outcome's last
     lesson, so a conversation cut off at the old end of one ring still pairs.
     """
     width = np.int64(LESSONS * 1024)
     keys = [s.position * width + _places_from_last(s.position) for s in (a, b)]
     _, left, right = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
     order = np.argsort(left, kind="stable")
-    return _take(a, left[order]), _take(b, right[order])
+    return _select_rows(a, left[order]), _select_rows(b, right[order])
 
 
-def _take(scores: Scores, rows: NDArray[np.intp]) -> Scores:
+def _select_rows(scores: Scores, rows: NDArray[np.intp]) -> Scores:
     return Scores(
         scores.position[rows],
         scores.probability[rows],

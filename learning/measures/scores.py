@@ -1,4 +1,4 @@
-"""What the measures of a model are, exactly: ranking, honesty and cost.
+"""Evaluation measures: AUC, average precision, log loss, Brier, ECE, reliability, decision rates.
 
 Every figure that Baton shows, publishes or acts on is computed here, from probabilities and
 labels alone. Labels lie in 0..1: log loss, Brier and calibration take soft labels as they are;
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from learning.measures.f1_threshold import OnlineThreshold
-from learning.measures.prequential import CLIP, Scores, Window, paired
+from learning.measures.prequential import CLIP, Scores, Window, pair_scores
 
 __all__ = [
     "OnlineThreshold",
@@ -31,7 +31,7 @@ __all__ = [
     "jensen_shannon",
     "log_losses",
     "measures",
-    "paired",
+    "pair_scores",
     "precision_recall",
     "rates",
     "reliability",
@@ -51,25 +51,27 @@ def measures(p: ArrayLike, y: ArrayLike, w: ArrayLike | None = None) -> dict[str
 
     ValueError names the array that is not finite, out of range or of another length.
     """
-    p, y, w = _checked(p, y, w)
-    found: dict[str, float] = {"n": int(p.size), "positives": int((y > 0.5).sum())}
+    p, y, w = _validate(p, y, w)
+    values: dict[str, float] = {"n": int(p.size), "positives": int((y > 0.5).sum())}
     if p.size == 0:
-        return found
+        return values
     total = float(w.sum())
-    found["log_loss"] = float((w * log_losses(p, y)).sum()) / total
-    found["brier"] = float((w * (p - y) ** 2).sum()) / total
+    values["log_loss"] = float((w * log_losses(p, y)).sum()) / total
+    values["brier"] = float((w * (p - y) ** 2).sum()) / total
     bins = reliability(p, y, w=w)
     gaps = np.abs(bins.observed - bins.predicted)
-    found["ece"] = float((bins.mass * gaps).sum()) / total
-    hits, alarms = _ranked(p, y, w)[1:]
-    if found["positives"]:
+    values["ece"] = float((bins.mass * gaps).sum()) / total
+    hits, alarms = _rank(p, y, w)[1:]
+    if values["positives"]:
         steps = np.diff(hits, prepend=0.0)
-        found["average_precision"] = float((steps * hits / (hits + alarms)).sum()) / float(hits[-1])
-    if 0 < found["positives"] < p.size:
+        values["average_precision"] = float((steps * hits / (hits + alarms)).sum()) / float(
+            hits[-1]
+        )
+    if 0 < values["positives"] < p.size:
         widths = np.diff(alarms, prepend=0.0)
         heights = (hits + np.append(0.0, hits[:-1])) / 2.0
-        found["auc"] = float((widths * heights).sum()) / (float(hits[-1]) * float(alarms[-1]))
-    return found
+        values["auc"] = float((widths * heights).sum()) / (float(hits[-1]) * float(alarms[-1]))
+    return values
 
 
 def log_losses(p: ArrayLike, y: ArrayLike) -> Floats:
@@ -81,7 +83,7 @@ def log_losses(p: ArrayLike, y: ArrayLike) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """A calibration plot: per bin, lowest first, the mean prediction, the mean label, the mass."""
+    """Reliability diagram: per bin, lowest first, the mean prediction, mean label and mass."""
 
     predicted: Floats
     observed: Floats
@@ -96,7 +98,7 @@ def reliability(
     Rows that share a probability share their mean label first, so the figure does not depend on
     the order of the rows even where a bin's edge falls among equals.
     """
-    p, y, w = _checked(p, y, w)
+    p, y, w = _validate(p, y, w)
     values, group = np.unique(p, return_inverse=True)
     mass = np.bincount(group, w, values.size)
     shared = np.bincount(group, w * y, values.size) / mass if values.size else mass
@@ -107,13 +109,15 @@ def reliability(
     full = np.asarray(np.bincount(place, weight, bins), np.float64)
     predicted = np.bincount(place, weight * p[order], bins)
     observed = np.bincount(place, weight * shared[group[order]], bins)
-    kept = full > 0.0
-    return Reliability(predicted[kept] / full[kept], observed[kept] / full[kept], full[kept])
+    occupied = full > 0.0
+    return Reliability(
+        predicted[occupied] / full[occupied], observed[occupied] / full[occupied], full[occupied]
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """A precision-recall plot: at each distinct threshold, highest first, deciding p >= it."""
+    """Precision-recall curve: at each distinct threshold, highest first, deciding p >= it."""
 
     threshold: Floats
     precision: Floats
@@ -122,11 +126,11 @@ class PrecisionRecall:
 
 def precision_recall(p: ArrayLike, y: ArrayLike, w: ArrayLike | None = None) -> PrecisionRecall:
     """Precision and recall at every distinct probability; all empty where nothing is positive."""
-    p, y, w = _checked(p, y, w)
-    threshold, hits, alarms = _ranked(p, y, w)
+    p, y, w = _validate(p, y, w)
+    threshold, hits, alarms = _rank(p, y, w)
     if not threshold.size or hits[-1] <= 0.0:
-        nothing = np.zeros(0)
-        return PrecisionRecall(nothing, nothing, nothing)
+        empty = np.zeros(0)
+        return PrecisionRecall(empty, empty, empty)
     return PrecisionRecall(threshold, hits / (hits + alarms), hits / hits[-1])
 
 
@@ -144,13 +148,13 @@ def jensen_shannon(a: ArrayLike, b: ArrayLike, base: float = 2.0) -> float:
             raise ValueError("a distribution needs shares that are finite, not negative, not all 0")
     left, right = (row / row.sum(-1, keepdims=True) for row in rows)
     middle = (left + right) / 2.0
-    parts = (_relative_entropy(left, middle) + _relative_entropy(right, middle)) / 2.0
-    return max(0.0, float(parts.mean()) / math.log(base))
+    divergence = (_relative_entropy(left, middle) + _relative_entropy(right, middle)) / 2.0
+    return max(0.0, float(divergence.mean()) / math.log(base))
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a set of decisions came to, one row per conversation; a rate of nothing is None."""
+    """Error rates and mean cost of decisions, one per conversation; a rate of nothing is None."""
 
     conversations: int
     escalated: int
@@ -188,7 +192,7 @@ def rates(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a curve: the measures of the lessons up to a ledger position."""
+    """One point of a learning curve: the measures of the lessons up to a ledger position."""
 
     position: int
     lessons: int
@@ -196,10 +200,10 @@ class Point:
 
 
 def curve(scores: Scores, *, span: int = 500, every: int | None = None) -> Iterator[Point]:
-    """Rolling measures over the ledger position: of the newest `span` lessons, `every` so many.
+    """Learning curve: rolling measures of the newest `span` lessons, one point `every` so many.
 
     Spans do not overlap unless `every` is smaller; the last point always stands at the end, so
-    a short history has one point of what there is.
+    a short history has one point of what there is. ValueError for a span or step below 1.
     """
     every = span if every is None else every
     if span < 1 or every < 1:
@@ -209,14 +213,14 @@ def curve(scores: Scores, *, span: int = 500, every: int | None = None) -> Itera
         ends.append(len(scores))
     for end in ends:
         rows = slice(max(0, end - span), end)
-        found = measures(scores.probability[rows], scores.label[rows], scores.weight[rows])
-        yield Point(int(scores.position[end - 1]), end, found)
+        values = measures(scores.probability[rows], scores.label[rows], scores.weight[rows])
+        yield Point(int(scores.position[end - 1]), end, values)
 
 
 def handoff_match(
     gold: Sequence[int], predicted: Sequence[int], tolerance: int, lam: float = 0.0
 ) -> float:
-    """GT-T of one dialogue: how close predicted handoff points lie to the gold ones, 0 to 1.
+    """Golden transfer within tolerance (GT-T) of one dialogue: closeness of handoff points, 0 to 1.
 
     Positions are utterance numbers, `tolerance` is T, `lam` in [-1, 1] forgives early (below 0
     late) points. Liu et al., AAAI 2021; the formula is the one quoted in data/README.md.
@@ -241,7 +245,7 @@ def _relative_entropy(p: Floats, q: Floats) -> Floats:
     return np.asarray((p * np.log(ratio)).sum(-1), np.float64)
 
 
-def _ranked(p: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
+def _rank(p: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """Distinct probabilities, highest first; positive and negative weight from each one up."""
     order = np.argsort(-p, kind="stable")
     p, w, positive = p[order], w[order], y[order] > 0.5
@@ -249,7 +253,7 @@ def _ranked(p: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     return p[last], (w * positive).cumsum()[last], (w * ~positive).cumsum()[last]
 
 
-def _checked(p: ArrayLike, y: ArrayLike, w: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
+def _validate(p: ArrayLike, y: ArrayLike, w: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
     p, y = np.asarray(p, np.float64), np.asarray(y, np.float64)
     w = np.ones(p.shape) if w is None else np.asarray(w, np.float64)
     for name, array in (("p", p), ("y", y), ("w", w)):
@@ -259,5 +263,5 @@ def _checked(p: ArrayLike, y: ArrayLike, w: ArrayLike | None) -> tuple[Floats, F
             raise ValueError(f"{name} must be finite and not negative")
         if name != "w" and (array > 1.0).any():
             raise ValueError(f"{name} must lie in 0..1")
-    kept = w > 0.0
-    return (p, y, w) if kept.all() else (p[kept], y[kept], w[kept])
+    weighted = w > 0.0
+    return (p, y, w) if weighted.all() else (p[weighted], y[weighted], w[weighted])

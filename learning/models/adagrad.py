@@ -1,4 +1,4 @@
-"""Logistic regression by AdaGrad on fixed hashed arrays: each weight with a pace of its own."""
+"""AdaGrad logistic regression (online, binary) on fixed hashed arrays."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ WEIGHT_MAX = 4.0
 
 
 class AdaGradLogisticRegression(HashedClassifier):
-    """Each weight moves by rate * g / (damping + sqrt(sum of its squared gradients)).
+    """Online logistic regression by damped AdaGrad, a step size of its own for each weight.
 
-    Without damping a weight's first step is the rate itself, however small its gradient: bold
-    with rare words. With it, steps follow the gradients at first. (Duchi et al. 2011; damped as
-    in McMahan et al. 2013, FTRL-proximal without its penalties.)
+    Each weight moves by rate * g / (damping + sqrt(sum of its squared gradients)). Without damping
+    a weight's first step is the rate itself, however small its gradient: large for rare words. With
+    it, steps follow the gradients at first. (Duchi et al. 2011; damped as in McMahan et al. 2013,
+    FTRL-proximal without its penalties.)
 
     Parameters
     ----------
     rate
-        How far a weight moves.
+        Step size.
     damping
-        How many squared gradients' roots each weight is held to have seen before.
+        Added to the root of the summed squared gradients of each weight.
     buckets
         Size of the arrays. Memory is 16 bytes each.
     """
@@ -47,7 +48,7 @@ class AdaGradLogisticRegression(HashedClassifier):
         self._g: Floats = np.zeros(buckets)
 
     def margin_row(self, row: Row) -> tuple[float, float]:
-        """Log odds and, standing in for their variance, how far the weights may still move."""
+        """Log odds and, in place of their variance, how far the weights may still move."""
         margin = float((self._m[row.index] * row.value).sum())
         return margin, self.rate * float((row.square / (1.0 + self._g[row.index])).sum())
 

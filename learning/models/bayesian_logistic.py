@@ -1,4 +1,4 @@
-"""Bayesian logistic regression with a diagonal posterior, one pass, on fixed hashed arrays."""
+"""Online Bayesian logistic regression: diagonal Gaussian posterior on fixed hashed arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROBIT = math.pi / 8
 
 
 class BayesianLogisticRegression(HashedClassifier):
-    """Each weight is a normal distribution, sharpened by every label that touches it.
+    """Online Bayesian logistic regression; each weight's posterior is a normal distribution.
 
     With mu = m.x, s2 = x'Vx and p = sigma(mu / sqrt(1 + pi/8 s2)), a label y of weight w makes one
     Newton step: h = w p(1-p), d = 1/(1 + h s2), m += V x w (y-p) d, V -= (V x)^2 h d. The step

@@ -1,4 +1,4 @@
-"""From a raw probability to an honest one, online."""
+"""Probability calibration, online: beta calibration by an extended Kalman filter."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ _P_MIN = 1e-6
 class Calibrator:
     """Beta calibration q = sigma(a ln p - b ln(1-p) + c), learned by an extended Kalman filter.
 
-    The three parameters start at the identity (1, 1, 0), with a caution that fades as labels
-    come; old labels fade slowly. Where the
-    signed errors of the last hundred labels or so add up to more than chance explains (the base
-    rate jumped), the filter doubts all it knew and learns anew from where it stands.
-    (Kull et al. 2017, "Beta calibration".)
+    The three parameters start at the identity (1, 1, 0), with a caution that fades as labels come;
+    old labels fade slowly. Change detection: where the signed errors of the last hundred labels or
+    so add up to more than chance explains (the base rate jumped), the covariance is reset and the
+    parameters are learned anew from where they are. (Kull et al. 2017, "Beta calibration".)
     """
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ class Calibrator:
         self._beta = KalmanLogistic((1.0, 1.0, 0.0), VARIANCES, FORGETTING)
 
     def __call__(self, p: float) -> float:
-        """The calibrated probability; with few labels a cautious one, in the same order."""
+        """Calibrated probability; with few labels a cautious one, in the same order."""
         caution = CAUTION * math.exp(-self._labels / CAUTION_LABELS)
         return sigmoid(self._beta.margin(_inputs(p)) + caution)
 
@@ -65,25 +64,25 @@ class Calibrator:
         if w == 0.0:
             return
         inputs = _inputs(p)
-        self._watch(sigmoid(self._beta.margin(inputs)), y, min(w, 1.0))
+        self._detect_change(sigmoid(self._beta.margin(inputs)), y, min(w, 1.0))
         self._beta.learn(inputs, y, w)
         self._beta.theta[:2] = [max(slope, SLOPE_MIN) for slope in self._beta.theta[:2]]
         self._labels += 1
 
-    def _watch(self, q: float, y: float, w: float) -> None:
+    def _detect_change(self, q: float, y: float, w: float) -> None:
         self._errors = _FADING * self._errors + w * (y - q)
         self._variance = _FADING * self._variance + w * w * q * (1.0 - q)
         if self._variance > _VARIANCE_MIN and self._errors**2 > SURPRISE * self._variance:
-            self._beta.doubt()
+            self._beta.reset_covariance()
             self._errors = self._variance = 0.0
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The learned state as JSON scalars (and no arrays)."""
-        watched = {"errors": self._errors, "variance": self._variance}
-        return {"labels": self._labels, **watched, **self._beta.dump()}, {}
+        change_detector = {"errors": self._errors, "variance": self._variance}
+        return {"labels": self._labels, **change_detector, **self._beta.dump()}, {}
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError for what cannot be a state."""
+        """Restore a dumped state exactly. Raises ValueError for what cannot be a state."""
         errors, variance = float(meta["errors"]), float(meta["variance"])
         if arrays or not (math.isfinite(errors) and 0.0 <= variance < math.inf):
             raise ValueError("a calibrator is made of finite numbers and no arrays")

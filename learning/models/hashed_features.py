@@ -1,7 +1,7 @@
-"""Names to buckets, and the base of every estimator that learns on fixed arrays of them.
+"""Feature hashing (the hashing trick), and the base class of estimators on fixed arrays of buckets.
 
 Bucket 0 is the bias. Context names (without "=") go to 1..RESERVED-1, each name that `features`
-knows to a bucket of its own, and names of text to the rest, so no text can ever move the weight of
+has to a bucket of its own, and names of text to the rest, so no text can ever move the weight of
 a context feature. CRC-32 is stable between processes, machines and hash seeds.
 """
 
@@ -27,100 +27,100 @@ RESERVED = 4096
 """Buckets of bias and context: the lower half for the names of `features`, the upper for others."""
 BUCKETS = 2**18
 
-_PLACES = {name: place for place, name in enumerate(CONTEXT, 1)}
-_FREE = RESERVED // 2
-_KNOWN_MAX = 2**16
+_CONTEXT_BUCKETS = {name: place for place, name in enumerate(CONTEXT, 1)}
+_OTHER_CONTEXT = RESERVED // 2
+_CACHED_MAX = 2**16
 _VALUE_MAX = 100.0
 
 
 def bucket(name: str, buckets: int) -> int:
-    """Where a name's weights stand, among `buckets` (more than RESERVED) of them."""
-    if (place := _PLACES.get(name)) is not None:
+    """Hash of a feature name: its bucket, among `buckets` (more than RESERVED) of them."""
+    if (place := _CONTEXT_BUCKETS.get(name)) is not None:
         return place
     code = crc32(name.encode("utf-8", "surrogatepass"))
     if "=" in name:
         return RESERVED + code % (buckets - RESERVED)
-    return _FREE + code % (RESERVED - _FREE)
+    return _OTHER_CONTEXT + code % (RESERVED - _OTHER_CONTEXT)
 
 
-class _Known(dict[Any, int]):
-    """Buckets already computed of one namespace, by what stands for a name there (see `Parts`).
+class _BucketCache(dict[Any, int]):
+    """Memoised buckets of one namespace, by what stands for a name there (see `Parts`).
 
     The checksum of a namespace that ends in "=" is taken once for all its words.
     """
 
-    def __init__(self, home: _Namespaces, namespace: str) -> None:
+    def __init__(self, caches: _NamespaceCache, namespace: str) -> None:
         super().__init__()
-        self._home = home
+        self._caches = caches
         self._namespace = namespace
-        self._begun = crc32(namespace.encode()) if namespace.endswith("=") else None
+        self._prefix_checksum = crc32(namespace.encode()) if namespace.endswith("=") else None
 
     def __missing__(self, word: Any) -> int:
-        self._home.one_more()
-        buckets = self._home.buckets
-        if self._begun is None:
-            found = bucket(self._namespace + str(word), buckets)
+        self._caches.count_entry()
+        buckets = self._caches.buckets
+        if self._prefix_checksum is None:
+            place = bucket(self._namespace + str(word), buckets)
         else:
-            code = crc32(word.encode("utf-8", "surrogatepass"), self._begun)
-            found = RESERVED + code % (buckets - RESERVED)
-        self[word] = found
-        return found
+            code = crc32(word.encode("utf-8", "surrogatepass"), self._prefix_checksum)
+            place = RESERVED + code % (buckets - RESERVED)
+        self[word] = place
+        return place
 
 
-class _Namespaces(dict[str, _Known]):
-    """What is known of each namespace; all is forgotten at once when it is too much."""
+class _NamespaceCache(dict[str, _BucketCache]):
+    """Bucket caches by namespace; all are cleared at once when they hold too much."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
         self.buckets = buckets
         self._count = 0
 
-    def __missing__(self, namespace: str) -> _Known:
-        found = self[namespace] = _Known(self, namespace)
-        return found
+    def __missing__(self, namespace: str) -> _BucketCache:
+        bucket_cache = self[namespace] = _BucketCache(self, namespace)
+        return bucket_cache
 
-    def one_more(self) -> None:
+    def count_entry(self) -> None:
         self._count += 1
-        if self._count > _KNOWN_MAX:
+        if self._count > _CACHED_MAX:
             self._count = 1
-            for known in self.values():
-                known.clear()
+            for bucket_cache in self.values():
+                bucket_cache.clear()
 
 
 @cache
-def _known(buckets: int) -> _Namespaces:
-    return _Namespaces(buckets)
+def _namespace_cache(buckets: int) -> _NamespaceCache:
+    return _NamespaceCache(buckets)
 
 
 class Row:
-    """One example: buckets (the bias first), values, and their squares; arrays of one length.
+    """One hashed example: buckets (the bias first), values, and their squares.
 
-    No bucket stands twice: what falls together is summed. `said` is a note of the model that was
-    asked about it last (in which state, and what), for its own use.
+    No bucket stands twice: what collides is summed. `cached_margins` belongs to the model that
+    scored the row last: its state then, and its experts' margins.
     """
 
-    __slots__ = ("index", "said", "square", "value")
+    __slots__ = ("cached_margins", "index", "square", "value")
 
     def __init__(self, x: Mapping[Any, Any], buckets: int) -> None:
-        places = [0, *map(_known(buckets)[""].__getitem__, x)]
+        places = [0, *map(_namespace_cache(buckets)[""].__getitem__, x)]
         values = [1.0, *x.values()]
         try:
             self.value: Floats = np.array(values, np.float64)
         except (TypeError, ValueError, OverflowError):
-            self._clean(places, values)
+            self._fill_cleaned(places, values)
             return
         if np.abs(self.value).max() <= _VALUE_MAX:
             self._fill(places, values)
         else:
-            self._clean(places, values)
+            self._fill_cleaned(places, values)
 
     @classmethod
     def of_parts(cls, parts: Parts, buckets: int) -> Row:
         """The row of what `features` would spell out, which is bounded and finite."""
-        known, places, values = _known(buckets), [0], [1.0]
-        for namespace, part in parts.items():
-            places += map(known[namespace].__getitem__, part)
-            values += part.values()
+        caches, places, values = _namespace_cache(buckets), [0], [1.0]
+        for namespace, group in parts.items():
+            places += map(caches[namespace].__getitem__, group)
+            values += group.values()
         row = cls.__new__(cls)
         row.value = np.array(values)
         row._fill(places, values)
@@ -128,31 +128,31 @@ class Row:
 
     def _fill(self, places: list[int], values: list[Any]) -> None:
         if len(set(places)) < len(places):
-            self._clean(places, values)
+            self._fill_cleaned(places, values)
             return
         self.index: Ints = np.array(places, np.intp)
         self.square: Floats = self.value * self.value
-        self.said: tuple[object, list[float]] | None = None
+        self.cached_margins: tuple[object, list[float]] | None = None
 
     @classmethod
     def of(cls, index: NDArray[Any], value: NDArray[Any]) -> Row:
-        """A row that was one before: its buckets, none twice, and its values."""
+        """Restore a row from its buckets, none twice, and its values."""
         row = cls.__new__(cls)
         row.index, row.value = index.astype(np.intp), value.astype(np.float64)
         row.square = row.value * row.value
-        row.said = None
+        row.cached_margins = None
         return row
 
-    def _clean(self, places: Iterable[int], values: Iterable[Any]) -> None:
+    def _fill_cleaned(self, places: Iterable[int], values: Iterable[Any]) -> None:
         """Without what is no finite number, no value beyond +-100, and no bucket twice."""
-        found: dict[int, float] = {}
+        by_bucket: dict[int, float] = {}
         for place, value in zip(places, values, strict=True):
             if number := _number(value):
-                found[place] = _number(found.get(place, 0.0) + number)
-        self.index = np.array(list(found), np.intp)
-        self.value = np.array(list(found.values()))
+                by_bucket[place] = _number(by_bucket.get(place, 0.0) + number)
+        self.index = np.array(list(by_bucket), np.intp)
+        self.value = np.array(list(by_bucket.values()))
         self.square = self.value * self.value
-        self.said = None
+        self.cached_margins = None
 
 
 def _number(value: Any) -> float:
@@ -170,12 +170,12 @@ def sigmoid(margin: float) -> float:
     """1 / (1 + exp(-margin)), without overflow."""
     if margin >= 0:
         return 1.0 / (1.0 + math.exp(-margin))
-    grown = math.exp(margin)
-    return grown / (1.0 + grown)
+    exponential = math.exp(margin)
+    return exponential / (1.0 + exponential)
 
 
 def pack(array: Floats, default: float) -> tuple[NDArray[np.int64], Floats]:
-    """The places where a flat array differs from its default, and what stands there."""
+    """Sparse form of a flat array: where it differs from its default, and the values there."""
     places = np.flatnonzero(array != default)
     return places.astype(np.int64), array[places]
 
@@ -194,9 +194,9 @@ def unpack(places: NDArray[Any], values: NDArray[Any], buckets: int, default: fl
 
 
 class HashedClassifier(base.Classifier):
-    """A binary River classifier on hashed rows; labels may be soft, weights any number >= 0.
+    """Base of the online binary classifiers (River's interface) on hashed rows.
 
-    Subclasses say `margin_row` and `learn_row`, which a mixture calls with one row for all experts.
+    Labels may be soft, weights any number >= 0. Subclasses implement `margin_row` and `learn_row`.
     """
 
     buckets: int
@@ -215,7 +215,7 @@ class HashedClassifier(base.Classifier):
 
     @abstractmethod
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
+        """Restore a dumped state exactly. Raises ValueError where it does not fit."""
 
     def learn_rows(
         self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]
@@ -238,17 +238,19 @@ class HashedClassifier(base.Classifier):
                 raise ValueError(f"a label lies between 0 and 1, not {y!r}")
             if not 0.0 <= w < math.inf:
                 raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
-        kept = [n for n, w in enumerate(weights) if w > 0.0]
+        weighted = [n for n, w in enumerate(weights) if w > 0.0]
         self.learn_rows(
-            [rows[n] for n in kept], [labels[n] for n in kept], [weights[n] for n in kept]
+            [rows[n] for n in weighted],
+            [labels[n] for n in weighted],
+            [weights[n] for n in weighted],
         )
 
     def assess_one(self, x: Mapping[Any, Any]) -> tuple[float, float]:
-        """Probability of True, and uncertainty, for the price of one look."""
+        """Probability of True and its uncertainty (variance of the log odds), in one pass."""
         return self.assess(Row(x, self.buckets))
 
     def assess(self, row: Row) -> tuple[float, float]:
-        """The same of a row."""
+        """Probability of True and its uncertainty for a row."""
         margin, variance = self.margin_row(row)
         return sigmoid(margin), variance
 
@@ -256,7 +258,3 @@ class HashedClassifier(base.Classifier):
         """The probability of each label, under the keys False and True."""
         p = self.assess_one(x)[0]
         return {False: 1.0 - p, True: p}
-
-    def uncertainty_one(self, x: dict[Any, Any]) -> float:
-        """The variance of the log odds: large for what is unlike all that was learned."""
-        return self.margin_row(Row(x, self.buckets))[1]

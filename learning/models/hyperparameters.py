@@ -1,4 +1,4 @@
-"""A recipe's parameters, as people write them: `name=value`, a list as `value:value`."""
+"""Hyperparameters of a recipe and their text form: `name=value`, a list as `value:value`."""
 
 from __future__ import annotations
 
@@ -18,51 +18,56 @@ class ParameterError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A number, a whole number, or a list of numbers, as `default` is; from `least` to `most`."""
+    """A hyperparameter: a number, a whole number, or a list of them, as `default` is; bounded."""
 
     default: Value
     least: float
     most: float
 
-    def read(self, text: str) -> Value:
-        """The value that a text names. Raises ValueError for one that is not allowed."""
+    def parse(self, text: str) -> Value:
+        """Parse a value. Raises ValueError for one that is not allowed."""
         parts = text.split(":") if isinstance(self.default, tuple) else [text]
         if len(parts) > LIST_MAX:
             raise ValueError(f"at most {LIST_MAX} values")
-        kind = int if isinstance(self.default, int) else float
-        values = [kind(part) for part in parts]
+        number = int if isinstance(self.default, int) else float
+        values = [number(part) for part in parts]
         if not all(math.isfinite(v) and self.least <= v <= self.most for v in values):
             raise ValueError(f"from {self.least:g} to {self.most:g}")
         return tuple(values) if isinstance(self.default, tuple) else values[0]
 
 
-def written(value: Value) -> str:
-    """The shortest text that `Parameter.read` takes for the same value, to the bit."""
+def format_value(value: Value) -> str:
+    """Shortest text that `Parameter.parse` takes for the same value, to the bit."""
     if isinstance(value, tuple):
-        return ":".join(written(one) for one in value)
+        return ":".join(format_value(item) for item in value)
     return repr(value)
 
 
-def read(known: Mapping[str, Parameter], text: str) -> dict[str, Value]:
-    """The parameters that `name=value,name=value` sets, those at their default left out.
+def parse_parameters(parameters: Mapping[str, Parameter], text: str) -> dict[str, Value]:
+    """Parse the parameters that `name=value,name=value` sets, without those at their default.
 
-    In the order in which they are known, so that equal settings are equal texts. Raises
-    ParameterError.
+    In the order of `parameters`, so that equal settings are equal texts. Raises ParameterError.
     """
-    given: dict[str, Value] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        if name not in known:
-            raise ParameterError(f"there is no parameter {name!r}; {_offered(known)}")
-        if name in given:
+    values: dict[str, Value] = {}
+    for setting in filter(None, text.split(",")):
+        name, _, value = setting.partition("=")
+        if name not in parameters:
+            raise ParameterError(f"there is no parameter {name!r}; {_list_defaults(parameters)}")
+        if name in values:
             raise ParameterError(f"parameter {name} is given twice; leave one out")
         try:
-            given[name] = known[name].read(value)
+            values[name] = parameters[name].parse(value)
         except ValueError as error:
             raise ParameterError(f"parameter {name} cannot be {value!r} ({error})") from None
-    return {n: given[n] for n, one in known.items() if n in given and given[n] != one.default}
+    return {
+        n: values[n]
+        for n, parameter in parameters.items()
+        if n in values and values[n] != parameter.default
+    }
 
 
-def _offered(known: Mapping[str, Parameter]) -> str:
-    shown = ", ".join(f"{name}={written(one.default)}" for name, one in known.items())
-    return f"there are {shown}" if shown else "it has none"
+def _list_defaults(parameters: Mapping[str, Parameter]) -> str:
+    defaults = ", ".join(
+        f"{name}={format_value(parameter.default)}" for name, parameter in parameters.items()
+    )
+    return f"there are {defaults}" if defaults else "it has none"

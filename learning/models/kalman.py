@@ -1,4 +1,4 @@
-"""Logistic regression in a few parameters, with the full covariance of what is not yet known."""
+"""Extended Kalman filter for logistic regression in a few parameters, with full covariance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from learning.models.hashed_features import sigmoid
 
 
 class KalmanLogistic:
-    """Parameters theta ~ normal, learned by one extended Kalman (Newton) step for each label.
+    """Online logistic regression; theta is normal, and each label makes one extended Kalman step.
 
     p = sigma(theta.x); for a label y of weight w: h = w p(1-p), s2 = x'Px, d = 1/(1 + h s2),
     theta += P x w (y-p) d, P -= (Px)(Px)' h d. Bounded however large w grows. The cost is
@@ -20,11 +20,11 @@ class KalmanLogistic:
     Parameters
     ----------
     start
-        Where the parameters stand before any label.
+        Prior mean: the parameters before any label.
     variances
-        How far from there each may be.
+        Prior variances.
     forgetting
-        Below 1, old labels fade by this factor, though never beyond the variances of the start.
+        Forgetting factor: below 1, old labels fade by it, though never beyond the prior variances.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class KalmanLogistic:
         self.variances = tuple(variances)
         self.forgetting = forgetting
         self.theta = list(start)
-        self.doubt()
+        self.reset_covariance()
 
-    def doubt(self) -> None:
-        """Stay where the parameters stand, and be as unsure of them as at the start."""
+    def reset_covariance(self) -> None:
+        """Reset the covariance to the prior, and keep the parameters."""
         self.cov = [
             [v if i == j else 0.0 for j in range(len(self.theta))]
             for i, v in enumerate(self.variances)
@@ -50,7 +50,7 @@ class KalmanLogistic:
     def learn(self, x: Sequence[float], y: float, w: float) -> None:
         """One step towards the label y (0 to 1) of inputs x, with a finite weight w > 0."""
         if self.forgetting < 1.0:
-            self._fade()
+            self._inflate_covariance()
         p = sigmoid(self.margin(x))
         px = [sum(map(mul, row, x)) for row in self.cov]
         h = w * p * (1.0 - p)
@@ -62,15 +62,15 @@ class KalmanLogistic:
             for row, a in zip(self.cov, [shrink * g for g in px], strict=True)
         ]
 
-    def _fade(self) -> None:
-        most = math.sqrt(1.0 / self.forgetting)
-        wider = [
-            min(math.sqrt(v / row[i]), most) if row[i] > 0.0 else 1.0
+    def _inflate_covariance(self) -> None:
+        factor_max = math.sqrt(1.0 / self.forgetting)
+        factors = [
+            min(math.sqrt(v / row[i]), factor_max) if row[i] > 0.0 else 1.0
             for i, (v, row) in enumerate(zip(self.variances, self.cov, strict=True))
         ]
         self.cov = [
-            [c * a * b for c, b in zip(row, wider, strict=True)]
-            for row, a in zip(self.cov, wider, strict=True)
+            [c * a * b for c, b in zip(row, factors, strict=True)]
+            for row, a in zip(self.cov, factors, strict=True)
         ]
 
     def dump(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class KalmanLogistic:
         return {"theta": list(self.theta), "cov": [list(row) for row in self.cov]}
 
     def load(self, meta: Mapping[str, Any]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError for what cannot be a state."""
+        """Restore a dumped state exactly. Raises ValueError for what cannot be a state."""
         theta = [float(v) for v in meta["theta"]]
         cov = [[float(v) for v in row] for row in meta["cov"]]
         n = len(self.theta)

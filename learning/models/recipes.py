@@ -1,8 +1,9 @@
-"""Named, versioned model configurations. A changed recipe, feature or lexicon is a new version.
+"""Model registry of the build: named, versioned model configurations (recipes).
 
-A recipe may be given parameters, which are part of its name then: `bayes-1?v0=0.3,forgetting=0.01`
-is a model of its own, that a version stores and every process rebuilds. Every estimator here
-passes one contract suite (tests/learning/models/test_recipes.py).
+A changed recipe, feature or lexicon is a new version. A recipe may be given parameters, which are
+part of its name then: `bayes-1?v0=0.3,forgetting=0.01` is a model of its own, that a version
+stores and every process rebuilds. Every estimator here passes one contract suite
+(tests/learning/models/test_recipes.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from typing import Any
 from learning.models.adagrad import AdaGradLogisticRegression
 from learning.models.bayesian_logistic import BayesianLogisticRegression
 from learning.models.hashed_features import BUCKETS, RESERVED, HashedClassifier
-from learning.models.hyperparameters import Parameter, ParameterError, read, written
+from learning.models.hyperparameters import (
+    Parameter,
+    ParameterError,
+    format_value,
+    parse_parameters,
+)
 from learning.models.mixture.expert_mixture import Mixture
 
 
@@ -24,28 +30,28 @@ from learning.models.mixture.expert_mixture import Mixture
 class Recipe:
     """A model configuration under a name that ends in its version, or in parameters after it.
 
-    `parameters` are those that may be given; `given` those that were, none at its default.
+    `parameters` are those that may be set; `settings` those that were, none at its default.
     """
 
     name: str
     sentence: str
     make: Callable[..., HashedClassifier]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> HashedClassifier:
         """A fresh estimator that has learned nothing."""
-        return self.make(**self.given)
+        return self.make(**self.settings)
 
 
-def _named(*recipes: Recipe) -> Mapping[str, Recipe]:
+def _by_name(*recipes: Recipe) -> Mapping[str, Recipe]:
     return MappingProxyType({recipe.name: recipe for recipe in recipes})
 
 
 _BUCKETS = Parameter(BUCKETS, 2 * RESERVED, 2**20)
 _VARIANCES = {"v0": Parameter(0.1, 1e-6, 100.0), "v0_context": Parameter(1.0, 1e-6, 100.0)}
 
-RECIPES: Mapping[str, Recipe] = _named(
+RECIPES: Mapping[str, Recipe] = _by_name(
     Recipe(
         "mixture-2",
         "four logistic regressions that rehearse, their log odds mixed in learned shares",
@@ -106,15 +112,17 @@ def get_recipe(name: str) -> Recipe:
 
     `bayes-1?v0=.30,forgetting=0` is found as `bayes-1?v0=0.3`. Raises UnknownRecipe.
     """
-    plain, _, text = name.partition("?")
-    if plain not in RECIPES:
-        raise UnknownRecipe(f"there is no recipe {plain!r}; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[plain]
+    base, _, text = name.partition("?")
+    if base not in RECIPES:
+        raise UnknownRecipe(f"there is no recipe {base!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[base]
     try:
-        given = read(recipe.parameters, text)
+        settings = parse_parameters(recipe.parameters, text)
     except ParameterError as error:
-        raise UnknownRecipe(f"recipe {plain}: {error}") from None
-    if not given:
+        raise UnknownRecipe(f"recipe {base}: {error}") from None
+    if not settings:
         return recipe
-    shown = ",".join(f"{parameter}={written(value)}" for parameter, value in given.items())
-    return replace(recipe, name=f"{plain}?{shown}", given=given)
+    canonical = ",".join(
+        f"{parameter}={format_value(value)}" for parameter, value in settings.items()
+    )
+    return replace(recipe, name=f"{base}?{canonical}", settings=settings)

@@ -1,4 +1,4 @@
-"""Softmax regression by AdaGrad on hashed arrays: one of many labels, which appear as they come."""
+"""Softmax (multinomial logistic) regression by AdaGrad on hashed arrays, with open labels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ WEIGHT_MAX = 4.0
 
 
 class SoftmaxRegression(base.Classifier):
-    """The probability of each label known so far, by one weight vector each.
+    """Online multinomial logistic regression over the labels seen so far, one weight vector each.
 
     With z_k = m_k.x and p = softmax(z), a label y moves each m_k by rate * g / (damping + sqrt(sum
-    of its squared gradients)), g = ([k = y] - p_k) x: multinomial logistic regression by AdaGrad
-    (Duchi, Hazan and Singer 2011). Measured against one-vs-rest of the binary recipes, a Bayesian
-    softmax and naive Bayes: as right as the best of them, best by log loss, and the cheapest.
+    of its squared gradients)), g = ([k = y] - p_k) x: AdaGrad (Duchi, Hazan and Singer 2011).
+    Measured against one-vs-rest of the binary recipes, a Bayesian softmax and naive Bayes: as right
+    as the best of them, best by log loss, and the cheapest.
 
     Parameters
     ----------
     rate
-        How far a weight moves.
+        Step size.
     damping
-        What each weight's gradients are held to have come to before.
+        Added to the root of the summed squared gradients of each weight.
     classes_max
-        Most labels known at a time; the one longest not learned makes room for a new one.
+        Most labels at a time; the one longest not learned makes room for a new one.
     buckets
         Size of the arrays. Memory is 16 bytes each, for each label.
     """
@@ -76,12 +76,12 @@ class SoftmaxRegression(base.Classifier):
             raise ValueError(f"a weight is a finite number from 0 on, not {w!r}")
         if weight == 0.0:
             return
-        row, place = Row(x, self.buckets), self._place(y)
+        row, label_index = Row(x, self.buckets), self._class_index(y)
         self._lessons += 1
-        self._counts[place] += 1
-        self._newest[place] = self._lessons
-        error = -np.array(self._shares(row))
-        error[place] += 1.0
+        self._counts[label_index] += 1
+        self._newest[label_index] = self._lessons
+        error = -np.array(self._probabilities(row))
+        error[label_index] += 1.0
         g = error[:, None] * row.value * min(weight, WEIGHT_MAX)
         at = (slice(None), row.index)
         np.add.at(self._g, at, g * g)  # type: ignore[arg-type]
@@ -90,18 +90,18 @@ class SoftmaxRegression(base.Classifier):
 
     def predict_proba_one(self, x: dict[Any, Any], **_: Any) -> dict[Any, float]:
         """The probability of each known label; empty before the first."""
-        return dict(zip(self._labels, self._shares(Row(x, self.buckets)), strict=True))
+        return dict(zip(self._labels, self._probabilities(Row(x, self.buckets)), strict=True))
 
-    def _shares(self, row: Row) -> list[float]:
+    def _probabilities(self, row: Row) -> list[float]:
         if not self._labels:
             return []
         z = (np.take(self._m, row.index, axis=1) * row.value).sum(axis=1).tolist()
         most = max(z)
-        grown = [math.exp(one - most) for one in z]
-        total = sum(grown)
-        return [one / total for one in grown]
+        exponentials = [math.exp(margin - most) for margin in z]
+        total = sum(exponentials)
+        return [margin / total for margin in exponentials]
 
-    def _place(self, label: Any) -> int:
+    def _class_index(self, label: Any) -> int:
         if label in self._labels:
             return self._labels.index(label)
         if len(self._labels) < self.classes_max:
@@ -111,10 +111,10 @@ class SoftmaxRegression(base.Classifier):
             fresh = np.zeros((1, self.buckets))
             self._m, self._g = np.vstack([self._m, fresh]), np.vstack([self._g, fresh])
             return len(self._labels) - 1
-        place = self._newest.index(min(self._newest))
-        self._labels[place], self._counts[place] = label, 0
-        self._m[place], self._g[place] = 0.0, 0.0
-        return place
+        oldest = self._newest.index(min(self._newest))
+        self._labels[oldest], self._counts[oldest] = label, 0
+        self._m[oldest], self._g[oldest] = 0.0, 0.0
+        return oldest
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The learned state; labels must be JSON scalars."""
@@ -129,7 +129,7 @@ class SoftmaxRegression(base.Classifier):
         return meta, {"m_at": m_at, "m": m, "g_at": g_at, "g": g}
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError where it does not fit."""
+        """Restore a dumped state exactly. Raises ValueError where it does not fit."""
         shape = self._shape()
         if {name: meta[name] for name in shape} != shape:
             raise ValueError(f"a state of {dict(meta)} does not fit {shape}")

@@ -1,9 +1,9 @@
-"""Has what customers bring changed? Two windows of conversations, compared three ways.
+"""Covariate shift detection: two windows of conversations, compared by two-sample tests.
 
-Scores (all by one model as it stands, so that its learning is not taken for a change), each
-context feature, and the share of conversations that use each common word. Each comparison is a
-test whose level is split over all that is tested: without a change, at most a share `ALPHA` of
-looks cry wolf, each look at fresh conversations.
+Scores (all by one model, frozen, so that its learning is not taken for a change), each context
+feature, and the share of conversations that use each common word. Each comparison is a test whose
+level is split over all that is tested (Bonferroni): without a change, at most a share `ALPHA` of
+looks raises a false alarm, each look at fresh conversations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOWN_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class ConversationSnapshot:
-    """A conversation as its last scored message saw it: score, context features, its words."""
+    """A conversation at its last scored message: score, context features, its words."""
 
     score: float
     context: Mapping[str, float]
@@ -36,7 +36,7 @@ class ConversationSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ShiftFinding:
-    """Something that changed: its mean, or share of conversations, before and now, and the p."""
+    """A detected shift: its mean, or share of conversations, before and now, and the p-value."""
 
     kind: str
     name: str
@@ -46,20 +46,20 @@ class ShiftFinding:
     sentence: str
 
 
-def shifts(
+def find_shifts(
     reference: Sequence[ConversationSnapshot],
     recent: Sequence[ConversationSnapshot],
     alpha: float = ALPHA,
 ) -> tuple[ShiftFinding, ...]:
-    """All that clearly differs between the windows, the clearest first; nothing of empty ones."""
+    """Test for covariate shift: significant findings, smallest p first."""
     if not reference or not recent:
         return ()
-    found = [
+    findings = [
         *_scores(reference, recent, alpha / 3),
         *_features(reference, recent, alpha / 3),
         *_words(reference, recent, alpha / 3),
     ]
-    return tuple(sorted(found, key=lambda shift: (shift.p, shift.kind, shift.name))[:SHOWN_MAX])
+    return tuple(sorted(findings, key=lambda shift: (shift.p, shift.kind, shift.name))[:SHOWN_MAX])
 
 
 def _scores(
@@ -68,7 +68,7 @@ def _scores(
     old, new = [g.score for g in reference], [g.score for g in recent]
     p = kolmogorov_smirnov(old, new)
     if p < alpha:
-        yield _shift("scores", "probability", old, new, p)
+        yield _mean_shift("scores", "probability", old, new, p)
 
 
 def _features(
@@ -80,16 +80,16 @@ def _features(
         new = [g.context.get(name, 0.0) for g in recent]
         p = kolmogorov_smirnov(old, new)
         if p < alpha / len(names):
-            yield _shift("features", name, old, new, p)
+            yield _mean_shift("features", name, old, new, p)
 
 
-def _shift(
+def _mean_shift(
     kind: str, name: str, old: Sequence[float], new: Sequence[float], p: float
 ) -> ShiftFinding:
     before, now = math.fsum(old) / len(old), math.fsum(new) / len(new)
     what = f"the mean of {name}" if kind == "features" else "the mean probability of a need"
-    said = f"{what} went from {before:.3g} to {now:.3g}"
-    return ShiftFinding(kind, name, before, now, p, said)
+    sentence = f"{what} went from {before:.3g} to {now:.3g}"
+    return ShiftFinding(kind, name, before, now, p, sentence)
 
 
 def _words(
@@ -102,8 +102,8 @@ def _words(
         p = fisher(old[word], len(reference), new[word], len(recent))
         if p < alpha / len(common):
             before, now = old[word] / len(reference), new[word] / len(recent)
-            said = f"“{word}” is said in {now:.1%} of conversations, and was in {before:.1%}"
-            yield ShiftFinding("vocabulary", word, before, now, p, said)
+            sentence = f"“{word}” is said in {now:.1%} of conversations, and was in {before:.1%}"
+            yield ShiftFinding("vocabulary", word, before, now, p, sentence)
 
 
 def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> float:

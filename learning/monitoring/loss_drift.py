@@ -1,4 +1,4 @@
-"""Detectors that look at every lesson and still seldom cry wolf.
+"""Change detection on the loss: anytime-valid e-detectors with a bounded false-alarm rate.
 
 An e-detector sums, over every past moment, the evidence that something changed then. Under no
 change its mean grows by one a step, so an alarm at A comes once in A steps at most.
@@ -27,12 +27,12 @@ evidence with each label, so the small bets weigh most: as 1 / lam."""
 
 
 class LossAlarm:
-    """Alarms when the mean of a loss in [0, 1] rises above `allowed`.
+    """E-detector: alarms when the mean of a loss in [0, 1] rises above `allowed`.
 
     M_k <- (M_k + 1) (1 + lam_k (x - m0)), lam geometric from .5 to 8 and at most .9 / m0; alarm at
     sum_k w_k M_k >= `once_in`, w_k proportional to 1 / lam_k: at most one false alarm in so many
     labels, whatever the past rate up to `allowed` was, since any fixed mean of e-detectors is one.
-    (Shin, Ramdas and Rinaldo 2024, "E-detectors".)
+    (Shin, Ramdas and Rinaldo 2024, "E-detectors".) ValueError for `allowed` outside (0, 1).
     """
 
     def __init__(self, allowed: float, once_in: float = 10_000.0) -> None:
@@ -46,7 +46,7 @@ class LossAlarm:
         self._evidence = np.zeros(self._bets.size)
 
     def learn(self, loss: float) -> bool:
-        """Take in one loss; True when the evidence reaches the bar."""
+        """Update by one loss; True when the evidence reaches the bar."""
         if not 0 <= loss <= 1:
             raise ValueError(f"a loss lies between 0 and 1, not {loss}")
         self.labels += 1
@@ -63,7 +63,7 @@ class LossAlarm:
         return meta, {"evidence": self._evidence.copy()}
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood."""
+        """Restore a dumped state exactly. ValueError where it does not fit."""
         fresh = LossAlarm(float(meta["allowed"]), float(meta["once_in"]))
         if arrays["evidence"].shape != fresh._evidence.shape:
             raise ValueError("evidence does not fit this detector")
@@ -73,10 +73,11 @@ class LossAlarm:
 
 
 class LossMonitor:
-    """A champion's own loss: what is usual is learned from its first CALM outcomes, then watched.
+    """Loss monitor of a champion: usual loss from the first CALM outcomes, then an e-detector.
 
-    The mean that is allowed is the upper end of the interval of the usual one, times TOLERANCE;
-    a loss in [0, 1] is dominated by a coin of the same mean, so the interval holds for it, too.
+    The mean that is allowed is the upper end of the interval of the usual one, times TOLERANCE; a
+    loss in [0, 1] is dominated by a Bernoulli variable of the same mean, so the interval holds for
+    it, too.
     """
 
     def __init__(self, calm: int = CALM) -> None:
@@ -86,7 +87,7 @@ class LossMonitor:
         self.alarm: LossAlarm | None = None
 
     def learn(self, loss: float) -> bool:
-        """Take in one outcome's loss, in [0, 1]; True when it is clearly above the usual."""
+        """Update by one outcome's loss, in [0, 1]; True when it is clearly above the usual."""
         self.outcomes += 1
         if self.alarm is not None:
             return self.alarm.learn(loss)

@@ -1,4 +1,4 @@
-"""Proof that a challenger decides better, valid however often one looks.
+"""Anytime-valid sequential tests (test martingales) that a challenger decides better.
 
 Only conversations on which the two decide differently count, each weighted by the inverse of the
 probability that its truth would be known. The evidence is a nonnegative supermartingale while the
@@ -21,7 +21,7 @@ BETS = np.geomspace(0.01, 1.0, 10)
 
 @dataclass
 class FixedChallengerTest:
-    """Champion against a frozen challenger: the product form.
+    """Test martingale of the champion against a frozen challenger: the product form.
 
     x = (loss of champion - loss of challenger) O / pi, with losses in units of `cost_max` and
     propensities of at least `propensity_min`; E = mean_k prod(1 + lam_k x), with
@@ -69,17 +69,17 @@ class FixedChallengerTest:
             "ln": self._ln.tolist(),
         }
 
-    def load(self, kept: Mapping[str, Any]) -> None:
-        """Stand exactly where `dump` stood. ValueError for another number of bets."""
-        ln = np.array(kept["ln"], np.float64)
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore a dumped state exactly. ValueError for another number of bets."""
+        ln = np.array(state["ln"], np.float64)
         if ln.shape != self._ln.shape:
             raise ValueError("evidence does not fit this test")
-        self.conversations, self.differing = int(kept["conversations"]), int(kept["differing"])
+        self.conversations, self.differing = int(state["conversations"]), int(state["differing"])
         self._ln = ln
 
 
 class LearningChallengerTest:
-    """Champion against a challenger that goes on learning: the empirical-Bernstein form.
+    """Confidence sequence for a challenger that goes on learning: the empirical-Bernstein form.
 
     Gains in [-1, 1] after scaling; the lower end of the confidence sequence for the mean gain so
     far, by a predictable plug-in (Waudby-Smith and Ramdas 2024, theorem 2; Choe and Ramdas 2024).
@@ -127,11 +127,11 @@ class LearningChallengerTest:
         sums = {name: getattr(self, f"_{name}") for name in _SUMS}
         return {"conversations": self.conversations, "differing": self.differing} | sums
 
-    def load(self, kept: Mapping[str, Any]) -> None:
-        """Stand exactly where `dump` stood."""
-        self.conversations, self.differing = int(kept["conversations"]), int(kept["differing"])
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore a dumped state exactly."""
+        self.conversations, self.differing = int(state["conversations"]), int(state["differing"])
         for name in _SUMS:
-            setattr(self, f"_{name}", float(kept[name]))
+            setattr(self, f"_{name}", float(state[name]))
 
 
 _SUMS = ("weights", "weighted", "spent", "mean_sum", "squares")
@@ -140,19 +140,21 @@ _SUMS = ("weights", "weighted", "spent", "mean_sum", "squares")
 def gains(
     champion: Scores, challenger: Scores, threshold: float, unneeded: float, missed: float
 ) -> list[tuple[int, float]]:
-    """By outcome, in order: its position, and what the challenger's decision would have saved.
+    """Cost savings by outcome, in order: its position, and what the challenger would have saved.
 
-    Both scored the same lessons (`learning.measures.prequential.paired`). A line hands a
+    Both scored the same lessons (`learning.measures.prequential.pair_scores`). A line hands a
     conversation over when any of its lessons reaches the threshold; where both decide alike nothing
     is saved.
     """
     positions, place = np.unique(champion.position, return_inverse=True)
     needed = np.zeros(positions.size, bool)
     np.logical_or.at(needed, place, champion.label > 0.5)
-    paid = []
+    costs = []
     for line in (champion, challenger):
         highest = np.zeros(positions.size)
         np.maximum.at(highest, place, line.probability)
-        up = highest >= threshold
-        paid.append(np.where(up, np.where(needed, 0.0, unneeded), np.where(needed, missed, 0.0)))
-    return list(zip(positions.tolist(), (paid[0] - paid[1]).tolist(), strict=True))
+        escalated = highest >= threshold
+        costs.append(
+            np.where(escalated, np.where(needed, 0.0, unneeded), np.where(needed, missed, 0.0))
+        )
+    return list(zip(positions.tolist(), (costs[0] - costs[1]).tolist(), strict=True))

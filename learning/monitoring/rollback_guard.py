@@ -1,4 +1,4 @@
-"""Did a promotion do harm? A champion's loss beside those of the lines that stayed behind.
+"""Rollback guard: change detection on the losses of a promoted champion and the other lines.
 
 An e-detector watches each line's own loss for a rise above what was usual before the switch, and
 two more the champion's excess, outcome by outcome, over its predecessor and over itself as it was
@@ -24,7 +24,7 @@ Finding = Literal["calm", "previous", "anchor", "world"]
 
 @dataclass(frozen=True, slots=True)
 class LineLoss:
-    """A line's detectors since the switch: the most that each came to, and its mean loss."""
+    """A line's loss since the switch: mean, and the greatest evidence of each of its detectors."""
 
     outcomes: int
     mean: float | None
@@ -34,7 +34,7 @@ class LineLoss:
 
 @dataclass(frozen=True, slots=True)
 class GuardResult:
-    """What was found, and `allowed`, the mean loss that was usual; None: nothing to compare."""
+    """Finding of the guard; `allowed`: the mean loss that was usual, None where there is none."""
 
     finding: Finding
     allowed: float | None
@@ -59,29 +59,32 @@ def guard(
     if not usual:
         none = LineLoss(len(champion), _mean(champion), 0.0)
         return GuardResult("calm", None, once_in, none, None, None)
-    found = under_drift(float(sum(usual)), len(usual))
-    allowed = min(0.95, max(0.01, TOLERANCE * (found.high or 1.0)))
-    first = LineLoss(len(champion), _mean(champion), _most(champion, allowed, once_in))
+    usual_mean = under_drift(float(sum(usual)), len(usual))
+    allowed = min(0.95, max(0.01, TOLERANCE * (usual_mean.high or 1.0)))
+    champion_loss = LineLoss(
+        len(champion), _mean(champion), _greatest_evidence(champion, allowed, once_in)
+    )
     others = [
-        None if one is None else _beside(*one, allowed, once_in) for one in (previous, anchor)
+        None if pair is None else _compare_line(*pair, allowed, once_in)
+        for pair in (previous, anchor)
     ]
-    finding: Finding = "world" if first.evidence >= once_in else "calm"
+    finding: Finding = "world" if champion_loss.evidence >= once_in else "calm"
     back: tuple[Finding, Finding] = ("previous", "anchor")
     for name, line in reversed(list(zip(back, others, strict=True))):
         if line is not None and line.evidence < once_in <= line.excess:
             finding = name
-    return GuardResult(finding, allowed, once_in, first, *others)
+    return GuardResult(finding, allowed, once_in, champion_loss, *others)
 
 
-def _beside(
+def _compare_line(
     champion: Sequence[float], other: Sequence[float], allowed: float, once_in: float
 ) -> LineLoss:
     excess = [(1 + c - o) / 2 for c, o in zip(champion, other, strict=True)]
-    most = _most(excess, 0.5 + EXCESS / 2, once_in)
-    return LineLoss(len(other), _mean(other), _most(other, allowed, once_in), most)
+    most = _greatest_evidence(excess, 0.5 + EXCESS / 2, once_in)
+    return LineLoss(len(other), _mean(other), _greatest_evidence(other, allowed, once_in), most)
 
 
-def _most(losses: Sequence[float], allowed: float, once_in: float) -> float:
+def _greatest_evidence(losses: Sequence[float], allowed: float, once_in: float) -> float:
     """The most that a detector's evidence came to: an alarm that was given is not taken back."""
     alarm, most = LossAlarm(allowed, once_in), 0.0
     for loss in losses:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.label_requests import LabelRequestPolicy, value
+from learning.decision.label_requests import LabelRequestPolicy, label_value
 from service.store.handoffs import handoff_rows
 
 DAY_SECONDS = 86_400.0
@@ -48,5 +48,5 @@ def _question(row: Any) -> dict[str, Any]:
         "status": row.status,
         "opened_at": row.opened_at,
         "probability": row.probability,
-        "value": value(row.probability, row.uncertainty, by_rule_alone=alone),
+        "value": label_value(row.probability, row.uncertainty, by_rule_alone=alone),
     }

@@ -1,8 +1,8 @@
 """The clock's part of capacity: the price moves with what was handed over, by ledger entries.
 
 Scoring changes nothing by itself. Each pass takes the decisions since the last one as one batch
-(`learning.decision.capacity_price.moved` states the bound for such batches); what is too small to
-be noticed is kept in memory until it is not. A team with too many waiting is said to be full,
+(`learning.decision.capacity_price.next_price` states the bound for such batches); what is too small
+to be noticed is kept in memory until it is not. A team with too many waiting is said to be full,
 likewise.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection
 
-from learning.decision.capacity_price import ETA, moved
+from learning.decision.capacity_price import ETA, next_price
 from learning.decision.policy import Policy, Team
 from service.store.database.isolation import by_itself
 from service.store.database.transactions import Store
@@ -93,7 +93,7 @@ class CapacityUpdate:
         decided, handed_over = counts.load(connection, workspace, known.until, now)
         if decided < BATCH_MIN:
             return policy.price
-        known.exact = moved(known.exact, min(1.0, handed_over / decided), policy.capacity)
+        known.exact = next_price(known.exact, min(1.0, handed_over / decided), policy.capacity)
         known.until = now
         ended = known.exact in (0.0, 1.0 + ETA) and known.exact != policy.price
         if ended or abs(known.exact - policy.price) >= NOTICEABLE:

@@ -244,7 +244,7 @@ class Maintenance:
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
             found = entries.workspace(connection, workspace)
         followers = self._audited_beside.open(workspace, found.head if found is not None else 0)
-        bar = policy.costing.escalate
+        bar = policy.cost_thresholds.escalate
         return frozenset(self._audited_beside.disagreeing(workspace, followers, bar))
 
     def expire(self) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import AuditBudget, SilencePolicy
-from learning.estimation.audit_sampling import DISAGREEMENT, Draw, Kept, coin, draw, paced
+from learning.estimation.audit_sampling import (
+    DISAGREEMENT,
+    AuditCandidate,
+    Draw,
+    budget_factor,
+    draw,
+    uniform_variate,
+)
 from service.outcomes import record_outcome
 from service.outcomes.verdict import Verdict
 from service.runtime.errors import Contradiction, NotFound
@@ -69,10 +76,10 @@ def _draw_one(
     now: float,
     disagreeing: Collection[str],
 ) -> list[dict[str, Any]]:
-    pace = paced(left, policy.per_day)
+    pace = budget_factor(left, policy.per_day)
     seed = secrets.token_hex(16)
     draws = draw(
-        [Kept(row.id, row.probability, row.id in disagreeing) for row in found],
+        [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in found],
         seed=seed,
         uniform_share=policy.uniform_share * pace,
         targeted_share=policy.targeted_share * pace,
@@ -130,7 +137,7 @@ def _row(
         "version": row.version,
         "position": row.position,
         "length": row.length,
-        "wanted": 2 if coin(seed, "double", row.id) < double_share else 1,
+        "wanted": 2 if uniform_variate(seed, "double", row.id) < double_share else 1,
         "reviews": 0,
         "verdict": None,
         "drawn_at": now,

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from learning.conversation.reopening import Why, unsettled
+from learning.conversation.reopening import ReopeningReason, reopening_reason
 from learning.conversation.state import fold, step
 from learning.decision.policy import Policy
 from service.outcomes import record_outcome
@@ -59,7 +59,7 @@ def _settled(connection: Connection, row: Any, waiting: float) -> bool:
     return True
 
 
-def _shown(connection: Connection, row: Any, waiting: float) -> Why | None:
+def _shown(connection: Connection, row: Any, waiting: float) -> ReopeningReason | None:
     """What the customer's messages since the end show, up to the next end and the waiting time's.
 
     Nothing where Baton had decided to escalate before the end, as it may in the shadow: then it
@@ -80,7 +80,7 @@ def _shown(connection: Connection, row: Any, waiting: float) -> Why | None:
         state = step(state, conversation_rows.message_of(turn))
         if turn.author != "user" or turn.seq not in in_time:
             continue
-        why = unsettled(ended, state, resolved=row.resolution == "resolved")
+        why = reopening_reason(ended, state, resolved=row.resolution == "resolved")
         looked += 1
         if why is not None or looked == MESSAGES_MAX:
             return why

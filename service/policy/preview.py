@@ -137,7 +137,7 @@ def _outlook(
     made: bool,
 ) -> dict[str, Any]:
     cases = [
-        replace(truth.of(one.way_made if made else one.way), asked=one.is_asked(made=made))
+        replace(truth.of(one.way_made if made else one.way), offered=one.is_asked(made=made))
         for name, one in over.items()
         if (truth := truths[name]) is not None
     ]

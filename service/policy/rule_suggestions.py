@@ -9,7 +9,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
-from learning.estimation.rule_suggestions import Judged, coverage, precision, suggested, terms
+from learning.estimation.rule_suggestions import (
+    LabelledConversation,
+    coverage,
+    precision,
+    suggest_rules,
+    terms,
+)
 from service.store.reports import decision_history
 
 CASES_MAX = 1500
@@ -35,11 +41,11 @@ def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str
             }
             for rule in policy.rules
         },
-        "suggestions": [asdict(one) for one in suggested(policy.rules, cases, bar)],
+        "suggestions": [asdict(one) for one in suggest_rules(policy.rules, cases, bar)],
     }
 
 
-def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
+def _cases(connection: Connection, workspace: str) -> Iterator[LabelledConversation]:
     handed_over = decision_history.judged_handoffs(connection, workspace, CASES_MAX)
     kept = decision_history.judged_kept(connection, workspace, CASES_MAX)
     fired = _fired(connection, workspace, [row.conversation_id for row in kept])
@@ -49,7 +55,7 @@ def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
     read = {row.conversation_id for row in (*unruled, *quiet)}
     for row in handed_over:
         texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
-        yield Judged(
+        yield LabelledConversation(
             row.verdict == "needed",
             _names(row.triggers),
             any(trigger["kind"] == "model" for trigger in row.triggers),
@@ -58,7 +64,7 @@ def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
     for row in kept:
         triggers = fired.get(row.conversation_id, [])
         texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
-        yield Judged(
+        yield LabelledConversation(
             row.verdict == "missed",
             _names(triggers),
             any(trigger["kind"] == "model" for trigger in triggers),

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
-from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
+from learning.estimation.rate_intervals import NO_RATE, Rate, under_drift
 from service.quality.segment_rates import Segment, by_dimension, over_time, traffic
 from service.store.conversations import reopening_rows
 from service.store.handoffs import handoff_rows
@@ -116,12 +116,12 @@ def load_dashboard(
         since,
         kept,
         escalated,
-        under_drift(kept, len(ended)) if ended else NOTHING,
+        under_drift(kept, len(ended)) if ended else NO_RATE,
         _missed(kept, caught.get("missed", 0), late, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
-        under_drift(verdicts["not_needed"], judged) if judged else NOTHING,
+        under_drift(verdicts["not_needed"], judged) if judged else NO_RATE,
         _claims(opened),
         _loads(connection, workspace, policy, now),
         handed / decided if decided else None,

@@ -15,7 +15,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Costs
-from learning.estimation.rate_intervals import NOTHING, Rate, effective, missed_rate, under_drift
+from learning.estimation.rate_intervals import (
+    NO_RATE,
+    Rate,
+    effective_size,
+    missed_rate,
+    under_drift,
+)
 from service.store.reports import segment_counts
 
 VERDICTS = ("needed", "not_needed", "unknowable", "pending")
@@ -78,7 +84,7 @@ class Segment:
         """
         if 0 < self.ever_kept <= self.caught:
             return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
-        sample = effective(self.weight, self.squares, self.weight_missed)
+        sample = effective_size(self.weight, self.squares, self.weight_missed)
         return missed_rate(self.ever_kept, self.caught, *sample)
 
     def rates(self, costs: Costs) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def _false(verdicts: Counter[str]) -> Rate:
 
 def _share(count: int, among: int) -> Rate:
     """A share whose interval holds at every look, and under drift."""
-    return under_drift(count, among) if among else NOTHING
+    return under_drift(count, among) if among else NO_RATE
 
 
 _COUNTED = frozenset(Segment.__dataclass_fields__) - {"caught_by", "own", "handed"}

@@ -195,7 +195,7 @@ class LiveModels:
         try:
             entries = ledger.tail(connection, name, position, most)
             switch = replay_entries(
-                standing, entries, transcript_of(connection, name), tell=served.taught
+                standing, entries, transcript_of(connection, name), on_learned=served.taught
             )
         except DatabaseError:
             raise

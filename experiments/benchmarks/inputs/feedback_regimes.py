@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine
 from learning.decision.policy import Costs
-from learning.estimation.audit_sampling import Kept, coin, draw
+from learning.estimation.audit_sampling import AuditCandidate, draw, uniform_variate
 from learning.measures.scores import measures
 from learning.models.recipes import DEFAULT
 
@@ -158,11 +158,11 @@ def _told(
     if regime.labels == "all" or warm:
         return every
     if regime.labels == "random":
-        return every if coin(str(seed), "random", talk.id) < regime.share else []
+        return every if uniform_variate(str(seed), "random", talk.id) < regime.share else []
     up = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
     known = up if regime.labels == "escalated" else every[: up[-1] + 1] if up else []
     missed = any(talk.labels[n] > 0.5 for n in set(every).difference(known))
-    if missed and coin(str(seed), "caught", talk.id) < regime.caught:
+    if missed and uniform_variate(str(seed), "caught", talk.id) < regime.caught:
         return every
     return known
 
@@ -175,7 +175,7 @@ def _audit(
     seed: int,
 ) -> None:
     share = regime.audited
-    kept = [Kept(talk.id, probability) for talk, _, probability in waiting]
+    kept = [AuditCandidate(talk.id, probability) for talk, _, probability in waiting]
     drawn = draw(kept, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
     for (talk, rest, _), one in zip(waiting, drawn, strict=True):
         if one.drawn:

@@ -15,7 +15,7 @@ from experiments.evaluation.attribution import WORD_CONVERSATIONS
 from experiments.evaluation.figures import charts, comparison_charts, segment_charts
 from experiments.evaluation.figures.rate_charts import rates_over_time
 from experiments.registry.markdown import sentence
-from learning.estimation.routing_accuracy import WAYS
+from learning.estimation.routing_accuracy import METHODS
 
 
 def figures_page(report: Mapping[str, Any]) -> str:
@@ -175,7 +175,7 @@ def _routing(report: Mapping[str, Any]) -> dict[str, Figure]:
         charts.CurveStyle(
             called, [at for at, _ in found["curve"]], [y[way] for _, y in found["curve"]]
         )
-        for way, called in WAYS.items()
+        for way, called in METHODS.items()
     ]
     said = (
         "Of the conversations whose team an agent named or moved them to, the share that had been "

@@ -16,7 +16,7 @@ from experiments.simulation.world import Conversation, World
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy, decide
-from learning.estimation.audit_sampling import Draw, Kept, draw
+from learning.estimation.audit_sampling import AuditCandidate, Draw, draw
 from learning.models.hashed_features import BUCKETS, Row
 
 
@@ -83,7 +83,7 @@ class Served:
     def _tossed(self, name: str, probability: float) -> Draw:
         audits = self.policy.audits
         return draw(
-            [Kept(name, probability)],
+            [AuditCandidate(name, probability)],
             seed=str(self.world.seed),
             uniform_share=audits.uniform_share,
             targeted_share=audits.targeted_share,

@@ -137,7 +137,9 @@ def _duellists() -> tuple[list[Floats], list[Bools]]:
     talks, policy = simulated(13, JUDGED, WORLD), Policy()
     needed = np.array([max(talk.labels) > 0.5 for talk in talks])
     up = [
-        np.array([max(map(line.score, talk.rows)) >= policy.costing.escalate for talk in talks])
+        np.array(
+            [max(map(line.score, talk.rows)) >= policy.cost_thresholds.escalate for talk in talks]
+        )
         for line in lines
     ]
     missed, unneeded = policy.costs.missed / _unit(), policy.costs.unneeded / _unit()

@@ -1,4 +1,4 @@
-"""E-mail addresses in a text, each checked by `email-validator` (by syntax, never by network)."""
+"""E-mail address extraction, each checked by `email-validator` (by syntax, never by network)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIKELY = re.compile(r"[^\s@<>()\[\]{},;:\"'|\\]{1,64}@[^\s@<>()\[\]{},;:\"'|\\!
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address as it stands in the text, and in its normal form (the domain in lower case)."""
+    """An e-mail address: its span in the text, and its normal form (the domain in lower case)."""
 
     start: int
     stop: int
@@ -24,22 +24,24 @@ class Address:
 
 def addresses(text: str) -> tuple[Address, ...]:
     """The e-mail addresses of a text, in their order. Pure and bounded."""
-    found: list[Address] = []
+    matches: list[Address] = []
     if "@" not in text:
         return ()
     for count, match in enumerate(_LIKELY.finditer(text)):
         if count == MATCHES_MAX:
             break
-        written = match.group().rstrip(".…。-")
-        normal = _checked(written)
+        candidate = match.group().rstrip(".…。-")
+        normal = _normalize(candidate)
         if normal is not None:
-            found.append(Address(match.start(), match.start() + len(written), normal))
-    return tuple(found)
+            matches.append(Address(match.start(), match.start() + len(candidate), normal))
+    return tuple(matches)
 
 
-def _checked(written: str) -> str | None:
+def _normalize(candidate: str) -> str | None:
     try:
         # example.org and .test are as good as any here: nothing is sent
-        return validate_email(written, check_deliverability=False, test_environment=True).normalized
+        return validate_email(
+            candidate, check_deliverability=False, test_environment=True
+        ).normalized
     except EmailNotValidError:
         return None

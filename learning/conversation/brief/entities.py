@@ -1,9 +1,9 @@
-"""What the customer already gave: addresses, numbers, amounts, dates, what they bought, their name.
+"""Entity extraction from the customer's messages: contact data, reference numbers, amounts, dates.
 
-E-mail addresses and phone numbers are found by libraries; for the rest none knows, and patterns
-held to high precision must do: a fact that is missed costs a glance at the transcript, a wrong one
-misleads. Every fact cites its message and the span of its characters, and no two facts of a
-message overlap: the surer kind goes first.
+E-mail addresses and phone numbers are recognised by libraries; the rest (reference numbers,
+amounts, dates, the customer's name, what they bought) by patterns held to high precision: a missed
+fact costs a glance at the transcript, a wrong one misleads. Every fact cites its message and the
+span of its characters, and no two facts of a message overlap: the surer kind goes first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from learning.conversation.state import Message
 FACTS_MAX = 50
 """Most facts of a conversation; the first ones are kept."""
 
-REMEMBERED_CHARS = 1000
+CACHED_CHARS = 1000
 """What was found in texts up to this length is remembered: an open page asks again and again."""
 
 MATCHES_MAX = 20
@@ -46,11 +46,11 @@ _NOUNS = {
     "tracking": r"(?:tracking|parcel|shipment|sendungs?|sendung|suivi|seguimiento|envío|rastreo)",
     "reference": r"(?:ref|reference|referenz|référence|referencia|riferimento|customer|account)",
 }
-_NAMED = {
+_LABELLED_CODE = {
     kind: re.compile(rf"(?i)(?<!\w){noun}({_NUMBER})?{_LINK}{_CODE}(?![\w-])")
     for kind, noun in _NOUNS.items()
 }
-_ASKED = {kind: re.compile(rf"(?i)(?<!\w){noun}") for kind, noun in _NOUNS.items()}
+_CODE_NOUN = {kind: re.compile(rf"(?i)(?<!\w){noun}") for kind, noun in _NOUNS.items()}
 _ANSWER = re.compile(
     rf"(?i)\W{{0,3}}(?:(?:yes|sure|ok|okay|it|that|is|it's|the|number|here|ja|oui|sí|si|es|ist)\b"
     rf"[\s,.:]{{1,3}}){{0,4}}{_CODE}(?![\w-])"
@@ -59,7 +59,7 @@ _EASTERN = re.compile(
     r"(?:订单|訂單|注文|주문)(?:编号|編號|番号|号|號|번호)?\s{0,2}[::#是は]?\s{0,2}((?=[\w-]{0,29}\d)[A-Za-z\d-]{3,30})",
     re.ASCII,
 )
-_HASHED = re.compile(r"(?<![\w&#])#(\d{4,12})(?![\w-])")
+_HASH_CODE = re.compile(r"(?<![\w&#])#(\d{4,12})(?![\w-])")
 _ENGLISH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)(?:[a-z]{2,6}|\.)?"
 _MONTH = (
     rf"(?:{_ENGLISH}|(?i:january|february|march|april|june|july|august|september|october|november"
@@ -93,7 +93,7 @@ _NAME = re.compile(
     r"mon nom est|me llamo|mi nombre es|mi chiamo|meu nome é|mijn naam is|nazywam się))\s"
     rf"((?=[^\W\d_a-zß-öø-ÿ]){_WORD}(?:\s(?=[^\W\d_a-zß-öø-ÿ]){_WORD}){{0,3}})"
 )
-_BOUGHT = re.compile(
+_PURCHASE = re.compile(
     r"(?i)\b(?:bought|ordered|purchased|preordered|pre-ordered)\s(?:myself\s|you\s|from you\s)?"
     r"(?:an?|the|my|this|that|your|some|two|three)\s"
     r"((?:(?!(?:from|on|in|at|for|with|and|but|last|yesterday|today|two|three|which|that|because|"
@@ -123,7 +123,7 @@ _LUHN_LEAST = 13
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`value` is the customer's own writing: the characters `start` to `stop` of that message."""
+    """An extracted entity; `value` is the text at `start` to `stop` of that message."""
 
     kind: str
     value: str
@@ -133,57 +133,60 @@ class Fact:
 
 
 def facts(messages: Iterable[Message]) -> tuple[Fact, ...]:
-    """The facts of a conversation, each where it was first given; at most FACTS_MAX. Pure."""
-    known: dict[tuple[str, str], Fact] = {}
+    """The entities of a conversation, each where it was first given; at most FACTS_MAX. Pure."""
+    by_value: dict[tuple[str, str], Fact] = {}
     language: str | None = None
-    asked: str | None = None
+    requested: str | None = None
     for message in messages:
         language = message.language or language
         if message.author != "user":
-            asked = _asks_for(message.text) if message.author == "bot" else asked
+            requested = _requested_kind(message.text) if message.author == "bot" else requested
             continue
-        look = _remembered if len(message.text) <= REMEMBERED_CHARS else _found
-        found = look(message.text, language)
-        for kind, start, stop, same in (*found, *_answered(message.text, asked, found)):
+        extract = _extract_cached if len(message.text) <= CACHED_CHARS else _extract
+        entities = extract(message.text, language)
+        for kind, start, stop, normal in (
+            *entities,
+            *_match_answer(message.text, requested, entities),
+        ):
             value = message.text[start:stop]
-            known.setdefault((kind, same), Fact(kind, value, message.id, start, stop))
-        asked = None
-    return tuple(known.values())[:FACTS_MAX]
+            by_value.setdefault((kind, normal), Fact(kind, value, message.id, start, stop))
+        requested = None
+    return tuple(by_value.values())[:FACTS_MAX]
 
 
-def _asks_for(text: str) -> str | None:
+def _requested_kind(text: str) -> str | None:
     """The one kind of code that a bot's question is about; None where it is about none or two."""
-    if len(text) > REMEMBERED_CHARS or "?" not in text:
+    if len(text) > CACHED_CHARS or "?" not in text:
         return None
-    kinds = [kind for kind, noun in _ASKED.items() if noun.search(text)]
+    kinds = [kind for kind, noun in _CODE_NOUN.items() if noun.search(text)]
     return kinds[0] if len(kinds) == 1 else None
 
 
-def _answered(
-    text: str, asked: str | None, found: Sequence[tuple[str, int, int, str]]
+def _match_answer(
+    text: str, requested: str | None, entities: Sequence[tuple[str, int, int, str]]
 ) -> Iterator[tuple[str, int, int, str]]:
     """The code that a message begins with, where the bot has just asked for one."""
-    match = _ANSWER.match(text) if asked else None
-    if asked is None or match is None or not _sure(match.group(1), named=False):
+    match = _ANSWER.match(text) if requested else None
+    if requested is None or match is None or not _is_reference(match.group(1), labelled=False):
         return
     start, stop = match.span(1)
-    if all(stop <= one[1] or one[2] <= start for one in found):
-        yield asked, start, stop, match.group(1).casefold()
+    if all(stop <= entity[1] or entity[2] <= start for entity in entities):
+        yield requested, start, stop, match.group(1).casefold()
 
 
-def _found(text: str, language: str | None) -> tuple[tuple[str, int, int, str], ...]:
+def _extract(text: str, language: str | None) -> tuple[tuple[str, int, int, str], ...]:
     """Kind, span, and what tells two writings of one fact apart; in the order of the text."""
-    taken: list[tuple[str, int, int, str]] = []
+    entities: list[tuple[str, int, int, str]] = []
     counts = dict.fromkeys(KINDS, 0)
-    for kind, start, stop, same in _candidates(text, language):
-        free = all(stop <= one[1] or one[2] <= start for one in taken)
+    for kind, start, stop, normal in _candidates(text, language):
+        free = all(stop <= entity[1] or entity[2] <= start for entity in entities)
         if free and counts[kind] < MATCHES_MAX:
             counts[kind] += 1
-            taken.append((kind, start, stop, same))
-    return tuple(sorted(taken, key=lambda one: one[1]))
+            entities.append((kind, start, stop, normal))
+    return tuple(sorted(entities, key=lambda entity: entity[1]))
 
 
-_remembered = lru_cache(maxsize=4096)(_found)
+_extract_cached = lru_cache(maxsize=4096)(_extract)
 
 
 def _candidates(text: str, language: str | None) -> Iterator[tuple[str, int, int, str]]:
@@ -196,37 +199,39 @@ def _candidates(text: str, language: str | None) -> Iterator[tuple[str, int, int
             for match in pattern.finditer(text):
                 yield kind, *match.span(), match.group().casefold()
         for phone in phones(text, language):
-            yield "phone", phone.start, phone.stop, phone.dialled
+            yield "phone", phone.start, phone.stop, phone.e164
     for match in _NAME.finditer(text):
         yield "name", *match.span(1), match.group(1).casefold()
-    for match in _BOUGHT.finditer(text):
-        said = match.group(1).rstrip()
-        if not _VAGUE.issuperset(said.casefold().split()) and any(map(str.isalpha, said)):
-            yield "product", match.start(1), match.start(1) + len(said), said.casefold()
+    for match in _PURCHASE.finditer(text):
+        product = match.group(1).rstrip()
+        if not _VAGUE.issuperset(product.casefold().split()) and any(map(str.isalpha, product)):
+            yield "product", match.start(1), match.start(1) + len(product), product.casefold()
 
 
 def _codes(text: str) -> Iterator[tuple[str, int, int, str]]:
     """Numbers of orders and the like: a code after such a noun, if it is surely one."""
-    for kind, pattern in _NAMED.items():
+    for kind, pattern in _LABELLED_CODE.items():
         for match in pattern.finditer(text):
-            if _sure(match.group(2), named=match.group(1) is not None or "#" in match.group()):
+            if _is_reference(
+                match.group(2), labelled=match.group(1) is not None or "#" in match.group()
+            ):
                 yield kind, *match.span(2), match.group(2).casefold()
-    for pattern in (_EASTERN, _HASHED):
+    for pattern in (_EASTERN, _HASH_CODE):
         for match in pattern.finditer(text):
             yield "order", *match.span(1), match.group(1).casefold()
 
 
-def _sure(code: str, *, named: bool) -> bool:
+def _is_reference(code: str, *, labelled: bool) -> bool:
     """Whether a code after its noun is one: not in "order 250 units"; and never a card's number."""
     digits = [int(sign) for sign in code if sign.isdecimal()]
-    if len(digits) >= _LUHN_LEAST and _luhn(digits):
+    if len(digits) >= _LUHN_LEAST and _passes_luhn(digits):
         return False
     if code.isdecimal() or len(digits) < _DIGITS_LEAST:
-        return len(digits) >= (_DIGITS_LEAST if named else _DIGITS_SURE)
+        return len(digits) >= (_DIGITS_LEAST if labelled else _DIGITS_SURE)
     return True
 
 
-def _luhn(digits: list[int]) -> bool:
+def _passes_luhn(digits: list[int]) -> bool:
     """Whether the check digit is that of a payment card."""
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
     return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0

@@ -1,8 +1,8 @@
-"""Phone numbers in a text, by Google's libphonenumber (`phonenumbers`).
+"""Phone number extraction, by Google's libphonenumber (`phonenumbers`).
 
-A number with its country code is found anywhere. One written as at home is read by the countries
-where the text's language is mostly spoken, and only if it looks like a phone number (parts set
-apart) or the words before it say so: a bare run of digits is as likely an order number.
+A number with its country code is found anywhere. A national one is read by the countries where the
+text's language is mostly spoken, and only if it looks like a phone number (parts set apart) or the
+words before it say so: a bare run of digits is as likely an order number.
 """
 
 from __future__ import annotations
@@ -44,23 +44,26 @@ _HOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A number as it stands in the text, and as it is dialled from anywhere (E.164)."""
+    """A phone number: its span in the text, and its E.164 form."""
 
     start: int
     stop: int
-    dialled: str
+    e164: str
 
 
 def phones(text: str, language: str | None = None) -> tuple[Phone, ...]:
     """The phone numbers of a text in their order, none overlapping another. Pure and bounded."""
     if _RUN.search(text) is None:
         return ()
-    found: dict[int, Phone] = {}
+    by_start: dict[int, Phone] = {}
     for region in _regions(language):
-        for phone in _matches(text, region):
-            if all(phone.stop <= one.start or one.stop <= phone.start for one in found.values()):
-                found[phone.start] = phone
-    return tuple(found[start] for start in sorted(found))
+        for phone in _find_in_region(text, region):
+            if all(
+                phone.stop <= other.start or other.stop <= phone.start
+                for other in by_start.values()
+            ):
+                by_start[phone.start] = phone
+    return tuple(by_start[start] for start in sorted(by_start))
 
 
 def _regions(language: str | None) -> tuple[str | None, ...]:
@@ -70,16 +73,16 @@ def _regions(language: str | None) -> tuple[str | None, ...]:
     return (None, *_HOMES.get(tongue.lower(), ()))
 
 
-def _matches(text: str, region: str | None) -> Iterator[Phone]:
+def _find_in_region(text: str, region: str | None) -> Iterator[Phone]:
     matcher = PhoneNumberMatcher(text, region, max_tries=_TRIES_MAX)
     for count, match in enumerate(matcher):
         if count == MATCHES_MAX:
             break
-        if region is None or _likely(text, match.start, match.raw_string):
-            dialled = format_number(match.number, PhoneNumberFormat.E164)
-            yield Phone(match.start, match.end, dialled)
+        if region is None or _is_likely_phone(text, match.start, match.raw_string):
+            e164 = format_number(match.number, PhoneNumberFormat.E164)
+            yield Phone(match.start, match.end, e164)
 
 
-def _likely(text: str, start: int, written: str) -> bool:
+def _is_likely_phone(text: str, start: int, written: str) -> bool:
     apart = any(not sign.isdigit() for sign in written)
     return apart or _CUE.search(text, max(0, start - _CUE_CHARS), start) is not None

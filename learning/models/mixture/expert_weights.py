@@ -1,4 +1,4 @@
-"""Numbers of several experts by bucket: a row for each bucket, a column for each expert."""
+"""Weight matrix of several experts: a row for each hashed bucket, a column for each expert."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from learning.models.hashed_features import RESERVED, Floats, Ints
 
 
 class ExpertWeights:
-    """An `array` of buckets by experts, which is packed as the rows that learning has changed.
+    """An `array` of shape (buckets, experts), packed as its changed rows.
 
     Rows of context (and the bias) begin as `context`, RESERVED rows or one for all; rows of text
     as `text`, one row for all. All numbers of a bucket stand together, so that a lesson's buckets
@@ -33,7 +33,7 @@ class ExpertWeights:
         self.array.view(self._row)[:, 0].put(index, rows.view(self._row)[:, 0])
 
     def pack(self) -> tuple[NDArray[np.int64], Floats]:
-        """The places of the rows that are no more as they began, and those rows."""
+        """Sparse form: the places of the rows that differ from their start, and those rows."""
         changed = np.empty(len(self.array), bool)
         changed[:RESERVED] = (self.array[:RESERVED] != self._context).any(axis=1)
         changed[RESERVED:] = (self.array[RESERVED:] != self._text).any(axis=1)

@@ -1,4 +1,4 @@
-"""What is known before the first lesson: weights of context, learned from simulated talk alone.
+"""Informative prior: packaged context weights, learned from simulated conversations.
 
 A customer who repeats themself, a bot that says the same thing twice, a mood that sinks: these mean
 much the same everywhere. `prior.toml` holds the weights that a Bayesian regression gave the context
@@ -22,7 +22,7 @@ BIAS = "bias"
 
 @cache
 def prior() -> Mapping[int, float]:
-    """The packaged weights by the bucket of their feature."""
+    """The packaged prior weights, by the bucket of their feature."""
     text = (resources.files("learning.models.mixture") / "prior.toml").read_text(encoding="utf-8")
     weights: dict[str, float] = tomllib.loads(text)["context"]
     return MappingProxyType(

@@ -1,4 +1,4 @@
-"""The newest lessons, kept for a while, so that each may be learned more than once."""
+"""Experience-replay buffer: the newest lessons, so that each may be learned more than once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TIMES, _PLUS, _MODULUS = 6364136223846793005, 1442695040888963407, 2**64
 
 @dataclass(slots=True)
 class StoredLesson:
-    """A lesson that is kept: its row, label and weight; and its `duals`, one for each expert that
-    can take back what it has learned from it.
+    """A lesson in the buffer: its row, label and weight; and its `duals`, the dual
+    variables of the experts by dual ascent.
     """
 
     row: Row
@@ -28,49 +28,51 @@ class StoredLesson:
 
 
 class ReplayBuffer:
-    """At most `size` lessons, the newest; which one comes next is drawn by a sequence of its own.
+    """Experience replay: a ring of at most `size` lessons, drawn pseudorandomly.
 
-    The sequence (Knuth's MMIX generator) is part of the state, so the same lessons in the same
-    order are rehearsed in the same order, in any process.
+    The sequence (Knuth's MMIX linear congruential generator) is part of the state, so the same
+    lessons in the same order are replayed in the same order, in any process.
     """
 
     def __init__(self, size: int, duals: int, buckets: int) -> None:
         self.size = size
         self.duals = duals
         self.buckets = buckets
-        self._held: list[StoredLesson] = []
+        self._lessons: list[StoredLesson] = []
         self._oldest = 0
-        self._drawn = _START
+        self._generator = _START
 
-    def add(self, held: StoredLesson) -> StoredLesson | None:
-        """Keep one more lesson; the oldest one leaves where there is no room."""
-        if len(self._held) < self.size:
-            self._held.append(held)
+    def add(self, lesson: StoredLesson) -> StoredLesson | None:
+        """Add a lesson, and return the oldest where it had to make room."""
+        if len(self._lessons) < self.size:
+            self._lessons.append(lesson)
             return None
-        gone, self._held[self._oldest] = self._held[self._oldest], held
+        evicted, self._lessons[self._oldest] = self._lessons[self._oldest], lesson
         self._oldest = (self._oldest + 1) % self.size
-        return gone
+        return evicted
 
     def draw(self) -> StoredLesson:
-        """The next lesson to rehearse, of those that are held."""
-        self._drawn = (self._drawn * _TIMES + _PLUS) % _MODULUS
-        return self._held[(self._drawn >> 33) % len(self._held)]
+        """The next lesson to replay, by the generator."""
+        self._generator = (self._generator * _TIMES + _PLUS) % _MODULUS
+        return self._lessons[(self._generator >> 33) % len(self._lessons)]
 
     def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The state as JSON scalars and plain arrays."""
-        held = self._held
-        rows = [one.row for one in held]
-        return {"oldest": self._oldest, "drawn": self._drawn}, {
+        lessons = self._lessons
+        rows = [lesson.row for lesson in lessons]
+        return {"oldest": self._oldest, "drawn": self._generator}, {
             "length": np.array([len(row.index) for row in rows], np.int64),
-            "index": _joined([row.index for row in rows], np.int32),
-            "value": _joined([row.value for row in rows], np.float64),
-            "label": np.array([one.label for one in held], np.float64),
-            "weight": np.array([one.weight for one in held], np.float64),
-            "dual": np.array([one.duals for one in held], np.float64).reshape(-1, self.duals),
+            "index": _concatenate([row.index for row in rows], np.int32),
+            "value": _concatenate([row.value for row in rows], np.float64),
+            "label": np.array([lesson.label for lesson in lessons], np.float64),
+            "weight": np.array([lesson.weight for lesson in lessons], np.float64),
+            "dual": np.array([lesson.duals for lesson in lessons], np.float64).reshape(
+                -1, self.duals
+            ),
         }
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stand exactly where `dump` stood. Raises ValueError for what cannot be a state."""
+        """Restore a dumped state exactly. Raises ValueError for what cannot be a state."""
         lengths, index, value = (arrays[name] for name in ("length", "index", "value"))
         label, weight, dual = (arrays[name] for name in ("label", "weight", "dual"))
         count = len(lengths)
@@ -87,18 +89,18 @@ class ReplayBuffer:
             raise ValueError(f"a lesson names a place outside the {self.buckets} buckets")
         if not all(np.isfinite(array).all() for array in (value, label, weight, dual)):
             raise ValueError("a lesson is not made of finite numbers")
-        oldest, drawn = int(meta["oldest"]), int(meta["drawn"])
-        if not (0 <= oldest < self.size and 0 <= drawn < _MODULUS):
+        oldest, generator = int(meta["oldest"]), int(meta["drawn"])
+        if not (0 <= oldest < self.size and 0 <= generator < _MODULUS):
             raise ValueError("the order of the lessons held cannot be")
         ends = np.cumsum(lengths)
-        self._held = [
+        self._lessons = [
             StoredLesson(
                 Row.of(index[end - n : end], value[end - n : end]), float(y), float(w), owed
             )
             for end, n, y, w, owed in zip(ends, lengths, label, weight, dual.tolist(), strict=True)
         ]
-        self._oldest, self._drawn = oldest, drawn
+        self._oldest, self._generator = oldest, generator
 
 
-def _joined(arrays: list[NDArray[Any]], kind: type) -> NDArray[Any]:
+def _concatenate(arrays: list[NDArray[Any]], kind: type) -> NDArray[Any]:
     return np.concatenate(arrays).astype(kind) if arrays else np.zeros(0, kind)

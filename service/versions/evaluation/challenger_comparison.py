@@ -18,12 +18,12 @@ from learning.decision.promotion_terms import (
     PromotionEvidence,
     PromotionTerms,
     SegmentCount,
-    harmed,
+    harmed_segments,
     objections,
 )
 from learning.estimation.audit_sampling import DISAGREEMENT
 from learning.ledger.model_state import ModelState
-from learning.measures.prequential import Scores, paired
+from learning.measures.prequential import Scores, pair_scores
 from learning.measures.scores import measures
 from learning.monitoring.promotion_evidence import (
     FixedChallengerTest,
@@ -82,8 +82,8 @@ class ChallengerComparison:
         """Count what was judged since: each by the inverse of its propensity, at most twofold."""
         costs = champion.policy.costs
         unit = max(costs.unneeded, costs.missed)
-        bar = champion.policy.costing.escalate
-        a, b = paired(
+        bar = champion.policy.cost_thresholds.escalate
+        a, b = pair_scores(
             champion.window.scores(since=self.position),
             challenger.window.scores(since=self.position),
         )
@@ -116,7 +116,7 @@ def judged(
     costs = champion.policy.costs
     unit = max(costs.unneeded, costs.missed)
     test = contest.test
-    a, b = paired(champion.window.scores(), follower.standing.window.scores())
+    a, b = pair_scores(champion.window.scores(), follower.standing.window.scores())
     since = max(row.opened_at, switched_at)
     claim = PromotionEvidence(
         contest.proven(terms),
@@ -125,7 +125,7 @@ def judged(
         (now - switched_at) / DAY,
         _ece(b, facts, contest.opened),
         _ece(a, facts, contest.opened),
-        tuple(harmed(contest.segments, terms)),
+        tuple(harmed_segments(contest.segments, terms)),
     )
     against = objections(claim, terms)
     named = {name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")}

@@ -19,7 +19,7 @@ from learning.conversation.features import CONTEXT, features
 from learning.conversation.state import EMPTY, State, step
 from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Scores
-from learning.monitoring.covariate_shift import ConversationSnapshot, shifts
+from learning.monitoring.covariate_shift import ConversationSnapshot, find_shifts
 from learning.monitoring.loss_drift import LossMonitor
 from learning.text.similarity import words
 from service.store.conversations import conversation_rows
@@ -106,7 +106,7 @@ class DriftMonitor:
             seen = [_glimpse(connection, workspace, row.id, champion) for row in closed]
         recent = [g for g in seen[:RECENT] if g is not None]
         reference = [g for g in seen[RECENT:] if g is not None]
-        found = [asdict(shift) for shift in shifts(reference, recent)]
+        found = [asdict(shift) for shift in find_shifts(reference, recent)]
         tested = {"until": closed[0].last_at, "recent": len(recent), "reference": len(reference)}
         return tested | {"shifts": found}, found
 

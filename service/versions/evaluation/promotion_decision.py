@@ -10,7 +10,7 @@ from typing import Any
 from experiments.evaluation.evaluation_report import Verdict
 from experiments.evaluation.line_measures import EvaluatedLine
 from learning.ledger.model_state import Entry, ModelState
-from learning.measures.prequential import paired
+from learning.measures.prequential import pair_scores
 from learning.monitoring.rollback_guard import GuardResult, guard
 from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
@@ -58,7 +58,7 @@ def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
             return None
-        a, b = paired(
+        a, b = pair_scores(
             scene.champion.window.scores(since=began.position),
             other.window.scores(since=began.position),
         )

@@ -16,7 +16,7 @@ from experiments.studies.figures.audits import budget, unseen, wrong
 from experiments.studies.figures.simulated_service import Ended, Served
 from experiments.studies.figures.svg import BLUE, Panel, Scale, picture
 from experiments.studies.figures.thresholds import costs
-from learning.estimation.audit_sampling import coin
+from learning.estimation.audit_sampling import uniform_variate
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def test_a_service_is_told_of_handoffs_complaints_and_what_is_drawn(ended: list[
     assert all((one.audit is None) == one.handed_over for one in ended)
     for one in kept:
         assert one.audit is not None
-        assert one.audit.uniform == (coin("7", "uniform", one.id) < 0.03)
+        assert one.audit.uniform == (uniform_variate("7", "uniform", one.id) < 0.03)
     assert [one.scored for one in Served(World(7, made.WORLD)).play(20)] == [
         one.scored for one in ended[:20]
     ]

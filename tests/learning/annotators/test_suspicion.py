@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.annotators.annotator import Verdict
-from learning.annotators.betting_martingale import Martingale, unlike
+from learning.annotators.betting_martingale import Martingale, two_sample_ratio
 from learning.annotators.panel import AnnotatorPanel
 
 CHANCES = st.floats(0.02, 0.98)
@@ -32,7 +32,7 @@ def test_two_that_differ_no_more_than_allowed_are_never_likelier_to_differ(
         * math.comb(m, t)
         * true**t
         * (1 - true) ** (m - t)
-        * unlike((n, s), (m, t), (one, other), 0.1)
+        * two_sample_ratio((n, s), (m, t), (one, other), 0.1)
         for s in range(n + 1)
         for t in range(m + 1)
     )
@@ -43,7 +43,7 @@ def test_no_more_than_the_whole_stake_is_ever_laid_out() -> None:
     bet = Martingale()
     for at in range(20_000):
         bet.multiply(1.0, at)
-    assert 0 < bet.kept < 0.2
+    assert 0 < bet.reserve < 0.2
     assert bet.worth == pytest.approx(1.0)
 
 

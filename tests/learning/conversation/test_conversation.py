@@ -84,7 +84,7 @@ def test_nothing_older_than_a_return_counts_any_more() -> None:
     assert state.signals_id == ""
     again = fold(said("user", ORDER, start=9), state)
     assert again.repeats == 1
-    assert again.user_turns == 3
+    assert again.user.turns == 3
 
 
 def test_customer_messages_since_a_return_and_a_declined_offer_are_counted() -> None:
@@ -144,7 +144,7 @@ def test_folding_in_two_parts_is_folding_at_once(turns: list[Message], cut: int)
 def test_no_state_outgrows_its_memory(message: Message, times: int) -> None:
     state = fold([message] * times)
     for side in (state.user, state.bot):
-        assert len(side.ids) == len(side.heard) == len(side.letters) <= MEMORY
+        assert len(side.ids) == len(side.distinct_words) == len(side.letters) <= MEMORY
         assert len(side.repeat_ids) <= MEMORY + 1
     assert max(len(state.failure_ids), len(state.attempts)) <= MEMORY
 
@@ -157,7 +157,7 @@ def test_what_is_remembered_of_messages_shares_its_words_and_is_nothing_to_the_c
     one, other = fold(said("user", *texts)).user, fold(said("user", *texts)).user
     gc.collect()
     gc.collect()
-    assert not gc.is_tracked(one.heard)
+    assert not gc.is_tracked(one.distinct_words)
     assert not gc.is_tracked(one.words)
     assert all(a is b for a, b in zip(one.words, other.words, strict=True))
 
@@ -211,7 +211,8 @@ def test_the_fold_is_the_same_under_any_hash_seed() -> None:
         "s = fold(Message(str(n), a, t, n * 60.0) for n, (a, t) in enumerate([\n"
         "    ('user', 'where is my refund? it is late'), ('bot', 'I am sorry'),\n"
         "    ('user', 'where is my refund!! late again'), ('bot', 'I am sorry')]))\n"
-        "print([s.user.nearest, s.bot.nearest, s.repeats, s.sentiment, s.trend, s.answered])"
+        "print([s.user.nearest, s.bot.nearest, s.repeats, s.sentiment, s.trend])"
+        "; print(s.reply_similarity)"
     )
     assert len({_printed(program, seed) for seed in ("0", "1", "2")}) == 1
 
@@ -228,4 +229,4 @@ def _printed(program: str, seed: str) -> str:
 
 def test_an_empty_state_is_of_nobody() -> None:
     assert State() == EMPTY
-    assert (EMPTY.turns, EMPTY.user_turns, EMPTY.repeats) == (0, 0, 1)
+    assert (EMPTY.turns, EMPTY.user.turns, EMPTY.repeats) == (0, 0, 1)

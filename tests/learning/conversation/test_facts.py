@@ -13,7 +13,7 @@ from learning.conversation.brief.highlights import highlights
 from learning.conversation.brief.phones import phones
 from learning.conversation.brief.summary import SENTENCES_MAX, SummarySentence, summary
 from learning.conversation.state import Message
-from learning.decision.label_requests import value
+from learning.decision.label_requests import label_value
 from learning.text.sentences import SENTENCE_CHARS_MAX, sentences
 from learning.text.signals import read
 
@@ -139,7 +139,7 @@ def test_a_code_that_answers_the_bots_question_is_what_it_asked_for(
 
 
 def test_a_number_written_as_at_home_is_read_by_the_language_spoken_there() -> None:
-    assert [one.dialled for one in phones("030 1234567", "de")] == ["+49301234567"]
+    assert [one.e164 for one in phones("030 1234567", "de")] == ["+49301234567"]
     assert phones("030 1234567", "ja") == ()
 
 
@@ -253,12 +253,12 @@ def test_a_rule_about_frustration_is_shown_by_what_frustrates() -> None:
 
 
 def test_the_most_valuable_answer_is_where_the_model_doubts_and_knows_least() -> None:
-    assert value(0.5, 1.0, by_rule_alone=False) > value(0.9, 1.0, by_rule_alone=False)
-    assert value(0.5, 2.0, by_rule_alone=False) > value(0.5, 0.1, by_rule_alone=False)
-    assert value(0.1, 0.1, by_rule_alone=True) > value(0.1, 0.1, by_rule_alone=False)
-    assert value(None, None, by_rule_alone=True) == 0.0
+    assert label_value(0.5, 1.0, by_rule_alone=False) > label_value(0.9, 1.0, by_rule_alone=False)
+    assert label_value(0.5, 2.0, by_rule_alone=False) > label_value(0.5, 0.1, by_rule_alone=False)
+    assert label_value(0.1, 0.1, by_rule_alone=True) > label_value(0.1, 0.1, by_rule_alone=False)
+    assert label_value(None, None, by_rule_alone=True) == 0.0
 
 
 @given(st.floats(0, 1), st.floats(0, allow_infinity=True, allow_nan=False), st.booleans())
 def test_the_value_of_an_answer_has_bounds(p: float, s2: float, alone: bool) -> None:
-    assert 0.0 <= value(p, s2, by_rule_alone=alone) <= 1.5
+    assert 0.0 <= label_value(p, s2, by_rule_alone=alone) <= 1.5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.decision.capacity_price import ETA, ShadowPrice, moved
+from learning.decision.capacity_price import ETA, ShadowPrice, next_price
 
 CAPACITIES = st.floats(0.01, 0.99)
 STEPS = st.floats(0.005, 1)
@@ -69,7 +69,7 @@ def test_a_limit_is_kept_over_batches_whatever_comes(
     price, total = 0.0, 0.0
     for n, share in enumerate(shares, 1):
         handed_over = share if price <= 1 else 0.0
-        price = moved(price, handed_over, capacity, eta)
+        price = next_price(price, handed_over, capacity, eta)
         total += handed_over
         assert total / n <= capacity + (1 + eta) / (eta * n) + 1e-9
 
@@ -79,8 +79,8 @@ def test_the_price_never_makes_handing_over_cheaper(shares: list[float], capacit
     """A capacity is a limit, not a goal: with people to spare the costs alone decide."""
     price = 0.0
     for share in shares:
-        price = moved(price, share, capacity)
+        price = next_price(price, share, capacity)
         assert 0 <= price <= 1 + ETA
     for _ in range(10_000):
-        price = moved(price, 0.0, capacity)
+        price = next_price(price, 0.0, capacity)
     assert price == 0.0

@@ -150,7 +150,7 @@ def test_a_price_holds_back_the_model_and_no_rule(probability: float, price: flo
     asked = decide(dear, said(ASKS, MONDAY_NOON), probability)
     assert asked.action == "escalate"
     quiet = decide(dear, said(QUIET, MONDAY_NOON), probability)
-    assert (quiet.action == "escalate") == (probability >= dear.costing.escalate + price)
+    assert (quiet.action == "escalate") == (probability >= dear.cost_thresholds.escalate + price)
 
 
 def test_a_rule_may_watch_words_that_stand_one_after_another() -> None:

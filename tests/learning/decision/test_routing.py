@@ -27,9 +27,9 @@ from learning.decision.team_classifier import (
     RoutingScores,
     RoutingTrial,
     TeamClassifier,
-    matter,
+    team_features,
 )
-from learning.estimation.routing_accuracy import WAYS, accuracy, curve
+from learning.estimation.routing_accuracy import METHODS, accuracy, curve
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 from learning.models.softmax import SoftmaxRegression
@@ -111,7 +111,7 @@ def test_what_was_said_first_still_tells_whose_work_it_is() -> None:
 
 
 def test_names_of_what_is_said_can_never_be_context_names() -> None:
-    found = matter(said("turns failures request scored", "x=y"))
+    found = team_features(said("turns failures request scored", "x=y"))
     assert all("=" in name for name in found)
 
 
@@ -247,7 +247,7 @@ def test_the_record_counts_each_way_and_comes_back_the_same(tried: list[RoutingT
     for position, one in enumerate(tried, 1):
         record.add(position, one)
     found = accuracy(record)
-    for way in WAYS:
+    for way in METHODS:
         assert found[way]["count"] == sum(getattr(one, way) for one in tried)
     assert sum(rate["among"] for rate in found["by_team"].values()) == len(tried)
     meta, arrays = record.dump()

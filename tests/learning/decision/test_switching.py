@@ -17,7 +17,7 @@ from learning.decision.promotion_terms import (
     PromotionEvidence,
     PromotionTerms,
     SegmentCount,
-    harmed,
+    harmed_segments,
     objections,
 )
 from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
@@ -67,8 +67,8 @@ def test_harm_in_one_segment_is_named_and_a_small_one_is_not_judged() -> None:
     good = random.choice([-1.0, 0.0, 1.0], 400, p=[0.02, 0.88, 0.1]).tolist()
     bad = random.choice([-1.0, 0.0, 1.0], 400, p=[0.15, 0.83, 0.02]).tolist()
     segments = {"a": tally(good), "b": tally(bad), "c": tally(bad[:20])}
-    assert harmed(segments, TERMS) == ["b"]
-    assert harmed({"c": tally([-1.0] * 60)}, TERMS) == ["c"]
+    assert harmed_segments(segments, TERMS) == ["b"]
+    assert harmed_segments({"c": tally([-1.0] * 60)}, TERMS) == ["c"]
 
 
 def test_segments_without_harm_seldom_hold_a_good_one_back() -> None:
@@ -79,7 +79,7 @@ def test_segments_without_harm_seldom_hold_a_good_one_back() -> None:
             str(n): tally(random.choice([-1.0, 0.0, 1.0], 200, p=[0.05, 0.9, 0.05]).tolist())
             for n in range(20)
         }
-        held += bool(harmed(segments, TERMS))
+        held += bool(harmed_segments(segments, TERMS))
     assert held / 200 <= 0.09
 
 

@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 
 from learning.estimation.audit_sampling import (
     DISAGREEMENT,
+    AuditCandidate,
     Draw,
-    Kept,
-    coin,
+    budget_factor,
     draw,
     kappa,
-    paced,
-    targeted,
+    targeted_propensities,
+    uniform_variate,
 )
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=200)
 SHARES = st.floats(0.001, 1)
 
 
-def kept(probabilities: list[float], *, disagreement: bool = False) -> list[Kept]:
-    return [Kept(f"c{n}", p, disagreement) for n, p in enumerate(probabilities)]
+def kept(probabilities: list[float], *, disagreement: bool = False) -> list[AuditCandidate]:
+    return [AuditCandidate(f"c{n}", p, disagreement) for n, p in enumerate(probabilities)]
 
 
 @given(PROBABILITIES, SHARES)
 def test_every_targeted_propensity_is_a_probability_that_can_fall(
     probabilities: list[float], share: float
 ) -> None:
-    for pi in targeted(kept(probabilities), share):
+    for pi in targeted_propensities(kept(probabilities), share):
         assert 0 < pi <= 1
 
 
@@ -38,7 +38,7 @@ def test_every_targeted_propensity_is_a_probability_that_can_fall(
 def test_the_targeted_coin_spends_its_share_and_no_more(
     probabilities: list[float], share: float
 ) -> None:
-    found = targeted(kept(probabilities), share)
+    found = targeted_propensities(kept(probabilities), share)
     assert sum(found) / len(found) <= share * 1.0001 + 0.002
 
 
@@ -46,18 +46,18 @@ def test_the_targeted_coin_spends_its_share_and_no_more(
 def test_where_lines_differ_the_coin_falls_every_other_time(
     probabilities: list[float], share: float
 ) -> None:
-    found = targeted(kept(probabilities, disagreement=True), share)
+    found = targeted_propensities(kept(probabilities, disagreement=True), share)
     assert min(found) >= DISAGREEMENT
 
 
 def test_the_less_sure_the_model_was_the_likelier_the_coin() -> None:
-    sure, unsure = targeted(kept([0.01, 0.5]), 0.05)
+    sure, unsure = targeted_propensities(kept([0.01, 0.5]), 0.05)
     assert unsure > sure
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_chances_sink_with_the_second_half_of_a_budget(left: int, whole: int) -> None:
-    found = paced(left, whole)
+    found = budget_factor(left, whole)
     assert 0 <= found <= 1
     assert (found == 1) == (0 < whole <= 2 * left)
     assert (found == 0) == (left == 0 or whole == 0)
@@ -90,7 +90,7 @@ def test_propensity_is_that_of_either_coin() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_coin_is_a_number_from_zero_to_one(seed: str, stream: str, name: str) -> None:
-    assert 0 <= coin(seed, stream, name) < 1
+    assert 0 <= uniform_variate(seed, stream, name) < 1
 
 
 def test_kappa_is_one_for_agreement_and_nought_for_chance() -> None:

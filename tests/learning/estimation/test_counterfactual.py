@@ -15,7 +15,7 @@ COSTS, SHARES = Costs(), AcceptanceRates()
 cases = st.lists(
     st.builds(
         LoggedConversation,
-        way=st.sampled_from(["kept", "offered", "escalated"]),
+        action=st.sampled_from(["kept", "offered", "escalated"]),
         source=st.sampled_from(["person", "audit"]),
         needed=st.sampled_from([True, False, None]),
         propensity=st.floats(0.02, 1),

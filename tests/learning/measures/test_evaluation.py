@@ -19,7 +19,7 @@ from learning.measures.scores import (
     handoff_match,
     jensen_shannon,
     measures,
-    paired,
+    pair_scores,
     precision_recall,
     rates,
     reliability,
@@ -307,12 +307,12 @@ def test_two_lines_are_compared_on_the_lessons_that_both_scored() -> None:
             long.add(position, position / 10, float(place == 2), conversation=f"c{position}")
             if position > 1:
                 short.add(position, position / 20, float(place == 2), conversation=f"c{position}")
-    a, b = paired(long.scores(), short.scores())
+    a, b = pair_scores(long.scores(), short.scores())
     assert a.position.tolist() == b.position.tolist() == [3, 3, 4, 4, 4]
     assert a.label.tolist() == b.label.tolist() == [0, 1, 0, 0, 1]
     assert a.probability == pytest.approx(b.probability * 2)
     assert a.conversation.tolist() == b.conversation.tolist()
-    nothing = paired(long.scores(), Window(5).scores())
+    nothing = pair_scores(long.scores(), Window(5).scores())
     assert len(nothing[0]) == len(nothing[1]) == 0
 
 

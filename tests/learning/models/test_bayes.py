@@ -36,7 +36,7 @@ def test_one_step_is_the_newton_step_of_the_formula() -> None:
     s2 = sum(v * value**2 for v, value in zip(variances, (1.0, 2.0, -1.0), strict=True))
     expected = sigmoid(mu / math.sqrt(1 + PROBIT * s2))
     assert model.predict_proba_one(x)[True] == pytest.approx(expected)
-    assert model.uncertainty_one(x) == pytest.approx(s2)
+    assert model.assess_one(x)[1] == pytest.approx(s2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -45,10 +45,10 @@ def test_uncertainty_never_grows_by_learning_and_stays_above_zero(
     taught: list[tuple[dict[str, float], float, float]], x: dict[str, float]
 ) -> None:
     model = small()
-    before = model.uncertainty_one(x)
+    before = model.assess_one(x)[1]
     for row, y, w in taught:
         model.learn_one(row, y, w)
-        now = model.uncertainty_one(x)
+        now = model.assess_one(x)[1]
         assert 0.0 < now <= before + 1e-12
         before = now
 
@@ -74,7 +74,7 @@ def test_forgetting_keeps_a_touched_variance_from_vanishing() -> None:
     for n in range(2000):
         for model in (keeps, forgets):
             model.learn_one({"a": 1.0}, n % 2 == 0)
-    assert forgets.uncertainty_one({"a": 1.0}) > 3 * keeps.uncertainty_one({"a": 1.0})
+    assert forgets.assess_one({"a": 1.0})[1] > 3 * keeps.assess_one({"a": 1.0})[1]
 
 
 def test_names_that_share_a_bucket_add_up_and_keep_the_variance_positive() -> None:

@@ -76,7 +76,7 @@ def test_a_jump_of_the_base_rate_is_followed() -> None:
 def test_a_jump_is_noticed_within_hundreds_of_labels_not_thousands() -> None:
     calibrator = learned(stream(3000, seed=4))
     slow = learned(stream(3000, seed=4))
-    slow._watch = lambda *_: None  # type: ignore[method-assign]
+    slow._detect_change = lambda *_: None  # type: ignore[method-assign]
     late = stream(400, seed=5, shift=1.5)
     for p, y, w in late:
         calibrator.learn(p, y, w)

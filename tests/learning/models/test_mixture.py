@@ -51,22 +51,22 @@ def test_what_is_held_is_learned_as_a_refit_would_learn_it() -> None:
     """Every dual pays what its lesson owes, and the weights are the sum of what was paid."""
     model = learned(lessons(60, 1), visits=300, held=60, variances=(0.3,))
     weights = np.zeros(BUCKETS)
-    for held in model._rehearsal._held:
-        margin = float((model._often.array[held.row.index, 0] * held.row.value).sum())
+    for held in model._replay_buffer._lessons:
+        margin = float((model._replayed.array[held.row.index, 0] * held.row.value).sum())
         p = 1 / (1 + np.exp(-margin))
         assert held.duals[0] == pytest.approx(held.weight * (held.label - p), abs=0.03)
         weights[held.row.index] += held.duals[0] * held.row.value
     begun = Mixture(variances=(0.3,))
-    paid = model._often.array[:, 0] - begun._often.array[:, 0]
-    assert paid == pytest.approx(weights * begun._often.array[:, 2], abs=1e-9)
+    paid = model._replayed.array[:, 0] - begun._replayed.array[:, 0]
+    assert paid == pytest.approx(weights * begun._replayed.array[:, 2], abs=1e-9)
 
 
 def test_a_lesson_that_leaves_makes_its_words_more_certain_and_no_others() -> None:
     model = Mixture(held=2)
     for word in ("a", "b", "c"):
         model.learn_one({f"user={word}": 1.0}, True)
-    before = Mixture()._often.array[:, 2]
-    shrunk = np.flatnonzero(model._often.array[:, 2] < before)
+    before = Mixture()._replayed.array[:, 2]
+    shrunk = np.flatnonzero(model._replayed.array[:, 2] < before)
     gone = Row({"user=a": 1.0}, BUCKETS)
     assert sorted(shrunk) == sorted(gone.index)
 
@@ -89,8 +89,8 @@ def test_a_conversation_is_tested_whole_before_any_of_it_moves_a_share() -> None
     for x, y in given:
         other.learn_one(x, y)
     assert one._shares.theta != other._shares.theta
-    assert (one._often.array == other._often.array).all(), "what is learned is the same"
-    assert (one._once.array == other._once.array).all()
+    assert (one._replayed.array == other._replayed.array).all(), "what is learned is the same"
+    assert (one._single_pass.array == other._single_pass.array).all()
 
 
 def test_what_was_said_of_a_row_is_used_once_and_never_after_more_was_learned() -> None:
@@ -103,7 +103,7 @@ def test_what_was_said_of_a_row_is_used_once_and_never_after_more_was_learned() 
         asked.learn([row], [y], [1.0])
         plain.learn([Row.of(row.index, row.value)], [y], [1.0])
         assert asked._shares.theta == plain._shares.theta
-    assert (asked._often.array == plain._often.array).all()
+    assert (asked._replayed.array == plain._replayed.array).all()
 
 
 def test_the_newest_lessons_are_held_and_the_draw_is_the_same_everywhere() -> None:

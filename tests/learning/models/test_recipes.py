@@ -98,7 +98,7 @@ def test_dumped_and_loaded_midway_it_goes_on_to_the_same_bits(name: str) -> None
     loaded.load(json.loads(json.dumps(meta)), arrays)
     for x, y, w in lessons[150:]:
         assert loaded.predict_proba_one(x) == live.predict_proba_one(x)
-        assert loaded.uncertainty_one(x) == live.uncertainty_one(x)
+        assert loaded.assess_one(x)[1] == live.assess_one(x)[1]
         loaded.learn_one(x, y, w)
         live.learn_one(x, y, w)
     assert digest(loaded) == digest(live)
@@ -144,7 +144,7 @@ def test_scoring_changes_nothing(name: str) -> None:
     for x, _, _ in taught(50, seed=3):
         model.predict_proba_one(x)
         model.predict_one(x)
-        model.uncertainty_one(x)
+        model.assess_one(x)[1]
     assert digest(model) == before
 
 
@@ -166,8 +166,8 @@ def test_values_that_are_no_finite_number_poison_nothing(name: str, broken: dict
     for x in ({"failures": 1.0}, {"turns": 1.0, "user=a": 1.0}, broken, {}):
         p = model.predict_proba_one(x)[True]
         assert 0.0 <= p <= 1.0
-        assert math.isfinite(model.uncertainty_one(x))
-        assert model.uncertainty_one(x) >= 0.0
+        assert math.isfinite(model.assess_one(x)[1])
+        assert model.assess_one(x)[1] >= 0.0
 
 
 @every_recipe
@@ -180,8 +180,8 @@ def test_a_value_that_is_no_finite_number_counts_as_absent(name: str) -> None:
 @every_recipe
 def test_words_never_met_are_less_certain_than_known_ones(name: str) -> None:
     model = learned(name, taught(500))
-    known = model.uncertainty_one({"user=w1": 1.0, "user=w3": 1.0})
-    assert model.uncertainty_one({"user=never": 1.0, "user=met": 1.0}) > known
+    known = model.assess_one({"user=w1": 1.0, "user=w3": 1.0})[1]
+    assert model.assess_one({"user=never": 1.0, "user=met": 1.0})[1] > known
 
 
 @every_recipe
@@ -281,7 +281,7 @@ def test_every_parameter_reaches_the_estimator(name: str) -> None:
     for parameter, known in recipe.parameters.items():
         text = {"buckets": "16384", "held": "100", "visits": "2"}.get(parameter, "0.25")
         built = get_recipe(f"{name}?{parameter}={text}").build()
-        assert getattr(built, parameter) == known.read(text)
+        assert getattr(built, parameter) == known.parse(text)
         assert getattr(recipe.build(), parameter) == known.default
 
 

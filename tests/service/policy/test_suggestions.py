@@ -16,10 +16,10 @@ from learning.estimation.off_policy import LoggedConversation
 from learning.estimation.offer_acceptance import shares
 from learning.estimation.rule_suggestions import (
     CONVERSATIONS_MIN,
-    Judged,
+    LabelledConversation,
     coverage,
     precision,
-    suggested,
+    suggest_rules,
     terms,
 )
 from service.outcomes import audit_tasks
@@ -31,39 +31,45 @@ RULES = default_rules()
 BAR = 0.2
 
 
-def kinds(cases: list[Judged]) -> set[tuple[str, str]]:
-    return {(one.kind, one.rule) for one in suggested(RULES, cases, BAR)}
+def kinds(cases: list[LabelledConversation]) -> set[tuple[str, str]]:
+    return {(one.kind, one.rule) for one in suggest_rules(RULES, cases, BAR)}
 
 
 def test_precision_and_coverage_are_shares_of_what_is_known() -> None:
     legal = frozenset({"legal"})
-    cases = [Judged(True, legal)] * 6 + [Judged(False, legal)] * 2 + [Judged(True)] * 6
+    cases = (
+        [LabelledConversation(True, legal)] * 6
+        + [LabelledConversation(False, legal)] * 2
+        + [LabelledConversation(True)] * 6
+    )
     assert precision("legal", cases).rate == pytest.approx(6 / 8)
     assert coverage("legal", cases).rate == pytest.approx(6 / 12)
 
 
 def test_an_audited_miss_stands_for_all_that_were_not_looked_at() -> None:
-    cases = [Judged(True, frozenset({"legal"}))] * 5 + [Judged(True, weight=10.0)]
+    cases = [LabelledConversation(True, frozenset({"legal"}))] * 5 + [
+        LabelledConversation(True, weight=10.0)
+    ]
     assert coverage("legal", cases).rate == pytest.approx(5 / 15)
 
 
 def test_a_rule_that_is_clearly_mostly_wrong_is_to_be_retired_unless_it_protects() -> None:
     for rule in ("failed_automation", "security"):
-        cases = [Judged(n < 2, frozenset({rule})) for n in range(100)]
+        cases = [LabelledConversation(n < 2, frozenset({rule})) for n in range(100)]
         expected = set() if rule in PROTECTED else {("retire", rule)}
         assert kinds(cases) == expected
 
 
 def test_a_rule_that_is_wrong_only_by_itself_is_to_be_narrowed() -> None:
-    alone = [Judged(n < 2, frozenset({"legal"})) for n in range(100)]
-    helped = [Judged(True, frozenset({"legal"}), model=True)] * 100
+    alone = [LabelledConversation(n < 2, frozenset({"legal"})) for n in range(100)]
+    helped = [LabelledConversation(True, frozenset({"legal"}), model=True)] * 100
     assert kinds(alone + helped) == {("narrow", "legal")}
 
 
 @given(st.integers(0, 19), st.floats(0, 1))
 def test_few_verdicts_suggest_nothing(count: int, share: float) -> None:
     cases = [
-        Judged(n < share * count, frozenset({"legal"}), terms=frozenset({"w"}))
+        LabelledConversation(n < share * count, frozenset({"legal"}), terms=frozenset({"w"}))
         for n in range(count)
     ]
     assert kinds(cases) == set()
@@ -73,23 +79,28 @@ def test_words_that_agents_keep_confirming_become_a_rule_to_add() -> None:
     said = terms(["please cancel contract 12 now"])
     assert "cancel contract" in said
     assert not any("12" in one or "00" in one for one in said)
-    cases = [Judged(True, model=True, terms=said)] * 60
-    cases += [Judged(n % 10 == 0, terms=terms(["where is it now"])) for n in range(200)]
-    found = suggested(RULES, cases, BAR)
+    cases = [LabelledConversation(True, model=True, terms=said)] * 60
+    cases += [
+        LabelledConversation(n % 10 == 0, terms=terms(["where is it now"])) for n in range(200)
+    ]
+    found = suggest_rules(RULES, cases, BAR)
     assert {one.watches for one in found if one.kind == "add"} >= {"says:cancel contract"}
     assert "says:now" not in {one.watches for one in found}, "it is said by everyone"
     assert all(one.conversations >= CONVERSATIONS_MIN for one in found)
 
 
 def test_words_of_few_conversations_are_never_named() -> None:
-    cases = [Judged(True, terms=frozenset({"secret"}))] * (CONVERSATIONS_MIN - 1)
-    cases += [Judged(False, terms=frozenset({"other"}))] * 500
-    assert "secret" not in str(suggested(RULES, cases, BAR))
+    cases = [LabelledConversation(True, terms=frozenset({"secret"}))] * (CONVERSATIONS_MIN - 1)
+    cases += [LabelledConversation(False, terms=frozenset({"other"}))] * 500
+    assert "secret" not in str(suggest_rules(RULES, cases, BAR))
 
 
 def test_words_that_a_rule_sees_already_are_not_suggested_again() -> None:
-    seen = Judged(True, frozenset({"request"}), terms=frozenset({"human"}))
-    assert kinds([seen] * 100 + [Judged(False, terms=frozenset({"other"}))] * 100) == set()
+    seen = LabelledConversation(True, frozenset({"request"}), terms=frozenset({"human"}))
+    assert (
+        kinds([seen] * 100 + [LabelledConversation(False, terms=frozenset({"other"}))] * 100)
+        == set()
+    )
 
 
 def test_chance_alone_seldom_suggests_anything() -> None:
@@ -98,10 +109,12 @@ def test_chance_alone_seldom_suggests_anything() -> None:
     for seed in range(100):
         rng = random.Random(seed)
         cases = [
-            Judged(rng.random() < 0.4, terms=frozenset(f"w{rng.randrange(12)}" for _ in range(3)))
+            LabelledConversation(
+                rng.random() < 0.4, terms=frozenset(f"w{rng.randrange(12)}" for _ in range(3))
+            )
             for _ in range(250)
         ]
-        cried += bool(suggested(RULES, cases, BAR))
+        cried += bool(suggest_rules(RULES, cases, BAR))
     assert cried <= 5
 
 

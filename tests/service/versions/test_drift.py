@@ -16,9 +16,9 @@ from learning.models.recipes import FORGETTING
 from learning.monitoring.covariate_shift import (
     CONVERSATIONS_MIN,
     ConversationSnapshot,
+    find_shifts,
     fisher,
     kolmogorov_smirnov,
-    shifts,
 )
 from learning.monitoring.loss_drift import CALM, LossAlarm, LossMonitor
 from service.jobs.maintenance import Maintenance
@@ -46,7 +46,7 @@ def test_without_a_change_no_more_looks_cry_wolf_than_is_promised() -> None:
     cried = 0
     for seed in range(200):
         rng = random.Random(seed)
-        cried += bool(shifts(glimpses(rng, 200), glimpses(rng, 80), alpha=0.05))
+        cried += bool(find_shifts(glimpses(rng, 200), glimpses(rng, 80), alpha=0.05))
     assert cried <= 0.05 * 200 + 6
 
 
@@ -56,7 +56,7 @@ def test_without_a_change_no_more_looks_cry_wolf_than_is_promised() -> None:
 )
 def test_a_change_is_named(kind: str, name: str, changed: dict[str, Any]) -> None:
     rng = random.Random(1)
-    found = shifts(glimpses(rng, 800), glimpses(rng, 200, **changed))
+    found = find_shifts(glimpses(rng, 800), glimpses(rng, 200, **changed))
     assert (found[0].kind, found[0].name) == (kind, name)
     assert found[0].now > found[0].before
 
@@ -67,7 +67,7 @@ def test_a_feature_that_changed_is_named() -> None:
         ConversationSnapshot(g.score, {**g.context, "turns": 9.0}, g.words)
         for g in glimpses(rng, 100)
     ]
-    found = shifts(glimpses(rng, 800), longer)
+    found = find_shifts(glimpses(rng, 800), longer)
     assert [(shift.kind, shift.name) for shift in found] == [("features", "turns")]
 
 
@@ -78,7 +78,7 @@ def test_a_word_of_few_conversations_is_never_named() -> None:
         ConversationSnapshot(g.score, g.context, g.words | {"secret"})
         for g in few[: CONVERSATIONS_MIN - 1]
     ]
-    assert "secret" not in str(shifts(glimpses(rng, 800), few))
+    assert "secret" not in str(find_shifts(glimpses(rng, 800), few))
 
 
 def test_the_tests_are_those_of_the_textbooks() -> None:
