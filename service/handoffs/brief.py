@@ -24,7 +24,7 @@ from service.store.handoffs import note_rows
 from service.store.labels import outcome_rows
 from service.store.ledger import entries
 
-REMEMBERED_CHARS = 1000
+CACHED_CHARS_MAX = 1000
 """The signals of texts up to this length are remembered: an open page asks again and again."""
 
 
@@ -38,16 +38,18 @@ def context_packet(
     rows = conversation_rows.messages(connection, workspace, name)
     messages = [conversation_rows.message_of(row) for row in rows]
     decision = conversation_rows.decision(connection, workspace, handoff["decision_id"])
-    watched = _watched(connection, workspace, decision)
-    signals = _signals(messages)
+    watched = _watched_by_message(connection, workspace, decision)
+    signals = _signals_by_message(messages)
     here = messages[handoff["begins"] - 1 :]
-    shown = _marks(here, signals, watched)
+    shown = _highlights(here, signals, watched)
     known = facts(messages)
     led_here = decision.message_id if decision is not None else ""
-    told = summary(here, led_here, _spans(shown), _spans(known))
-    held = outcome_rows.standing_for(connection, workspace, name, handoff["id"])
+    told = summary(here, led_here, _spans_by_message(shown), _spans_by_message(known))
+    held = outcome_rows.current(connection, workspace, name, handoff["id"])
     return {
-        "transcript": [_turn(row, message) for row, message in zip(rows, messages, strict=True)],
+        "transcript": [
+            _turn_json(row, message) for row, message in zip(rows, messages, strict=True)
+        ],
         "attempts": _attempts(messages[: handoff["seq"]]),
         "reasons": decision.reasons if decision is not None else [],
         "triggers": decision.triggers if decision is not None else [],
@@ -63,12 +65,16 @@ def context_packet(
         "facts": [asdict(fact) for fact in known],
         "summary": [asdict(quote) for quote in told],
         "attributes": _attributes(messages),
-        "remarks": [_remark(row) for row in note_rows.of_handoff(connection, workspace, handoff)],
-        "outcome": held and _outcome(held),
+        "remarks": [
+            _note_json(row) for row in note_rows.of_handoff(connection, workspace, handoff)
+        ],
+        "outcome": held and _outcome_json(held),
     }
 
 
-def _watched(connection: Connection, workspace: str, decision: Any) -> dict[str, list[str]]:
+def _watched_by_message(
+    connection: Connection, workspace: str, decision: Any
+) -> dict[str, list[str]]:
     """By message, what the rules among the triggers watched, as the policy was at the decision."""
     if decision is None:
         return {}
@@ -82,22 +88,22 @@ def _watched(connection: Connection, workspace: str, decision: Any) -> dict[str,
     return found
 
 
-def _signals(messages: Sequence[Message]) -> dict[str, Signals]:
+def _signals_by_message(messages: Sequence[Message]) -> dict[str, Signals]:
     """What each message of the customer shows, as it was read when it was scored."""
     found: dict[str, Signals] = {}
     language: str | None = None
     for message in messages:
         language = message.language or language
         if message.author == "user":
-            short = len(message.text) <= REMEMBERED_CHARS
-            found[message.id] = (_remembered if short else read)(message.text, language)
+            short = len(message.text) <= CACHED_CHARS_MAX
+            found[message.id] = (_read_cached if short else read)(message.text, language)
     return found
 
 
-_remembered = lru_cache(maxsize=4096)(read)
+_read_cached = lru_cache(maxsize=4096)(read)
 
 
-def _marks(
+def _highlights(
     messages: Sequence[Message],
     signals: Mapping[str, Signals],
     watched: Mapping[str, Sequence[str]],
@@ -112,7 +118,7 @@ def _marks(
     ]
 
 
-def _spans(found: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
+def _spans_by_message(found: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
     """Where marks or facts stand, by message."""
     spans: dict[str, list[tuple[int, int]]] = {}
     for one in found:
@@ -120,7 +126,7 @@ def _spans(found: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
     return spans
 
 
-def _turn(row: Any, message: Message) -> dict[str, Any]:
+def _turn_json(row: Any, message: Message) -> dict[str, Any]:
     return {
         "seq": row.seq,
         "id": message.id,
@@ -168,10 +174,10 @@ def _attributes(messages: Sequence[Message]) -> dict[str, Any]:
     return given
 
 
-def _remark(row: Any) -> dict[str, Any]:
+def _note_json(row: Any) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("agent", "team", "text", "at")}
 
 
-def _outcome(row: Any) -> dict[str, Any]:
+def _outcome_json(row: Any) -> dict[str, Any]:
     names = ("id", "verdict", "first_needed_message_id", "team", "reason", "note", "agent", "at")
     return {name: getattr(row, name) for name in (*names, "position")}

@@ -12,9 +12,9 @@ from learning.decision.label_requests import LabelRequestPolicy, value
 from service.store.handoffs import handoff_rows
 
 DAY_SECONDS = 86_400.0
-LOOKED_AT_SECONDS = 3 * DAY_SECONDS
+AGE_SECONDS_MAX = 3 * DAY_SECONDS
 """Later an agent no longer remembers well what it was like."""
-LOOKED_AT_MAX = 500
+CANDIDATES_MAX = 500
 
 
 def open_label_requests(
@@ -24,11 +24,15 @@ def open_label_requests(
 
     Answers given within a day count against the limit, asked for or not.
     """
-    told = handoff_rows.answers(connection, workspace, agent, now - DAY_SECONDS)
+    told = handoff_rows.count_outcomes(connection, workspace, agent, now - DAY_SECONDS)
     left = max(0, limit.per_agent_per_day - told)
-    since = now - LOOKED_AT_SECONDS
-    found = handoff_rows.untold(connection, workspace, agent, since, LOOKED_AT_MAX) if left else []
-    valued = [_question(row) for row in found]
+    since = now - AGE_SECONDS_MAX
+    found = (
+        handoff_rows.without_outcome(connection, workspace, agent, since, CANDIDATES_MAX)
+        if left
+        else []
+    )
+    valued = [_label_request(row) for row in found]
     valued.sort(key=lambda question: -question["value"])
     return {
         "limit": limit.per_agent_per_day,
@@ -38,7 +42,7 @@ def open_label_requests(
     }
 
 
-def _question(row: Any) -> dict[str, Any]:
+def _label_request(row: Any) -> dict[str, Any]:
     scored = row.probability is not None
     alone = row.by_rule and scored and row.probability < row.escalate_threshold
     return {

@@ -33,7 +33,7 @@ def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, 
     return find
 
 
-def open_for(
+def open_handoff(
     batch: Batch, working: OpenConversation, decision: Mapping[str, Any], policy: Policy
 ) -> dict[str, Any]:
     """Open a handoff at a decision; from here on the bot is silent.
@@ -68,7 +68,9 @@ def open_for(
     working.handoff_id, working.escalated = row["id"], True
     working.version, working.team = decision["version"], decision["team"]
     batch.change(working)
-    return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
+    return _with_promise(
+        {name: row[name] for name in ("id", "team", "priority")}, row["promised_at"]
+    )
 
 
 def estimated_start(
@@ -79,24 +81,24 @@ def estimated_start(
     if known is None:
         return None
     return known.serves_at(
-        at, handoff_rows.waiting(connection, workspace, team) if known.per_hour else 0
+        at, handoff_rows.count_waiting(connection, workspace, team) if known.per_hour else 0
     )
 
 
-def summary(batch: Batch, working: OpenConversation) -> dict[str, Any] | None:
+def open_handoff_json(batch: Batch, working: OpenConversation) -> dict[str, Any] | None:
     """The open handoff of a conversation, as decisions show it."""
     if working.handoff_id is None:
         return None
     row = handoff_rows.handoff(batch.connection, working.workspace, working.handoff_id)
-    return row and _summary(row)
+    return row and _handoff_json(row)
 
 
-def _summary(row: Any) -> dict[str, Any]:
+def _handoff_json(row: Any) -> dict[str, Any]:
     found = {"id": row.id, "team": row.team, "priority": row.priority}
-    return _promised(found, row.promised_at)
+    return _with_promise(found, row.promised_at)
 
 
-def _promised(found: dict[str, Any], at: float | None) -> dict[str, Any]:
+def _with_promise(found: dict[str, Any], at: float | None) -> dict[str, Any]:
     """With the moment from which on the team is there, where it is not there now."""
     return (
         found
@@ -107,9 +109,9 @@ def _promised(found: dict[str, Any], at: float | None) -> dict[str, Any]:
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
     """Make a handoff one agent's own, or keep it so; a claim ends when its agent goes quiet."""
-    row = _found(batch, workspace, name)
+    row = _require_handoff(batch, workspace, name)
     if row["status"] not in OPEN:
-        raise _over(row)
+        raise _handoff_over(row)
     expired = row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
     if row["status"] == "claimed" and row["claimed_by"] != agent and not expired:
         raise Contradiction(
@@ -140,11 +142,11 @@ def extend_claim(batch: Batch, working: OpenConversation, seconds: float) -> Non
 
 def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
     """Resolve a handoff, or return the conversation to the bot: either way the person leaves."""
-    row = _found(batch, workspace, name)
+    row = _require_handoff(batch, workspace, name)
     if row["status"] == status:
         return row
     if row["status"] not in OPEN:
-        raise _over(row)
+        raise _handoff_over(row)
     if row["status"] == "claimed" and row["claimed_by"] != agent:
         raise Contradiction(
             "claimed_by_another",
@@ -232,13 +234,13 @@ def answer_offer(
             hint="score the customer's next message",
         )
     if decision["answer"] is None:
-        conversation_rows.answer(batch.connection, workspace, decision["id"], given)
+        conversation_rows.record_answer(batch.connection, workspace, decision["id"], given)
         if not accepted:
             batch.happened(working, "declined", decision["id"])
         elif live and working.handoff_id is None:
-            open_for(batch, working, decision, policy)
+            open_handoff(batch, working, decision, policy)
     opened = handoff_rows.of_decision(batch.connection, workspace, decision["id"])
-    handoff = _summary(opened) if opened is not None else summary(batch, working)
+    handoff = _handoff_json(opened) if opened is not None else open_handoff_json(batch, working)
     return {
         "decision_id": decision["id"],
         "answer": given,
@@ -266,7 +268,7 @@ def responsible_team(
     return {"team": handoff["team"], "team_by": "stayed"} if verdict == "needed" else {}
 
 
-def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_handoff(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
@@ -274,7 +276,7 @@ def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _over(row: Mapping[str, Any]) -> Contradiction:
+def _handoff_over(row: Mapping[str, Any]) -> Contradiction:
     return Contradiction(
         "handoff_over",
         f"handoff {row['id']!r} is already {row['status']}",

@@ -11,11 +11,11 @@ from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows, note_rows
 
-REMARKS_MAX = 500
+NOTES_MAX = 500
 """Most remarks on the handoffs of one conversation."""
 
 
-def note(
+def add_note(
     batch: Batch, workspace: str, name: str, agent: str, text: str, seconds: float
 ) -> dict[str, Any]:
     """Keep a note. The same words by the same agent are the same note; a claim is kept by it."""
@@ -26,7 +26,7 @@ def note(
     for one in note_rows.of_handoff(batch.connection, workspace, handoff):
         if (one.agent, one.text, one.team) == (agent, text, None):
             return note_json(one._asdict())
-    made = add(batch, handoff, agent, text=text)
+    made = append_note(batch, handoff, agent, text=text)
     if handoff["claimed_by"] == agent:
         batch.open(workspace, {handoff["conversation_id"]: ()})
         working = batch.conversation(workspace, handoff["conversation_id"])
@@ -34,7 +34,7 @@ def note(
     return note_json(made)
 
 
-def add(
+def append_note(
     batch: Batch,
     handoff: Mapping[str, Any],
     agent: str,
@@ -44,10 +44,10 @@ def add(
 ) -> dict[str, Any]:
     """Add a remark to a handoff. Raises Invalid when its conversation has too many."""
     workspace, conversation = handoff["workspace"], handoff["conversation_id"]
-    if note_rows.count(batch.connection, workspace, conversation) >= REMARKS_MAX:
+    if note_rows.count(batch.connection, workspace, conversation) >= NOTES_MAX:
         raise Invalid(
             "too_many_remarks",
-            f"the handoffs of conversation {conversation!r} have {REMARKS_MAX} remarks already",
+            f"the handoffs of conversation {conversation!r} have {NOTES_MAX} remarks already",
             hint="resolve it, or say the rest in the conversation",
         )
     made = {

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from learning.decision.policy import Policy
 from service.store.handoffs import handoff_rows
 
-PAGE = 50
+PAGE_SIZE = 50
 """Handoffs on one page of the queue."""
 
 CLAIMED_MAX = 50
@@ -19,7 +19,7 @@ CLAIMED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class TeamQueue:
     """Those that wait for one team, or for all of them (`name` None)."""
 
     name: str | None
@@ -29,39 +29,41 @@ class Team:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueuePage:
     """One page of those that wait, those in work, and the teams they are for."""
 
     waiting: Sequence[dict[str, Any]]
     claimed: Sequence[dict[str, Any]]
     own: Sequence[dict[str, Any]]
-    everyone: Team
-    teams: Sequence[Team]
+    everyone: TeamQueue
+    teams: Sequence[TeamQueue]
     page: int
     pages: int
 
 
 def load_queue(
     connection: Connection, workspace: str, agent: str, team: str | None = None, page: int = 1
-) -> Queue:
+) -> QueuePage:
     """The queue of a workspace for one agent; a page beyond the last is the last."""
-    found = teams(connection, workspace)
-    chosen = next((one for one in found if one.name == team), Team(team, 0, 0, None))
-    everyone = Team(
+    found = team_queues(connection, workspace)
+    chosen = next((one for one in found if one.name == team), TeamQueue(team, 0, 0, None))
+    everyone = TeamQueue(
         None,
         sum(one.waiting for one in found),
         sum(one.claimed for one in found),
         min((one.oldest_at for one in found if one.oldest_at is not None), default=None),
     )
     count = everyone.waiting if team is None else chosen.waiting
-    pages = max(1, -(-count // PAGE))
+    pages = max(1, -(-count // PAGE_SIZE))
     page = min(max(page, 1), pages)
-    skip = (page - 1) * PAGE
+    skip = (page - 1) * PAGE_SIZE
     given: dict[str, Any] = {"connection": connection, "workspace": workspace}
-    waiting = handoff_rows.listed(**given, status="waiting", team=team, skip=skip, most=PAGE)
-    own = handoff_rows.listed(**given, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
-    claimed = handoff_rows.listed(**given, status="claimed", team=team, most=CLAIMED_MAX)
-    return Queue(
+    waiting = handoff_rows.queue_page(
+        **given, status="waiting", team=team, skip=skip, most=PAGE_SIZE
+    )
+    own = handoff_rows.queue_page(**given, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
+    claimed = handoff_rows.queue_page(**given, status="claimed", team=team, most=CLAIMED_MAX)
+    return QueuePage(
         [queue_json(row) for row in waiting],
         [queue_json(row) for row in claimed if row.claimed_by != agent],
         [queue_json(row) for row in own],
@@ -81,20 +83,22 @@ def queue_json(row: Any) -> dict[str, Any]:
     return found
 
 
-def absences(policy: Policy, teams: Sequence[Team], now: float) -> list[tuple[str, Team]]:
+def unavailable_teams(
+    policy: Policy, teams: Sequence[TeamQueue], now: float
+) -> list[tuple[str, TeamQueue]]:
     """Why teams for which somebody waits take nobody now, in words."""
     found = [(policy.team(one.name or ""), one) for one in teams if one.waiting]
     away = [(team.away(now), one) for team, one in found if team is not None]
     return [(why, one) for why, one in away if why is not None]
 
 
-def teams(connection: Connection, workspace: str) -> list[Team]:
+def team_queues(connection: Connection, workspace: str) -> list[TeamQueue]:
     """The teams for which somebody waits, or that have somebody."""
     rows = handoff_rows.counts(connection, workspace)
     waiting = {row.team: row for row in rows if row.status == "waiting"}
     claimed = {row.team: row for row in rows if row.status == "claimed"}
     return [
-        Team(
+        TeamQueue(
             name,
             waiting[name].number if name in waiting else 0,
             claimed[name].number if name in claimed else 0,

@@ -51,7 +51,7 @@ def transfer(
         )
     if (row["status"], row["team"]) == ("waiting", team):
         return row
-    notes.add(batch, row, agent, text=note or None, team=team)
+    notes.append_note(batch, row, agent, text=note or None, team=team)
     changes = {
         "team": team,
         "status": "waiting",

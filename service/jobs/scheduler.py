@@ -71,7 +71,7 @@ class Leader:
     def leave(self) -> None:
         self._until = 0.0
         with self._store.write() as connection:
-            access.drop_lease(connection, LEASE, self._holder)
+            access.release_lease(connection, LEASE, self._holder)
 
 
 def schedule(

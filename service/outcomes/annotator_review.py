@@ -33,7 +33,7 @@ SETTLED_SECONDS = 3.0
 
 HANDOFF, REVIEW = "handoff", "review"
 _NEEDED = {"needed": True, "not_needed": False, "missed": True, "fine": False, "unknowable": None}
-_SAID = {
+_BEHAVIOUR_SENTENCES = {
     "needed": "finds a person needed nearly always",
     "not_needed": "finds a person needed nearly never",
     "opposite": "judges against what others find and what the model expects",
@@ -94,37 +94,37 @@ class AnnotatorMonitor:
         """A bounded piece, in one transaction; whether there is more."""
         with self._store.read() as connection:
             found = ledger.workspace(connection, workspace)
-            row = annotator_rows.rating(connection, workspace)
+            row = annotator_rows.panel_state(connection, workspace)
             after = [0.0, "", ""] if row is None else row.state["reviewed"]
             news = annotator_rows.reviews(connection, workspace, after, until, 1)
         if found is None or (row is not None and row.position == found.head and not news):
             return False
         with self._store.write() as connection:
-            row = annotator_rows.rating(connection, workspace, lock=True)
+            row = annotator_rows.panel_state(connection, workspace, lock=True)
             known = AnnotatorState.of(row)
             entries = ledger.tail(connection, workspace, known.position, ENTRIES_MAX)
-            suspects = _learned(connection, workspace, known, entries)
+            suspects = _learn_outcomes(connection, workspace, known, entries)
             answered = annotator_rows.reviews(
                 connection, workspace, known.reviewed, until, ENTRIES_MAX
             )
-            suspects += _reviewed(connection, workspace, known, answered)
-            annotator_rows.keep(
+            suspects += _learn_reviews(connection, workspace, known, answered)
+            annotator_rows.save_panel_state(
                 connection, workspace, known.position, known.state(), fresh=row is None
             )
             for name in suspects:
-                facts = _suspicion(connection, workspace, name, known.raters.by_name[name])
+                facts = _suspicion_facts(connection, workspace, name, known.raters.by_name[name])
                 change_log.add(connection, workspace, "agent_suspected", facts)
                 _log.warning("agent_suspected", workspace=workspace, **facts)
         return ENTRIES_MAX in (len(entries), len(answered))
 
 
-def _learned(
+def _learn_outcomes(
     connection: Connection, workspace: str, known: AnnotatorState, entries: list[Entry]
 ) -> list[str]:
     """Take in the verdicts of these entries; gives whom they make suspected."""
     fresh = [e for e in entries if e.kind == "outcome" and not e.body.get("replaces")]
     named = [e.body["handoff_id"] for e in fresh if e.body["handoff_id"] is not None]
-    handoffs = annotator_rows.handed_over(connection, workspace, named) if named else {}
+    handoffs = annotator_rows.handoff_decisions(connection, workspace, named) if named else {}
     accepting = Policy.model_validate(ledger.newest_policy(connection, workspace)).accepting
     suspects = []
     for entry in entries:
@@ -144,13 +144,13 @@ def _learned(
             if handoff is None or handoff.probability is None or body["verdict"] not in _NEEDED:
                 suspected = known.raters.time(agent, "told", seconds, entry.position)
             else:
-                verdict = _verdict(entry, handoff, accepting, seconds)
+                verdict = _handoff_verdict(entry, handoff, accepting, seconds)
                 suspected = known.raters.learn(verdict)
             suspects += [agent] if suspected else []
     return suspects
 
 
-def _verdict(
+def _handoff_verdict(
     entry: Entry, handoff: Any, accepting: AcceptanceRates, seconds: float | None
 ) -> Verdict:
     """A handoff's outcome as a verdict, compared with others of the same rule; where the model
@@ -169,7 +169,7 @@ def _verdict(
     return Verdict(agent, HANDOFF, kind, p, said, seconds, entry.position)
 
 
-def _reviewed(
+def _learn_reviews(
     connection: Connection, workspace: str, known: AnnotatorState, answered: Any
 ) -> list[str]:
     """Take in reviews, and where an audit has two, what they say of each other."""
@@ -177,41 +177,43 @@ def _reviewed(
     for row in answered:
         known.reviewed = [row.at, row.audit_id, row.reviewer]
         seconds = known.seconds(row.reviewer, row.at, None)
-        mine = _review(row, row, known, seconds)
+        mine = _review_verdict(row, row, known, seconds)
         if known.raters.learn(mine):
             suspects.append(mine.agent)
         for other in audit_rows.reviews(connection, workspace, row.audit_id):
             if (other.at, other.reviewer) < (row.at, row.reviewer) and other.verdict in _NEEDED:
-                suspects += known.raters.pair(mine, _review(other, row, known, None))
+                suspects += known.raters.pair(mine, _review_verdict(other, row, known, None))
     return suspects
 
 
-def _review(review: Any, row: Any, known: AnnotatorState, seconds: float | None) -> Verdict:
+def _review_verdict(review: Any, row: Any, known: AnnotatorState, seconds: float | None) -> Verdict:
     """A review as a verdict. None of what the audits drew is anybody's own kind of case."""
     at = row.position or known.position
     said = _NEEDED[review.verdict]
     return Verdict(review.reviewer, REVIEW, REVIEW, row.probability, said, seconds, at)
 
 
-def _suspicion(
+def _suspicion_facts(
     connection: Connection, workspace: str, agent: str, rater: Annotator
 ) -> dict[str, Any]:
     behaviour, since = rater.leading
     return {
         "agent": agent,
-        "sentence": f"{agent} {_SAID[behaviour]}, it seems since ledger position {since}; after "
-        f"{rater.judged} verdicts this is no chance (an honest agent comes here once in "
+        "sentence": f"{agent} {_BEHAVIOUR_SENTENCES[behaviour]}, it seems since ledger position "
+        f"{since}; after {rater.judged} verdicts this is no chance (an honest agent comes here once in "
         f"{rater.bar:.0f}). Ask them, and look at some of their conversations, first.",
         "behaviour": behaviour,
         "since_position": since,
         "verdicts": rater.judged,
         "evidence": rater.evidence,
         "bar": rater.bar,
-        "commands": commands(connection, workspace, agent, since),
+        "commands": repair_commands(connection, workspace, agent, since),
     }
 
 
-def commands(connection: Connection, workspace: str, agent: str, since: int) -> dict[str, str]:
+def repair_commands(
+    connection: Connection, workspace: str, agent: str, since: int
+) -> dict[str, str]:
     """What undoes the harm: at once, by serving what stood before it; and exactly."""
     switch = ledger.switches(connection, workspace)[-1]
     place = "" if workspace == "default" else f" --workspace {shlex.quote(workspace)}"
@@ -226,11 +228,11 @@ def commands(connection: Connection, workspace: str, agent: str, since: int) -> 
 
 def annotators_json(connection: Connection, workspace: str) -> dict[str, Any]:
     """Each agent's figures and evidence, the most suspicious first; asking changes nothing."""
-    known = AnnotatorState.of(annotator_rows.rating(connection, workspace))
+    known = AnnotatorState.of(annotator_rows.panel_state(connection, workspace))
     switch = ledger.switches(connection, workspace)[-1]
     without = Exclusions.of(switch.body["without"])
     agents = [
-        _agent(connection, workspace, name, rater, known.raters)
+        _annotator_json(connection, workspace, name, rater, known.raters)
         | {"left_out": name == without.agent}
         for name, rater in known.raters.by_name.items()
     ]
@@ -244,7 +246,7 @@ def annotators_json(connection: Connection, workspace: str) -> dict[str, Any]:
     }
 
 
-def _agent(
+def _annotator_json(
     connection: Connection, workspace: str, name: str, rater: Annotator, raters: AnnotatorPanel
 ) -> dict[str, Any]:
     neither, other, mine, both = rater.pairs
@@ -273,7 +275,7 @@ def _agent(
         "suspected": None,
     }
     if rater.suspected_at is not None:
-        facts = _suspicion(connection, workspace, name, rater)
+        facts = _suspicion_facts(connection, workspace, name, rater)
         kept = ("sentence", "behaviour", "since_position", "commands")
         found["suspected"] = {key: facts[key] for key in kept} | {
             "position": rater.suspected_at,

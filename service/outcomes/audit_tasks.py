@@ -19,7 +19,7 @@ from service.store.conversations.batch import Batch
 from service.store.labels import audit_rows
 
 DAY_SECONDS = 86_400
-AT_ONCE, SILENT_MAX = 500, 2000
+DRAWS_PER_PASS, SILENT_PER_PASS = 500, 2000
 """Conversations whose coins are tossed in one pass, and whose silence speaks."""
 
 SETTLED_SECONDS = 2.0
@@ -46,14 +46,16 @@ def draw_audits(
     if among is None:
         among = due_for_sampling(connection, workspace, now)
     conversation_rows.lock(connection, workspace, among)
-    found = audit_rows.untossed(connection, workspace, among)
-    left = policy.per_day - audit_rows.asked_since(connection, workspace, now - DAY_SECONDS)
+    found = audit_rows.sampling_frame(connection, workspace, among)
+    left = policy.per_day - audit_rows.count_requested_since(
+        connection, workspace, now - DAY_SECONDS
+    )
     each = 2 if policy.double_share else 1
     tossed: list[dict[str, Any]] = []
     drawn = done = 0
     while done < len(found):
         piece = found[done : done + max(1, left // each)] if left >= each else found[done:]
-        given = _draw_one(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
+        given = _draw_piece(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
         asked = [row["wanted"] for row in given if row["status"] == "waiting"]
         drawn, left, done = drawn + len(asked), left - sum(asked), done + len(piece)
         tossed += given
@@ -61,7 +63,7 @@ def draw_audits(
     return drawn
 
 
-def _draw_one(
+def _draw_piece(
     workspace: str,
     found: Sequence[Any],
     policy: AuditBudget,
@@ -79,12 +81,12 @@ def _draw_one(
         disagreement=DISAGREEMENT if pace == 1.0 else 0.0,
     )
     pairs = zip(found, draws, strict=True)
-    return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
+    return [_audit_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
 
 
 def due_for_sampling(connection: Connection, workspace: str, now: float) -> Sequence[str]:
     """Conversations whose coins are to be tossed. Looked up before anything is locked."""
-    return audit_rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    return audit_rows.due_for_sampling(connection, workspace, now - SETTLED_SECONDS, DRAWS_PER_PASS)
 
 
 def due_for_silence(
@@ -95,7 +97,9 @@ def due_for_silence(
     """
     if policy.weight <= 0:
         return []
-    return audit_rows.silent(connection, workspace, now - policy.after_seconds, SILENT_MAX)
+    return audit_rows.due_for_silence(
+        connection, workspace, now - policy.after_seconds, SILENT_PER_PASS
+    )
 
 
 def learn_from_silence(
@@ -105,13 +109,13 @@ def learn_from_silence(
     `due_for_silence`. Gives how many.
     """
     before = batch.now - policy.after_seconds
-    found = audit_rows.silent(batch.connection, workspace, before, len(silent), silent)
+    found = audit_rows.due_for_silence(batch.connection, workspace, before, len(silent), silent)
     for name in found:
-        record_outcome.of_silence(batch, workspace, name, policy.weight)
+        record_outcome.record_silence(batch, workspace, name, policy.weight)
     return len(found)
 
 
-def _row(
+def _audit_row(
     workspace: str, row: Any, one: Draw, seed: str, double_share: float, now: float
 ) -> dict[str, Any]:
     return {
@@ -146,7 +150,7 @@ def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> d
     An offer that is not answered by then is made again, to anyone.
     """
     since = batch.now - DAY_SECONDS
-    if audit_rows.reviewed_since(batch.connection, workspace, reviewer, since) >= (
+    if audit_rows.count_reviews_since(batch.connection, workspace, reviewer, since) >= (
         policy.per_reviewer_per_day
     ):
         return {"audit": None, "why": "this reviewer has done today's reviews"}
@@ -166,8 +170,8 @@ def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> d
 
 def skip(batch: Batch, workspace: str, name: str, reviewer: str) -> dict[str, Any]:
     """A reviewer passes an audit on: it is offered to others, and not to them again."""
-    row = _found(batch, workspace, name)
-    _review(batch, row, reviewer, Verdict("skipped", "audit", reviewer))
+    row = _require_audit(batch, workspace, name)
+    _add_review(batch, row, reviewer, Verdict("skipped", "audit", reviewer))
     audit_rows.change(batch.connection, workspace, name, offered_to=None, offered_until=0.0)
     return {"audit_id": name, "status": row["status"]}
 
@@ -177,7 +181,7 @@ def answer(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str,
 
     Only now is what the model had said shown.
     """
-    row = _found(batch, workspace, name)
+    row = _require_audit(batch, workspace, name)
     again = [
         r
         for r in audit_rows.reviews(batch.connection, workspace, name)
@@ -196,14 +200,14 @@ def answer(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str,
     if not again:
         if row["status"] == "answered":
             raise Contradiction("audit_answered", f"audit {name!r} was answered by another")
-        row = _answered(batch, row, found)
-    return _revealed(row)
+        row = _record_answer(batch, row, found)
+    return _answer_json(row)
 
 
-def _answered(batch: Batch, row: dict[str, Any], found: Verdict) -> dict[str, Any]:
+def _record_answer(batch: Batch, row: dict[str, Any], found: Verdict) -> dict[str, Any]:
     workspace, name = row["workspace"], row["id"]
-    record_outcome.of_audit(batch, workspace, row, found)
-    _review(batch, row, found.agent, found)
+    record_outcome.record_for_audit(batch, workspace, row, found)
+    _add_review(batch, row, found.agent, found)
     reviews = row["reviews"] + 1
     changes: dict[str, Any] = {"reviews": reviews, "offered_to": None, "offered_until": 0.0}
     if row["verdict"] is None:
@@ -214,7 +218,7 @@ def _answered(batch: Batch, row: dict[str, Any], found: Verdict) -> dict[str, An
     return row | changes
 
 
-def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Verdict) -> None:
+def _add_review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Verdict) -> None:
     audit_rows.add_review(
         batch.connection,
         {
@@ -229,12 +233,12 @@ def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Verdict)
     )
 
 
-def _revealed(row: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_json(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("conversation_id", "status", "probability", "threshold", "version", "propensity")
     return {"audit_id": row["id"]} | {name: row[name] for name in kept}
 
 
-def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_audit(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = audit_rows.audit(batch.connection, workspace, name)
     if row is None or row.status == "passed":
         raise NotFound("no_audit", f"there is no audit {name!r} in this workspace")

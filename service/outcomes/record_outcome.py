@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from service.outcomes.verdict import (
-    ITSELF,
-    OWN,
-    RETURNED,
+    BATON,
+    OWN_SOURCES,
+    REOPENED,
     Verdict,
     referenced_messages,
     verdict_body,
@@ -28,7 +28,7 @@ from service.store.labels import audit_rows, outcome_rows
 from service.store.ledger import entries
 
 
-def of_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
+def record_for_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
     """Record the outcome of a handoff."""
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
@@ -40,7 +40,9 @@ def of_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[
     return recorded
 
 
-def of_conversation(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
+def record_for_conversation(
+    batch: Batch, workspace: str, name: str, found: Verdict
+) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
     if conversation_rows.conversation(batch.connection, workspace, name) is None:
         raise NotFound("no_conversation", f"there is no conversation {name!r} in this workspace")
@@ -48,10 +50,12 @@ def of_conversation(batch: Batch, workspace: str, name: str, found: Verdict) -> 
     return _record(batch, batch.conversation(workspace, name), found, None)
 
 
-def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verdict) -> None:
+def record_for_audit(
+    batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verdict
+) -> None:
     """Record what an audit found, unless the conversation's outcome is known already."""
     name = audit["conversation_id"]
-    held = outcome_rows.standing_for(batch.connection, workspace, name, None)
+    held = outcome_rows.current(batch.connection, workspace, name, None)
     if held is not None and held.source != "silence":
         return
     batch.open(workspace, {name: referenced_messages(found)})
@@ -59,30 +63,30 @@ def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verd
     _record(batch, batch.conversation(workspace, name), found, None, fixed)
 
 
-def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
+def record_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
     """Nobody complained within the waiting time: weakly, no person was needed."""
     batch.open(workspace, {name: ()})
-    found = Verdict("fine", "silence", ITSELF)
+    found = Verdict("fine", "silence", BATON)
     _record(batch, batch.conversation(workspace, name), found, None, {"weight": weight})
 
 
-def of_return(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
+def record_reopening(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
     """The customer came back after the end, at `length` messages, and was not settled: it had been
     missed. Nothing where somebody told what was true of it; an audit counts like at a complaint.
     """
-    held = outcome_rows.standing_for(batch.connection, workspace, name, None)
+    held = outcome_rows.current(batch.connection, workspace, name, None)
     told = held is not None and held.source not in ("audit", "silence")
     if told or _contradicted_by_handoff(batch, workspace, name, length):
         return
     batch.open(workspace, {name: ()})
-    found = Verdict("missed", RETURNED, ITSELF, reason=why)
+    found = Verdict("missed", REOPENED, BATON, reason=why)
     _record(batch, batch.conversation(workspace, name), found, None, {"covers": length})
 
 
 def _prefer_agent_verdict(batch: Batch, workspace: str, conversation: str, agent: str) -> None:
     """Who had the conversation after its customer came back knows better than Baton."""
-    held = outcome_rows.standing_for(batch.connection, workspace, conversation, None)
-    if held is None or held.source != RETURNED:
+    held = outcome_rows.current(batch.connection, workspace, conversation, None)
+    if held is None or held.source != REOPENED:
         return
     entry = entries.entry(batch.connection, workspace, held.position)
     if entry is None or not _contradicted_by_handoff(
@@ -122,7 +126,7 @@ def correct(
 
     A corrected review is still part of the sample, unless it was `caught` by a complaint.
     """
-    row = _existing(batch, workspace, name)
+    row = _require_outcome(batch, workspace, name)
     if row["handoff_id"] is not None:
         verdict = {"missed": "needed", "fine": "not_needed"}.get(found.verdict, found.verdict)
         found = replace(found, verdict=verdict, team=team)
@@ -143,13 +147,13 @@ def correct(
     body["replaces"] = row["position"]
     if row["source"] == "audit" and not caught:
         found = replace(found, source="audit")
-        body |= _reviewed(batch, workspace, row["conversation_id"], found.verdict)
+        body |= _correct_audit(batch, workspace, row["conversation_id"], found.verdict)
     body |= dict(fixed or {})
     mistaken = entries.entry(batch.connection, workspace, row["position"])
     if mistaken is not None:
         body["propensity"] = mistaken.body["propensity"]
     position = entries.append(batch.connection, workspace, "outcome", body, found.agent)
-    changes = _columns(found) | {"position": position, "at": batch.now}
+    changes = _outcome_columns(found) | {"position": position, "at": batch.now}
     outcome_rows.change(batch.connection, workspace, name, **changes)
     if handoff:
         _prefer_agent_verdict(batch, workspace, row["conversation_id"], found.agent)
@@ -158,7 +162,7 @@ def correct(
 
 def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, Any]:
     """Take an outcome back; what it taught leaves the model at the next rebuild."""
-    row = _existing(batch, workspace, name)
+    row = _require_outcome(batch, workspace, name)
     if row["retracted_at"] is None:
         body = {
             "outcome_id": name,
@@ -169,12 +173,12 @@ def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, An
         changes = {"retracted_at": batch.now, "position": position}
         outcome_rows.change(batch.connection, workspace, name, **changes)
         if row["source"] == "audit":
-            audit_rows.review_again(batch.connection, workspace, row["conversation_id"])
+            audit_rows.request_another_review(batch.connection, workspace, row["conversation_id"])
         row |= changes
     return outcome_json(row)
 
 
-def _reviewed(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
+def _correct_audit(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
     """Correct the audit behind an outcome, too; what stays fixed in the entry."""
     audit = audit_rows.of_conversation(batch.connection, workspace, conversation)
     if audit is None:
@@ -197,16 +201,16 @@ def _record(
     fixed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     handoff_id = handoff["id"] if handoff is not None else None
-    held = outcome_rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
+    held = outcome_rows.current(batch.connection, working.workspace, working.id, handoff_id)
     if held is not None:
-        adds_nothing = held.source == RETURNED and found.first_needed_message_id is None
+        adds_nothing = held.source == REOPENED and found.first_needed_message_id is None
         if found.verdict == held.verdict and (held.source == "audit" or adds_nothing):
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
             outcome_rows.change(batch.connection, working.workspace, held.id, source=found.source)
             return outcome_json(held._asdict() | {"source": found.source})
         if held.fingerprint == found.fingerprint:
             return outcome_json(held._asdict())
-        if held.source in OWN:
+        if held.source in OWN_SOURCES:
             name = held.id
             return correct(batch, working.workspace, name, found, caught=True, fixed=fixed)
         raise Contradiction(
@@ -226,12 +230,12 @@ def _record(
         "position": position,
         "at": batch.now,
         "retracted_at": None,
-    } | _columns(found)
+    } | _outcome_columns(found)
     outcome_rows.add(batch.connection, row)
     return outcome_json(row)
 
 
-def _columns(found: Verdict) -> dict[str, Any]:
+def _outcome_columns(found: Verdict) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "first_needed_message_id": found.first_needed_message_id,
@@ -254,7 +258,7 @@ def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, 
     return find
 
 
-def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_outcome(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = outcome_rows.outcome(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_outcome", f"there is no outcome {name!r} in this workspace")

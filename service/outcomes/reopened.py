@@ -4,7 +4,7 @@ A conversation that the bot kept and closed was missed if its customer comes bac
 time (the policy's `silence.after_seconds`) and is not settled (`learning.conversation.reopening`).
 It is looked at once, when it has ended again or gone to a person, or when the waiting time is over,
 and becomes an outcome about what had been said until the end; what follows is judged for itself.
-Nobody's word is overruled by it: see `service.outcomes.record_outcome.of_return`.
+Nobody's word is overruled by it: see `service.outcomes.record_outcome.record_reopening`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 
-AT_ONCE = 200
+REOPENINGS_PER_PASS = 200
 MESSAGES_MAX = 10
 """So many messages of a customer who came back are looked at."""
 
@@ -37,35 +37,35 @@ def detect_missed(store: Store, workspace: str, now: float) -> int:
     with store.read() as connection:
         policy = Policy.model_validate(entries.newest_policy(connection, workspace))
         waiting = policy.silence.after_seconds
-        found = reopening_rows.due(connection, workspace, now - waiting, AT_ONCE)
+        found = reopening_rows.due(connection, workspace, now - waiting, REOPENINGS_PER_PASS)
     caught = 0
     for row in found:
         with store.write() as connection:
-            caught += _settled(connection, row, waiting)
+            caught += _judge_reopening(connection, row, waiting)
     if caught:
         _log.info("misses_caught", workspace=workspace, conversations=caught)
     return caught
 
 
-def _settled(connection: Connection, row: Any, waiting: float) -> bool:
+def _judge_reopening(connection: Connection, row: Any, waiting: float) -> bool:
     """Look at one, under its conversation's lock; whether it showed a miss."""
     conversation_rows.lock(connection, row.workspace, [row.conversation_id])
-    why = _shown(connection, row, waiting)
-    if not reopening_rows.settle(connection, row, "missed" if why else "passed") or why is None:
+    why = _unsettled_reason(connection, row, waiting)
+    if not reopening_rows.set_status(connection, row, "missed" if why else "passed") or why is None:
         return False
     batch = Batch(connection, StateCache())
-    record_outcome.of_return(batch, row.workspace, row.conversation_id, why, row.length)
+    record_outcome.record_reopening(batch, row.workspace, row.conversation_id, why, row.length)
     batch.flush()
     return True
 
 
-def _shown(connection: Connection, row: Any, waiting: float) -> Why | None:
+def _unsettled_reason(connection: Connection, row: Any, waiting: float) -> Why | None:
     """What the customer's messages since the end show, up to the next end and the waiting time's.
 
     Nothing where Baton had decided to escalate before the end, as it may in the shadow: then it
     missed nothing.
     """
-    decided = reopening_rows.decided(connection, row.workspace, row.conversation_id)
+    decided = reopening_rows.decisions(connection, row.workspace, row.conversation_id)
     if any(one.action == "escalate" for one in decided if one.seq <= row.length):
         return None
     in_time = {one.seq for one in decided if one.at <= row.closed_at + waiting}

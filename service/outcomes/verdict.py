@@ -13,13 +13,13 @@ from service.runtime.errors import Invalid
 from service.runtime.ids import fingerprint
 from service.store.conversations.batch import OpenConversation
 
-ITSELF = "baton"
+BATON = "baton"
 """The agent of outcomes that nobody told."""
 
-RETURNED = "returned"
+REOPENED = "returned"
 """The source of misses that Baton caught as customers came back."""
 
-OWN = ("audit", "silence", RETURNED)
+OWN_SOURCES = ("audit", "silence", REOPENED)
 """The sources that only Baton gives; whoever knows better may overrule them."""
 
 
@@ -60,9 +60,11 @@ def verdict_body(
         "begins": handoff["begins"] if handoff is not None else 1,
         "covers": last,
         "escalated": handoff["seq"] if handoff is not None else None,
-        "since": None if since is None else _place(working, since, last, "first_needed_message_id"),
+        "since": None
+        if since is None
+        else _message_place(working, since, last, "first_needed_message_id"),
         "labels": [
-            (_scored_place(working, message), label, weight)
+            (_scored_message_place(working, message), label, weight)
             for message, label, weight in found.labels
         ],
         "source": found.source,
@@ -72,7 +74,7 @@ def verdict_body(
     } | lifecycle.responsible_team(connection, found.team, found.verdict, handoff)
 
 
-def _place(working: OpenConversation, message: str, last: int, field: str) -> int:
+def _message_place(working: OpenConversation, message: str, last: int, field: str) -> int:
     known = working.known.get(message)
     if known is None:
         raise Invalid(
@@ -91,8 +93,8 @@ def _place(working: OpenConversation, message: str, last: int, field: str) -> in
     return int(known.seq)
 
 
-def _scored_place(working: OpenConversation, message: str) -> int:
-    place = _place(working, message, working.length, "labels")
+def _scored_message_place(working: OpenConversation, message: str) -> int:
+    place = _message_place(working, message, working.length, "labels")
     if not working.known[message].scored:
         raise Invalid(
             "message_not_scored",

@@ -1,6 +1,6 @@
 """What Baton refuses, and why: each error says what to do next.
 
-`STATUS` is the one table from error to HTTP status.
+`HTTP_STATUS` is the one table from error to HTTP status.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class Unavailable(RequestRefused, TimeoutError):
     retry_after = 1
 
 
-class TooMany(Unavailable):
+class TooManyAttempts(Unavailable):
     """Too many tries by one sender: wait before the next."""
 
     retry_after = 60
 
 
-def away() -> Unavailable:
+def database_unavailable() -> Unavailable:
     """The database is gone, locked, full or too slow; nothing of the request is known to stay."""
     return Unavailable("database", "the database does not answer", hint="send it again")
 
 
-STATUS: dict[type[RequestRefused], int] = {
+HTTP_STATUS: dict[type[RequestRefused], int] = {
     Invalid: 422,
     TooLarge: 413,
     Unauthenticated: 401,
@@ -70,5 +70,5 @@ STATUS: dict[type[RequestRefused], int] = {
     Contradiction: 409,
     BodyTimeout: 408,
     Unavailable: 503,
-    TooMany: 429,
+    TooManyAttempts: 429,
 }

@@ -16,7 +16,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The client library's own variable: the folder where workers of one port keep their counts."""
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -109,13 +109,13 @@ class Metrics:
 
     def text(self) -> bytes:
         """All measures in Prometheus' text format; of every worker, where several share a port."""
-        if SHARED not in os.environ:
+        if MULTIPROCESS_VARIABLE not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
 
-def worker_ended(pid: int, folder: str) -> None:
+def forget_worker(pid: int, folder: str) -> None:
     """Take an ended worker's momentary values out of what all tell; its counts stay."""
     multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

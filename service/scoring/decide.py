@@ -40,7 +40,7 @@ def score(
     """Answer an ask. Everything is checked before anything is changed."""
     working = batch.conversation(ask.workspace, ask.conversation_id)
     known = working.known.get(ask.message.id)
-    fresh = fresh_turns(working, ask.history, ask.message.id)
+    fresh = new_turns(working, ask.history, ask.message.id)
     if known is not None:
         _require_same_message(known, ask.message)
         decided = _existing_decision(batch, working, known.seq)
@@ -85,11 +85,11 @@ def score(
         "at": batch.now,
     }
     if person:
-        decision |= _silent(batch, working, standing)
+        decision |= _human_active_decision(batch, working, standing)
     else:
-        decision |= _decide(working, standing)
+        decision |= _scored_decision(working, standing)
         if live and decision["action"] == "escalate":
-            decision["handoff"] = lifecycle.open_for(batch, working, decision, standing.policy)
+            decision["handoff"] = lifecycle.open_handoff(batch, working, decision, standing.policy)
     batch.decide(working, decision)
     return decision_response(decision)
 
@@ -138,11 +138,13 @@ def compute_decision(standing: ModelState, state: Any) -> dict[str, Any]:
     }
 
 
-def _decide(working: OpenConversation, standing: ModelState) -> dict[str, Any]:
+def _scored_decision(working: OpenConversation, standing: ModelState) -> dict[str, Any]:
     return compute_decision(standing, working.state) | {"handoff": None}
 
 
-def _silent(batch: Batch, working: OpenConversation, standing: ModelState) -> dict[str, Any]:
+def _human_active_decision(
+    batch: Batch, working: OpenConversation, standing: ModelState
+) -> dict[str, Any]:
     thresholds = standing.policy.thresholds
     return {
         "action": "human_active",
@@ -158,11 +160,11 @@ def _silent(batch: Batch, working: OpenConversation, standing: ModelState) -> di
         "team": standing.policy.default_team,
         "priority": PRIORITY,
         "route": None,
-        "handoff": lifecycle.summary(batch, working),
+        "handoff": lifecycle.open_handoff_json(batch, working),
     }
 
 
-def fresh_turns(
+def new_turns(
     working: OpenConversation, turns: Sequence[Message], scored: str | None = None
 ) -> list[Message]:
     """The turns that the conversation does not have yet; those it has must be the same."""

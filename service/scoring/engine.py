@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from experiments.build_info import build_id
 from learning.ledger.model_state import LearnedEffect, ModelState
-from service.runtime.errors import RequestRefused, Unavailable, away
+from service.runtime.errors import RequestRefused, Unavailable, database_unavailable
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring import decide
@@ -30,17 +30,17 @@ from service.store.database.transactions import (
     DatabaseError,
     Store,
     UnavailableError,
-    came_between,
-    was_locked,
+    is_conflict,
+    is_lock_timeout,
 )
 
-AGAIN_MAX = 2
+RETRIES_MAX = 2
 """How often requests are tried again, each by itself, when another process came in between."""
 
-HELD_UP_MAX = 8
+LOCK_TIMEOUTS_MAX = 8
 """Requests of one batch that may each wait for a lock before the rest of it is refused."""
 
-HURRIED_SECONDS = 5
+SHORT_WAIT_SECONDS = 5
 """After a lock was waited for in vain, none is waited for long: one that is held from outside must
 not keep everyone's requests waiting, one after the other.
 """
@@ -114,7 +114,7 @@ class Engine:
         if refused is not None:
             self._measures.refused()
             full = Unavailable("queue_full", "too many requests are waiting", hint="send it again")
-            _settle(refused.answer, full)
+            _resolve_future(refused.answer, full)
         self._due()
         return await future
 
@@ -134,24 +134,24 @@ class Engine:
                 self._attempt(works)
         except Exception as error:
             for work in works:  # whatever broke, nobody waits for an answer that never comes
-                _settle(work.answer, error)
+                _resolve_future(work.answer, error)
             raise
         finally:
             if self._waiting:
                 self._due()
 
-    def _attempt(self, works: list[QueuedRequest], again: int = AGAIN_MAX) -> bool:
+    def _attempt(self, works: list[QueuedRequest], again: int = RETRIES_MAX) -> bool:
         """Run works in one transaction; if one breaks it, run each in its own. Whether it ran."""
         with self._measures.batch(len(works)):
             try:
                 answers = self._transact(works, again)
             except Exception as error:
                 alone = len(works) == 1
-                if (again and came_between(error)) or not (alone or self._is_away(error)):
+                if (again and is_conflict(error)) or not (alone or self._is_away(error)):
                     return self._each(works, again - 1)
                 answers = [self._failed(error)] * len(works)
         for work, answer in zip(works, answers, strict=True):
-            _settle(work.answer, answer)
+            _resolve_future(work.answer, answer)
         appended = {work.workspace for work in works if work.appends}
         if appended:
             with contextlib.suppress(DatabaseError):
@@ -160,34 +160,34 @@ class Engine:
 
     def _is_away(self, error: Exception) -> bool:
         """Whether trying each request by itself is in vain: the whole database does not answer."""
-        return isinstance(error, UnavailableError) and not was_locked(error)
+        return isinstance(error, UnavailableError) and not is_lock_timeout(error)
 
     def _failed(self, error: Exception) -> Exception:
         if not isinstance(error, UnavailableError):
             return error
-        if was_locked(error):
-            self._hurried_until = time.monotonic() + HURRIED_SECONDS
+        if is_lock_timeout(error):
+            self._hurried_until = time.monotonic() + SHORT_WAIT_SECONDS
         _log.error("transaction_failed", why=str(error.orig))
-        return away()
+        return database_unavailable()
 
     def _each(self, works: list[QueuedRequest], again: int) -> bool:
         """Each in its own transaction. After some that a lock held up, the rest is refused."""
         held_up = 0
         for work in works:
-            if held_up < HELD_UP_MAX:
+            if held_up < LOCK_TIMEOUTS_MAX:
                 held_up += not self._attempt([work], again)
             else:
-                busy = away()
-                _settle(work.answer, busy)
+                busy = database_unavailable()
+                _resolve_future(work.answer, busy)
         return not held_up
 
     def _transact(self, works: list[QueuedRequest], again: int) -> list[Any]:
         answers: list[Any] = []
-        hurried = again < AGAIN_MAX or time.monotonic() < self._hurried_until
+        hurried = again < RETRIES_MAX or time.monotonic() < self._hurried_until
         with self._store.write(hurried=hurried) as connection:
             batch = Batch(connection, self._states)
             self._serving.learn(connection, {work.workspace for work in works})
-            for workspace, needs in _merged(connection, works).items():
+            for workspace, needs in _merge_lock_targets(connection, works).items():
                 batch.open(workspace, needs)
             for work in works:
                 try:
@@ -222,7 +222,9 @@ class Engine:
         return self._serving.lag()
 
 
-def _merged(connection: Connection, works: list[QueuedRequest]) -> dict[str, dict[str, list[str]]]:
+def _merge_lock_targets(
+    connection: Connection, works: list[QueuedRequest]
+) -> dict[str, dict[str, list[str]]]:
     merged: dict[str, dict[str, list[str]]] = {}
     for work in works:
         for conversation, messages in work.needed(connection).items():
@@ -230,7 +232,7 @@ def _merged(connection: Connection, works: list[QueuedRequest]) -> dict[str, dic
     return merged
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+def _resolve_future(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():
         return
     if isinstance(answer, Exception):

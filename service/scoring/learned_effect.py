@@ -11,7 +11,7 @@ SETTLE_SECONDS = 1.0
 """How long to wait for a process that has yet to learn it from the ledger."""
 
 
-async def effect(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
+async def learned_effect_json(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
     """What the serving model gave the last message that an outcome teaches about, just before and
     just after it learned this outcome; or, with no figures, why they cannot be told.
     """

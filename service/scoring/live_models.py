@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
 from learning.text.signals import read
-from service.runtime.errors import NotFound, Unavailable, away
+from service.runtime.errors import NotFound, Unavailable, database_unavailable
 from service.runtime.lru import lru_put
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
@@ -30,13 +30,13 @@ from service.versions.restore import restore, transcript_of
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
 
-MARKS_MAX = 16
+UNVERIFIED_MAX = 16
 """Most positions of one line whose digests wait for a checkpoint to be compared with."""
 
 EFFECTS_MAX = 1024
 """Most outcomes of a workspace of which is remembered what they changed, the newest ones."""
 
-PROVE_SECONDS = 1.0
+VERIFY_SECONDS = 1.0
 _log = structlog.get_logger("baton.serving")
 
 
@@ -75,7 +75,7 @@ class LiveModel:
     def mark(self) -> None:
         """Note the digest at this position; the oldest unproved one is forgotten."""
         self.marks[self.standing.position] = self.digest
-        while len(self.marks) > MARKS_MAX:
+        while len(self.marks) > UNVERIFIED_MAX:
             del self.marks[min(self.marks)]
 
 
@@ -136,7 +136,7 @@ class LiveModels:
         except LookupError as error:
             raise NotFound("no_workspace", str(error)) from error
         except UnavailableError as error:
-            raise away() from error
+            raise database_unavailable() from error
         if workspace not in self._served:
             self._kept(workspace, LiveModel(standing, live=False, head=standing.position))
 
@@ -189,7 +189,7 @@ class LiveModels:
             try:
                 self.catch_up(set(self._served))
                 self._measures.lags(self.lag())
-                if time.monotonic() - proved >= PROVE_SECONDS:
+                if time.monotonic() - proved >= VERIFY_SECONDS:
                     self._prove()
                     proved = time.monotonic()
             except DatabaseError as error:

@@ -7,20 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
-from service.store.database.transactions import add_new, table
-from service.store.tables import Key, Lease, Remembered, Session
+from service.store.database.transactions import insert_if_absent, table
+from service.store.tables import IdempotencyRecord, Key, Lease, Session
 
 _key_row = table(Key)
-_remembered = table(Remembered)
+_remembered = table(IdempotencyRecord)
 _lease = table(Lease)
 
 
 def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Add a key; False if one with its id or hash is there."""
-    return add_new(connection, Key, row)
+    return insert_if_absent(connection, Key, row)
 
 
-def by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
+def key_by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
     return connection.execute(select(_key_row).where(_key_row.c.hash == hashed)).one_or_none()
 
 
@@ -37,7 +37,7 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     ).all()
 
 
-def valid(connection: Connection, names: Collection[str]) -> set[str]:
+def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
     """Which of these keys were not revoked."""
     found = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
     return set(connection.execute(found).scalars())
@@ -51,17 +51,17 @@ def revoke(connection: Connection, name: str, at: float) -> None:
     )
 
 
-def remembered(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+def idempotency_record(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     return connection.execute(
         select(_remembered).where(_remembered.c.workspace == workspace, _remembered.c.key == name)
     ).one_or_none()
 
 
-def remember(connection: Connection, row: Mapping[str, Any]) -> None:
+def add_idempotency_record(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_remembered).values(**row))
 
 
-def forget_keys(connection: Connection, before: float) -> int:
+def delete_idempotency_records(connection: Connection, before: float) -> int:
     """Drop answers remembered before a moment; gives how many."""
     return connection.execute(delete(_remembered).where(_remembered.c.at < before)).rowcount
 
@@ -74,7 +74,7 @@ def take_lease(
     One that ends ten times as late as this one would was taken before the clock was set back: void.
     """
     ahead = now + 10 * (expires_at - now)
-    add_new(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
+    insert_if_absent(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
     taken = connection.execute(
         update(_lease)
         .where(
@@ -90,7 +90,7 @@ def take_lease(
     return taken.rowcount == 1
 
 
-def drop_lease(connection: Connection, name: str, holder: str) -> None:
+def release_lease(connection: Connection, name: str, holder: str) -> None:
     connection.execute(delete(_lease).where(_lease.c.name == name, _lease.c.holder == holder))
 
 
@@ -112,7 +112,7 @@ def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> No
     )
 
 
-def key_of(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
+def key_of_session(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
     """The key behind a session that has not ended, unless the key was revoked."""
     return connection.execute(
         select(_session_row)
@@ -125,7 +125,7 @@ def key_of(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
     ).one_or_none()
 
 
-def last(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
+def live_sessions(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
     """Which of these sessions have neither ended nor lost their key."""
     found = connection.execute(
         select(_session.c.hash)
@@ -139,10 +139,10 @@ def last(connection: Connection, hashes: Collection[str], now: float) -> set[str
     return set(found.scalars())
 
 
-def end(connection: Connection, hashed: str) -> None:
+def end_session(connection: Connection, hashed: str) -> None:
     connection.execute(delete(_session).where(_session.c.hash == hashed))
 
 
-def forget_session(connection: Connection, before: float) -> None:
+def delete_sessions(connection: Connection, before: float) -> None:
     """Drop sessions that ended before a moment."""
     connection.execute(delete(_session).where(_session.c.expires_at < before))

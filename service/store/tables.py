@@ -200,9 +200,10 @@ class Handoff(SQLModel, table=True):
     changed_at: float = _time()
 
 
-class Remark(SQLModel, table=True):
+class Note(SQLModel, table=True):
     """What an agent wrote on a handoff for others, or the `team` they moved it to, or both."""
 
+    __tablename__ = "remark"
     __table_args__ = (Index("remark_of_conversation", "workspace", "conversation_id"),)
     id: str = Field(primary_key=True)
     workspace: str
@@ -418,11 +419,12 @@ class Reopening(SQLModel, table=True):
     at: float = _time()
 
 
-class Rating(SQLModel, table=True):
+class AnnotatorReview(SQLModel, table=True):
     """What is known of a workspace's agents, folded up to a ledger position
     (`service.outcomes.annotator_review`).
     """
 
+    __tablename__ = "rating"
     workspace: str = Field(primary_key=True)
     position: int
     state: dict[str, Any] = _json()
@@ -435,9 +437,10 @@ class Lease(SQLModel, table=True):
     expires_at: float = _time()
 
 
-class Remembered(SQLModel, table=True):
+class IdempotencyRecord(SQLModel, table=True):
     """The answer to a request that carried an Idempotency-Key."""
 
+    __tablename__ = "remembered"
     workspace: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     fingerprint: str

@@ -12,7 +12,14 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, BodyTimeout, RequestRefused, TooLarge, Unavailable, away
+from service.runtime.errors import (
+    HTTP_STATUS,
+    BodyTimeout,
+    RequestRefused,
+    TooLarge,
+    Unavailable,
+    database_unavailable,
+)
 from service.runtime.metrics import Metrics
 from service.store.database.transactions import UnavailableError
 
@@ -62,7 +69,7 @@ class RequestMiddleware:
             _log.error("database_away", path=scope["path"], why=str(error.orig))
             if status:
                 raise
-            await _refuse(named, away())
+            await _refuse(named, database_unavailable())
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:
@@ -86,7 +93,7 @@ class RequestMiddleware:
 async def _refuse(send: Send, error: RequestRefused) -> None:
     told = {"code": error.code, "message": error.message, "hint": error.hint}
     more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Unavailable) else []
-    await _answer(send, STATUS[type(error)], told, more)
+    await _answer(send, HTTP_STATUS[type(error)], told, more)
 
 
 async def _answer(

@@ -105,7 +105,7 @@ class Batch:
         asked = {message for messages in wanted.values() for message in messages}
         old = [name for name in wanted if self._open[workspace, name].length]
         if old and asked:
-            for row in conversation_rows.known(self.connection, workspace, old, asked):
+            for row in conversation_rows.stored_messages(self.connection, workspace, old, asked):
                 working = self._open[workspace, row.conversation_id]
                 working.known[row.id] = StoredMessage(row.seq, row.author, row.text, row.scored)
         for name in ids:
@@ -209,7 +209,7 @@ class Batch:
         for key in sorted(self._changed):
             working = self._open[key]
             changed.append({name: getattr(working, name) for name in conversation_rows.COLUMNS})
-        conversation_rows.write(self.connection, changed, self._messages, self._decisions)
+        conversation_rows.write_batch(self.connection, changed, self._messages, self._decisions)
         self._changed, self._messages, self._decisions = set(), [], []
 
     def drop_unused(self) -> None:

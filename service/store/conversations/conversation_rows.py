@@ -27,7 +27,7 @@ _CONVERSATIONS = CompiledSelect(
     .order_by(_conversation.c.id)
     .with_for_update()
 )
-_KNOWN = CompiledSelect(
+_STORED_MESSAGES = CompiledSelect(
     select(
         _message.c.conversation_id,
         _message.c.id,
@@ -83,16 +83,16 @@ def remove_empty(connection: Connection, workspace: str, name: str) -> None:
     )
 
 
-def known(
+def stored_messages(
     connection: Connection, workspace: str, conversations: Collection[str], ids: Collection[str]
 ) -> Sequence[Any]:
     """Which of these message ids these conversations already have."""
-    return _KNOWN.rows(
+    return _STORED_MESSAGES.rows(
         connection, workspace=workspace, conversations=list(conversations), ids=list(ids)
     )
 
 
-def write(
+def write_batch(
     connection: Connection,
     changed: Sequence[Mapping[str, Any]],
     messages: Sequence[Mapping[str, Any]],
@@ -116,7 +116,7 @@ def mark_scored(connection: Connection, workspace: str, conversation: str, seq: 
     )
 
 
-def standing(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
+def statuses(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
     """Those of the conversations that are there, each with its status."""
     rows = connection.execute(
         select(_conversation.c.id, _conversation.c.status).where(
@@ -134,7 +134,7 @@ def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] 
     ).one_or_none()
 
 
-def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
     """A conversation as something to be locked, unless there is none."""
 
     def find(connection: Connection) -> dict[str, list[str]]:
@@ -143,7 +143,7 @@ def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list
     return find
 
 
-def names(connection: Connection, workspace: str) -> Sequence[str]:
+def conversation_ids(connection: Connection, workspace: str) -> Sequence[str]:
     """Every conversation's id, in the order they began."""
     return (
         connection.execute(
@@ -236,7 +236,7 @@ def decisions(connection: Connection, workspace: str, conversation: str) -> Sequ
     ).all()
 
 
-def answer(connection: Connection, workspace: str, decision: str, given: str) -> None:
+def record_answer(connection: Connection, workspace: str, decision: str, given: str) -> None:
     """Record the customer's answer to an offer."""
     connection.execute(
         update(_decision)

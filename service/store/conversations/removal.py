@@ -16,8 +16,8 @@ from service.store.tables import (
     Decision,
     LedgerRow,
     MessageRow,
+    Note,
     Outcome,
-    Remark,
     Review,
     Version,
 )
@@ -29,7 +29,7 @@ _decision = table(Decision)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
-_remark = table(Remark)
+_remark = table(Note)
 _review = table(Review)
 _version = table(Version)
 REMOVED = "removed"
@@ -50,7 +50,7 @@ def _is_over(cutoff: float) -> ColumnElement[bool]:
     )
 
 
-def removable(
+def removable_conversations(
     connection: Connection, workspace: str, cutoff: float, learned: int, most: int
 ) -> Sequence[str]:
     """Conversations that are over, and whose outcomes all stand at `learned` or before."""
@@ -94,14 +94,14 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
     return found or 0
 
 
-def remove(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
     """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
     names = list(conversations)
     for rows in (_message, _decision, _remark):
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )
-    reopening_rows.give_up(connection, workspace, names)
+    reopening_rows.close_open(connection, workspace, names)
     connection.execute(
         update(_outcome)
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
@@ -118,7 +118,7 @@ def remove(connection: Connection, workspace: str, conversations: Collection[str
     )
 
 
-def give_up_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
+def close_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
     """A review that waits can no longer be answered: nobody will know."""
     connection.execute(
         update(_audit)
@@ -141,7 +141,7 @@ def outcome_positions(connection: Connection, workspace: str, conversation: str)
     return list(connection.execute(found.order_by(_ledger.c.position)).scalars())
 
 
-def erasure_of(connection: Connection, workspace: str, conversation: str) -> int | None:
+def erasure_position(connection: Connection, workspace: str, conversation: str) -> int | None:
     """Where in the ledger this conversation was erased, if it was."""
     found: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
@@ -153,7 +153,7 @@ def erasure_of(connection: Connection, workspace: str, conversation: str) -> int
     return found
 
 
-def newest_of_line(connection: Connection, workspace: str, line: int) -> int | None:
+def newest_checkpoint_position(connection: Connection, workspace: str, line: int) -> int | None:
     """The position of the newest checkpoint of a serving line, if it has one."""
     found: int | None = connection.execute(
         select(func.max(_version.c.position)).where(
@@ -172,7 +172,7 @@ def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
     ).all()
 
 
-def behind_aliases(connection: Connection, workspace: str) -> frozenset[str]:
+def aliased_versions(connection: Connection, workspace: str) -> frozenset[str]:
     """MLflow numbers that an alias stands at, or is about to."""
     rows = connection.execute(
         select(_alias.c.registry_version, _alias.c.intended).where(_alias.c.workspace == workspace)

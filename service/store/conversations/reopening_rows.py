@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import Conversation, Decision, Outcome, Reopening
 
 _conversation = table(Conversation)
@@ -30,7 +30,7 @@ _kept = and_(_conversation.c.closed_at.is_not(None), ~_conversation.c.escalated)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
-    add_new(connection, Reopening, dict(row) | {"status": "open"})
+    insert_if_absent(connection, Reopening, dict(row) | {"status": "open"})
 
 
 def due(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[Any]:
@@ -61,7 +61,7 @@ def due(connection: Connection, workspace: str, closed_before: float, most: int)
     ).all()
 
 
-def settle(connection: Connection, row: Any, status: str) -> bool:
+def set_status(connection: Connection, row: Any, status: str) -> bool:
     """Say what one showed; False if it was said already, or is gone."""
     found = connection.execute(
         update(_reopening)
@@ -76,7 +76,7 @@ def settle(connection: Connection, row: Any, status: str) -> bool:
     return bool(found.rowcount)
 
 
-def decided(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
+def decisions(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
     """What the model or a rule decided about each message, and when."""
     return connection.execute(
         select(_decision.c.seq, _decision.c.action, _decision.c.at).where(
@@ -99,7 +99,7 @@ def is_late(workspace: str) -> ColumnElement[bool]:
     return and_(_conversation.c.id.in_(missed), ~_kept)
 
 
-def late(connection: Connection, workspace: str, since: float = 0.0) -> int:
+def count_late(connection: Connection, workspace: str, since: float = 0.0) -> int:
     """How many are late (see `is_late`). With `since`, of those that were closed from then on."""
     found = func.count(func.distinct(_reopening.c.conversation_id))
     total: int = connection.execute(
@@ -110,7 +110,7 @@ def late(connection: Connection, workspace: str, since: float = 0.0) -> int:
     return total
 
 
-def give_up(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+def close_open(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
     """Their text goes: what is open can show nothing any more."""
     connection.execute(
         update(_reopening)

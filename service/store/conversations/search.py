@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, 
 from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
 
-LOOKED_AT = 2000
+SCANNED_MAX = 2000
 """Kept conversations that one search looks through, the newest first."""
 
-FOUND_MAX = 25
+RESULTS_MAX = 25
 
 _conversation = table(Conversation)
 _message = table(MessageRow)
@@ -26,7 +26,7 @@ _outcome = table(Outcome)
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class SearchResults:
     """Conversations found, the newest first, and how far was looked.
 
     `before` is where the next search goes on: `last_at` of the oldest one looked at, None at the
@@ -47,14 +47,16 @@ def _kept(workspace: str) -> ColumnElement[bool]:
     )
 
 
-def by_id(connection: Connection, workspace: str, name: str) -> Any | None:
+def kept_by_id(connection: Connection, workspace: str, name: str) -> Any | None:
     """The kept conversation of an id, if there is one."""
     return connection.execute(
         select(_conversation).where(_kept(workspace), _conversation.c.id == name)
     ).one_or_none()
 
 
-def kept(connection: Connection, workspace: str, text: str, before: float | None = None) -> Search:
+def search_kept(
+    connection: Connection, workspace: str, text: str, before: float | None = None
+) -> SearchResults:
     """Kept conversations in whose messages or customer attributes all words of a text stand.
 
     Without words, simply the newest ones. Each shows the first message that matches, the
@@ -63,7 +65,7 @@ def kept(connection: Connection, workspace: str, text: str, before: float | None
     near = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
     if before is not None:
         near = near.where(_conversation.c.last_at < before)
-    near = near.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(LOOKED_AT)
+    near = near.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(SCANNED_MAX)
     looked = near.subquery()
     count, oldest = connection.execute(select(func.count(), func.min(looked.c.last_at))).one()
     words = text.split()[:8]
@@ -80,17 +82,17 @@ def kept(connection: Connection, workspace: str, text: str, before: float | None
                 and_(_message.c.workspace == workspace, _message.c.conversation_id == looked.c.id),
             )
         )
-        .where(*[_stands(word) for word in words])
+        .where(*[_contains(word) for word in words])
         .group_by(looked.c.id, looked.c.last_at)
         .order_by(looked.c.last_at.desc(), looked.c.id)
-        .limit(FOUND_MAX + 1)
+        .limit(RESULTS_MAX + 1)
     ).all()
-    cut, rows = len(rows) > FOUND_MAX, rows[:FOUND_MAX]
-    goes_on = rows[-1].last_at if cut else oldest if count == LOOKED_AT else None
-    return Search(_shown(connection, workspace, rows), count, goes_on, cut)
+    cut, rows = len(rows) > RESULTS_MAX, rows[:RESULTS_MAX]
+    goes_on = rows[-1].last_at if cut else oldest if count == SCANNED_MAX else None
+    return SearchResults(_results(connection, workspace, rows), count, goes_on, cut)
 
 
-def _stands(word: str) -> ColumnElement[bool]:
+def _contains(word: str) -> ColumnElement[bool]:
     """That a word stands in a message, in one of the attributes known with it, or in the id.
 
     Attributes are stored as JSON, in which other than plain letters are written with backslashes.
@@ -103,7 +105,7 @@ def _stands(word: str) -> ColumnElement[bool]:
     )
 
 
-def _shown(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
     """With the message that was found, and what is known of the conversation."""
     if not rows:
         return []

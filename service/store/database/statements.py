@@ -58,13 +58,13 @@ class AnyOf(ColumnElement[Any]):
 
 
 @compiles(AnyOf, "sqlite")
-def _among_json(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
+def _any_of_json(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
     listed = func.json_each(among.given).table_valued("value")
     return compiler.process(among.column.in_(select(listed.c.value)), **given)
 
 
 @compiles(AnyOf, "postgresql")
-def _among_array(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
+def _any_of_array(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
     return compiler.process(among.column == func.any(among.given), **given)
 
 

@@ -36,7 +36,7 @@ BUSY_SECONDS, MIGRATION_SECONDS = 5, 300
 """How long SQLite waits for another process to end its writing; and PostgreSQL, too, for one that
 migrates: a large table takes its time."""
 
-LOCK_MS, HURRIED_LOCK_MS = 2000, 200
+LOCK_MS, SHORT_LOCK_MS = 2000, 200
 """How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
 
 IDLE_MS = 10_000
@@ -46,7 +46,7 @@ _TIMEOUTS = {
     WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
     READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
 }
-PATIENCE_SECONDS = {WRITING: 12, READING: 22}
+STALL_SECONDS = {WRITING: 12, READING: 22}
 """How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
 
 _POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 5}
@@ -57,8 +57,8 @@ threads as there may be must not wait for ever where all of them are busy.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _MIGRATION_LOCK = 0x6261746F6E
-_IN_THE_WAY = ("40001", "40P01")  # serialization failure, deadlock
-_LOCKED = ("55P03",)  # lock not available in time
+_CONFLICT = ("40001", "40P01")  # serialization failure, deadlock
+_LOCK_TIMEOUT = ("55P03",)  # lock not available in time
 
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
@@ -71,7 +71,7 @@ _JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from
 """JSON columns go through pydantic-core: the same numbers, several times as quick."""
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """SQLite waits for locks, but not for this one, when others open a new file just now."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
@@ -111,14 +111,14 @@ class Store:
                 **_POOL,
                 pool_pre_ping=True,
             )
-            self._silence.bound(engine, PATIENCE_SECONDS[begin])
+            self._silence.bound(engine, STALL_SECONDS[begin])
             return engine
         engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = None
-            _write_ahead(connection)
+            _enable_wal(connection)
             for pragma in (
                 "synchronous=FULL",
                 f"busy_timeout={busy_seconds * 1000}",
@@ -141,7 +141,7 @@ class Store:
         """
         with self._begun(self._writer) as connection:
             if hurried and not self.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
+                connection.execute(text(f"SET LOCAL lock_timeout = {SHORT_LOCK_MS}"))
             yield connection
 
     @contextmanager
@@ -197,16 +197,16 @@ class Store:
         self._reader.dispose()
 
 
-def came_between(error: Exception) -> bool:
+def is_conflict(error: Exception) -> bool:
     """Whether another transaction was in the way, so that the same work may do in a second try."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in _IN_THE_WAY
+    return isinstance(error, IntegrityError) or state in _CONFLICT
 
 
-def was_locked(error: Exception) -> bool:
+def is_lock_timeout(error: Exception) -> bool:
     """Whether a lock was waited for too long: what else was in the transaction may do."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state in _LOCKED
+    return state in _LOCK_TIMEOUT
 
 
 def table(model: type[SQLModel]) -> Table:
@@ -216,22 +216,24 @@ def table(model: type[SQLModel]) -> Table:
 
 
 @cache
-def _insert_new(dialect: str, model: type[SQLModel]) -> Insert:
+def _insert_ignoring_duplicates(dialect: str, model: type[SQLModel]) -> Insert:
     if dialect == "sqlite":
         return sqlite.insert(table(model)).on_conflict_do_nothing()
     return postgresql.insert(table(model)).on_conflict_do_nothing()
 
 
-def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
+def insert_ignoring_duplicates(connection: Connection, model: type[SQLModel]) -> Insert:
     """An INSERT that leaves a row alone if it is already there, in either dialect."""
-    return _insert_new(connection.dialect.name, model)
+    return _insert_ignoring_duplicates(connection.dialect.name, model)
 
 
-def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
+def insert_if_absent(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
     """Insert a row unless one with its key is there; whether it was inserted."""
     columns = table(model).primary_key.columns
     return (
-        connection.execute(insert_new(connection, model).returning(*columns), row).first()
+        connection.execute(
+            insert_ignoring_duplicates(connection, model).returning(*columns), row
+        ).first()
         is not None
     )
 
@@ -240,9 +242,9 @@ __all__ = [
     "DatabaseError",
     "Store",
     "UnavailableError",
-    "add_new",
-    "came_between",
-    "insert_new",
+    "insert_if_absent",
+    "insert_ignoring_duplicates",
+    "is_conflict",
+    "is_lock_timeout",
     "table",
-    "was_locked",
 ]

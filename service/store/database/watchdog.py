@@ -20,8 +20,8 @@ from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import OperationalError
 
-KNOCK_SECONDS = 0.5
-KNOCK_TIMEOUT_SECONDS = 2
+PROBE_SECONDS = 0.5
+PROBE_TIMEOUT_SECONDS = 2
 _log = structlog.get_logger("baton.store")
 
 
@@ -96,7 +96,7 @@ class StallWatchdog:
 
     def _knock(self) -> None:
         began = time.monotonic()
-        while not self._closed.wait(KNOCK_SECONDS):
+        while not self._closed.wait(PROBE_SECONDS):
             with contextlib.suppress(psycopg.Error):
                 self._ask()
                 _log.warning("database_answers", seconds=round(time.monotonic() - began, 1))
@@ -105,7 +105,7 @@ class StallWatchdog:
 
     def _ask(self) -> None:
         given, named = self._url.get_dialect()().create_connect_args(self._url)
-        wait = KNOCK_TIMEOUT_SECONDS
+        wait = PROBE_TIMEOUT_SECONDS
         with BoundedConnection.connect(*given, **{**named, "connect_timeout": wait}) as connection:
             connection.patience = wait
             connection.execute("SELECT 1")

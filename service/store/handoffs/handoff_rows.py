@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from service.store.database.statements import BulkInsert, CompiledSelect
 from service.store.database.transactions import table
-from service.store.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
+from service.store.tables import Conversation, Decision, Handoff, MessageRow, Note, Outcome
 
 _handoff = table(Handoff)
 _decision = table(Decision)
@@ -22,11 +22,11 @@ _ONE = CompiledSelect(
 )
 _ADD = BulkInsert(_handoff)
 _message = table(MessageRow)
-SAID_CHARS_MAX = 240
-_LISTED = (
+EXCERPT_CHARS_MAX = 240
+_QUEUE_PAGE = (
     select(
         _handoff,
-        func.substr(_message.c.text, 1, SAID_CHARS_MAX).label("said"),
+        func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX).label("said"),
         _decision.c.reasons,
     )
     .outerjoin(
@@ -87,7 +87,7 @@ def queue(
     return connection.execute(wanted.order_by(*order).limit(most)).all()
 
 
-def listed(
+def queue_page(
     connection: Connection,
     workspace: str,
     *,
@@ -98,7 +98,7 @@ def listed(
     most: int = 50,
 ) -> Sequence[Row[Any]]:
     """The queue as people read it: with the words that led to each handoff, and the reasons."""
-    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
+    wanted = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
     if team is not None:
         wanted = wanted.where(_handoff.c.team == team)
     if claimed_by is not None:
@@ -115,9 +115,9 @@ def changes(
     return [(row.id, row.changed_at) for row in rows]
 
 
-def some(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
+def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
     """These handoffs as the queue lists them, by when they changed."""
-    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
+    wanted = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
     return connection.execute(wanted.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
@@ -155,7 +155,7 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
     ).one_or_none()
 
 
-def waiting(connection: Connection, workspace: str, team: str) -> int:
+def count_waiting(connection: Connection, workspace: str, team: str) -> int:
     """Handoffs that wait for a team."""
     found: int = connection.execute(
         select(func.count()).where(
@@ -179,7 +179,7 @@ def overdue(
     return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
 
 
-def untold(
+def without_outcome(
     connection: Connection, workspace: str, agent: str, since: float, most: int
 ) -> Sequence[Row[Any]]:
     """Handoffs that an agent had since a moment and that have no outcome, with what the model said
@@ -212,7 +212,7 @@ def untold(
     ).all()
 
 
-def answers(connection: Connection, workspace: str, agent: str, since: float) -> int:
+def count_outcomes(connection: Connection, workspace: str, agent: str, since: float) -> int:
     """How many outcomes of handoffs an agent has given since a moment."""
     found: int = connection.execute(
         select(func.count())
@@ -227,7 +227,7 @@ def answers(connection: Connection, workspace: str, agent: str, since: float) ->
     return found
 
 
-_STATE = select(
+_ETAG_COLUMNS = select(
     _handoff.c.status,
     _handoff.c.team,
     _handoff.c.claimed_by,
@@ -247,16 +247,18 @@ _STATE = select(
     )
     .scalar_subquery(),
     select(func.count())
-    .select_from(table(Remark))
+    .select_from(table(Note))
     .where(
-        table(Remark).c.workspace == _handoff.c.workspace,
-        table(Remark).c.conversation_id == _handoff.c.conversation_id,
+        table(Note).c.workspace == _handoff.c.workspace,
+        table(Note).c.conversation_id == _handoff.c.conversation_id,
     )
     .scalar_subquery(),
 ).where(_handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id"))
 
 
-def state(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
+def etag_columns(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
     """Everything by which one look at a handoff differs from the next, in one query."""
-    found = connection.execute(_STATE, {"of_workspace": workspace, "of_id": name}).one_or_none()
+    found = connection.execute(
+        _ETAG_COLUMNS, {"of_workspace": workspace, "of_id": name}
+    ).one_or_none()
     return None if found is None else tuple(found)

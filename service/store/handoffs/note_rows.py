@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select
 
 from service.store.database.transactions import table
-from service.store.tables import Remark
+from service.store.tables import Note
 
-_remark = table(Remark)
+_remark = table(Note)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from service.store.database.transactions import table
-from service.store.tables import Audit, Decision, Handoff, Outcome, Rating, Review
+from service.store.tables import AnnotatorReview, Audit, Decision, Handoff, Outcome, Review
 
-_rating = table(Rating)
+_rating = table(AnnotatorReview)
 _handoff = table(Handoff)
 _decision = table(Decision)
 _review = table(Review)
@@ -19,13 +19,13 @@ _audit = table(Audit)
 _outcome = table(Outcome)
 
 
-def rating(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
+def panel_state(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
     """How far the review has come, and what it knows; locked for whoever goes on with it."""
     wanted = select(_rating).where(_rating.c.workspace == workspace)
     return connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
 
 
-def keep(
+def save_panel_state(
     connection: Connection, workspace: str, position: int, state: Mapping[str, Any], *, fresh: bool
 ) -> None:
     """Store what is known now. `fresh`: nothing was stored before."""
@@ -36,7 +36,9 @@ def keep(
         connection.execute(update(_rating).where(_rating.c.workspace == workspace).values(**row))
 
 
-def handed_over(connection: Connection, workspace: str, names: Sequence[str]) -> dict[str, Any]:
+def handoff_decisions(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, Any]:
     """Of these handoffs: who took them and when, and what the model and the rules had said."""
     found = connection.execute(
         select(

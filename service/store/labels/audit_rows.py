@@ -17,7 +17,9 @@ _decision = table(Decision)
 _outcome = table(Outcome)
 
 
-def ended(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[str]:
+def due_for_sampling(
+    connection: Connection, workspace: str, closed_before: float, most: int
+) -> Sequence[str]:
     """Kept, closed conversations whose coins were not tossed yet, those that closed first."""
     return (
         connection.execute(
@@ -35,7 +37,7 @@ def ended(connection: Connection, workspace: str, closed_before: float, most: in
     )
 
 
-def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
+def sampling_frame(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
     """What was said of conversations whose coins are not tossed, of those `among` which have ended
     and about which something was.
     """
@@ -62,7 +64,7 @@ def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Se
     ).all()
 
 
-def silent(
+def due_for_silence(
     connection: Connection,
     workspace: str,
     closed_before: float,
@@ -107,7 +109,7 @@ def add(
     ended: Sequence[str],
     found: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add what the coins gave, and note that they were tossed for all that `ended`."""
+    """Add what the coins gave, and note that they were tossed for all that `due_for_sampling`."""
     if found:
         connection.execute(insert(_audit), [dict(row) for row in found])
     connection.execute(
@@ -119,7 +121,7 @@ def add(
     )
 
 
-def asked_since(connection: Connection, workspace: str, since: float) -> int:
+def count_requested_since(connection: Connection, workspace: str, since: float) -> int:
     """How many reviews were asked for after a moment: what is spent of a day's budget."""
     spent: int = connection.execute(
         select(func.coalesce(func.sum(_audit.c.wanted), 0))
@@ -133,7 +135,7 @@ def asked_since(connection: Connection, workspace: str, since: float) -> int:
     return spent
 
 
-def reviewed_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+def count_reviews_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
     done: int = connection.execute(
         select(func.count())
         .select_from(_review)
@@ -175,7 +177,7 @@ def of_conversation(connection: Connection, workspace: str, name: str) -> Row[An
     ).one_or_none()
 
 
-def review_again(connection: Connection, workspace: str, conversation: str) -> None:
+def request_another_review(connection: Connection, workspace: str, conversation: str) -> None:
     """A review was taken back: a drawn audit is never dropped, so another one is asked for."""
     connection.execute(
         update(_audit)
@@ -202,7 +204,7 @@ def reviews(connection: Connection, workspace: str, audit_id: str) -> Sequence[R
     ).all()
 
 
-def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
+def double_reviews(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
     """Pairs of verdicts (was a person needed?) on conversations that two people reviewed."""
     first = _review.alias()
     rows = connection.execute(
@@ -228,7 +230,7 @@ def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
     return [(row.verdict == "missed", row.second == "missed") for row in rows]
 
 
-def caught() -> Any:
+def is_caught() -> Any:
     """That a kept conversation is known to have been missed, by other than its audit."""
     return exists().where(
         _outcome.c.workspace == _audit.c.workspace,
@@ -249,7 +251,7 @@ def _still_kept() -> Any:
     )
 
 
-def weights(sampled: Any) -> tuple[Any, ...]:
+def weight_sums(sampled: Any) -> tuple[Any, ...]:
     """Of the answers to what was `sampled`: the sums of weights, of their squares, of those missed.
 
     A weight is 1 over the probability with which the uniform coin was to fall.
@@ -264,12 +266,12 @@ def weights(sampled: Any) -> tuple[Any, ...]:
     return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
 
 
-def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
+def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
     """What the uniform coin drew among kept conversations that no complaint caught.
 
     With `since`, of the conversations that closed from that moment on.
     """
-    uniform = and_(_audit.c.uniform, ~caught())
+    uniform = and_(_audit.c.uniform, ~is_caught())
     counted = {
         "drawn": uniform,
         "missed": and_(uniform, _audit.c.verdict == "missed"),
@@ -281,7 +283,7 @@ def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
     }
     counts = (func.count().filter(what).label(name) for name, what in counted.items())
     return connection.execute(
-        select(*counts, *weights(uniform))
+        select(*counts, *weight_sums(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))
         .where(_audit.c.workspace == workspace, _conversation.c.closed_at >= since)
     ).one()

@@ -35,7 +35,7 @@ def outcomes(connection: Connection, workspace: str, after: int, most: int) -> l
     return [Entry(*row) for row in reversed(found.all())]
 
 
-def outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
+def count_outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
     """How many outcomes stand after a position, counted up to `most`."""
     some = (
         select(_ledger.c.position)
@@ -72,7 +72,7 @@ def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> S
     ).all()
 
 
-def firsts(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+def first_messages(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
     """Language and attributes of each conversation's first message."""
     return connection.execute(
         select(_message.c.conversation_id, _message.c.language, _message.c.attributes).where(
@@ -96,7 +96,7 @@ def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
     ).all()
 
 
-def tossed(connection: Connection, workspace: str, since: float, until: float) -> int:
+def count_sampled(connection: Connection, workspace: str, since: float, until: float) -> int:
     """Kept conversations whose coins were tossed after one moment and up to another."""
     kept = (_conversation.c.workspace == _audit.c.workspace) & (
         _conversation.c.id == _audit.c.conversation_id

@@ -31,7 +31,7 @@ def outcome(connection: Connection, workspace: str, name: str) -> Row[Any] | Non
     ).one_or_none()
 
 
-def standing_for(
+def current(
     connection: Connection, workspace: str, conversation: str, handoff: str | None
 ) -> Row[Any] | None:
     """The outcome that holds for a handoff, or for a conversation as a whole."""

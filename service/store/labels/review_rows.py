@@ -13,7 +13,7 @@ _audit = table(Audit)
 _review = table(Review)
 
 
-def waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
+def count_waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
     """Drawn conversations that wait for a review which this reviewer has not given."""
     theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
     found: int = connection.execute(
@@ -24,7 +24,7 @@ def waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
     return found
 
 
-def done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+def count_done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
     """Reviews that a reviewer has answered since a moment; those passed on are none."""
     found: int = connection.execute(
         select(func.count()).where(
@@ -37,7 +37,9 @@ def done_since(connection: Connection, workspace: str, reviewer: str, since: flo
     return found
 
 
-def answered(connection: Connection, workspace: str, audit_id: str, reviewer: str) -> Any | None:
+def answered_audit(
+    connection: Connection, workspace: str, audit_id: str, reviewer: str
+) -> Any | None:
     """What a reviewer answered to an audit, beside what the model had said of it.
 
     None for anybody who has not answered it: before the answer nothing is shown.

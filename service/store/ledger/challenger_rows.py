@@ -12,9 +12,9 @@ from service.store.database.transactions import table
 from service.store.tables import Challenger
 
 _challenger = table(Challenger)
-_FACTS = [column for column in _challenger.c if column.name != "state"]
+_COLUMNS = [column for column in _challenger.c if column.name != "state"]
 ASKED, OPEN, CLOSED, FAILED = "asked", "open", "closed", "failed"
-_HERE = (ASKED, OPEN)
+_ACTIVE = (ASKED, OPEN)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
@@ -24,8 +24,8 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Those asked for and those open, by slot."""
     return connection.execute(
-        select(*_FACTS)
-        .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_HERE))
+        select(*_COLUMNS)
+        .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_ACTIVE))
         .order_by(_challenger.c.slot)
     ).all()
 
@@ -33,7 +33,7 @@ def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[Row[Any]]:
     """Of every status, the newest first."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(_challenger.c.workspace == workspace)
         .order_by(_challenger.c.id.desc())
         .limit(most)
@@ -43,7 +43,7 @@ def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[R
 def challenger(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     """All of a challenger but its bytes."""
     return connection.execute(
-        select(*_FACTS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
+        select(*_COLUMNS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
     ).one_or_none()
 
 
@@ -62,7 +62,7 @@ def change(connection: Connection, workspace: str, name: str, **values: Any) -> 
         .where(
             _challenger.c.workspace == workspace,
             _challenger.c.id == name,
-            _challenger.c.status.in_(_HERE),
+            _challenger.c.status.in_(_ACTIVE),
         )
         .values(**values)
     )

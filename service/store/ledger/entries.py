@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger.model_state import Entry, Exclusions, Kind
 from service.store.database.statements import AnyOf, BulkInsert, CompiledSelect
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
@@ -141,7 +141,7 @@ def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> 
     return body or {}
 
 
-def policy_at(connection: Connection, workspace: str) -> float:
+def policy_set_at(connection: Connection, workspace: str) -> float:
     """When the policy in force was set."""
     at: float | None = connection.execute(
         select(func.max(_ledger.c.at)).where(
@@ -151,7 +151,7 @@ def policy_at(connection: Connection, workspace: str) -> float:
     return at or 0.0
 
 
-def erased(connection: Connection, workspace: str) -> frozenset[int]:
+def erased_positions(connection: Connection, workspace: str) -> frozenset[int]:
     """Positions of outcomes whose conversations were erased: nobody can learn them again."""
     bodies = connection.execute(
         select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
@@ -159,7 +159,9 @@ def erased(connection: Connection, workspace: str) -> frozenset[int]:
     return frozenset(position for body in bodies for position in body["replaces_all"])
 
 
-def replaced(connection: Connection, workspace: str, until: int, after: int = 0) -> frozenset[int]:
+def replaced_positions(
+    connection: Connection, workspace: str, until: int, after: int = 0
+) -> frozenset[int]:
     """Positions of outcomes that an entry after `after`, up to `until`, corrected or retracted, and
     of all that were erased. Reads every outcome between the two.
     """
@@ -173,10 +175,10 @@ def replaced(connection: Connection, workspace: str, until: int, after: int = 0)
         )
     ).scalars()
     corrected = frozenset(body["replaces"] for body in bodies)
-    return corrected | erased(connection, workspace)
+    return corrected | erased_positions(connection, workspace)
 
 
-def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int | None:
+def first_excluded(connection: Connection, workspace: str, without: Exclusions) -> int | None:
     """The position of the first outcome that these criteria leave out."""
     named = (("agent", without.agent), ("source", without.source))
     criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]
@@ -208,7 +210,7 @@ def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]
 def add_workspace(connection: Connection, name: str, mode: str) -> bool:
     """Add an empty workspace; False if it was there."""
     row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
-    return add_new(connection, Workspace, row)
+    return insert_if_absent(connection, Workspace, row)
 
 
 def set_mode(connection: Connection, name: str, mode: str) -> None:

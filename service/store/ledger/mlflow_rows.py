@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
 
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import Alias, Evaluation, Version
 
 _alias = table(Alias)
 _evaluation = table(Evaluation)
 _version = table(Version)
-OWED_AT_ONCE = 5
+EVALUATIONS_PER_PASS = 5
 """Evaluations that one pass publishes: an engineer's request is not to wait for many."""
 
 REFUSALS_KEPT = 20
@@ -27,11 +27,11 @@ def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def note_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
+def record_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
     """Record what an alias was seen at (`registry_version`) or is about to be set to."""
     empty: dict[str, Any] = {"registry_version": None, "intended": None, "refused": []}
     row = {"workspace": workspace, "name": name, "at": time.time()}
-    add_new(connection, Alias, empty | row)
+    insert_if_absent(connection, Alias, empty | row)
     connection.execute(
         update(_alias)
         .where(_alias.c.workspace == workspace, _alias.c.name == name)
@@ -39,9 +39,9 @@ def note_alias(connection: Connection, workspace: str, name: str, **values: str 
     )
 
 
-def refuse(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
+def add_refusal(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
     """Remember that a request to move an alias was put back, and why."""
-    note_alias(connection, workspace, name)
+    record_alias(connection, workspace, name)
     here = (_alias.c.workspace == workspace) & (_alias.c.name == name)
     before = connection.execute(select(_alias.c.refused).where(here)).scalar_one()
     newest = [*before, dict(told)][-REFUSALS_KEPT:]
@@ -85,7 +85,7 @@ def last_evaluation(connection: Connection, workspace: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def last_evaluated(connection: Connection, workspace: str) -> str | None:
+def last_evaluation_id(connection: Connection, workspace: str) -> str | None:
     """The id of the newest evaluation."""
     return connection.execute(
         select(_evaluation.c.id)
@@ -100,11 +100,11 @@ def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[
         select(_evaluation)
         .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.is_(None))
         .order_by(_evaluation.c.position)
-        .limit(OWED_AT_ONCE)
+        .limit(EVALUATIONS_PER_PASS)
     ).all()
 
 
-def evaluation_published(connection: Connection, name: str, run_id: str) -> None:
+def mark_evaluation_published(connection: Connection, name: str, run_id: str) -> None:
     connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
 
 
@@ -130,7 +130,7 @@ def remove_evaluation(connection: Connection, workspace: str, name: str) -> None
     )
 
 
-def owe_all(connection: Connection, workspace: str | None = None) -> None:
+def mark_all_unpublished(connection: Connection, workspace: str | None = None) -> None:
     """Forget what MLflow was given, of one workspace or of all: another MLflow gets all of it."""
 
     def among(table: Table) -> ColumnElement[bool]:

@@ -17,7 +17,9 @@ _handoff = table(Handoff)
 _outcome = table(Outcome)
 
 
-def load(connection: Connection, workspace: str, since: float, until: float) -> tuple[int, int]:
+def decision_counts(
+    connection: Connection, workspace: str, since: float, until: float
+) -> tuple[int, int]:
     """Decisions made after one moment and up to another, and the handoffs of that time.
 
     In the shadow no handoff is opened: there it is the decisions to escalate. Ids begin with their

@@ -143,7 +143,7 @@ def judged_kept(connection: Connection, workspace: str, most: int) -> Sequence[A
     ).all()
 
 
-def said_by_customers(
+def customer_messages(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> Sequence[Any]:
     """What the customers of these conversations wrote, by place."""

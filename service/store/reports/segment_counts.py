@@ -22,9 +22,9 @@ _conversation = table(Conversation)
 _handoff = table(Handoff)
 _outcome = table(Outcome)
 
-By = tuple[ColumnElement[Any], ...]
+GroupBy = tuple[ColumnElement[Any], ...]
 
-TRAFFIC: By = (
+SEGMENT_COLUMNS: GroupBy = (
     _conversation.c.language,
     _conversation.c.version,
     _conversation.c.team,
@@ -32,13 +32,13 @@ TRAFFIC: By = (
 )
 
 
-def begun(span_seconds: float, origin: float) -> By:
+def by_span(span_seconds: float, origin: float) -> GroupBy:
     """By the span of time in which they began, counted from a moment."""
     number = func.floor((_conversation.c.opened_at - origin) / span_seconds)
     return (number.label("span"),)
 
 
-def _ours(workspace: str, since: float) -> ColumnElement[bool]:
+def _in_scope(workspace: str, since: float) -> ColumnElement[bool]:
     return and_(
         _conversation.c.workspace == workspace,
         _conversation.c.status != HISTORY,
@@ -52,7 +52,7 @@ def _kept() -> ColumnElement[bool]:
 
 
 def conversations(
-    connection: Connection, workspace: str, by: By, since: float = 0.0
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
     """All that were Baton's to decide, closed, ever escalated, and closed without ever being so;
     `late` ones, which were until their customers came back and are known to have been missed; and
@@ -70,12 +70,14 @@ def conversations(
             func.min(_conversation.c.opened_at).label("first"),
             func.max(_conversation.c.opened_at).label("last"),
         )
-        .where(_ours(workspace, since))
+        .where(_in_scope(workspace, since))
         .group_by(*by)
     ).all()
 
 
-def caught(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
+def caught(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
     """Kept and late conversations that are known to have been missed, by other than their audit;
     also by the source that told so.
     """
@@ -92,14 +94,16 @@ def caught(connection: Connection, workspace: str, by: By, since: float = 0.0) -
             _outcome.c.retracted_at.is_(None),
             _outcome.c.verdict == "missed",
             _outcome.c.source != "audit",
-            _ours(workspace, since),
+            _in_scope(workspace, since),
             or_(_kept(), reopening_rows.is_late(workspace)),
         )
         .group_by(*by, _outcome.c.source)
     ).all()
 
 
-def audited(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
+def audited(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
     """What the uniform coin drew among kept conversations that no complaint caught."""
     theirs = and_(
         _conversation.c.workspace == _audit.c.workspace,
@@ -115,21 +119,23 @@ def audited(connection: Connection, workspace: str, by: By, since: float = 0.0) 
         select(
             *by,
             *(func.count(case((what, 1))).label(name) for name, what in counted.items()),
-            *audit_rows.weights(_audit.c.uniform),
+            *audit_rows.weight_sums(_audit.c.uniform),
         )
         .select_from(_audit.join(_conversation, theirs))
         .where(
             _audit.c.workspace == workspace,
             _audit.c.uniform,
-            ~audit_rows.caught(),
-            _ours(workspace, since),
+            ~audit_rows.is_caught(),
+            _in_scope(workspace, since),
             _kept(),
         )
         .group_by(*by)
     ).all()
 
 
-def handoffs(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
+def handoffs(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
     """Handoffs with the verdict that holds (None while none does), also by what was theirs: the
     team that has them, the version that opened them, what fired for them (`own_...`), `by_rule`
     and status.
@@ -154,6 +160,6 @@ def handoffs(connection: Connection, workspace: str, by: By, since: float = 0.0)
             func.count().label("total"),
         )
         .select_from(_handoff.join(_conversation, theirs).outerjoin(_outcome, holds))
-        .where(_handoff.c.workspace == workspace, _ours(workspace, since))
+        .where(_handoff.c.workspace == workspace, _in_scope(workspace, since))
         .group_by(*by, *own, *others)
     ).all()

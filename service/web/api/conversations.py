@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from service.handoffs import lifecycle
 from service.runtime.errors import Contradiction, NotFound
-from service.scoring.decide import fresh_turns, with_timestamp
+from service.scoring.decide import new_turns, with_timestamp
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
@@ -55,7 +55,7 @@ async def append(
 
     def do(batch: Batch) -> Mapping[str, Any]:
         working = batch.conversation(workspace, conversation_id)
-        fresh = fresh_turns(working, turns)
+        fresh = new_turns(working, turns)
         batch.room_for(working, len(fresh))
         for turn in fresh:
             batch.append(working, with_timestamp(turn, batch.now))
@@ -106,7 +106,7 @@ async def close(
             "resolution": working.resolution,
         }
 
-    needs = conversation_rows.if_there(workspace, conversation_id)
+    needs = conversation_rows.lock_targets(workspace, conversation_id)
     return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
 
 

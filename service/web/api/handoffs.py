@@ -90,7 +90,7 @@ async def note(handoff_id: Id, asked: Remark, baton: AppDependency, principal: A
     seconds = (await baton.engine.served(workspace)).policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        return notes.note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(timed(dict(await baton.engine.run(workspace, do, needs=needs))))

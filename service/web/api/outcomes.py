@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from service.handoffs import label_requests, lifecycle
 from service.outcomes import audit_tasks, record_outcome
-from service.outcomes.verdict import OWN, Verdict
+from service.outcomes.verdict import OWN_SOURCES, Verdict
 from service.runtime.errors import NotFound
 from service.scoring import learned_effect
 from service.scoring.request_queue import LockTargets
@@ -56,7 +56,7 @@ class ConversationOutcome(RequestModel):
             raise ValueError("first_needed_message_id goes only with verdict missed")
         if len({one.message_id for one in self.labels or ()}) < len(self.labels or ()):
             raise ValueError("labels must name each message once")
-        if self.source in OWN:
+        if self.source in OWN_SOURCES:
             raise ValueError(
                 "source audit, silence and returned are Baton's own: say where you know it from"
             )
@@ -92,7 +92,9 @@ async def of_handoff(
     return await _run(
         baton,
         principal,
-        lambda batch: record_outcome.of_handoff(batch, principal.workspace, handoff_id, found),
+        lambda batch: record_outcome.record_for_handoff(
+            batch, principal.workspace, handoff_id, found
+        ),
         lifecycle.lock_targets(principal.workspace, handoff_id),
     )
 
@@ -106,10 +108,10 @@ async def of_conversation(
     return await _run(
         baton,
         principal,
-        lambda batch: record_outcome.of_conversation(
+        lambda batch: record_outcome.record_for_conversation(
             batch, principal.workspace, conversation_id, found
         ),
-        conversation_rows.if_there(principal.workspace, conversation_id),
+        conversation_rows.lock_targets(principal.workspace, conversation_id),
     )
 
 
@@ -148,7 +150,7 @@ async def effect(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
     )
     if row is None:
         raise NotFound("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
-    return JSONResponse(await learned_effect.effect(baton.engine, row._asdict()))
+    return JSONResponse(await learned_effect.learned_effect_json(baton.engine, row._asdict()))
 
 
 @router.get("/questions")

@@ -100,7 +100,7 @@ async def note(
     seconds = (await baton.engine.served(workspace)).policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        return notes.note(batch, workspace, handoff_id, visitor.name, text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, visitor.name, text, seconds)
 
     return await acted(request, baton, visitor, handoff_id, do, "#notes")
 
