@@ -20,15 +20,15 @@ def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
     return insert_if_absent(connection, Key, row)
 
 
-def key_by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
-    return connection.execute(select(_key_row).where(_key_row.c.hash == hashed)).one_or_none()
+def key_by_hash(connection: Connection, digest: str) -> Row[Any] | None:
+    return connection.execute(select(_key_row).where(_key_row.c.hash == digest)).one_or_none()
 
 
 def key(connection: Connection, workspace: str | None, name: str) -> Row[Any] | None:
-    wanted = select(_key_row).where(_key_row.c.id == name)
+    query = select(_key_row).where(_key_row.c.id == name)
     if workspace is not None:
-        wanted = wanted.where(_key_row.c.workspace == workspace)
-    return connection.execute(wanted).one_or_none()
+        query = query.where(_key_row.c.workspace == workspace)
+    return connection.execute(query).one_or_none()
 
 
 def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
@@ -39,8 +39,8 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
     """Which of these keys were not revoked."""
-    found = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
-    return set(connection.execute(found).scalars())
+    query = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
+    return set(connection.execute(query).scalars())
 
 
 def revoke(connection: Connection, name: str, at: float) -> None:
@@ -75,7 +75,7 @@ def take_lease(
     """
     ahead = now + 10 * (expires_at - now)
     insert_if_absent(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
-    taken = connection.execute(
+    result = connection.execute(
         update(_lease)
         .where(
             _lease.c.name == name,
@@ -87,7 +87,7 @@ def take_lease(
         )
         .values(holder=holder, expires_at=expires_at)
     )
-    return taken.rowcount == 1
+    return result.rowcount == 1
 
 
 def release_lease(connection: Connection, name: str, holder: str) -> None:
@@ -101,24 +101,24 @@ _session_row = table(Key)
 def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> None:
     """Add a session; of its key's, the oldest beyond `most` end."""
     connection.execute(insert(_session).values(**row))
-    kept = (
+    newest = (
         select(_session.c.hash)
         .where(_session.c.key_id == row["key_id"])
         .order_by(_session.c.created_at.desc(), _session.c.hash)
         .limit(most)
     )
     connection.execute(
-        delete(_session).where(_session.c.key_id == row["key_id"], _session.c.hash.not_in(kept))
+        delete(_session).where(_session.c.key_id == row["key_id"], _session.c.hash.not_in(newest))
     )
 
 
-def key_of_session(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
+def key_of_session(connection: Connection, digest: str, now: float) -> Row[Any] | None:
     """The key behind a session that has not ended, unless the key was revoked."""
     return connection.execute(
         select(_session_row)
         .join(_session, _session.c.key_id == _session_row.c.id)
         .where(
-            _session.c.hash == hashed,
+            _session.c.hash == digest,
             _session.c.expires_at > now,
             _session_row.c.revoked_at.is_(None),
         )
@@ -127,7 +127,7 @@ def key_of_session(connection: Connection, hashed: str, now: float) -> Row[Any] 
 
 def live_sessions(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
     """Which of these sessions have neither ended nor lost their key."""
-    found = connection.execute(
+    query = connection.execute(
         select(_session.c.hash)
         .join(_session_row, _session.c.key_id == _session_row.c.id)
         .where(
@@ -136,11 +136,11 @@ def live_sessions(connection: Connection, hashes: Collection[str], now: float) -
             _session_row.c.revoked_at.is_(None),
         )
     )
-    return set(found.scalars())
+    return set(query.scalars())
 
 
-def end_session(connection: Connection, hashed: str) -> None:
-    connection.execute(delete(_session).where(_session.c.hash == hashed))
+def end_session(connection: Connection, digest: str) -> None:
+    connection.execute(delete(_session).where(_session.c.hash == digest))
 
 
 def delete_sessions(connection: Connection, before: float) -> None:

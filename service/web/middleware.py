@@ -78,7 +78,7 @@ class RequestMiddleware:
             await _answer(named, 500, {"code": "broken", "message": text})
         finally:
             body.done()
-            self._measures.responded(status)
+            self._measures.count_response(status)
             if self._verbose:
                 _log.debug(
                     "request",

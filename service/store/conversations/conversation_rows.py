@@ -236,10 +236,10 @@ def decisions(connection: Connection, workspace: str, conversation: str) -> Sequ
     ).all()
 
 
-def record_answer(connection: Connection, workspace: str, decision: str, given: str) -> None:
+def record_answer(connection: Connection, workspace: str, decision: str, answer: str) -> None:
     """Record the customer's answer to an offer."""
     connection.execute(
         update(_decision)
         .where(_decision.c.workspace == workspace, _decision.c.id == decision)
-        .values(answer=given)
+        .values(answer=answer)
     )

@@ -37,7 +37,7 @@ REMOVED = "removed"
 
 def _is_over(cutoff: float) -> ColumnElement[bool]:
     """Conversations that were last heard of before a moment and that nobody waits for."""
-    reviewed = select(_audit.c.id).where(
+    waiting_audit = select(_audit.c.id).where(
         _audit.c.workspace == _conversation.c.workspace,
         _audit.c.conversation_id == _conversation.c.id,
         _audit.c.status == "waiting",
@@ -46,7 +46,7 @@ def _is_over(cutoff: float) -> ColumnElement[bool]:
         _conversation.c.last_at < cutoff,
         _conversation.c.handoff_id.is_(None),
         _conversation.c.status != REMOVED,
-        ~reviewed.exists(),
+        ~waiting_audit.exists(),
     )
 
 
@@ -59,39 +59,39 @@ def removable_conversations(
         _outcome.c.conversation_id == _conversation.c.id,
         _outcome.c.position > learned,
     )
-    found = select(_conversation.c.id).where(
+    query = select(_conversation.c.id).where(
         _conversation.c.workspace == workspace, _is_over(cutoff), ~later.exists()
     )
-    return connection.execute(found.order_by(_conversation.c.id).limit(most)).scalars().all()
+    return connection.execute(query.order_by(_conversation.c.id).limit(most)).scalars().all()
 
 
 def oldest_decision(connection: Connection, workspace: str, cutoff: float) -> int | None:
     """The first ledger position at which a decision that stays was made."""
-    here = and_(
+    joined = and_(
         _conversation.c.workspace == _decision.c.workspace,
         _conversation.c.id == _decision.c.conversation_id,
     )
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.min(_decision.c.position))
-        .select_from(_decision.join(_conversation, here))
+        .select_from(_decision.join(_conversation, joined))
         .where(_decision.c.workspace == workspace, ~_is_over(cutoff))
     ).scalar_one()
-    return found
+    return position
 
 
 def removed_up_to(connection: Connection, workspace: str) -> int:
     """The last ledger position whose text has been removed; 0 if all is there."""
-    here = and_(
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
         _conversation.c.status == REMOVED,
     )
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.max(_outcome.c.position))
-        .select_from(_outcome.join(_conversation, here))
+        .select_from(_outcome.join(_conversation, joined))
         .where(_outcome.c.workspace == workspace)
     ).scalar_one()
-    return found or 0
+    return position or 0
 
 
 def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
@@ -107,10 +107,10 @@ def remove_text(connection: Connection, workspace: str, conversations: Collectio
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
         .values(note=None, fingerprint=REMOVED)
     )
-    of_these = select(_audit.c.id).where(
+    audit_ids = select(_audit.c.id).where(
         _audit.c.workspace == workspace, _audit.c.conversation_id.in_(names)
     )
-    connection.execute(update(_review).where(_review.c.audit_id.in_(of_these)).values(note=None))
+    connection.execute(update(_review).where(_review.c.audit_id.in_(audit_ids)).values(note=None))
     connection.execute(
         update(_conversation)
         .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(names))
@@ -133,34 +133,34 @@ def close_audit(connection: Connection, workspace: str, conversation: str, now: 
 
 def outcome_positions(connection: Connection, workspace: str, conversation: str) -> list[int]:
     """Where in the ledger this conversation's outcomes stand, corrected ones among them."""
-    found = select(_ledger.c.position).where(
+    query = select(_ledger.c.position).where(
         _ledger.c.workspace == workspace,
         _ledger.c.kind == "outcome",
         _ledger.c.body["conversation_id"].as_string() == conversation,
     )
-    return list(connection.execute(found.order_by(_ledger.c.position)).scalars())
+    return list(connection.execute(query.order_by(_ledger.c.position)).scalars())
 
 
 def erasure_position(connection: Connection, workspace: str, conversation: str) -> int | None:
     """Where in the ledger this conversation was erased, if it was."""
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
             _ledger.c.workspace == workspace,
             _ledger.c.kind == "erasure",
             _ledger.c.body["conversation_id"].as_string() == conversation,
         )
     ).scalar_one()
-    return found
+    return position
 
 
 def newest_checkpoint_position(connection: Connection, workspace: str, line: int) -> int | None:
     """The position of the newest checkpoint of a serving line, if it has one."""
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.max(_version.c.position)).where(
             _version.c.workspace == workspace, _version.c.line == line
         )
     ).scalar_one()
-    return found
+    return position
 
 
 def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:

@@ -63,7 +63,7 @@ def due(connection: Connection, workspace: str, closed_before: float, most: int)
 
 def set_status(connection: Connection, row: Any, status: str) -> bool:
     """Say what one showed; False if it was said already, or is gone."""
-    found = connection.execute(
+    result = connection.execute(
         update(_reopening)
         .where(
             _reopening.c.workspace == row.workspace,
@@ -73,7 +73,7 @@ def set_status(connection: Connection, row: Any, status: str) -> bool:
         )
         .values(status=status)
     )
-    return bool(found.rowcount)
+    return bool(result.rowcount)
 
 
 def decisions(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
@@ -101,9 +101,9 @@ def is_late(workspace: str) -> ColumnElement[bool]:
 
 def count_late(connection: Connection, workspace: str, since: float = 0.0) -> int:
     """How many are late (see `is_late`). With `since`, of those that were closed from then on."""
-    found = func.count(func.distinct(_reopening.c.conversation_id))
+    distinct = func.count(func.distinct(_reopening.c.conversation_id))
     total: int = connection.execute(
-        select(found)
+        select(distinct)
         .select_from(_reopening.join(_conversation, _here).join(_outcome, _missed))
         .where(_reopening.c.workspace == workspace, _reopening.c.closed_at >= since, ~_kept)
     ).scalar_one()

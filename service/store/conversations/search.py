@@ -33,7 +33,7 @@ class SearchResults:
     end. `looked_at` counts those looked through, `cut` says that more matched than are shown.
     """
 
-    found: Sequence[dict[str, Any]]
+    conversations: Sequence[dict[str, Any]]
     looked_at: int
     before: float | None
     cut: bool
@@ -62,34 +62,34 @@ def search_kept(
     Without words, simply the newest ones. Each shows the first message that matches, the
     customer's before others'.
     """
-    near = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
+    query = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
     if before is not None:
-        near = near.where(_conversation.c.last_at < before)
-    near = near.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(SCANNED_MAX)
-    looked = near.subquery()
-    count, oldest = connection.execute(select(func.count(), func.min(looked.c.last_at))).one()
+        query = query.where(_conversation.c.last_at < before)
+    query = query.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(SCANNED_MAX)
+    scanned = query.subquery()
+    count, oldest = connection.execute(select(func.count(), func.min(scanned.c.last_at))).one()
     words = text.split()[:8]
-    asked = func.min(case((_message.c.author == "user", _message.c.seq)))
+    customer_seq = func.min(case((_message.c.author == "user", _message.c.seq)))
     rows = connection.execute(
         select(
-            looked.c.id,
-            looked.c.last_at,
-            func.coalesce(asked, func.min(_message.c.seq)).label("seq"),
+            scanned.c.id,
+            scanned.c.last_at,
+            func.coalesce(customer_seq, func.min(_message.c.seq)).label("seq"),
         )
         .select_from(
-            looked.join(
+            scanned.join(
                 _message,
-                and_(_message.c.workspace == workspace, _message.c.conversation_id == looked.c.id),
+                and_(_message.c.workspace == workspace, _message.c.conversation_id == scanned.c.id),
             )
         )
         .where(*[_contains(word) for word in words])
-        .group_by(looked.c.id, looked.c.last_at)
-        .order_by(looked.c.last_at.desc(), looked.c.id)
+        .group_by(scanned.c.id, scanned.c.last_at)
+        .order_by(scanned.c.last_at.desc(), scanned.c.id)
         .limit(RESULTS_MAX + 1)
     ).all()
     cut, rows = len(rows) > RESULTS_MAX, rows[:RESULTS_MAX]
-    goes_on = rows[-1].last_at if cut else oldest if count == SCANNED_MAX else None
-    return SearchResults(_results(connection, workspace, rows), count, goes_on, cut)
+    next_before = rows[-1].last_at if cut else oldest if count == SCANNED_MAX else None
+    return SearchResults(_results(connection, workspace, rows), count, next_before, cut)
 
 
 def _contains(word: str) -> ColumnElement[bool]:
@@ -97,10 +97,10 @@ def _contains(word: str) -> ColumnElement[bool]:
 
     Attributes are stored as JSON, in which other than plain letters are written with backslashes.
     """
-    written = json.dumps(word)[1:-1]
+    escaped = json.dumps(word)[1:-1]
     return or_(
         _message.c.text.icontains(word, autoescape=True),
-        cast(_message.c.attributes, Text).icontains(written, autoescape=True),
+        cast(_message.c.attributes, Text).icontains(escaped, autoescape=True),
         _message.c.conversation_id.icontains(word, autoescape=True),
     )
 
@@ -110,7 +110,7 @@ def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> lis
     if not rows:
         return []
     names = [row.id for row in rows]
-    here = or_(
+    matches = or_(
         *[and_(_message.c.conversation_id == row.id, _message.c.seq == row.seq) for row in rows]
     )
     texts = {
@@ -121,7 +121,7 @@ def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> lis
                 _message.c.text,
                 _message.c.author,
                 _message.c.attributes,
-            ).where(_message.c.workspace == workspace, here)
+            ).where(_message.c.workspace == workspace, matches)
         )
     }
     verdicts = {

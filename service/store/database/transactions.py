@@ -93,15 +93,15 @@ class Store:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._silence = StallWatchdog(self.url)
+        self._watchdog = StallWatchdog(self.url)
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
     def _engine(self, begin: str, busy_seconds: int = BUSY_SECONDS) -> Engine:
         if not self.is_sqlite:
-            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
-            given |= _TIMEOUTS[begin]
-            options = " ".join(f"-c {name}={value}" for name, value in given.items())
+            settings = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
+            settings |= _TIMEOUTS[begin]
+            options = " ".join(f"-c {name}={value}" for name, value in settings.items())
             engine = create_engine(
                 self.url,
                 **_JSON,
@@ -111,7 +111,7 @@ class Store:
                 **_POOL,
                 pool_pre_ping=True,
             )
-            self._silence.bound(engine, STALL_SECONDS[begin])
+            self._watchdog.guard(engine, STALL_SECONDS[begin])
             return engine
         engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
 
@@ -134,25 +134,25 @@ class Store:
         return engine
 
     @contextmanager
-    def write(self, *, hurried: bool = False) -> Iterator[Connection]:
+    def write(self, *, short_wait: bool = False) -> Iterator[Connection]:
         """A transaction that commits when the block ends, and leaves nothing if it raises.
 
-        A `hurried` one gives up sooner where a lock is held.
+        A `short_wait` one gives up sooner where a lock is held.
         """
-        with self._begun(self._writer) as connection:
-            if hurried and not self.is_sqlite:
+        with self._transaction(self._writer) as connection:
+            if short_wait and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = {SHORT_LOCK_MS}"))
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent look at the database."""
-        with self._begun(self._reader) as connection:
+        with self._transaction(self._reader) as connection:
             yield connection
 
     @contextmanager
-    def _begun(self, engine: Engine) -> Iterator[Connection]:
-        self._silence.refuse()
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        self._watchdog.raise_if_stalled()
         try:
             connection = engine.connect()
         except PoolTimeout as error:
@@ -170,7 +170,7 @@ class Store:
             stack.callback(engine.dispose)
             connection = stack.enter_context(engine.begin())
             if not self.is_sqlite:
-                stack.enter_context(self._silence.patient(connection))
+                stack.enter_context(self._watchdog.without_limit(connection))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -192,7 +192,7 @@ class Store:
             source.close()
 
     def close(self) -> None:
-        self._silence.close()
+        self._watchdog.close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -211,8 +211,8 @@ def is_lock_timeout(error: Exception) -> bool:
 
 def table(model: type[SQLModel]) -> Table:
     """The Core table behind a SQLModel class: rows go in and out without ORM objects."""
-    found: Table = model.__table__  # type: ignore[attr-defined]
-    return found
+    core_table: Table = model.__table__  # type: ignore[attr-defined]
+    return core_table
 
 
 @cache

@@ -56,8 +56,8 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def handoff(connection: Connection, workspace: str, name: str) -> Any | None:
-    found = _ONE.rows(connection, of_workspace=workspace, of_id=name)
-    return found[0] if found else None
+    rows = _ONE.rows(connection, of_workspace=workspace, of_id=name)
+    return rows[0] if rows else None
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
@@ -78,13 +78,13 @@ def queue(
     most: int = 200,
 ) -> Sequence[Row[Any]]:
     """Handoffs, the most urgent and then the oldest first."""
-    wanted = select(_handoff).where(_handoff.c.workspace == workspace)
+    query = select(_handoff).where(_handoff.c.workspace == workspace)
     if status is not None:
-        wanted = wanted.where(_handoff.c.status == status)
+        query = query.where(_handoff.c.status == status)
     if team is not None:
-        wanted = wanted.where(_handoff.c.team == team)
+        query = query.where(_handoff.c.team == team)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
-    return connection.execute(wanted.order_by(*order).limit(most)).all()
+    return connection.execute(query.order_by(*order).limit(most)).all()
 
 
 def queue_page(
@@ -98,13 +98,13 @@ def queue_page(
     most: int = 50,
 ) -> Sequence[Row[Any]]:
     """The queue as people read it: with the words that led to each handoff, and the reasons."""
-    wanted = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
+    query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
     if team is not None:
-        wanted = wanted.where(_handoff.c.team == team)
+        query = query.where(_handoff.c.team == team)
     if claimed_by is not None:
-        wanted = wanted.where(_handoff.c.claimed_by == claimed_by)
+        query = query.where(_handoff.c.claimed_by == claimed_by)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
-    return connection.execute(wanted.order_by(*order).offset(skip).limit(most)).all()
+    return connection.execute(query.order_by(*order).offset(skip).limit(most)).all()
 
 
 def changes(
@@ -117,8 +117,8 @@ def changes(
 
 def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
     """These handoffs as the queue lists them, by when they changed."""
-    wanted = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
-    return connection.execute(wanted.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
+    query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
+    return connection.execute(query.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
 def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
@@ -157,26 +157,26 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
 
 def count_waiting(connection: Connection, workspace: str, team: str) -> int:
     """Handoffs that wait for a team."""
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count()).where(
             _handoff.c.workspace == workspace,
             _handoff.c.team == team,
             _handoff.c.status == "waiting",
         )
     ).scalar_one()
-    return found
+    return total
 
 
 def overdue(
     connection: Connection, status: str, column: str, before: float, workspace: str
 ) -> Sequence[Row[Any]]:
     """Handoffs in a status whose time in `column` is before a moment."""
-    wanted = select(_handoff).where(
+    query = select(_handoff).where(
         _handoff.c.workspace == workspace,
         _handoff.c.status == status,
         _handoff.c[column] < before,
     )
-    return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
+    return connection.execute(query.order_by(_handoff.c[column]).limit(500)).all()
 
 
 def without_outcome(
@@ -185,27 +185,27 @@ def without_outcome(
     """Handoffs that an agent had since a moment and that have no outcome, with what the model said
     of them, the newest first.
     """
-    told = select(_outcome.c.id).where(
+    outcome = select(_outcome.c.id).where(
         _outcome.c.workspace == workspace,
         _outcome.c.conversation_id == _handoff.c.conversation_id,
         _outcome.c.handoff_id == _handoff.c.id,
         _outcome.c.retracted_at.is_(None),
     )
-    scored = (
+    decision_columns = (
         _decision.c.message_id,
         _decision.c.probability,
         _decision.c.uncertainty,
         _decision.c.escalate_threshold,
     )
     return connection.execute(
-        select(_handoff, *scored)
+        select(_handoff, *decision_columns)
         .join(_decision, _decision.c.id == _handoff.c.decision_id)
         .where(
             _handoff.c.workspace == workspace,
             _handoff.c.claimed_by == agent,
             _handoff.c.changed_at >= since,  # has an index, and comes no sooner than the next
             _handoff.c.opened_at >= since,
-            ~told.exists(),
+            ~outcome.exists(),
         )
         .order_by(_handoff.c.opened_at.desc(), _handoff.c.id)
         .limit(most)
@@ -214,7 +214,7 @@ def without_outcome(
 
 def count_outcomes(connection: Connection, workspace: str, agent: str, since: float) -> int:
     """How many outcomes of handoffs an agent has given since a moment."""
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count())
         .select_from(_outcome)
         .where(
@@ -224,7 +224,7 @@ def count_outcomes(connection: Connection, workspace: str, agent: str, since: fl
             _outcome.c.handoff_id.is_not(None),
         )
     ).scalar_one()
-    return found
+    return total
 
 
 _ETAG_COLUMNS = select(
@@ -258,7 +258,7 @@ _ETAG_COLUMNS = select(
 
 def etag_columns(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
     """Everything by which one look at a handoff differs from the next, in one query."""
-    found = connection.execute(
+    row = connection.execute(
         _ETAG_COLUMNS, {"of_workspace": workspace, "of_id": name}
     ).one_or_none()
-    return None if found is None else tuple(found)
+    return None if row is None else tuple(row)

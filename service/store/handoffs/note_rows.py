@@ -34,9 +34,9 @@ def of_handoff(
 
 def count(connection: Connection, workspace: str, conversation: str) -> int:
     """How many remarks the handoffs of a conversation have."""
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count())
         .select_from(_remark)
         .where(_remark.c.workspace == workspace, _remark.c.conversation_id == conversation)
     ).scalar_one()
-    return found
+    return total

@@ -21,8 +21,8 @@ _outcome = table(Outcome)
 
 def panel_state(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
     """How far the review has come, and what it knows; locked for whoever goes on with it."""
-    wanted = select(_rating).where(_rating.c.workspace == workspace)
-    return connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    query = select(_rating).where(_rating.c.workspace == workspace)
+    return connection.execute(query.with_for_update() if lock else query).one_or_none()
 
 
 def save_panel_state(
@@ -40,7 +40,7 @@ def handoff_decisions(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, Any]:
     """Of these handoffs: who took them and when, and what the model and the rules had said."""
-    found = connection.execute(
+    rows = connection.execute(
         select(
             _handoff.c.id,
             _handoff.c.claimed_by,
@@ -52,7 +52,7 @@ def handoff_decisions(
         .select_from(_handoff.join(_decision, _decision.c.id == _handoff.c.decision_id))
         .where(_handoff.c.workspace == workspace, _handoff.c.id.in_(names))
     )
-    return {row.id: row for row in found}
+    return {row.id: row for row in rows}
 
 
 def reviews(
@@ -68,7 +68,7 @@ def reviews(
         and_(same, _review.c.audit_id > audit),
         and_(same, _review.c.audit_id == audit, _review.c.reviewer > reviewer),
     )
-    taught = and_(
+    joined = and_(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
         _outcome.c.handoff_id.is_(None),
@@ -83,7 +83,7 @@ def reviews(
             _outcome.c.position,
         )
         .select_from(
-            _review.join(_audit, _audit.c.id == _review.c.audit_id).outerjoin(_outcome, taught)
+            _review.join(_audit, _audit.c.id == _review.c.audit_id).outerjoin(_outcome, joined)
         )
         .where(
             _review.c.workspace == workspace,

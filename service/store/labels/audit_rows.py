@@ -41,7 +41,7 @@ def sampling_frame(connection: Connection, workspace: str, among: Sequence[str])
     """What was said of conversations whose coins are not tossed, of those `among` which have ended
     and about which something was.
     """
-    said = and_(
+    scored = and_(
         _decision.c.workspace == _conversation.c.workspace,
         _decision.c.conversation_id == _conversation.c.id,
         _decision.c.probability.is_not(None),
@@ -55,7 +55,7 @@ def sampling_frame(connection: Connection, workspace: str, among: Sequence[str])
             func.max(_decision.c.version).label("version"),
             func.max(_decision.c.position).label("position"),
         )
-        .select_from(_conversation.join(_decision, said))
+        .select_from(_conversation.join(_decision, scored))
         .where(
             _conversation.c.workspace == workspace, _conversation.c.id.in_(among), NOT_YET_SAMPLED
         )
@@ -74,11 +74,11 @@ def due_for_silence(
     """Kept conversations that closed before a moment, were not drawn, and have no outcome; of all,
     or `among` these.
     """
-    known = exists().where(
+    outcome = exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
     )
-    kept = and_(
+    still_kept = and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
         _conversation.c.status == "closed",
@@ -88,11 +88,11 @@ def due_for_silence(
     return (
         connection.execute(
             select(_audit.c.conversation_id)
-            .select_from(_audit.join(_conversation, kept))
+            .select_from(_audit.join(_conversation, still_kept))
             .where(
                 _audit.c.workspace == workspace,
                 _audit.c.status == "passed",
-                ~known,
+                ~outcome,
                 *([] if among is None else [_conversation.c.id.in_(among)]),
             )
             .order_by(_audit.c.drawn_at, _audit.c.id)
@@ -107,11 +107,11 @@ def add(
     connection: Connection,
     workspace: str,
     ended: Sequence[str],
-    found: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
 ) -> None:
     """Add what the coins gave, and note that they were tossed for all that `due_for_sampling`."""
-    if found:
-        connection.execute(insert(_audit), [dict(row) for row in found])
+    if rows:
+        connection.execute(insert(_audit), [dict(row) for row in rows])
     connection.execute(
         update(_conversation)
         .where(
@@ -123,7 +123,7 @@ def add(
 
 def count_requested_since(connection: Connection, workspace: str, since: float) -> int:
     """How many reviews were asked for after a moment: what is spent of a day's budget."""
-    spent: int = connection.execute(
+    total: int = connection.execute(
         select(func.coalesce(func.sum(_audit.c.wanted), 0))
         .select_from(_audit)
         .where(
@@ -132,11 +132,11 @@ def count_requested_since(connection: Connection, workspace: str, since: float) 
             _audit.c.status != "passed",
         )
     ).scalar_one()
-    return spent
+    return total
 
 
 def count_reviews_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
-    done: int = connection.execute(
+    total: int = connection.execute(
         select(func.count())
         .select_from(_review)
         .where(
@@ -145,16 +145,16 @@ def count_reviews_since(connection: Connection, workspace: str, reviewer: str, s
             _review.c.at >= since,
         )
     ).scalar_one()
-    return done
+    return total
 
 
 def next_for(connection: Connection, workspace: str, reviewer: str, now: float) -> Row[Any] | None:
     """The audit to offer a reviewer: their own open one, else the oldest that nobody has open."""
-    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
     free = or_(_audit.c.offered_until < now, _audit.c.offered_to == reviewer)
     return connection.execute(
         select(_audit)
-        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~theirs)
+        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~own_review)
         .order_by(
             (and_(_audit.c.offered_to == reviewer, _audit.c.offered_until >= now)).desc(),
             _audit.c.drawn_at,
@@ -272,7 +272,7 @@ def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -
     With `since`, of the conversations that closed from that moment on.
     """
     uniform = and_(_audit.c.uniform, ~is_caught())
-    counted = {
+    conditions = {
         "drawn": uniform,
         "missed": and_(uniform, _audit.c.verdict == "missed"),
         "fine": and_(uniform, _audit.c.verdict == "fine"),
@@ -281,7 +281,7 @@ def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -
         "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
         "tossed": _audit.c.id.is_not(None),
     }
-    counts = (func.count().filter(what).label(name) for name, what in counted.items())
+    counts = (func.count().filter(condition).label(name) for name, condition in conditions.items())
     return connection.execute(
         select(*counts, *weight_sums(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))

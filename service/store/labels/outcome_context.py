@@ -22,7 +22,7 @@ _message = table(MessageRow)
 def outcomes(connection: Connection, workspace: str, after: int, most: int) -> list[Entry]:
     """The newest outcomes after a position, at most so many, in their order."""
     columns = (_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
-    found = connection.execute(
+    rows = connection.execute(
         select(*columns)
         .where(
             _ledger.c.workspace == workspace,
@@ -32,12 +32,12 @@ def outcomes(connection: Connection, workspace: str, after: int, most: int) -> l
         .order_by(_ledger.c.position.desc())
         .limit(most)
     )
-    return [Entry(*row) for row in reversed(found.all())]
+    return [Entry(*row) for row in reversed(rows.all())]
 
 
 def count_outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
     """How many outcomes stand after a position, counted up to `most`."""
-    some = (
+    newer = (
         select(_ledger.c.position)
         .where(
             _ledger.c.workspace == workspace,
@@ -47,8 +47,8 @@ def count_outcomes_since(connection: Connection, workspace: str, after: int, mos
         .limit(most)
         .subquery()
     )
-    found: int = connection.execute(select(func.count()).select_from(some)).scalar_one()
-    return found
+    total: int = connection.execute(select(func.count()).select_from(newer)).scalar_one()
+    return total
 
 
 def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
@@ -98,12 +98,12 @@ def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
 
 def count_sampled(connection: Connection, workspace: str, since: float, until: float) -> int:
     """Kept conversations whose coins were tossed after one moment and up to another."""
-    kept = (_conversation.c.workspace == _audit.c.workspace) & (
+    joined = (_conversation.c.workspace == _audit.c.workspace) & (
         _conversation.c.id == _audit.c.conversation_id
     )
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count())
-        .select_from(_audit.join(_conversation, kept))
+        .select_from(_audit.join(_conversation, joined))
         .where(
             _audit.c.workspace == workspace,
             _audit.c.status.in_(("passed", "waiting", "answered")),
@@ -112,4 +112,4 @@ def count_sampled(connection: Connection, workspace: str, since: float, until: f
             or_(~_conversation.c.escalated, is_late(workspace)),
         )
     ).scalar_one()
-    return found
+    return total

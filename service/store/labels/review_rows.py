@@ -15,18 +15,18 @@ _review = table(Review)
 
 def count_waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
     """Drawn conversations that wait for a review which this reviewer has not given."""
-    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
-    found: int = connection.execute(
+    own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    total: int = connection.execute(
         select(func.count()).where(
-            _audit.c.workspace == workspace, _audit.c.status == "waiting", ~theirs
+            _audit.c.workspace == workspace, _audit.c.status == "waiting", ~own_review
         )
     ).scalar_one()
-    return found
+    return total
 
 
 def count_done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
     """Reviews that a reviewer has answered since a moment; those passed on are none."""
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count()).where(
             _review.c.workspace == workspace,
             _review.c.reviewer == reviewer,
@@ -34,7 +34,7 @@ def count_done_since(connection: Connection, workspace: str, reviewer: str, sinc
             _review.c.verdict != "skipped",
         )
     ).scalar_one()
-    return found
+    return total
 
 
 def answered_audit(

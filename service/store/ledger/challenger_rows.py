@@ -57,7 +57,7 @@ def state(connection: Connection, workspace: str, name: str) -> bytes | None:
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> bool:
     """Change one that is asked for or open; False if it is neither any more."""
-    done = connection.execute(
+    result = connection.execute(
         update(_challenger)
         .where(
             _challenger.c.workspace == workspace,
@@ -66,11 +66,11 @@ def change(connection: Connection, workspace: str, name: str, **values: Any) -> 
         )
         .values(**values)
     )
-    return bool(done.rowcount)
+    return bool(result.rowcount)
 
 
 def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> bool:
     """Its state goes; what it came to stays."""
     now = time.time()
-    told = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
-    return change(connection, workspace, name, status=CLOSED, **told)
+    values = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
+    return change(connection, workspace, name, status=CLOSED, **values)

@@ -49,7 +49,7 @@ def newest(
     connection: Connection, workspace: str, kind: Kind | None = None, most: int = 50
 ) -> Sequence[Row[Any]]:
     """What happened last, the newest first."""
-    found = select(_event).where(_event.c.workspace == workspace)
+    query = select(_event).where(_event.c.workspace == workspace)
     if kind is not None:
-        found = found.where(_event.c.kind == kind)
-    return connection.execute(found.order_by(_event.c.id.desc()).limit(most)).all()
+        query = query.where(_event.c.kind == kind)
+    return connection.execute(query.order_by(_event.c.id.desc()).limit(most)).all()

@@ -34,13 +34,13 @@ _HEADS = CompiledSelect(
 
 def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
     """The entries after a position, in order, at most so many."""
-    found = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
-    return [Entry(*row) for row in found]
+    rows = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
+    return [Entry(*row) for row in rows]
 
 
 def entry(connection: Connection, workspace: str, position: int) -> Entry | None:
-    found = tail(connection, workspace, position - 1, 1)
-    return found[0] if found and found[0].position == position else None
+    entries = tail(connection, workspace, position - 1, 1)
+    return entries[0] if entries and entries[0].position == position else None
 
 
 def append(
@@ -98,10 +98,10 @@ def append_all(
 
 def count(connection: Connection, workspace: str) -> int:
     """How many entries there are."""
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count()).select_from(_ledger).where(_ledger.c.workspace == workspace)
     ).scalar_one()
-    return found
+    return total
 
 
 def lock_head(connection: Connection, workspace: str) -> int:
@@ -114,12 +114,12 @@ def lock_head(connection: Connection, workspace: str) -> int:
 
 def switches(connection: Connection, workspace: str, until: int | None = None) -> list[Entry]:
     """Every switch up to a position (or all), in order."""
-    found = select(
+    query = select(
         _ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at
     ).where(_ledger.c.workspace == workspace, _ledger.c.kind == "switch")
     if until is not None:
-        found = found.where(_ledger.c.position <= until)
-    return [Entry(*row) for row in connection.execute(found.order_by(_ledger.c.position))]
+        query = query.where(_ledger.c.position <= until)
+    return [Entry(*row) for row in connection.execute(query.order_by(_ledger.c.position))]
 
 
 EVER = 2**31 - 1
@@ -180,9 +180,9 @@ def replaced_positions(
 
 def first_excluded(connection: Connection, workspace: str, without: Exclusions) -> int | None:
     """The position of the first outcome that these criteria leave out."""
-    named = (("agent", without.agent), ("source", without.source))
-    criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]
-    found: int | None = connection.execute(
+    body_fields = (("agent", without.agent), ("source", without.source))
+    criteria = [_ledger.c.body[name].as_string() == value for name, value in body_fields if value]
+    position: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
             _ledger.c.workspace == workspace,
             _ledger.c.kind == "outcome",
@@ -191,7 +191,7 @@ def first_excluded(connection: Connection, workspace: str, without: Exclusions) 
             *criteria,
         )
     ).scalar_one()
-    return found
+    return position
 
 
 def workspace(connection: Connection, name: str) -> Row[Any] | None:

@@ -39,13 +39,15 @@ def record_alias(connection: Connection, workspace: str, name: str, **values: st
     )
 
 
-def add_refusal(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
+def add_refusal(
+    connection: Connection, workspace: str, name: str, refusal: Mapping[str, Any]
+) -> None:
     """Remember that a request to move an alias was put back, and why."""
     record_alias(connection, workspace, name)
-    here = (_alias.c.workspace == workspace) & (_alias.c.name == name)
-    before = connection.execute(select(_alias.c.refused).where(here)).scalar_one()
-    newest = [*before, dict(told)][-REFUSALS_KEPT:]
-    connection.execute(update(_alias).where(here).values(refused=newest))
+    is_alias = (_alias.c.workspace == workspace) & (_alias.c.name == name)
+    before = connection.execute(select(_alias.c.refused).where(is_alias)).scalar_one()
+    newest = [*before, dict(refusal)][-REFUSALS_KEPT:]
+    connection.execute(update(_alias).where(is_alias).values(refused=newest))
 
 
 def aliases(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
@@ -119,9 +121,9 @@ def surplus_evaluations(
         .where(_evaluation.c.workspace == workspace)
         .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
     )
-    beyond = connection.execute(newest_first.offset(keep)).all()
-    plain = [row for row in beyond[: keep_special - keep] if row.run_id and row[2] == "keep"]
-    return [*plain, *beyond[keep_special - keep :]][::-1]
+    surplus = connection.execute(newest_first.offset(keep)).all()
+    plain = [row for row in surplus[: keep_special - keep] if row.run_id and row[2] == "keep"]
+    return [*plain, *surplus[keep_special - keep :]][::-1]
 
 
 def remove_evaluation(connection: Connection, workspace: str, name: str) -> None:

@@ -26,12 +26,12 @@ def decision_counts(
     time, so no more than that time is read.
     """
     span = (_decision.c.id >= first_id("d", since), _decision.c.at > since, _decision.c.at <= until)
-    decided, escalated = connection.execute(
+    decisions, escalated = connection.execute(
         select(func.count(), func.count(case((_decision.c.action == "escalate", 1)))).where(
             _decision.c.workspace == workspace, _decision.c.probability.is_not(None), *span
         )
     ).one()
-    opened: int = connection.execute(
+    handoffs: int = connection.execute(
         select(func.count()).where(
             _handoff.c.workspace == workspace,
             _handoff.c.id >= first_id("h", since),
@@ -39,7 +39,7 @@ def decision_counts(
             _handoff.c.opened_at <= until,
         )
     ).scalar_one()
-    return decided, max(opened, escalated)
+    return decisions, max(handoffs, escalated)
 
 
 def first_id(kind: str, since: float) -> str:
@@ -52,7 +52,7 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
 
     With `since`, of those that closed from that moment on.
     """
-    kept = and_(
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
         _conversation.c.status == "closed",
@@ -61,7 +61,7 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
     )
     return connection.execute(
         select(_outcome.c.verdict, func.count().label("total"))
-        .select_from(_outcome.join(_conversation, kept))
+        .select_from(_outcome.join(_conversation, joined))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
@@ -85,10 +85,10 @@ def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 def last_report(connection: Connection, workspace: str) -> dict[str, Any] | None:
     """The report of the last evaluation, as plain JSON."""
-    found: dict[str, Any] | None = connection.execute(
+    report: dict[str, Any] | None = connection.execute(
         select(_evaluation.c.report)
         .where(_evaluation.c.workspace == workspace)
         .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
         .limit(1)
     ).scalar_one_or_none()
-    return found
+    return report

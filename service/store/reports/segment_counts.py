@@ -81,13 +81,13 @@ def caught(
     """Kept and late conversations that are known to have been missed, by other than their audit;
     also by the source that told so.
     """
-    theirs = and_(
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
     )
     return connection.execute(
         select(*by, _outcome.c.source, func.count().label("caught"))
-        .select_from(_outcome.join(_conversation, theirs))
+        .select_from(_outcome.join(_conversation, joined))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
@@ -105,11 +105,11 @@ def audited(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
     """What the uniform coin drew among kept conversations that no complaint caught."""
-    theirs = and_(
+    joined = and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
     )
-    counted = {
+    conditions = {
         "found_missed": _audit.c.verdict == "missed",
         "found_fine": _audit.c.verdict == "fine",
         "unknowable": _audit.c.verdict == "unknowable",
@@ -118,10 +118,13 @@ def audited(
     return connection.execute(
         select(
             *by,
-            *(func.count(case((what, 1))).label(name) for name, what in counted.items()),
+            *(
+                func.count(case((condition, 1))).label(name)
+                for name, condition in conditions.items()
+            ),
             *audit_rows.weight_sums(_audit.c.uniform),
         )
-        .select_from(_audit.join(_conversation, theirs))
+        .select_from(_audit.join(_conversation, joined))
         .where(
             _audit.c.workspace == workspace,
             _audit.c.uniform,
@@ -140,7 +143,7 @@ def handoffs(
     team that has them, the version that opened them, what fired for them (`own_...`), `by_rule`
     and status.
     """
-    theirs = and_(
+    joined = and_(
         _conversation.c.workspace == _handoff.c.workspace,
         _conversation.c.id == _handoff.c.conversation_id,
     )
@@ -159,7 +162,7 @@ def handoffs(
             *others,
             func.count().label("total"),
         )
-        .select_from(_handoff.join(_conversation, theirs).outerjoin(_outcome, holds))
+        .select_from(_handoff.join(_conversation, joined).outerjoin(_outcome, holds))
         .where(_handoff.c.workspace == workspace, _in_scope(workspace, since))
         .group_by(*by, *own, *others)
     ).all()

@@ -50,13 +50,13 @@ async def append(
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
-    standing = await baton.engine.served(workspace)
+    standing = await baton.engine.model_state(workspace)
     seconds = standing.policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
         working = batch.conversation(workspace, conversation_id)
         fresh = new_turns(working, turns)
-        batch.room_for(working, len(fresh))
+        batch.require_room(working, len(fresh))
         for turn in fresh:
             batch.append(working, with_timestamp(turn, batch.now))
         if any(turn.author == "agent" for turn in fresh):

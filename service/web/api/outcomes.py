@@ -156,7 +156,7 @@ async def effect(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
 @router.get("/questions")
 async def asked(baton: AppDependency, principal: Agent) -> Any:
     """The handoffs you had of which an answer would teach most, as many as may be asked today."""
-    policy = (await baton.engine.served(principal.workspace)).policy
+    policy = (await baton.engine.model_state(principal.workspace)).policy
     found = await baton.read(
         lambda connection: label_requests.open_label_requests(
             connection, principal.workspace, principal.name, policy.questions, time.time()
@@ -197,7 +197,7 @@ class Review(RequestModel):
 async def offered(baton: AppDependency, principal: Agent) -> Any:
     """The next kept conversation to review, this reviewer's for a while. No score shown."""
     workspace, reviewer = principal.workspace, principal.name
-    policy = (await baton.engine.served(workspace)).policy.audits
+    policy = (await baton.engine.model_state(workspace)).policy.audits
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.offer(batch, workspace, reviewer, policy)

@@ -195,7 +195,7 @@ async def _one(baton: AppDependency, principal: Principal, item: dict[str, Any])
 async def answer(decision_id: Id, given: Answer, baton: AppDependency, principal: Bot) -> Any:
     """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
 
     def do(batch: Batch) -> Mapping[str, Any]:
         row = conversation_rows.decision(batch.connection, workspace, decision_id)

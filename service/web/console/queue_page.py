@@ -46,7 +46,7 @@ async def shown(
         return heard, queue.load_queue(connection, visitor.workspace, visitor.name, team, number)
 
     heard, found = await baton.read(look)
-    policy = (await baton.engine.served(visitor.workspace)).policy
+    policy = (await baton.engine.model_state(visitor.workspace)).policy
     return page(
         request,
         visitor,

@@ -82,7 +82,7 @@ async def shown(
 ) -> Any:
     """The page of a handoff, with what was refused if anything was."""
     workspace, agent = visitor.workspace, visitor.name
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
 
     def look(connection: Connection) -> dict[str, Any]:

@@ -131,7 +131,7 @@ async def _show(
     refusal: RequestRefused | None = None,
 ) -> Any:
     workspace, name = visitor.workspace, visitor.name
-    policy = (await baton.engine.served(workspace)).policy.audits
+    policy = (await baton.engine.model_state(workspace)).policy.audits
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.offer(batch, workspace, name, policy)

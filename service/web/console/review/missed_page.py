@@ -46,7 +46,7 @@ async def find(
     found, exact = await baton.read(look)
     if exact:
         return RedirectResponse(address(text), 303)
-    shown = [one | {"pieces": list(_pieces(one["text"], text))} for one in found.found]
+    shown = [one | {"pieces": list(_pieces(one["text"], text))} for one in found.conversations]
     return page(
         request,
         visitor,
@@ -79,7 +79,7 @@ async def tell(
 ) -> Any:
     """What was true of it. Told again, it corrects what was told before."""
     late = verdict == "missed"
-    policy = (await baton.engine.served(visitor.workspace)).policy
+    policy = (await baton.engine.model_state(visitor.workspace)).policy
     found = Verdict(
         verdict,
         "agent",
@@ -153,7 +153,7 @@ async def _one(
         }
 
     found = await baton.read(look)
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
     return page(
         request,
         visitor,
