@@ -48,7 +48,7 @@ _log = structlog.get_logger("baton.raters")
 
 @dataclass(slots=True)
 class AnnotatorState:
-    """The panel's state, the time of each agent's last verdict, and the cursors of what was read."""
+    """The panel's state, the time of each agent's last verdict, and cursors of what was read."""
 
     panel: AnnotatorPanel = field(default_factory=AnnotatorPanel)
     last_at: dict[str, float] = field(default_factory=dict)

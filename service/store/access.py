@@ -1,4 +1,4 @@
-"""Keys, remembered answers and leases: who may act, and what was already done."""
+"""Rows of API keys, console sessions, idempotency records and leases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
-    """Which of these keys were not revoked."""
+    """Those of these keys that are not revoked."""
     query = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
     return set(connection.execute(query).scalars())
 
@@ -62,16 +62,16 @@ def add_idempotency_record(connection: Connection, row: Mapping[str, Any]) -> No
 
 
 def delete_idempotency_records(connection: Connection, before: float) -> int:
-    """Drop answers remembered before a moment; gives how many."""
+    """Delete the records made before a moment (TTL); gives their number."""
     return connection.execute(delete(_remembered).where(_remembered.c.at < before)).rowcount
 
 
 def take_lease(
     connection: Connection, name: str, holder: str, now: float, expires_at: float
 ) -> bool:
-    """Take or renew a lease; False while another holds it.
+    """Acquire or renew a lease (leader election); False while another holds it.
 
-    One that ends ten times as late as this one would was taken before the clock was set back: void.
+    One that ends ten times as late as this one would is void: the clock was set back since.
     """
     ahead = now + 10 * (expires_at - now)
     insert_if_absent(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
@@ -95,11 +95,10 @@ def release_lease(connection: Connection, name: str, holder: str) -> None:
 
 
 _session = table(Session)
-_session_row = table(Key)
 
 
 def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> None:
-    """Add a session; of its key's, the oldest beyond `most` end."""
+    """Add a session; its key's oldest sessions beyond `most` end."""
     connection.execute(insert(_session).values(**row))
     newest = (
         select(_session.c.hash)
@@ -115,28 +114,28 @@ def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> No
 def key_of_session(connection: Connection, digest: str, now: float) -> Row[Any] | None:
     """The key behind a session that has not ended, unless the key was revoked."""
     return connection.execute(
-        select(_session_row)
-        .join(_session, _session.c.key_id == _session_row.c.id)
+        select(_key_row)
+        .join(_session, _session.c.key_id == _key_row.c.id)
         .where(
             _session.c.hash == digest,
             _session.c.expires_at > now,
-            _session_row.c.revoked_at.is_(None),
+            _key_row.c.revoked_at.is_(None),
         )
     ).one_or_none()
 
 
 def live_sessions(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
-    """Which of these sessions have neither ended nor lost their key."""
-    query = connection.execute(
+    """Those of these sessions that have neither ended nor lost their key."""
+    rows = connection.execute(
         select(_session.c.hash)
-        .join(_session_row, _session.c.key_id == _session_row.c.id)
+        .join(_key_row, _session.c.key_id == _key_row.c.id)
         .where(
             _session.c.hash.in_(hashes),
             _session.c.expires_at > now,
-            _session_row.c.revoked_at.is_(None),
+            _key_row.c.revoked_at.is_(None),
         )
     )
-    return set(query.scalars())
+    return set(rows.scalars())
 
 
 def end_session(connection: Connection, digest: str) -> None:
@@ -144,5 +143,5 @@ def end_session(connection: Connection, digest: str) -> None:
 
 
 def delete_sessions(connection: Connection, before: float) -> None:
-    """Drop sessions that ended before a moment."""
+    """Delete sessions that expired before a moment."""
     connection.execute(delete(_session).where(_session.c.expires_at < before))

@@ -1,8 +1,8 @@
-"""One transaction's worth of work: the conversations it touches, and the rows it will write.
+"""Unit of work: one transaction's conversations, locked and changed, and the rows it will write.
 
 Conversations are read and locked once, folded forward in memory and written once, however many
-requests of the batch concern them. A state is a fold over the stored messages and is never stored
-itself: `StateCache` only remembers it, and what it lacks is folded from the messages.
+requests of the batch concern them. A conversation state is a fold over the stored messages (event
+sourcing) and is never stored itself: `StateCache` caches it, and what it lacks is folded again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
 STATES_MAX = 20_000
-"""Most conversations whose states are remembered; others are folded again when they speak."""
+"""Most conversations whose states are cached; others are folded again when a message comes."""
 
 
 class StateCache:
-    """The newest folded states by conversation, the least recently used forgotten first."""
+    """LRU cache of the newest folded state by conversation."""
 
     def __init__(self, capacity: int = STATES_MAX) -> None:
         self._capacity = capacity
@@ -45,7 +45,7 @@ class StateCache:
 
 @dataclass(slots=True)
 class OpenConversation:
-    """A conversation while a batch works on it."""
+    """A conversation's row in a batch, with its state and the messages and decisions looked up."""
 
     workspace: str
     id: str
@@ -79,7 +79,7 @@ class StoredMessage:
 
 
 class Batch:
-    """The working set of one writing transaction."""
+    """The unit of work of one writing transaction."""
 
     def __init__(self, connection: Connection, states: StateCache) -> None:
         self.connection = connection
@@ -92,7 +92,9 @@ class Batch:
         self._decisions: list[dict[str, Any]] = []
 
     def open(self, workspace: str, targets: Mapping[str, Iterable[str]]) -> None:
-        """Read and lock conversations, made where missing, with what they know of message ids."""
+        """Read and lock conversations, added where missing, and look up the named message
+        ids in them.
+        """
         ids = [name for name in targets if (workspace, name) not in self._open]
         if ids:
             rows = conversation_rows.lock(self.connection, workspace, ids)
@@ -140,7 +142,9 @@ class Batch:
         conversation.state = state
 
     def conversation(self, workspace: str, name: str) -> OpenConversation:
-        """Raises Contradiction where its text was removed: what follows could not be understood."""
+        """The open conversation. Raises Contradiction where its text was removed: it has no
+        state.
+        """
         conversation = self._open[workspace, name]
         if conversation.status == "removed":
             raise Contradiction(
@@ -152,7 +156,9 @@ class Batch:
         return conversation
 
     def require_room(self, conversation: OpenConversation, turns: int) -> None:
-        """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
+        """Raises Contradiction for an imported history, which has ended, Invalid for a turn
+        too many.
+        """
         if conversation.status == conversation_rows.HISTORY:
             raise Contradiction(
                 "conversation_is_history",
@@ -171,7 +177,7 @@ class Batch:
     def append(
         self, conversation: OpenConversation, message: Message, *, scored: bool = False
     ) -> int:
-        """Fold one more message into its conversation; gives its place."""
+        """Fold one more message into its conversation; gives its place `seq`."""
         conversation.length += 1
         conversation.state = step(conversation.state, message)
         conversation.last_at = max(conversation.last_at, self.now)
@@ -200,7 +206,7 @@ class Batch:
     def mark_scored(
         self, conversation: OpenConversation, stored_message: StoredMessage, message_id: str
     ) -> None:
-        """A message that came without scoring is scored after all, as the newest one."""
+        """Mark a stored message, the conversation's newest, as scored after all."""
         self.flush()
         conversation_rows.mark_scored(
             self.connection, conversation.workspace, conversation.id, stored_message.seq
@@ -233,7 +239,7 @@ class Batch:
         self._changed, self._messages, self._decisions = set(), [], []
 
     def remove_unused_conversations(self) -> None:
-        """Conversations made for requests that were all refused; nothing of those is written."""
+        """Remove the conversations that were added for requests that were all refused."""
         unused = sorted(key for key in self._added if not self._open[key].length)
         for workspace, name in unused:
             del self._open[workspace, name]
@@ -241,11 +247,11 @@ class Batch:
         self._added.clear()
 
     def cache_states(self) -> None:
-        """Remember the folded states; only once the transaction has committed."""
+        """Cache the folded states; only once the transaction has committed."""
         for (workspace, name), conversation in self._open.items():
             self._states.keep(workspace, name, conversation.length, conversation.state)
 
 
 def trigger_names(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
-    """The names of triggers and of those before, as rows are counted under them."""
+    """The sorted names of these triggers and those before, separated by spaces (`fired`)."""
     return " ".join(sorted({*before.split(), *(trigger["name"] for trigger in triggers)}))

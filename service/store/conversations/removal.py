@@ -1,4 +1,6 @@
-"""What may be removed: old conversations' text and decisions, and surplus checkpoints."""
+"""Retention queries: old conversations' text and decisions, and surplus checkpoints, for
+deletion.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,14 @@ _decision = table(Decision)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
-_remark = table(Note)
+_note = table(Note)
 _review = table(Review)
 _version = table(Version)
 REMOVED = "removed"
 
 
 def _is_over(cutoff: float) -> ColumnElement[bool]:
-    """Conversations that were last heard of before a moment and that nobody waits for."""
+    """Conversations without activity since a moment, without an open handoff or audit."""
     waiting_audit = select(_audit.c.id).where(
         _audit.c.workspace == _conversation.c.workspace,
         _audit.c.conversation_id == _conversation.c.id,
@@ -53,7 +55,7 @@ def _is_over(cutoff: float) -> ColumnElement[bool]:
 def removable_conversations(
     connection: Connection, workspace: str, cutoff: float, learned: int, most: int
 ) -> Sequence[str]:
-    """Conversations that are over, and whose outcomes all stand at `learned` or before."""
+    """Conversations that are over, and whose outcomes were all learned up to position `learned`."""
     later = select(_outcome.c.id).where(
         _outcome.c.workspace == _conversation.c.workspace,
         _outcome.c.conversation_id == _conversation.c.id,
@@ -66,7 +68,7 @@ def removable_conversations(
 
 
 def oldest_decision(connection: Connection, workspace: str, cutoff: float) -> int | None:
-    """The first ledger position at which a decision that stays was made."""
+    """The first ledger position at which a decision that is kept was made."""
     joined = and_(
         _conversation.c.workspace == _decision.c.workspace,
         _conversation.c.id == _decision.c.conversation_id,
@@ -95,9 +97,9 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
 
 
 def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
-    """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
+    """Delete messages, decisions and notes; the conversation's row and its verdict stay."""
     names = list(conversations)
-    for rows in (_message, _decision, _remark):
+    for rows in (_message, _decision, _note):
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )
@@ -119,7 +121,7 @@ def remove_text(connection: Connection, workspace: str, conversations: Collectio
 
 
 def close_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
-    """A review that waits can no longer be answered: nobody will know."""
+    """Close a waiting audit as unknowable: it can no longer be reviewed."""
     connection.execute(
         update(_audit)
         .where(
@@ -132,7 +134,7 @@ def close_audit(connection: Connection, workspace: str, conversation: str, now: 
 
 
 def outcome_positions(connection: Connection, workspace: str, conversation: str) -> list[int]:
-    """Where in the ledger this conversation's outcomes stand, corrected ones among them."""
+    """The ledger positions of this conversation's outcomes, corrected ones among them."""
     query = select(_ledger.c.position).where(
         _ledger.c.workspace == workspace,
         _ledger.c.kind == "outcome",
@@ -142,7 +144,7 @@ def outcome_positions(connection: Connection, workspace: str, conversation: str)
 
 
 def erasure_position(connection: Connection, workspace: str, conversation: str) -> int | None:
-    """Where in the ledger this conversation was erased, if it was."""
+    """The ledger position at which this conversation was erased, if it was."""
     position: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
             _ledger.c.workspace == workspace,
@@ -173,7 +175,7 @@ def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
 
 
 def aliased_versions(connection: Connection, workspace: str) -> frozenset[str]:
-    """MLflow numbers that an alias stands at, or is about to."""
+    """MLflow version numbers that an alias points to, or is about to."""
     rows = connection.execute(
         select(_alias.c.registry_version, _alias.c.intended).where(_alias.c.workspace == workspace)
     )

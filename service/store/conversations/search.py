@@ -1,6 +1,6 @@
-"""Finding kept conversations: by id at once, by what was said or known in the newest ones.
+"""Search of kept conversations: by id, or by words in the newest ones (a bounded scan).
 
-There is no index of words: what is looked through is bounded, and the answer says how far it went.
+There is no full-text index: the scan is bounded, and the result says how far it went.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
 
 SCANNED_MAX = 2000
-"""Kept conversations that one search looks through, the newest first."""
+"""Kept conversations that one search scans, the newest first."""
 
 RESULTS_MAX = 25
 
@@ -27,10 +27,10 @@ _outcome = table(Outcome)
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """Conversations found, the newest first, and how far was looked.
+    """A page of results, the newest first, and how far the scan went.
 
-    `before` is where the next search goes on: `last_at` of the oldest one looked at, None at the
-    end. `looked_at` counts those looked through, `cut` says that more matched than are shown.
+    `before` is the cursor of the next page: `last_at` of the oldest one scanned, None at the end.
+    `looked_at` is the number scanned, `cut` whether more matched than are shown.
     """
 
     conversations: Sequence[dict[str, Any]]
@@ -48,7 +48,7 @@ def _kept(workspace: str) -> ColumnElement[bool]:
 
 
 def kept_by_id(connection: Connection, workspace: str, name: str) -> Any | None:
-    """The kept conversation of an id, if there is one."""
+    """The kept conversation with this id, if there is one."""
     return connection.execute(
         select(_conversation).where(_kept(workspace), _conversation.c.id == name)
     ).one_or_none()
@@ -57,10 +57,10 @@ def kept_by_id(connection: Connection, workspace: str, name: str) -> Any | None:
 def search_kept(
     connection: Connection, workspace: str, text: str, before: float | None = None
 ) -> SearchResults:
-    """Kept conversations in whose messages or customer attributes all words of a text stand.
+    """Kept conversations with all words of `text` in one message, its attributes, or the id.
 
-    Without words, simply the newest ones. Each shows the first message that matches, the
-    customer's before others'.
+    Without words, the newest ones. Each shows its first matching message, the customer's before
+    others'.
     """
     query = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
     if before is not None:
@@ -93,7 +93,7 @@ def search_kept(
 
 
 def _contains(word: str) -> ColumnElement[bool]:
-    """That a word stands in a message, in one of the attributes known with it, or in the id.
+    """The condition that a word is in a message, in its attributes, or in the id.
 
     Attributes are stored as JSON, in which other than plain letters are written with backslashes.
     """
@@ -106,7 +106,7 @@ def _contains(word: str) -> ColumnElement[bool]:
 
 
 def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """With the message that was found, and what is known of the conversation."""
+    """The results as plain JSON, with the matching message and the conversation's verdict."""
     if not rows:
         return []
     names = [row.id for row in rows]

@@ -1,4 +1,4 @@
-"""Many conversations at a time, as the learning folds them."""
+"""Bulk load of transcripts, as `learning` folds them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TRANSCRIPTS = (
 def transcripts(
     connection: Connection, workspace: str, lengths: Mapping[str, int]
 ) -> dict[str, list[Turn]]:
-    """The first turns of several conversations by id, as many of each as are wanted, in one look.
+    """The first turns of conversations by id, `lengths` of each, in one query.
 
     One that has fewer, or none, gives what it has.
     """

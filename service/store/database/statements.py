@@ -1,6 +1,7 @@
-"""Statements of every batch: compiled once for each dialect, and handed to the driver as they are.
+"""Precompiled SQL statements of every batch: compiled once for each dialect, then run by the
+driver.
 
-What SQLAlchemy does for each execution, parameter and row costs several times what the statement
+SQLAlchemy's work for each execution, parameter and row costs several times what the statement
 does. Errors are still SQLAlchemy's, and a lost connection leaves the pool as ever.
 """
 
@@ -29,12 +30,12 @@ from sqlalchemy.types import Boolean, NullType
 
 
 def json_text(value: Any) -> str:
-    """Plain JSON, by pydantic-core: the same numbers, several times as quick."""
+    """Serialize to JSON with pydantic-core: the same numbers as `json`, several times as fast."""
     return to_json(value).decode()
 
 
 def run(connection: Connection, sql: str, parameters: Any = (), *, many: bool = False) -> Any:
-    """Have the driver execute it; gives its cursor. Raises DatabaseError."""
+    """Execute SQL with the driver; gives its cursor. Raises DatabaseError."""
     cursor = connection.connection.cursor()
     try:
         if many:
@@ -69,7 +70,7 @@ def _any_of_array(clause: AnyOf, compiler: SQLCompiler, **options: Any) -> str:
 
 
 class _Compiled:
-    """A look in one dialect's words."""
+    """A SELECT compiled for one dialect, with its parameters and row type."""
 
     def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
@@ -121,10 +122,10 @@ class CompiledSelect:
 
 
 class BulkInsert:
-    """Rows added to a table in one go: in one statement, or prepared once and run for each.
+    """A bulk INSERT or upsert: one statement (PostgreSQL), or prepared once and run for each
+    (SQLite).
 
-    Of rows that are there already the columns named by `changes` are changed, or, with `skips`,
-    nothing is.
+    Of rows that exist already the columns in `changes` are updated, or, with `skips`, nothing is.
     """
 
     def __init__(self, into: Table, *, changes: Collection[str] = (), skips: bool = False) -> None:
@@ -136,7 +137,7 @@ class BulkInsert:
         self._sql: dict[str, str] = {}
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Every row has every column of the table."""
+        """Insert rows, each with every column of the table."""
         write(connection, [(self, rows)])
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -144,7 +145,7 @@ class BulkInsert:
         return [[self._value(name, row[name]) for name in self._names] for row in rows]
 
     def sql(self, dialect: Dialect) -> str:
-        """The statement: one row's on SQLite, on PostgreSQL that of any number, as one JSON."""
+        """The SQL: for one row on SQLite, for any number of rows, as one JSON, on PostgreSQL."""
         if dialect.name not in self._sql:
             self._sql[dialect.name] = self._compile(dialect)
         return self._sql[dialect.name]
@@ -175,7 +176,9 @@ class BulkInsert:
 def write(
     connection: Connection, parts: Sequence[tuple[BulkInsert, Sequence[Mapping[str, Any]]]]
 ) -> None:
-    """Rows for tables that differ: all in one statement where the server is a round trip away."""
+    """Insert rows into several tables: in one statement (CTEs) on PostgreSQL, to save round
+    trips.
+    """
     parts = [(bulk, rows) for bulk, rows in parts if rows]
     dialect = connection.dialect
     if dialect.name == "sqlite":

@@ -1,4 +1,4 @@
-"""Opening the database, and the two kinds of transaction: one that writes, one that reads.
+"""Database connections and transactions: one engine that writes, one that reads, and migrations.
 
 The same code runs on SQLite and PostgreSQL. Every commit is fully synchronous on both. A writing
 transaction takes SQLite's write lock when it begins: a deferred one would lose updates.
@@ -30,14 +30,14 @@ from service.store.database.watchdog import StallWatchdog
 
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
-"""Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
+"""Page cache of each SQLite connection, in KiB. One writes; each reading thread has its own."""
 
 BUSY_SECONDS, MIGRATION_SECONDS = 5, 300
 """How long SQLite waits for another process to end its writing; and PostgreSQL, too, for one that
 migrates: a large table takes its time."""
 
 LOCK_MS, SHORT_LOCK_MS = 2000, 200
-"""How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
+"""How long PostgreSQL waits for a lock; and in a retry, when others were delayed already."""
 
 IDLE_MS = 10_000
 """A process that stops in the middle of a transaction must not hold its locks for longer."""
@@ -47,7 +47,9 @@ _TIMEOUTS = {
     READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
 }
 STALL_SECONDS = {WRITING: 12, READING: 22}
-"""How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
+"""How long a PostgreSQL that does not answer is waited for: a little over the statement
+timeouts.
+"""
 
 _POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 5}
 """Connections of each kind that a process has at most, and the seconds one is waited for: as many
@@ -68,11 +70,13 @@ UnavailableError = (OperationalError, InternalError)
 
 
 _JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from_json}
-"""JSON columns go through pydantic-core: the same numbers, several times as quick."""
+"""JSON columns go through pydantic-core: the same numbers, several times as fast."""
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    """SQLite waits for locks, but not for this one, when others open a new file just now."""
+    """Set WAL mode, with retries: SQLite's busy timeout does not cover it while others open
+    the file.
+    """
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -86,7 +90,7 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
 
 
 class Store:
-    """One database. Safe to share between threads; each transaction has its own connection."""
+    """The database. Safe to share between threads; each transaction has its own connection."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -135,9 +139,9 @@ class Store:
 
     @contextmanager
     def write(self, *, short_wait: bool = False) -> Iterator[Connection]:
-        """A transaction that commits when the block ends, and leaves nothing if it raises.
+        """A writing transaction that commits when the block ends, and rolls back if it raises.
 
-        A `short_wait` one gives up sooner where a lock is held.
+        With `short_wait` it gives up sooner where a lock is held.
         """
         with self._transaction(self._writer) as connection:
             if short_wait and not self.is_sqlite:
@@ -146,7 +150,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent look at the database."""
+        """A read-only transaction: one consistent snapshot of the database."""
         with self._transaction(self._reader) as connection:
             yield connection
 
@@ -198,13 +202,15 @@ class Store:
 
 
 def is_conflict(error: Exception) -> bool:
-    """Whether another transaction was in the way, so that the same work may do in a second try."""
+    """Whether it is a conflict with another transaction (serialization, deadlock): worth a
+    retry.
+    """
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return isinstance(error, IntegrityError) or state in _CONFLICT
 
 
 def is_lock_timeout(error: Exception) -> bool:
-    """Whether a lock was waited for too long: what else was in the transaction may do."""
+    """Whether it is a lock timeout: other requests of the transaction may succeed."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state in _LOCK_TIMEOUT
 
@@ -223,12 +229,12 @@ def _insert_ignoring_duplicates(dialect: str, model: type[SQLModel]) -> Insert:
 
 
 def insert_ignoring_duplicates(connection: Connection, model: type[SQLModel]) -> Insert:
-    """An INSERT that leaves a row alone if it is already there, in either dialect."""
+    """An INSERT ... ON CONFLICT DO NOTHING, in either dialect."""
     return _insert_ignoring_duplicates(connection.dialect.name, model)
 
 
 def insert_if_absent(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its key is there; whether it was inserted."""
+    """Insert a row unless one with its key exists; whether it was inserted."""
     columns = table(model).primary_key.columns
     return (
         connection.execute(

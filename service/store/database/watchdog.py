@@ -1,8 +1,9 @@
-"""A PostgreSQL that stays connected and says nothing: frozen, or behind a network that is gone.
+"""Watchdog and circuit breaker for a stalled PostgreSQL: connected, and not answering.
 
 The server's own timeouts end what takes too long while it runs. When the server itself stands
-still only the client can end a wait, and must: the engine's is the event loop's. The first wait
-that ends so makes the whole store refuse at once, and a thread knocks until the server answers.
+still (frozen, or its network gone) only the client can end a wait, and must: the engine's is the
+event loop's. The first wait that times out opens the breaker: the whole store refuses at once, and
+a thread probes until the server answers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _log = structlog.get_logger("baton.store")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection none of whose waits for the server is longer than `patience` seconds."""
+    """A connection none of whose waits for the server is longer than `wait_limit` seconds."""
 
     wait_limit: float | None = None
 
@@ -42,7 +43,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class StallWatchdog:
-    """Whether the server has stopped answering; while it has, nobody else waits for it."""
+    """Circuit breaker: while the server does not answer, nobody else waits for it."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
@@ -51,7 +52,9 @@ class StallWatchdog:
         self._closed = threading.Event()
 
     def guard(self, engine: Engine, wait_limit: float) -> None:
-        """Make every connection of an engine give up after `wait_limit` seconds without a word."""
+        """Make every connection of an engine give up after `wait_limit` seconds without an
+        answer.
+        """
 
         @event.listens_for(engine, "do_connect")
         def connect(
@@ -74,7 +77,7 @@ class StallWatchdog:
     @staticmethod
     @contextlib.contextmanager
     def without_limit(connection: Connection) -> Iterator[None]:
-        """Wait as long as the statements of a block take: a migration's may be long."""
+        """Lift the limit within a block: a migration's statements may be long."""
         driver_connection = connection.connection.driver_connection
         assert isinstance(driver_connection, BoundedConnection)
         wait_limit, driver_connection.wait_limit = driver_connection.wait_limit, None
@@ -82,7 +85,7 @@ class StallWatchdog:
         driver_connection.wait_limit = wait_limit
 
     def raise_if_stalled(self) -> None:
-        """Raises OperationalError, at once, while the server says nothing."""
+        """Raises OperationalError, at once, while the server does not answer."""
         if self._prober is not None:
             silent = psycopg.OperationalError("the server has stopped answering")
             raise OperationalError("", None, silent)
@@ -115,5 +118,5 @@ class StallWatchdog:
             connection.execute("SELECT 1")
 
     def close(self) -> None:
-        """Stop knocking."""
+        """Stop probing."""
         self._closed.set()

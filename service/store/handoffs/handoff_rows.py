@@ -1,4 +1,4 @@
-"""Handoffs: the queue, one episode, and its changes."""
+"""Rows of handoffs: the queue and its pages, one handoff, its changes and counts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def handoff(connection: Connection, workspace: str, name: str) -> Any | None:
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
-    """Change a handoff; whoever follows the queue hears of it."""
+    """Update a handoff; `changed_at` tells subscribers of the queue."""
     connection.execute(
         update(_handoff)
         .where(_handoff.c.workspace == workspace, _handoff.c.id == name)
@@ -97,7 +97,7 @@ def queue_page(
     skip: int = 0,
     most: int = 50,
 ) -> Sequence[Row[Any]]:
-    """The queue as people read it: with the words that led to each handoff, and the reasons."""
+    """A page of the queue, each handoff with an excerpt of its message and its reasons."""
     query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
     if team is not None:
         query = query.where(_handoff.c.team == team)
@@ -110,19 +110,19 @@ def queue_page(
 def changes(
     connection: Connection, workspace: str, since: float, most: int
 ) -> Sequence[tuple[str, float]]:
-    """Ids of what changed after a moment and when, in order, at most so many."""
+    """Change feed: ids and times of handoffs changed after a moment, in order, at most `most`."""
     rows = connection.execute(_CHANGES, {"of_workspace": workspace, "since": since, "most": most})
     return [(row.id, row.changed_at) for row in rows]
 
 
 def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
-    """These handoffs as the queue lists them, by when they changed."""
+    """These handoffs as on a page of the queue, in the order they changed."""
     query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
     return connection.execute(query.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
 def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Open handoffs by status and team: how many, and since when the oldest."""
+    """Open handoffs by status and team: their number, and since when the oldest is open."""
     return connection.execute(
         select(
             _handoff.c.status,
@@ -156,7 +156,7 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
 
 
 def count_waiting(connection: Connection, workspace: str, team: str) -> int:
-    """Handoffs that wait for a team."""
+    """The number of handoffs that wait for a team."""
     total: int = connection.execute(
         select(func.count()).where(
             _handoff.c.workspace == workspace,
@@ -182,9 +182,7 @@ def overdue(
 def without_outcome(
     connection: Connection, workspace: str, agent: str, since: float, most: int
 ) -> Sequence[Row[Any]]:
-    """Handoffs that an agent had since a moment and that have no outcome, with what the model said
-    of them, the newest first.
-    """
+    """Unlabelled handoffs of an agent since a moment, with the model's score, the newest first."""
     outcome = select(_outcome.c.id).where(
         _outcome.c.workspace == workspace,
         _outcome.c.conversation_id == _handoff.c.conversation_id,
@@ -213,7 +211,7 @@ def without_outcome(
 
 
 def count_outcomes(connection: Connection, workspace: str, agent: str, since: float) -> int:
-    """How many outcomes of handoffs an agent has given since a moment."""
+    """The number of handoff outcomes that an agent has given since a moment."""
     total: int = connection.execute(
         select(func.count())
         .select_from(_outcome)
@@ -257,7 +255,7 @@ _ETAG_COLUMNS = select(
 
 
 def etag_columns(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
-    """Everything by which one look at a handoff differs from the next, in one query."""
+    """The columns behind a handoff page's ETag: whatever changes the page changes them."""
     row = connection.execute(
         _ETAG_COLUMNS, {"of_workspace": workspace, "of_id": name}
     ).one_or_none()

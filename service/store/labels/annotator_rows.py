@@ -1,4 +1,4 @@
-"""Verdicts as the review of agents sees them, and how far it has come."""
+"""Rows for annotator review: verdicts with their context, and the stored state of the panel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _outcome = table(Outcome)
 
 
 def panel_state(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
-    """How far the review has come, and what it knows; locked for whoever goes on with it."""
+    """The panel's stored state and ledger position; with `lock`, for update."""
     query = select(_rating).where(_rating.c.workspace == workspace)
     return connection.execute(query.with_for_update() if lock else query).one_or_none()
 
@@ -28,7 +28,7 @@ def panel_state(connection: Connection, workspace: str, *, lock: bool = False) -
 def save_panel_state(
     connection: Connection, workspace: str, position: int, state: Mapping[str, Any], *, fresh: bool
 ) -> None:
-    """Store what is known now. `fresh`: nothing was stored before."""
+    """Store the panel's state; `fresh` if none was stored before."""
     row = {"workspace": workspace, "position": position, "state": dict(state), "at": time.time()}
     if fresh:
         connection.execute(insert(_rating).values(**row))
@@ -39,7 +39,7 @@ def save_panel_state(
 def handoff_decisions(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Of these handoffs: who took them and when, and what the model and the rules had said."""
+    """Claim and decision (triggers, action, probability) of these handoffs, by id."""
     rows = connection.execute(
         select(
             _handoff.c.id,
@@ -58,8 +58,8 @@ def handoff_decisions(
 def reviews(
     connection: Connection, workspace: str, after: Sequence[Any], until: float, most: int
 ) -> Sequence[Any]:
-    """Answered reviews in their order, after (time, audit, reviewer) and up to a time; with what
-    the model had said, and the ledger position of what the audit taught.
+    """Answered reviews in order, after the cursor (time, audit, reviewer) and up to a time, with
+    the model's probability and the ledger position of the audit's outcome.
     """
     at, audit, reviewer = after
     same = _review.c.at == at

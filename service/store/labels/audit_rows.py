@@ -1,4 +1,4 @@
-"""Audits and reviews: which kept conversations were drawn, and what reviewers found."""
+"""Rows of audits and reviews: the sampling frame, the draws, and the statistics of the sample."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _outcome = table(Outcome)
 def due_for_sampling(
     connection: Connection, workspace: str, closed_before: float, most: int
 ) -> Sequence[str]:
-    """Kept, closed conversations whose coins were not tossed yet, those that closed first."""
+    """Kept, closed conversations that were not sampled yet, those that closed first."""
     return (
         connection.execute(
             select(_conversation.c.id)
@@ -38,8 +38,8 @@ def due_for_sampling(
 
 
 def sampling_frame(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
-    """What was said of conversations whose coins are not tossed, of those `among` which have ended
-    and about which something was.
+    """The sampling frame: of the conversations `among`, those that are closed, were scored and not
+    yet sampled, with their highest probability, and its thresholds, version and position.
     """
     scored = and_(
         _decision.c.workspace == _conversation.c.workspace,
@@ -71,8 +71,8 @@ def due_for_silence(
     most: int,
     among: Sequence[str] | None = None,
 ) -> Sequence[str]:
-    """Kept conversations that closed before a moment, were not drawn, and have no outcome; of all,
-    or `among` these.
+    """Kept conversations that closed before a moment, were not drawn, and have no outcome:
+    candidates for silent negatives; of all, or `among` these.
     """
     outcome = exists().where(
         _outcome.c.workspace == _audit.c.workspace,
@@ -109,7 +109,7 @@ def add(
     ended: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add what the coins gave, and note that they were tossed for all that `due_for_sampling`."""
+    """Add the draws, and mark the conversations `ended` as sampled."""
     if rows:
         connection.execute(insert(_audit), [dict(row) for row in rows])
     connection.execute(
@@ -122,7 +122,7 @@ def add(
 
 
 def count_requested_since(connection: Connection, workspace: str, since: float) -> int:
-    """How many reviews were asked for after a moment: what is spent of a day's budget."""
+    """The number of reviews requested since a moment: what is spent of a day's budget."""
     total: int = connection.execute(
         select(func.coalesce(func.sum(_audit.c.wanted), 0))
         .select_from(_audit)
@@ -149,7 +149,7 @@ def count_reviews_since(connection: Connection, workspace: str, reviewer: str, s
 
 
 def next_for(connection: Connection, workspace: str, reviewer: str, now: float) -> Row[Any] | None:
-    """The audit to offer a reviewer: their own open one, else the oldest that nobody has open."""
+    """The next audit for a reviewer: the one leased to them, else the oldest that is free."""
     own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
     free = or_(_audit.c.offered_until < now, _audit.c.offered_to == reviewer)
     return connection.execute(
@@ -178,7 +178,7 @@ def of_conversation(connection: Connection, workspace: str, name: str) -> Row[An
 
 
 def request_another_review(connection: Connection, workspace: str, conversation: str) -> None:
-    """A review was taken back: a drawn audit is never dropped, so another one is asked for."""
+    """Request another review after a retraction: a drawn audit is never dropped from the sample."""
     connection.execute(
         update(_audit)
         .where(_audit.c.workspace == workspace, _audit.c.conversation_id == conversation)
@@ -205,7 +205,7 @@ def reviews(connection: Connection, workspace: str, audit_id: str) -> Sequence[R
 
 
 def double_reviews(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
-    """Pairs of verdicts (was a person needed?) on conversations that two people reviewed."""
+    """Pairs of labels (was a person needed?) of audits with two reviews, for agreement (kappa)."""
     first = _review.alias()
     rows = connection.execute(
         select(first.c.verdict, _review.c.verdict.label("second"))
@@ -231,7 +231,7 @@ def double_reviews(connection: Connection, workspace: str) -> list[tuple[bool, b
 
 
 def is_caught() -> Any:
-    """That a kept conversation is known to have been missed, by other than its audit."""
+    """The condition that a kept conversation is a known miss, by other than its audit."""
     return exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
@@ -252,9 +252,10 @@ def _still_kept() -> Any:
 
 
 def weight_sums(sampled: Any) -> tuple[Any, ...]:
-    """Of the answers to what was `sampled`: the sums of weights, of their squares, of those missed.
+    """Inverse-propensity sums over the answered audits that were `sampled`: of the weights, of
+    their squares (effective sample size), and of the weights of those missed.
 
-    A weight is 1 over the probability with which the uniform coin was to fall.
+    A weight is 1 over the propensity of the uniform draw (Horvitz-Thompson).
     """
     weight = 1.0 / _audit.c.uniform_propensity
     answered = and_(sampled, _audit.c.verdict.in_(("missed", "fine")))
@@ -267,7 +268,7 @@ def weight_sums(sampled: Any) -> tuple[Any, ...]:
 
 
 def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
-    """What the uniform coin drew among kept conversations that no complaint caught.
+    """Counts and weight sums of the uniform sample of kept conversations that no complaint caught.
 
     With `since`, of the conversations that closed from that moment on.
     """

@@ -1,4 +1,4 @@
-"""What is known around outcomes: the decisions before them, the first message, the audit."""
+"""Context of outcomes for evaluation: the decisions before them, first messages and audits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def outcomes(connection: Connection, workspace: str, after: int, most: int) -> l
 
 
 def count_outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
-    """How many outcomes stand after a position, counted up to `most`."""
+    """The number of outcomes after a position, counted up to `most`."""
     newer = (
         select(_ledger.c.position)
         .where(
@@ -84,7 +84,7 @@ def first_messages(connection: Connection, workspace: str, names: Sequence[str])
 
 
 def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
-    """How the coins fell for these conversations."""
+    """The audits of these conversations: status and propensities."""
     return connection.execute(
         select(
             _audit.c.conversation_id,
@@ -97,7 +97,7 @@ def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
 
 
 def count_sampled(connection: Connection, workspace: str, since: float, until: float) -> int:
-    """Kept conversations whose coins were tossed after one moment and up to another."""
+    """The number of kept conversations sampled after one moment and up to another."""
     joined = (_conversation.c.workspace == _audit.c.workspace) & (
         _conversation.c.id == _audit.c.conversation_id
     )

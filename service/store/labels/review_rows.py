@@ -1,4 +1,4 @@
-"""Reviews of audits by one reviewer: what waits for them, what they did, what they answered."""
+"""Rows of one reviewer's audits: those that wait for them, and their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _review = table(Review)
 
 
 def count_waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
-    """Drawn conversations that wait for a review which this reviewer has not given."""
+    """The number of audits that wait for a review and that this reviewer has not reviewed."""
     own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
     total: int = connection.execute(
         select(func.count()).where(
@@ -25,7 +25,7 @@ def count_waiting_for(connection: Connection, workspace: str, reviewer: str) -> 
 
 
 def count_done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
-    """Reviews that a reviewer has answered since a moment; those passed on are none."""
+    """The number of reviews that a reviewer has answered since a moment, skipped ones left out."""
     total: int = connection.execute(
         select(func.count()).where(
             _review.c.workspace == workspace,
@@ -40,9 +40,9 @@ def count_done_since(connection: Connection, workspace: str, reviewer: str, sinc
 def answered_audit(
     connection: Connection, workspace: str, audit_id: str, reviewer: str
 ) -> Any | None:
-    """What a reviewer answered to an audit, beside what the model had said of it.
+    """A reviewer's answer to an audit, with the model's score.
 
-    None for anybody who has not answered it: before the answer nothing is shown.
+    None for anybody who has not answered it: the review is blind.
     """
     return connection.execute(
         select(

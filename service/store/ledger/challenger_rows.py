@@ -1,4 +1,6 @@
-"""Challengers: asked for, built by `jobs`, open, and closed; how far each has come."""
+"""Rows of challengers: requested, built by `jobs`, open and closed, with their state and
+position.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Those asked for and those open, by slot."""
+    """The active challengers, requested or open, by slot."""
     return connection.execute(
         select(*_COLUMNS)
         .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_ACTIVE))
@@ -31,7 +33,7 @@ def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[Row[Any]]:
-    """Of every status, the newest first."""
+    """Challengers of every status, the newest first."""
     return connection.execute(
         select(*_COLUMNS)
         .where(_challenger.c.workspace == workspace)
@@ -41,7 +43,7 @@ def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[R
 
 
 def challenger(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
-    """All of a challenger but its bytes."""
+    """All columns of a challenger but its state."""
     return connection.execute(
         select(*_COLUMNS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
     ).one_or_none()
@@ -56,7 +58,7 @@ def state(connection: Connection, workspace: str, name: str) -> bytes | None:
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> bool:
-    """Change one that is asked for or open; False if it is neither any more."""
+    """Update an active challenger; False if it is active no more."""
     result = connection.execute(
         update(_challenger)
         .where(
@@ -70,7 +72,7 @@ def change(connection: Connection, workspace: str, name: str, **values: Any) -> 
 
 
 def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> bool:
-    """Its state goes; what it came to stays."""
+    """Close a challenger: its state is deleted, its results stay."""
     now = time.time()
     values = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
     return change(connection, workspace, name, status=CLOSED, **values)

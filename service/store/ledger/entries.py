@@ -1,4 +1,6 @@
-"""The ledger and its workspaces: gapless numbers, given under the workspace's lock."""
+"""The ledger, an append-only event log, and its workspaces: gapless positions, assigned under the
+workspace's lock.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ _HEADS = CompiledSelect(
 
 
 def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
-    """The entries after a position, in order, at most so many."""
+    """The entries after a position, in order, at most `most`."""
     rows = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
     return [Entry(*row) for row in rows]
 
@@ -97,7 +99,7 @@ def append_all(
 
 
 def count(connection: Connection, workspace: str) -> int:
-    """How many entries there are."""
+    """The number of entries."""
     total: int = connection.execute(
         select(func.count()).select_from(_ledger).where(_ledger.c.workspace == workspace)
     ).scalar_one()
@@ -105,7 +107,7 @@ def count(connection: Connection, workspace: str) -> int:
 
 
 def lock_head(connection: Connection, workspace: str) -> int:
-    """The head, locked: nobody appends until this transaction ends."""
+    """Lock the head and give it: nobody appends until this transaction ends."""
     head: int = connection.execute(
         select(_workspace.c.head).where(_workspace.c.id == workspace).with_for_update()
     ).scalar_one()
@@ -152,7 +154,7 @@ def policy_set_at(connection: Connection, workspace: str) -> float:
 
 
 def erased_positions(connection: Connection, workspace: str) -> frozenset[int]:
-    """Positions of outcomes whose conversations were erased: nobody can learn them again."""
+    """Positions of outcomes whose conversations were erased: they cannot be learned again."""
     bodies = connection.execute(
         select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
     ).scalars()
@@ -203,12 +205,12 @@ def workspaces(connection: Connection) -> Sequence[str]:
 
 
 def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]]:
-    """Head and mode of these workspaces: one cheap look for everyone's news."""
+    """Head position and mode of these workspaces, in one cheap query."""
     return {row.id: (row.head, row.mode) for row in _HEADS.rows(connection, ids=names)}
 
 
 def add_workspace(connection: Connection, name: str, mode: str) -> bool:
-    """Add an empty workspace; False if it was there."""
+    """Add an empty workspace; False if it exists."""
     row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
     return insert_if_absent(connection, Workspace, row)
 

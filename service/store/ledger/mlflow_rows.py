@@ -1,4 +1,4 @@
-"""What MLflow has, and what it is still owed: aliases and evaluations."""
+"""Rows of the state shared with MLflow: aliases, and evaluations to publish."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _alias = table(Alias)
 _evaluation = table(Evaluation)
 _version = table(Version)
 EVALUATIONS_PER_PASS = 5
-"""Evaluations that one pass publishes: an engineer's request is not to wait for many."""
+"""Evaluations that one pass publishes: an alias request must not wait for many."""
 
 REFUSALS_KEPT = 20
-"""Newest refused requests that an alias remembers."""
+"""Newest refused requests that are kept for an alias."""
 
 
 def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
@@ -28,7 +28,9 @@ def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
 
 
 def record_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
-    """Record what an alias was seen at (`registry_version`) or is about to be set to."""
+    """Record the version an alias was seen at (`registry_version`) or is about to be set to
+    (`intended`).
+    """
     empty: dict[str, Any] = {"registry_version": None, "intended": None, "refused": []}
     row = {"workspace": workspace, "name": name, "at": time.time()}
     insert_if_absent(connection, Alias, empty | row)
@@ -42,7 +44,7 @@ def record_alias(connection: Connection, workspace: str, name: str, **values: st
 def add_refusal(
     connection: Connection, workspace: str, name: str, refusal: Mapping[str, Any]
 ) -> None:
-    """Remember that a request to move an alias was put back, and why."""
+    """Record that a request to move an alias was reverted, and why."""
     record_alias(connection, workspace, name)
     is_alias = (_alias.c.workspace == workspace) & (_alias.c.name == name)
     before = connection.execute(select(_alias.c.refused).where(is_alias)).scalar_one()
@@ -65,7 +67,7 @@ def add_evaluation(
     at: float,
     report: Mapping[str, Any],
 ) -> None:
-    """Keep an evaluation's report, plain JSON, until MLflow has taken it."""
+    """Add an evaluation with its report as plain JSON, to be published to MLflow."""
     connection.execute(
         insert(_evaluation).values(
             id=evaluation,
@@ -133,7 +135,7 @@ def remove_evaluation(connection: Connection, workspace: str, name: str) -> None
 
 
 def mark_all_unpublished(connection: Connection, workspace: str | None = None) -> None:
-    """Forget what MLflow was given, of one workspace or of all: another MLflow gets all of it."""
+    """Mark everything as unpublished, of one workspace or of all: a new MLflow gets all of it."""
 
     def among(table: Table) -> ColumnElement[bool]:
         return true() if workspace is None else table.c.workspace == workspace

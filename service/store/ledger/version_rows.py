@@ -1,4 +1,4 @@
-"""Versions: checkpoints by number, and which of them a line may be stood at."""
+"""Rows of versions (model checkpoints) by number, line and position."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_version(
     build: str,
     commit: str | None,
 ) -> int:
-    """Store a checkpoint under the workspace's next version number, which is given back."""
+    """Add a checkpoint under the workspace's next version number; gives the number."""
     number: int = connection.execute(
         update(_workspace)
         .where(_workspace.c.id == workspace)
@@ -64,7 +64,7 @@ def add_version(
 
 
 def version(connection: Connection, workspace: str, number: int) -> Row[Any] | None:
-    """All of a version but its bytes."""
+    """All columns of a version but its state."""
     return connection.execute(
         select(*_COLUMNS).where(_version.c.workspace == workspace, _version.c.number == number)
     ).one_or_none()
@@ -79,7 +79,7 @@ def state(connection: Connection, workspace: str, number: int) -> bytes | None:
 
 
 def versions(connection: Connection, workspace: str, most: int = 1000) -> Sequence[Row[Any]]:
-    """The newest versions first."""
+    """The versions, the newest first."""
     return connection.execute(
         select(*_COLUMNS)
         .where(_version.c.workspace == workspace)
@@ -163,7 +163,7 @@ def mark_published(
 
 
 def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
-    """Note why a version may not be switched to; None lifts it."""
+    """Block a version from being switched to, with a reason; None unblocks it."""
     connection.execute(
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)

@@ -1,4 +1,6 @@
-"""What happened since a moment: conversations that ended, and handoffs that were opened."""
+"""Activity since a moment, for the dashboard: conversations that ended and handoffs that
+were opened.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _outcome = table(Outcome)
 
 
 def ended_conversations(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
-    """Conversations that came to an end or to a person: when last heard of, and which of both."""
+    """Conversations that closed or were escalated: time of the last message, and which of both."""
     return connection.execute(
         select(_conversation.c.last_at, _conversation.c.escalated)
         .where(
@@ -35,7 +37,7 @@ def ended_conversations(connection: Connection, workspace: str, since: float) ->
 
 
 def opened_handoffs(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
-    """Handoffs opened since a moment, with the verdict that holds; the newest first."""
+    """Handoffs opened since a moment, with the verdict in force, the newest first."""
     holds = and_(
         _outcome.c.workspace == _handoff.c.workspace,
         _outcome.c.conversation_id == _handoff.c.conversation_id,

@@ -1,4 +1,4 @@
-"""Counts behind the quality page."""
+"""Counts for the quality page: decisions, handoffs and misses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _outcome = table(Outcome)
 def decision_counts(
     connection: Connection, workspace: str, since: float, until: float
 ) -> tuple[int, int]:
-    """Decisions made after one moment and up to another, and the handoffs of that time.
+    """The numbers of decisions and of handoffs after one moment and up to another.
 
-    In the shadow no handoff is opened: there it is the decisions to escalate. Ids begin with their
-    time, so no more than that time is read.
+    In shadow mode no handoff is opened: there it is the decisions to escalate. Ids begin with their
+    time, so only that time's index range is read.
     """
     span = (_decision.c.id >= first_id("d", since), _decision.c.at > since, _decision.c.at <= until)
     decisions, escalated = connection.execute(
@@ -43,12 +43,12 @@ def decision_counts(
 
 
 def first_id(kind: str, since: float) -> str:
-    """No row of a kind that was made after a moment has an id before this one."""
+    """A lower bound of the ids of rows made after a moment (ids sort by time)."""
     return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
 
 
 def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequence[Row[Any]]:
-    """Outcomes of closed conversations that were never escalated, by verdict; not by audits.
+    """Outcomes of kept conversations by verdict, those of audits and silence left out.
 
     With `since`, of those that closed from that moment on.
     """

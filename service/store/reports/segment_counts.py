@@ -1,7 +1,7 @@
-"""What rates are made of, counted apart by what conversations have in common.
+"""Counts by segment, from which rates are computed: conversations, known misses, audits, handoffs.
 
-Everything is grouped by columns of the conversation (`by`), so that whatever the parts are, each
-conversation, audit, caught miss and handoff is in exactly one of them.
+Everything is grouped by columns of the conversation (`by`), so that whatever the segments are, each
+conversation, audit, known miss and handoff is in exactly one of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEGMENT_COLUMNS: GroupBy = (
 
 
 def by_span(span_seconds: float, origin: float) -> GroupBy:
-    """By the span of time in which they began, counted from a moment."""
+    """Grouping by the span of time in which conversations began, counted from `origin`."""
     number = func.floor((_conversation.c.opened_at - origin) / span_seconds)
     return (number.label("span"),)
 
@@ -47,16 +47,16 @@ def _in_scope(workspace: str, since: float) -> ColumnElement[bool]:
 
 
 def _kept() -> ColumnElement[bool]:
-    """Closed and never escalated; one whose text was removed since stays one."""
+    """The condition of a kept conversation: closed and never escalated, removed text or not."""
     return and_(_conversation.c.closed_at.is_not(None), ~_conversation.c.escalated)
 
 
 def conversations(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """All that were Baton's to decide, closed, ever escalated, and closed without ever being so;
-    `late` ones, which were until their customers came back and are known to have been missed; and
-    when the first and the last of them began.
+    """Numbers of conversations by segment: all, closed, ever escalated, kept (closed and never
+    escalated) and `late` (kept until a reopening showed a miss); and when the first and the last
+    began.
     """
     closed = _conversation.c.closed_at.is_not(None)
     return connection.execute(
@@ -78,9 +78,7 @@ def conversations(
 def caught(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """Kept and late conversations that are known to have been missed, by other than their audit;
-    also by the source that told so.
-    """
+    """Known misses among kept and late conversations by segment and source, audits left out."""
     joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
@@ -104,7 +102,9 @@ def caught(
 def audited(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """What the uniform coin drew among kept conversations that no complaint caught."""
+    """Counts and weight sums of the uniform audit sample of kept conversations, by segment; those
+    with a known miss left out.
+    """
     joined = and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
@@ -139,9 +139,8 @@ def audited(
 def handoffs(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """Handoffs with the verdict that holds (None while none does), also by what was theirs: the
-    team that has them, the version that opened them, what fired for them (`own_...`), `by_rule`
-    and status.
+    """Handoffs by segment, verdict in force (None without one), `by_rule`, status, and by their own
+    team, version and triggers (`own_...`).
     """
     joined = and_(
         _conversation.c.workspace == _handoff.c.workspace,
