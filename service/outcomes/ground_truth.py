@@ -34,23 +34,23 @@ def ground_truth(
 
     `needed` is None where no label is known.
     """
-    judged: dict[str, bool] = {}
-    caught: dict[str, bool] = {}
+    needed: dict[str, bool] = {}
+    missed: dict[str, bool] = {}
     for row in decision_history.verdicts(connection, workspace, names):
         if row.handoff_id is not None:
             if row.verdict in ("needed", "not_needed"):
-                needed_before = judged.get(row.conversation_id, False)
-                judged[row.conversation_id] = needed_before or row.verdict == "needed"
+                needed_before = needed.get(row.conversation_id, False)
+                needed[row.conversation_id] = needed_before or row.verdict == "needed"
         elif row.source not in ("audit", "silence") and row.verdict in ("missed", "fine"):
-            caught[row.conversation_id] = row.verdict == "missed"
+            missed[row.conversation_id] = row.verdict == "missed"
     truths: dict[str, GroundTruth | None] = {}
     for row in decision_history.conversations(connection, workspace, names):
         if row.escalated:
-            truths[row.id] = GroundTruth("person", judged.get(row.id))
+            truths[row.id] = GroundTruth("person", needed.get(row.id))
         elif row.status != "closed":
             truths[row.id] = None
-        elif row.id in caught:
-            truths[row.id] = GroundTruth("audit", caught[row.id], certain=True)
+        elif row.id in missed:
+            truths[row.id] = GroundTruth("audit", missed[row.id], certain=True)
         elif row.verdict in ("missed", "fine"):
             truths[row.id] = GroundTruth("audit", row.verdict == "missed", row.propensity)
         else:

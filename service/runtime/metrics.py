@@ -45,7 +45,7 @@ class Metrics:
         )
         self._diverged = Counter(
             "baton_diverged_total",
-            "Times this process held another model than a checkpoint, and stood anew.",
+            "Times this process held another model than a checkpoint, and reloaded it.",
             ("workspace",),
             registry=self._registry,
         )

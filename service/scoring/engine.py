@@ -83,9 +83,7 @@ class Engine:
         def do(batch: Batch) -> Mapping[str, Any]:
             model = self._live_models.get_loaded(command.workspace)
             if model.state.half_learned:
-                raise Unavailable(
-                    "restanding", "the model is being stood anew", hint="send it again"
-                )
+                raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
             return decide.score(batch, model.state, model.live, build_id(), command)
 
         answer = await self.run(command.workspace, do, needs=command.lock_targets, appends=False)
@@ -140,17 +138,19 @@ class Engine:
             if self._queue:
                 self._schedule_batch()
 
-    def _try_batch(self, requests: list[QueuedRequest], again: int = RETRIES_MAX) -> bool:
+    def _try_batch(self, requests: list[QueuedRequest], retries_left: int = RETRIES_MAX) -> bool:
         """Run requests in one transaction; if one breaks it, each in its own. False where one was
         unavailable.
         """
         with self._metrics.batch(len(requests)):
             try:
-                answers = self._transact(requests, again)
+                answers = self._transact(requests, retries_left)
             except Exception as error:
                 is_single = len(requests) == 1
-                if (again and is_conflict(error)) or not (is_single or self._is_unavailable(error)):
-                    return self._run_separately(requests, again - 1)
+                if (retries_left and is_conflict(error)) or not (
+                    is_single or self._is_unavailable(error)
+                ):
+                    return self._run_separately(requests, retries_left - 1)
                 answers = [self._to_refusal(error)] * len(requests)
         for request, answer in zip(requests, answers, strict=True):
             _resolve_future(request.answer, answer)
@@ -174,20 +174,20 @@ class Engine:
         _log.error("transaction_failed", why=str(error.orig))
         return database_unavailable()
 
-    def _run_separately(self, requests: list[QueuedRequest], again: int) -> bool:
+    def _run_separately(self, requests: list[QueuedRequest], retries_left: int) -> bool:
         """Run each in its own transaction; after too many lock timeouts the rest is refused."""
         lock_timeouts = 0
         for request in requests:
             if lock_timeouts < LOCK_TIMEOUTS_MAX:
-                lock_timeouts += not self._try_batch([request], again)
+                lock_timeouts += not self._try_batch([request], retries_left)
             else:
                 refusal = database_unavailable()
                 _resolve_future(request.answer, refusal)
         return not lock_timeouts
 
-    def _transact(self, requests: list[QueuedRequest], again: int) -> list[Any]:
+    def _transact(self, requests: list[QueuedRequest], retries_left: int) -> list[Any]:
         answers: list[Any] = []
-        short_wait = again < RETRIES_MAX or time.monotonic() < self._short_wait_until
+        short_wait = retries_left < RETRIES_MAX or time.monotonic() < self._short_wait_until
         with self._store.write(short_wait=short_wait) as connection:
             batch = Batch(connection, self._states)
             self._live_models.learn(connection, {request.workspace for request in requests})

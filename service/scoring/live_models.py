@@ -113,7 +113,7 @@ class LiveModels:
         meanwhile.
         """
         if workspace not in self._models:
-            raise Unavailable("restanding", "the model is being stood anew", hint="send it again")
+            raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
         return self._models[workspace]
 
     async def get(self, workspace: str) -> LiveModel:
@@ -230,7 +230,7 @@ class LiveModels:
             line=model.state.switch,
             digest=model.unverified[position],
             checkpoint=expected,
-            mend="standing anew from the checkpoint; compare `made_of` in GET /v1/standing",
+            mend="reloading from the checkpoint; compare `made_of` in GET /v1/standing",
         )
         model.unverified = {}
         model.reloading = asyncio.create_task(self._reload(name))
