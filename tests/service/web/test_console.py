@@ -215,7 +215,7 @@ def test_an_address_is_forgiven_in_time_and_few_are_remembered() -> None:
     failures = sessions.SignInFailures()
     for _ in range(sessions.FAILURES_MAX):
         failures.count("a", 0.0)
-    with pytest.raises(sessions.TooMany):
+    with pytest.raises(sessions.TooManyAttempts):
         failures.check("a", 1.0)
     failures.check("a", 1.0 + sessions.FAILURES_SECONDS)
     failures.check("b", 1.0)
