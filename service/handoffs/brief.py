@@ -1,7 +1,7 @@
-"""The context packet: all that an agent needs to go on where automation stopped.
+"""Handoff context for the agent: transcript, attempts, reasons with highlights, entities, summary.
 
-Everything is read from the conversation itself at the moment it is asked for, and everything found
-cites its message: reasons by the words that show them, facts and the summary by their spans.
+It is computed from the conversation at the moment it is asked for, and every item cites its
+message: reasons by the phrases that show them, entities and the summary by their spans.
 """
 
 from __future__ import annotations
@@ -24,80 +24,88 @@ from service.store.handoffs import note_rows
 from service.store.labels import outcome_rows
 from service.store.ledger import entries
 
-REMEMBERED_CHARS = 1000
-"""The signals of texts up to this length are remembered: an open page asks again and again."""
+CACHED_CHARS_MAX = 1000
+"""The signals of texts up to this length are cached (LRU): an open page asks again and again."""
 
 
 def context_packet(
     connection: Connection, workspace: str, handoff: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Transcript, attempts, reasons and triggers with their evidence, sentiment over time, facts
-    already given, a summary; what agents remarked, and the outcome if there is one.
+    """All that an agent needs to take over a conversation, as plain JSON: transcript, attempts,
+    reasons and triggers with their highlights, sentiment by message, entities, a summary, the
+    agents' notes, and the outcome if there is one.
     """
     name = handoff["conversation_id"]
     rows = conversation_rows.messages(connection, workspace, name)
     messages = [conversation_rows.message_of(row) for row in rows]
     decision = conversation_rows.decision(connection, workspace, handoff["decision_id"])
-    watched = _watched(connection, workspace, decision)
-    signals = _signals(messages)
-    here = messages[handoff["begins"] - 1 :]
-    shown = _marks(here, signals, watched)
-    known = facts(messages)
-    led_here = decision.message_id if decision is not None else ""
-    told = summary(here, led_here, _spans(shown), _spans(known))
-    held = outcome_rows.standing_for(connection, workspace, name, handoff["id"])
+    watched = _watched_by_message(connection, workspace, decision)
+    signals = _signals_by_message(messages)
+    episode = messages[handoff["begins"] - 1 :]
+    evidence = _highlights(episode, signals, watched)
+    entities = facts(messages)
+    trigger_id = decision.message_id if decision is not None else ""
+    quotes = summary(episode, trigger_id, _spans_by_message(evidence), _spans_by_message(entities))
+    outcome = outcome_rows.current(connection, workspace, name, handoff["id"])
     return {
-        "transcript": [_turn(row, message) for row, message in zip(rows, messages, strict=True)],
+        "transcript": [
+            _turn_json(row, message) for row, message in zip(rows, messages, strict=True)
+        ],
         "attempts": _attempts(messages[: handoff["seq"]]),
         "reasons": decision.reasons if decision is not None else [],
         "triggers": decision.triggers if decision is not None else [],
-        "evidence": [asdict(mark) for mark in shown],
+        "evidence": [asdict(mark) for mark in evidence],
         "probability": decision.probability if decision is not None else None,
         "uncertainty": decision.uncertainty if decision is not None else None,
-        "message_id": led_here or None,
+        "message_id": trigger_id or None,
         "sentiment": [
-            {"message_id": name, "sentiment": one.sentiment} for name, one in signals.items()
+            {"message_id": name, "sentiment": reading.sentiment}
+            for name, reading in signals.items()
         ],
         "suggested_team": decision.team if decision is not None else handoff["team"],
         "route": decision.route if decision is not None else None,
-        "facts": [asdict(fact) for fact in known],
-        "summary": [asdict(quote) for quote in told],
+        "facts": [asdict(fact) for fact in entities],
+        "summary": [asdict(quote) for quote in quotes],
         "attributes": _attributes(messages),
-        "remarks": [_remark(row) for row in note_rows.of_handoff(connection, workspace, handoff)],
-        "outcome": held and _outcome(held),
+        "remarks": [
+            _note_json(row) for row in note_rows.of_handoff(connection, workspace, handoff)
+        ],
+        "outcome": outcome and _outcome_json(outcome),
     }
 
 
-def _watched(connection: Connection, workspace: str, decision: Any) -> dict[str, list[str]]:
-    """By message, what the rules among the triggers watched, as the policy was at the decision."""
+def _watched_by_message(
+    connection: Connection, workspace: str, decision: Any
+) -> dict[str, list[str]]:
+    """What the rules that triggered the decision watch for, by message, under its policy."""
     if decision is None:
         return {}
     policy = Policy.model_validate(entries.newest_policy(connection, workspace, decision.position))
     watches = {rule.name: rule.watches for rule in policy.rules}
-    found: dict[str, list[str]] = {}
+    phrases: dict[str, list[str]] = {}
     for trigger in decision.triggers:
         for message in trigger["message_ids"]:
             if trigger["name"] in watches:
-                found.setdefault(message, []).append(watches[trigger["name"]])
-    return found
+                phrases.setdefault(message, []).append(watches[trigger["name"]])
+    return phrases
 
 
-def _signals(messages: Sequence[Message]) -> dict[str, Signals]:
-    """What each message of the customer shows, as it was read when it was scored."""
-    found: dict[str, Signals] = {}
+def _signals_by_message(messages: Sequence[Message]) -> dict[str, Signals]:
+    """The text signals of each customer message by id, as they were when it was scored."""
+    readings: dict[str, Signals] = {}
     language: str | None = None
     for message in messages:
         language = message.language or language
         if message.author == "user":
-            short = len(message.text) <= REMEMBERED_CHARS
-            found[message.id] = (_remembered if short else read)(message.text, language)
-    return found
+            short = len(message.text) <= CACHED_CHARS_MAX
+            readings[message.id] = (_read_cached if short else read)(message.text, language)
+    return readings
 
 
-_remembered = lru_cache(maxsize=4096)(read)
+_read_cached = lru_cache(maxsize=4096)(read)
 
 
-def _marks(
+def _highlights(
     messages: Sequence[Message],
     signals: Mapping[str, Signals],
     watched: Mapping[str, Sequence[str]],
@@ -112,15 +120,15 @@ def _marks(
     ]
 
 
-def _spans(found: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
-    """Where marks or facts stand, by message."""
+def _spans_by_message(items: Iterable[Any]) -> dict[str, list[tuple[int, int]]]:
+    """The spans (start, stop) of highlights or entities, by message id."""
     spans: dict[str, list[tuple[int, int]]] = {}
-    for one in found:
-        spans.setdefault(one.message_id, []).append((one.start, one.stop))
+    for item in items:
+        spans.setdefault(item.message_id, []).append((item.start, item.stop))
     return spans
 
 
-def _turn(row: Any, message: Message) -> dict[str, Any]:
+def _turn_json(row: Any, message: Message) -> dict[str, Any]:
     return {
         "seq": row.seq,
         "id": message.id,
@@ -133,7 +141,7 @@ def _turn(row: Any, message: Message) -> dict[str, Any]:
 
 
 def _attempts(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """What automation tried, in order, and how it failed."""
+    """The bot's attempts in order, and how each failed."""
     return [
         {
             "message_id": message.id,
@@ -151,27 +159,27 @@ def _attempts(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _failure(report: BotReport) -> str | None:
     """How an attempt failed, in words; None for one that did not."""
-    said = []
+    causes = []
     if report.tool_error:
-        said.append(f"a tool failed: {report.tool_error}")
+        causes.append(f"a tool failed: {report.tool_error}")
     if report.fallback:
-        said.append("it did not understand")
+        causes.append("it did not understand")
     if report.confidence is not None and report.confidence < CONFIDENCE_LOW:
-        said.append(f"it was only {report.confidence:.0%} sure")
-    return "; ".join(said) or None
+        causes.append(f"it was only {report.confidence:.0%} sure")
+    return "; ".join(causes) or None
 
 
 def _attributes(messages: Sequence[Message]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for message in messages:
-        given |= dict(message.attributes)
-    return given
+        attributes |= dict(message.attributes)
+    return attributes
 
 
-def _remark(row: Any) -> dict[str, Any]:
+def _note_json(row: Any) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("agent", "team", "text", "at")}
 
 
-def _outcome(row: Any) -> dict[str, Any]:
+def _outcome_json(row: Any) -> dict[str, Any]:
     names = ("id", "verdict", "first_needed_message_id", "team", "reason", "note", "agent", "at")
     return {name: getattr(row, name) for name in (*names, "position")}

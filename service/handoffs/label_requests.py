@@ -1,5 +1,7 @@
-"""Which answers Baton asks an agent for: few in a day, those that would teach most, none of them
-in the way. Whoever wants to tell more may; what nobody tells teaches nothing and is fine.
+"""Label requests (active learning): which handoffs' outcomes an agent is asked for.
+
+At most the policy's number in a day, the most informative first. An agent may give more outcomes
+than are asked for; one that is never given teaches nothing.
 """
 
 from __future__ import annotations
@@ -12,33 +14,37 @@ from learning.decision.label_requests import LabelRequestPolicy, label_value
 from service.store.handoffs import handoff_rows
 
 DAY_SECONDS = 86_400.0
-LOOKED_AT_SECONDS = 3 * DAY_SECONDS
-"""Later an agent no longer remembers well what it was like."""
-LOOKED_AT_MAX = 500
+AGE_SECONDS_MAX = 3 * DAY_SECONDS
+"""Older handoffs are not asked about: their agent no longer remembers them well."""
+CANDIDATES_MAX = 500
 
 
 def open_label_requests(
-    connection: Connection, workspace: str, agent: str, limit: LabelRequestPolicy, now: float
+    connection: Connection, workspace: str, agent: str, policy: LabelRequestPolicy, now: float
 ) -> dict[str, Any]:
-    """An agent's handoffs without an outcome, the most valuable first, as many as may be asked.
+    """The agent's handoffs without an outcome, the most informative first, within today's limit.
 
-    Answers given within a day count against the limit, asked for or not.
+    Outcomes given within the last day count against the limit, requested or not.
     """
-    told = handoff_rows.answers(connection, workspace, agent, now - DAY_SECONDS)
-    left = max(0, limit.per_agent_per_day - told)
-    since = now - LOOKED_AT_SECONDS
-    found = handoff_rows.untold(connection, workspace, agent, since, LOOKED_AT_MAX) if left else []
-    valued = [_question(row) for row in found]
-    valued.sort(key=lambda question: -question["value"])
+    answered = handoff_rows.count_outcomes(connection, workspace, agent, now - DAY_SECONDS)
+    left = max(0, policy.per_agent_per_day - answered)
+    since = now - AGE_SECONDS_MAX
+    rows = (
+        handoff_rows.without_outcome(connection, workspace, agent, since, CANDIDATES_MAX)
+        if left
+        else []
+    )
+    requests = [_label_request(row) for row in rows]
+    requests.sort(key=lambda request: -request["value"])
     return {
-        "limit": limit.per_agent_per_day,
-        "answered": told,
+        "limit": policy.per_agent_per_day,
+        "answered": answered,
         "left": left,
-        "questions": valued[:left],
+        "questions": requests[:left],
     }
 
 
-def _question(row: Any) -> dict[str, Any]:
+def _label_request(row: Any) -> dict[str, Any]:
     scored = row.probability is not None
     alone = row.by_rule and scored and row.probability < row.escalate_threshold
     return {

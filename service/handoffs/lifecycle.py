@@ -1,4 +1,6 @@
-"""The life of a handoff: opened, claimed, given back or resolved; and what the bot hears of it."""
+"""State machine of a handoff: opened, claimed, released, resolved, returned to the bot or
+abandoned; and the answer to an offer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ STATUSES = OPEN + ENDED
 
 
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
-    """What a request about a handoff needs locked: the conversation it belongs to.
+    """What a request about a handoff locks: the conversation it belongs to.
 
     Without it, agents at two processes could both claim one handoff.
     """
@@ -33,8 +35,8 @@ def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, 
     return find
 
 
-def open_for(
-    batch: Batch, working: OpenConversation, decision: Mapping[str, Any], policy: Policy
+def open_handoff(
+    batch: Batch, conversation: OpenConversation, decision: Mapping[str, Any], policy: Policy
 ) -> dict[str, Any]:
     """Open a handoff at a decision; from here on the bot is silent.
 
@@ -42,10 +44,10 @@ def open_for(
     """
     row = {
         "id": new_id("h"),
-        "workspace": working.workspace,
-        "conversation_id": working.id,
+        "workspace": conversation.workspace,
+        "conversation_id": conversation.id,
         "decision_id": decision["id"],
-        "begins": working.begins,
+        "begins": conversation.begins,
         "seq": decision["seq"],
         "by_rule": decision["by_rule"],
         "version": decision["version"],
@@ -59,57 +61,68 @@ def open_for(
         "claim_expires_at": None,
         "ended_at": None,
         "promised_at": estimated_start(
-            batch.connection, working.workspace, decision["team"], policy, working.state.at
+            batch.connection,
+            conversation.workspace,
+            decision["team"],
+            policy,
+            conversation.state.at,
         ),
         "changed_at": batch.now,
     }
     handoff_rows.add(batch.connection, row)
-    batch.happened(working, "handed_over", row["id"])
-    working.handoff_id, working.escalated = row["id"], True
-    working.version, working.team = decision["version"], decision["team"]
-    batch.change(working)
-    return _promised({name: row[name] for name in ("id", "team", "priority")}, row["promised_at"])
+    batch.append_system_event(conversation, "handed_over", row["id"])
+    conversation.handoff_id, conversation.escalated = row["id"], True
+    conversation.version, conversation.team = decision["version"], decision["team"]
+    batch.change(conversation)
+    return _with_promise(
+        {name: row[name] for name in ("id", "team", "priority")}, row["promised_at"]
+    )
 
 
 def estimated_start(
     connection: Connection, workspace: str, team: str, policy: Policy, at: float
 ) -> float | None:
-    """When a team gets to one more handoff: by its hours, its pace and what waits for it."""
-    known = policy.team(team)
-    if known is None:
+    """When a team will get to one more handoff (seconds, UTC), from its hours, its pace and its
+    queue; None for at once, or where the policy does not know the team.
+    """
+    policy_team = policy.team(team)
+    if policy_team is None:
         return None
-    return known.serves_at(
-        at, handoff_rows.waiting(connection, workspace, team) if known.per_hour else 0
+    return policy_team.serves_at(
+        at, handoff_rows.count_waiting(connection, workspace, team) if policy_team.per_hour else 0
     )
 
 
-def summary(batch: Batch, working: OpenConversation) -> dict[str, Any] | None:
+def open_handoff_json(batch: Batch, conversation: OpenConversation) -> dict[str, Any] | None:
     """The open handoff of a conversation, as decisions show it."""
-    if working.handoff_id is None:
+    if conversation.handoff_id is None:
         return None
-    row = handoff_rows.handoff(batch.connection, working.workspace, working.handoff_id)
-    return row and _summary(row)
+    row = handoff_rows.handoff(batch.connection, conversation.workspace, conversation.handoff_id)
+    return row and _handoff_json(row)
 
 
-def _summary(row: Any) -> dict[str, Any]:
-    found = {"id": row.id, "team": row.team, "priority": row.priority}
-    return _promised(found, row.promised_at)
+def _handoff_json(row: Any) -> dict[str, Any]:
+    handoff = {"id": row.id, "team": row.team, "priority": row.priority}
+    return _with_promise(handoff, row.promised_at)
 
 
-def _promised(found: dict[str, Any], at: float | None) -> dict[str, Any]:
-    """With the moment from which on the team is there, where it is not there now."""
+def _with_promise(handoff: dict[str, Any], at: float | None) -> dict[str, Any]:
+    """Add `promised_at` in ISO 8601, where the team is not there at once."""
     return (
-        found
+        handoff
         if at is None
-        else found | {"promised_at": datetime.fromtimestamp(at, UTC).isoformat()}
+        else handoff | {"promised_at": datetime.fromtimestamp(at, UTC).isoformat()}
     )
 
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
-    """Make a handoff one agent's own, or keep it so; a claim ends when its agent goes quiet."""
-    row = _found(batch, workspace, name)
+    """Claim a handoff for an agent, or renew the claim, which is a lease of `seconds`.
+
+    Raises Contradiction when it is over, or claimed by another.
+    """
+    row = _require_handoff(batch, workspace, name)
     if row["status"] not in OPEN:
-        raise _over(row)
+        raise _handoff_over(row)
     expired = row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
     if row["status"] == "claimed" and row["claimed_by"] != agent and not expired:
         raise Contradiction(
@@ -117,34 +130,39 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
             f"handoff {name!r} is claimed by {row['claimed_by']}",
             hint="take another from GET /v1/handoffs?status=waiting",
         )
-    kept = row["status"] == "claimed" and row["claimed_by"] == agent
+    is_own = row["status"] == "claimed" and row["claimed_by"] == agent
     changes = {
         "status": "claimed",
         "claimed_by": agent,
-        "claimed_at": row["claimed_at"] if kept else batch.now,
+        "claimed_at": row["claimed_at"] if is_own else batch.now,
         "claim_expires_at": batch.now + seconds,
     }
     handoff_rows.change(batch.connection, workspace, name, **changes)
     return row | changes
 
 
-def extend_claim(batch: Batch, working: OpenConversation, seconds: float) -> None:
-    """An agent wrote in the conversation: whoever claimed it has not gone quiet."""
-    if working.handoff_id is None:
+def extend_claim(batch: Batch, conversation: OpenConversation, seconds: float) -> None:
+    """Renew the claim of a conversation's handoff: somebody wrote in it."""
+    if conversation.handoff_id is None:
         return
-    row = handoff_rows.handoff(batch.connection, working.workspace, working.handoff_id)
+    row = handoff_rows.handoff(batch.connection, conversation.workspace, conversation.handoff_id)
     if row is not None and row.status == "claimed":
         until = batch.now + seconds
-        handoff_rows.change(batch.connection, working.workspace, row.id, claim_expires_at=until)
+        handoff_rows.change(
+            batch.connection, conversation.workspace, row.id, claim_expires_at=until
+        )
 
 
 def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
-    """Resolve a handoff, or return the conversation to the bot: either way the person leaves."""
-    row = _found(batch, workspace, name)
+    """Resolve a handoff, or return the conversation to the bot. Idempotent.
+
+    Raises Contradiction when it is over otherwise, or claimed by another.
+    """
+    row = _require_handoff(batch, workspace, name)
     if row["status"] == status:
         return row
     if row["status"] not in OPEN:
-        raise _over(row)
+        raise _handoff_over(row)
     if row["status"] == "claimed" and row["claimed_by"] != agent:
         raise Contradiction(
             "claimed_by_another",
@@ -158,41 +176,48 @@ def close(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
     """End an open handoff with any status: the conversation is the bot's again."""
     workspace, name = row["workspace"], row["conversation_id"]
     batch.open(workspace, {name: ()})
-    working = batch.conversation(workspace, name)
+    conversation = batch.conversation(workspace, name)
     changes = {"status": status, "ended_at": batch.now, "claim_expires_at": None}
     handoff_rows.change(batch.connection, workspace, row["id"], **changes)
-    if working.handoff_id == row["id"]:
-        working.begins = batch.happened(working, "returned", row["id"]) + 1
-        working.handoff_id = None
-        batch.change(working)
+    if conversation.handoff_id == row["id"]:
+        conversation.begins = batch.append_system_event(conversation, "returned", row["id"]) + 1
+        conversation.handoff_id = None
+        batch.change(conversation)
     return dict(row) | changes
 
 
 def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
-    """Claims of quiet agents wait again, and handoffs that nobody took in time are abandoned.
+    """Release expired claims, and abandon handoffs that nobody claimed in time.
 
-    Looked up first and then locked in order, so each is looked at again: its agent may have
-    written meanwhile.
+    Rows are looked up first and locked afterwards, in order, so each is read again under its lock:
+    its agent may have written meanwhile.
     """
     now, connection = batch.now, batch.connection
-    late = (("claimed", "claim_expires_at", now), ("waiting", "opened_at", now - waiting_seconds))
-    found = [row for one in late for row in handoff_rows.overdue(connection, *one, workspace)]
-    batch.open(workspace, {row.conversation_id: () for row in found})
-    for status, column, before in late:
-        for row in found:
-            again = handoff_rows.handoff(connection, workspace, row.id)
-            if again is None or (row.status, again.status) != (status, status):
+    overdue = (
+        ("claimed", "claim_expires_at", now),
+        ("waiting", "opened_at", now - waiting_seconds),
+    )
+    rows = [
+        row
+        for criteria in overdue
+        for row in handoff_rows.overdue(connection, *criteria, workspace)
+    ]
+    batch.open(workspace, {row.conversation_id: () for row in rows})
+    for status, column, before in overdue:
+        for row in rows:
+            current = handoff_rows.handoff(connection, workspace, row.id)
+            if current is None or (row.status, current.status) != (status, status):
                 continue
-            if getattr(again, column) < before:
+            if getattr(current, column) < before:
                 if status == "claimed":
-                    release(batch, again._asdict())
+                    release(batch, current._asdict())
                 else:
-                    close(batch, again._asdict(), "abandoned")
+                    close(batch, current._asdict(), "abandoned")
     batch.flush()
 
 
 def release(batch: Batch, row: Mapping[str, Any]) -> None:
-    """A claim whose agent went quiet: the handoff waits again."""
+    """End a claim that has expired: the handoff waits again."""
     changes = {"status": "waiting", "claimed_by": None, "claimed_at": None}
     handoff_rows.change(
         batch.connection, row["workspace"], row["id"], **changes, claim_expires_at=None
@@ -208,23 +233,28 @@ def answer_offer(
     live: bool,
     policy: Policy,
 ) -> dict[str, Any]:
-    """The customer's answer to an offer: a handoff if `live`, or a cool-down. No label either."""
-    given = "accepted" if accepted else "declined"
+    """Record the customer's answer to an offer: it opens a handoff if `live`, or begins a
+    cool-down.
+
+    Neither answer is a label. Raises Contradiction for a decision that was no offer, was answered
+    otherwise, or is passed.
+    """
+    answer = "accepted" if accepted else "declined"
     if decision["action"] != "offer":
         raise Contradiction(
             "not_an_offer",
             f"decision {decision['id']!r} was {decision['action']}, not an offer",
             hint="only decisions with action offer are answered",
         )
-    if decision["answer"] not in (None, given):
+    if decision["answer"] not in (None, answer):
         raise Contradiction(
             "answered_otherwise",
             f"decision {decision['id']!r} was {decision['answer']} before",
             field="accepted",
             hint="the first answer holds; score the customer's next message",
         )
-    working = batch.conversation(workspace, decision["conversation_id"])
-    if accepted and decision["answer"] is None and decision["seq"] < working.begins:
+    conversation = batch.conversation(workspace, decision["conversation_id"])
+    if accepted and decision["answer"] is None and decision["seq"] < conversation.begins:
         raise Contradiction(
             "offer_passed",
             f"a person had the conversation since decision {decision['id']!r} offered one",
@@ -232,30 +262,32 @@ def answer_offer(
             hint="score the customer's next message",
         )
     if decision["answer"] is None:
-        conversation_rows.answer(batch.connection, workspace, decision["id"], given)
+        conversation_rows.record_answer(batch.connection, workspace, decision["id"], answer)
         if not accepted:
-            batch.happened(working, "declined", decision["id"])
-        elif live and working.handoff_id is None:
-            open_for(batch, working, decision, policy)
+            batch.append_system_event(conversation, "declined", decision["id"])
+        elif live and conversation.handoff_id is None:
+            open_handoff(batch, conversation, decision, policy)
     opened = handoff_rows.of_decision(batch.connection, workspace, decision["id"])
-    handoff = _summary(opened) if opened is not None else summary(batch, working)
+    handoff = (
+        _handoff_json(opened) if opened is not None else open_handoff_json(batch, conversation)
+    )
     return {
         "decision_id": decision["id"],
-        "answer": given,
+        "answer": answer,
         "handoff": handoff if accepted else None,
     }
 
 
 def responsible_team(
-    connection: Connection, said: str | None, verdict: str, handoff: Mapping[str, Any] | None
+    connection: Connection, team: str | None, verdict: str, handoff: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The team that a conversation belonged to, and how that is known; nothing where it is not.
+    """The routing label: the team that a conversation belonged to and its source, or nothing.
 
-    The agent's own word comes first, then where the handoff was moved to. One that stayed where it
-    was routed says a little, if a person was needed there.
+    The agent's statement comes first, then the team a handoff was transferred to. A handoff that
+    stayed where it was routed is weak evidence, if a person was needed.
     """
-    if said is not None:
-        return {"team": said, "team_by": "agent"}
+    if team is not None:
+        return {"team": team, "team_by": "agent"}
     if handoff is None:
         return {}
     decision = conversation_rows.decision(connection, handoff["workspace"], handoff["decision_id"])
@@ -266,15 +298,15 @@ def responsible_team(
     return {"team": handoff["team"], "team_by": "stayed"} if verdict == "needed" else {}
 
 
-def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_handoff(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
-    found: dict[str, Any] = row._asdict()
-    return found
+    handoff: dict[str, Any] = row._asdict()
+    return handoff
 
 
-def _over(row: Mapping[str, Any]) -> Contradiction:
+def _handoff_over(row: Mapping[str, Any]) -> Contradiction:
     return Contradiction(
         "handoff_over",
         f"handoff {row['id']!r} is already {row['status']}",

@@ -1,4 +1,4 @@
-"""Remarks on a handoff: agents' notes for each other, which the customer and the bot never see."""
+"""Internal notes on a handoff: written by agents for each other, never seen by customer or bot."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows, note_rows
 
-REMARKS_MAX = 500
-"""Most remarks on the handoffs of one conversation."""
+NOTES_MAX = 500
+"""Most notes on the handoffs of one conversation."""
 
 
-def note(
+def add_note(
     batch: Batch, workspace: str, name: str, agent: str, text: str, seconds: float
 ) -> dict[str, Any]:
-    """Keep a note. The same words by the same agent are the same note; a claim is kept by it."""
+    """Add a note, idempotently: the same text by the same agent is the same note. Renews the claim
+    of the agent who wrote it.
+    """
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
     handoff = row._asdict()
-    for one in note_rows.of_handoff(batch.connection, workspace, handoff):
-        if (one.agent, one.text, one.team) == (agent, text, None):
-            return note_json(one._asdict())
-    made = add(batch, handoff, agent, text=text)
+    for earlier in note_rows.of_handoff(batch.connection, workspace, handoff):
+        if (earlier.agent, earlier.text, earlier.team) == (agent, text, None):
+            return note_json(earlier._asdict())
+    new_row = append_note(batch, handoff, agent, text=text)
     if handoff["claimed_by"] == agent:
         batch.open(workspace, {handoff["conversation_id"]: ()})
-        working = batch.conversation(workspace, handoff["conversation_id"])
-        lifecycle.extend_claim(batch, working, seconds)
-    return note_json(made)
+        conversation = batch.conversation(workspace, handoff["conversation_id"])
+        lifecycle.extend_claim(batch, conversation, seconds)
+    return note_json(new_row)
 
 
-def add(
+def append_note(
     batch: Batch,
     handoff: Mapping[str, Any],
     agent: str,
@@ -42,15 +44,15 @@ def add(
     text: str | None = None,
     team: str | None = None,
 ) -> dict[str, Any]:
-    """Add a remark to a handoff. Raises Invalid when its conversation has too many."""
+    """Append a note to a handoff. Raises Invalid when its conversation has too many."""
     workspace, conversation = handoff["workspace"], handoff["conversation_id"]
-    if note_rows.count(batch.connection, workspace, conversation) >= REMARKS_MAX:
+    if note_rows.count(batch.connection, workspace, conversation) >= NOTES_MAX:
         raise Invalid(
             "too_many_remarks",
-            f"the handoffs of conversation {conversation!r} have {REMARKS_MAX} remarks already",
+            f"the handoffs of conversation {conversation!r} have {NOTES_MAX} notes already",
             hint="resolve it, or say the rest in the conversation",
         )
-    made = {
+    row = {
         "id": new_id("n"),
         "workspace": workspace,
         "conversation_id": conversation,
@@ -60,10 +62,10 @@ def add(
         "text": text,
         "at": batch.now,
     }
-    note_rows.add(batch.connection, made)
-    return made
+    note_rows.add(batch.connection, row)
+    return row
 
 
 def note_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A remark as the API shows it."""
+    """A note as the API shows it."""
     return {name: value for name, value in row.items() if name != "workspace"}

@@ -1,4 +1,4 @@
-"""The queue as agents see it: who waits, since when, what they said, who is there to take it."""
+"""Pages of the handoff queue as agents see it, with counts by team and teams that are away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from learning.decision.policy import Policy
 from service.store.handoffs import handoff_rows
 
-PAGE = 50
+PAGE_SIZE = 50
 """Handoffs on one page of the queue."""
 
 CLAIMED_MAX = 50
@@ -19,8 +19,8 @@ CLAIMED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """Those that wait for one team, or for all of them (`name` None)."""
+class TeamQueue:
+    """The queue's size for one team, or for all of them (`name` None)."""
 
     name: str | None
     waiting: int
@@ -29,44 +29,46 @@ class Team:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """One page of those that wait, those in work, and the teams they are for."""
+class QueuePage:
+    """One page of waiting handoffs, the claimed ones (others' and own), and counts by team."""
 
     waiting: Sequence[dict[str, Any]]
     claimed: Sequence[dict[str, Any]]
     own: Sequence[dict[str, Any]]
-    everyone: Team
-    teams: Sequence[Team]
+    everyone: TeamQueue
+    teams: Sequence[TeamQueue]
     page: int
     pages: int
 
 
 def load_queue(
     connection: Connection, workspace: str, agent: str, team: str | None = None, page: int = 1
-) -> Queue:
+) -> QueuePage:
     """The queue of a workspace for one agent; a page beyond the last is the last."""
-    found = teams(connection, workspace)
-    chosen = next((one for one in found if one.name == team), Team(team, 0, 0, None))
-    everyone = Team(
+    teams = team_queues(connection, workspace)
+    team_queue = next((queue for queue in teams if queue.name == team), TeamQueue(team, 0, 0, None))
+    everyone = TeamQueue(
         None,
-        sum(one.waiting for one in found),
-        sum(one.claimed for one in found),
-        min((one.oldest_at for one in found if one.oldest_at is not None), default=None),
+        sum(queue.waiting for queue in teams),
+        sum(queue.claimed for queue in teams),
+        min((queue.oldest_at for queue in teams if queue.oldest_at is not None), default=None),
     )
-    count = everyone.waiting if team is None else chosen.waiting
-    pages = max(1, -(-count // PAGE))
+    count = everyone.waiting if team is None else team_queue.waiting
+    pages = max(1, -(-count // PAGE_SIZE))
     page = min(max(page, 1), pages)
-    skip = (page - 1) * PAGE
-    given: dict[str, Any] = {"connection": connection, "workspace": workspace}
-    waiting = handoff_rows.listed(**given, status="waiting", team=team, skip=skip, most=PAGE)
-    own = handoff_rows.listed(**given, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
-    claimed = handoff_rows.listed(**given, status="claimed", team=team, most=CLAIMED_MAX)
-    return Queue(
+    skip = (page - 1) * PAGE_SIZE
+    scope: dict[str, Any] = {"connection": connection, "workspace": workspace}
+    waiting = handoff_rows.queue_page(
+        **scope, status="waiting", team=team, skip=skip, most=PAGE_SIZE
+    )
+    own = handoff_rows.queue_page(**scope, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
+    claimed = handoff_rows.queue_page(**scope, status="claimed", team=team, most=CLAIMED_MAX)
+    return QueuePage(
         [queue_json(row) for row in waiting],
         [queue_json(row) for row in claimed if row.claimed_by != agent],
         [queue_json(row) for row in own],
         everyone,
-        found,
+        teams,
         page,
         pages,
     )
@@ -74,27 +76,31 @@ def load_queue(
 
 def queue_json(row: Any) -> dict[str, Any]:
     """A handoff as the queue shows it, with the first of its reasons in words."""
-    found: dict[str, Any] = row._asdict()
-    del found["workspace"], found["fired"]
-    reasons = found.pop("reasons") or []
-    found["why"] = reasons[0]["text"] if reasons else ""
-    return found
+    entry: dict[str, Any] = row._asdict()
+    del entry["workspace"], entry["fired"]
+    reasons = entry.pop("reasons") or []
+    entry["why"] = reasons[0]["text"] if reasons else ""
+    return entry
 
 
-def absences(policy: Policy, teams: Sequence[Team], now: float) -> list[tuple[str, Team]]:
-    """Why teams for which somebody waits take nobody now, in words."""
-    found = [(policy.team(one.name or ""), one) for one in teams if one.waiting]
-    away = [(team.away(now), one) for team, one in found if team is not None]
-    return [(why, one) for why, one in away if why is not None]
+def unavailable_teams(
+    policy: Policy, teams: Sequence[TeamQueue], now: float
+) -> list[tuple[str, TeamQueue]]:
+    """Teams that take no handoff now although some wait for them, with the reason as a text."""
+    pairs = [(policy.team(queue.name or ""), queue) for queue in teams if queue.waiting]
+    reasons = [(team.away(now), queue) for team, queue in pairs if team is not None]
+    return [(why, queue) for why, queue in reasons if why is not None]
 
 
-def teams(connection: Connection, workspace: str) -> list[Team]:
-    """The teams for which somebody waits, or that have somebody."""
+def team_queues(connection: Connection, workspace: str) -> list[TeamQueue]:
+    """The open handoffs by team: how many wait, how many are claimed, and since when the oldest
+    waits.
+    """
     rows = handoff_rows.counts(connection, workspace)
     waiting = {row.team: row for row in rows if row.status == "waiting"}
     claimed = {row.team: row for row in rows if row.status == "claimed"}
     return [
-        Team(
+        TeamQueue(
             name,
             waiting[name].number if name in waiting else 0,
             claimed[name].number if name in claimed else 0,

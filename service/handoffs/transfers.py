@@ -1,7 +1,7 @@
-"""Transfers: a handoff waits again, for another team.
+"""Transfer of a handoff to another team, where it waits by its age.
 
-What is learned does not change by it: the decision keeps the team it suggested, the handoff the
-one that has it now, and the outcome says to whom it belonged.
+The labels do not change by it: the decision keeps the team it suggested, the handoff has the new
+one, and the outcome says to which it belonged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ def transfer(
     team: str,
     note: str | None = None,
 ) -> dict[str, Any]:
-    """Move a handoff to a team, where it waits by its age. Repeated, it stays where it is."""
-    found = handoff_rows.handoff(batch.connection, workspace, name)
-    if found is None:
+    """Transfer a handoff to a team, where it waits by its age. Idempotent.
+
+    Raises Contradiction when it is over or claimed by another, Invalid for an unknown team.
+    """
+    handoff = handoff_rows.handoff(batch.connection, workspace, name)
+    if handoff is None:
         raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
-    row: dict[str, Any] = found._asdict()
+    row: dict[str, Any] = handoff._asdict()
     if row["status"] not in OPEN:
         raise Contradiction(
             "handoff_over",
@@ -51,7 +54,7 @@ def transfer(
         )
     if (row["status"], row["team"]) == ("waiting", team):
         return row
-    notes.add(batch, row, agent, text=note or None, team=team)
+    notes.append_note(batch, row, agent, text=note or None, team=team)
     changes = {
         "team": team,
         "status": "waiting",
@@ -61,7 +64,7 @@ def transfer(
         "promised_at": estimated_start(batch.connection, workspace, team, policy, batch.now),
     }
     handoff_rows.change(batch.connection, workspace, name, **changes)
-    working = batch.conversation(workspace, row["conversation_id"])
-    working.team = team
-    batch.change(working)
+    conversation = batch.conversation(workspace, row["conversation_id"])
+    conversation.team = team
+    batch.change(conversation)
     return row | changes

@@ -87,10 +87,10 @@ class CapacityUpdate:
             return 0.0
         known = self._prices.get(workspace)
         if known is None or known.policy != policy.price:
-            at = entries.policy_at(connection, workspace)
+            at = entries.policy_set_at(connection, workspace)
             until = max(at, now - REMEMBERED_SECONDS) if known is None else known.until
             known = self._prices[workspace] = _Price(policy.price, policy.price, until)
-        decided, handed_over = counts.load(connection, workspace, known.until, now)
+        decided, handed_over = counts.decision_counts(connection, workspace, known.until, now)
         if decided < BATCH_MIN:
             return policy.price
         known.exact = next_price(known.exact, min(1.0, handed_over / decided), policy.capacity)
@@ -105,6 +105,6 @@ def _looked_at(connection: Connection, workspace: str, team: Team) -> Team:
     """Full from `waiting_max` on, until half of them are served: it does not flicker."""
     if team.waiting_max is None:
         return team.model_copy(update={"full": False})
-    waiting = handoff_rows.waiting(connection, workspace, team.name)
+    waiting = handoff_rows.count_waiting(connection, workspace, team.name)
     bar = team.waiting_max / 2 if team.full else team.waiting_max
     return team.model_copy(update={"full": waiting >= bar})

@@ -135,7 +135,7 @@ class Maintenance:
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
             position = 0 if last is None else last.position
-            fresh = outcome_context.outcomes_since(connection, workspace, position, most)
+            fresh = outcome_context.count_outcomes_since(connection, workspace, position, most)
         due = last is None or time.time() - last.at >= self._settings.evaluate_seconds
         return fresh > 0 and (due or fresh >= most)
 
@@ -163,7 +163,7 @@ class Maintenance:
         """Which outcomes were replaced by now; each entry of the ledger is read once for it."""
         seen, known = self._replaced.get(workspace, (0, frozenset()))
         with self._store.read() as connection:
-            known |= entries.replaced(connection, workspace, until, seen)
+            known |= entries.replaced_positions(connection, workspace, until, seen)
         self._replaced[workspace] = until, known
         return known
 
@@ -250,8 +250,8 @@ class Maintenance:
     def expire(self) -> None:
         """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
         with self._store.write() as connection:
-            access.forget_keys(connection, time.time() - REMEMBERED_SECONDS)
-            access.forget_session(connection, time.time())
+            access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
+            access.delete_sessions(connection, time.time())
         for name in self._workspaces():
             with by_itself(name), self._store.write() as connection:
                 policy = Policy.model_validate(entries.newest_policy(connection, name))

@@ -71,7 +71,7 @@ class Leader:
     def leave(self) -> None:
         self._until = 0.0
         with self._store.write() as connection:
-            access.drop_lease(connection, LEASE, self._holder)
+            access.release_lease(connection, LEASE, self._holder)
 
 
 def schedule(
@@ -132,7 +132,7 @@ def run(settings: Settings) -> None:
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (CapacityUpdate(store).move, CAPACITY_SECONDS, "lease"),
-            "raters": (AnnotatorMonitor(store).look, RATERS_SECONDS, "lease"),
+            "raters": (AnnotatorMonitor(store).review_annotators, RATERS_SECONDS, "lease"),
             "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),

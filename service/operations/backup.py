@@ -74,7 +74,7 @@ def restore(archive: Path, settings: Settings) -> None:
         store = Store(f"sqlite:///{folder / DATABASE_FILE}")
         store.migrate()
         with store.write() as connection:
-            mlflow_rows.owe_all(connection)
+            mlflow_rows.mark_all_unpublished(connection)
         store.close()
         for path in reversed(taken):
             (folder / path.name).chmod(0o600)
@@ -120,7 +120,7 @@ def exported(store: Store, workspace: str) -> Iterator[str]:
     with store.read() as connection:
         if entries.workspace(connection, workspace) is None:
             raise LookupError(f"there is no workspace {workspace!r}")
-        names = conversation_rows.names(connection, workspace)
+        names = conversation_rows.conversation_ids(connection, workspace)
     for name in names:
         with store.read() as connection:
             yield fingerprint(_conversation(connection, workspace, name))

@@ -51,7 +51,7 @@ class Ledger:
         until = self._end()
         with self.store.read() as connection:
             switch = ledger.switches(connection, self.workspace, until)[-1]
-            gone = ledger.replaced(connection, self.workspace, until)
+            gone = ledger.replaced_positions(connection, self.workspace, until)
         left_out = Exclusions.of(switch.body.get("without"))
         return replace(left_out, positions=left_out.positions | gone)
 

@@ -169,7 +169,9 @@ def _write(
         rows.append(row | {"note": f"{name}, line {number}"})
     outcome_rows.add_all(connection, rows)
     conversation_rows.add(connection, [_conversation(workspace, one, now) for _, one in fresh])
-    conversation_rows.write(connection, [], _messages(workspace, [one for _, one in fresh]), [])
+    conversation_rows.write_batch(
+        connection, [], _messages(workspace, [one for _, one in fresh]), []
+    )
     entries.append_all(connection, workspace, "outcome", bodies, actor)
     found.outcomes += len(fresh)
     found.lessons += sum(len(one.labels) for _, one in fresh)
@@ -180,7 +182,7 @@ def _known(connection: Connection, workspace: str, told: Sequence[Episode]) -> d
 
     One whose text has been removed since is still the same.
     """
-    there = conversation_rows.standing(connection, workspace, [one.id for one in told])
+    there = conversation_rows.statuses(connection, workspace, [one.id for one in told])
     prints = outcome_rows.fingerprints(connection, workspace, list(there), SOURCE)
     return {
         one.id: one.id in prints and (there[one.id] != HISTORY or prints[one.id] == _print(one))

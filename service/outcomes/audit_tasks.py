@@ -1,4 +1,6 @@
-"""Audits: coins tossed for kept conversations, and blind reviews of those that were drawn."""
+"""Audits: random sampling of kept conversations (uniform and targeted Bernoulli draws), and blind
+review of those that were drawn.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,11 @@ from service.store.conversations.batch import Batch
 from service.store.labels import audit_rows
 
 DAY_SECONDS = 86_400
-AT_ONCE, SILENT_MAX = 500, 2000
-"""Conversations whose coins are tossed in one pass, and whose silence speaks."""
+DRAWS_PER_PASS, SILENT_PER_PASS = 500, 2000
+"""Conversations sampled in one pass, and those that become silent negatives in one."""
 
 SETTLED_SECONDS = 2.0
-"""So long after its end a conversation's coins are tossed, once every line has scored it."""
+"""A conversation is sampled this long after its end, once every line has scored it."""
 
 ANSWERS = ("missed", "fine", "unknowable")
 
@@ -43,94 +45,107 @@ def draw_audits(
     disagreeing: Collection[str] = (),
     among: Sequence[str] | None = None,
 ) -> int:
-    """Toss the coins of conversations that closed, of those that did so first or `among` these,
-    under their locks; gives how many were drawn.
+    """Draw audits: sample closed conversations (uniform and targeted Bernoulli draws) within
+    today's budget, of those that closed first or `among` these, under their locks; gives the number
+    drawn.
 
     Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn, as
-    long as more than half of the day's reviews is left. No piece is longer than the reviews that
-    are left, so a day never asks for more of them than the policy says.
+    long as more than half of the day's budget is left. They are drawn in pieces no longer than the
+    reviews that are left, so the policy's budget of a day is never exceeded.
     """
     if among is None:
         among = due_for_sampling(connection, workspace, now)
     conversation_rows.lock(connection, workspace, among)
-    found = audit_rows.untossed(connection, workspace, among)
-    left = policy.per_day - audit_rows.asked_since(connection, workspace, now - DAY_SECONDS)
+    rows = audit_rows.sampling_frame(connection, workspace, among)
+    budget = policy.per_day - audit_rows.count_requested_since(
+        connection, workspace, now - DAY_SECONDS
+    )
     each = 2 if policy.double_share else 1
-    tossed: list[dict[str, Any]] = []
-    drawn = done = 0
-    while done < len(found):
-        piece = found[done : done + max(1, left // each)] if left >= each else found[done:]
-        given = _draw_one(workspace, piece, policy, left if left >= each else 0, now, disagreeing)
-        asked = [row["wanted"] for row in given if row["status"] == "waiting"]
-        drawn, left, done = drawn + len(asked), left - sum(asked), done + len(piece)
-        tossed += given
-    audit_rows.add(connection, workspace, among, tossed)
-    return drawn
+    audits: list[dict[str, Any]] = []
+    drawn_count = start = 0
+    while start < len(rows):
+        piece = rows[start : start + max(1, budget // each)] if budget >= each else rows[start:]
+        piece_audits = _draw_piece(
+            workspace, piece, policy, budget if budget >= each else 0, now, disagreeing
+        )
+        requested = [row["wanted"] for row in piece_audits if row["status"] == "waiting"]
+        drawn_count, budget, start = (
+            drawn_count + len(requested),
+            budget - sum(requested),
+            start + len(piece),
+        )
+        audits += piece_audits
+    audit_rows.add(connection, workspace, among, audits)
+    return drawn_count
 
 
-def _draw_one(
+def _draw_piece(
     workspace: str,
-    found: Sequence[Any],
+    rows: Sequence[Any],
     policy: AuditBudget,
-    left: int,
+    budget: int,
     now: float,
     disagreeing: Collection[str],
 ) -> list[dict[str, Any]]:
-    pace = budget_factor(left, policy.per_day)
+    pace = budget_factor(budget, policy.per_day)
     seed = secrets.token_hex(16)
     draws = draw(
-        [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in found],
+        [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in rows],
         seed=seed,
         uniform_share=policy.uniform_share * pace,
         targeted_share=policy.targeted_share * pace,
         disagreement=DISAGREEMENT if pace == 1.0 else 0.0,
     )
-    pairs = zip(found, draws, strict=True)
-    return [_row(workspace, row, one, seed, policy.double_share, now) for row, one in pairs]
+    pairs = zip(rows, draws, strict=True)
+    return [
+        _audit_row(workspace, row, result, seed, policy.double_share, now) for row, result in pairs
+    ]
 
 
 def due_for_sampling(connection: Connection, workspace: str, now: float) -> Sequence[str]:
-    """Conversations whose coins are to be tossed. Looked up before anything is locked."""
-    return audit_rows.ended(connection, workspace, now - SETTLED_SECONDS, AT_ONCE)
+    """Closed conversations that were not sampled yet. Looked up before anything is locked."""
+    return audit_rows.due_for_sampling(connection, workspace, now - SETTLED_SECONDS, DRAWS_PER_PASS)
 
 
 def due_for_silence(
     connection: Connection, workspace: str, policy: SilencePolicy, now: float
 ) -> Sequence[str]:
-    """Conversations whose silence may speak: none where the policy gives it no weight. It takes
-    longer with all that was ever tossed.
+    """Candidates for silent negatives; none where the policy gives silence no weight. Its time
+    grows with the number of conversations ever sampled.
     """
     if policy.weight <= 0:
         return []
-    return audit_rows.silent(connection, workspace, now - policy.after_seconds, SILENT_MAX)
+    return audit_rows.due_for_silence(
+        connection, workspace, now - policy.after_seconds, SILENT_PER_PASS
+    )
 
 
 def learn_from_silence(
     batch: Batch, workspace: str, policy: SilencePolicy, silent: Sequence[str]
 ) -> int:
-    """Kept conversations that nobody complained of in time teach weakly: those that are still
-    `due_for_silence`. Gives how many.
+    """Record weak negative labels (implicit feedback) for kept conversations that nobody complained
+    of in time, as far as they are still `due_for_silence`; gives their number.
     """
     before = batch.now - policy.after_seconds
-    found = audit_rows.silent(batch.connection, workspace, before, len(silent), silent)
-    for name in found:
-        record_outcome.of_silence(batch, workspace, name, policy.weight)
-    return len(found)
+    names = audit_rows.due_for_silence(batch.connection, workspace, before, len(silent), silent)
+    for name in names:
+        record_outcome.record_silence(batch, workspace, name, policy.weight)
+    return len(names)
 
 
-def _row(
-    workspace: str, row: Any, one: Draw, seed: str, double_share: float, now: float
+def _audit_row(
+    workspace: str, row: Any, result: Draw, seed: str, double_share: float, now: float
 ) -> dict[str, Any]:
     return {
         "id": new_id("a"),
         "workspace": workspace,
         "conversation_id": row.id,
-        "status": "waiting" if one.drawn else "passed",
-        "uniform": one.uniform,
-        "targeted": one.targeted,
-        "uniform_propensity": one.uniform_propensity,
-        "targeted_propensity": one.targeted_propensity,
-        "propensity": one.propensity,
+        "status": "waiting" if result.drawn else "passed",
+        "uniform": result.uniform,
+        "targeted": result.targeted,
+        "uniform_propensity": result.uniform_propensity,
+        "targeted_propensity": result.targeted_propensity,
+        "propensity": result.propensity,
         "seed": seed,
         "probability": row.probability,
         "threshold": row.threshold,
@@ -148,12 +163,12 @@ def _row(
 
 
 def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> dict[str, Any]:
-    """The next conversation for a reviewer, without any score; theirs until a moment passes.
+    """The next audit for a reviewer, blind (without any score), leased for `offered_seconds`.
 
-    An offer that is not answered by then is made again, to anyone.
+    One that is not answered by then is offered again, to anyone.
     """
     since = batch.now - DAY_SECONDS
-    if audit_rows.reviewed_since(batch.connection, workspace, reviewer, since) >= (
+    if audit_rows.count_reviews_since(batch.connection, workspace, reviewer, since) >= (
         policy.per_reviewer_per_day
     ):
         return {"audit": None, "why": "this reviewer has done today's reviews"}
@@ -165,83 +180,85 @@ def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> d
     turns = conversation_rows.messages(
         batch.connection, workspace, row.conversation_id, until=row.length
     )
-    shown = ("id", "author", "text", "at", "event", "scored")
-    transcript = [{name: getattr(turn, name) for name in shown} for turn in turns]
-    found = {"id": row.id, "conversation_id": row.conversation_id, "offered_until": until}
-    return {"audit": found | {"transcript": transcript}}
+    fields = ("id", "author", "text", "at", "event", "scored")
+    transcript = [{name: getattr(turn, name) for name in fields} for turn in turns]
+    audit = {"id": row.id, "conversation_id": row.conversation_id, "offered_until": until}
+    return {"audit": audit | {"transcript": transcript}}
 
 
 def skip(batch: Batch, workspace: str, name: str, reviewer: str) -> dict[str, Any]:
-    """A reviewer passes an audit on: it is offered to others, and not to them again."""
-    row = _found(batch, workspace, name)
-    _review(batch, row, reviewer, Verdict("skipped", "audit", reviewer))
+    """Skip an audit: it is offered to other reviewers, and not to this one again."""
+    row = _require_audit(batch, workspace, name)
+    _add_review(batch, row, reviewer, Verdict("skipped", "audit", reviewer))
     audit_rows.change(batch.connection, workspace, name, offered_to=None, offered_until=0.0)
     return {"audit_id": name, "status": row["status"]}
 
 
-def answer(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
-    """A reviewer's verdict: the first is the outcome, a second one measures agreement.
+def answer(batch: Batch, workspace: str, name: str, verdict: Verdict) -> dict[str, Any]:
+    """Record a reviewer's verdict: the first is the outcome, a second one measures agreement
+    (kappa).
 
-    Only now is what the model had said shown.
+    The model's score is revealed only now. Raises Contradiction for a verdict that differs from
+    this reviewer's earlier one, or comes after the last one wanted.
     """
-    row = _found(batch, workspace, name)
-    again = [
+    row = _require_audit(batch, workspace, name)
+    earlier = [
         r
         for r in audit_rows.reviews(batch.connection, workspace, name)
-        if r.reviewer == found.agent
+        if r.reviewer == verdict.agent
     ]
-    if again and (again[0].verdict, again[0].first_needed_message_id) != (
-        found.verdict,
-        found.first_needed_message_id,
+    if earlier and (earlier[0].verdict, earlier[0].first_needed_message_id) != (
+        verdict.verdict,
+        verdict.first_needed_message_id,
     ):
         raise Contradiction(
             "reviewed_otherwise",
-            f"{found.agent} answered audit {name!r} before: {again[0].verdict}",
+            f"{verdict.agent} answered audit {name!r} before: {earlier[0].verdict}",
             field="verdict",
             hint="correct the outcome with PUT /v1/outcomes/{id}",
         )
-    if not again:
+    if not earlier:
         if row["status"] == "answered":
             raise Contradiction("audit_answered", f"audit {name!r} was answered by another")
-        row = _answered(batch, row, found)
-    return _revealed(row)
+        row = _record_answer(batch, row, verdict)
+    return _answer_json(row)
 
 
-def _answered(batch: Batch, row: dict[str, Any], found: Verdict) -> dict[str, Any]:
+def _record_answer(batch: Batch, row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
     workspace, name = row["workspace"], row["id"]
-    record_outcome.of_audit(batch, workspace, row, found)
-    _review(batch, row, found.agent, found)
+    record_outcome.record_for_audit(batch, workspace, row, verdict)
+    _add_review(batch, row, verdict.agent, verdict)
     reviews = row["reviews"] + 1
     changes: dict[str, Any] = {"reviews": reviews, "offered_to": None, "offered_until": 0.0}
     if row["verdict"] is None:
-        changes["verdict"] = found.verdict
+        changes["verdict"] = verdict.verdict
     if reviews >= row["wanted"]:
         changes |= {"status": "answered", "answered_at": batch.now}
     audit_rows.change(batch.connection, workspace, name, **changes)
     return row | changes
 
 
-def _review(batch: Batch, row: Mapping[str, Any], reviewer: str, found: Verdict) -> None:
+def _add_review(batch: Batch, row: Mapping[str, Any], reviewer: str, verdict: Verdict) -> None:
     audit_rows.add_review(
         batch.connection,
         {
             "audit_id": row["id"],
             "reviewer": reviewer,
             "workspace": row["workspace"],
-            "verdict": found.verdict,
-            "first_needed_message_id": found.first_needed_message_id,
-            "note": found.note,
+            "verdict": verdict.verdict,
+            "first_needed_message_id": verdict.first_needed_message_id,
+            "note": verdict.note,
             "at": batch.now,
         },
     )
 
 
-def _revealed(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("conversation_id", "status", "probability", "threshold", "version", "propensity")
-    return {"audit_id": row["id"]} | {name: row[name] for name in kept}
+def _answer_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = ("conversation_id", "status", "probability", "threshold", "version", "propensity")
+    return {"audit_id": row["id"]} | {name: row[name] for name in fields}
 
 
-def _found(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_audit(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = audit_rows.audit(batch.connection, workspace, name)
     if row is None or row.status == "passed":
         raise NotFound("no_audit", f"there is no audit {name!r} in this workspace")

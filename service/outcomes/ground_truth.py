@@ -1,4 +1,4 @@
-"""What is known of conversations: who could tell if a person was needed, and what they said."""
+"""Ground truth per conversation: label, its source (agent, audit, complaint) and its propensity."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from service.store.reports import decision_history
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """See `learning.estimation.off_policy.LoggedConversation`."""
+    """Label, source and propensity; see `learning.estimation.off_policy.LoggedConversation`."""
 
     source: Source
     needed: bool | None
     propensity: float = 1.0
     certain: bool = False
 
-    def of(self, way: Action) -> LoggedConversation:
-        return LoggedConversation(way, self.source, self.needed, self.propensity, self.certain)
+    def of(self, action: Action) -> LoggedConversation:
+        return LoggedConversation(action, self.source, self.needed, self.propensity, self.certain)
 
 
 UNKNOWN = GroundTruth("audit", None)
@@ -30,26 +30,29 @@ UNKNOWN = GroundTruth("audit", None)
 def ground_truth(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, GroundTruth | None]:
-    """Of each conversation what is known of its truth; None while it is not over."""
-    judged: dict[str, bool] = {}
-    caught: dict[str, bool] = {}
+    """The ground truth of each conversation by id; None while it is not over.
+
+    `needed` is None where no label is known.
+    """
+    needed: dict[str, bool] = {}
+    missed: dict[str, bool] = {}
     for row in decision_history.verdicts(connection, workspace, names):
         if row.handoff_id is not None:
             if row.verdict in ("needed", "not_needed"):
-                known = judged.get(row.conversation_id, False)
-                judged[row.conversation_id] = known or row.verdict == "needed"
+                needed_before = needed.get(row.conversation_id, False)
+                needed[row.conversation_id] = needed_before or row.verdict == "needed"
         elif row.source not in ("audit", "silence") and row.verdict in ("missed", "fine"):
-            caught[row.conversation_id] = row.verdict == "missed"
-    found: dict[str, GroundTruth | None] = {}
+            missed[row.conversation_id] = row.verdict == "missed"
+    truths: dict[str, GroundTruth | None] = {}
     for row in decision_history.conversations(connection, workspace, names):
         if row.escalated:
-            found[row.id] = GroundTruth("person", judged.get(row.id))
+            truths[row.id] = GroundTruth("person", needed.get(row.id))
         elif row.status != "closed":
-            found[row.id] = None
-        elif row.id in caught:
-            found[row.id] = GroundTruth("audit", caught[row.id], certain=True)
+            truths[row.id] = None
+        elif row.id in missed:
+            truths[row.id] = GroundTruth("audit", missed[row.id], certain=True)
         elif row.verdict in ("missed", "fine"):
-            found[row.id] = GroundTruth("audit", row.verdict == "missed", row.propensity)
+            truths[row.id] = GroundTruth("audit", row.verdict == "missed", row.propensity)
         else:
-            found[row.id] = UNKNOWN
-    return found
+            truths[row.id] = UNKNOWN
+    return truths

@@ -1,6 +1,7 @@
-"""What a person found true, recorded: an outcome row to look at, and the entry it teaches by.
+"""Record, correct and retract outcomes (labels): a row for reading, and the ledger entry that
+teaches.
 
-The entry fixes what it teaches. Correcting and retracting append entries of their own.
+The entry fixes what it teaches. Corrections and retractions append entries of their own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from service.outcomes.verdict import (
-    ITSELF,
-    OWN,
-    RETURNED,
+    BATON,
+    OWN_SOURCES,
+    REOPENED,
     Verdict,
     referenced_messages,
     verdict_body,
@@ -27,70 +28,77 @@ from service.store.labels import audit_rows, outcome_rows
 from service.store.ledger import entries
 
 
-def of_handoff(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
+def record_for_handoff(batch: Batch, workspace: str, name: str, verdict: Verdict) -> dict[str, Any]:
     """Record the outcome of a handoff."""
     row = handoff_rows.handoff(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
-    batch.open(workspace, {row.conversation_id: referenced_messages(found)})
-    working = batch.conversation(workspace, row.conversation_id)
-    recorded = _record(batch, working, found, row._asdict())
-    _prefer_agent_verdict(batch, workspace, working.id, found.agent)
-    return recorded
+    batch.open(workspace, {row.conversation_id: referenced_messages(verdict)})
+    conversation = batch.conversation(workspace, row.conversation_id)
+    outcome = _record(batch, conversation, verdict, row._asdict())
+    _prefer_agent_verdict(batch, workspace, conversation.id, verdict.agent)
+    return outcome
 
 
-def of_conversation(batch: Batch, workspace: str, name: str, found: Verdict) -> dict[str, Any]:
+def record_for_conversation(
+    batch: Batch, workspace: str, name: str, verdict: Verdict
+) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
-    working = batch.begun(workspace, name)
-    batch.open(workspace, {name: referenced_messages(found)})
-    return _record(batch, working, found, None)
+    conversation = batch.begun(workspace, name)
+    batch.open(workspace, {name: referenced_messages(verdict)})
+    return _record(batch, conversation, verdict, None)
 
 
-def of_audit(batch: Batch, workspace: str, audit: Mapping[str, Any], found: Verdict) -> None:
-    """Record what an audit found, unless the conversation's outcome is known already."""
+def record_for_audit(
+    batch: Batch, workspace: str, audit: Mapping[str, Any], verdict: Verdict
+) -> None:
+    """Record the outcome of an audit, unless a person has given one already."""
     name = audit["conversation_id"]
-    held = outcome_rows.standing_for(batch.connection, workspace, name, None)
-    if held is not None and held.source != "silence":
+    current = outcome_rows.current(batch.connection, workspace, name, None)
+    if current is not None and current.source != "silence":
         return
-    batch.open(workspace, {name: referenced_messages(found)})
-    fixed = {"covers": audit["length"], "propensity": audit["propensity"]}
-    _record(batch, batch.conversation(workspace, name), found, None, fixed)
+    batch.open(workspace, {name: referenced_messages(verdict)})
+    overrides = {"covers": audit["length"], "propensity": audit["propensity"]}
+    _record(batch, batch.conversation(workspace, name), verdict, None, overrides)
 
 
-def of_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
-    """Nobody complained within the waiting time: weakly, no person was needed."""
+def record_silence(batch: Batch, workspace: str, name: str, weight: float) -> None:
+    """Record a weak negative (`fine`, with a weight): nobody complained within the waiting time."""
     batch.open(workspace, {name: ()})
-    found = Verdict("fine", "silence", ITSELF)
-    _record(batch, batch.conversation(workspace, name), found, None, {"weight": weight})
+    verdict = Verdict("fine", "silence", BATON)
+    _record(batch, batch.conversation(workspace, name), verdict, None, {"weight": weight})
 
 
-def of_return(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
-    """The customer came back after the end, at `length` messages, and was not settled: it had been
-    missed. Nothing where somebody told what was true of it; an audit counts like at a complaint.
+def record_reopening(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
+    """Record a miss that a reopening shows: the customer came back unsettled after the end, at
+    `length` messages. Does nothing where a person has given an outcome; an audit's is replaced, as
+    it would be by a complaint.
     """
-    held = outcome_rows.standing_for(batch.connection, workspace, name, None)
-    told = held is not None and held.source not in ("audit", "silence")
-    if told or _contradicted_by_handoff(batch, workspace, name, length):
+    current = outcome_rows.current(batch.connection, workspace, name, None)
+    from_person = current is not None and current.source not in ("audit", "silence")
+    if from_person or _contradicted_by_handoff(batch, workspace, name, length):
         return
     batch.open(workspace, {name: ()})
-    found = Verdict("missed", RETURNED, ITSELF, reason=why)
-    _record(batch, batch.conversation(workspace, name), found, None, {"covers": length})
+    verdict = Verdict("missed", REOPENED, BATON, reason=why)
+    _record(batch, batch.conversation(workspace, name), verdict, None, {"covers": length})
 
 
 def _prefer_agent_verdict(batch: Batch, workspace: str, conversation: str, agent: str) -> None:
-    """Who had the conversation after its customer came back knows better than Baton."""
-    held = outcome_rows.standing_for(batch.connection, workspace, conversation, None)
-    if held is None or held.source != RETURNED:
+    """Retract a miss that Baton inferred from a reopening, where the agent's verdict contradicts
+    it.
+    """
+    current = outcome_rows.current(batch.connection, workspace, conversation, None)
+    if current is None or current.source != REOPENED:
         return
-    entry = entries.entry(batch.connection, workspace, held.position)
+    entry = entries.entry(batch.connection, workspace, current.position)
     if entry is None or not _contradicted_by_handoff(
         batch, workspace, conversation, entry.body["covers"]
     ):
         return
     if entry.body["source"] == "audit":
-        outcome_rows.change(batch.connection, workspace, held.id, source="audit")
+        outcome_rows.change(batch.connection, workspace, current.id, source="audit")
     else:
-        retract(batch, workspace, held.id, agent)
+        retract(batch, workspace, current.id, agent)
 
 
 def _contradicted_by_handoff(batch: Batch, workspace: str, conversation: str, length: int) -> bool:
@@ -110,53 +118,58 @@ def correct(
     batch: Batch,
     workspace: str,
     name: str,
-    found: Verdict,
+    verdict: Verdict,
     team: str | None = None,
     *,
     caught: bool = False,
-    fixed: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Replace an outcome: the right one is learned at once, the mistaken one at a rebuild.
+    """Correct an outcome: the new one is learned at once, the old one is unlearned at a rebuild.
 
-    A corrected review is still part of the sample, unless it was `caught` by a complaint.
+    A corrected audit is still part of the random sample, unless it was `caught` by a complaint.
+    Raises NotFound, and Contradiction for a retracted outcome.
     """
-    row = _existing(batch, workspace, name)
+    row = _require_outcome(batch, workspace, name)
     if row["handoff_id"] is not None:
-        verdict = {"missed": "needed", "fine": "not_needed"}.get(found.verdict, found.verdict)
-        found = replace(found, verdict=verdict, team=team)
+        verdict_name = {"missed": "needed", "fine": "not_needed"}.get(
+            verdict.verdict, verdict.verdict
+        )
+        verdict = replace(verdict, verdict=verdict_name, team=team)
     if row["retracted_at"] is not None:
         raise Contradiction(
             "outcome_retracted",
             f"outcome {name!r} was retracted",
             hint="post a new outcome for its handoff or conversation",
         )
-    if row["fingerprint"] == found.fingerprint:
+    if row["fingerprint"] == verdict.fingerprint:
         return outcome_json(row)
-    batch.open(workspace, {row["conversation_id"]: referenced_messages(found)})
-    working = batch.conversation(workspace, row["conversation_id"])
+    batch.open(workspace, {row["conversation_id"]: referenced_messages(verdict)})
+    conversation = batch.conversation(workspace, row["conversation_id"])
     handoff = row["handoff_id"] and handoff_rows.handoff(
         batch.connection, workspace, row["handoff_id"]
     )
-    body = verdict_body(batch.connection, working, found, handoff and handoff._asdict(), name)
+    body = verdict_body(
+        batch.connection, conversation, verdict, handoff and handoff._asdict(), name
+    )
     body["replaces"] = row["position"]
     if row["source"] == "audit" and not caught:
-        found = replace(found, source="audit")
-        body |= _reviewed(batch, workspace, row["conversation_id"], found.verdict)
-    body |= dict(fixed or {})
-    mistaken = entries.entry(batch.connection, workspace, row["position"])
-    if mistaken is not None:
-        body["propensity"] = mistaken.body["propensity"]
-    position = entries.append(batch.connection, workspace, "outcome", body, found.agent)
-    changes = _columns(found) | {"position": position, "at": batch.now}
+        verdict = replace(verdict, source="audit")
+        body |= _correct_audit(batch, workspace, row["conversation_id"], verdict.verdict)
+    body |= dict(overrides or {})
+    replaced_entry = entries.entry(batch.connection, workspace, row["position"])
+    if replaced_entry is not None:
+        body["propensity"] = replaced_entry.body["propensity"]
+    position = entries.append(batch.connection, workspace, "outcome", body, verdict.agent)
+    changes = _outcome_columns(verdict) | {"position": position, "at": batch.now}
     outcome_rows.change(batch.connection, workspace, name, **changes)
     if handoff:
-        _prefer_agent_verdict(batch, workspace, row["conversation_id"], found.agent)
+        _prefer_agent_verdict(batch, workspace, row["conversation_id"], verdict.agent)
     return outcome_json(row | changes)
 
 
 def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, Any]:
-    """Take an outcome back; what it taught leaves the model at the next rebuild."""
-    row = _existing(batch, workspace, name)
+    """Retract an outcome, idempotently; it is unlearned at the next rebuild."""
+    row = _require_outcome(batch, workspace, name)
     if row["retracted_at"] is None:
         body = {
             "outcome_id": name,
@@ -167,13 +180,13 @@ def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, An
         changes = {"retracted_at": batch.now, "position": position}
         outcome_rows.change(batch.connection, workspace, name, **changes)
         if row["source"] == "audit":
-            audit_rows.review_again(batch.connection, workspace, row["conversation_id"])
+            audit_rows.request_another_review(batch.connection, workspace, row["conversation_id"])
         row |= changes
     return outcome_json(row)
 
 
-def _reviewed(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
-    """Correct the audit behind an outcome, too; what stays fixed in the entry."""
+def _correct_audit(batch: Batch, workspace: str, conversation: str, verdict: str) -> dict[str, Any]:
+    """Correct the audit behind an outcome, too; gives the entry's fields that stay as drawn."""
     audit = audit_rows.of_conversation(batch.connection, workspace, conversation)
     if audit is None:
         return {"source": "audit"}
@@ -189,61 +202,71 @@ def outcome_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record(
     batch: Batch,
-    working: OpenConversation,
-    found: Verdict,
+    conversation: OpenConversation,
+    verdict: Verdict,
     handoff: Mapping[str, Any] | None,
-    fixed: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     handoff_id = handoff["id"] if handoff is not None else None
-    held = outcome_rows.standing_for(batch.connection, working.workspace, working.id, handoff_id)
-    if held is not None:
-        adds_nothing = held.source == RETURNED and found.first_needed_message_id is None
-        if found.verdict == held.verdict and (held.source == "audit" or adds_nothing):
+    current = outcome_rows.current(
+        batch.connection, conversation.workspace, conversation.id, handoff_id
+    )
+    if current is not None:
+        adds_nothing = current.source == REOPENED and verdict.first_needed_message_id is None
+        if verdict.verdict == current.verdict and (current.source == "audit" or adds_nothing):
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
-            outcome_rows.change(batch.connection, working.workspace, held.id, source=found.source)
-            return outcome_json(held._asdict() | {"source": found.source})
-        if held.fingerprint == found.fingerprint:
-            return outcome_json(held._asdict())
-        if held.source in OWN:
-            name = held.id
-            return correct(batch, working.workspace, name, found, caught=True, fixed=fixed)
+            outcome_rows.change(
+                batch.connection, conversation.workspace, current.id, source=verdict.source
+            )
+            return outcome_json(current._asdict() | {"source": verdict.source})
+        if current.fingerprint == verdict.fingerprint:
+            return outcome_json(current._asdict())
+        if current.source in OWN_SOURCES:
+            name = current.id
+            return correct(
+                batch, conversation.workspace, name, verdict, caught=True, overrides=overrides
+            )
         raise Contradiction(
             "outcome_differs",
-            f"outcome {held.id!r} already says {held.verdict}",
+            f"outcome {current.id!r} already says {current.verdict}",
             field="verdict",
-            hint=f"correct it with PUT /v1/outcomes/{held.id}",
+            hint=f"correct it with PUT /v1/outcomes/{current.id}",
         )
     name = new_id("o")
-    body = verdict_body(batch.connection, working, found, handoff, name) | dict(fixed or {})
-    position = entries.append(batch.connection, working.workspace, "outcome", body, found.agent)
+    body = verdict_body(batch.connection, conversation, verdict, handoff, name) | dict(
+        overrides or {}
+    )
+    position = entries.append(
+        batch.connection, conversation.workspace, "outcome", body, verdict.agent
+    )
     row = {
         "id": name,
-        "workspace": working.workspace,
-        "conversation_id": working.id,
+        "workspace": conversation.workspace,
+        "conversation_id": conversation.id,
         "handoff_id": handoff_id,
         "position": position,
         "at": batch.now,
         "retracted_at": None,
-    } | _columns(found)
+    } | _outcome_columns(verdict)
     outcome_rows.add(batch.connection, row)
     return outcome_json(row)
 
 
-def _columns(found: Verdict) -> dict[str, Any]:
+def _outcome_columns(verdict: Verdict) -> dict[str, Any]:
     return {
-        "verdict": found.verdict,
-        "first_needed_message_id": found.first_needed_message_id,
-        "source": found.source,
-        "agent": found.agent,
-        "team": found.team,
-        "reason": found.reason,
-        "note": found.note,
-        "fingerprint": found.fingerprint,
+        "verdict": verdict.verdict,
+        "first_needed_message_id": verdict.first_needed_message_id,
+        "source": verdict.source,
+        "agent": verdict.agent,
+        "team": verdict.team,
+        "reason": verdict.reason,
+        "note": verdict.note,
+        "fingerprint": verdict.fingerprint,
     }
 
 
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
-    """What a request about an outcome needs locked: the conversation it speaks of."""
+    """What a request about an outcome locks: the conversation it is about."""
 
     def find(connection: Connection) -> dict[str, list[str]]:
         row = outcome_rows.outcome(connection, workspace, name)
@@ -252,7 +275,7 @@ def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, 
     return find
 
 
-def _existing(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def _require_outcome(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
     row = outcome_rows.outcome(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_outcome", f"there is no outcome {name!r} in this workspace")

@@ -1,10 +1,11 @@
-"""Misses that Baton catches by itself: customers who come back to a conversation after its end.
+"""Missed escalations detected from reopenings: customers who come back after the end (implicit
+labels).
 
 A conversation that the bot kept and closed was missed if its customer comes back within the waiting
-time (the policy's `silence.after_seconds`) and is not settled (`learning.conversation.reopening`).
-It is looked at once, when it has ended again or gone to a person, or when the waiting time is over,
-and becomes an outcome about what had been said until the end; what follows is judged for itself.
-Nobody's word is overruled by it: see `service.outcomes.record_outcome.of_return`.
+time (the policy's `silence.after_seconds`) unsettled (`learning.conversation.reopening`). It is
+judged once, when it has ended again, went to a person, or the waiting time is over, and becomes an
+outcome about the messages until its end; what follows is judged for itself. A person's verdict is
+never overruled: see `service.outcomes.record_outcome.record_reopening`.
 """
 
 from __future__ import annotations
@@ -23,65 +24,69 @@ from service.store.conversations.batch import Batch, StateCache
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 
-AT_ONCE = 200
+REOPENINGS_PER_PASS = 200
 MESSAGES_MAX = 10
-"""So many messages of a customer who came back are looked at."""
+"""Most messages of a customer who came back that are judged."""
 
 _log = structlog.get_logger("baton.returns")
 
 
 def detect_missed(store: Store, workspace: str, now: float) -> int:
-    """One pass over a workspace, each conversation in a transaction of its own; gives how many
-    showed a miss.
+    """One pass over a workspace, each reopening in a transaction of its own; gives the number of
+    misses detected.
     """
     with store.read() as connection:
         policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-        waiting = policy.silence.after_seconds
-        found = reopening_rows.due(connection, workspace, now - waiting, AT_ONCE)
-    caught = 0
-    for row in found:
+        waiting_seconds = policy.silence.after_seconds
+        rows = reopening_rows.due(connection, workspace, now - waiting_seconds, REOPENINGS_PER_PASS)
+    missed = 0
+    for row in rows:
         with store.write() as connection:
-            caught += _settled(connection, row, waiting)
-    if caught:
-        _log.info("misses_caught", workspace=workspace, conversations=caught)
-    return caught
+            missed += _judge_reopening(connection, row, waiting_seconds)
+    if missed:
+        _log.info("misses_caught", workspace=workspace, conversations=missed)
+    return missed
 
 
-def _settled(connection: Connection, row: Any, waiting: float) -> bool:
-    """Look at one, under its conversation's lock; whether it showed a miss."""
+def _judge_reopening(connection: Connection, row: Any, waiting_seconds: float) -> bool:
+    """Judge one reopening, under its conversation's lock; whether it was a miss."""
     conversation_rows.lock(connection, row.workspace, [row.conversation_id])
-    why = _shown(connection, row, waiting)
-    if not reopening_rows.settle(connection, row, "missed" if why else "passed") or why is None:
+    why = _unsettled_reason(connection, row, waiting_seconds)
+    if not reopening_rows.set_status(connection, row, "missed" if why else "passed") or why is None:
         return False
     batch = Batch(connection, StateCache())
-    record_outcome.of_return(batch, row.workspace, row.conversation_id, why, row.length)
+    record_outcome.record_reopening(batch, row.workspace, row.conversation_id, why, row.length)
     batch.flush()
     return True
 
 
-def _shown(connection: Connection, row: Any, waiting: float) -> ReopeningReason | None:
-    """What the customer's messages since the end show, up to the next end and the waiting time's.
+def _unsettled_reason(
+    connection: Connection, row: Any, waiting_seconds: float
+) -> ReopeningReason | None:
+    """Why the customer was unsettled, by their messages from the end up to the next end, within the
+    waiting time; None if they were not.
 
-    Nothing where Baton had decided to escalate before the end, as it may in the shadow: then it
-    missed nothing.
+    None, too, where Baton had decided to escalate before the end, as it may in shadow mode.
     """
     if not row.length:  # it was closed before it had a message, by a build that let it
         return None
-    decided = reopening_rows.decided(connection, row.workspace, row.conversation_id)
-    if any(one.action == "escalate" for one in decided if one.seq <= row.length):
+    decisions = reopening_rows.decisions(connection, row.workspace, row.conversation_id)
+    if any(decision.action == "escalate" for decision in decisions if decision.seq <= row.length):
         return None
-    in_time = {one.seq for one in decided if one.at <= row.closed_at + waiting}
+    in_time = {
+        decision.seq for decision in decisions if decision.at <= row.closed_at + waiting_seconds
+    }
     turns = conversation_rows.messages(
         connection, row.workspace, row.conversation_id, until=row.until
     )
-    state = ended = fold(conversation_rows.message_of(turn) for turn in turns[: row.length])
-    looked = 0
+    state = state_at_end = fold(conversation_rows.message_of(turn) for turn in turns[: row.length])
+    checked = 0
     for turn in turns[row.length :]:
         state = step(state, conversation_rows.message_of(turn))
         if turn.author != "user" or turn.seq not in in_time:
             continue
-        why = reopening_reason(ended, state, resolved=row.resolution == "resolved")
-        looked += 1
-        if why is not None or looked == MESSAGES_MAX:
+        why = reopening_reason(state_at_end, state, resolved=row.resolution == "resolved")
+        checked += 1
+        if why is not None or checked == MESSAGES_MAX:
             return why
     return None

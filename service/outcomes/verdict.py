@@ -1,4 +1,6 @@
-"""What somebody found true of a conversation, and the ledger entry that teaches it."""
+"""A verdict (label) on a conversation: its validation, fingerprint (idempotency), and the body of
+the ledger entry that teaches it.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,19 @@ from service.runtime.errors import Invalid
 from service.runtime.ids import fingerprint
 from service.store.conversations.batch import OpenConversation
 
-ITSELF = "baton"
-"""The agent of outcomes that nobody told."""
+BATON = "baton"
+"""The agent of outcomes that Baton inferred itself."""
 
-RETURNED = "returned"
-"""The source of misses that Baton caught as customers came back."""
+REOPENED = "returned"
+"""The source of misses inferred from reopenings."""
 
-OWN = ("audit", "silence", RETURNED)
-"""The sources that only Baton gives; whoever knows better may overrule them."""
+OWN_SOURCES = ("audit", "silence", REOPENED)
+"""The sources that only Baton writes; a person's verdict replaces them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A verdict as it was posted. `labels` are (message id, label, weight)."""
+    """A verdict as it was posted; `labels` are (message id, label 0 or 1, weight)."""
 
     verdict: str
     source: str
@@ -38,62 +40,67 @@ class Verdict:
 
     @property
     def fingerprint(self) -> str:
-        said = (self.verdict, self.first_needed_message_id, self.team, self.reason, self.note)
-        return fingerprint([*said, [list(label) for label in self.labels]])
+        fields = (self.verdict, self.first_needed_message_id, self.team, self.reason, self.note)
+        return fingerprint([*fields, [list(label) for label in self.labels]])
 
 
 def verdict_body(
     connection: Connection,
-    working: OpenConversation,
-    found: Verdict,
+    conversation: OpenConversation,
+    verdict: Verdict,
     handoff: Mapping[str, Any] | None,
     name: str,
 ) -> dict[str, Any]:
-    """The ledger entry's body (see `learning.ledger.model_state.Entry`)."""
-    since = found.first_needed_message_id
-    last = handoff["seq"] if handoff is not None else working.length
+    """The ledger entry's body (see `learning.ledger.model_state.Entry`).
+
+    Raises Invalid for a message that is unknown, came too late or was not scored.
+    """
+    since = verdict.first_needed_message_id
+    last = handoff["seq"] if handoff is not None else conversation.length
     return {
         "outcome_id": name,
-        "conversation_id": working.id,
+        "conversation_id": conversation.id,
         "handoff_id": handoff["id"] if handoff is not None else None,
-        "verdict": found.verdict,
+        "verdict": verdict.verdict,
         "begins": handoff["begins"] if handoff is not None else 1,
         "covers": last,
         "escalated": handoff["seq"] if handoff is not None else None,
-        "since": None if since is None else _place(working, since, last, "first_needed_message_id"),
+        "since": None
+        if since is None
+        else _message_place(conversation, since, last, "first_needed_message_id"),
         "labels": [
-            (_scored_place(working, message), label, weight)
-            for message, label, weight in found.labels
+            (_scored_message_place(conversation, message), label, weight)
+            for message, label, weight in verdict.labels
         ],
-        "source": found.source,
-        "agent": found.agent,
+        "source": verdict.source,
+        "agent": verdict.agent,
         "propensity": 1.0,
         "by_rule": bool(handoff is not None and handoff["by_rule"]),
-    } | lifecycle.responsible_team(connection, found.team, found.verdict, handoff)
+    } | lifecycle.responsible_team(connection, verdict.team, verdict.verdict, handoff)
 
 
-def _place(working: OpenConversation, message: str, last: int, field: str) -> int:
-    known = working.known.get(message)
-    if known is None:
+def _message_place(conversation: OpenConversation, message: str, last: int, field: str) -> int:
+    stored_message = conversation.messages.get(message)
+    if stored_message is None:
         raise Invalid(
             "unknown_message",
-            f"conversation {working.id!r} has no message {message!r}",
+            f"conversation {conversation.id!r} has no message {message!r}",
             field=field,
-            hint=f"GET /v1/conversations/{working.id} lists its messages",
+            hint=f"GET /v1/conversations/{conversation.id} lists its messages",
         )
-    if known.seq > last:
+    if stored_message.seq > last:
         raise Invalid(
             "message_after_handoff",
             f"message {message!r} came after the handoff this outcome is about",
             field=field,
             hint="name the message that first needed a person, up to the escalating one",
         )
-    return int(known.seq)
+    return int(stored_message.seq)
 
 
-def _scored_place(working: OpenConversation, message: str) -> int:
-    place = _place(working, message, working.length, "labels")
-    if not working.known[message].scored:
+def _scored_message_place(conversation: OpenConversation, message: str) -> int:
+    place = _message_place(conversation, message, conversation.length, "labels")
+    if not conversation.messages[message].scored:
         raise Invalid(
             "message_not_scored",
             f"message {message!r} was not scored, so a label teaches nothing",
@@ -103,6 +110,6 @@ def _scored_place(working: OpenConversation, message: str) -> int:
     return place
 
 
-def referenced_messages(found: Verdict) -> Sequence[str]:
-    first = [found.first_needed_message_id] if found.first_needed_message_id else []
-    return first + [message for message, _, _ in found.labels]
+def referenced_messages(verdict: Verdict) -> Sequence[str]:
+    first = [verdict.first_needed_message_id] if verdict.first_needed_message_id else []
+    return first + [message for message, _, _ in verdict.labels]

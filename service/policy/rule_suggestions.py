@@ -90,6 +90,6 @@ def _said(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[tuple[int, str]]]:
     found: dict[str, list[tuple[int, str]]] = {}
-    for row in decision_history.said_by_customers(connection, workspace, names):
+    for row in decision_history.customer_messages(connection, workspace, names):
         found.setdefault(row.conversation_id, []).append((row.seq, row.text))
     return found

@@ -58,7 +58,7 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
     with store.read() as connection:
         positions = removal.outcome_positions(connection, workspace, conversation)
         switch = entries.switches(connection, workspace)[-1]
-        line = removal.newest_of_line(connection, workspace, switch.position)
+        line = removal.newest_checkpoint_position(connection, workspace, switch.position)
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
     try:
@@ -94,14 +94,14 @@ def _erase(
             )
         entries.lock_head(connection, workspace)
         positions = removal.outcome_positions(connection, workspace, conversation)
-        before = removal.erasure_of(connection, workspace, conversation)
+        before = removal.erasure_position(connection, workspace, conversation)
         if before is not None:
             return Erased(before, tuple(positions))
         line = entries.switches(connection, workspace)[-1].position
         if positions and (line, positions[-1]) > saved:
             return None
-        removal.give_up_audit(connection, workspace, conversation, time.time())
-        removal.remove(connection, workspace, [conversation])
+        removal.close_audit(connection, workspace, conversation, time.time())
+        removal.remove_text(connection, workspace, [conversation])
         body = {"conversation_id": conversation, "replaces_all": positions}
         position = entries.append(connection, workspace, "erasure", body, actor)
         return Erased(position, tuple(positions))

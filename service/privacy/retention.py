@@ -61,8 +61,8 @@ class Retention:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             learned = past_all(connection, workspace, cutoff)
-            found = removal.removable(connection, workspace, cutoff, learned, AT_ONCE)
-            removal.remove(connection, workspace, found)
+            found = removal.removable_conversations(connection, workspace, cutoff, learned, AT_ONCE)
+            removal.remove_text(connection, workspace, found)
         return len(found)
 
     def surplus(self, workspace: str) -> list[tuple[int, str | None]]:
@@ -100,7 +100,7 @@ class Retention:
             return []
         keep = max(self._settings.keep_checkpoints, CHECKPOINTS_MIN)
         named = {entry.body["version"] for entry in entries.switches(connection, workspace)}
-        pointed = removal.behind_aliases(connection, workspace)
+        pointed = removal.aliased_versions(connection, workspace)
         gone = removal.removed_up_to(connection, workspace)
         cutoff = time.time() - self._settings.keep_days * DAY if self._settings.keep_days else 0.0
         oldest = removal.oldest_decision(connection, workspace, cutoff)

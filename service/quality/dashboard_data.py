@@ -101,16 +101,16 @@ def load_dashboard(
 ) -> Dashboard:
     """The last `days` (one of SPANS) up to a moment."""
     since = now - days * DAY
-    ended = activity.ended(connection, workspace, since)
-    opened = activity.opened(connection, workspace, since)
+    ended = activity.ended_conversations(connection, workspace, since)
+    opened = activity.opened_handoffs(connection, workspace, since)
     escalated = sum(row.escalated for row in ended)
     kept = len(ended) - escalated
     caught = {row.verdict: row.total for row in counts.caught(connection, workspace, since)}
-    late = reopening_rows.late(connection, workspace, since)
-    sample = audit_rows.sample(connection, workspace, since)
+    late = reopening_rows.count_late(connection, workspace, since)
+    sample = audit_rows.uniform_sample(connection, workspace, since)
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
-    decided, handed = counts.load(connection, workspace, since, now)
+    decided, handed = counts.decision_counts(connection, workspace, since, now)
     return Dashboard(
         days,
         since,
@@ -131,7 +131,7 @@ def load_dashboard(
         _bars(ended, since, now, SPANS[days]),
         over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
         by_dimension(traffic(connection, workspace, since), policy.costs),
-        max(len(ended), len(opened)) == activity.MOST,
+        max(len(ended), len(opened)) == activity.ROWS_MAX,
     )
 
 

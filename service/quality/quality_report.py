@@ -68,8 +68,8 @@ def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
 
 
 def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
-    sample = audit_rows.sample(connection, workspace)
-    doubles = audit_rows.doubles(connection, workspace)
+    sample = audit_rows.uniform_sample(connection, workspace)
+    doubles = audit_rows.double_reviews(connection, workspace)
     return {
         "conversations_tossed": sample.tossed,
         "drawn_uniformly": sample.drawn,

@@ -187,7 +187,7 @@ class SegmentCounts:
 
     @classmethod
     def of(
-        cls, connection: Connection, workspace: str, by: segment_counts.By, since: float
+        cls, connection: Connection, workspace: str, by: segment_counts.GroupBy, since: float
     ) -> SegmentCounts:
         counted = [
             row
@@ -231,7 +231,7 @@ def _add(part: Segment, row: Any) -> None:
 
 def traffic(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
     """All traffic, as it can be told apart by rule, team, language and version."""
-    return SegmentCounts.of(connection, workspace, segment_counts.TRAFFIC, since)
+    return SegmentCounts.of(connection, workspace, segment_counts.SEGMENT_COLUMNS, since)
 
 
 def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any]]:
@@ -283,7 +283,7 @@ def over_time(
     """
     known = sorted(spans)
     seconds = next((x for x in known if (until - since) / x < SPANS_MAX - 1), known[-1])
-    counts = SegmentCounts.of(connection, workspace, segment_counts.begun(seconds, MONDAY), since)
+    counts = SegmentCounts.of(connection, workspace, segment_counts.by_span(seconds, MONDAY), since)
     parts = counts.apart(lambda row: (f"{int(row.span)}",))
     return {
         "span_seconds": seconds,

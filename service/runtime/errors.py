@@ -1,6 +1,6 @@
-"""What Baton refuses, and why: each error says what to do next.
+"""Error types of requests that are refused, with code, message, field and hint (what to do next).
 
-`STATUS` is the one table from error to HTTP status.
+`HTTP_STATUS` is the one table from error to HTTP status.
 """
 
 from __future__ import annotations
@@ -17,47 +17,49 @@ class RequestRefused(Exception):
 
 
 class Invalid(RequestRefused, ValueError):
-    """The request's content is out of shape or bounds."""
+    """422: the request's content does not validate."""
 
 
 class TooLarge(RequestRefused, ValueError):
-    """The request is larger than a limit."""
+    """413: the request is larger than a limit."""
 
 
 class Unauthenticated(RequestRefused, PermissionError):
-    """No key, or one that is unknown or revoked."""
+    """401: no key, or one that is unknown or revoked."""
 
 
 class Forbidden(RequestRefused, PermissionError):
-    """The key's role does not reach this."""
+    """403: the key's role does not permit this."""
 
 
 class NotFound(RequestRefused, LookupError):
-    """There is no such thing in this workspace."""
+    """404: there is no such thing in this workspace."""
 
 
 class Contradiction(RequestRefused, ValueError):
-    """The request contradicts what is already recorded."""
+    """409 Conflict: the request contradicts what is already recorded."""
 
 
 class BodyTimeout(RequestRefused, TimeoutError):
-    """The client did not send its request in time."""
+    """408: the client did not send its request in time."""
 
 
 class Unavailable(RequestRefused, TimeoutError):
-    """Not now: try again after `retry_after` seconds."""
+    """503: try again after `retry_after` seconds."""
 
     retry_after = 1
 
 
-class TooMany(Unavailable):
-    """Too many tries by one sender: wait before the next."""
+class TooManyAttempts(Unavailable):
+    """429: too many attempts by one sender (rate limit)."""
 
     retry_after = 60
 
 
-def away() -> Unavailable:
-    """The database is gone, locked, full or too slow; nothing of the request is known to stay."""
+def database_unavailable() -> Unavailable:
+    """The refusal for a database that is gone, locked, full or too slow; it is not known that
+    anything of the request was written.
+    """
     return Unavailable("database", "the database does not answer", hint="send it again")
 
 
@@ -83,7 +85,7 @@ def broken(workspace: str) -> Broken:
     return Broken("workspace_broken", what, hint=DOCTOR)
 
 
-STATUS: dict[type[RequestRefused], int] = {
+HTTP_STATUS: dict[type[RequestRefused], int] = {
     Invalid: 422,
     TooLarge: 413,
     Unauthenticated: 401,
@@ -92,7 +94,7 @@ STATUS: dict[type[RequestRefused], int] = {
     Contradiction: 409,
     BodyTimeout: 408,
     Unavailable: 503,
-    TooMany: 429,
+    TooManyAttempts: 429,
     Broken: 503,
     Misfit: 500,
 }

@@ -1,4 +1,6 @@
-"""Identifiers that sort by time, and canonical fingerprints for idempotency."""
+"""Identifiers that sort by time, and canonical JSON that identifies a repeated request
+(idempotency).
+"""
 
 from __future__ import annotations
 
@@ -14,5 +16,7 @@ def new_id(kind: str) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """A canonical text of plain JSON, to tell a repeated request from another one."""
+    """Canonical JSON (sorted keys, no spaces): equal for a repeated request, for idempotency
+    checks.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error, with the request's id."""
+"""Structured logging: one JSON object a line on standard error, with the request's id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 
 
 class LossyStream(io.TextIOBase):
-    """Drops what cannot be written: a full disk under the log must not fail a request."""
+    """A text stream that drops what cannot be written: a full disk must not fail a request."""
 
     def __init__(self, to: TextIO) -> None:
         self._to = to

@@ -1,4 +1,4 @@
-"""LRU cache in a plain dict: the entries asked for longest ago go first."""
+"""LRU cache in a plain dict: the least recently used entries are evicted first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def lru_put(kept: dict[K, T], name: K, one: T, most: int) -> T:
-    """Keep one among those asked for last; the ones asked for longest ago go."""
-    kept.pop(name, None)
-    kept[name] = one
-    while len(kept) > most:
-        del kept[next(iter(kept))]
-    return one
+def lru_put(cache: dict[K, T], key: K, value: T, capacity: int) -> T:
+    """Insert or touch an entry, then evict the least recently used beyond `capacity`; gives
+    `value`.
+    """
+    cache.pop(key, None)
+    cache[key] = value
+    while len(cache) > capacity:
+        del cache[next(iter(cache))]
+    return value

@@ -1,4 +1,4 @@
-"""What a process counts about itself, for Prometheus; workers that share a port count together."""
+"""Prometheus metrics of a process; workers that share a port are counted together."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from prometheus_client import (
     multiprocess,
 )
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""The client library's own variable: the folder where workers of one port keep their counts."""
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The Prometheus client's own variable: the folder where workers of one port keep their counts."""
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -45,7 +45,7 @@ class Metrics:
         )
         self._diverged = Counter(
             "baton_diverged_total",
-            "Times this process held another model than a checkpoint, and stood anew.",
+            "Times this process held another model than a checkpoint, and reloaded it.",
             ("workspace",),
             registry=self._registry,
         )
@@ -80,31 +80,31 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    def decided(self, workspace: str, action: str) -> None:
-        self._of(self._decisions, workspace, action).inc()
+    def count_decision(self, workspace: str, action: str) -> None:
+        self._child(self._decisions, workspace, action).inc()
 
-    def _of(self, counter: Counter, *labels: str) -> Counter:
-        """A labelled child, looked up once: the client locks and validates at each look."""
+    def _child(self, counter: Counter, *labels: str) -> Counter:
+        """A labelled child, cached: the client locks and validates at each look-up."""
         key: tuple[int | str, ...] = (id(counter), *labels)
-        found = self._children.get(key)
-        if found is None:
-            found = self._children[key] = counter.labels(*labels)
-        return found
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = counter.labels(*labels)
+        return child
 
-    def learned(self, workspace: str, entries: int) -> None:
+    def count_learned(self, workspace: str, entries: int) -> None:
         self._entries.labels(workspace).inc(entries)
 
-    def diverged(self, workspace: str) -> None:
+    def count_divergence(self, workspace: str) -> None:
         self._diverged.labels(workspace).inc()
 
-    def broken(self, workspace: str, broken: int) -> None:
+    def set_broken(self, workspace: str, broken: int) -> None:
         self._broken.labels(workspace).set(broken)
 
-    def refused(self) -> None:
+    def count_refusal(self) -> None:
         self._refused.inc()
 
-    def responded(self, status: int) -> None:
-        self._of(self._responses, str(status)).inc()
+    def count_response(self, status: int) -> None:
+        self._child(self._responses, str(status)).inc()
 
     @contextmanager
     def batch(self, requests: int) -> Iterator[None]:
@@ -113,20 +113,20 @@ class Metrics:
         self._seconds.observe(time.perf_counter() - start)
         self._sizes.observe(requests)
 
-    def lags(self, lag: dict[str, int]) -> None:
-        """Entries that each served workspace has yet to learn."""
+    def set_lags(self, lag: dict[str, int]) -> None:
+        """Set the ledger lag: the entries that each served workspace has yet to learn."""
         for workspace, entries in lag.items():
             self._lag.labels(workspace).set(entries)
 
-    def text(self) -> bytes:
-        """All measures in Prometheus' text format; of every worker, where several share a port."""
-        if SHARED not in os.environ:
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format; of every worker, where several share a port."""
+        if MULTIPROCESS_VARIABLE not in os.environ:
             return generate_latest(self._registry)
-        together = CollectorRegistry()
-        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
-def worker_ended(pid: int, folder: str) -> None:
-    """Take an ended worker's momentary values out of what all tell; its counts stay."""
+def forget_worker(pid: int, folder: str) -> None:
+    """Remove an ended worker's gauges from the shared metrics; its counters stay."""
     multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

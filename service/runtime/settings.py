@@ -1,4 +1,4 @@
-"""What an installation may set: few, named, read once from an environment that is passed in."""
+"""Settings of an installation, read once from environment variables that are passed in."""
 
 from __future__ import annotations
 
@@ -124,36 +124,39 @@ class Settings:
         return self.url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], **given: Any) -> Settings:
-        """Settings from `environ`; what is `given` by name wins. Raises SettingError."""
-        read: dict[str, Any] = {}
-        for one in fields(cls):
-            variable, kind = one.metadata["variable"], _KINDS[type(one.default)]
+    def from_environ(cls, environ: Mapping[str, str], **overrides: Any) -> Settings:
+        """Settings from `environ`; `overrides` by field name win. Raises SettingError."""
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            variable, kind = setting.metadata["variable"], _KINDS[type(setting.default)]
             if variable in environ:
                 try:
-                    read[one.name] = kind(environ[variable])
+                    values[setting.name] = kind(environ[variable])
                 except ValueError as error:
+                    wanted = type(setting.default).__name__
                     raise SettingError(
-                        f"{variable}={environ[variable]!r} is not a {type(one.default).__name__}; "
-                        f"it takes {one.metadata['unit']}, for example {one.default}"
+                        f"{variable}={environ[variable]!r} is not a {wanted}; "
+                        f"it takes {setting.metadata['unit']}, for example {setting.default}"
                     ) from error
-        made = cls(**read | {name: value for name, value in given.items() if value is not None})
-        made._check()
-        return made
+        settings = cls(
+            **values | {name: value for name, value in overrides.items() if value is not None}
+        )
+        settings._check()
+        return settings
 
     def _check(self) -> None:
-        for one in fields(self):
+        for setting in fields(self):
             value, variable, unit = (
-                getattr(self, one.name),
-                one.metadata["variable"],
-                one.metadata["unit"],
+                getattr(self, setting.name),
+                setting.metadata["variable"],
+                setting.metadata["unit"],
             )
             if unit == "port" and not 0 <= value <= 65_535:
                 raise SettingError(f"{variable}={value}: a port is between 0 and 65535")
             if unit == "level" and value.lower() not in LEVELS:
                 raise SettingError(f"{variable}={value!r}: a level is one of {', '.join(LEVELS)}")
-            if isinstance(value, int | float) and not (value > 0 or value == one.default == 0):
-                least = "0 or more" if one.default == 0 else "more than 0"
+            if isinstance(value, int | float) and not (value > 0 or value == setting.default == 0):
+                least = "0 or more" if setting.default == 0 else "more than 0"
                 raise SettingError(f"{variable}={value}: it takes {least} {unit}")
 
 

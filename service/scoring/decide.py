@@ -1,4 +1,4 @@
-"""Deciding about one message: repeat, fold, score, decide, and what follows from it."""
+"""Decision for one message: idempotency, state update, prediction, policy, handoff."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.store.ledger import entries
 
 @dataclass(frozen=True, slots=True)
 class ScoreCommand:
-    """A request to score: the message, and the turns since the last call. `at` 0 means now."""
+    """A request to score: the message and the turns since the last call; `at` 0 means now."""
 
     workspace: str
     conversation_id: str
@@ -29,101 +29,109 @@ class ScoreCommand:
     history: tuple[Message, ...] = ()
 
     @property
-    def needs(self) -> dict[str, list[str]]:
-        """The conversation, and the message ids whose presence matters."""
+    def lock_targets(self) -> dict[str, list[str]]:
+        """The conversation to lock, and the message ids to look up in it."""
         return {self.conversation_id: [self.message.id, *(turn.id for turn in self.history)]}
 
 
 def score(
-    batch: Batch, standing: ModelState, live: bool, build: str, ask: ScoreCommand
+    batch: Batch, model_state: ModelState, live: bool, build: str, command: ScoreCommand
 ) -> Mapping[str, Any]:
-    """Answer an ask. Everything is checked before anything is changed."""
-    working = batch.conversation(ask.workspace, ask.conversation_id)
-    known = working.known.get(ask.message.id)
-    fresh = fresh_turns(working, ask.history, ask.message.id)
-    if known is not None:
-        _require_same_message(known, ask.message)
-        decided = _existing_decision(batch, working, known.seq)
-        if decided is not None:
-            return decision_response(decided)
-        if known.seq != working.length or fresh:
+    """Score a message and decide. A repeated request gets the first decision (idempotency).
+
+    Everything is checked before anything is changed. Raises Contradiction, Invalid.
+    """
+    conversation = batch.conversation(command.workspace, command.conversation_id)
+    stored_message = conversation.messages.get(command.message.id)
+    turns = new_turns(conversation, command.history, command.message.id)
+    if stored_message is not None:
+        _require_same_message(stored_message, command.message)
+        existing = _existing_decision(batch, conversation, stored_message.seq)
+        if existing is not None:
+            return decision_response(existing)
+        if stored_message.seq != conversation.length or turns:
             raise Contradiction(
                 "message_passed",
-                f"message {ask.message.id!r} came without scoring and others followed it",
+                f"message {command.message.id!r} came without scoring and others followed it",
                 field="message.id",
                 hint="score a message before the next one is appended",
             )
-        if _has_outcome(batch, working, known.seq):
+        if _has_outcome(batch, conversation, stored_message.seq):
             raise Contradiction(
                 "message_judged",
-                f"message {ask.message.id!r} came without scoring and an outcome speaks about it",
+                f"message {command.message.id!r} came without scoring and an outcome speaks about "
+                "it",
                 field="message.id",
                 hint="score a message when it comes, before its conversation is judged",
             )
-    batch.room_for(working, len(fresh) + 2)
-    if working.status == "closed":
-        _reopen(batch, working)
-    for turn in fresh:
-        batch.append(working, with_timestamp(turn, batch.now))
-    person = working.handoff_id is not None
-    if known is None:
-        seq = batch.append(working, with_timestamp(ask.message, batch.now), scored=not person)
+    batch.require_room(conversation, len(turns) + 2)
+    if conversation.status == "closed":
+        _reopen(batch, conversation)
+    for turn in turns:
+        batch.append(conversation, with_timestamp(turn, batch.now))
+    human_active = conversation.handoff_id is not None
+    if stored_message is None:
+        seq = batch.append(
+            conversation, with_timestamp(command.message, batch.now), scored=not human_active
+        )
     else:
-        seq = known.seq
-        if not person:
-            batch.score_later(working, known, ask.message.id)
+        seq = stored_message.seq
+        if not human_active:
+            batch.mark_scored(conversation, stored_message, command.message.id)
     decision = {
         "id": new_id("d"),
-        "workspace": ask.workspace,
-        "conversation_id": ask.conversation_id,
+        "workspace": command.workspace,
+        "conversation_id": command.conversation_id,
         "seq": seq,
-        "message_id": ask.message.id,
-        "version": standing.version,
-        "position": standing.position,
+        "message_id": command.message.id,
+        "version": model_state.version,
+        "position": model_state.position,
         "build": build,
         "answer": None,
         "at": batch.now,
     }
-    if person:
-        decision |= _silent(batch, working, standing)
+    if human_active:
+        decision |= _human_active_decision(batch, conversation, model_state)
     else:
-        decision |= _decide(working, standing)
+        decision |= _scored_decision(conversation, model_state)
         if live and decision["action"] == "escalate":
-            decision["handoff"] = lifecycle.open_for(batch, working, decision, standing.policy)
-    batch.decide(working, decision)
+            decision["handoff"] = lifecycle.open_handoff(
+                batch, conversation, decision, model_state.policy
+            )
+    batch.add_decision(conversation, decision)
     return decision_response(decision)
 
 
-def _reopen(batch: Batch, working: OpenConversation) -> None:
-    """Somebody came back; where no person ever had the conversation, `jobs` see why."""
-    if not working.escalated:
-        ended = {
-            "workspace": working.workspace,
-            "conversation_id": working.id,
-            "length": working.length,
-            "resolution": working.resolution,
-            "closed_at": working.closed_at or batch.now,
+def _reopen(batch: Batch, conversation: OpenConversation) -> None:
+    """Reopen a closed conversation; where no person ever had it, record it for `jobs` to judge."""
+    if not conversation.escalated:
+        row = {
+            "workspace": conversation.workspace,
+            "conversation_id": conversation.id,
+            "length": conversation.length,
+            "resolution": conversation.resolution,
+            "closed_at": conversation.closed_at or batch.now,
             "at": batch.now,
         }
-        reopening_rows.add(batch.connection, ended)
-    working.status, working.resolution, working.closed_at = "open", None, None
+        reopening_rows.add(batch.connection, row)
+    conversation.status, conversation.resolution, conversation.closed_at = "open", None, None
 
 
-def compute_decision(standing: ModelState, state: Any) -> dict[str, Any]:
-    """The part of a decision that a replay must find again, to the bit."""
-    found = standing.score(state)
-    policy = standing.policy
+def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
+    """Prediction and policy: the part of a decision that a replay must reproduce bit for bit."""
+    prediction = model_state.score(state)
+    policy = model_state.policy
     choice: PolicyDecision = decide(
         policy,
         state,
-        found.probability,
-        lambda: standing.router.suggest(state, policy.team_names),
+        prediction.probability,
+        lambda: model_state.router.suggest(state, policy.team_names),
     )
-    handed = choice.action != "continue"
+    routed = choice.action != "continue"
     return {
         "action": choice.action,
-        "probability": found.probability,
-        "uncertainty": found.uncertainty,
+        "probability": prediction.probability,
+        "uncertainty": prediction.uncertainty,
         "offer_threshold": choice.thresholds.offer,
         "escalate_threshold": choice.thresholds.escalate,
         "triggers": [
@@ -134,16 +142,18 @@ def compute_decision(standing: ModelState, state: Any) -> dict[str, Any]:
         "by_rule": any(t.kind != "model" for t in choice.triggers),
         "team": choice.route.team,
         "priority": choice.route.priority,
-        "route": choice.route.body() if handed else None,
+        "route": choice.route.body() if routed else None,
     }
 
 
-def _decide(working: OpenConversation, standing: ModelState) -> dict[str, Any]:
-    return compute_decision(standing, working.state) | {"handoff": None}
+def _scored_decision(conversation: OpenConversation, model_state: ModelState) -> dict[str, Any]:
+    return compute_decision(model_state, conversation.state) | {"handoff": None}
 
 
-def _silent(batch: Batch, working: OpenConversation, standing: ModelState) -> dict[str, Any]:
-    thresholds = standing.policy.thresholds
+def _human_active_decision(
+    batch: Batch, conversation: OpenConversation, model_state: ModelState
+) -> dict[str, Any]:
+    thresholds = model_state.policy.thresholds
     return {
         "action": "human_active",
         "probability": None,
@@ -155,36 +165,39 @@ def _silent(batch: Batch, working: OpenConversation, standing: ModelState) -> di
             {"text": "a person has this conversation; the bot stays silent", "weight": 1.0}
         ],
         "by_rule": False,
-        "team": standing.policy.default_team,
+        "team": model_state.policy.default_team,
         "priority": PRIORITY,
         "route": None,
-        "handoff": lifecycle.summary(batch, working),
+        "handoff": lifecycle.open_handoff_json(batch, conversation),
     }
 
 
-def fresh_turns(
-    working: OpenConversation, turns: Sequence[Message], scored: str | None = None
+def new_turns(
+    conversation: OpenConversation, turns: Sequence[Message], scored: str | None = None
 ) -> list[Message]:
-    """The turns that the conversation does not have yet; those it has must be the same."""
-    fresh: dict[str, Message] = {}
+    """The turns that the conversation does not have yet.
+
+    Raises Contradiction for a known id with another text or author, or an id that is given twice.
+    """
+    new: dict[str, Message] = {}
     for turn in turns:
-        known = working.known.get(turn.id)
-        if turn.id in fresh or turn.id == scored:
+        stored_message = conversation.messages.get(turn.id)
+        if turn.id in new or turn.id == scored:
             raise Contradiction(
                 "duplicate_message_id",
                 f"message id {turn.id!r} stands twice in this request",
                 field="history" if scored else "messages",
                 hint="give every turn an id of its own",
             )
-        if known is not None:
-            _require_same_message(known, turn)
+        if stored_message is not None:
+            _require_same_message(stored_message, turn)
         else:
-            fresh[turn.id] = turn
-    return list(fresh.values())
+            new[turn.id] = turn
+    return list(new.values())
 
 
-def _require_same_message(known: StoredMessage, message: Message) -> None:
-    if (known.author, known.text) != (message.author, message.text):
+def _require_same_message(stored_message: StoredMessage, message: Message) -> None:
+    if (stored_message.author, stored_message.text) != (message.author, message.text):
         raise Contradiction(
             "message_differs",
             f"message {message.id!r} is already recorded with another author or text",
@@ -193,33 +206,37 @@ def _require_same_message(known: StoredMessage, message: Message) -> None:
         )
 
 
-def _has_outcome(batch: Batch, working: OpenConversation, seq: int) -> bool:
-    """Whether a ledger entry teaches about this place already: what it teaches must not change."""
-    for row in outcome_rows.of_conversation(batch.connection, working.workspace, working.id):
-        entry = entries.entry(batch.connection, working.workspace, row.position)
+def _has_outcome(batch: Batch, conversation: OpenConversation, seq: int) -> bool:
+    """Whether a ledger entry already covers this place: what it teaches must not change."""
+    for row in outcome_rows.of_conversation(
+        batch.connection, conversation.workspace, conversation.id
+    ):
+        entry = entries.entry(batch.connection, conversation.workspace, row.position)
         if entry is not None and entry.kind == "retraction":
-            entry = entries.entry(batch.connection, working.workspace, entry.body["replaces"])
+            entry = entries.entry(batch.connection, conversation.workspace, entry.body["replaces"])
         if entry is not None and entry.body["covers"] >= seq:
             return True
     return False
 
 
 def _existing_decision(
-    batch: Batch, working: OpenConversation, seq: int
+    batch: Batch, conversation: OpenConversation, seq: int
 ) -> Mapping[str, Any] | None:
-    if seq in working.decided:
-        return working.decided[seq]
-    row = conversation_rows.decision_at(batch.connection, working.workspace, working.id, seq)
+    if seq in conversation.decisions:
+        return conversation.decisions[seq]
+    row = conversation_rows.decision_at(
+        batch.connection, conversation.workspace, conversation.id, seq
+    )
     return None if row is None else row._asdict()
 
 
 def with_timestamp(message: Message, now: float) -> Message:
-    """A message that came without a time gets the moment it is stored."""
+    """The message, with the time it is stored if it came without one."""
     return message if message.at else replace(message, at=now)
 
 
 def decision_response(decision: Mapping[str, Any]) -> dict[str, Any]:
-    """A decision as the bot receives it; the same row always gives the same answer."""
+    """A decision as the API returns it; the same row always gives the same response."""
     return {
         "decision_id": decision["id"],
         "action": decision["action"],

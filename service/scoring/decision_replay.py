@@ -1,4 +1,4 @@
-"""Deciding a past decision again: same text, same position, same score, to the bit."""
+"""Deterministic replay of a past decision: same text and ledger position, same bits."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ _COMPARED = (
 
 
 class DecisionReplay:
-    """Stands at past positions, outside the engine. Keeps the last standing: decisions replayed
-    in their order cost one pass over the ledger.
+    """Restores the model at past positions, outside the engine. The last model state is cached:
+    decisions replayed in their order cost one pass over the ledger.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._kept: tuple[str, ModelState] | None = None
+        self._cached: tuple[str, ModelState] | None = None
 
     def replay(self, workspace: str, decision: Mapping[str, Any]) -> dict[str, Any]:
-        """The decision made again, whether it is `identical`, and why not where it is unknown."""
+        """The decision replayed (`again`), whether it is `identical`, and `why` where it differs or
+        cannot be replayed.
+        """
         if decision["probability"] is None:
             return {
                 "identical": None,
@@ -56,29 +58,29 @@ class DecisionReplay:
         state = fold(conversation_rows.message_of(row) for row in rows)
         with self._lock:
             try:
-                standing = self._stand(workspace, decision["position"])
+                model_state = self._state_at(workspace, decision["position"])
             except TextRemovedError as error:
                 return {"identical": None, "why": str(error), "again": None}
-            again = compute_decision(standing, state)
-        different = [name for name in _COMPARED if again[name] != decision[name]]
-        found: dict[str, Any] = {"identical": not different, "why": None}
+            replayed = compute_decision(model_state, state)
+        different = [name for name in _COMPARED if replayed[name] != decision[name]]
+        result: dict[str, Any] = {"identical": not different, "why": None}
         if different and decision["build"] != build_id():
             why = f"another build ({decision['build']}) made it; this one is {build_id()}"
-            found = {"identical": None, "why": why}
+            result = {"identical": None, "why": why}
         elif different:
-            found["why"] = f"differs in {', '.join(different)}"
-        return found | {"again": {name: again[name] for name in _COMPARED}}
+            result["why"] = f"differs in {', '.join(different)}"
+        return result | {"again": {name: replayed[name] for name in _COMPARED}}
 
-    def _stand(self, workspace: str, position: int) -> ModelState:
-        kept = self._kept
-        if kept is not None and kept[0] == workspace and kept[1].position <= position:
-            standing = kept[1]
+    def _state_at(self, workspace: str, position: int) -> ModelState:
+        cached = self._cached
+        if cached is not None and cached[0] == workspace and cached[1].position <= position:
+            model_state = cached[1]
             with self._store.read() as connection:
                 switches = entries.switches(connection, workspace, position)
-            here = switches and switches[-1].position == standing.switch
-            if here and not standing.half_learned:
-                advance(self._store, workspace, standing, position)
-                return standing
-        standing = restore(self._store, workspace, until=position)
-        self._kept = (workspace, standing)
-        return standing
+            same_line = switches and switches[-1].position == model_state.switch
+            if same_line and not model_state.half_learned:
+                advance(self._store, workspace, model_state, position)
+                return model_state
+        model_state = restore(self._store, workspace, until=position)
+        self._cached = (workspace, model_state)
+        return model_state

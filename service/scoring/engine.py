@@ -1,9 +1,9 @@
-"""The one owner of the model and the write connection in a process.
+"""Micro-batching engine: the one owner of the models and the write connection in a process.
 
-The engine lives on the event loop's thread (measured faster than a thread of its own, see
-DECISIONS.md). All requests that wait when the loop turns are one batch and one transaction: read
-the ledger's tail and learn it, read the conversations, decide, write, commit, answer. Nothing
-else touches a River object that serves.
+It runs on the event loop's thread (measured faster than a thread of its own, see DECISIONS.md).
+All requests that wait when the loop turns are one batch and one transaction: read the ledger's
+tail and learn it, read the conversations, decide, write, commit (group commit), answer. Nothing
+else touches a model that serves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from sqlalchemy import Connection
 
 from experiments.build_info import build_id
 from learning.ledger.model_state import LearnedEffect, ModelState
-from service.runtime.errors import RequestRefused, Unavailable, away, misfit
+from service.runtime.errors import (
+    RequestRefused,
+    Unavailable,
+    database_unavailable,
+    misfit,
+)
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.scoring import decide
@@ -31,19 +36,19 @@ from service.store.database.transactions import (
     SchemaError,
     Store,
     UnavailableError,
-    came_between,
-    was_locked,
+    is_conflict,
+    is_lock_timeout,
 )
 
-AGAIN_MAX = 2
-"""How often requests are tried again, each by itself, when another process came in between."""
+RETRIES_MAX = 2
+"""Retries of requests, each by itself, after a conflict with another transaction."""
 
-HELD_UP_MAX = 8
-"""Requests of one batch that may each wait for a lock before the rest of it is refused."""
+LOCK_TIMEOUTS_MAX = 8
+"""Requests of one batch that may each time out on a lock before the rest of it is refused."""
 
-HURRIED_SECONDS = 5
-"""After a lock was waited for in vain, none is waited for long: one that is held from outside must
-not keep everyone's requests waiting, one after the other.
+SHORT_WAIT_SECONDS = 5
+"""After a lock timeout, locks are waited for only shortly: one that is held from outside must not
+delay everyone's requests, one after the other.
 """
 
 T = TypeVar("T")
@@ -51,46 +56,44 @@ _log = structlog.get_logger("baton.engine")
 
 
 class Engine:
-    """Takes requests, answers them in batches, and keeps every served standing at the tail."""
+    """Takes requests, answers them in batches, and keeps every live model at the ledger's tail."""
 
-    def __init__(self, store: Store, settings: Settings, measures: Metrics) -> None:
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._store = store
         self._settings = settings
-        self._measures = measures
-        self._serving = LiveModels(store, settings, measures)
+        self._metrics = metrics
+        self._live_models = LiveModels(store, settings, metrics)
         self._states = StateCache()
-        self._waiting = RequestQueue(settings.queue_max)
-        self._turn_is_due = False
+        self._queue = RequestQueue(settings.queue_max)
+        self._batch_scheduled = False
         self._stopping = False
-        self._hurried_until = 0.0
+        self._short_wait_until = 0.0
 
     async def start(self) -> None:
-        """Stand in every workspace, then follow the ledger while idle."""
-        await self._serving.start()
+        """Load the workspaces' models, then follow the ledgers while idle."""
+        await self._live_models.start()
 
     async def stop(self) -> None:
-        """Answer what was taken, then end."""
+        """Answer the requests in the queue, then stop."""
         self._stopping = True
-        while self._waiting:
-            self._turn()
+        while self._queue:
+            self._run_batch()
             await asyncio.sleep(0)
-        await self._serving.stop()
+        await self._live_models.stop()
 
     # Requests
 
-    async def score(self, ask: decide.ScoreCommand) -> Mapping[str, Any]:
+    async def score(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message."""
 
         def do(batch: Batch) -> Mapping[str, Any]:
-            served = self._serving.here(ask.workspace)
-            if served.standing.half_learned:
-                raise Unavailable(
-                    "restanding", "the model is being stood anew", hint="send it again"
-                )
-            return decide.score(batch, served.standing, served.live, build_id(), ask)
+            model = self._live_models.get_loaded(command.workspace)
+            if model.state.half_learned:
+                raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
+            return decide.score(batch, model.state, model.live, build_id(), command)
 
-        answer = await self.run(ask.workspace, do, needs=ask.needs, appends=False)
-        self._measures.decided(ask.workspace, answer["action"])
+        answer = await self.run(command.workspace, do, needs=command.lock_targets, appends=False)
+        self._metrics.count_decision(command.workspace, answer["action"])
         return answer
 
     async def run(
@@ -103,142 +106,152 @@ class Engine:
     ) -> T:
         """Run `do` inside a batch's transaction; its answer comes after the commit.
 
-        What `appends` to the ledger is learned before the answer's sender can ask again.
-        `do` must refuse before it changes anything. Raises Busy when the queue is full or the
-        database does not answer: nothing was recorded then.
+        A request that `appends` to the ledger is learned before its sender can send the next one.
+        `do` must refuse before it changes anything. Raises Unavailable when the queue is
+        full or the database does not answer: nothing was recorded then.
         """
         if self._stopping:
             raise Unavailable("stopping", "this process is shutting down", hint="send it again")
-        await self._serving.at(workspace)
+        await self._live_models.get(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        refused = self._waiting.put(QueuedRequest(workspace, needs or {}, do, appends, future))
-        if refused is not None:
-            self._measures.refused()
+        shed = self._queue.put(QueuedRequest(workspace, needs or {}, do, appends, future))
+        if shed is not None:
+            self._metrics.count_refusal()
             full = Unavailable("queue_full", "too many requests are waiting", hint="send it again")
-            _settle(refused.answer, full)
-        self._due()
+            _resolve_future(shed.answer, full)
+        self._schedule_batch()
         return await future
 
-    def _due(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+    def _schedule_batch(self) -> None:
+        if not self._batch_scheduled:
+            self._batch_scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_batch)
 
-    def _turn(self) -> None:
-        """One batch: whatever waits now, in one transaction."""
-        self._turn_is_due = False
-        works = self._waiting.take(self._settings.batch_max)
-        works = [work for work in works if not work.answer.done()]
-        works.sort(key=lambda work: work.workspace)
+    def _run_batch(self) -> None:
+        """Run one batch: the requests in the queue, in one transaction."""
+        self._batch_scheduled = False
+        requests = self._queue.take(self._settings.batch_max)
+        requests = [request for request in requests if not request.answer.done()]
+        requests.sort(key=lambda request: request.workspace)
         try:
-            if works:
-                self._attempt(works)
+            if requests:
+                self._try_batch(requests)
         except Exception as error:
-            for work in works:  # whatever broke, nobody waits for an answer that never comes
-                _settle(work.answer, error)
+            for request in requests:  # whatever broke, nobody waits for an answer that never comes
+                _resolve_future(request.answer, error)
             raise
         finally:
-            if self._waiting:
-                self._due()
+            if self._queue:
+                self._schedule_batch()
 
-    def _attempt(self, works: list[QueuedRequest], again: int = AGAIN_MAX) -> bool:
-        """Run works in one transaction; if one breaks it, run each in its own. Whether it ran."""
-        with self._measures.batch(len(works)):
+    def _try_batch(self, requests: list[QueuedRequest], retries_left: int = RETRIES_MAX) -> bool:
+        """Run requests in one transaction; if one breaks it, each in its own. False where one was
+        unavailable.
+        """
+        with self._metrics.batch(len(requests)):
             try:
-                answers = self._transact(works, again)
+                answers = self._transact(requests, retries_left)
             except Exception as error:
-                alone = len(works) == 1
-                if (again and came_between(error)) or not (alone or self._is_away(error)):
-                    return self._each(works, again - 1)
-                answers = [self._failed(error)] * len(works)
-        for work, answer in zip(works, answers, strict=True):
-            _settle(work.answer, answer)
-        appended = {work.workspace for work in works if work.appends}
+                is_single = len(requests) == 1
+                if (retries_left and is_conflict(error)) or not (
+                    is_single or self._is_unavailable(error)
+                ):
+                    return self._run_separately(requests, retries_left - 1)
+                answers = [self._to_refusal(error)] * len(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            _resolve_future(request.answer, answer)
+        appended = {request.workspace for request in requests if request.appends}
         if appended:
             with contextlib.suppress(DatabaseError):
-                self._serving.catch_up(appended)
+                self._live_models.catch_up(appended)
         return not any(isinstance(answer, Unavailable) for answer in answers)
 
-    def _is_away(self, error: Exception) -> bool:
-        """Whether trying each request by itself is in vain: the whole database does not answer."""
-        return isinstance(error, UnavailableError) and not was_locked(error)
+    def _is_unavailable(self, error: Exception) -> bool:
+        """Whether the whole database does not answer, so that trying each request alone is in
+        vain.
+        """
+        return isinstance(error, UnavailableError) and not is_lock_timeout(error)
 
-    def _failed(self, error: Exception) -> Exception:
+    def _to_refusal(self, error: Exception) -> Exception:
         if isinstance(error, SchemaError):
             _log.error("schema", why=str(error.orig))
             return misfit()
         if not isinstance(error, UnavailableError):
             return error
-        if was_locked(error):
-            self._hurried_until = time.monotonic() + HURRIED_SECONDS
+        if is_lock_timeout(error):
+            self._short_wait_until = time.monotonic() + SHORT_WAIT_SECONDS
         _log.error("transaction_failed", why=str(error.orig))
-        return away()
+        return database_unavailable()
 
-    def _each(self, works: list[QueuedRequest], again: int) -> bool:
-        """Each in its own transaction. After some that a lock held up, the rest is refused."""
-        held_up = 0
-        for work in works:
-            if held_up < HELD_UP_MAX:
-                held_up += not self._attempt([work], again)
+    def _run_separately(self, requests: list[QueuedRequest], retries_left: int) -> bool:
+        """Run each in its own transaction; after too many lock timeouts the rest is refused."""
+        lock_timeouts = 0
+        for request in requests:
+            if lock_timeouts < LOCK_TIMEOUTS_MAX:
+                lock_timeouts += not self._try_batch([request], retries_left)
             else:
-                busy = away()
-                _settle(work.answer, busy)
-        return not held_up
+                refusal = database_unavailable()
+                _resolve_future(request.answer, refusal)
+        return not lock_timeouts
 
-    def _transact(self, works: list[QueuedRequest], again: int) -> list[Any]:
+    def _transact(self, requests: list[QueuedRequest], retries_left: int) -> list[Any]:
         answers: list[Any] = []
-        hurried = again < AGAIN_MAX or time.monotonic() < self._hurried_until
-        with self._store.write(hurried=hurried) as connection:
+        short_wait = retries_left < RETRIES_MAX or time.monotonic() < self._short_wait_until
+        with self._store.write(short_wait=short_wait) as connection:
             batch = Batch(connection, self._states)
-            self._serving.learn(connection, {work.workspace for work in works})
-            for workspace, needs in _merged(connection, works).items():
+            self._live_models.learn(connection, {request.workspace for request in requests})
+            for workspace, needs in _merge_lock_targets(connection, requests).items():
                 batch.open(workspace, needs)
-            for work in works:
+            for request in requests:
                 try:
-                    answers.append(work.do(batch))
+                    answers.append(request.do(batch))
                 except RequestRefused as refusal:
                     answers.append(refusal)
             batch.flush()
-            batch.drop_unused()
-        batch.keep_states()
+            batch.remove_unused_conversations()
+        batch.cache_states()
         return answers
 
-    # What this process says of itself
+    # State of this process
 
-    async def settled(self, workspace: str, position: int, seconds: float = 30) -> bool:
-        """Wait until this process serves a ledger position, switch included."""
-        return await self._serving.settled(workspace, position, seconds)
+    async def wait_for_position(self, workspace: str, position: int, seconds: float = 30) -> bool:
+        """Wait until this process serves a ledger position, switch included; False after
+        `seconds`.
+        """
+        return await self._live_models.wait_for_position(workspace, position, seconds)
 
-    async def served(self, workspace: str) -> ModelState:
-        """The standing that serves a workspace. Only the event loop's thread may read it."""
-        return (await self._serving.at(workspace)).standing
+    async def model_state(self, workspace: str) -> ModelState:
+        """The model state that serves a workspace. Only the event loop's thread may read it."""
+        return (await self._live_models.get(workspace)).state
 
-    async def effect(self, workspace: str, position: int) -> LearnedEffect | None:
-        """What the outcome at a position changed when it was learned here, if it was lately."""
-        return (await self._serving.at(workspace)).effects.get(position)
+    async def learned_effect(self, workspace: str, position: int) -> LearnedEffect | None:
+        """What the outcome at a position changed when this process learned it; None if long ago."""
+        return (await self._live_models.get(workspace)).effects.get(position)
 
     async def digest(self, workspace: str) -> str:
-        """The digest of what serves a workspace now."""
-        return (await self._serving.at(workspace)).digest
+        """The digest of the model state that serves a workspace now."""
+        return (await self._live_models.get(workspace)).digest
 
     def lag(self) -> dict[str, int]:
         """Entries that each served workspace has yet to learn."""
-        return self._serving.lag()
+        return self._live_models.lag()
 
     def broken(self) -> list[str]:
         """Workspaces that this process cannot serve; it serves all others."""
-        return self._serving.broken()
+        return self._live_models.broken()
 
 
-def _merged(connection: Connection, works: list[QueuedRequest]) -> dict[str, dict[str, list[str]]]:
+def _merge_lock_targets(
+    connection: Connection, requests: list[QueuedRequest]
+) -> dict[str, dict[str, list[str]]]:
     merged: dict[str, dict[str, list[str]]] = {}
-    for work in works:
-        for conversation, messages in work.needed(connection).items():
-            merged.setdefault(work.workspace, {}).setdefault(conversation, []).extend(messages)
+    for request in requests:
+        for conversation, messages in request.find_lock_targets(connection).items():
+            merged.setdefault(request.workspace, {}).setdefault(conversation, []).extend(messages)
     return merged
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+def _resolve_future(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():
         return
     if isinstance(answer, Exception):

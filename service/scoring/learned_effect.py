@@ -1,4 +1,4 @@
-"""What an outcome changed, as the process that answers saw it when it learned it."""
+"""Effect of one outcome on the serving model: the probability before and after learning it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ SETTLE_SECONDS = 1.0
 """How long to wait for a process that has yet to learn it from the ledger."""
 
 
-async def effect(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """What the serving model gave the last message that an outcome teaches about, just before and
-    just after it learned this outcome; or, with no figures, why they cannot be told.
+async def learned_effect_json(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """The serving model's probability for the last message that an outcome teaches about, before
+    and after learning it; both None, with a reason in `why`, where they are unknown.
     """
     workspace, position = outcome["workspace"], outcome["position"]
-    await engine.served(workspace)
-    await engine.settled(workspace, position, SETTLE_SECONDS)
-    found = await engine.effect(workspace, position)
+    await engine.model_state(workspace)
+    await engine.wait_for_position(workspace, position, SETTLE_SECONDS)
+    effect = await engine.learned_effect(workspace, position)
     return {
         "outcome_id": outcome["id"],
         "position": position,
-        "message_id": found and found.message_id,
-        "before": found and found.before,
-        "after": found and found.after,
-        "why": None if found else await _why_not(engine, outcome),
+        "message_id": effect and effect.message_id,
+        "before": effect and effect.before,
+        "after": effect and effect.after,
+        "why": None if effect else await _why_not(engine, outcome),
     }
 
 
@@ -34,7 +34,7 @@ async def _why_not(engine: Engine, outcome: Mapping[str, Any]) -> str:
         return "it was taken back; what it had taught leaves the model at the next rebuild"
     if outcome["verdict"] == "unknowable":
         return "it teaches nothing: it is counted apart"
-    standing = await engine.served(outcome["workspace"])
-    if standing.position < outcome["position"]:
+    model_state = await engine.model_state(outcome["workspace"])
+    if model_state.position < outcome["position"]:
         return "this process has yet to learn it"
     return "this process learned it long ago, or the version that serves leaves it out"

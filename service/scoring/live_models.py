@@ -1,9 +1,10 @@
-"""The standings that a process serves, each kept at the tail of its workspace's ledger.
+"""The live models of a process: loaded by workspace (LRU), kept at the tail of each ledger, swapped
+at a switch, and verified against checkpoints.
 
-Owned by the event loop's thread: only a new switch is stood beside it, in another, and swapped in.
-What was learned is proved now and then: at agreed positions each process notes its digest, and
-compares it with the checkpoint that `jobs` saved there. One that differs says so loudly, and
-stands anew from the checkpoint.
+Owned by the event loop's thread; only a new switch's model is restored in another, then swapped in.
+At agreed positions each process notes its model's digest and compares it with the checkpoint that
+`jobs` saved there (divergence detection). One that differs logs an error and reloads from the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from sqlalchemy import Connection
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
 from learning.text.signals import read
-from service.runtime.errors import DOCTOR, Broken, NotFound, Unavailable, away, broken
+from service.runtime.errors import (
+    DOCTOR,
+    Broken,
+    NotFound,
+    Unavailable,
+    broken,
+    database_unavailable,
+)
 from service.runtime.lru import lru_put
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
@@ -32,105 +40,110 @@ from service.versions.restore import NoWorkspaceError, restore, transcript_of
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
 
-MARKS_MAX = 16
-"""Most positions of one line whose digests wait for a checkpoint to be compared with."""
+UNVERIFIED_MAX = 16
+"""Most digests of one line that wait for a checkpoint to be compared with."""
 
 EFFECTS_MAX = 1024
-"""Most outcomes of a workspace of which is remembered what they changed, the newest ones."""
+"""Most outcomes of a workspace whose learned effect is remembered, the newest ones."""
 
-PROVE_SECONDS = 1.0
-BROKEN_SECONDS = 5.0  # until a broken workspace is tried again; or AGAIN times as long as that took
-AGAIN = 10
+VERIFY_SECONDS = 1.0
+
+BROKEN_SECONDS = 5.0
+RETRY_FACTOR = 10
+"""A broken workspace is loaded again after BROKEN_SECONDS, or so many times as long as that took."""
+
 _log = structlog.get_logger("baton.serving")
 
 
 @dataclass(slots=True)
 class LiveModel:
-    """A workspace as this process serves it. `marks` are digests by position, still unproved;
-    `effects` say by position what outcomes changed when they were learned here.
+    """A workspace's model in this process. `unverified` are digests by position that wait for their
+    checkpoint; `effects` are what outcomes changed when learned here, by position.
     """
 
-    standing: ModelState
+    state: ModelState
     live: bool
     head: int
-    marks: dict[int, str] = field(default_factory=dict)
+    unverified: dict[int, str] = field(default_factory=dict)
     effects: dict[int, LearnedEffect] = field(default_factory=dict)
-    restanding: asyncio.Task[None] | None = None
+    reloading: asyncio.Task[None] | None = None
     _digest: tuple[int, int, str] | None = None
 
     @property
     def digest(self) -> str:
-        """Computed anew when something was learned since."""
-        place = self.standing.switch, self.standing.position
-        if self._digest is None or self._digest[:2] != place:
-            self._digest = (*place, digest(self.standing))
+        """The model state's digest, cached until it learns something."""
+        key = self.state.switch, self.state.position
+        if self._digest is None or self._digest[:2] != key:
+            self._digest = (*key, digest(self.state))
         return self._digest[2]
 
-    def swap(self, standing: ModelState) -> None:
-        """Serve another standing from here on."""
-        self.standing, self.marks, self._digest = standing, {}, None
+    def swap(self, state: ModelState) -> None:
+        """Serve another model state from here on."""
+        self.state, self.unverified, self._digest = state, {}, None
 
-    def taught(self, entry: Entry, effect: LearnedEffect) -> None:
+    def remember_effect(self, entry: Entry, effect: LearnedEffect) -> None:
         """Remember what an outcome changed; the oldest is forgotten."""
         self.effects[entry.position] = effect
         while len(self.effects) > EFFECTS_MAX:
             del self.effects[min(self.effects)]
 
-    def mark(self) -> None:
-        """Note the digest at this position; the oldest unproved one is forgotten."""
-        self.marks[self.standing.position] = self.digest
-        while len(self.marks) > MARKS_MAX:
-            del self.marks[min(self.marks)]
+    def note_digest(self) -> None:
+        """Note the digest at this position; the oldest unverified one is forgotten."""
+        self.unverified[self.state.position] = self.digest
+        while len(self.unverified) > UNVERIFIED_MAX:
+            del self.unverified[min(self.unverified)]
 
 
 class LiveModels:
-    """By workspace what this process serves: those that were asked for last, so many as it may."""
+    """The loaded models by workspace, least recently used evicted first beyond `models_max`."""
 
-    def __init__(self, store: Store, settings: Settings, measures: Metrics) -> None:
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._store = store
         self._settings = settings
-        self._measures = measures
-        self._served: dict[str, LiveModel] = {}
+        self._metrics = metrics
+        self._models: dict[str, LiveModel] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._broken: dict[str, float] = {}
         self._idle: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Stand in every workspace, then follow the ledgers while idle."""
+        """Load the workspaces' models, up to `models_max`, then follow the ledgers while idle."""
         read("This loads the lexicon before anyone waits for it.")
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names[: self._settings.models_max]:
             with contextlib.suppress(Broken):  # it was told; the others are served
-                await self.at(name)
+                await self.get(name)
         self._idle = asyncio.create_task(self._follow_idle())
 
     async def stop(self) -> None:
         tasks = [task for task in (self._idle, *self._loading.values()) if task is not None]
-        tasks += [one.restanding for one in self._served.values() if one.restanding is not None]
+        tasks += [model.reloading for model in self._models.values() if model.reloading is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._served.clear()  # FastAPI remembers applications for ever; models need not stay, too
+        self._models.clear()  # FastAPI remembers applications for ever; models need not stay, too
 
-    def here(self, workspace: str) -> LiveModel:
-        """A workspace that is served already. Raises Busy when others took its place meanwhile."""
-        if workspace not in self._served:
-            raise Unavailable("restanding", "the model is being stood anew", hint="send it again")
-        return self._served[workspace]
+    def get_loaded(self, workspace: str) -> LiveModel:
+        """The model of a workspace that is loaded. Raises Unavailable when it was evicted
+        meanwhile.
+        """
+        if workspace not in self._models:
+            raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
+        return self._models[workspace]
 
-    async def at(self, workspace: str) -> LiveModel:
-        """A workspace as served, stood at its version when it was not yet. Raises Broken."""
+    async def get(self, workspace: str) -> LiveModel:
+        """The model of a workspace, loaded first if need be. Raises NotFound, Broken."""
         if time.monotonic() < self._broken.get(workspace, 0.0):
             raise broken(workspace)
-        while workspace not in self._served:
-            await self._stand(workspace)
-        return self._kept(workspace, self._served[workspace])
+        while workspace not in self._models:
+            await self._ensure_loaded(workspace)
+        return self._touch(workspace, self._models[workspace])
 
-    def _kept(self, workspace: str, served: LiveModel) -> LiveModel:
-        return lru_put(self._served, workspace, served, self._settings.models_max)
+    def _touch(self, workspace: str, model: LiveModel) -> LiveModel:
+        return lru_put(self._models, workspace, model, self._settings.models_max)
 
-    async def _stand(self, workspace: str) -> None:
+    async def _ensure_loaded(self, workspace: str) -> None:
         if workspace not in self._loading:
             self._loading[workspace] = asyncio.create_task(self._load(workspace))
         try:
@@ -141,31 +154,31 @@ class LiveModels:
     async def _load(self, workspace: str) -> None:
         began = time.monotonic()
         try:
-            standing = await asyncio.to_thread(restore, self._store, workspace)
+            state = await asyncio.to_thread(restore, self._store, workspace)
         except NoWorkspaceError as error:
-            self._mended(workspace)
+            self._mark_mended(workspace)
             raise NotFound("no_workspace", str(error)) from error
         except UnavailableError as error:
-            raise away() from error
+            raise database_unavailable() from error
         except DatabaseError:
             raise
         except Exception as error:
-            self._breaks(workspace, error, AGAIN * (time.monotonic() - began))
+            self._mark_broken(workspace, error, RETRY_FACTOR * (time.monotonic() - began))
             raise broken(workspace) from error
-        self._mended(workspace)
-        if workspace not in self._served:
-            self._kept(workspace, LiveModel(standing, live=False, head=standing.position))
+        self._mark_mended(workspace)
+        if workspace not in self._models:
+            self._touch(workspace, LiveModel(state, live=False, head=state.position))
 
-    def _breaks(self, workspace: str, error: Exception, seconds: float = 0.0) -> None:
+    def _mark_broken(self, workspace: str, error: Exception, seconds: float = 0.0) -> None:
         """It is served no more, until it can be stood in; nothing else is held up by it."""
-        self._served.pop(workspace, None)
+        self._models.pop(workspace, None)
         self._broken[workspace] = time.monotonic() + max(BROKEN_SECONDS, seconds)
-        self._measures.broken(workspace, 1)
+        self._metrics.set_broken(workspace, 1)
         _log.error("workspace_broken", workspace=workspace, mend=DOCTOR, exc_info=error)
 
-    def _mended(self, workspace: str) -> None:
+    def _mark_mended(self, workspace: str) -> None:
         if self._broken.pop(workspace, None) is not None:
-            self._measures.broken(workspace, 0)
+            self._metrics.set_broken(workspace, 0)
             _log.warning("workspace_mended", workspace=workspace)
 
     def broken(self) -> list[str]:
@@ -175,37 +188,37 @@ class LiveModels:
     def learn(self, connection: Connection, workspaces: set[str]) -> None:
         """Learn the ledger's tail for these workspaces, a bounded piece of it."""
         for name, (head, mode) in ledger.heads(connection, sorted(workspaces)).items():
-            served = self._served.get(name)
-            if served is None:
+            model = self._models.get(name)
+            if model is None:
                 continue
-            served.live, served.head = mode == "live", head
-            if head <= served.standing.position or served.restanding is not None:
+            model.live, model.head = mode == "live", head
+            if head <= model.state.position or model.reloading is not None:
                 continue
-            if not self._followed(connection, name, served):
-                served.restanding = asyncio.create_task(self._restand(name))
+            if not self._learn_tail(connection, name, model):
+                model.reloading = asyncio.create_task(self._reload(name))
 
-    def _followed(self, connection: Connection, name: str, served: LiveModel) -> bool:
-        """Learn a piece of the tail; False when it takes a standing anew to go on.
+    def _learn_tail(self, connection: Connection, name: str, model: LiveModel) -> bool:
+        """Learn a piece of the tail; False when the model must be reloaded to go on.
 
         Pieces end at the positions where `jobs` saves checkpoints.
         """
-        standing, every = served.standing, self._settings.checkpoint_entries
-        position = standing.position
-        most = min(ENTRIES_PER_BATCH, every - position % every)
+        state, interval = model.state, self._settings.checkpoint_entries
+        position = state.position
+        limit = min(ENTRIES_PER_BATCH, interval - position % interval)
         try:
-            entries = ledger.tail(connection, name, position, most)
+            entries = ledger.tail(connection, name, position, limit)
             switch = replay_entries(
-                standing, entries, transcript_of(connection, name), on_learned=served.taught
+                state, entries, transcript_of(connection, name), on_learned=model.remember_effect
             )
         except DatabaseError:
             raise
         except Exception:
-            _log.exception("not_learned", workspace=name, after=standing.position)
+            _log.exception("not_learned", workspace=name, after=state.position)
             return False
         finally:
-            self._measures.learned(name, standing.position - position)
-        if standing.position > position and standing.position % every == 0:
-            served.mark()
+            self._metrics.count_learned(name, state.position - position)
+        if state.position > position and state.position % interval == 0:
+            model.note_digest()
         return switch is None
 
     def catch_up(self, workspaces: set[str]) -> None:
@@ -214,90 +227,100 @@ class LiveModels:
             self.learn(connection, workspaces)
 
     async def _follow_idle(self) -> None:
-        """With nothing to do, still follow the ledgers: other processes append to them."""
-        proved = time.monotonic()
+        """Follow the ledgers while idle: other processes append to them."""
+        verified_at = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             try:
-                self.catch_up(set(self._served))
-                self._try_again()
-                self._measures.lags(self.lag())
-                if time.monotonic() - proved >= PROVE_SECONDS:
-                    self._prove()
-                    proved = time.monotonic()
+                self.catch_up(set(self._models))
+                self._retry_broken()
+                self._metrics.set_lags(self.lag())
+                if time.monotonic() - verified_at >= VERIFY_SECONDS:
+                    self._verify_digests()
+                    verified_at = time.monotonic()
             except DatabaseError as error:
                 _log.warning("ledger_unreachable", why=str(error.orig))
             except Exception:
                 _log.exception("not_followed")
 
-    def _try_again(self) -> None:
-        """Who was broken may have been mended: by a rebuild, a newer build, a restored row."""
+    def _retry_broken(self) -> None:
+        """Load broken workspaces again: a rebuild, a newer build or a restored row may mend them."""
         for name, until in self._broken.items():
             if time.monotonic() >= until and name not in self._loading:
                 task = self._loading[name] = asyncio.create_task(self._load(name))
-                task.add_done_callback(partial(self._tried, name))
+                task.add_done_callback(partial(self._end_retry, name))
 
-    def _tried(self, workspace: str, task: asyncio.Task[None]) -> None:
+    def _end_retry(self, workspace: str, task: asyncio.Task[None]) -> None:
         self._loading.pop(workspace, None)
         if not task.cancelled():
-            task.exception()  # it was told
+            task.exception()  # it was logged
 
-    def _prove(self) -> None:
-        """Compare what was noted with the checkpoints that have been saved since."""
-        for name, served in self._served.items():
-            if not served.marks or served.restanding is not None:
+    def _verify_digests(self) -> None:
+        """Compare the noted digests with the checkpoints that have been saved since."""
+        for name, model in self._models.items():
+            if not model.unverified or model.reloading is not None:
                 continue
             with self._store.read() as connection:
-                line = version_rows.digests(connection, name, served.standing.switch, served.marks)
-            wrong = [position for position in line if line[position] != served.marks[position]]
-            if wrong:
-                self._diverged(name, served, min(wrong), line[min(wrong)])
-            elif line:
-                served.marks = {p: d for p, d in served.marks.items() if p > max(line)}
+                checkpoints = version_rows.digests(
+                    connection, name, model.state.switch, model.unverified
+                )
+            mismatches = [
+                position
+                for position in checkpoints
+                if checkpoints[position] != model.unverified[position]
+            ]
+            if mismatches:
+                self._on_divergence(name, model, min(mismatches), checkpoints[min(mismatches)])
+            elif checkpoints:
+                model.unverified = {
+                    p: d for p, d in model.unverified.items() if p > max(checkpoints)
+                }
 
-    def _diverged(self, name: str, served: LiveModel, position: int, wanted: str) -> None:
-        self._measures.diverged(name)
+    def _on_divergence(self, name: str, model: LiveModel, position: int, expected: str) -> None:
+        self._metrics.count_divergence(name)
         _log.error(
             "diverged",
             workspace=name,
             position=position,
-            line=served.standing.switch,
-            digest=served.marks[position],
-            checkpoint=wanted,
-            mend="standing anew from the checkpoint; compare `made_of` in GET /v1/standing",
+            line=model.state.switch,
+            digest=model.unverified[position],
+            checkpoint=expected,
+            mend="reloading from the checkpoint; compare `made_of` in GET /v1/standing",
         )
-        served.marks = {}
-        served.restanding = asyncio.create_task(self._restand(name))
+        model.unverified = {}
+        model.reloading = asyncio.create_task(self._reload(name))
 
-    async def _restand(self, workspace: str) -> None:
-        """Build the standing of a new switch beside the one that serves, then swap it in."""
-        served = self._served.get(workspace)
-        if served is None:
+    async def _reload(self, workspace: str) -> None:
+        """Restore the model state beside the one that serves, then swap it in."""
+        model = self._models.get(workspace)
+        if model is None:
             return
         try:
-            served.swap(await asyncio.to_thread(restore, self._store, workspace))
+            model.swap(await asyncio.to_thread(restore, self._store, workspace))
             _log.info(
                 "switched",
                 workspace=workspace,
-                version=served.standing.version,
-                position=served.standing.position,
+                version=model.state.version,
+                position=model.state.position,
             )
         except DatabaseError:
             _log.exception("switch_not_stood", workspace=workspace)
             await asyncio.sleep(1)
         except Exception as error:
-            self._breaks(workspace, error)
+            self._mark_broken(workspace, error)
         finally:
-            served.restanding = None
+            model.reloading = None
 
-    async def settled(self, workspace: str, position: int, seconds: float = 30) -> bool:
-        """Wait until this process serves a ledger position, switch included."""
+    async def wait_for_position(self, workspace: str, position: int, seconds: float = 30) -> bool:
+        """Wait until this process serves a ledger position, switch included; False after
+        `seconds`.
+        """
         for _ in range(int(seconds / 0.02)):
-            if (await self.at(workspace)).standing.position >= position:
+            if (await self.get(workspace)).state.position >= position:
                 return True
             await asyncio.sleep(0.02)
         return False
 
     def lag(self) -> dict[str, int]:
         """Entries that each served workspace has yet to learn."""
-        return {name: one.head - one.standing.position for name, one in self._served.items()}
+        return {name: model.head - model.state.position for name, model in self._models.items()}

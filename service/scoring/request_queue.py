@@ -1,8 +1,9 @@
-"""The bounded queue of requests: who floods it waits for themselves.
+"""Bounded request queue with a fair share per workspace (load shedding): the longest line is shed
+first.
 
-Each workspace has a line of its own, and a batch takes from them in turn. When the queue is full,
-a workspace within its fair share still finds a place: the newest request of the longest line is
-refused instead. Refused is never lost: nothing of it was written, and its sender is told.
+Each workspace has a line of its own, and a batch takes from them round-robin. When the queue is
+full, a workspace within its fair share still gets a place: the newest request of the longest line
+is refused instead. Nothing of a refused request was written, and its sender gets the refusal.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from sqlalchemy import Connection
 from service.store.conversations.batch import Batch
 
 LockTargets = Mapping[str, Sequence[str]]
-"""Conversations to be locked, and the message ids whose presence in them matters."""
+"""Conversations to be locked, and the message ids to look up in each."""
 
 
 @dataclass(slots=True)
 class QueuedRequest:
-    """One waiting request: what it needs locked beforehand, what it does, and who waits for it.
+    """One waiting request: what it locks, what it does (`do`), and the future of its answer.
 
     Whatever a request will change belongs to a conversation that it names here, or looks up: all
     conversations of a batch are locked first, in one order, and then the ledgers' heads.
@@ -35,54 +36,56 @@ class QueuedRequest:
     appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
 
-    def needed(self, connection: Connection) -> LockTargets:
+    def find_lock_targets(self, connection: Connection) -> LockTargets:
         return self.needs(connection) if callable(self.needs) else self.needs
 
 
 class RequestQueue:
-    """At most `most` requests of all workspaces together."""
+    """A queue of at most `capacity` requests of all workspaces together."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._lines: OrderedDict[str, deque[QueuedRequest]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, work: QueuedRequest) -> QueuedRequest | None:
-        """Let a request wait; gives the one that is refused for it, which may be itself."""
-        refused = self._displaced(work) if self._count >= self._most else None
-        if refused is work:
-            return refused
-        line = self._lines.get(work.workspace)
+    def put(self, request: QueuedRequest) -> QueuedRequest | None:
+        """Enqueue a request; gives the one that is shed for it, which may be itself, or None."""
+        shed = self._choose_shed(request) if self._count >= self._capacity else None
+        if shed is request:
+            return shed
+        line = self._lines.get(request.workspace)
         if line is None:
-            line = self._lines[work.workspace] = deque()
-        line.append(work)
+            line = self._lines[request.workspace] = deque()
+        line.append(request)
         self._count += 1
-        return refused
+        return shed
 
-    def _displaced(self, work: QueuedRequest) -> QueuedRequest:
-        own = len(self._lines.get(work.workspace, ()))
-        workspaces = len(self._lines) + (work.workspace not in self._lines)
-        longest = max(self._lines, key=lambda name: len(self._lines[name]), default=work.workspace)
-        if own >= self._most // workspaces or longest == work.workspace:
-            return work
+    def _choose_shed(self, request: QueuedRequest) -> QueuedRequest:
+        own = len(self._lines.get(request.workspace, ()))
+        workspaces = len(self._lines) + (request.workspace not in self._lines)
+        longest = max(
+            self._lines, key=lambda name: len(self._lines[name]), default=request.workspace
+        )
+        if own >= self._capacity // workspaces or longest == request.workspace:
+            return request
         self._count -= 1
         return self._lines[longest].pop()
 
-    def take(self, most: int) -> list[QueuedRequest]:
-        """The next requests, one of each workspace in turn."""
-        taken: list[QueuedRequest] = []
-        while self._lines and len(taken) < most:
+    def take(self, limit: int) -> list[QueuedRequest]:
+        """Dequeue at most `limit` requests, round-robin over workspaces."""
+        requests: list[QueuedRequest] = []
+        while self._lines and len(requests) < limit:
             name, line = next(iter(self._lines.items()))
             if len(self._lines) == 1:
-                while line and len(taken) < most:
-                    taken.append(line.popleft())
+                while line and len(requests) < limit:
+                    requests.append(line.popleft())
             else:
-                taken.append(line.popleft())
+                requests.append(line.popleft())
                 self._lines.move_to_end(name)
             if not line:
                 del self._lines[name]
-        self._count -= len(taken)
-        return taken
+        self._count -= len(requests)
+        return requests

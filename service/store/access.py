@@ -1,4 +1,4 @@
-"""Keys, remembered answers and leases: who may act, and what was already done."""
+"""Rows of API keys, console sessions, idempotency records and leases."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
-from service.store.database.transactions import add_new, table
-from service.store.tables import Key, Lease, Remembered, Session
+from service.store.database.transactions import insert_if_absent, table
+from service.store.tables import IdempotencyRecord, Key, Lease, Session
 
 _key_row = table(Key)
-_remembered = table(Remembered)
+_remembered = table(IdempotencyRecord)
 _lease = table(Lease)
 
 
 def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Add a key; False if one with its id or hash is there."""
-    return add_new(connection, Key, row)
+    return insert_if_absent(connection, Key, row)
 
 
-def by_hash(connection: Connection, hashed: str) -> Row[Any] | None:
-    return connection.execute(select(_key_row).where(_key_row.c.hash == hashed)).one_or_none()
+def key_by_hash(connection: Connection, digest: str) -> Row[Any] | None:
+    return connection.execute(select(_key_row).where(_key_row.c.hash == digest)).one_or_none()
 
 
 def key(connection: Connection, workspace: str | None, name: str) -> Row[Any] | None:
-    wanted = select(_key_row).where(_key_row.c.id == name)
+    query = select(_key_row).where(_key_row.c.id == name)
     if workspace is not None:
-        wanted = wanted.where(_key_row.c.workspace == workspace)
-    return connection.execute(wanted).one_or_none()
+        query = query.where(_key_row.c.workspace == workspace)
+    return connection.execute(query).one_or_none()
 
 
 def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
@@ -37,10 +37,10 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     ).all()
 
 
-def valid(connection: Connection, names: Collection[str]) -> set[str]:
-    """Which of these keys were not revoked."""
-    found = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
-    return set(connection.execute(found).scalars())
+def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
+    """Those of these keys that are not revoked."""
+    query = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
+    return set(connection.execute(query).scalars())
 
 
 def revoke(connection: Connection, name: str, at: float) -> None:
@@ -51,31 +51,31 @@ def revoke(connection: Connection, name: str, at: float) -> None:
     )
 
 
-def remembered(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+def idempotency_record(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     return connection.execute(
         select(_remembered).where(_remembered.c.workspace == workspace, _remembered.c.key == name)
     ).one_or_none()
 
 
-def remember(connection: Connection, row: Mapping[str, Any]) -> None:
+def add_idempotency_record(connection: Connection, row: Mapping[str, Any]) -> None:
     connection.execute(insert(_remembered).values(**row))
 
 
-def forget_keys(connection: Connection, before: float) -> int:
-    """Drop answers remembered before a moment; gives how many."""
+def delete_idempotency_records(connection: Connection, before: float) -> int:
+    """Delete the records made before a moment (TTL); gives their number."""
     return connection.execute(delete(_remembered).where(_remembered.c.at < before)).rowcount
 
 
 def take_lease(
     connection: Connection, name: str, holder: str, now: float, expires_at: float
 ) -> bool:
-    """Take or renew a lease; False while another holds it.
+    """Acquire or renew a lease (leader election); False while another holds it.
 
-    One that ends ten times as late as this one would was taken before the clock was set back: void.
+    One that ends ten times as late as this one would is void: the clock was set back since.
     """
     ahead = now + 10 * (expires_at - now)
-    add_new(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
-    taken = connection.execute(
+    insert_if_absent(connection, Lease, {"name": name, "holder": holder, "expires_at": 0.0})
+    result = connection.execute(
         update(_lease)
         .where(
             _lease.c.name == name,
@@ -87,62 +87,61 @@ def take_lease(
         )
         .values(holder=holder, expires_at=expires_at)
     )
-    return taken.rowcount == 1
+    return result.rowcount == 1
 
 
-def drop_lease(connection: Connection, name: str, holder: str) -> None:
+def release_lease(connection: Connection, name: str, holder: str) -> None:
     connection.execute(delete(_lease).where(_lease.c.name == name, _lease.c.holder == holder))
 
 
 _session = table(Session)
-_session_row = table(Key)
 
 
 def add_session(connection: Connection, row: Mapping[str, Any], most: int) -> None:
-    """Add a session; of its key's, the oldest beyond `most` end."""
+    """Add a session; its key's oldest sessions beyond `most` end."""
     connection.execute(insert(_session).values(**row))
-    kept = (
+    newest = (
         select(_session.c.hash)
         .where(_session.c.key_id == row["key_id"])
         .order_by(_session.c.created_at.desc(), _session.c.hash)
         .limit(most)
     )
     connection.execute(
-        delete(_session).where(_session.c.key_id == row["key_id"], _session.c.hash.not_in(kept))
+        delete(_session).where(_session.c.key_id == row["key_id"], _session.c.hash.not_in(newest))
     )
 
 
-def key_of(connection: Connection, hashed: str, now: float) -> Row[Any] | None:
+def key_of_session(connection: Connection, digest: str, now: float) -> Row[Any] | None:
     """The key behind a session that has not ended, unless the key was revoked."""
     return connection.execute(
-        select(_session_row)
-        .join(_session, _session.c.key_id == _session_row.c.id)
+        select(_key_row)
+        .join(_session, _session.c.key_id == _key_row.c.id)
         .where(
-            _session.c.hash == hashed,
+            _session.c.hash == digest,
             _session.c.expires_at > now,
-            _session_row.c.revoked_at.is_(None),
+            _key_row.c.revoked_at.is_(None),
         )
     ).one_or_none()
 
 
-def last(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
-    """Which of these sessions have neither ended nor lost their key."""
-    found = connection.execute(
+def live_sessions(connection: Connection, hashes: Collection[str], now: float) -> set[str]:
+    """Those of these sessions that have neither ended nor lost their key."""
+    rows = connection.execute(
         select(_session.c.hash)
-        .join(_session_row, _session.c.key_id == _session_row.c.id)
+        .join(_key_row, _session.c.key_id == _key_row.c.id)
         .where(
             _session.c.hash.in_(hashes),
             _session.c.expires_at > now,
-            _session_row.c.revoked_at.is_(None),
+            _key_row.c.revoked_at.is_(None),
         )
     )
-    return set(found.scalars())
+    return set(rows.scalars())
 
 
-def end(connection: Connection, hashed: str) -> None:
-    connection.execute(delete(_session).where(_session.c.hash == hashed))
+def end_session(connection: Connection, digest: str) -> None:
+    connection.execute(delete(_session).where(_session.c.hash == digest))
 
 
-def forget_session(connection: Connection, before: float) -> None:
-    """Drop sessions that ended before a moment."""
+def delete_sessions(connection: Connection, before: float) -> None:
+    """Delete sessions that expired before a moment."""
     connection.execute(delete(_session).where(_session.c.expires_at < before))

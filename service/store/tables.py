@@ -1,4 +1,4 @@
-"""The tables.
+"""The database schema: SQLModel tables.
 
 Times are seconds since the epoch, UTC. Everything belongs to a workspace, and every query names it.
 """
@@ -26,8 +26,8 @@ def _json() -> Any:
 
 
 NOT_YET_SAMPLED = text("status = 'closed' AND NOT escalated AND NOT tossed")
-"""Conversations that were kept to their end and whose coins wait to be tossed: an index of their
-own, so that finding them takes no longer when many have ever closed."""
+"""Kept, closed conversations that were not sampled for audits yet: a partial index, so that finding
+them takes no longer when many have ever closed."""
 
 
 ANSWERED = text("answer IS NOT NULL")
@@ -70,12 +70,12 @@ class Session(SQLModel, table=True):
 
 
 class Conversation(SQLModel, table=True):
-    """`length` counts its messages; `begins` is the first place after the last return.
+    """`length` counts its messages; `begins` is the first place after the last handoff.
 
     The last four say what it is counted under: the `language` of its first message, the `version`
     and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
     names of all triggers that `fired` in it, sorted, with a space between. `tossed` says that
-    its coins were: the conversation was looked at after its end, and drawn for an audit or not.
+    it was sampled after its end: drawn for an audit or not.
     """
 
     __table_args__ = (
@@ -127,9 +127,10 @@ class MessageRow(SQLModel, table=True):
 
 
 class Decision(SQLModel, table=True):
-    """What was answered to a message. One that found a person there has no probability.
+    """The decision about a message. One made while a person had the conversation has no
+    probability.
 
-    `route` says whose word chose the team, and what the model suggested, where one was chosen.
+    `route` says how the team was chosen, and what the model suggested, where one was chosen.
     """
 
     __table_args__ = (
@@ -171,7 +172,7 @@ class Handoff(SQLModel, table=True):
 
     `version` and `fired` are those of its decision, as in `Conversation`.
     `promised_at`: when its team is there, if nobody of it was when it was opened. `changed_at`:
-    when anything of the row last changed; who follows the queue asks for what changed since.
+    when the row last changed; subscribers of the queue poll for what changed since.
     """
 
     __table_args__ = (
@@ -200,9 +201,10 @@ class Handoff(SQLModel, table=True):
     changed_at: float = _time()
 
 
-class Remark(SQLModel, table=True):
-    """What an agent wrote on a handoff for others, or the `team` they moved it to, or both."""
+class Note(SQLModel, table=True):
+    """An agent's note on a handoff for other agents, or the `team` they moved it to, or both."""
 
+    __tablename__ = "remark"
     __table_args__ = (Index("remark_of_conversation", "workspace", "conversation_id"),)
     id: str = Field(primary_key=True)
     workspace: str
@@ -215,7 +217,7 @@ class Remark(SQLModel, table=True):
 
 
 class Outcome(SQLModel, table=True):
-    """What a person found true, as it stands now; its history is in the ledger."""
+    """An outcome (label) as it is now; its history is in the ledger."""
 
     __table_args__ = (
         Index("outcome_of_conversation", "workspace", "conversation_id"),
@@ -239,10 +241,10 @@ class Outcome(SQLModel, table=True):
 
 
 class Audit(SQLModel, table=True):
-    """The two coins of a kept conversation, tossed once, and the review that followed if any.
+    """The two draws (uniform, targeted) of a kept conversation, made once, and its review if drawn.
 
-    `status` is passed (neither coin fell), waiting or answered; `wanted` reviews of it are asked.
-    What the model had said (`probability`, `threshold`) is not shown before the answer.
+    `status` is passed (not drawn), waiting or answered; `wanted` reviews are requested. The model's
+    score (`probability`, `threshold`) is not shown before the answer: the review is blind.
     """
 
     __table_args__ = (
@@ -274,7 +276,7 @@ class Audit(SQLModel, table=True):
 
 
 class Review(SQLModel, table=True):
-    """One reviewer's answer to one audit; `skipped` says that they could not answer it."""
+    """One reviewer's answer to one audit; `skipped` if they could not answer it."""
 
     __table_args__ = (Index("review_of_reviewer", "workspace", "reviewer", "at"),)
     audit_id: str = Field(primary_key=True)
@@ -287,6 +289,8 @@ class Review(SQLModel, table=True):
 
 
 class LedgerRow(SQLModel, table=True):
+    """An entry of the ledger, the append-only event log; `position` is gapless in a workspace."""
+
     __tablename__ = "ledger"
     __table_args__ = (Index("ledger_by_kind", "workspace", "kind", "position"),)
     workspace: str = Field(primary_key=True)
@@ -328,11 +332,11 @@ class Version(SQLModel, table=True):
 
 
 class Challenger(SQLModel, table=True):
-    """A line that learns, or stands `frozen`, beside the champion.
+    """A challenger: a model line that learns, or is `frozen`, in the champion's shadow.
 
-    `status` is asked (jobs have yet to build it), open, closed or failed. `state` is how far it
-    has learned and `duel` what it was seen to save, both up to `position`; one row of each of the
-    `slot`s 1 to 4 is asked or open.
+    `status` is asked (jobs have yet to build it), open, closed or failed. `state` is its model and
+    `duel` its promotion test, both up to `position`; one row of each of the `slot`s 1 to 4 is asked
+    or open.
     """
 
     __table_args__ = (Index("challenger_by_status", "workspace", "status"),)
@@ -358,7 +362,7 @@ class Challenger(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """Something that people should hear of: an alarm, a recommendation, a switch, a challenger.
+    """An event for people: an alarm, a recommendation, a switch, a challenger.
 
     Ids sort by time; `facts` is plain JSON with a `sentence` in it.
     """
@@ -374,8 +378,8 @@ class Event(SQLModel, table=True):
 class Alias(SQLModel, table=True):
     """An MLflow alias as Baton last wrote or saw it: a change since is an engineer's request.
 
-    `intended` is what Baton was about to write: found there, it is Baton's own doing. `refused`
-    are the newest requests that were put back, each with its reason.
+    `intended` is what Baton was about to write (write-ahead): seen at MLflow, it is Baton's own.
+    `refused` are the newest requests that were reverted, each with its reason.
     """
 
     workspace: str = Field(primary_key=True)
@@ -402,10 +406,10 @@ class Evaluation(SQLModel, table=True):
 
 
 class Reopening(SQLModel, table=True):
-    """A customer came back to a conversation that had been closed and never escalated.
+    """A reopening: a customer came back to a conversation that was closed and never escalated.
 
-    `length` is what it had at its end, `at` when they came back. `status` is open until it is seen
-    what that shows: missed, or passed.
+    `length` is its number of messages at its end, `at` when they came back. `status` is open until
+    it is judged: missed or passed.
     """
 
     __table_args__ = (Index("reopening_by_status", "workspace", "status"),)
@@ -418,11 +422,12 @@ class Reopening(SQLModel, table=True):
     at: float = _time()
 
 
-class Rating(SQLModel, table=True):
-    """What is known of a workspace's agents, folded up to a ledger position
+class AnnotatorReview(SQLModel, table=True):
+    """The stored annotator panel of a workspace, updated up to a ledger position
     (`service.outcomes.annotator_review`).
     """
 
+    __tablename__ = "rating"
     workspace: str = Field(primary_key=True)
     position: int
     state: dict[str, Any] = _json()
@@ -430,14 +435,17 @@ class Rating(SQLModel, table=True):
 
 
 class Lease(SQLModel, table=True):
+    """A lease by name (leader election): one `holder` until `expires_at`."""
+
     name: str = Field(primary_key=True)
     holder: str
     expires_at: float = _time()
 
 
-class Remembered(SQLModel, table=True):
-    """The answer to a request that carried an Idempotency-Key."""
+class IdempotencyRecord(SQLModel, table=True):
+    """The stored response to a request that carried an Idempotency-Key."""
 
+    __tablename__ = "remembered"
     workspace: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     fingerprint: str

@@ -140,7 +140,9 @@ def advance_shadow(store: Store, workspace: str, standing: ModelState, until: in
             standing.position = until
             return
         with store.read() as connection:
-            gone = {p for p in entries.erased(connection, workspace) if p > standing.position}
+            gone = {
+                p for p in entries.erased_positions(connection, workspace) if p > standing.position
+            }
         without = standing.without
         standing.without = replace(without, positions=without.positions | gone)
         advance(store, workspace, standing, until, through_switches=True)
@@ -162,7 +164,7 @@ def rebuild(
         found = entries.workspace(connection, workspace)
         if found is None:
             raise NoWorkspaceError(f"there is no workspace {workspace!r}")
-        gone = entries.replaced(connection, workspace, found.head) | without.positions
+        gone = entries.replaced_positions(connection, workspace, found.head) | without.positions
     standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
     while standing.position < found.head:
         until = min(standing.position + PIECE, found.head)

@@ -124,7 +124,7 @@ def restore(
         standing = _load(connection, workspace, began, until)
         if switch is not None:
             gone = frozenset(
-                p for p in ledger.erased(connection, workspace) if p > standing.position
+                p for p in ledger.erased_positions(connection, workspace) if p > standing.position
             )
             left_out = standing.without.positions | gone
             standing.without = replace(standing.without, positions=left_out)

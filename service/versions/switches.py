@@ -156,7 +156,7 @@ def promote(
     """
     found = whole(connection, workspace, number)
     without = Exclusions.of(found["without"])
-    erased = entries.erased(connection, workspace)
+    erased = entries.erased_positions(connection, workspace)
     gone = frozenset(position for position in erased if position > found["position"])
     without = replace(without, positions=without.positions | gone)
     change = Switch(number, found["position"], reason, actor, without, evidence)

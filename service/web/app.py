@@ -147,5 +147,5 @@ async def ready(baton: AppDependency) -> Any:
 @health.get("/metrics", response_class=Response)
 async def metrics(baton: AppDependency) -> Any:
     """Measures in Prometheus' text format."""
-    baton.measures.lags(baton.engine.lag())
-    return Response(baton.measures.text(), media_type="text/plain; version=0.0.4")
+    baton.measures.set_lags(baton.engine.lag())
+    return Response(baton.measures.render(), media_type="text/plain; version=0.0.4")

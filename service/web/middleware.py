@@ -13,12 +13,12 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.runtime.errors import (
-    STATUS,
+    HTTP_STATUS,
     BodyTimeout,
     RequestRefused,
     TooLarge,
     Unavailable,
-    away,
+    database_unavailable,
     misfit,
 )
 from service.runtime.metrics import Metrics
@@ -72,7 +72,7 @@ class RequestMiddleware:
             _log.error(what, path=scope["path"], why=str(error.orig))
             if status:
                 raise
-            await _refuse(named, away() if fits else misfit())
+            await _refuse(named, database_unavailable() if fits else misfit())
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:
@@ -81,7 +81,7 @@ class RequestMiddleware:
             await _answer(named, 500, {"code": "broken", "message": text})
         finally:
             body.done()
-            self._measures.responded(status)
+            self._measures.count_response(status)
             if self._verbose:
                 _log.debug(
                     "request",
@@ -96,7 +96,7 @@ class RequestMiddleware:
 async def _refuse(send: Send, error: RequestRefused) -> None:
     told = {"code": error.code, "message": error.message, "hint": error.hint}
     more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Unavailable) else []
-    await _answer(send, STATUS[type(error)], told, more)
+    await _answer(send, HTTP_STATUS[type(error)], told, more)
 
 
 async def _answer(

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from service.quality.report_cache import AsyncCache
 from service.runtime.errors import (
-    STATUS,
+    HTTP_STATUS,
     BodyTimeout,
     Contradiction,
     Invalid,
@@ -118,7 +118,7 @@ def once(
     asked = fingerprint([request.method, request.url.path, principal.key_id, body])
 
     def do_once(batch: Batch) -> Mapping[str, Any]:
-        row = access.remembered(batch.connection, principal.workspace, name)
+        row = access.idempotency_record(batch.connection, principal.workspace, name)
         if row is not None:
             if row.fingerprint != asked:
                 raise Contradiction(
@@ -130,7 +130,7 @@ def once(
             remembered: Mapping[str, Any] = row.answer
             return remembered
         answer = do(batch)
-        access.remember(
+        access.add_idempotency_record(
             batch.connection,
             {
                 "workspace": principal.workspace,
@@ -153,7 +153,7 @@ def refused(_request: Request, error: Exception) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"}
     if isinstance(error, (TooLarge, BodyTimeout)):
         headers = {"Connection": "close"}
-    return JSONResponse(problem(error), status_code=STATUS[type(error)], headers=headers)
+    return JSONResponse(problem(error), status_code=HTTP_STATUS[type(error)], headers=headers)
 
 
 def problem(error: RequestRefused) -> dict[str, Any]:

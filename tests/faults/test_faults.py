@@ -220,8 +220,8 @@ def test_a_postgresql_that_is_frozen_is_refused_at_once_and_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stays connected, so that no timeout of its own ends a wait."""
-    monkeypatch.setitem(transactions.PATIENCE_SECONDS, transactions.WRITING, 1)
-    monkeypatch.setitem(transactions.PATIENCE_SECONDS, transactions.READING, 1)
+    monkeypatch.setitem(transactions.STALL_SECONDS, transactions.WRITING, 1)
+    monkeypatch.setitem(transactions.STALL_SECONDS, transactions.READING, 1)
     with postgres.server() as database:
         database.run("CREATE DATABASE baton")
         with serving(tmp_path, database=database.url("baton")) as service:

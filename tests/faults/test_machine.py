@@ -238,8 +238,8 @@ class Machine(RuleBasedStateMachine):
 
     def _stand_anew(self, which: int) -> None:
         """What a process does after a switch, or when it found that it had diverged."""
-        serving_ = self.running[which][1].baton.engine._serving
-        served = serving_.here("w") if "w" in serving_._served else None
+        serving_ = self.running[which][1].baton.engine._live_models
+        served = serving_.get_loaded("w") if "w" in serving_._models else None
         if served is not None:
             served.swap(restore(self.running[which][1].baton.store, "w"))
 

@@ -1,8 +1,8 @@
-"""One transaction's worth of work: the conversations it touches, and the rows it will write.
+"""Unit of work: one transaction's conversations, locked and changed, and the rows it will write.
 
 Conversations are read and locked once, folded forward in memory and written once, however many
-requests of the batch concern them. A state is a fold over the stored messages and is never stored
-itself: `StateCache` only remembers it, and what it lacks is folded from the messages.
+requests of the batch concern them. A conversation state is a fold over the stored messages (event
+sourcing) and is never stored itself: `StateCache` caches it, and what it lacks is folded again.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
 STATES_MAX = 20_000
-"""Most conversations whose states are remembered; others are folded again when they speak."""
+"""Most conversations whose states are cached; others are folded again when a message comes."""
 
 
 class StateCache:
-    """The newest folded states by conversation, the least recently used forgotten first."""
+    """LRU cache of the newest folded state by conversation."""
 
-    def __init__(self, most: int = STATES_MAX) -> None:
-        self._most = most
-        self._kept: OrderedDict[tuple[str, str], tuple[int, State]] = OrderedDict()
+    def __init__(self, capacity: int = STATES_MAX) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[tuple[str, str], tuple[int, State]] = OrderedDict()
 
     def get(self, workspace: str, conversation: str) -> tuple[int, State]:
-        return self._kept.get((workspace, conversation), (0, EMPTY))
+        return self._entries.get((workspace, conversation), (0, EMPTY))
 
     def keep(self, workspace: str, conversation: str, length: int, state: State) -> None:
-        self._kept[workspace, conversation] = (length, state)
-        self._kept.move_to_end((workspace, conversation))
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        self._entries[workspace, conversation] = (length, state)
+        self._entries.move_to_end((workspace, conversation))
+        while len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
 
 
 @dataclass(slots=True)
 class OpenConversation:
-    """A conversation while a batch works on it."""
+    """A conversation's row in a batch, with its state and the messages and decisions looked up."""
 
     workspace: str
     id: str
@@ -64,8 +64,8 @@ class OpenConversation:
     fired: str | None
     tossed: bool
     state: State = EMPTY
-    known: dict[str, Any] = field(default_factory=dict)
-    decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    messages: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +79,23 @@ class StoredMessage:
 
 
 class Batch:
-    """The working set of one writing transaction."""
+    """The unit of work of one writing transaction."""
 
     def __init__(self, connection: Connection, states: StateCache) -> None:
         self.connection = connection
         self.now = time.time()
         self._states = states
         self._open: dict[tuple[str, str], OpenConversation] = {}
-        self._made: set[tuple[str, str]] = set()
+        self._added: set[tuple[str, str]] = set()
         self._changed: set[tuple[str, str]] = set()
         self._messages: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
 
-    def open(self, workspace: str, wanted: Mapping[str, Iterable[str]]) -> None:
-        """Read and lock conversations, made where missing, with what they know of message ids."""
-        ids = [name for name in wanted if (workspace, name) not in self._open]
+    def open(self, workspace: str, targets: Mapping[str, Iterable[str]]) -> None:
+        """Read and lock conversations, added where missing, and look up the named message
+        ids in them.
+        """
+        ids = [name for name in targets if (workspace, name) not in self._open]
         if ids:
             rows = conversation_rows.lock(self.connection, workspace, ids)
             missing = [name for name in ids if name not in rows]
@@ -102,93 +104,109 @@ class Batch:
                 rows |= conversation_rows.lock(self.connection, workspace, missing)
             for name, row in rows.items():
                 self._open[workspace, name] = OpenConversation(**row._asdict())
-        asked = {message for messages in wanted.values() for message in messages}
-        old = [name for name in wanted if self._open[workspace, name].length]
-        if old and asked:
-            for row in conversation_rows.known(self.connection, workspace, old, asked):
-                working = self._open[workspace, row.conversation_id]
-                working.known[row.id] = StoredMessage(row.seq, row.author, row.text, row.scored)
+        message_ids = {message for messages in targets.values() for message in messages}
+        nonempty = [name for name in targets if self._open[workspace, name].length]
+        if nonempty and message_ids:
+            for row in conversation_rows.stored_messages(
+                self.connection, workspace, nonempty, message_ids
+            ):
+                conversation = self._open[workspace, row.conversation_id]
+                conversation.messages[row.id] = StoredMessage(
+                    row.seq, row.author, row.text, row.scored
+                )
         for name in ids:
             self._fold(self._open[workspace, name])
 
     def _add(self, workspace: str, names: list[str]) -> None:
-        fresh = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
-        fresh |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
-        fresh |= {"opened_at": self.now, "last_at": self.now}
-        fresh |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
-        conversation_rows.add(self.connection, [fresh | {"id": name} for name in sorted(names)])
-        self._made.update((workspace, name) for name in names)
+        row = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
+        row |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
+        row |= {"opened_at": self.now, "last_at": self.now}
+        row |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
+        conversation_rows.add(self.connection, [row | {"id": name} for name in sorted(names)])
+        self._added.update((workspace, name) for name in names)
 
-    def _fold(self, working: OpenConversation) -> None:
-        length, state = self._states.get(working.workspace, working.id)
-        if length > working.length:
+    def _fold(self, conversation: OpenConversation) -> None:
+        length, state = self._states.get(conversation.workspace, conversation.id)
+        if length > conversation.length:
             length, state = 0, EMPTY
-        if length < working.length:
+        if length < conversation.length:
             rows = conversation_rows.messages(
-                self.connection, working.workspace, working.id, after=length, until=working.length
+                self.connection,
+                conversation.workspace,
+                conversation.id,
+                after=length,
+                until=conversation.length,
             )
             for row in rows:
                 state = step(state, conversation_rows.message_of(row))
-        working.state = state
+        conversation.state = state
 
     def conversation(self, workspace: str, name: str) -> OpenConversation:
-        """Raises Contradiction where its text was removed: what follows could not be understood."""
-        working = self._open[workspace, name]
-        if working.status == "removed":
+        """The open conversation. Raises Contradiction where its text was removed: it has no
+        state.
+        """
+        conversation = self._open[workspace, name]
+        if conversation.status == "removed":
             raise Contradiction(
                 "conversation_removed",
                 f"the text of conversation {name!r} was removed after its time",
                 field="conversation_id",
                 hint="go on under a new conversation_id",
             )
-        return working
+        return conversation
 
     def begun(self, workspace: str, name: str) -> OpenConversation:
-        """A conversation that has a message. Raises Missing where there is none: it may be open
+        """A conversation that has a message. Raises NotFound where there is none: it may be open
         only because another request of this batch is about to begin it, or was refused.
         """
         if (workspace, name) not in self._open:
             if conversation_rows.conversation(self.connection, workspace, name) is None:
                 raise no_conversation(name)
             self.open(workspace, {name: ()})
-        working = self.conversation(workspace, name)
-        if not working.length:
+        conversation = self.conversation(workspace, name)
+        if not conversation.length:
             raise no_conversation(name)
-        return working
+        return conversation
 
-    def room_for(self, working: OpenConversation, turns: int) -> None:
-        """Raises Contradiction for a history, which has ended, Invalid for one turn too many."""
-        if working.status == conversation_rows.HISTORY:
+    def require_room(self, conversation: OpenConversation, turns: int) -> None:
+        """Raises Contradiction for an imported history, which has ended, Invalid for a turn
+        too many.
+        """
+        if conversation.status == conversation_rows.HISTORY:
             raise Contradiction(
                 "conversation_is_history",
-                f"conversation {working.id!r} came with a warm start: it has ended",
+                f"conversation {conversation.id!r} came with a warm start: it has ended",
                 field="conversation_id",
                 hint="go on under a new conversation_id",
             )
-        if working.length + turns > TURNS_MAX:
+        if conversation.length + turns > TURNS_MAX:
             raise Invalid(
                 "conversation_too_long",
-                f"conversation {working.id!r} would have more than {TURNS_MAX} messages",
+                f"conversation {conversation.id!r} would have more than {TURNS_MAX} messages",
                 field="conversation_id",
                 hint="go on under a new conversation_id",
             )
 
-    def append(self, working: OpenConversation, message: Message, *, scored: bool = False) -> int:
-        """Fold one more message into its conversation; gives its place."""
-        working.length += 1
-        working.state = step(working.state, message)
-        working.last_at = max(working.last_at, self.now)
-        seq = working.length
+    def append(
+        self, conversation: OpenConversation, message: Message, *, scored: bool = False
+    ) -> int:
+        """Fold one more message into its conversation; gives its place `seq`."""
+        conversation.length += 1
+        conversation.state = step(conversation.state, message)
+        conversation.last_at = max(conversation.last_at, self.now)
+        seq = conversation.length
         if seq == 1:
-            working.language = message.language
-        working.known[message.id] = StoredMessage(seq, message.author, message.text, scored)
+            conversation.language = message.language
+        conversation.messages[message.id] = StoredMessage(seq, message.author, message.text, scored)
         self._messages.append(
-            conversation_rows.message_row(working.workspace, working.id, seq, message, scored)
+            conversation_rows.message_row(
+                conversation.workspace, conversation.id, seq, message, scored
+            )
         )
-        self.change(working)
+        self.change(conversation)
         return seq
 
-    def happened(self, working: OpenConversation, event: str, subject: str) -> int:
+    def append_system_event(self, conversation: OpenConversation, event: str, subject: str) -> int:
         """Append a system message of Baton's own: handed_over, returned or declined."""
         text = {
             "handed_over": "Handed over to a person.",
@@ -196,47 +214,55 @@ class Batch:
             "declined": "The customer declined a person.",
         }[event]
         name = f"baton:{event}:{subject}"
-        return self.append(working, Message(name, "system", text, self.now, event=event))
+        return self.append(conversation, Message(name, "system", text, self.now, event=event))
 
-    def score_later(self, working: OpenConversation, known: StoredMessage, message_id: str) -> None:
-        """A message that came without scoring is scored after all, as the newest one."""
+    def mark_scored(
+        self, conversation: OpenConversation, stored_message: StoredMessage, message_id: str
+    ) -> None:
+        """Mark a stored message, the conversation's newest, as scored after all."""
         self.flush()
-        conversation_rows.mark_scored(self.connection, working.workspace, working.id, known.seq)
-        working.known[message_id] = StoredMessage(known.seq, known.author, known.text, True)
+        conversation_rows.mark_scored(
+            self.connection, conversation.workspace, conversation.id, stored_message.seq
+        )
+        conversation.messages[message_id] = StoredMessage(
+            stored_message.seq, stored_message.author, stored_message.text, True
+        )
 
-    def decide(self, working: OpenConversation, row: dict[str, Any]) -> None:
-        working.decided[row["seq"]] = row
+    def add_decision(self, conversation: OpenConversation, row: dict[str, Any]) -> None:
+        conversation.decisions[row["seq"]] = row
         self._decisions.append(row)
         if row["probability"] is not None:
-            working.fired = trigger_names(row["triggers"], working.fired or "")
-            if not working.escalated:
-                working.version, working.team = row["version"], row["team"]
-            self.change(working)
+            conversation.fired = trigger_names(row["triggers"], conversation.fired or "")
+            if not conversation.escalated:
+                conversation.version, conversation.team = row["version"], row["team"]
+            self.change(conversation)
 
-    def change(self, working: OpenConversation) -> None:
-        self._changed.add((working.workspace, working.id))
+    def change(self, conversation: OpenConversation) -> None:
+        self._changed.add((conversation.workspace, conversation.id))
 
     def flush(self) -> None:
         """Write all rows so far; later statements of the transaction see them."""
         changed = []
         for key in sorted(self._changed):
-            working = self._open[key]
-            changed.append({name: getattr(working, name) for name in conversation_rows.COLUMNS})
-        conversation_rows.write(self.connection, changed, self._messages, self._decisions)
+            conversation = self._open[key]
+            changed.append(
+                {name: getattr(conversation, name) for name in conversation_rows.COLUMNS}
+            )
+        conversation_rows.write_batch(self.connection, changed, self._messages, self._decisions)
         self._changed, self._messages, self._decisions = set(), [], []
 
-    def drop_unused(self) -> None:
-        """Conversations made for requests that were all refused; nothing of those is written."""
-        unused = sorted(key for key in self._made if not self._open[key].length)
+    def remove_unused_conversations(self) -> None:
+        """Remove the conversations that were added for requests that were all refused."""
+        unused = sorted(key for key in self._added if not self._open[key].length)
         for workspace, name in unused:
             del self._open[workspace, name]
             conversation_rows.remove_empty(self.connection, workspace, name)
-        self._made.clear()
+        self._added.clear()
 
-    def keep_states(self) -> None:
-        """Remember the folded states; only once the transaction has committed."""
-        for (workspace, name), working in self._open.items():
-            self._states.keep(workspace, name, working.length, working.state)
+    def cache_states(self) -> None:
+        """Cache the folded states; only once the transaction has committed."""
+        for (workspace, name), conversation in self._open.items():
+            self._states.keep(workspace, name, conversation.length, conversation.state)
 
 
 def no_conversation(name: str) -> NotFound:
@@ -248,5 +274,5 @@ def no_conversation(name: str) -> NotFound:
 
 
 def trigger_names(triggers: Iterable[Mapping[str, Any]], before: str = "") -> str:
-    """The names of triggers and of those before, as rows are counted under them."""
+    """The sorted names of these triggers and those before, separated by spaces (`fired`)."""
     return " ".join(sorted({*before.split(), *(trigger["name"] for trigger in triggers)}))

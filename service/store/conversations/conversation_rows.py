@@ -1,4 +1,4 @@
-"""Conversations, their messages and decisions: what every scored message reads and writes."""
+"""Rows of conversations, messages and decisions: what every scored message reads and writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONVERSATIONS = CompiledSelect(
     .order_by(_conversation.c.id)
     .with_for_update()
 )
-_KNOWN = CompiledSelect(
+_STORED_MESSAGES = CompiledSelect(
     select(
         _message.c.conversation_id,
         _message.c.id,
@@ -52,17 +52,17 @@ _MESSAGES = CompiledSelect(
     .order_by(_message.c.seq)
 )
 COLUMNS = tuple(column.name for column in _conversation.columns)
-_FIXED = ("workspace", "id", "opened_at", "tossed")  # whoever tosses writes that by itself
+_FIXED = ("workspace", "id", "opened_at", "tossed")  # sampling for audits writes `tossed` by itself
 _CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
 HISTORY = "history"
-"""The status of a conversation that another system had, and that Baton only learned from."""
+"""The status of an imported conversation (warm start), which Baton only learned from."""
 
 _ADD, _CHANGE = BulkInsert(_conversation, skips=True), BulkInsert(_conversation, changes=_CHANGING)
 _ADD_MESSAGE, _ADD_DECISION = BulkInsert(_message), BulkInsert(_decision)
 
 
 def lock(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, Any]:
-    """The conversations by id, locked until the transaction ends, always in one order."""
+    """The conversations by id, locked until the transaction ends, in one order (no deadlocks)."""
     rows = _CONVERSATIONS.rows(connection, workspace=workspace, ids=list(ids))
     return {row.id: row for row in rows}
 
@@ -73,7 +73,7 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def remove_empty(connection: Connection, workspace: str, name: str) -> None:
-    """Take back a conversation that was added in this transaction and got no message."""
+    """Delete a conversation that was added in this transaction and got no message."""
     connection.execute(
         delete(_conversation).where(
             _conversation.c.workspace == workspace,
@@ -83,22 +83,22 @@ def remove_empty(connection: Connection, workspace: str, name: str) -> None:
     )
 
 
-def known(
+def stored_messages(
     connection: Connection, workspace: str, conversations: Collection[str], ids: Collection[str]
 ) -> Sequence[Any]:
-    """Which of these message ids these conversations already have."""
-    return _KNOWN.rows(
+    """Those of these messages, by id, that these conversations already have."""
+    return _STORED_MESSAGES.rows(
         connection, workspace=workspace, conversations=list(conversations), ids=list(ids)
     )
 
 
-def write(
+def write_batch(
     connection: Connection,
     changed: Sequence[Mapping[str, Any]],
     messages: Sequence[Mapping[str, Any]],
     decisions: Sequence[Mapping[str, Any]],
 ) -> None:
-    """The rows of a batch: changed conversations, new messages, new decisions."""
+    """Write the rows of a batch: changed conversations, new messages, new decisions."""
     statements.write(
         connection, [(_CHANGE, changed), (_ADD_MESSAGE, messages), (_ADD_DECISION, decisions)]
     )
@@ -116,8 +116,8 @@ def mark_scored(connection: Connection, workspace: str, conversation: str, seq: 
     )
 
 
-def standing(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
-    """Those of the conversations that are there, each with its status."""
+def statuses(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, str]:
+    """The status of each of these conversations that exists, by id."""
     rows = connection.execute(
         select(_conversation.c.id, _conversation.c.status).where(
             _conversation.c.workspace == workspace, _conversation.c.id.in_(list(ids))
@@ -134,8 +134,8 @@ def conversation(connection: Connection, workspace: str, name: str) -> Row[Any] 
     ).one_or_none()
 
 
-def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
-    """A conversation as something to be locked, unless there is none."""
+def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
+    """What a request about a conversation locks: the conversation, if it exists."""
 
     def find(connection: Connection) -> dict[str, list[str]]:
         return {} if conversation(connection, workspace, name) is None else {name: []}
@@ -143,7 +143,7 @@ def if_there(workspace: str, name: str) -> Callable[[Connection], dict[str, list
     return find
 
 
-def names(connection: Connection, workspace: str) -> Sequence[str]:
+def conversation_ids(connection: Connection, workspace: str) -> Sequence[str]:
     """Every conversation's id, in the order they began."""
     return (
         connection.execute(
@@ -166,7 +166,7 @@ def messages(
 
 
 def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:
-    """The first turns of a conversation, as the learning folds them."""
+    """The first `until` turns of a conversation, as `learning` folds them."""
     return [
         Turn(message_of(row), row.scored)
         for row in messages(connection, workspace, name, until=until)
@@ -236,10 +236,10 @@ def decisions(connection: Connection, workspace: str, conversation: str) -> Sequ
     ).all()
 
 
-def answer(connection: Connection, workspace: str, decision: str, given: str) -> None:
+def record_answer(connection: Connection, workspace: str, decision: str, answer: str) -> None:
     """Record the customer's answer to an offer."""
     connection.execute(
         update(_decision)
         .where(_decision.c.workspace == workspace, _decision.c.id == decision)
-        .values(answer=given)
+        .values(answer=answer)
     )

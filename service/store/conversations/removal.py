@@ -1,4 +1,6 @@
-"""What may be removed: old conversations' text and decisions, and surplus checkpoints."""
+"""Retention queries: old conversations' text and decisions, and surplus checkpoints, for
+deletion.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from service.store.tables import (
     Decision,
     LedgerRow,
     MessageRow,
+    Note,
     Outcome,
-    Remark,
     Review,
     Version,
 )
@@ -29,15 +31,15 @@ _decision = table(Decision)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
-_remark = table(Remark)
+_note = table(Note)
 _review = table(Review)
 _version = table(Version)
 REMOVED = "removed"
 
 
 def _is_over(cutoff: float) -> ColumnElement[bool]:
-    """Conversations that were last heard of before a moment and that nobody waits for."""
-    reviewed = select(_audit.c.id).where(
+    """Conversations without activity since a moment, without an open handoff or audit."""
+    waiting_audit = select(_audit.c.id).where(
         _audit.c.workspace == _conversation.c.workspace,
         _audit.c.conversation_id == _conversation.c.id,
         _audit.c.status == "waiting",
@@ -46,71 +48,71 @@ def _is_over(cutoff: float) -> ColumnElement[bool]:
         _conversation.c.last_at < cutoff,
         _conversation.c.handoff_id.is_(None),
         _conversation.c.status != REMOVED,
-        ~reviewed.exists(),
+        ~waiting_audit.exists(),
     )
 
 
-def removable(
+def removable_conversations(
     connection: Connection, workspace: str, cutoff: float, learned: int, most: int
 ) -> Sequence[str]:
-    """Conversations that are over, and whose outcomes all stand at `learned` or before."""
+    """Conversations that are over, and whose outcomes were all learned up to position `learned`."""
     later = select(_outcome.c.id).where(
         _outcome.c.workspace == _conversation.c.workspace,
         _outcome.c.conversation_id == _conversation.c.id,
         _outcome.c.position > learned,
     )
-    found = select(_conversation.c.id).where(
+    query = select(_conversation.c.id).where(
         _conversation.c.workspace == workspace, _is_over(cutoff), ~later.exists()
     )
-    return connection.execute(found.order_by(_conversation.c.id).limit(most)).scalars().all()
+    return connection.execute(query.order_by(_conversation.c.id).limit(most)).scalars().all()
 
 
 def oldest_decision(connection: Connection, workspace: str, cutoff: float) -> int | None:
-    """The first ledger position at which a decision that stays was made."""
-    here = and_(
+    """The first ledger position at which a decision that is kept was made."""
+    joined = and_(
         _conversation.c.workspace == _decision.c.workspace,
         _conversation.c.id == _decision.c.conversation_id,
     )
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.min(_decision.c.position))
-        .select_from(_decision.join(_conversation, here))
+        .select_from(_decision.join(_conversation, joined))
         .where(_decision.c.workspace == workspace, ~_is_over(cutoff))
     ).scalar_one()
-    return found
+    return position
 
 
 def removed_up_to(connection: Connection, workspace: str) -> int:
     """The last ledger position whose text has been removed; 0 if all is there."""
-    here = and_(
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
         _conversation.c.status == REMOVED,
     )
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.max(_outcome.c.position))
-        .select_from(_outcome.join(_conversation, here))
+        .select_from(_outcome.join(_conversation, joined))
         .where(_outcome.c.workspace == workspace)
     ).scalar_one()
-    return found or 0
+    return position or 0
 
 
-def remove(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
-    """Messages, decisions and notes go; that there was a conversation, and its verdict, stay."""
+def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+    """Delete messages, decisions and notes; the conversation's row and its verdict stay."""
     names = list(conversations)
-    for rows in (_message, _decision, _remark):
+    for rows in (_message, _decision, _note):
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )
-    reopening_rows.give_up(connection, workspace, names)
+    reopening_rows.close_open(connection, workspace, names)
     connection.execute(
         update(_outcome)
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
         .values(note=None, fingerprint=REMOVED)
     )
-    of_these = select(_audit.c.id).where(
+    audit_ids = select(_audit.c.id).where(
         _audit.c.workspace == workspace, _audit.c.conversation_id.in_(names)
     )
-    connection.execute(update(_review).where(_review.c.audit_id.in_(of_these)).values(note=None))
+    connection.execute(update(_review).where(_review.c.audit_id.in_(audit_ids)).values(note=None))
     connection.execute(
         update(_conversation)
         .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(names))
@@ -118,8 +120,8 @@ def remove(connection: Connection, workspace: str, conversations: Collection[str
     )
 
 
-def give_up_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
-    """A review that waits can no longer be answered: nobody will know."""
+def close_audit(connection: Connection, workspace: str, conversation: str, now: float) -> None:
+    """Close a waiting audit as unknowable: it can no longer be reviewed."""
     connection.execute(
         update(_audit)
         .where(
@@ -132,35 +134,35 @@ def give_up_audit(connection: Connection, workspace: str, conversation: str, now
 
 
 def outcome_positions(connection: Connection, workspace: str, conversation: str) -> list[int]:
-    """Where in the ledger this conversation's outcomes stand, corrected ones among them."""
-    found = select(_ledger.c.position).where(
+    """The ledger positions of this conversation's outcomes, corrected ones among them."""
+    query = select(_ledger.c.position).where(
         _ledger.c.workspace == workspace,
         _ledger.c.kind == "outcome",
         _ledger.c.body["conversation_id"].as_string() == conversation,
     )
-    return list(connection.execute(found.order_by(_ledger.c.position)).scalars())
+    return list(connection.execute(query.order_by(_ledger.c.position)).scalars())
 
 
-def erasure_of(connection: Connection, workspace: str, conversation: str) -> int | None:
-    """Where in the ledger this conversation was erased, if it was."""
-    found: int | None = connection.execute(
+def erasure_position(connection: Connection, workspace: str, conversation: str) -> int | None:
+    """The ledger position at which this conversation was erased, if it was."""
+    position: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
             _ledger.c.workspace == workspace,
             _ledger.c.kind == "erasure",
             _ledger.c.body["conversation_id"].as_string() == conversation,
         )
     ).scalar_one()
-    return found
+    return position
 
 
-def newest_of_line(connection: Connection, workspace: str, line: int) -> int | None:
+def newest_checkpoint_position(connection: Connection, workspace: str, line: int) -> int | None:
     """The position of the newest checkpoint of a serving line, if it has one."""
-    found: int | None = connection.execute(
+    position: int | None = connection.execute(
         select(func.max(_version.c.position)).where(
             _version.c.workspace == workspace, _version.c.line == line
         )
     ).scalar_one()
-    return found
+    return position
 
 
 def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
@@ -172,8 +174,8 @@ def checkpoints(connection: Connection, workspace: str) -> Sequence[Any]:
     ).all()
 
 
-def behind_aliases(connection: Connection, workspace: str) -> frozenset[str]:
-    """MLflow numbers that an alias stands at, or is about to."""
+def aliased_versions(connection: Connection, workspace: str) -> frozenset[str]:
+    """MLflow version numbers that an alias points to, or is about to."""
     rows = connection.execute(
         select(_alias.c.registry_version, _alias.c.intended).where(_alias.c.workspace == workspace)
     )

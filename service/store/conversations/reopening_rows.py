@@ -1,4 +1,4 @@
-"""Conversations that were closed and kept, and to which their customers came back."""
+"""Rows of reopenings: customers who came back to a conversation that was closed and kept."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import Conversation, Decision, Outcome, Reopening
 
 _conversation = table(Conversation)
 _decision = table(Decision)
 _outcome = table(Outcome)
 _reopening = table(Reopening)
-_here = and_(
+_of_conversation = and_(
     _conversation.c.workspace == _reopening.c.workspace,
     _conversation.c.id == _reopening.c.conversation_id,
 )
@@ -30,12 +30,12 @@ _kept = and_(_conversation.c.closed_at.is_not(None), ~_conversation.c.escalated)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
-    add_new(connection, Reopening, dict(row) | {"status": "open"})
+    insert_if_absent(connection, Reopening, dict(row) | {"status": "open"})
 
 
 def due(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[Any]:
-    """Open ones whose conversation has ended again or gone to a person, or that closed so long ago
-    that later messages count for nothing; `until`: where the conversation ended next, if it did.
+    """Open reopenings that can be judged: the conversation has ended again or gone to a person, or
+    it closed before `closed_before`; `until` is its length when it ended next.
     """
     later = _reopening.alias()
     ended_next = (
@@ -54,16 +54,16 @@ def due(connection: Connection, workspace: str, closed_before: float, most: int)
     )
     return connection.execute(
         select(_reopening, func.coalesce(ended_next, _conversation.c.length).label("until"))
-        .select_from(_reopening.join(_conversation, _here))
+        .select_from(_reopening.join(_conversation, _of_conversation))
         .where(_reopening.c.workspace == workspace, _reopening.c.status == "open", over)
         .order_by(_reopening.c.at, _reopening.c.conversation_id)
         .limit(most)
     ).all()
 
 
-def settle(connection: Connection, row: Any, status: str) -> bool:
-    """Say what one showed; False if it was said already, or is gone."""
-    found = connection.execute(
+def set_status(connection: Connection, row: Any, status: str) -> bool:
+    """Set the status of an open reopening; False if it is open no more."""
+    result = connection.execute(
         update(_reopening)
         .where(
             _reopening.c.workspace == row.workspace,
@@ -73,11 +73,11 @@ def settle(connection: Connection, row: Any, status: str) -> bool:
         )
         .values(status=status)
     )
-    return bool(found.rowcount)
+    return bool(result.rowcount)
 
 
-def decided(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
-    """What the model or a rule decided about each message, and when."""
+def decisions(connection: Connection, workspace: str, conversation: str) -> Sequence[Any]:
+    """The scored decisions of a conversation: place, action and time."""
     return connection.execute(
         select(_decision.c.seq, _decision.c.action, _decision.c.at).where(
             _decision.c.workspace == workspace,
@@ -88,8 +88,8 @@ def decided(connection: Connection, workspace: str, conversation: str) -> Sequen
 
 
 def is_late(workspace: str) -> ColumnElement[bool]:
-    """That a conversation was kept, closed and missed, and then reopened: it is open still, or was
-    escalated since, and counts among the missed ones all the same.
+    """The condition of a late miss: kept, closed and missed, and then reopened; it is open still or
+    was escalated since, and counts among the missed conversations all the same.
     """
     missed = (
         select(_reopening.c.conversation_id)
@@ -99,19 +99,19 @@ def is_late(workspace: str) -> ColumnElement[bool]:
     return and_(_conversation.c.id.in_(missed), ~_kept)
 
 
-def late(connection: Connection, workspace: str, since: float = 0.0) -> int:
-    """How many are late (see `is_late`). With `since`, of those that were closed from then on."""
-    found = func.count(func.distinct(_reopening.c.conversation_id))
+def count_late(connection: Connection, workspace: str, since: float = 0.0) -> int:
+    """The number of late misses (see `is_late`), of those that closed from `since` on."""
+    distinct = func.count(func.distinct(_reopening.c.conversation_id))
     total: int = connection.execute(
-        select(found)
-        .select_from(_reopening.join(_conversation, _here).join(_outcome, _missed))
+        select(distinct)
+        .select_from(_reopening.join(_conversation, _of_conversation).join(_outcome, _missed))
         .where(_reopening.c.workspace == workspace, _reopening.c.closed_at >= since, ~_kept)
     ).scalar_one()
     return total
 
 
-def give_up(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
-    """Their text goes: what is open can show nothing any more."""
+def close_open(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
+    """Close open reopenings of these conversations, whose text is removed, as passed."""
     connection.execute(
         update(_reopening)
         .where(

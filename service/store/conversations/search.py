@@ -1,6 +1,6 @@
-"""Finding kept conversations: by id at once, by what was said or known in the newest ones.
+"""Search of kept conversations: by id, or by words in the newest ones (a bounded scan).
 
-There is no index of words: what is looked through is bounded, and the answer says how far it went.
+There is no full-text index: the scan is bounded, and the result says how far it went.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, 
 from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
 
-LOOKED_AT = 2000
-"""Kept conversations that one search looks through, the newest first."""
+SCANNED_MAX = 2000
+"""Kept conversations that one search scans, the newest first."""
 
-FOUND_MAX = 25
+RESULTS_MAX = 25
 
 _conversation = table(Conversation)
 _message = table(MessageRow)
@@ -26,14 +26,14 @@ _outcome = table(Outcome)
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Conversations found, the newest first, and how far was looked.
+class SearchResults:
+    """A page of results, the newest first, and how far the scan went.
 
-    `before` is where the next search goes on: `last_at` of the oldest one looked at, None at the
-    end. `looked_at` counts those looked through, `cut` says that more matched than are shown.
+    `before` is the cursor of the next page: `last_at` of the oldest one scanned, None at the end.
+    `looked_at` is the number scanned, `cut` whether more matched than are shown.
     """
 
-    found: Sequence[dict[str, Any]]
+    conversations: Sequence[dict[str, Any]]
     looked_at: int
     before: float | None
     cut: bool
@@ -47,68 +47,70 @@ def _kept(workspace: str) -> ColumnElement[bool]:
     )
 
 
-def by_id(connection: Connection, workspace: str, name: str) -> Any | None:
-    """The kept conversation of an id, if there is one."""
+def kept_by_id(connection: Connection, workspace: str, name: str) -> Any | None:
+    """The kept conversation with this id, if there is one."""
     return connection.execute(
         select(_conversation).where(_kept(workspace), _conversation.c.id == name)
     ).one_or_none()
 
 
-def kept(connection: Connection, workspace: str, text: str, before: float | None = None) -> Search:
-    """Kept conversations in whose messages or customer attributes all words of a text stand.
+def search_kept(
+    connection: Connection, workspace: str, text: str, before: float | None = None
+) -> SearchResults:
+    """Kept conversations with all words of `text` in one message, its attributes, or the id.
 
-    Without words, simply the newest ones. Each shows the first message that matches, the
-    customer's before others'.
+    Without words, the newest ones. Each shows its first matching message, the customer's before
+    others'.
     """
-    near = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
+    query = select(_conversation.c.id, _conversation.c.last_at).where(_kept(workspace))
     if before is not None:
-        near = near.where(_conversation.c.last_at < before)
-    near = near.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(LOOKED_AT)
-    looked = near.subquery()
-    count, oldest = connection.execute(select(func.count(), func.min(looked.c.last_at))).one()
+        query = query.where(_conversation.c.last_at < before)
+    query = query.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(SCANNED_MAX)
+    scanned = query.subquery()
+    count, oldest = connection.execute(select(func.count(), func.min(scanned.c.last_at))).one()
     words = text.split()[:8]
-    asked = func.min(case((_message.c.author == "user", _message.c.seq)))
+    customer_seq = func.min(case((_message.c.author == "user", _message.c.seq)))
     rows = connection.execute(
         select(
-            looked.c.id,
-            looked.c.last_at,
-            func.coalesce(asked, func.min(_message.c.seq)).label("seq"),
+            scanned.c.id,
+            scanned.c.last_at,
+            func.coalesce(customer_seq, func.min(_message.c.seq)).label("seq"),
         )
         .select_from(
-            looked.join(
+            scanned.join(
                 _message,
-                and_(_message.c.workspace == workspace, _message.c.conversation_id == looked.c.id),
+                and_(_message.c.workspace == workspace, _message.c.conversation_id == scanned.c.id),
             )
         )
-        .where(*[_stands(word) for word in words])
-        .group_by(looked.c.id, looked.c.last_at)
-        .order_by(looked.c.last_at.desc(), looked.c.id)
-        .limit(FOUND_MAX + 1)
+        .where(*[_contains(word) for word in words])
+        .group_by(scanned.c.id, scanned.c.last_at)
+        .order_by(scanned.c.last_at.desc(), scanned.c.id)
+        .limit(RESULTS_MAX + 1)
     ).all()
-    cut, rows = len(rows) > FOUND_MAX, rows[:FOUND_MAX]
-    goes_on = rows[-1].last_at if cut else oldest if count == LOOKED_AT else None
-    return Search(_shown(connection, workspace, rows), count, goes_on, cut)
+    cut, rows = len(rows) > RESULTS_MAX, rows[:RESULTS_MAX]
+    next_before = rows[-1].last_at if cut else oldest if count == SCANNED_MAX else None
+    return SearchResults(_results(connection, workspace, rows), count, next_before, cut)
 
 
-def _stands(word: str) -> ColumnElement[bool]:
-    """That a word stands in a message, in one of the attributes known with it, or in the id.
+def _contains(word: str) -> ColumnElement[bool]:
+    """The condition that a word is in a message, in its attributes, or in the id.
 
     Attributes are stored as JSON, in which other than plain letters are written with backslashes.
     """
-    written = json.dumps(word)[1:-1]
+    escaped = json.dumps(word)[1:-1]
     return or_(
         _message.c.text.icontains(word, autoescape=True),
-        cast(_message.c.attributes, Text).icontains(written, autoescape=True),
+        cast(_message.c.attributes, Text).icontains(escaped, autoescape=True),
         _message.c.conversation_id.icontains(word, autoescape=True),
     )
 
 
-def _shown(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """With the message that was found, and what is known of the conversation."""
+def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The results as plain JSON, with the matching message and the conversation's verdict."""
     if not rows:
         return []
     names = [row.id for row in rows]
-    here = or_(
+    matches = or_(
         *[and_(_message.c.conversation_id == row.id, _message.c.seq == row.seq) for row in rows]
     )
     texts = {
@@ -119,7 +121,7 @@ def _shown(connection: Connection, workspace: str, rows: Sequence[Any]) -> list[
                 _message.c.text,
                 _message.c.author,
                 _message.c.attributes,
-            ).where(_message.c.workspace == workspace, here)
+            ).where(_message.c.workspace == workspace, matches)
         )
     }
     verdicts = {

@@ -1,4 +1,4 @@
-"""Many conversations at a time, as the learning folds them."""
+"""Bulk load of transcripts, as `learning` folds them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ _TRANSCRIPTS = (
 
 
 def transcripts(
-    connection: Connection, workspace: str, wanted: Mapping[str, int]
+    connection: Connection, workspace: str, lengths: Mapping[str, int]
 ) -> dict[str, list[Turn]]:
-    """The first turns of several conversations by id, as many of each as are wanted, in one look.
+    """The first turns of conversations by id, `lengths` of each, in one query.
 
     One that has fewer, or none, gives what it has.
     """
-    found: dict[str, list[Turn]] = {name: [] for name in wanted}
-    given = {"workspace": workspace, "conversations": sorted(wanted)}
-    rows = connection.execute(_TRANSCRIPTS, given | {"until": max(wanted.values(), default=0)})
+    turns: dict[str, list[Turn]] = {name: [] for name in lengths}
+    parameters = {"workspace": workspace, "conversations": sorted(lengths)}
+    rows = connection.execute(
+        _TRANSCRIPTS, parameters | {"until": max(lengths.values(), default=0)}
+    )
     for row in rows.all():
         name, seq, scored, message, author, text, at, language, bot, attributes, event = row
-        if seq <= wanted[name]:
+        if seq <= lengths[name]:
             report = BotReport(**bot) if bot else None
-            known = tuple(sorted(attributes.items())) if attributes else ()
-            told = Message(message, author, text, at, language, report, known, event)
-            found[name].append(Turn(told, scored))
-    return found
+            pairs = tuple(sorted(attributes.items())) if attributes else ()
+            folded = Message(message, author, text, at, language, report, pairs, event)
+            turns[name].append(Turn(folded, scored))
+    return turns

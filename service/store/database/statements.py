@@ -1,6 +1,7 @@
-"""Statements of every batch: compiled once for each dialect, and handed to the driver as they are.
+"""Precompiled SQL statements of every batch: compiled once for each dialect, then run by the
+driver.
 
-What SQLAlchemy does for each execution, parameter and row costs several times what the statement
+SQLAlchemy's work for each execution, parameter and row costs several times what the statement
 does. Errors are still SQLAlchemy's, and a lost connection leaves the pool as ever.
 """
 
@@ -29,18 +30,18 @@ from sqlalchemy.types import Boolean, NullType
 
 
 def json_text(value: Any) -> str:
-    """Plain JSON, by pydantic-core: the same numbers, several times as quick."""
+    """Serialize to JSON with pydantic-core: the same numbers as `json`, several times as fast."""
     return to_json(value).decode()
 
 
-def run(connection: Connection, sql: str, given: Any = (), *, many: bool = False) -> Any:
-    """Have the driver execute it; gives its cursor. Raises DatabaseError."""
+def run(connection: Connection, sql: str, parameters: Any = (), *, many: bool = False) -> Any:
+    """Execute SQL with the driver; gives its cursor. Raises DatabaseError."""
     cursor = connection.connection.cursor()
     try:
         if many:
-            cursor.executemany(sql, given)
+            cursor.executemany(sql, parameters)
         else:
-            cursor.execute(sql, given)
+            cursor.execute(sql, parameters)
     except connection.dialect.loaded_dbapi.Error as error:
         connection._handle_dbapi_exception(error, sql, None, None, None)
     return cursor
@@ -54,28 +55,30 @@ class AnyOf(ColumnElement[Any]):
 
     def __init__(self, column: ColumnElement[Any], name: str) -> None:
         self.column = column
-        self.given: BindParameter[Any] = bindparam(name)
+        self.parameters: BindParameter[Any] = bindparam(name)
 
 
 @compiles(AnyOf, "sqlite")
-def _among_json(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
-    listed = func.json_each(among.given).table_valued("value")
-    return compiler.process(among.column.in_(select(listed.c.value)), **given)
+def _any_of_json(clause: AnyOf, compiler: SQLCompiler, **options: Any) -> str:
+    elements = func.json_each(clause.parameters).table_valued("value")
+    return compiler.process(clause.column.in_(select(elements.c.value)), **options)
 
 
 @compiles(AnyOf, "postgresql")
-def _among_array(among: AnyOf, compiler: SQLCompiler, **given: Any) -> str:
-    return compiler.process(among.column == func.any(among.given), **given)
+def _any_of_array(clause: AnyOf, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(clause.column == func.any(clause.parameters), **options)
 
 
 class _Compiled:
-    """A look in one dialect's words."""
+    """A SELECT compiled for one dialect, with its parameters and row type."""
 
     def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
-        made = statement.compile(dialect=dialect)
-        self.sql = str(made)
-        self.names = made.positiontup
-        self.constants = {name: value for name, value in made.params.items() if value is not None}
+        compiled = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        self.names = compiled.positiontup
+        self.constants = {
+            name: value for name, value in compiled.params.items() if value is not None
+        }
         self.lists_as_json = dialect.name == "sqlite"
         columns = statement.selected_columns
         self.row: Any = namedtuple("Row", columns.keys())  # type: ignore[misc]
@@ -86,13 +89,13 @@ class _Compiled:
             and (read := column.type.dialect_impl(dialect).result_processor(dialect, None))
         ]
 
-    def given(self, values: dict[str, Any]) -> Any:
+    def parameters(self, values: dict[str, Any]) -> Any:
         values = self.constants | values
         if self.lists_as_json:
             values = {k: json_text(v) if isinstance(v, list) else v for k, v in values.items()}
         return values if self.names is None else tuple(values[name] for name in self.names)
 
-    def made(self, row: Sequence[Any]) -> Any:
+    def make_row(self, row: Sequence[Any]) -> Any:
         if not self.read:
             return self.row._make(row)
         values = list(row)
@@ -114,15 +117,15 @@ class CompiledSelect:
         if compiled is None:
             compiled = _Compiled(self._statement, connection.dialect)
             self._compiled[connection.dialect.name] = compiled
-        cursor = run(connection, compiled.sql, compiled.given(values))
-        return [compiled.made(row) for row in cursor.fetchall()]
+        cursor = run(connection, compiled.sql, compiled.parameters(values))
+        return [compiled.make_row(row) for row in cursor.fetchall()]
 
 
 class BulkInsert:
-    """Rows added to a table in one go: in one statement, or prepared once and run for each.
+    """A bulk INSERT or upsert: one statement (PostgreSQL), or prepared once and run for each
+    (SQLite).
 
-    Of rows that are there already the columns named by `changes` are changed, or, with `skips`,
-    nothing is.
+    Of rows that exist already the columns in `changes` are updated, or, with `skips`, nothing is.
     """
 
     def __init__(self, into: Table, *, changes: Collection[str] = (), skips: bool = False) -> None:
@@ -134,23 +137,23 @@ class BulkInsert:
         self._sql: dict[str, str] = {}
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Every row has every column of the table."""
+        """Insert rows, each with every column of the table."""
         write(connection, [(self, rows)])
 
-    def each(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    def values(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         """The rows' values, in the order of the columns."""
         return [[self._value(name, row[name]) for name in self._names] for row in rows]
 
     def sql(self, dialect: Dialect) -> str:
-        """The statement: one row's on SQLite, on PostgreSQL that of any number, as one JSON."""
+        """The SQL: for one row on SQLite, for any number of rows, as one JSON, on PostgreSQL."""
         if dialect.name not in self._sql:
-            self._sql[dialect.name] = self._for(dialect)
+            self._sql[dialect.name] = self._compile(dialect)
         return self._sql[dialect.name]
 
     def _value(self, name: str, value: Any) -> Any:
         return value if value is None or name not in self._json else json_text(value)
 
-    def _for(self, dialect: Dialect) -> str:
+    def _compile(self, dialect: Dialect) -> str:
         quoted = dialect.identifier_preparer.quote
         columns = ", ".join(map(quoted, self._names))
         if dialect.name == "sqlite":
@@ -173,16 +176,20 @@ class BulkInsert:
 def write(
     connection: Connection, parts: Sequence[tuple[BulkInsert, Sequence[Mapping[str, Any]]]]
 ) -> None:
-    """Rows for tables that differ: all in one statement where the server is a round trip away."""
+    """Insert rows into several tables: in one statement (CTEs) on PostgreSQL, to save round
+    trips.
+    """
     parts = [(bulk, rows) for bulk, rows in parts if rows]
     dialect = connection.dialect
     if dialect.name == "sqlite":
         for bulk, rows in parts:
-            run(connection, bulk.sql(dialect), bulk.each(rows), many=True)
+            run(connection, bulk.sql(dialect), bulk.values(rows), many=True)
     elif parts:
         *first, last = (bulk.sql(dialect) for bulk, _ in parts)
-        named = ", ".join(f"part_{number} AS ({one})" for number, one in enumerate(first))
-        sql = " ".join(("WITH", named, last)) if named else last
+        preceding = ", ".join(
+            f"part_{number} AS ({statement})" for number, statement in enumerate(first)
+        )
+        sql = " ".join(("WITH", preceding, last)) if preceding else last
         run(connection, sql, [json_text(rows) for _, rows in parts])
 
 

@@ -1,4 +1,4 @@
-"""Opening the database, and the two kinds of transaction: one that writes, one that reads.
+"""Database connections and transactions: one engine that writes, one that reads, and migrations.
 
 The same code runs on SQLite and PostgreSQL. Every commit is fully synchronous on both. A writing
 transaction takes SQLite's write lock when it begins: a deferred one would lose updates.
@@ -38,14 +38,14 @@ from service.store.database.watchdog import StallWatchdog
 
 WRITING, READING = "BEGIN IMMEDIATE", "BEGIN"
 CACHE_KIB = {WRITING: 32_768, READING: 4_096}
-"""Pages each SQLite connection may keep. One writes; a reader for each thread that looks."""
+"""Page cache of each SQLite connection, in KiB. One writes; each reading thread has its own."""
 
 BUSY_SECONDS, MIGRATION_SECONDS = 5, 300
 """How long SQLite waits for another process to end its writing; and PostgreSQL, too, for one that
 migrates: a large table takes its time."""
 
-LOCK_MS, HURRIED_LOCK_MS = 2000, 200
-"""How long PostgreSQL waits for a lock; and in a second try, when others were held up already."""
+LOCK_MS, SHORT_LOCK_MS = 2000, 200
+"""How long PostgreSQL waits for a lock; and in a retry, when others were delayed already."""
 
 IDLE_MS = 10_000
 """A process that stops in the middle of a transaction must not hold its locks for longer."""
@@ -54,8 +54,10 @@ _TIMEOUTS = {
     WRITING: {"statement_timeout": 10_000, "lock_timeout": LOCK_MS},
     READING: {"statement_timeout": 20_000, "lock_timeout": LOCK_MS},
 }
-PATIENCE_SECONDS = {WRITING: 12, READING: 22}
-"""How long a PostgreSQL that says nothing is waited for: a little over the statement timeouts."""
+STALL_SECONDS = {WRITING: 12, READING: 22}
+"""How long a PostgreSQL that does not answer is waited for: a little over the statement
+timeouts.
+"""
 
 _POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 5}
 """Connections of each kind that a process has at most, and the seconds one is waited for: as many
@@ -65,8 +67,8 @@ threads as there may be must not wait for ever where all of them are busy.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _MIGRATION_LOCK = 0x6261746F6E
-_IN_THE_WAY = ("40001", "40P01")  # serialization failure, deadlock
-_LOCKED = ("55P03",)  # lock not available in time
+_CONFLICT = ("40001", "40P01")  # serialization failure, deadlock
+_LOCK_TIMEOUT = ("55P03",)  # lock not available in time
 
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
@@ -78,11 +80,13 @@ that names what is not there is a SchemaError instead, on either store.
 
 
 _JSON: dict[str, Any] = {"json_serializer": json_text, "json_deserializer": from_json}
-"""JSON columns go through pydantic-core: the same numbers, several times as quick."""
+"""JSON columns go through pydantic-core: the same numbers, several times as fast."""
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """SQLite waits for locks, but not for this one, when others open a new file just now."""
+def _enable_wal(connection: sqlite3.Connection) -> None:
+    """Set WAL mode, with retries: SQLite's busy timeout does not cover it while others open
+    the file.
+    """
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -96,23 +100,23 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 class Store:
-    """One database. Safe to share between threads; each transaction has its own connection."""
+    """The database. Safe to share between threads; each transaction has its own connection."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._silence = StallWatchdog(self.url)
+        self._watchdog = StallWatchdog(self.url)
         self._fits = False
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
     def _engine(self, begin: str, busy_seconds: int = BUSY_SECONDS) -> Engine:
         if not self.is_sqlite:
-            given = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
-            given |= _TIMEOUTS[begin]
-            options = " ".join(f"-c {name}={value}" for name, value in given.items())
+            settings = {"synchronous_commit": "on", "idle_in_transaction_session_timeout": IDLE_MS}
+            settings |= _TIMEOUTS[begin]
+            options = " ".join(f"-c {name}={value}" for name, value in settings.items())
             engine = create_engine(
                 self.url,
                 **_JSON,
@@ -122,7 +126,7 @@ class Store:
                 **_POOL,
                 pool_pre_ping=True,
             )
-            self._silence.bound(engine, PATIENCE_SECONDS[begin])
+            self._watchdog.guard(engine, STALL_SECONDS[begin])
             event.listen(engine, "handle_error", self._misfit, retval=True)
             return engine
         engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
@@ -131,7 +135,7 @@ class Store:
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = None
-            _write_ahead(connection)
+            _enable_wal(connection)
             for pragma in (
                 "synchronous=FULL",
                 f"busy_timeout={busy_seconds * 1000}",
@@ -155,25 +159,25 @@ class Store:
         return SchemaError(context.statement, None, error, hide_parameters=True)
 
     @contextmanager
-    def write(self, *, hurried: bool = False) -> Iterator[Connection]:
-        """A transaction that commits when the block ends, and leaves nothing if it raises.
+    def write(self, *, short_wait: bool = False) -> Iterator[Connection]:
+        """A writing transaction that commits when the block ends, and rolls back if it raises.
 
-        A `hurried` one gives up sooner where a lock is held.
+        With `short_wait` it gives up sooner where a lock is held.
         """
-        with self._begun(self._writer) as connection:
-            if hurried and not self.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"))
+        with self._transaction(self._writer) as connection:
+            if short_wait and not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {SHORT_LOCK_MS}"))
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent look at the database."""
-        with self._begun(self._reader) as connection:
+        """A read-only transaction: one consistent snapshot of the database."""
+        with self._transaction(self._reader) as connection:
             yield connection
 
     @contextmanager
-    def _begun(self, engine: Engine) -> Iterator[Connection]:
-        self._silence.refuse()
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        self._watchdog.raise_if_stalled()
         try:
             connection = engine.connect()
         except PoolTimeout as error:
@@ -192,7 +196,7 @@ class Store:
             stack.callback(engine.dispose)
             connection = stack.enter_context(engine.begin())
             if not self.is_sqlite:
-                stack.enter_context(self._silence.patient(connection))
+                stack.enter_context(self._watchdog.without_limit(connection))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -234,7 +238,7 @@ class Store:
             source.close()
 
     def close(self) -> None:
-        self._silence.close()
+        self._watchdog.close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -245,41 +249,45 @@ def _config() -> alembic.config.Config:
     return config
 
 
-def came_between(error: Exception) -> bool:
-    """Whether another transaction was in the way, so that the same work may do in a second try."""
+def is_conflict(error: Exception) -> bool:
+    """Whether it is a conflict with another transaction (serialization, deadlock): worth a
+    retry.
+    """
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in _IN_THE_WAY
+    return isinstance(error, IntegrityError) or state in _CONFLICT
 
 
-def was_locked(error: Exception) -> bool:
-    """Whether a lock was waited for too long: what else was in the transaction may do."""
+def is_lock_timeout(error: Exception) -> bool:
+    """Whether it is a lock timeout: other requests of the transaction may succeed."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state in _LOCKED
+    return state in _LOCK_TIMEOUT
 
 
 def table(model: type[SQLModel]) -> Table:
     """The Core table behind a SQLModel class: rows go in and out without ORM objects."""
-    found: Table = model.__table__  # type: ignore[attr-defined]
-    return found
+    core_table: Table = model.__table__  # type: ignore[attr-defined]
+    return core_table
 
 
 @cache
-def _insert_new(dialect: str, model: type[SQLModel]) -> Insert:
+def _insert_ignoring_duplicates(dialect: str, model: type[SQLModel]) -> Insert:
     if dialect == "sqlite":
         return sqlite.insert(table(model)).on_conflict_do_nothing()
     return postgresql.insert(table(model)).on_conflict_do_nothing()
 
 
-def insert_new(connection: Connection, model: type[SQLModel]) -> Insert:
-    """An INSERT that leaves a row alone if it is already there, in either dialect."""
-    return _insert_new(connection.dialect.name, model)
+def insert_ignoring_duplicates(connection: Connection, model: type[SQLModel]) -> Insert:
+    """An INSERT ... ON CONFLICT DO NOTHING, in either dialect."""
+    return _insert_ignoring_duplicates(connection.dialect.name, model)
 
 
-def add_new(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its key is there; whether it was inserted."""
+def insert_if_absent(connection: Connection, model: type[SQLModel], row: Mapping[str, Any]) -> bool:
+    """Insert a row unless one with its key exists; whether it was inserted."""
     columns = table(model).primary_key.columns
     return (
-        connection.execute(insert_new(connection, model).returning(*columns), row).first()
+        connection.execute(
+            insert_ignoring_duplicates(connection, model).returning(*columns), row
+        ).first()
         is not None
     )
 
@@ -290,9 +298,9 @@ __all__ = [
     "SchemaMismatchError",
     "Store",
     "UnavailableError",
-    "add_new",
-    "came_between",
-    "insert_new",
+    "insert_if_absent",
+    "insert_ignoring_duplicates",
+    "is_conflict",
+    "is_lock_timeout",
     "table",
-    "was_locked",
 ]

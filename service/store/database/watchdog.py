@@ -1,8 +1,9 @@
-"""A PostgreSQL that stays connected and says nothing: frozen, or behind a network that is gone.
+"""Watchdog and circuit breaker for a stalled PostgreSQL: connected, and not answering.
 
 The server's own timeouts end what takes too long while it runs. When the server itself stands
-still only the client can end a wait, and must: the engine's is the event loop's. The first wait
-that ends so makes the whole store refuse at once, and a thread knocks until the server answers.
+still (frozen, or its network gone) only the client can end a wait, and must: the engine's is the
+event loop's. The first wait that times out opens the breaker: the whole store refuses at once, and
+a thread probes until the server answers.
 """
 
 from __future__ import annotations
@@ -20,96 +21,102 @@ from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import OperationalError
 
-KNOCK_SECONDS = 0.5
-KNOCK_TIMEOUT_SECONDS = 2
+PROBE_SECONDS = 0.5
+PROBE_TIMEOUT_SECONDS = 2
 _log = structlog.get_logger("baton.store")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection none of whose waits for the server is longer than `patience` seconds."""
+    """A connection none of whose waits for the server is longer than `wait_limit` seconds."""
 
-    patience: float | None = None
+    wait_limit: float | None = None
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            return super().wait(gen, interval, self.wait_limit if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:
             if timeout is not None:
                 raise
             self.close()
-            why = f"the server said nothing for {self.patience} seconds"
+            why = f"the server said nothing for {self.wait_limit} seconds"
             raise psycopg.errors.ConnectionTimeout(why) from error
 
 
 class StallWatchdog:
-    """Whether the server has stopped answering; while it has, nobody else waits for it."""
+    """Circuit breaker: while the server does not answer, nobody else waits for it."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._knocking: threading.Thread | None = None
+        self._prober: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def bound(self, engine: Engine, patience: float) -> None:
-        """Make every connection of an engine give up after `patience` seconds without a word."""
+    def guard(self, engine: Engine, wait_limit: float) -> None:
+        """Make every connection of an engine give up after `wait_limit` seconds without an
+        answer.
+        """
 
         @event.listens_for(engine, "do_connect")
         def connect(
-            _dialect: Dialect, _record: Any, given: list[Any], named: dict[str, Any]
+            _dialect: Dialect, _record: Any, args: list[Any], kwargs: dict[str, Any]
         ) -> BoundedConnection:
-            self.refuse()
+            self.raise_if_stalled()
             try:
-                made = BoundedConnection.connect(*given, **named)
+                connection = BoundedConnection.connect(*args, **kwargs)
             except psycopg.errors.ConnectionTimeout:
-                self._begins()
+                self._on_stall()
                 raise
-            made.patience = patience
-            return made
+            connection.wait_limit = wait_limit
+            return connection
 
         @event.listens_for(engine, "handle_error")
         def notice(context: Any) -> None:
             if isinstance(context.original_exception, psycopg.errors.ConnectionTimeout):
-                self._begins()
+                self._on_stall()
 
     @staticmethod
     @contextlib.contextmanager
-    def patient(connection: Connection) -> Iterator[None]:
-        """Wait as long as the statements of a block take: a migration's may be long."""
-        made = connection.connection.driver_connection
-        assert isinstance(made, BoundedConnection)
-        patience, made.patience = made.patience, None
+    def without_limit(connection: Connection) -> Iterator[None]:
+        """Lift the limit within a block: a migration's statements may be long."""
+        driver_connection = connection.connection.driver_connection
+        assert isinstance(driver_connection, BoundedConnection)
+        wait_limit, driver_connection.wait_limit = driver_connection.wait_limit, None
         yield
-        made.patience = patience
+        driver_connection.wait_limit = wait_limit
 
-    def refuse(self) -> None:
-        """Raises OperationalError, at once, while the server says nothing."""
-        if self._knocking is not None:
+    def raise_if_stalled(self) -> None:
+        """Raises OperationalError, at once, while the server does not answer."""
+        if self._prober is not None:
             silent = psycopg.OperationalError("the server has stopped answering")
             raise OperationalError("", None, silent)
 
-    def _begins(self) -> None:
+    def _on_stall(self) -> None:
         with self._lock:
-            if self._knocking is None and not self._closed.is_set():
+            if self._prober is None and not self._closed.is_set():
                 _log.error("database_silent", mend="see whether the PostgreSQL server runs")
-                self._knocking = threading.Thread(target=self._knock, daemon=True, name="knock")
-                self._knocking.start()
+                self._prober = threading.Thread(
+                    target=self._probe_until_answered, daemon=True, name="knock"
+                )
+                self._prober.start()
 
-    def _knock(self) -> None:
+    def _probe_until_answered(self) -> None:
         began = time.monotonic()
-        while not self._closed.wait(KNOCK_SECONDS):
+        while not self._closed.wait(PROBE_SECONDS):
             with contextlib.suppress(psycopg.Error):
-                self._ask()
+                self._probe()
                 _log.warning("database_answers", seconds=round(time.monotonic() - began, 1))
                 break
-        self._knocking = None
+        self._prober = None
 
-    def _ask(self) -> None:
-        given, named = self._url.get_dialect()().create_connect_args(self._url)
-        wait = KNOCK_TIMEOUT_SECONDS
-        with BoundedConnection.connect(*given, **{**named, "connect_timeout": wait}) as connection:
-            connection.patience = wait
+    def _probe(self) -> None:
+        args, kwargs = self._url.get_dialect()().create_connect_args(self._url)
+        timeout = PROBE_TIMEOUT_SECONDS
+        with BoundedConnection.connect(
+            *args, **{**kwargs, "connect_timeout": timeout}
+        ) as connection:
+            connection.wait_limit = timeout
             connection.execute("SELECT 1")
 
     def close(self) -> None:
-        """Stop knocking."""
+        """Stop probing."""
         self._closed.set()

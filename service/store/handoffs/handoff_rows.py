@@ -1,4 +1,4 @@
-"""Handoffs: the queue, one episode, and its changes."""
+"""Rows of handoffs: the queue and its pages, one handoff, its changes and counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from service.store.database.statements import BulkInsert, CompiledSelect
 from service.store.database.transactions import table
-from service.store.tables import Conversation, Decision, Handoff, MessageRow, Outcome, Remark
+from service.store.tables import Conversation, Decision, Handoff, MessageRow, Note, Outcome
 
 _handoff = table(Handoff)
 _decision = table(Decision)
@@ -22,11 +22,11 @@ _ONE = CompiledSelect(
 )
 _ADD = BulkInsert(_handoff)
 _message = table(MessageRow)
-SAID_CHARS_MAX = 240
-_LISTED = (
+EXCERPT_CHARS_MAX = 240
+_QUEUE_PAGE = (
     select(
         _handoff,
-        func.substr(_message.c.text, 1, SAID_CHARS_MAX).label("said"),
+        func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX).label("said"),
         _decision.c.reasons,
     )
     .outerjoin(
@@ -56,12 +56,12 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def handoff(connection: Connection, workspace: str, name: str) -> Any | None:
-    found = _ONE.rows(connection, of_workspace=workspace, of_id=name)
-    return found[0] if found else None
+    rows = _ONE.rows(connection, of_workspace=workspace, of_id=name)
+    return rows[0] if rows else None
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:
-    """Change a handoff; whoever follows the queue hears of it."""
+    """Update a handoff; `changed_at` tells subscribers of the queue."""
     connection.execute(
         update(_handoff)
         .where(_handoff.c.workspace == workspace, _handoff.c.id == name)
@@ -78,16 +78,16 @@ def queue(
     most: int = 200,
 ) -> Sequence[Row[Any]]:
     """Handoffs, the most urgent and then the oldest first."""
-    wanted = select(_handoff).where(_handoff.c.workspace == workspace)
+    query = select(_handoff).where(_handoff.c.workspace == workspace)
     if status is not None:
-        wanted = wanted.where(_handoff.c.status == status)
+        query = query.where(_handoff.c.status == status)
     if team is not None:
-        wanted = wanted.where(_handoff.c.team == team)
+        query = query.where(_handoff.c.team == team)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
-    return connection.execute(wanted.order_by(*order).limit(most)).all()
+    return connection.execute(query.order_by(*order).limit(most)).all()
 
 
-def listed(
+def queue_page(
     connection: Connection,
     workspace: str,
     *,
@@ -97,32 +97,32 @@ def listed(
     skip: int = 0,
     most: int = 50,
 ) -> Sequence[Row[Any]]:
-    """The queue as people read it: with the words that led to each handoff, and the reasons."""
-    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
+    """A page of the queue, each handoff with an excerpt of its message and its reasons."""
+    query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
     if team is not None:
-        wanted = wanted.where(_handoff.c.team == team)
+        query = query.where(_handoff.c.team == team)
     if claimed_by is not None:
-        wanted = wanted.where(_handoff.c.claimed_by == claimed_by)
+        query = query.where(_handoff.c.claimed_by == claimed_by)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
-    return connection.execute(wanted.order_by(*order).offset(skip).limit(most)).all()
+    return connection.execute(query.order_by(*order).offset(skip).limit(most)).all()
 
 
 def changes(
     connection: Connection, workspace: str, since: float, most: int
 ) -> Sequence[tuple[str, float]]:
-    """Ids of what changed after a moment and when, in order, at most so many."""
+    """Change feed: ids and times of handoffs changed after a moment, in order, at most `most`."""
     rows = connection.execute(_CHANGES, {"of_workspace": workspace, "since": since, "most": most})
     return [(row.id, row.changed_at) for row in rows]
 
 
-def some(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
-    """These handoffs as the queue lists them, by when they changed."""
-    wanted = _LISTED.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
-    return connection.execute(wanted.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
+def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequence[Row[Any]]:
+    """These handoffs as on a page of the queue, in the order they changed."""
+    query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.id.in_(ids))
+    return connection.execute(query.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
 def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Open handoffs by status and team: how many, and since when the oldest."""
+    """Open handoffs by status and team: their number, and since when the oldest is open."""
     return connection.execute(
         select(
             _handoff.c.status,
@@ -155,66 +155,64 @@ def of_decision(connection: Connection, workspace: str, decision: str) -> Row[An
     ).one_or_none()
 
 
-def waiting(connection: Connection, workspace: str, team: str) -> int:
-    """Handoffs that wait for a team."""
-    found: int = connection.execute(
+def count_waiting(connection: Connection, workspace: str, team: str) -> int:
+    """The number of handoffs that wait for a team."""
+    total: int = connection.execute(
         select(func.count()).where(
             _handoff.c.workspace == workspace,
             _handoff.c.team == team,
             _handoff.c.status == "waiting",
         )
     ).scalar_one()
-    return found
+    return total
 
 
 def overdue(
     connection: Connection, status: str, column: str, before: float, workspace: str
 ) -> Sequence[Row[Any]]:
     """Handoffs in a status whose time in `column` is before a moment."""
-    wanted = select(_handoff).where(
+    query = select(_handoff).where(
         _handoff.c.workspace == workspace,
         _handoff.c.status == status,
         _handoff.c[column] < before,
     )
-    return connection.execute(wanted.order_by(_handoff.c[column]).limit(500)).all()
+    return connection.execute(query.order_by(_handoff.c[column]).limit(500)).all()
 
 
-def untold(
+def without_outcome(
     connection: Connection, workspace: str, agent: str, since: float, most: int
 ) -> Sequence[Row[Any]]:
-    """Handoffs that an agent had since a moment and that have no outcome, with what the model said
-    of them, the newest first.
-    """
-    told = select(_outcome.c.id).where(
+    """Unlabelled handoffs of an agent since a moment, with the model's score, the newest first."""
+    outcome = select(_outcome.c.id).where(
         _outcome.c.workspace == workspace,
         _outcome.c.conversation_id == _handoff.c.conversation_id,
         _outcome.c.handoff_id == _handoff.c.id,
         _outcome.c.retracted_at.is_(None),
     )
-    scored = (
+    decision_columns = (
         _decision.c.message_id,
         _decision.c.probability,
         _decision.c.uncertainty,
         _decision.c.escalate_threshold,
     )
     return connection.execute(
-        select(_handoff, *scored)
+        select(_handoff, *decision_columns)
         .join(_decision, _decision.c.id == _handoff.c.decision_id)
         .where(
             _handoff.c.workspace == workspace,
             _handoff.c.claimed_by == agent,
             _handoff.c.changed_at >= since,  # has an index, and comes no sooner than the next
             _handoff.c.opened_at >= since,
-            ~told.exists(),
+            ~outcome.exists(),
         )
         .order_by(_handoff.c.opened_at.desc(), _handoff.c.id)
         .limit(most)
     ).all()
 
 
-def answers(connection: Connection, workspace: str, agent: str, since: float) -> int:
-    """How many outcomes of handoffs an agent has given since a moment."""
-    found: int = connection.execute(
+def count_outcomes(connection: Connection, workspace: str, agent: str, since: float) -> int:
+    """The number of handoff outcomes that an agent has given since a moment."""
+    total: int = connection.execute(
         select(func.count())
         .select_from(_outcome)
         .where(
@@ -224,10 +222,10 @@ def answers(connection: Connection, workspace: str, agent: str, since: float) ->
             _outcome.c.handoff_id.is_not(None),
         )
     ).scalar_one()
-    return found
+    return total
 
 
-_STATE = select(
+_ETAG_COLUMNS = select(
     _handoff.c.status,
     _handoff.c.team,
     _handoff.c.claimed_by,
@@ -247,16 +245,18 @@ _STATE = select(
     )
     .scalar_subquery(),
     select(func.count())
-    .select_from(table(Remark))
+    .select_from(table(Note))
     .where(
-        table(Remark).c.workspace == _handoff.c.workspace,
-        table(Remark).c.conversation_id == _handoff.c.conversation_id,
+        table(Note).c.workspace == _handoff.c.workspace,
+        table(Note).c.conversation_id == _handoff.c.conversation_id,
     )
     .scalar_subquery(),
 ).where(_handoff.c.workspace == bindparam("of_workspace"), _handoff.c.id == bindparam("of_id"))
 
 
-def state(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
-    """Everything by which one look at a handoff differs from the next, in one query."""
-    found = connection.execute(_STATE, {"of_workspace": workspace, "of_id": name}).one_or_none()
-    return None if found is None else tuple(found)
+def etag_columns(connection: Connection, workspace: str, name: str) -> tuple[Any, ...] | None:
+    """The columns behind a handoff page's ETag: whatever changes the page changes them."""
+    row = connection.execute(
+        _ETAG_COLUMNS, {"of_workspace": workspace, "of_id": name}
+    ).one_or_none()
+    return None if row is None else tuple(row)

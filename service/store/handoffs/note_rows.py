@@ -1,4 +1,4 @@
-"""Remarks: what agents wrote on a handoff for each other, and to which team they moved it."""
+"""Rows of notes: what agents wrote on a handoff for each other, and to which team they moved it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select
 
 from service.store.database.transactions import table
-from service.store.tables import Remark
+from service.store.tables import Note
 
-_remark = table(Remark)
+_note = table(Note)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
-    connection.execute(insert(_remark).values(**row))
+    connection.execute(insert(_note).values(**row))
 
 
 def of_handoff(
     connection: Connection, workspace: str, handoff: Mapping[str, Any]
 ) -> Sequence[Row[Any]]:
-    """In the order they were made."""
+    """The notes on a handoff, the oldest first."""
     return connection.execute(
-        select(_remark)
+        select(_note)
         .where(
-            _remark.c.workspace == workspace,
-            _remark.c.conversation_id == handoff["conversation_id"],
-            _remark.c.handoff_id == handoff["id"],
+            _note.c.workspace == workspace,
+            _note.c.conversation_id == handoff["conversation_id"],
+            _note.c.handoff_id == handoff["id"],
         )
-        .order_by(_remark.c.at, _remark.c.id)
+        .order_by(_note.c.at, _note.c.id)
     ).all()
 
 
 def count(connection: Connection, workspace: str, conversation: str) -> int:
-    """How many remarks the handoffs of a conversation have."""
-    found: int = connection.execute(
+    """The number of notes on the handoffs of a conversation."""
+    total: int = connection.execute(
         select(func.count())
-        .select_from(_remark)
-        .where(_remark.c.workspace == workspace, _remark.c.conversation_id == conversation)
+        .select_from(_note)
+        .where(_note.c.workspace == workspace, _note.c.conversation_id == conversation)
     ).scalar_one()
-    return found
+    return total

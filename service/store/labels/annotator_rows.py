@@ -1,4 +1,4 @@
-"""Verdicts as the review of agents sees them, and how far it has come."""
+"""Rows for annotator review: verdicts with their context, and the stored state of the panel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from service.store.database.transactions import table
-from service.store.tables import Audit, Decision, Handoff, Outcome, Rating, Review
+from service.store.tables import AnnotatorReview, Audit, Decision, Handoff, Outcome, Review
 
-_rating = table(Rating)
+_rating = table(AnnotatorReview)
 _handoff = table(Handoff)
 _decision = table(Decision)
 _review = table(Review)
@@ -19,16 +19,16 @@ _audit = table(Audit)
 _outcome = table(Outcome)
 
 
-def rating(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
-    """How far the review has come, and what it knows; locked for whoever goes on with it."""
-    wanted = select(_rating).where(_rating.c.workspace == workspace)
-    return connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+def panel_state(connection: Connection, workspace: str, *, lock: bool = False) -> Row[Any] | None:
+    """The panel's stored state and ledger position; with `lock`, for update."""
+    query = select(_rating).where(_rating.c.workspace == workspace)
+    return connection.execute(query.with_for_update() if lock else query).one_or_none()
 
 
-def keep(
+def save_panel_state(
     connection: Connection, workspace: str, position: int, state: Mapping[str, Any], *, fresh: bool
 ) -> None:
-    """Store what is known now. `fresh`: nothing was stored before."""
+    """Store the panel's state; `fresh` if none was stored before."""
     row = {"workspace": workspace, "position": position, "state": dict(state), "at": time.time()}
     if fresh:
         connection.execute(insert(_rating).values(**row))
@@ -36,9 +36,11 @@ def keep(
         connection.execute(update(_rating).where(_rating.c.workspace == workspace).values(**row))
 
 
-def handed_over(connection: Connection, workspace: str, names: Sequence[str]) -> dict[str, Any]:
-    """Of these handoffs: who took them and when, and what the model and the rules had said."""
-    found = connection.execute(
+def handoff_decisions(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, Any]:
+    """Claim and decision (triggers, action, probability) of these handoffs, by id."""
+    rows = connection.execute(
         select(
             _handoff.c.id,
             _handoff.c.claimed_by,
@@ -50,14 +52,14 @@ def handed_over(connection: Connection, workspace: str, names: Sequence[str]) ->
         .select_from(_handoff.join(_decision, _decision.c.id == _handoff.c.decision_id))
         .where(_handoff.c.workspace == workspace, _handoff.c.id.in_(names))
     )
-    return {row.id: row for row in found}
+    return {row.id: row for row in rows}
 
 
 def reviews(
     connection: Connection, workspace: str, after: Sequence[Any], until: float, most: int
 ) -> Sequence[Any]:
-    """Answered reviews in their order, after (time, audit, reviewer) and up to a time; with what
-    the model had said, and the ledger position of what the audit taught.
+    """Answered reviews in order, after the cursor (time, audit, reviewer) and up to a time, with
+    the model's probability and the ledger position of the audit's outcome.
     """
     at, audit, reviewer = after
     same = _review.c.at == at
@@ -66,7 +68,7 @@ def reviews(
         and_(same, _review.c.audit_id > audit),
         and_(same, _review.c.audit_id == audit, _review.c.reviewer > reviewer),
     )
-    taught = and_(
+    joined = and_(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
         _outcome.c.handoff_id.is_(None),
@@ -81,7 +83,7 @@ def reviews(
             _outcome.c.position,
         )
         .select_from(
-            _review.join(_audit, _audit.c.id == _review.c.audit_id).outerjoin(_outcome, taught)
+            _review.join(_audit, _audit.c.id == _review.c.audit_id).outerjoin(_outcome, joined)
         )
         .where(
             _review.c.workspace == workspace,

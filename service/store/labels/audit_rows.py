@@ -1,4 +1,4 @@
-"""Audits and reviews: which kept conversations were drawn, and what reviewers found."""
+"""Rows of audits and reviews: the sampling frame, the draws, and the statistics of the sample."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _decision = table(Decision)
 _outcome = table(Outcome)
 
 
-def ended(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[str]:
-    """Kept, closed conversations whose coins were not tossed yet, those that closed first."""
+def due_for_sampling(
+    connection: Connection, workspace: str, closed_before: float, most: int
+) -> Sequence[str]:
+    """Kept, closed conversations that were not sampled yet, those that closed first."""
     return (
         connection.execute(
             select(_conversation.c.id)
@@ -35,11 +37,11 @@ def ended(connection: Connection, workspace: str, closed_before: float, most: in
     )
 
 
-def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
-    """What was said of conversations whose coins are not tossed, of those `among` which have ended
-    and about which something was.
+def sampling_frame(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
+    """The sampling frame: of the conversations `among`, those that are closed, were scored and not
+    yet sampled, with their highest probability, and its thresholds, version and position.
     """
-    said = and_(
+    scored = and_(
         _decision.c.workspace == _conversation.c.workspace,
         _decision.c.conversation_id == _conversation.c.id,
         _decision.c.probability.is_not(None),
@@ -53,7 +55,7 @@ def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Se
             func.max(_decision.c.version).label("version"),
             func.max(_decision.c.position).label("position"),
         )
-        .select_from(_conversation.join(_decision, said))
+        .select_from(_conversation.join(_decision, scored))
         .where(
             _conversation.c.workspace == workspace, _conversation.c.id.in_(among), NOT_YET_SAMPLED
         )
@@ -62,21 +64,21 @@ def untossed(connection: Connection, workspace: str, among: Sequence[str]) -> Se
     ).all()
 
 
-def silent(
+def due_for_silence(
     connection: Connection,
     workspace: str,
     closed_before: float,
     most: int,
     among: Sequence[str] | None = None,
 ) -> Sequence[str]:
-    """Kept conversations that closed before a moment, were not drawn, and have no outcome; of all,
-    or `among` these.
+    """Kept conversations that closed before a moment, were not drawn, and have no outcome:
+    candidates for silent negatives; of all, or `among` these.
     """
-    known = exists().where(
+    outcome = exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
     )
-    kept = and_(
+    still_kept = and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
         _conversation.c.status == "closed",
@@ -86,11 +88,11 @@ def silent(
     return (
         connection.execute(
             select(_audit.c.conversation_id)
-            .select_from(_audit.join(_conversation, kept))
+            .select_from(_audit.join(_conversation, still_kept))
             .where(
                 _audit.c.workspace == workspace,
                 _audit.c.status == "passed",
-                ~known,
+                ~outcome,
                 *([] if among is None else [_conversation.c.id.in_(among)]),
             )
             .order_by(_audit.c.drawn_at, _audit.c.id)
@@ -105,11 +107,11 @@ def add(
     connection: Connection,
     workspace: str,
     ended: Sequence[str],
-    found: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add what the coins gave, and note that they were tossed for all that `ended`."""
-    if found:
-        connection.execute(insert(_audit), [dict(row) for row in found])
+    """Add the draws, and mark the conversations `ended` as sampled."""
+    if rows:
+        connection.execute(insert(_audit), [dict(row) for row in rows])
     connection.execute(
         update(_conversation)
         .where(
@@ -119,9 +121,9 @@ def add(
     )
 
 
-def asked_since(connection: Connection, workspace: str, since: float) -> int:
-    """How many reviews were asked for after a moment: what is spent of a day's budget."""
-    spent: int = connection.execute(
+def count_requested_since(connection: Connection, workspace: str, since: float) -> int:
+    """The number of reviews requested since a moment: what is spent of a day's budget."""
+    total: int = connection.execute(
         select(func.coalesce(func.sum(_audit.c.wanted), 0))
         .select_from(_audit)
         .where(
@@ -130,11 +132,11 @@ def asked_since(connection: Connection, workspace: str, since: float) -> int:
             _audit.c.status != "passed",
         )
     ).scalar_one()
-    return spent
+    return total
 
 
-def reviewed_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
-    done: int = connection.execute(
+def count_reviews_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+    total: int = connection.execute(
         select(func.count())
         .select_from(_review)
         .where(
@@ -143,16 +145,16 @@ def reviewed_since(connection: Connection, workspace: str, reviewer: str, since:
             _review.c.at >= since,
         )
     ).scalar_one()
-    return done
+    return total
 
 
 def next_for(connection: Connection, workspace: str, reviewer: str, now: float) -> Row[Any] | None:
-    """The audit to offer a reviewer: their own open one, else the oldest that nobody has open."""
-    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    """The next audit for a reviewer: the one leased to them, else the oldest that is free."""
+    own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
     free = or_(_audit.c.offered_until < now, _audit.c.offered_to == reviewer)
     return connection.execute(
         select(_audit)
-        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~theirs)
+        .where(_audit.c.workspace == workspace, _audit.c.status == "waiting", free, ~own_review)
         .order_by(
             (and_(_audit.c.offered_to == reviewer, _audit.c.offered_until >= now)).desc(),
             _audit.c.drawn_at,
@@ -175,8 +177,8 @@ def of_conversation(connection: Connection, workspace: str, name: str) -> Row[An
     ).one_or_none()
 
 
-def review_again(connection: Connection, workspace: str, conversation: str) -> None:
-    """A review was taken back: a drawn audit is never dropped, so another one is asked for."""
+def request_another_review(connection: Connection, workspace: str, conversation: str) -> None:
+    """Request another review after a retraction: a drawn audit is never dropped from the sample."""
     connection.execute(
         update(_audit)
         .where(_audit.c.workspace == workspace, _audit.c.conversation_id == conversation)
@@ -202,8 +204,8 @@ def reviews(connection: Connection, workspace: str, audit_id: str) -> Sequence[R
     ).all()
 
 
-def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
-    """Pairs of verdicts (was a person needed?) on conversations that two people reviewed."""
+def double_reviews(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
+    """Pairs of labels (was a person needed?) of audits with two reviews, for agreement (kappa)."""
     first = _review.alias()
     rows = connection.execute(
         select(first.c.verdict, _review.c.verdict.label("second"))
@@ -228,8 +230,8 @@ def doubles(connection: Connection, workspace: str) -> list[tuple[bool, bool]]:
     return [(row.verdict == "missed", row.second == "missed") for row in rows]
 
 
-def caught() -> Any:
-    """That a kept conversation is known to have been missed, by other than its audit."""
+def is_caught() -> Any:
+    """The condition that a kept conversation is a known miss, by other than its audit."""
     return exists().where(
         _outcome.c.workspace == _audit.c.workspace,
         _outcome.c.conversation_id == _audit.c.conversation_id,
@@ -249,10 +251,11 @@ def _still_kept() -> Any:
     )
 
 
-def weights(sampled: Any) -> tuple[Any, ...]:
-    """Of the answers to what was `sampled`: the sums of weights, of their squares, of those missed.
+def weight_sums(sampled: Any) -> tuple[Any, ...]:
+    """Inverse-propensity sums over the answered audits that were `sampled`: of the weights, of
+    their squares (effective sample size), and of the weights of those missed.
 
-    A weight is 1 over the probability with which the uniform coin was to fall.
+    A weight is 1 over the propensity of the uniform draw (Horvitz-Thompson).
     """
     weight = 1.0 / _audit.c.uniform_propensity
     answered = and_(sampled, _audit.c.verdict.in_(("missed", "fine")))
@@ -264,13 +267,13 @@ def weights(sampled: Any) -> tuple[Any, ...]:
     return tuple(func.coalesce(func.sum(x), 0.0).label(name) for name, x in summed.items())
 
 
-def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
-    """What the uniform coin drew among kept conversations that no complaint caught.
+def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
+    """Counts and weight sums of the uniform sample of kept conversations that no complaint caught.
 
     With `since`, of the conversations that closed from that moment on.
     """
-    uniform = and_(_audit.c.uniform, ~caught())
-    counted = {
+    uniform = and_(_audit.c.uniform, ~is_caught())
+    conditions = {
         "drawn": uniform,
         "missed": and_(uniform, _audit.c.verdict == "missed"),
         "fine": and_(uniform, _audit.c.verdict == "fine"),
@@ -279,9 +282,9 @@ def sample(connection: Connection, workspace: str, since: float = 0.0) -> Any:
         "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
         "tossed": _audit.c.id.is_not(None),
     }
-    counts = (func.count().filter(what).label(name) for name, what in counted.items())
+    counts = (func.count().filter(condition).label(name) for name, condition in conditions.items())
     return connection.execute(
-        select(*counts, *weights(uniform))
+        select(*counts, *weight_sums(uniform))
         .select_from(_audit.join(_conversation, _still_kept()))
         .where(_audit.c.workspace == workspace, _conversation.c.closed_at >= since)
     ).one()

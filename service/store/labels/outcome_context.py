@@ -1,4 +1,4 @@
-"""What is known around outcomes: the decisions before them, the first message, the audit."""
+"""Context of outcomes for evaluation: the decisions before them, first messages and audits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _message = table(MessageRow)
 def outcomes(connection: Connection, workspace: str, after: int, most: int) -> list[Entry]:
     """The newest outcomes after a position, at most so many, in their order."""
     columns = (_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
-    found = connection.execute(
+    rows = connection.execute(
         select(*columns)
         .where(
             _ledger.c.workspace == workspace,
@@ -32,12 +32,12 @@ def outcomes(connection: Connection, workspace: str, after: int, most: int) -> l
         .order_by(_ledger.c.position.desc())
         .limit(most)
     )
-    return [Entry(*row) for row in reversed(found.all())]
+    return [Entry(*row) for row in reversed(rows.all())]
 
 
-def outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
-    """How many outcomes stand after a position, counted up to `most`."""
-    some = (
+def count_outcomes_since(connection: Connection, workspace: str, after: int, most: int) -> int:
+    """The number of outcomes after a position, counted up to `most`."""
+    newer = (
         select(_ledger.c.position)
         .where(
             _ledger.c.workspace == workspace,
@@ -47,8 +47,8 @@ def outcomes_since(connection: Connection, workspace: str, after: int, most: int
         .limit(most)
         .subquery()
     )
-    found: int = connection.execute(select(func.count()).select_from(some)).scalar_one()
-    return found
+    total: int = connection.execute(select(func.count()).select_from(newer)).scalar_one()
+    return total
 
 
 def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
@@ -72,7 +72,7 @@ def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> S
     ).all()
 
 
-def firsts(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
+def first_messages(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
     """Language and attributes of each conversation's first message."""
     return connection.execute(
         select(_message.c.conversation_id, _message.c.language, _message.c.attributes).where(
@@ -84,7 +84,7 @@ def firsts(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
 
 
 def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
-    """How the coins fell for these conversations."""
+    """The audits of these conversations: status and propensities."""
     return connection.execute(
         select(
             _audit.c.conversation_id,
@@ -96,14 +96,14 @@ def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
     ).all()
 
 
-def tossed(connection: Connection, workspace: str, since: float, until: float) -> int:
-    """Kept conversations whose coins were tossed after one moment and up to another."""
-    kept = (_conversation.c.workspace == _audit.c.workspace) & (
+def count_sampled(connection: Connection, workspace: str, since: float, until: float) -> int:
+    """The number of kept conversations sampled after one moment and up to another."""
+    joined = (_conversation.c.workspace == _audit.c.workspace) & (
         _conversation.c.id == _audit.c.conversation_id
     )
-    found: int = connection.execute(
+    total: int = connection.execute(
         select(func.count())
-        .select_from(_audit.join(_conversation, kept))
+        .select_from(_audit.join(_conversation, joined))
         .where(
             _audit.c.workspace == workspace,
             _audit.c.status.in_(("passed", "waiting", "answered")),
@@ -112,4 +112,4 @@ def tossed(connection: Connection, workspace: str, since: float, until: float) -
             or_(~_conversation.c.escalated, is_late(workspace)),
         )
     ).scalar_one()
-    return found
+    return total

@@ -1,4 +1,4 @@
-"""Outcomes as they stand now; what they taught, and when, is in the ledger."""
+"""Rows of outcomes (labels) as they are now; what they taught, and when, is in the ledger."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def outcome(connection: Connection, workspace: str, name: str) -> Row[Any] | Non
     ).one_or_none()
 
 
-def standing_for(
+def current(
     connection: Connection, workspace: str, conversation: str, handoff: str | None
 ) -> Row[Any] | None:
-    """The outcome that holds for a handoff, or for a conversation as a whole."""
+    """The outcome in force for a handoff, or (`handoff` None) for the conversation as a whole."""
     return connection.execute(
         select(_outcome)
         .where(

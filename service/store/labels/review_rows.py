@@ -1,4 +1,4 @@
-"""Reviews of audits by one reviewer: what waits for them, what they did, what they answered."""
+"""Rows of one reviewer's audits: those that wait for them, and their answers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _audit = table(Audit)
 _review = table(Review)
 
 
-def waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
-    """Drawn conversations that wait for a review which this reviewer has not given."""
-    theirs = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
-    found: int = connection.execute(
+def count_waiting_for(connection: Connection, workspace: str, reviewer: str) -> int:
+    """The number of audits that wait for a review and that this reviewer has not reviewed."""
+    own_review = exists().where(_review.c.audit_id == _audit.c.id, _review.c.reviewer == reviewer)
+    total: int = connection.execute(
         select(func.count()).where(
-            _audit.c.workspace == workspace, _audit.c.status == "waiting", ~theirs
+            _audit.c.workspace == workspace, _audit.c.status == "waiting", ~own_review
         )
     ).scalar_one()
-    return found
+    return total
 
 
-def done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
-    """Reviews that a reviewer has answered since a moment; those passed on are none."""
-    found: int = connection.execute(
+def count_done_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
+    """The number of reviews that a reviewer has answered since a moment, skipped ones left out."""
+    total: int = connection.execute(
         select(func.count()).where(
             _review.c.workspace == workspace,
             _review.c.reviewer == reviewer,
@@ -34,13 +34,15 @@ def done_since(connection: Connection, workspace: str, reviewer: str, since: flo
             _review.c.verdict != "skipped",
         )
     ).scalar_one()
-    return found
+    return total
 
 
-def answered(connection: Connection, workspace: str, audit_id: str, reviewer: str) -> Any | None:
-    """What a reviewer answered to an audit, beside what the model had said of it.
+def answered_audit(
+    connection: Connection, workspace: str, audit_id: str, reviewer: str
+) -> Any | None:
+    """A reviewer's answer to an audit, with the model's score.
 
-    None for anybody who has not answered it: before the answer nothing is shown.
+    None for anybody who has not answered it: the review is blind.
     """
     return connection.execute(
         select(

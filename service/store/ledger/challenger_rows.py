@@ -1,4 +1,6 @@
-"""Challengers: asked for, built by `jobs`, open, and closed; how far each has come."""
+"""Rows of challengers: requested, built by `jobs`, open and closed, with their state and
+position.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ from service.store.database.transactions import table
 from service.store.tables import Challenger
 
 _challenger = table(Challenger)
-_FACTS = [column for column in _challenger.c if column.name != "state"]
+_COLUMNS = [column for column in _challenger.c if column.name != "state"]
 ASKED, OPEN, CLOSED, FAILED = "asked", "open", "closed", "failed"
-_HERE = (ASKED, OPEN)
+_ACTIVE = (ASKED, OPEN)
 
 
 def add(connection: Connection, row: Mapping[str, Any]) -> None:
@@ -22,18 +24,18 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def of_workspace(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    """Those asked for and those open, by slot."""
+    """The active challengers, requested or open, by slot."""
     return connection.execute(
-        select(*_FACTS)
-        .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_HERE))
+        select(*_COLUMNS)
+        .where(_challenger.c.workspace == workspace, _challenger.c.status.in_(_ACTIVE))
         .order_by(_challenger.c.slot)
     ).all()
 
 
 def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[Row[Any]]:
-    """Of every status, the newest first."""
+    """Challengers of every status, the newest first."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(_challenger.c.workspace == workspace)
         .order_by(_challenger.c.id.desc())
         .limit(most)
@@ -41,9 +43,9 @@ def newest(connection: Connection, workspace: str, most: int = 50) -> Sequence[R
 
 
 def challenger(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
-    """All of a challenger but its bytes."""
+    """All columns of a challenger but its state."""
     return connection.execute(
-        select(*_FACTS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
+        select(*_COLUMNS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
     ).one_or_none()
 
 
@@ -56,21 +58,21 @@ def state(connection: Connection, workspace: str, name: str) -> bytes | None:
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> bool:
-    """Change one that is asked for or open; False if it is neither any more."""
-    done = connection.execute(
+    """Update an active challenger; False if it is active no more."""
+    result = connection.execute(
         update(_challenger)
         .where(
             _challenger.c.workspace == workspace,
             _challenger.c.id == name,
-            _challenger.c.status.in_(_HERE),
+            _challenger.c.status.in_(_ACTIVE),
         )
         .values(**values)
     )
-    return bool(done.rowcount)
+    return bool(result.rowcount)
 
 
 def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> bool:
-    """Its state goes; what it came to stays."""
+    """Close a challenger: its state is deleted, its results stay."""
     now = time.time()
-    told = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
-    return change(connection, workspace, name, status=CLOSED, **told)
+    values = {"closed_by": by, "closed_why": why, "closed_at": now, "state": None}
+    return change(connection, workspace, name, status=CLOSED, **values)

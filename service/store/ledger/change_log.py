@@ -1,4 +1,4 @@
-"""What people should hear of, as it happened: alarms, recommendations, switches, challengers."""
+"""Change log (events for people): alarms, recommendations, switches, challengers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _event = table(Event)
 
 
 def add(connection: Connection, workspace: str, kind: Kind, facts: Mapping[str, Any]) -> str:
-    """Record that something happened; gives its id, which sorts by time."""
+    """Append an event; gives its id, which sorts by time."""
     name = f"n{time.time_ns() // 1000:x}{secrets.token_hex(4)}"
     row = {"id": name, "workspace": workspace, "kind": kind, "facts": dict(facts)}
     connection.execute(insert(_event).values(**row, at=time.time()))
@@ -36,7 +36,7 @@ def add(connection: Connection, workspace: str, kind: Kind, facts: Mapping[str, 
 def after(
     connection: Connection, workspace: str, last: str = "", most: int = 200
 ) -> Sequence[Row[Any]]:
-    """What happened after an event, in order, at most so many."""
+    """The events after an event id (cursor), in order, at most `most`."""
     return connection.execute(
         select(_event)
         .where(_event.c.workspace == workspace, _event.c.id > last)
@@ -48,8 +48,8 @@ def after(
 def newest(
     connection: Connection, workspace: str, kind: Kind | None = None, most: int = 50
 ) -> Sequence[Row[Any]]:
-    """What happened last, the newest first."""
-    found = select(_event).where(_event.c.workspace == workspace)
+    """The latest events, the newest first."""
+    query = select(_event).where(_event.c.workspace == workspace)
     if kind is not None:
-        found = found.where(_event.c.kind == kind)
-    return connection.execute(found.order_by(_event.c.id.desc()).limit(most)).all()
+        query = query.where(_event.c.kind == kind)
+    return connection.execute(query.order_by(_event.c.id.desc()).limit(most)).all()

@@ -1,4 +1,6 @@
-"""The ledger and its workspaces: gapless numbers, given under the workspace's lock."""
+"""The ledger, an append-only event log, and its workspaces: gapless positions, assigned under the
+workspace's lock.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from learning.ledger.model_state import Entry, Exclusions, Kind
 from service.store.database.statements import AnyOf, BulkInsert, CompiledSelect
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import LedgerRow, Workspace
 
 _workspace = table(Workspace)
@@ -33,14 +35,14 @@ _HEADS = CompiledSelect(
 
 
 def tail(connection: Connection, workspace: str, position: int, most: int = 10_000) -> list[Entry]:
-    """The entries after a position, in order, at most so many."""
-    found = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
-    return [Entry(*row) for row in found]
+    """The entries after a position, in order, at most `most`."""
+    rows = _TAIL.rows(connection, workspace=workspace, position=position, most=most)
+    return [Entry(*row) for row in rows]
 
 
 def entry(connection: Connection, workspace: str, position: int) -> Entry | None:
-    found = tail(connection, workspace, position - 1, 1)
-    return found[0] if found and found[0].position == position else None
+    entries = tail(connection, workspace, position - 1, 1)
+    return entries[0] if entries and entries[0].position == position else None
 
 
 def append(
@@ -97,15 +99,15 @@ def append_all(
 
 
 def count(connection: Connection, workspace: str) -> int:
-    """How many entries there are."""
-    found: int = connection.execute(
+    """The number of entries."""
+    total: int = connection.execute(
         select(func.count()).select_from(_ledger).where(_ledger.c.workspace == workspace)
     ).scalar_one()
-    return found
+    return total
 
 
 def lock_head(connection: Connection, workspace: str) -> int:
-    """The head, locked: nobody appends until this transaction ends."""
+    """Lock the head and give it: nobody appends until this transaction ends."""
     head: int = connection.execute(
         select(_workspace.c.head).where(_workspace.c.id == workspace).with_for_update()
     ).scalar_one()
@@ -114,12 +116,12 @@ def lock_head(connection: Connection, workspace: str) -> int:
 
 def switches(connection: Connection, workspace: str, until: int | None = None) -> list[Entry]:
     """Every switch up to a position (or all), in order."""
-    found = select(
+    query = select(
         _ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at
     ).where(_ledger.c.workspace == workspace, _ledger.c.kind == "switch")
     if until is not None:
-        found = found.where(_ledger.c.position <= until)
-    return [Entry(*row) for row in connection.execute(found.order_by(_ledger.c.position))]
+        query = query.where(_ledger.c.position <= until)
+    return [Entry(*row) for row in connection.execute(query.order_by(_ledger.c.position))]
 
 
 EVER = 2**31 - 1
@@ -141,7 +143,7 @@ def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> 
     return body or {}
 
 
-def policy_at(connection: Connection, workspace: str) -> float:
+def policy_set_at(connection: Connection, workspace: str) -> float:
     """When the policy in force was set."""
     at: float | None = connection.execute(
         select(func.max(_ledger.c.at)).where(
@@ -151,15 +153,17 @@ def policy_at(connection: Connection, workspace: str) -> float:
     return at or 0.0
 
 
-def erased(connection: Connection, workspace: str) -> frozenset[int]:
-    """Positions of outcomes whose conversations were erased: nobody can learn them again."""
+def erased_positions(connection: Connection, workspace: str) -> frozenset[int]:
+    """Positions of outcomes whose conversations were erased: they cannot be learned again."""
     bodies = connection.execute(
         select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
     ).scalars()
     return frozenset(position for body in bodies for position in body["replaces_all"])
 
 
-def replaced(connection: Connection, workspace: str, until: int, after: int = 0) -> frozenset[int]:
+def replaced_positions(
+    connection: Connection, workspace: str, until: int, after: int = 0
+) -> frozenset[int]:
     """Positions of outcomes that an entry after `after`, up to `until`, corrected or retracted, and
     of all that were erased. Reads every outcome between the two.
     """
@@ -173,14 +177,14 @@ def replaced(connection: Connection, workspace: str, until: int, after: int = 0)
         )
     ).scalars()
     corrected = frozenset(body["replaces"] for body in bodies)
-    return corrected | erased(connection, workspace)
+    return corrected | erased_positions(connection, workspace)
 
 
-def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int | None:
+def first_excluded(connection: Connection, workspace: str, without: Exclusions) -> int | None:
     """The position of the first outcome that these criteria leave out."""
-    named = (("agent", without.agent), ("source", without.source))
-    criteria = [_ledger.c.body[name].as_string() == value for name, value in named if value]
-    found: int | None = connection.execute(
+    body_fields = (("agent", without.agent), ("source", without.source))
+    criteria = [_ledger.c.body[name].as_string() == value for name, value in body_fields if value]
+    position: int | None = connection.execute(
         select(func.min(_ledger.c.position)).where(
             _ledger.c.workspace == workspace,
             _ledger.c.kind == "outcome",
@@ -189,7 +193,7 @@ def first_left_out(connection: Connection, workspace: str, without: Exclusions) 
             *criteria,
         )
     ).scalar_one()
-    return found
+    return position
 
 
 def workspace(connection: Connection, name: str) -> Row[Any] | None:
@@ -201,14 +205,14 @@ def workspaces(connection: Connection) -> Sequence[str]:
 
 
 def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]]:
-    """Head and mode of these workspaces: one cheap look for everyone's news."""
+    """Head position and mode of these workspaces, in one cheap query."""
     return {row.id: (row.head, row.mode) for row in _HEADS.rows(connection, ids=names)}
 
 
 def add_workspace(connection: Connection, name: str, mode: str) -> bool:
-    """Add an empty workspace; False if it was there."""
+    """Add an empty workspace; False if it exists."""
     row = {"id": name, "mode": mode, "head": 0, "versions": 0, "created_at": time.time()}
-    return add_new(connection, Workspace, row)
+    return insert_if_absent(connection, Workspace, row)
 
 
 def set_mode(connection: Connection, name: str, mode: str) -> None:

@@ -1,4 +1,4 @@
-"""What MLflow has, and what it is still owed: aliases and evaluations."""
+"""Rows of the state shared with MLflow: aliases, and evaluations to publish."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
 
-from service.store.database.transactions import add_new, table
+from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import Alias, Evaluation, Version
 
 _alias = table(Alias)
 _evaluation = table(Evaluation)
 _version = table(Version)
-OWED_AT_ONCE = 5
-"""Evaluations that one pass publishes: an engineer's request is not to wait for many."""
+EVALUATIONS_PER_PASS = 5
+"""Evaluations that one pass publishes: an alias request must not wait for many."""
 
 REFUSALS_KEPT = 20
-"""Newest refused requests that an alias remembers."""
+"""Newest refused requests that are kept for an alias."""
 
 
 def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
@@ -27,11 +27,13 @@ def alias(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def note_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
-    """Record what an alias was seen at (`registry_version`) or is about to be set to."""
+def record_alias(connection: Connection, workspace: str, name: str, **values: str | None) -> None:
+    """Record the version an alias was seen at (`registry_version`) or is about to be set to
+    (`intended`).
+    """
     empty: dict[str, Any] = {"registry_version": None, "intended": None, "refused": []}
     row = {"workspace": workspace, "name": name, "at": time.time()}
-    add_new(connection, Alias, empty | row)
+    insert_if_absent(connection, Alias, empty | row)
     connection.execute(
         update(_alias)
         .where(_alias.c.workspace == workspace, _alias.c.name == name)
@@ -39,13 +41,15 @@ def note_alias(connection: Connection, workspace: str, name: str, **values: str 
     )
 
 
-def refuse(connection: Connection, workspace: str, name: str, told: Mapping[str, Any]) -> None:
-    """Remember that a request to move an alias was put back, and why."""
-    note_alias(connection, workspace, name)
-    here = (_alias.c.workspace == workspace) & (_alias.c.name == name)
-    before = connection.execute(select(_alias.c.refused).where(here)).scalar_one()
-    newest = [*before, dict(told)][-REFUSALS_KEPT:]
-    connection.execute(update(_alias).where(here).values(refused=newest))
+def add_refusal(
+    connection: Connection, workspace: str, name: str, refusal: Mapping[str, Any]
+) -> None:
+    """Record that a request to move an alias was reverted, and why."""
+    record_alias(connection, workspace, name)
+    is_alias = (_alias.c.workspace == workspace) & (_alias.c.name == name)
+    before = connection.execute(select(_alias.c.refused).where(is_alias)).scalar_one()
+    newest = [*before, dict(refusal)][-REFUSALS_KEPT:]
+    connection.execute(update(_alias).where(is_alias).values(refused=newest))
 
 
 def aliases(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
@@ -63,7 +67,7 @@ def add_evaluation(
     at: float,
     report: Mapping[str, Any],
 ) -> None:
-    """Keep an evaluation's report, plain JSON, until MLflow has taken it."""
+    """Add an evaluation with its report as plain JSON, to be published to MLflow."""
     connection.execute(
         insert(_evaluation).values(
             id=evaluation,
@@ -85,7 +89,7 @@ def last_evaluation(connection: Connection, workspace: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def last_evaluated(connection: Connection, workspace: str) -> str | None:
+def last_evaluation_id(connection: Connection, workspace: str) -> str | None:
     """The id of the newest evaluation."""
     return connection.execute(
         select(_evaluation.c.id)
@@ -100,11 +104,11 @@ def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[
         select(_evaluation)
         .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.is_(None))
         .order_by(_evaluation.c.position)
-        .limit(OWED_AT_ONCE)
+        .limit(EVALUATIONS_PER_PASS)
     ).all()
 
 
-def evaluation_published(connection: Connection, name: str, run_id: str) -> None:
+def mark_evaluation_published(connection: Connection, name: str, run_id: str) -> None:
     connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
 
 
@@ -119,9 +123,9 @@ def surplus_evaluations(
         .where(_evaluation.c.workspace == workspace)
         .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
     )
-    beyond = connection.execute(newest_first.offset(keep)).all()
-    plain = [row for row in beyond[: keep_special - keep] if row.run_id and row[2] == "keep"]
-    return [*plain, *beyond[keep_special - keep :]][::-1]
+    surplus = connection.execute(newest_first.offset(keep)).all()
+    plain = [row for row in surplus[: keep_special - keep] if row.run_id and row[2] == "keep"]
+    return [*plain, *surplus[keep_special - keep :]][::-1]
 
 
 def remove_evaluation(connection: Connection, workspace: str, name: str) -> None:
@@ -130,8 +134,8 @@ def remove_evaluation(connection: Connection, workspace: str, name: str) -> None
     )
 
 
-def owe_all(connection: Connection, workspace: str | None = None) -> None:
-    """Forget what MLflow was given, of one workspace or of all: another MLflow gets all of it."""
+def mark_all_unpublished(connection: Connection, workspace: str | None = None) -> None:
+    """Mark everything as unpublished, of one workspace or of all: a new MLflow gets all of it."""
 
     def among(table: Table) -> ColumnElement[bool]:
         return true() if workspace is None else table.c.workspace == workspace

@@ -1,4 +1,4 @@
-"""Versions: checkpoints by number, and which of them a line may be stood at."""
+"""Rows of versions (model checkpoints) by number, line and position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.store.tables import Version, Workspace
 _version = table(Version)
 _workspace = table(Workspace)
 UNPUBLISHED_AT_ONCE = 20
-_FACTS = [column for column in _version.c if column.name != "state"]
+_COLUMNS = [column for column in _version.c if column.name != "state"]
 
 
 def add_version(
@@ -33,7 +33,7 @@ def add_version(
     build: str,
     commit: str | None,
 ) -> int:
-    """Store a checkpoint under the workspace's next version number, which is given back."""
+    """Add a checkpoint under the workspace's next version number; gives the number."""
     number: int = connection.execute(
         update(_workspace)
         .where(_workspace.c.id == workspace)
@@ -64,9 +64,9 @@ def add_version(
 
 
 def version(connection: Connection, workspace: str, number: int) -> Row[Any] | None:
-    """All of a version but its bytes."""
+    """All columns of a version but its state."""
     return connection.execute(
-        select(*_FACTS).where(_version.c.workspace == workspace, _version.c.number == number)
+        select(*_COLUMNS).where(_version.c.workspace == workspace, _version.c.number == number)
     ).one_or_none()
 
 
@@ -79,21 +79,21 @@ def state(connection: Connection, workspace: str, number: int) -> bytes | None:
 
 
 def versions(connection: Connection, workspace: str, most: int = 1000) -> Sequence[Row[Any]]:
-    """The newest versions first."""
+    """The versions, the newest first."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(_version.c.workspace == workspace)
         .order_by(_version.c.number.desc())
         .limit(most)
     ).all()
 
 
-def newest_because(
+def newest_with_reason(
     connection: Connection, workspace: str, beginning: str, after: int
 ) -> Row[Any] | None:
     """The newest version after a number whose reason begins like this."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(
             _version.c.workspace == workspace,
             _version.c.number > after,
@@ -107,7 +107,7 @@ def newest_because(
 def of_line(connection: Connection, workspace: str, line: int, until: int) -> Sequence[Row[Any]]:
     """A line's checkpoints up to a position, the newest first."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(
             _version.c.workspace == workspace,
             _version.c.line == line,
@@ -135,22 +135,26 @@ def digests(
 def unpublished(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Versions that MLflow does not have yet, the oldest first, as many as one pass publishes."""
     return connection.execute(
-        select(*_FACTS)
+        select(*_COLUMNS)
         .where(_version.c.workspace == workspace, _version.c.registry_version.is_(None))
         .order_by(_version.c.number)
         .limit(UNPUBLISHED_AT_ONCE)
     ).all()
 
 
-def by_registry(connection: Connection, workspace: str, registry_version: str) -> Row[Any] | None:
+def by_registry_version(
+    connection: Connection, workspace: str, registry_version: str
+) -> Row[Any] | None:
     return connection.execute(
-        select(*_FACTS).where(
+        select(*_COLUMNS).where(
             _version.c.workspace == workspace, _version.c.registry_version == registry_version
         )
     ).one_or_none()
 
 
-def published(connection: Connection, workspace: str, number: int, registry_version: str) -> None:
+def mark_published(
+    connection: Connection, workspace: str, number: int, registry_version: str
+) -> None:
     connection.execute(
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)
@@ -159,7 +163,7 @@ def published(connection: Connection, workspace: str, number: int, registry_vers
 
 
 def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
-    """Note why a version may not be switched to; None lifts it."""
+    """Block a version from being switched to, with a reason; None unblocks it."""
     connection.execute(
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)

@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates over the connection that `Store.migrate` hands it."""
+"""Alembic environment: migrates over the connection that `Store.migrate` hands it."""
 
 from alembic import context
 from sqlmodel import SQLModel

@@ -1,4 +1,6 @@
-"""What happened since a moment: conversations that ended, and handoffs that were opened."""
+"""Activity since a moment, for the dashboard: conversations that ended and handoffs that
+were opened.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from service.store.database.transactions import table
 from service.store.reports.counts import first_id
 from service.store.tables import Conversation, Handoff, Outcome
 
-MOST = 20_000
+ROWS_MAX = 20_000
 """Rows of a kind that are read, the newest first."""
 
 _conversation = table(Conversation)
@@ -19,8 +21,8 @@ _handoff = table(Handoff)
 _outcome = table(Outcome)
 
 
-def ended(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
-    """Conversations that came to an end or to a person: when last heard of, and which of both."""
+def ended_conversations(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
+    """Conversations that closed or were escalated: time of the last message, and which of both."""
     return connection.execute(
         select(_conversation.c.last_at, _conversation.c.escalated)
         .where(
@@ -30,12 +32,12 @@ def ended(connection: Connection, workspace: str, since: float) -> Sequence[Any]
             or_(_conversation.c.status != "open", _conversation.c.escalated),
         )
         .order_by(_conversation.c.last_at.desc())
-        .limit(MOST)
+        .limit(ROWS_MAX)
     ).all()
 
 
-def opened(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
-    """Handoffs opened since a moment, with the verdict that holds; the newest first."""
+def opened_handoffs(connection: Connection, workspace: str, since: float) -> Sequence[Any]:
+    """Handoffs opened since a moment, with the verdict in force, the newest first."""
     holds = and_(
         _outcome.c.workspace == _handoff.c.workspace,
         _outcome.c.conversation_id == _handoff.c.conversation_id,
@@ -58,5 +60,5 @@ def opened(connection: Connection, workspace: str, since: float) -> Sequence[Any
             _handoff.c.opened_at >= since,
         )
         .order_by(_handoff.c.id.desc())
-        .limit(MOST)
+        .limit(ROWS_MAX)
     ).all()

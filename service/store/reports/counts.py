@@ -1,4 +1,4 @@
-"""Counts behind the quality page."""
+"""Counts for the quality page: decisions, handoffs and misses."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ _handoff = table(Handoff)
 _outcome = table(Outcome)
 
 
-def load(connection: Connection, workspace: str, since: float, until: float) -> tuple[int, int]:
-    """Decisions made after one moment and up to another, and the handoffs of that time.
+def decision_counts(
+    connection: Connection, workspace: str, since: float, until: float
+) -> tuple[int, int]:
+    """The numbers of decisions and of handoffs after one moment and up to another.
 
-    In the shadow no handoff is opened: there it is the decisions to escalate. Ids begin with their
-    time, so no more than that time is read.
+    In shadow mode no handoff is opened: there it is the decisions to escalate. Ids begin with their
+    time, so only that time's index range is read.
     """
     span = (_decision.c.id >= first_id("d", since), _decision.c.at > since, _decision.c.at <= until)
-    decided, escalated = connection.execute(
+    decisions, escalated = connection.execute(
         select(func.count(), func.count(case((_decision.c.action == "escalate", 1)))).where(
             _decision.c.workspace == workspace, _decision.c.probability.is_not(None), *span
         )
     ).one()
-    opened: int = connection.execute(
+    handoffs: int = connection.execute(
         select(func.count()).where(
             _handoff.c.workspace == workspace,
             _handoff.c.id >= first_id("h", since),
@@ -37,20 +39,20 @@ def load(connection: Connection, workspace: str, since: float, until: float) -> 
             _handoff.c.opened_at <= until,
         )
     ).scalar_one()
-    return decided, max(opened, escalated)
+    return decisions, max(handoffs, escalated)
 
 
 def first_id(kind: str, since: float) -> str:
-    """No row of a kind that was made after a moment has an id before this one."""
+    """A lower bound of the ids of rows made after a moment (ids sort by time)."""
     return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
 
 
 def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequence[Row[Any]]:
-    """Outcomes of closed conversations that were never escalated, by verdict; not by audits.
+    """Outcomes of kept conversations by verdict, those of audits and silence left out.
 
     With `since`, of those that closed from that moment on.
     """
-    kept = and_(
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
         _conversation.c.status == "closed",
@@ -59,7 +61,7 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
     )
     return connection.execute(
         select(_outcome.c.verdict, func.count().label("total"))
-        .select_from(_outcome.join(_conversation, kept))
+        .select_from(_outcome.join(_conversation, joined))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
@@ -83,10 +85,10 @@ def actions(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 def last_report(connection: Connection, workspace: str) -> dict[str, Any] | None:
     """The report of the last evaluation, as plain JSON."""
-    found: dict[str, Any] | None = connection.execute(
+    report: dict[str, Any] | None = connection.execute(
         select(_evaluation.c.report)
         .where(_evaluation.c.workspace == workspace)
         .order_by(_evaluation.c.position.desc(), _evaluation.c.at.desc())
         .limit(1)
     ).scalar_one_or_none()
-    return found
+    return report

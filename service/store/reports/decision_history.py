@@ -1,4 +1,6 @@
-"""What a past time holds, for looking at it again: decisions, ways and truths, bounded."""
+"""Decision history with labels, for off-policy evaluation and previews of a policy; bounded
+queries.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def decisions(connection: Connection, workspace: str, since: float, most: int) -
 
 
 def conversations(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
-    """Of these conversations: whether they closed and ever escalated, and their audit if drawn."""
+    """Status of these conversations, whether they were ever escalated, and their audit if drawn."""
     audited = and_(
         _audit.c.workspace == _conversation.c.workspace,
         _audit.c.conversation_id == _conversation.c.id,
@@ -64,7 +66,7 @@ def conversations(connection: Connection, workspace: str, names: Sequence[str]) 
 
 
 def verdicts(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
-    """The outcomes that hold for these conversations and their handoffs, the newest last."""
+    """The outcomes in force for these conversations and their handoffs, the newest last."""
     return connection.execute(
         select(
             _outcome.c.conversation_id,
@@ -96,7 +98,7 @@ def answers(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
 
 
 def judged_handoffs(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
-    """The newest judged handoffs: where each began and was decided, by what, and the verdict."""
+    """The newest labelled handoffs: first and deciding message, triggers, verdict."""
     return connection.execute(
         select(
             _handoff.c.conversation_id,
@@ -122,7 +124,7 @@ def judged_handoffs(connection: Connection, workspace: str, most: int) -> Sequen
 
 
 def judged_kept(connection: Connection, workspace: str, most: int) -> Sequence[Any]:
-    """The newest known truths of kept conversations, with the propensity of those audited."""
+    """The newest labels of kept conversations, with the propensity of those audited."""
     audited = and_(
         _audit.c.workspace == _outcome.c.workspace,
         _audit.c.conversation_id == _outcome.c.conversation_id,
@@ -143,10 +145,10 @@ def judged_kept(connection: Connection, workspace: str, most: int) -> Sequence[A
     ).all()
 
 
-def said_by_customers(
+def customer_messages(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> Sequence[Any]:
-    """What the customers of these conversations wrote, by place."""
+    """The customers' messages in these conversations: place and text."""
     return connection.execute(
         select(_message.c.conversation_id, _message.c.seq, _message.c.text).where(
             _message.c.workspace == workspace,
@@ -157,7 +159,7 @@ def said_by_customers(
 
 
 def triggers(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
-    """What spoke for a person in these conversations, decision by decision."""
+    """The triggers of each decision in these conversations."""
     return connection.execute(
         select(_decision.c.conversation_id, _decision.c.triggers).where(
             _decision.c.workspace == workspace, _decision.c.conversation_id.in_(names)

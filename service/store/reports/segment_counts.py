@@ -1,7 +1,7 @@
-"""What rates are made of, counted apart by what conversations have in common.
+"""Counts by segment, from which rates are computed: conversations, known misses, audits, handoffs.
 
-Everything is grouped by columns of the conversation (`by`), so that whatever the parts are, each
-conversation, audit, caught miss and handoff is in exactly one of them.
+Everything is grouped by columns of the conversation (`by`), so that whatever the segments are, each
+conversation, audit, known miss and handoff is in exactly one of them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _conversation = table(Conversation)
 _handoff = table(Handoff)
 _outcome = table(Outcome)
 
-By = tuple[ColumnElement[Any], ...]
+GroupBy = tuple[ColumnElement[Any], ...]
 
-TRAFFIC: By = (
+SEGMENT_COLUMNS: GroupBy = (
     _conversation.c.language,
     _conversation.c.version,
     _conversation.c.team,
@@ -32,13 +32,13 @@ TRAFFIC: By = (
 )
 
 
-def begun(span_seconds: float, origin: float) -> By:
-    """By the span of time in which they began, counted from a moment."""
+def by_span(span_seconds: float, origin: float) -> GroupBy:
+    """Grouping by the span of time in which conversations began, counted from `origin`."""
     number = func.floor((_conversation.c.opened_at - origin) / span_seconds)
     return (number.label("span"),)
 
 
-def _ours(workspace: str, since: float) -> ColumnElement[bool]:
+def _in_scope(workspace: str, since: float) -> ColumnElement[bool]:
     return and_(
         _conversation.c.workspace == workspace,
         _conversation.c.status != HISTORY,
@@ -47,16 +47,16 @@ def _ours(workspace: str, since: float) -> ColumnElement[bool]:
 
 
 def _kept() -> ColumnElement[bool]:
-    """Closed and never escalated; one whose text was removed since stays one."""
+    """The condition of a kept conversation: closed and never escalated, removed text or not."""
     return and_(_conversation.c.closed_at.is_not(None), ~_conversation.c.escalated)
 
 
 def conversations(
-    connection: Connection, workspace: str, by: By, since: float = 0.0
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """All that were Baton's to decide, closed, ever escalated, and closed without ever being so;
-    `late` ones, which were until their customers came back and are known to have been missed; and
-    when the first and the last of them began.
+    """Numbers of conversations by segment: all, closed, ever escalated, kept (closed and never
+    escalated) and `late` (kept until a reopening showed a miss); and when the first and the last
+    began.
     """
     closed = _conversation.c.closed_at.is_not(None)
     return connection.execute(
@@ -70,42 +70,46 @@ def conversations(
             func.min(_conversation.c.opened_at).label("first"),
             func.max(_conversation.c.opened_at).label("last"),
         )
-        .where(_ours(workspace, since))
+        .where(_in_scope(workspace, since))
         .group_by(*by)
     ).all()
 
 
-def caught(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
-    """Kept and late conversations that are known to have been missed, by other than their audit;
-    also by the source that told so.
-    """
-    theirs = and_(
+def caught(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
+    """Known misses among kept and late conversations by segment and source, audits left out."""
+    joined = and_(
         _conversation.c.workspace == _outcome.c.workspace,
         _conversation.c.id == _outcome.c.conversation_id,
     )
     return connection.execute(
         select(*by, _outcome.c.source, func.count().label("caught"))
-        .select_from(_outcome.join(_conversation, theirs))
+        .select_from(_outcome.join(_conversation, joined))
         .where(
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
             _outcome.c.retracted_at.is_(None),
             _outcome.c.verdict == "missed",
             _outcome.c.source != "audit",
-            _ours(workspace, since),
+            _in_scope(workspace, since),
             or_(_kept(), reopening_rows.is_late(workspace)),
         )
         .group_by(*by, _outcome.c.source)
     ).all()
 
 
-def audited(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
-    """What the uniform coin drew among kept conversations that no complaint caught."""
-    theirs = and_(
+def audited(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
+    """Counts and weight sums of the uniform audit sample of kept conversations, by segment; those
+    with a known miss left out.
+    """
+    joined = and_(
         _conversation.c.workspace == _audit.c.workspace,
         _conversation.c.id == _audit.c.conversation_id,
     )
-    counted = {
+    conditions = {
         "found_missed": _audit.c.verdict == "missed",
         "found_fine": _audit.c.verdict == "fine",
         "unknowable": _audit.c.verdict == "unknowable",
@@ -114,27 +118,31 @@ def audited(connection: Connection, workspace: str, by: By, since: float = 0.0) 
     return connection.execute(
         select(
             *by,
-            *(func.count(case((what, 1))).label(name) for name, what in counted.items()),
-            *audit_rows.weights(_audit.c.uniform),
+            *(
+                func.count(case((condition, 1))).label(name)
+                for name, condition in conditions.items()
+            ),
+            *audit_rows.weight_sums(_audit.c.uniform),
         )
-        .select_from(_audit.join(_conversation, theirs))
+        .select_from(_audit.join(_conversation, joined))
         .where(
             _audit.c.workspace == workspace,
             _audit.c.uniform,
-            ~audit_rows.caught(),
-            _ours(workspace, since),
+            ~audit_rows.is_caught(),
+            _in_scope(workspace, since),
             _kept(),
         )
         .group_by(*by)
     ).all()
 
 
-def handoffs(connection: Connection, workspace: str, by: By, since: float = 0.0) -> Sequence[Any]:
-    """Handoffs with the verdict that holds (None while none does), also by what was theirs: the
-    team that has them, the version that opened them, what fired for them (`own_...`), `by_rule`
-    and status.
+def handoffs(
+    connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
+) -> Sequence[Any]:
+    """Handoffs by segment, verdict in force (None without one), `by_rule`, status, and by their own
+    team, version and triggers (`own_...`).
     """
-    theirs = and_(
+    joined = and_(
         _conversation.c.workspace == _handoff.c.workspace,
         _conversation.c.id == _handoff.c.conversation_id,
     )
@@ -153,7 +161,7 @@ def handoffs(connection: Connection, workspace: str, by: By, since: float = 0.0)
             *others,
             func.count().label("total"),
         )
-        .select_from(_handoff.join(_conversation, theirs).outerjoin(_outcome, holds))
-        .where(_handoff.c.workspace == workspace, _ours(workspace, since))
+        .select_from(_handoff.join(_conversation, joined).outerjoin(_outcome, holds))
+        .where(_handoff.c.workspace == workspace, _in_scope(workspace, since))
         .group_by(*by, *own, *others)
     ).all()

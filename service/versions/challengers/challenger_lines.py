@@ -89,8 +89,8 @@ class ChallengerLines:
             return {}
         with self._store.read() as connection:
             found: dict[str, list[int]] = {}
-            ended = audit_rows.ended(connection, workspace, time.time(), ENDED_AT_ONCE)
-            for row in audit_rows.untossed(connection, workspace, ended):
+            ended = audit_rows.due_for_sampling(connection, workspace, time.time(), ENDED_AT_ONCE)
+            for row in audit_rows.sampling_frame(connection, workspace, ended):
                 highest = _highest(connection, workspace, row, [x.standing for x in lines])
                 up = row.probability >= bar
                 differ = [

@@ -96,7 +96,7 @@ def first_left_out(connection: Connection, workspace: str, without: Exclusions) 
     """The position where what is to be left out begins. Refused where there is nothing like it: a
     name was mistyped, and what would be built were no repair.
     """
-    first = entries.first_left_out(connection, workspace, without)
+    first = entries.first_excluded(connection, workspace, without)
     if first is None:
         raise Invalid(
             "nothing_left_out",

@@ -59,7 +59,8 @@ def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> 
     for row in outcome_context.decisions(connection, workspace, names):
         decided.setdefault(row.conversation_id, []).append(row)
     first = {
-        row.conversation_id: row for row in outcome_context.firsts(connection, workspace, names)
+        row.conversation_id: row
+        for row in outcome_context.first_messages(connection, workspace, names)
     }
     drawn = {
         row.conversation_id: row for row in outcome_context.audits(connection, workspace, names)

@@ -51,9 +51,13 @@ class RecentRates:
         for fact in newest:
             late.add(fact)
         with self._store.read() as connection:
-            sums.kept += outcome_context.tossed(connection, workspace, float(kept["at"]), now)
+            sums.kept += outcome_context.count_sampled(
+                connection, workspace, float(kept["at"]), now
+            )
             if newest:
-                late.kept = outcome_context.tossed(connection, workspace, newest[0].decided_at, now)
+                late.kept = outcome_context.count_sampled(
+                    connection, workspace, newest[0].decided_at, now
+                )
         return {
             "since": began.position,
             "position": champion.position,

@@ -98,7 +98,7 @@ class AliasSync:
     ) -> None:
         """Remember that a move was refused, and say why on the version's page."""
         with self._store.write() as connection:
-            row = version_rows.by_registry(connection, workspace, number)
+            row = version_rows.by_registry_version(connection, workspace, number)
             told = {
                 "registry_version": number,
                 "version": None if row is None else row.number,
@@ -106,7 +106,7 @@ class AliasSync:
                 "reason": why,
                 "at": time.time(),
             }
-            mlflow_rows.refuse(connection, workspace, name, told)
+            mlflow_rows.add_refusal(connection, workspace, name, told)
         if tagged:
             self._registry.tag(workspace, number, REFUSED_TAG, why)
         _log.warning("alias_put_back", workspace=workspace, alias=name, why=why)
@@ -116,7 +116,7 @@ class AliasSync:
         is not taken for an engineer.
         """
         with self._store.write() as connection:
-            mlflow_rows.note_alias(connection, workspace, name, intended=number)
+            mlflow_rows.record_alias(connection, workspace, name, intended=number)
         if number is None:
             self._registry.drop_alias(workspace, name)
         else:
@@ -125,7 +125,7 @@ class AliasSync:
 
     def _note(self, workspace: str, name: str, number: str | None) -> None:
         with self._store.write() as connection:
-            mlflow_rows.note_alias(connection, workspace, name, registry_version=number)
+            mlflow_rows.record_alias(connection, workspace, name, registry_version=number)
 
 
 def _follow(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:
@@ -134,7 +134,7 @@ def _follow(connection: Connection, workspace: str, number: str, found: Register
     One that has served, or descends from one, serves as it was: a rollback. A new one is promoted
     with all that was learned since.
     """
-    row = version_rows.by_registry(connection, workspace, number)
+    row = version_rows.by_registry_version(connection, workspace, number)
     if row is None or found is None or found.digest is None:
         raise versions.unknown(number)
     if found.digest != row.digest:

@@ -26,7 +26,12 @@ def key(connection: Connection, workspace: str) -> tuple[Any, ...]:
     beside = tuple(
         (one.id, one.version) for one in challenger_rows.of_workspace(connection, workspace)
     )
-    return newest["at"], newest["what"], beside, mlflow_rows.last_evaluated(connection, workspace)
+    return (
+        newest["at"],
+        newest["what"],
+        beside,
+        mlflow_rows.last_evaluation_id(connection, workspace),
+    )
 
 
 def render_description(connection: Connection, workspace: str) -> str:

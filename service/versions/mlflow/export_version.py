@@ -74,7 +74,7 @@ def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, 
         entries.lock_head(connection, workspace)
         standing.position = removal.removed_up_to(connection, workspace)
         origin = f"imported: {_origin(about)}, digest {digest[:12]}"
-        known = version_rows.newest_because(connection, workspace, origin, 0)
+        known = version_rows.newest_with_reason(connection, workspace, origin, 0)
         if known is not None and known.digest == digest:
             number = int(known.number)
         else:

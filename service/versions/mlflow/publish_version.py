@@ -78,7 +78,7 @@ class MlflowPublisher:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
             self._told.pop(workspace, None)
             with self._store.write() as connection:
-                mlflow_rows.owe_all(connection, workspace)
+                mlflow_rows.mark_all_unpublished(connection, workspace)
 
     def _versions(self, workspace: str) -> None:
         with self._store.read() as connection:
@@ -100,7 +100,7 @@ class MlflowPublisher:
                 tags=lineage(workspace, row._asdict()),
             )
             with self._store.write() as connection:
-                version_rows.published(connection, workspace, row.number, number)
+                version_rows.mark_published(connection, workspace, row.number, number)
 
     def _story(self, workspace: str) -> None:
         """Say what serves and why where an engineer looks first, whenever that has changed."""
@@ -124,4 +124,4 @@ class MlflowPublisher:
             numbers = [x.registry_version for x in found if x and x.registry_version]
             run = publish(report, self._registry, workspace, numbers, self._transcripts)
             with self._store.write() as connection:
-                mlflow_rows.evaluation_published(connection, row.id, run)
+                mlflow_rows.mark_evaluation_published(connection, row.id, run)

@@ -66,7 +66,7 @@ def add_key(
     connection: Connection, workspace: str, role: str, name: str, secret: str
 ) -> dict[str, Any]:
     """Store a key by its hash, once; gives it as the API shows it."""
-    row = access.by_hash(connection, hashed(secret))
+    row = access.key_by_hash(connection, hashed(secret))
     if row is None:
         made = {
             "id": new_id("k"),
@@ -120,7 +120,7 @@ class KeyAuthenticator:
 
     def _look_up(self, found: str) -> Principal:
         with self._store.read() as connection:
-            row = access.by_hash(connection, found)
+            row = access.key_by_hash(connection, found)
         if row is None or row.revoked_at is not None:
             self._known.pop(found, None)
             raise Unauthenticated(

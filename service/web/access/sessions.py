@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.runtime.errors import TooMany
+from service.runtime.errors import TooManyAttempts
 from service.store import access
 from service.web.access.keys import Principal, hashed
 
@@ -62,7 +62,7 @@ def session_holder(connection: Connection, cookie: str) -> Principal | None:
     """Who signed in with this cookie; None if it is unknown, over, or its key was revoked."""
     if not cookie or len(cookie) > _COOKIE_CHARS_MAX:
         return None
-    row = access.key_of(connection, hashed(cookie), time.time())
+    row = access.key_of_session(connection, hashed(cookie), time.time())
     return row and Principal(row.id, row.workspace, row.role, row.name, row.hash)
 
 
@@ -85,7 +85,7 @@ class SignInFailures:
         """Raises TooMany for an address that has tried too many wrong keys of late."""
         recent = [at for at in self._times.get(address, ()) if at > now - FAILURES_SECONDS]
         if len(recent) >= FAILURES_MAX:
-            raise TooMany(
+            raise TooManyAttempts(
                 "too_many_attempts",
                 f"{FAILURES_MAX} wrong keys came from this address",
                 hint=f"wait {FAILURES_SECONDS:.0f} seconds, then try again",

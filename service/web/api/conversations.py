@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from service.handoffs import lifecycle
 from service.runtime.errors import Contradiction
-from service.scoring.decide import fresh_turns, with_timestamp
+from service.scoring.decide import new_turns, with_timestamp
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -50,13 +50,13 @@ async def append(
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
-    standing = await baton.engine.served(workspace)
+    standing = await baton.engine.model_state(workspace)
     seconds = standing.policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
         working = batch.conversation(workspace, conversation_id)
-        fresh = fresh_turns(working, turns)
-        batch.room_for(working, len(fresh))
+        fresh = new_turns(working, turns)
+        batch.require_room(working, len(fresh))
         for turn in fresh:
             batch.append(working, with_timestamp(turn, batch.now))
         if any(turn.author == "agent" for turn in fresh):
@@ -103,7 +103,7 @@ async def close(
             "resolution": working.resolution,
         }
 
-    needs = conversation_rows.if_there(workspace, conversation_id)
+    needs = conversation_rows.lock_targets(workspace, conversation_id)
     return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
 
 

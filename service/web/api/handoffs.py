@@ -72,7 +72,7 @@ async def handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any
 async def claim(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Take a handoff, or keep it: a claim ends when its agent goes quiet."""
     workspace = principal.workspace
-    standing = await baton.engine.served(workspace)
+    standing = await baton.engine.model_state(workspace)
     seconds = standing.policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
@@ -87,10 +87,10 @@ async def claim(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
 async def note(handoff_id: Id, asked: Remark, baton: AppDependency, principal: Agent) -> Any:
     """Keep a note for other agents; it stands in the context and is no turn to the bot."""
     workspace = principal.workspace
-    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        return notes.note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(timed(dict(await baton.engine.run(workspace, do, needs=needs))))
@@ -102,7 +102,7 @@ async def transfer(
 ) -> Any:
     """Let it wait for another team, which the policy must speak of."""
     workspace = principal.workspace
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
 
     def do(batch: Batch) -> Mapping[str, Any]:
         given = (handoff_id, principal.name, asked.team, asked.note)

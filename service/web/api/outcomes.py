@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from service.handoffs import label_requests, lifecycle
 from service.outcomes import audit_tasks, record_outcome
-from service.outcomes.verdict import OWN, Verdict
+from service.outcomes.verdict import OWN_SOURCES, Verdict
 from service.runtime.errors import NotFound
 from service.scoring import learned_effect
 from service.scoring.request_queue import LockTargets
@@ -56,7 +56,7 @@ class ConversationOutcome(RequestModel):
             raise ValueError("first_needed_message_id goes only with verdict missed")
         if len({one.message_id for one in self.labels or ()}) < len(self.labels or ()):
             raise ValueError("labels must name each message once")
-        if self.source in OWN:
+        if self.source in OWN_SOURCES:
             raise ValueError(
                 "source audit, silence and returned are Baton's own: say where you know it from"
             )
@@ -92,7 +92,9 @@ async def of_handoff(
     return await _run(
         baton,
         principal,
-        lambda batch: record_outcome.of_handoff(batch, principal.workspace, handoff_id, found),
+        lambda batch: record_outcome.record_for_handoff(
+            batch, principal.workspace, handoff_id, found
+        ),
         lifecycle.lock_targets(principal.workspace, handoff_id),
     )
 
@@ -106,10 +108,10 @@ async def of_conversation(
     return await _run(
         baton,
         principal,
-        lambda batch: record_outcome.of_conversation(
+        lambda batch: record_outcome.record_for_conversation(
             batch, principal.workspace, conversation_id, found
         ),
-        conversation_rows.if_there(principal.workspace, conversation_id),
+        conversation_rows.lock_targets(principal.workspace, conversation_id),
     )
 
 
@@ -148,13 +150,13 @@ async def effect(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
     )
     if row is None:
         raise NotFound("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
-    return JSONResponse(await learned_effect.effect(baton.engine, row._asdict()))
+    return JSONResponse(await learned_effect.learned_effect_json(baton.engine, row._asdict()))
 
 
 @router.get("/questions")
 async def asked(baton: AppDependency, principal: Agent) -> Any:
     """The handoffs you had of which an answer would teach most, as many as may be asked today."""
-    policy = (await baton.engine.served(principal.workspace)).policy
+    policy = (await baton.engine.model_state(principal.workspace)).policy
     found = await baton.read(
         lambda connection: label_requests.open_label_requests(
             connection, principal.workspace, principal.name, policy.questions, time.time()
@@ -195,7 +197,7 @@ class Review(RequestModel):
 async def offered(baton: AppDependency, principal: Agent) -> Any:
     """The next kept conversation to review, this reviewer's for a while. No score shown."""
     workspace, reviewer = principal.workspace, principal.name
-    policy = (await baton.engine.served(workspace)).policy.audits
+    policy = (await baton.engine.model_state(workspace)).policy.audits
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.offer(batch, workspace, reviewer, policy)

@@ -27,7 +27,7 @@ router = APIRouter(tags=["quality"], responses=ERRORS)
 async def rates(baton: AppDependency, principal: Engineer) -> Any:
     """False escalations, misses, automation, calibration; what is pending is shown, not counted."""
     workspace = principal.workspace
-    standing = await baton.engine.served(workspace)
+    standing = await baton.engine.model_state(workspace)
     scores = standing.window.scores()
     policy, routed = standing.policy, deepcopy(standing.routed)
     model = {

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.handoffs import lifecycle
-from service.runtime.errors import STATUS, NotFound, RequestRefused
+from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring.decide import ScoreCommand
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
@@ -182,7 +182,7 @@ async def _one(baton: AppDependency, principal: Principal, item: dict[str, Any])
         ask = ScoreRequest.model_validate(item).ask(principal.workspace)
         return dict(await baton.engine.score(ask))
     except RequestRefused as refusal:
-        return problem(refusal) | {"status": STATUS[type(refusal)]}
+        return problem(refusal) | {"status": HTTP_STATUS[type(refusal)]}
     except ValidationError as error:
         return problem(fault(error.errors(include_url=False))) | {"status": 422}
     except Exception:
@@ -195,7 +195,7 @@ async def _one(baton: AppDependency, principal: Principal, item: dict[str, Any])
 async def answer(decision_id: Id, given: Answer, baton: AppDependency, principal: Bot) -> Any:
     """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
 
     def do(batch: Batch) -> Mapping[str, Any]:
         row = conversation_rows.decision(batch.connection, workspace, decision_id)

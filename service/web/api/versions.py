@@ -72,7 +72,7 @@ class Challenge(RequestModel):
 @router.get("/standing")
 async def standing(baton: AppDependency, principal: Engineer) -> Any:
     """What this very process serves: version, position and the digest that proves the model."""
-    found = await baton.engine.served(principal.workspace)
+    found = await baton.engine.model_state(principal.workspace)
     return JSONResponse(
         {
             "version": found.version,
@@ -238,7 +238,7 @@ async def close_challenger(challenger_id: Id, baton: AppDependency, principal: E
 async def _switched(baton: AppState, principal: Principal, do: Any) -> JSONResponse:
     """Answer once this process serves the switch, so that the next score is the new version's."""
     answer = dict(await baton.engine.run(principal.workspace, do))
-    serving = await baton.engine.settled(principal.workspace, answer["switch"])
+    serving = await baton.engine.wait_for_position(principal.workspace, answer["switch"])
     return JSONResponse(answer | {"serving": serving})
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection
 
 from service.handoffs import queue
-from service.runtime.errors import STATUS, RequestRefused
+from service.runtime.errors import HTTP_STATUS, RequestRefused
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import SessionUser, Viewer
 from service.web.event_stream import changes
@@ -41,21 +41,21 @@ async def shown(
 ) -> Any:
     """The queue's page, with what was refused if anything was."""
 
-    def look(connection: Connection) -> tuple[changes.EventCursor, queue.Queue]:
+    def look(connection: Connection) -> tuple[changes.EventCursor, queue.QueuePage]:
         heard = changes.now_of(connection, visitor.workspace)
         return heard, queue.load_queue(connection, visitor.workspace, visitor.name, team, number)
 
     heard, found = await baton.read(look)
-    policy = (await baton.engine.served(visitor.workspace)).policy
+    policy = (await baton.engine.model_state(visitor.workspace)).policy
     return page(
         request,
         visitor,
         "queue.html",
-        200 if refusal is None else STATUS[type(refusal)],
+        200 if refusal is None else HTTP_STATUS[type(refusal)],
         queue=found,
         heard=heard,
-        most=queue.PAGE,
+        most=queue.PAGE_SIZE,
         team=team,
-        absences=queue.absences(policy, found.teams, time.time()),
+        absences=queue.unavailable_teams(policy, found.teams, time.time()),
         refusal=refusal,
     )

@@ -12,7 +12,14 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, NotFound, RequestRefused, Unavailable, away, misfit
+from service.runtime.errors import (
+    HTTP_STATUS,
+    NotFound,
+    RequestRefused,
+    Unavailable,
+    database_unavailable,
+    misfit,
+)
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
 from service.web.console import queue_page, sign_in, static_files
@@ -106,7 +113,7 @@ async def _refused(request: Request, error: Exception) -> Any:
     visitor = None
     if not isinstance(error, (SchemaError, *UnavailableError)):
         visitor = await find(request)
-    status = STATUS[type(refusal)]
+    status = HTTP_STATUS[type(refusal)]
     return page(request, visitor, "error.html", status, headers, refusal=refusal)
 
 
@@ -119,4 +126,4 @@ def _refusal(error: Exception) -> RequestRefused:
         if isinstance(error.__cause__, RequestRefused):
             return error.__cause__
         return NotFound("no_page", "there is no such page", hint="start from the queue")
-    return misfit() if isinstance(error, SchemaError) else away()
+    return misfit() if isinstance(error, SchemaError) else database_unavailable()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse
 
-from service.runtime.errors import STATUS, RequestRefused, TooMany, Unauthenticated
+from service.runtime.errors import HTTP_STATUS, RequestRefused, TooManyAttempts, Unauthenticated
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.access import sessions
@@ -65,7 +65,7 @@ async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> An
     ended = hashed(cookie_of(request))
 
     def do(batch: Batch) -> None:
-        access.end(batch.connection, ended)
+        access.end_session(batch.connection, ended)
 
     await baton.engine.run(visitor.workspace, do, appends=False)
     response = RedirectResponse("/console/sign-in", 303)
@@ -85,8 +85,10 @@ async def _begin(baton: AppState, principal: Principal) -> str:
 
 def _form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
     cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooMany) else {}
-    status = 200 if refusal is None else STATUS[type(refusal)]
+    headers = (
+        {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooManyAttempts) else {}
+    )
+    status = 200 if refusal is None else HTTP_STATUS[type(refusal)]
     response = page(
         request,
         None,

@@ -242,4 +242,6 @@ def _tell(followers: Iterable[Subscriber], chunk: bytes) -> None:
 
 
 def _lasting(connection: Connection, asked: set[str], bearers: set[str]) -> set[str]:
-    return access.last(connection, asked, time.time()) | access.valid(connection, bearers)
+    return access.live_sessions(connection, asked, time.time()) | access.unrevoked_keys(
+        connection, bearers
+    )

@@ -102,11 +102,11 @@ def _written(
 ) -> tuple[bytes, EventCursor]:
     """Events in order, and how far a follower has heard with the last of them."""
     parts = []
-    for row in handoff_rows.some(connection, workspace, changed) if changed else ():
+    for row in handoff_rows.by_ids(connection, workspace, changed) if changed else ():
         cursor = EventCursor(max(cursor.changed_at, row.changed_at), cursor.position)
         parts.append(_event("handoff", cursor, queue.queue_json(row)))
     if changed:
-        waiting = {one.name: one.waiting for one in queue.teams(connection, workspace)}
+        waiting = {one.name: one.waiting for one in queue.team_queues(connection, workspace)}
         parts.append(_event("queue", cursor, {"waiting": waiting}))
     for entry in entries:
         cursor = EventCursor(cursor.changed_at, entry.position)

@@ -18,7 +18,7 @@ from dataclasses import fields
 import structlog
 
 from service.runtime import logs
-from service.runtime.metrics import SHARED, worker_ended
+from service.runtime.metrics import MULTIPROCESS_VARIABLE, forget_worker
 from service.runtime.settings import Settings
 from service.web.serve.http_server import listen
 
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, settings: Settings, listening: int, counts: str) -> None:
         self._listening = listening
         self._counts = counts
-        self._environ = {**os.environ, **_environ(settings), SHARED: counts}
+        self._environ = {**os.environ, **_environ(settings), MULTIPROCESS_VARIABLE: counts}
         self._pause = 0.0
         self._due: float | None = None
         self.process = self._start()
@@ -83,7 +83,7 @@ class Worker:
             quick = now - self._started < STEADY_SECONDS
             self._pause = min(2 * self._pause or 0.25, AGAIN_SECONDS_MAX) if quick else 0.0
             self._due = now + self._pause
-            worker_ended(self.process.pid, self._counts)
+            forget_worker(self.process.pid, self._counts)
             _log.error("worker_ended", pid=self.process.pid, status=self.process.returncode)
         if now >= self._due:
             self.process = self._start()

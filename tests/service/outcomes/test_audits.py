@@ -13,6 +13,7 @@ from learning.decision.policy import AuditBudget, SilencePolicy
 from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks
 from service.store.conversations.batch import Batch, StateCache
+from service.store.labels import audit_rows
 from tests.postgres import on_both
 from tests.service_in_process import OTHERS, InProcess, Place, at_once, refusal, serving
 
@@ -91,7 +92,7 @@ def test_a_budget_holds_over_the_day_to_the_last_review(
         now = time.time() + 60
         drawn = audit_tasks.draw_audits(connection, place.name, policy, now, names)
         assert 2 <= drawn <= 7
-        assert audit_tasks.rows.asked_since(connection, place.name, now - 60) <= 7
+        assert audit_rows.count_requested_since(connection, place.name, now - 60) <= 7
     closed(place, 30, "d")
     assert tossed(place, policy) <= 7 - drawn
 
@@ -133,7 +134,7 @@ def test_an_offer_that_nobody_answers_is_made_again(place: Place) -> None:
     other = place.named_agent("another")
     assert other.got("/v1/audits/next")["audit"] is None
     with place.service.baton.store.write() as connection:
-        audit_tasks.rows.change(connection, place.name, first["id"], offered_until=0.0)
+        audit_rows.change(connection, place.name, first["id"], offered_until=0.0)
     assert other.got("/v1/audits/next")["audit"]["id"] == first["id"]
 
 
@@ -319,9 +320,9 @@ def test_looking_for_coins_to_toss_reads_no_conversation_that_was_looked_at_befo
     place.bot.posted("/v1/conversations/unscored/close", {"resolution": "unknown"})
     now = time.time() + 60
     with place.service.baton.store.write() as connection:
-        before = set(audit_tasks.rows.ended(connection, place.name, now, 100))
+        before = set(audit_rows.due_for_sampling(connection, place.name, now, 100))
         audit_tasks.draw_audits(connection, place.name, EVERYONE, now)
-        after = audit_tasks.rows.ended(connection, place.name, now, 100)
+        after = audit_rows.due_for_sampling(connection, place.name, now, 100)
     assert before == {"c0", "c1", "c2", "unscored"}
     assert after == []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning.ledger.lessons import VERDICTS, WEIGHT_MAX, Lesson, lessons
-from service.outcomes.record_outcome import of_silence
+from service.outcomes.record_outcome import record_silence
 from service.store.conversations.batch import Batch, StateCache
 from tests.postgres import on_both
 from tests.service_in_process import (
@@ -448,7 +448,7 @@ def test_a_complaint_outweighs_the_silence_before_it(place: Place) -> None:
     place.bot.posted("/v1/conversations/c/close", {"resolution": "resolved"})
     with place.service.baton.store.write() as connection:
         batch = Batch(connection, StateCache())
-        of_silence(batch, place.name, "c", 0.1)
+        record_silence(batch, place.name, "c", 0.1)
         batch.flush()
     complaint = {"verdict": "missed", "source": "complaint"}
     told_ = place.bot.posted("/v1/conversations/c/outcome", complaint)

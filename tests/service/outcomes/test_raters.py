@@ -65,7 +65,9 @@ def toss(place: Place) -> None:
 
 def looked(place: Place) -> dict[str, Any]:
     """What the route says once `jobs` have taken in all there is."""
-    while annotator_review.AnnotatorMonitor(place.service.baton.store).one(place.name, time.time()):
+    while annotator_review.AnnotatorMonitor(place.service.baton.store).review_workspace(
+        place.name, time.time()
+    ):
         pass
     found: dict[str, Any] = place.engineer.got("/v1/quality/agents")
     return found

@@ -264,7 +264,7 @@ def test_every_view_of_the_missed_rate_counts_them_alike(place: Place, store: St
         assert part["missed"] == whole
     with store.read() as connection:
         policy = dashboard_data.Policy.model_validate(entries.newest_policy(connection, place.name))
-        tossed = outcome_context.tossed(connection, place.name, 0.0, time.time() + DAY)
+        tossed = outcome_context.count_sampled(connection, place.name, 0.0, time.time() + DAY)
         day = dashboard_data.load_dashboard(connection, place.name, policy, 1, time.time())
     assert (day.missed["kept_conversations"], day.missed["caught"]) == (6, 3)
     assert tossed == 6

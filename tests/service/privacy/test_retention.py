@@ -283,10 +283,10 @@ def test_two_checkpoints_of_a_line_stay_and_those_behind_aliases_and_those_asked
     keeping.taught(named(16))
     packed = switches.SerializedState.of(ModelLines(keeping.store).champion(place.name))
     with keeping.store.write() as connection:
-        version_rows.published(connection, place.name, 3, "3")
-        mlflow_rows.note_alias(connection, place.name, "champion", intended="3")
+        version_rows.mark_published(connection, place.name, 3, "3")
+        mlflow_rows.record_alias(connection, place.name, "champion", intended="3")
         for number in (1, 2, 4, 5, 6, 7):
-            version_rows.published(connection, place.name, number, str(number))
+            version_rows.mark_published(connection, place.name, number, str(number))
         for _ in range(4):  # asked for and never served: an engineer or a challenger wants them
             switches.save_version(connection, place.name, packed, line=0, reason="asked for")
     gone = [number for number, _ in Retention(keeping.store, keeping.settings).surplus(place.name)]

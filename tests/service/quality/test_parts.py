@@ -300,7 +300,7 @@ def test_removed_text_changes_no_rate(service: InProcess) -> None:
     town = Town(service, 3, count=24)
     before = town.quality
     with town.store.write() as connection:
-        removal.remove(connection, town.place.name, [f"c{n}" for n in range(0, 24, 2)])
+        removal.remove_text(connection, town.place.name, [f"c{n}" for n in range(0, 24, 2)])
     after = town.quality
     for name in ("conversations", "missed", "by_rule", "by_language", "by_version", "by_team"):
         assert after[name] == before[name], name

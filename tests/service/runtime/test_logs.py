@@ -11,7 +11,7 @@ PYTHON_COULD_NOT_FLUSH = 120
 
 SPEAK = (
     "import structlog\n"
-    "from service import logs\n"
+    "from service.runtime import logs\n"
     "logs.configure('info', process='test')\n"
     "for number in range(3):\n"
     "    structlog.get_logger().info('said', number=number)\n"

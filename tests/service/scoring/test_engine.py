@@ -351,14 +351,14 @@ def test_a_forgotten_state_is_folded_again_to_the_same(place: Place) -> None:
     for n in range(3):
         place.bot.decided("c", f"m{n}", OTHERS[n], bot={"intent": f"i{n}", "fallback": True})
         place.bot.decided("d", f"m{n}", OTHERS[n + 3])
-    store, states = place.service.baton.store, StateCache(most=1)
+    store, states = place.service.baton.store, StateCache(capacity=1)
     found = []
     for name in ("c", "d", "c"):
         with store.write() as connection:
             batch = Batch(connection, states)
             batch.open(place.name, {name: ()})
             found.append(batch.conversation(place.name, name).state)
-            batch.keep_states()
+            batch.cache_states()
             assert len(states._kept) == 1
     with store.read() as connection:
         rows = conversation_rows.messages(connection, place.name, "c")

@@ -36,7 +36,7 @@ def places(service: InProcess) -> list[Place]:
 
 
 def held(service: InProcess) -> int:
-    return len(service.baton.engine._serving._served)
+    return len(service.baton.engine._live_models._models)
 
 
 def test_every_workspace_is_served_by_its_own_model_though_few_are_held(

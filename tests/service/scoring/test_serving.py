@@ -72,12 +72,12 @@ def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew
     service: InProcess, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert learned(place, "c") == EVERY - 1
-    wrong = service.baton.engine._serving.here(place.name)
-    wrong.standing.calibrator.learn(0.5, 1.0, 1.0)
+    wrong = service.baton.engine._live_models.get_loaded(place.name)
+    wrong.state.calibrator.learn(0.5, 1.0, 1.0)
     assert learned(place, "cc") == EVERY
     right = checkpoint.digest(restore(service.baton.store, place.name))
     assert place.engineer.got("/v1/standing")["digest"] != right
-    assert set(wrong.marks) == {EVERY}
+    assert set(wrong.unverified) == {EVERY}
     upkeep(service).checkpoint()
     until(lambda: diverged(service, place) == 1, 10, "it is noticed", every=0.05)
     until(lambda: place.engineer.got("/v1/standing")["digest"] == right, 10, "it stands anew")
@@ -94,10 +94,10 @@ def test_a_process_that_holds_the_right_model_is_proved_and_goes_on(
 ) -> None:
     for number in range(2 * EVERY):
         learned(place, "c" * (number + 1))
-    served = service.baton.engine._serving.here(place.name)
-    assert set(served.marks) == {EVERY, 2 * EVERY}
+    served = service.baton.engine._live_models.get_loaded(place.name)
+    assert set(served.unverified) == {EVERY, 2 * EVERY}
     upkeep(service).checkpoint()
-    until(lambda: not served.marks, 10, "the marks are proved", every=0.05)
+    until(lambda: not served.unverified, 10, "the marks are proved", every=0.05)
     assert diverged(service, place) == 0
 
 
@@ -135,9 +135,9 @@ def test_readiness_falls_when_a_process_lags_and_rises_when_it_has_caught_up(
     service: InProcess, place: Place
 ) -> None:
     learned(place, "c")
-    caller, served = service.caller(), service.baton.engine._serving.here(place.name)
+    caller, served = service.caller(), service.baton.engine._live_models.get_loaded(place.name)
     assert caller.get("/readyz").status_code == 200
-    served.restanding = True  # type: ignore[assignment]  # as while a switch is being stood
+    served.reloading = True  # type: ignore[assignment]  # as while a switch is being stood
     try:
         for number in range(66):
             place.bot.decided(f"d{number}", "m", OTHERS[number % len(OTHERS)])
@@ -147,7 +147,7 @@ def test_readiness_falls_when_a_process_lags_and_rises_when_it_has_caught_up(
         assert f"workspace {place.name} is 66 entries behind" in answer.json()["why"]
         assert answer.headers["retry-after"]
     finally:
-        served.restanding = None
+        served.reloading = None
     until(lambda: caller.get("/readyz").status_code == 200, 10, "it has caught up")
 
 
@@ -180,10 +180,10 @@ def test_a_flood_in_one_workspace_does_not_starve_another(store_url: str, tmp_pa
         for thread in threads:
             thread.start()
         try:
-            until(lambda: len(service.baton.engine._waiting) > 500, 20, "a flood", every=0.01)
+            until(lambda: len(service.baton.engine._queue) > 500, 20, "a flood", every=0.01)
             waits = []
             for number in range(10):
-                before = len(service.baton.engine._waiting)
+                before = len(service.baton.engine._queue)
                 began = time.monotonic()
                 quiet.bot.decided(f"q{number}", "m", OTHERS[number % 10])
                 waits.append((time.monotonic() - began, before))

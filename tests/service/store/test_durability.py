@@ -98,7 +98,7 @@ def test_a_slow_disk_delays_and_refuses_and_forgets_nothing(tmp_path: Path) -> N
 
         @event.listens_for(service.baton.store._writer, "commit")
         def commit(_: object) -> None:
-            held.append(len(service.baton.engine._waiting))
+            held.append(len(service.baton.engine._queue))
             time.sleep(0.1)
 
         with ThreadPoolExecutor(30) as pool:

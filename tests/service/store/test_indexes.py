@@ -19,7 +19,7 @@ from service.store.reports import decision_history
 
 LOOKS: dict[str, tuple[Callable[[Connection], Any], str]] = {
     "coins to toss": (
-        lambda connection: audit_rows.ended(connection, "w", time.time(), 100),
+        lambda connection: audit_rows.due_for_sampling(connection, "w", time.time(), 100),
         "SEARCH conversation USING INDEX conversation_untossed (workspace=? AND closed_at<?)",
     ),
     "answers to offers": (

@@ -241,7 +241,7 @@ def test_conversations_begun_in_opposite_orders_at_once_never_deadlock(
             with store.write() as connection:
                 batch = Batch(connection, StateCache())
                 batch.open(place.name, {f"{turn}-{name}": () for name in names})
-                batch.drop_unused()
+                batch.remove_unused_conversations()
 
     stores = Store(home.url), Store(home.url)
     try:
@@ -310,7 +310,7 @@ def test_batches_over_several_workspaces_lock_them_in_one_order(
         engine = Engine(store, settings, Metrics())
         try:
             for name in names:
-                await engine.served(name)
+                await engine.model_state(name)
             both.wait(60)
             works = [engine.run(x, lambda batch, x=x: slowly(batch, x)) for x in names]
             return await asyncio.gather(*works)

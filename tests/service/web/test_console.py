@@ -170,11 +170,11 @@ def test_a_key_has_so_many_sessions_and_those_that_are_over_are_forgotten(store_
                 row = {"hash": f"h{number}", "key_id": "k", "created_at": number, "expires_at": 100}
                 access.add_session(connection, row, 3)
         with store.read() as connection:
-            kept = [n for n in range(5) if access.last(connection, [f"h{n}"], 1.0)]
+            kept = [n for n in range(5) if access.live_sessions(connection, [f"h{n}"], 1.0)]
             assert kept == []  # no such key
             assert stored(connection) == ["h2", "h3", "h4"]
         with store.write() as connection:
-            access.forget_session(connection, 101.0)
+            access.delete_sessions(connection, 101.0)
             assert stored(connection) == []
     finally:
         store.close()
@@ -215,7 +215,7 @@ def test_an_address_is_forgiven_in_time_and_few_are_remembered() -> None:
     failures = sessions.SignInFailures()
     for _ in range(sessions.FAILURES_MAX):
         failures.count("a", 0.0)
-    with pytest.raises(sessions.TooMany):
+    with pytest.raises(sessions.TooManyAttempts):
         failures.check("a", 1.0)
     failures.check("a", 1.0 + sessions.FAILURES_SECONDS)
     failures.check("b", 1.0)

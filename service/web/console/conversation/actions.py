@@ -32,7 +32,7 @@ async def claim(
 ) -> Any:
     """Take it; somebody else's says whose it is, where it was asked: here or in the queue."""
     workspace = visitor.workspace
-    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.claim(batch, workspace, handoff_id, visitor.name, seconds)
@@ -78,7 +78,7 @@ async def transfer(
 ) -> Any:
     """Let it wait for another team."""
     workspace = visitor.workspace
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
 
     def do(batch: Batch) -> Mapping[str, Any]:
         given = (handoff_id, visitor.name, team, note.strip() or None)
@@ -97,10 +97,10 @@ async def note(
 ) -> Any:
     """Keep a note for colleagues."""
     workspace = visitor.workspace
-    seconds = (await baton.engine.served(workspace)).policy.claim_seconds
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        return notes.note(batch, workspace, handoff_id, visitor.name, text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, visitor.name, text, seconds)
 
     return await acted(request, baton, visitor, handoff_id, do, "#notes")
 

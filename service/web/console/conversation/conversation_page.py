@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy import Connection
 
 from service.handoffs import brief, label_requests
-from service.runtime.errors import STATUS, NotFound, RequestRefused
+from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring import learned_effect
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
@@ -82,7 +82,7 @@ async def shown(
 ) -> Any:
     """The page of a handoff, with what was refused if anything was."""
     workspace, agent = visitor.workspace, visitor.name
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -104,14 +104,14 @@ async def shown(
         request,
         visitor,
         "conversation.html",
-        200 if refusal is None else STATUS[type(refusal)],
+        200 if refusal is None else HTTP_STATUS[type(refusal)],
         **found,
         **_view(found["packet"], handoff, tells := bool(outcome or mine or handoff["ended_at"])),
         tells=tells,
         whole=whole,
         earlier=0 if whole else max(0, len(found["packet"]["transcript"]) - TURNS_SHOWN),
         mine=mine,
-        effect=await learned_effect.effect(baton.engine, outcome) if outcome else None,
+        effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
         question=_question(found["asked"], handoff_id),
         expired=(handoff["claim_expires_at"] or now) < now,
         teams=policy.team_names,
@@ -130,7 +130,7 @@ def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any
 
 
 def _state(connection: Connection, workspace: str, name: str) -> str:
-    found = handoff_rows.state(connection, workspace, name)
+    found = handoff_rows.etag_columns(connection, workspace, name)
     if found is None:
         raise _missing(name)
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]

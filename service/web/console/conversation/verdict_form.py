@@ -49,7 +49,7 @@ async def tell(
     def do(batch: Batch) -> Mapping[str, Any]:
         held = _held(batch, workspace, handoff_id)
         if held is None:
-            return record_outcome.of_handoff(batch, workspace, handoff_id, found)
+            return record_outcome.record_for_handoff(batch, workspace, handoff_id, found)
         return record_outcome.correct(batch, workspace, held, found, found.team)
 
     return await acted(request, baton, visitor, handoff_id, do, "#teach")
@@ -72,7 +72,5 @@ def _held(batch: Batch, workspace: str, handoff_id: str) -> str | None:
     handoff = handoff_rows.handoff(batch.connection, workspace, handoff_id)
     if handoff is None:
         raise NotFound("no_handoff", f"there is no handoff {handoff_id!r}")
-    row = outcome_rows.standing_for(
-        batch.connection, workspace, handoff.conversation_id, handoff_id
-    )
+    row = outcome_rows.current(batch.connection, workspace, handoff.conversation_id, handoff_id)
     return None if row is None else row.id

@@ -30,7 +30,7 @@ STYLED = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 async def show(request: Request, baton: AppDependency, visitor: Lead, days: Days = 1) -> Any:
     """The last day, week or month in figures, and in tables where nothing can be drawn."""
     found = await _look(baton, visitor, days)
-    served = await baton.engine.served(visitor.workspace)
+    served = await baton.engine.model_state(visitor.workspace)
     routed = await asyncio.to_thread(accuracy, deepcopy(served.routed))
     return page(
         request,
@@ -74,7 +74,7 @@ async def script(name: str) -> Response:
 async def _look(baton: AppState, visitor: SessionUser, days: int) -> dashboard_data.Dashboard:
     workspace, now = visitor.workspace, time.time()
     span = max(one for one in dashboard_data.SPANS if one <= days)
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
     return await baton.read(
         lambda connection: dashboard_data.load_dashboard(connection, workspace, policy, span, now)
     )

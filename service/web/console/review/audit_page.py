@@ -15,7 +15,7 @@ from learning.estimation.audit_sampling import kappa
 from service.outcomes import audit_tasks, record_outcome
 from service.outcomes.audit_tasks import DAY_SECONDS
 from service.outcomes.verdict import Verdict
-from service.runtime.errors import STATUS, Contradiction, NotFound, RequestRefused
+from service.runtime.errors import HTTP_STATUS, Contradiction, NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.store.labels import audit_rows, outcome_rows, review_rows
 from service.web.console.rendering import page
@@ -91,8 +91,10 @@ async def change(
     found = _found(visitor, verdict, None, "")
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        own = review_rows.answered(batch.connection, visitor.workspace, audit_id, visitor.name)
-        held = own and outcome_rows.standing_for(
+        own = review_rows.answered_audit(
+            batch.connection, visitor.workspace, audit_id, visitor.name
+        )
+        held = own and outcome_rows.current(
             batch.connection, visitor.workspace, own.conversation_id, None
         )
         if not held or held.agent != visitor.name:
@@ -129,13 +131,13 @@ async def _show(
     refusal: RequestRefused | None = None,
 ) -> Any:
     workspace, name = visitor.workspace, visitor.name
-    policy = (await baton.engine.served(workspace)).policy.audits
+    policy = (await baton.engine.model_state(workspace)).policy.audits
 
     def do(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.offer(batch, workspace, name, policy)
 
     def look(connection: Connection) -> tuple[Progress, Any]:
-        last = answered and review_rows.answered(connection, workspace, answered, name)
+        last = answered and review_rows.answered_audit(connection, workspace, answered, name)
         return _progress(connection, visitor, policy.per_reviewer_per_day), last
 
     offered = await baton.engine.run(workspace, do, appends=False)
@@ -144,7 +146,7 @@ async def _show(
         request,
         visitor,
         "audits.html",
-        200 if refusal is None else STATUS[type(refusal)],
+        200 if refusal is None else HTTP_STATUS[type(refusal)],
         audit=offered["audit"],
         why=offered.get("why"),
         progress=progress,
@@ -154,11 +156,11 @@ async def _show(
 
 
 def _progress(connection: Connection, visitor: SessionUser, most: int) -> Progress:
-    pairs = audit_rows.doubles(connection, visitor.workspace)
+    pairs = audit_rows.double_reviews(connection, visitor.workspace)
     since = time.time() - DAY_SECONDS
     return Progress(
-        review_rows.waiting_for(connection, visitor.workspace, visitor.name),
-        review_rows.done_since(connection, visitor.workspace, visitor.name, since),
+        review_rows.count_waiting_for(connection, visitor.workspace, visitor.name),
+        review_rows.count_done_since(connection, visitor.workspace, visitor.name, since),
         most,
         len(pairs),
         sum(one == other for one, other in pairs),

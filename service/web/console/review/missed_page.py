@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
 from service.outcomes import record_outcome
-from service.outcomes.verdict import OWN, Verdict
-from service.runtime.errors import STATUS, Contradiction, NotFound, RequestRefused
+from service.outcomes.verdict import OWN_SOURCES, Verdict
+from service.runtime.errors import HTTP_STATUS, Contradiction, NotFound, RequestRefused
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
@@ -39,14 +39,14 @@ async def find(
 ) -> Any:
     """Kept conversations by id, by what was said in them, or by what was known of the customer."""
 
-    def look(connection: Connection) -> tuple[search.Search, bool]:
-        exact = bool(text) and search.by_id(connection, visitor.workspace, text) is not None
-        return search.kept(connection, visitor.workspace, text, before), exact
+    def look(connection: Connection) -> tuple[search.SearchResults, bool]:
+        exact = bool(text) and search.kept_by_id(connection, visitor.workspace, text) is not None
+        return search.search_kept(connection, visitor.workspace, text, before), exact
 
     found, exact = await baton.read(look)
     if exact:
         return RedirectResponse(address(text), 303)
-    shown = [one | {"pieces": list(_pieces(one["text"], text))} for one in found.found]
+    shown = [one | {"pieces": list(_pieces(one["text"], text))} for one in found.conversations]
     return page(
         request,
         visitor,
@@ -54,7 +54,7 @@ async def find(
         q=text,
         search=found,
         found=shown,
-        looked_at_most=search.LOOKED_AT,
+        looked_at_most=search.SCANNED_MAX,
     )
 
 
@@ -79,7 +79,7 @@ async def tell(
 ) -> Any:
     """What was true of it. Told again, it corrects what was told before."""
     late = verdict == "missed"
-    policy = (await baton.engine.served(visitor.workspace)).policy
+    policy = (await baton.engine.model_state(visitor.workspace)).policy
     found = Verdict(
         verdict,
         "agent",
@@ -90,9 +90,9 @@ async def tell(
     )
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        held = outcome_rows.standing_for(batch.connection, visitor.workspace, name, None)
-        if held is None or held.source in OWN:
-            return record_outcome.of_conversation(batch, visitor.workspace, name, found)
+        held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
+        if held is None or held.source in OWN_SOURCES:
+            return record_outcome.record_for_conversation(batch, visitor.workspace, name, found)
         corrected = replace(found, source=held.source)
         return record_outcome.correct(batch, visitor.workspace, held.id, corrected, found.team)
 
@@ -106,7 +106,7 @@ async def undo(
     """Take back what was told."""
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        held = outcome_rows.standing_for(batch.connection, visitor.workspace, name, None)
+        held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
         if held is None:
             return {}
         return record_outcome.retract(batch, visitor.workspace, held.id, visitor.name)
@@ -120,7 +120,7 @@ def address(name: str) -> str:
 
 
 async def _told(request: Request, baton: AppState, visitor: SessionUser, name: str, do: Any) -> Any:
-    needs = conversation_rows.if_there(visitor.workspace, name)
+    needs = conversation_rows.lock_targets(visitor.workspace, name)
     try:
         await baton.engine.run(visitor.workspace, do, needs=needs)
     except (Contradiction, NotFound) as refusal:
@@ -148,17 +148,17 @@ async def _one(
         return {
             "conversation": found,
             "turns": conversation_rows.messages(connection, workspace, name),
-            "held": outcome_rows.standing_for(connection, workspace, name, None),
+            "held": outcome_rows.current(connection, workspace, name, None),
             "handoffs": handoff_rows.of_conversation(connection, workspace, name),
         }
 
     found = await baton.read(look)
-    policy = (await baton.engine.served(workspace)).policy
+    policy = (await baton.engine.model_state(workspace)).policy
     return page(
         request,
         visitor,
         "kept.html",
-        200 if refusal is None else STATUS[type(refusal)],
+        200 if refusal is None else HTTP_STATUS[type(refusal)],
         teams=policy.team_names,
         attributes=_attributes(found["turns"]),
         refusal=refusal,
