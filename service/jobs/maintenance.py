@@ -194,7 +194,7 @@ class Maintenance:
                 number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
             )
             try:
-                switches.switch(connection, workspace, change, after=champion.switch)
+                switches.append_switch(connection, workspace, change, after=champion.switch)
             except Contradiction as error:
                 _log.info("switch_left_alone", workspace=workspace, why=str(error))
 

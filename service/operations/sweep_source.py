@@ -16,7 +16,7 @@ from learning.ledger.model_state import Entry, Exclusions, ModelState, Transcrip
 from learning.models.recipes import DEFAULT
 from service.store.database.transactions import Store
 from service.store.ledger import entries as ledger
-from service.versions.restore import ENTRIES_AT_ONCE, prefetched
+from service.versions.restore import ENTRIES_AT_ONCE, prefetching_reader
 
 
 class Source(Protocol):
@@ -63,7 +63,7 @@ class Ledger:
             with self.store.read() as connection:
                 most = min(ENTRIES_AT_ONCE, until - position)
                 entries = ledger.tail(connection, self.workspace, position, most)
-                read = prefetched(connection, self.workspace, learner, entries)
+                read = prefetching_reader(connection, self.workspace, learner, entries)
                 found = [(turn_json(entry), _turns(learner, entry, read)) for entry in entries]
             yield from found
             position = entries[-1].position if entries else until

@@ -25,7 +25,7 @@ from service.runtime.settings import Settings
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import restore, transcript_of
+from service.versions.restore import restore, transcript_reader
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -163,7 +163,7 @@ class LiveModels:
         entries = ledger.tail(connection, name, position, most)
         try:
             switch = replay_entries(
-                standing, entries, transcript_of(connection, name), tell=served.taught
+                standing, entries, transcript_reader(connection, name), tell=served.taught
             )
         except DatabaseError:
             raise

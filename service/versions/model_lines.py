@@ -12,7 +12,7 @@ from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
 from service.versions.restore import TextRemovedError, advance, restore
 
-PIECE = 200
+PROGRESS_ENTRIES = 200
 """Ledger entries between two reports of a rebuild's progress."""
 
 FROZEN_ENTRIES = 2000
@@ -165,7 +165,7 @@ def rebuild(
         gone = entries.replaced(connection, workspace, found.head) | without.positions
     standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
     while standing.position < found.head:
-        until = min(standing.position + PIECE, found.head)
+        until = min(standing.position + PROGRESS_ENTRIES, found.head)
         advance(store, workspace, standing, until, through_switches=True)
         if progress is not None:
             progress(standing.position, found.head)

@@ -45,17 +45,17 @@ class NoModelError(RuntimeError):
     """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
 
 
-def transcript_of(connection: Connection, workspace: str) -> Transcript:
+def transcript_reader(connection: Connection, workspace: str) -> Transcript:
     """How `follow` reads conversations from this database."""
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
         turns = conversation_rows.transcript(connection, workspace, conversation, until)
-        return _whole(workspace, conversation, turns, until)
+        return _require_complete(workspace, conversation, turns, until)
 
     return read
 
 
-def prefetched(
+def prefetching_reader(
     connection: Connection, workspace: str, standing: ModelState, entries: Sequence[Entry]
 ) -> Transcript:
     """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
@@ -77,12 +77,12 @@ def prefetched(
                 wanted[name] = max(covers, wanted.get(name, 0))
                 turns += covers
             kept = transcripts.transcripts(connection, workspace, wanted)
-        return _whole(workspace, conversation, kept[conversation][:until], until)
+        return _require_complete(workspace, conversation, kept[conversation][:until], until)
 
     return read
 
 
-def _whole(workspace: str, conversation: str, turns: Sequence[Turn], until: int) -> Sequence[Turn]:
+def _require_complete(workspace: str, conversation: str, turns: Sequence[Turn], until: int) -> Sequence[Turn]:
     if len(turns) < until:
         raise TextRemovedError(
             f"the text of conversation {conversation!r} of {workspace!r} was removed; "
@@ -105,7 +105,7 @@ def restore(
         if found is None:
             raise LookupError(f"there is no workspace {workspace!r}")
         until = found.head if until is None else until
-        began = switch or _last(ledger.switches(connection, workspace, until), workspace)
+        began = switch or _last_switch(ledger.switches(connection, workspace, until), workspace)
         standing = _load(connection, workspace, began, until)
         if switch is not None:
             gone = frozenset(
@@ -129,14 +129,14 @@ def advance(
         most = min(ENTRIES_AT_ONCE, until - standing.position)
         with store.read() as connection:
             entries = ledger.tail(connection, workspace, standing.position, most)
-            read = prefetched(connection, workspace, standing, entries)
+            read = prefetching_reader(connection, workspace, standing, entries)
             stopped = replay_entries(standing, entries, read, through_switches=through_switches)
         if stopped is not None or not entries:
             break
     return standing
 
 
-def _last(switches: Sequence[Entry], workspace: str) -> Entry:
+def _last_switch(switches: Sequence[Entry], workspace: str) -> Entry:
     if not switches:
         raise NoModelError(f"workspace {workspace!r} has no switch in its ledger")
     return switches[-1]

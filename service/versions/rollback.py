@@ -18,11 +18,11 @@ from service.versions import switches
 from service.versions.challengers import challenger_requests
 
 
-def untouched(connection: Connection, workspace: str, without: Exclusions) -> int:
+def newest_unaffected_version(connection: Connection, workspace: str, without: Exclusions) -> int:
     """The newest version that served, or descends from one, and learned none of what is to be left
     out. Refused where there is nothing to leave out, or no such version.
     """
-    first = challenger_requests.first_left_out(connection, workspace, without)
+    first = challenger_requests.first_excluded_position(connection, workspace, without)
     for switch in reversed(entries.switches(connection, workspace)):
         line = version_rows.of_line(connection, workspace, switch.position, first - 1)
         named = version_rows.version(connection, workspace, switch.body["version"])
@@ -54,8 +54,8 @@ def roll_back(
     """
     asked = None
     if without != Exclusions():
-        to = to or untouched(connection, workspace, without)
-        recipe = switches.whole(connection, workspace, to)["recipe"]
+        to = to or newest_unaffected_version(connection, workspace, without)
+        recipe = switches.require_servable(connection, workspace, to)["recipe"]
         wish = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
         asked = challenger_requests.open_challenger(connection, workspace, wish)
     switch, version = switches.roll_back(connection, workspace, to=to, actor=actor, reason=reason)

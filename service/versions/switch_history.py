@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from learning.ledger.model_state import Entry
 from service.store.ledger import entries, mlflow_rows
 
-MOVES = 100
+MOVES_MAX = 100
 """Newest moves that are told."""
 
 
-def of(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
+def switch_at(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
     """The switch in force at a ledger position, as the API shows it."""
     found = entries.switches(connection, workspace, position)
     return switch_json(found[-1]) if found else None
@@ -51,9 +51,9 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
             "reason": entry.body["reason"],
             "switch": entry.position,
         }
-        for entry in entries.switches(connection, workspace)[-MOVES:]
+        for entry in entries.switches(connection, workspace)[-MOVES_MAX:]
     ]
     for alias in mlflow_rows.aliases(connection, workspace):
         put_back = {"what": "refused", "switch": None, "alias": alias.name}
         found.extend(put_back | told for told in alias.refused)
-    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES]
+    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES_MAX]

@@ -35,7 +35,7 @@ def begin_workspace(
     entries.append(connection, name, "policy", policy, actor)
     untrained = SerializedState.of(ModelState(recipe=recipe))
     number = save_version(connection, name, untrained, line=0, reason="untrained")
-    switch(connection, name, Switch(number, 0, "the workspace begins", actor))
+    append_switch(connection, name, Switch(number, 0, "the workspace begins", actor))
     return True
 
 
@@ -107,7 +107,7 @@ class Switch:
     kind: str = "promotion"
 
 
-def switch(connection: Connection, workspace: str, change: Switch, after: int | None = None) -> int:
+def append_switch(connection: Connection, workspace: str, change: Switch, after: int | None = None) -> int:
     """Append a switch; gives its position.
 
     `after` is the switch that the decision was made against: if another has come since, nothing is
@@ -154,13 +154,13 @@ def promote(
     Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
     out.
     """
-    found = whole(connection, workspace, number)
+    found = require_servable(connection, workspace, number)
     without = Exclusions.of(found["without"])
     erased = entries.erased(connection, workspace)
     gone = frozenset(position for position in erased if position > found["position"])
     without = replace(without, positions=without.positions | gone)
     change = Switch(number, found["position"], reason, actor, without, evidence)
-    return switch(connection, workspace, change)
+    return append_switch(connection, workspace, change)
 
 
 def roll_back(
@@ -181,16 +181,16 @@ def roll_back(
     """
     head = entries.lock_head(connection, workspace)
     if to is None:
-        to = before(connection, workspace)
-    found = whole(connection, workspace, to)
+        to = predecessor_version(connection, workspace)
+    found = require_servable(connection, workspace, to)
     without = Exclusions.of(found["without"])
     gone = (found["position"], head + 1)
     without = replace(without, withheld=(*without.withheld, gone))
     change = Switch(to, None, reason, actor, without, evidence, kind)
-    return switch(connection, workspace, change, after), to
+    return append_switch(connection, workspace, change, after), to
 
 
-def before(connection: Connection, workspace: str) -> int:
+def predecessor_version(connection: Connection, workspace: str) -> int:
     """The newest version of the line that served before the present one."""
     switches = entries.switches(connection, workspace)
     present = switches[-1]
@@ -216,13 +216,13 @@ def before(connection: Connection, workspace: str) -> int:
     )
 
 
-def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+def set_block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
     """Nobody may switch to a version, for this reason; None lifts it. What serves goes on."""
-    existing(connection, workspace, number)
+    require_version(connection, workspace, number)
     version_rows.block(connection, workspace, number, why)
 
 
-def blocked(which: str, why: str) -> Contradiction:
+def version_blocked(which: str, why: str) -> Contradiction:
     return Contradiction(
         "version_blocked",
         f"{which} is blocked: {why}",
@@ -230,20 +230,20 @@ def blocked(which: str, why: str) -> Contradiction:
     )
 
 
-def existing(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+def require_version(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
     row = version_rows.version(connection, workspace, number)
     if row is None:
         raise NotFound("no_version", f"there is no version {number} in this workspace")
     return row._asdict()
 
 
-def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+def require_servable(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
     """A version whose bytes this build can stand at, and that nobody blocked: no other may be
     switched to.
     """
-    found = existing(connection, workspace, number)
+    found = require_version(connection, workspace, number)
     if found["blocked"] is not None:
-        raise blocked(f"version {number}", found["blocked"])
+        raise version_blocked(f"version {number}", found["blocked"])
     try:
         checkpoint.load(version_rows.state(connection, workspace, number) or b"")
     except checkpoint.CheckpointError as error:
@@ -255,7 +255,7 @@ def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]
     return found
 
 
-def unknown(number: str) -> NotFound:
+def version_not_published(number: str) -> NotFound:
     return NotFound(
         "not_batons",
         f"MLflow version {number} is not one that Baton published",
@@ -263,7 +263,7 @@ def unknown(number: str) -> NotFound:
     )
 
 
-def altered(number: str, version: int) -> Contradiction:
+def digest_differs(number: str, version: int) -> Contradiction:
     return Contradiction(
         "digest_differs",
         f"the tag baton.digest of MLflow version {number} is not the digest of version {version}",

@@ -91,7 +91,7 @@ class ChallengerLines:
             found: dict[str, list[int]] = {}
             ended = audit_rows.ended(connection, workspace, time.time(), ENDED_AT_ONCE)
             for row in audit_rows.untossed(connection, workspace, ended):
-                highest = _highest(connection, workspace, row, [x.standing for x in lines])
+                highest = _highest_probabilities(connection, workspace, row, [x.standing for x in lines])
                 up = row.probability >= bar
                 differ = [
                     one.standing.version
@@ -103,7 +103,7 @@ class ChallengerLines:
             return found
 
 
-def _highest(
+def _highest_probabilities(
     connection: Connection, workspace: str, row: Any, lines: list[ModelState]
 ) -> list[float]:
     """The highest probability that each line gives to a scored message of a conversation."""

@@ -26,11 +26,11 @@ from service.versions import switches
 from service.versions.model_lines import rebuild
 from service.versions.restore import TextRemovedError
 
-OPENED = "challenger: "
+REASON_PREFIX = "challenger: "
 """How the reason of a challenger's version begins."""
 
 JOBS = "jobs"
-TOLD_SECONDS = 1.0
+PROGRESS_SECONDS = 1.0
 """How often a rebuild says how far it is."""
 
 _log = structlog.get_logger("baton.challengers")
@@ -63,7 +63,7 @@ def open_challenger(
             f"{CHALLENGERS_MAX} challengers are open, and there may be {CHALLENGERS_MAX} at most",
             hint="close one with DELETE /v1/challengers/{id}",
         )
-    recipe, without = _made_of(connection, workspace, wish)
+    recipe, without = _recipe_and_exclusions(connection, workspace, wish)
     made = (recipe, without.body(), wish.version, wish.frozen)
     for one in there:
         known = (one.recipe, one.without, wish.version and one.version, one.frozen)
@@ -92,7 +92,7 @@ def open_challenger(
     return row
 
 
-def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int:
+def first_excluded_position(connection: Connection, workspace: str, without: Exclusions) -> int:
     """The position where what is to be left out begins. Refused where there is nothing like it: a
     name was mistyped, and what would be built were no repair.
     """
@@ -107,7 +107,7 @@ def first_left_out(connection: Connection, workspace: str, without: Exclusions) 
     return first
 
 
-def _made_of(
+def _recipe_and_exclusions(
     connection: Connection, workspace: str, wish: ChallengerRequest
 ) -> tuple[str, Exclusions]:
     if wish.version is not None:
@@ -115,12 +115,12 @@ def _made_of(
             raise Invalid(
                 "version_or_recipe", "a version stands as it is: name no recipe", field="version"
             )
-        found = switches.existing(connection, workspace, wish.version)
+        found = switches.require_version(connection, workspace, wish.version)
         return found["recipe"], Exclusions.of(found["without"])
     if wish.frozen:
         raise Invalid("frozen_without_version", "only a version stands frozen", field="frozen")
     if wish.without.body():
-        first_left_out(connection, workspace, wish.without)
+        first_excluded_position(connection, workspace, wish.without)
     switch = entries.switches(connection, workspace)[-1]
     serving = version_rows.version(connection, workspace, switch.body["version"])
     try:
@@ -175,7 +175,7 @@ def build_pending(store: Store, workspace: str) -> None:
         ]
     for row in asked:
         try:
-            standing = _built(store, workspace, row)
+            standing = _build(store, workspace, row)
         except (TextRemovedError, checkpoint.CheckpointError) as error:
             _log.error("challenger_not_opened", workspace=workspace, why=str(error))
             with store.write() as connection:
@@ -189,23 +189,23 @@ def build_pending(store: Store, workspace: str) -> None:
                     change_log.add(connection, workspace, "challenger_failed", facts)
             continue
         if standing is not None:
-            _open(store, workspace, row, standing)
+            _store_open(store, workspace, row, standing)
 
 
 class _ClosedError(Exception):
     """Nobody wants it any more."""
 
 
-def _built(store: Store, workspace: str, row: Any) -> ModelState | None:
+def _build(store: Store, workspace: str, row: Any) -> ModelState | None:
     if row.version is not None:
         with store.read() as connection:
-            return _at_version(connection, workspace, row)
+            return _load_version(connection, workspace, row)
 
     last = time.monotonic()
 
     def told(done: int, _of: int) -> None:
         nonlocal last
-        if time.monotonic() - last < TOLD_SECONDS:
+        if time.monotonic() - last < PROGRESS_SECONDS:
             return
         last = time.monotonic()
         with store.write() as connection:
@@ -218,7 +218,7 @@ def _built(store: Store, workspace: str, row: Any) -> ModelState | None:
         return None
 
 
-def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
+def _store_open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
     packed = switches.SerializedState.of(standing)
     with store.write() as connection:
         number = row.version
@@ -230,7 +230,7 @@ def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
                 workspace,
                 packed,
                 line=0,
-                reason=OPENED + row.why,
+                reason=REASON_PREFIX + row.why,
                 metrics=measures(scores.probability, scores.label, scores.weight),
             )
         changed = challenger_rows.change(
@@ -253,7 +253,7 @@ def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
     _log.info("challenger_opened", workspace=workspace, version=number, recipe=row.recipe)
 
 
-def _at_version(connection: Connection, workspace: str, row: Any) -> ModelState:
+def _load_version(connection: Connection, workspace: str, row: Any) -> ModelState:
     data = version_rows.state(connection, workspace, row.version)
     standing = checkpoint.load(data or b"")
     standing.without = Exclusions.of(row.without)

@@ -36,7 +36,7 @@ def apply(connection: Connection, scene: EvaluationInput, report: Report) -> Non
         )
         return
     assert scene.previous is not None
-    number = _kept(connection, workspace, scene.previous, "kept learning in the shadow")
+    number = _save_line(connection, workspace, scene.previous, "kept learning in the shadow")
     change = switches.Switch(
         number,
         scene.previous.position,
@@ -46,7 +46,7 @@ def apply(connection: Connection, scene: EvaluationInput, report: Report) -> Non
         evidence | {"serves": number},
         "rollback",
     )
-    switches.switch(connection, workspace, change, after=scene.champion.switch)
+    switches.append_switch(connection, workspace, change, after=scene.champion.switch)
 
 
 def _promote(
@@ -67,13 +67,13 @@ def _promote(
         )
         return
     standing = one.standing
-    number = _kept(connection, scene.workspace, standing, f"{one.role} proved better")
+    number = _save_line(connection, scene.workspace, standing, f"{one.role} proved better")
     evidence = dict(report.evidence) | {"serves": number}
     change = switches.Switch(number, standing.position, said, "jobs", standing.without, evidence)
-    switches.switch(connection, scene.workspace, change, after=after)
+    switches.append_switch(connection, scene.workspace, change, after=after)
 
 
-def _kept(connection: Connection, workspace: str, standing: ModelState, why: str) -> int:
+def _save_line(connection: Connection, workspace: str, standing: ModelState, why: str) -> int:
     """A version of a line as it is now, with its measures."""
     scores = standing.window.scores()
     found = measures(scores.probability, scores.label, scores.weight)

@@ -104,7 +104,7 @@ class ChallengerComparison:
         return self.test.proven()
 
 
-def judged(
+def comparison_json(
     contest: ChallengerComparison,
     follower: OpenChallenger,
     champion: ModelState,

@@ -34,7 +34,7 @@ ALARMS_MAX = 10
 
 
 @dataclass(slots=True)
-class _Watched:
+class _MonitoredLine:
     """A line's loss as far as it was taken in."""
 
     switch: int
@@ -48,7 +48,7 @@ class DriftMonitor:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _MonitoredLine] = {}
 
     def look(
         self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
@@ -60,14 +60,14 @@ class DriftMonitor:
         since = max(champion.switch, int(last.get("watched_since", 0)))
         watched = self._fed(workspace, champion, since)
         if watched is None:
-            fresh.append(_alarm("loss", "brier", _RISEN, champion.position, now))
+            fresh.append(_alarm_json("loss", "brier", _LOSS_ROSE, champion.position, now))
             since = champion.position
-            watched = self._watched[workspace] = _Watched(champion.switch, since, since)
+            watched = self._watched[workspace] = _MonitoredLine(champion.switch, since, since)
         tested, seen = self._compared(workspace, champion, last.get("tested"))
-        fresh += [_alarm(s["kind"], s["name"], s["sentence"], champion.position, now) for s in seen]
+        fresh += [_alarm_json(s["kind"], s["name"], s["sentence"], champion.position, now) for s in seen]
         found = {
             "watched_since": since,
-            "loss": _loss(watched.watch),
+            "loss": _loss_json(watched.watch),
             "tested": tested,
             "alarms": [*last.get("alarms", []), *fresh][-ALARMS_MAX:],
         }
@@ -77,18 +77,18 @@ class DriftMonitor:
         self, kind: str, name: str, sentence: str, champion: ModelState, found: dict[str, Any]
     ) -> dict[str, Any]:
         """An alarm that was found elsewhere: it stands among the others."""
-        alarm = _alarm(kind, name, sentence, champion.position, time.time())
+        alarm = _alarm_json(kind, name, sentence, champion.position, time.time())
         found["alarms"] = [*found["alarms"], alarm][-ALARMS_MAX:]
         return alarm
 
-    def _fed(self, workspace: str, champion: ModelState, since: int) -> _Watched | None:
+    def _fed(self, workspace: str, champion: ModelState, since: int) -> _MonitoredLine | None:
         """The watch after all that the champion has learned; None where it gave alarm."""
         kept = self._watched.get(workspace)
         if kept is None or (kept.switch, kept.since) != (champion.switch, since):
-            kept = self._watched[workspace] = _Watched(champion.switch, since, since)
+            kept = self._watched[workspace] = _MonitoredLine(champion.switch, since, since)
         scores = champion.window.scores(since=kept.position)
         kept.position = champion.position
-        for loss in losses(scores):
+        for loss in brier_losses(scores):
             if kept.watch.learn(loss):
                 return None
         return kept
@@ -103,7 +103,7 @@ class DriftMonitor:
             fresh = [row for row in closed[:RECENT] if row.last_at > until]
             if len(fresh) < RECENT or len(closed) < RECENT + REFERENCE_MIN:
                 return last, []
-            seen = [_glimpse(connection, workspace, row.id, champion) for row in closed]
+            seen = [_conversation_snapshot(connection, workspace, row.id, champion) for row in closed]
         recent = [g for g in seen[:RECENT] if g is not None]
         reference = [g for g in seen[RECENT:] if g is not None]
         found = [asdict(shift) for shift in shifts(reference, recent)]
@@ -111,10 +111,10 @@ class DriftMonitor:
         return tested | {"shifts": found}, found
 
 
-_RISEN = "the champion's own loss (Brier) rose clearly above what was usual for it"
+_LOSS_ROSE = "the champion's own loss (Brier) rose clearly above what was usual for it"
 
 
-def losses(scores: Scores) -> list[float]:
+def brier_losses(scores: Scores) -> list[float]:
     """The weighted Brier loss of each outcome, in order: one outcome is one unit."""
     _, place = np.unique(scores.position, return_inverse=True)
     squares = scores.weight * (scores.probability - scores.label) ** 2
@@ -123,12 +123,12 @@ def losses(scores: Scores) -> list[float]:
     return found
 
 
-def _alarm(kind: str, name: str, sentence: str, position: int, at: float) -> dict[str, Any]:
+def _alarm_json(kind: str, name: str, sentence: str, position: int, at: float) -> dict[str, Any]:
     found = {"kind": kind, "name": name, "sentence": sentence, "position": position, "at": at}
     return found | {"challenger": None}
 
 
-def _loss(watch: LossMonitor) -> dict[str, Any]:
+def _loss_json(watch: LossMonitor) -> dict[str, Any]:
     alarm = watch.alarm
     if alarm is None:
         return {"state": "learning what is usual", "outcomes": watch.outcomes, "of": watch.calm}
@@ -141,7 +141,7 @@ def _loss(watch: LossMonitor) -> dict[str, Any]:
     }
 
 
-def _glimpse(
+def _conversation_snapshot(
     connection: Connection, workspace: str, name: str, champion: ModelState
 ) -> ConversationSnapshot | None:
     """A conversation up to its last scored message; None where nothing was scored."""

@@ -25,9 +25,9 @@ from service.store.ledger import challenger_rows, change_log, entries, mlflow_ro
 from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation import apply_decision, promotion_decision
-from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
 from service.versions.evaluation.drift_check import DriftMonitor
-from service.versions.evaluation.feature_attribution import insight
+from service.versions.evaluation.feature_attribution import feature_influences
 from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
 from service.versions.evaluation.recent_rates import RecentRates
@@ -63,7 +63,7 @@ class Evaluator:
         for one in scene.challengers:
             contests[one.facts.id].learn(champion, one.standing, facts)
         shown = [
-            judged(contests[x.facts.id], x, champion, scene.began.at, facts)
+            comparison_json(contests[x.facts.id], x, champion, scene.began.at, facts)
             for x in scene.challengers
         ]
         found = promotion_decision.run_rollback_guard(scene)
@@ -89,7 +89,7 @@ class Evaluator:
                 None if found is None else asdict(found),
                 rates,
                 before.get("trail") or (),
-                insight(self._store, workspace, [f.conversation for f in facts.values()], champion),
+                feature_influences(self._store, workspace, [f.conversation for f in facts.values()], champion),
             ),
         )
         if (

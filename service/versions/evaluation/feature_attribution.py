@@ -19,20 +19,20 @@ CONVERSATIONS = 300
 """Newest conversations with an outcome that are looked at: so many, however long the ledger is."""
 
 
-def insight(store: Store, workspace: str, names: Iterable[str], champion: ModelState) -> Any:
+def feature_influences(store: Store, workspace: str, names: Iterable[str], champion: ModelState) -> Any:
     """The names that move the champion most, of the conversations named (the newest last)."""
     newest = list(dict.fromkeys(reversed(list(names))))[:CONVERSATIONS]
     seen = InfluenceSample()
     with store.read() as connection:
         for name in newest:
-            seen.add(_scored(connection, workspace, name))
+            seen.add(_scored_features(connection, workspace, name))
     return {
         "conversations": len(newest),
         "moving": [asdict(one) for one in seen.moving(champion.model)],
     }
 
 
-def _scored(connection: Connection, workspace: str, name: str) -> list[Mapping[str, float]]:
+def _scored_features(connection: Connection, workspace: str, name: str) -> list[Mapping[str, float]]:
     state = EMPTY
     found: list[Mapping[str, float]] = []
     for turn in conversation_rows.transcript(connection, workspace, name, 2**31 - 1):

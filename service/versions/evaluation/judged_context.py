@@ -45,7 +45,7 @@ class JudgedOutcomes:
                 if entry.position <= until
             ]
             for start in range(0, len(entries), _AT_ONCE):
-                for fact in _known(connection, workspace, entries[start : start + _AT_ONCE]):
+                for fact in _judged_outcomes(connection, workspace, entries[start : start + _AT_ONCE]):
                     kept[fact.position] = fact
         self._until[workspace] = max(until, self._until.get(workspace, 0))
         for position in list(kept)[: max(0, len(kept) - OUTCOMES_MAX)]:
@@ -53,7 +53,7 @@ class JudgedOutcomes:
         return kept
 
 
-def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[JudgedOutcome]:
+def _judged_outcomes(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[JudgedOutcome]:
     names = sorted({entry.body["conversation_id"] for entry in entries})
     decided: dict[str, list[Any]] = {}
     for row in outcome_context.decisions(connection, workspace, names):
@@ -68,11 +68,11 @@ def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> 
     for entry in entries:
         name = entry.body["conversation_id"]
         before = [row for row in decided.get(name, ()) if row.seq <= entry.body["covers"]]
-        found.append(_fact(entry, before, first.get(name), drawn.get(name)))
+        found.append(_judged_outcome(entry, before, first.get(name), drawn.get(name)))
     return found
 
 
-def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> JudgedOutcome:
+def _judged_outcome(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> JudgedOutcome:
     body = entry.body
     handed_over = body["handoff_id"] is not None
     audited = audit is not None and audit.status != "passed"
@@ -82,7 +82,7 @@ def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Judge
         entry.position,
         body["conversation_id"],
         entry.at,
-        None if silent or body.get("replaces") else _needed(body),
+        None if silent or body.get("replaces") else _label(body),
         _propensity(body, audit.propensity if audited else 0.0, by_itself=by_itself),
         bool(body.get("by_rule")) or any(d.by_rule and d.action == "escalate" for d in decided),
         handed_over,
@@ -94,7 +94,7 @@ def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Judge
     )
 
 
-def _needed(body: Mapping[str, Any]) -> bool | None:
+def _label(body: Mapping[str, Any]) -> bool | None:
     if body.get("labels"):
         return any(label > 0.5 for _, label, _ in body["labels"])
     known = {"needed": True, "missed": True, "not_needed": False, "fine": False}

@@ -14,10 +14,10 @@ from learning.measures.prequential import paired
 from learning.monitoring.rollback_guard import GuardResult, guard
 from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
-from service.versions.evaluation.drift_check import losses
+from service.versions.evaluation.drift_check import brier_losses
 from service.versions.model_lines import champion_switch_index
 
-USUAL = 500
+BASELINE_OUTCOMES = 500
 """Newest outcomes before a promotion that say what was usual."""
 
 
@@ -53,7 +53,7 @@ def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
     previous = scene.previous
     if previous is None or time.time() - began.at > terms.watch_days * DAY:
         return None
-    before = losses(previous.window.scores(until=began.position))[-USUAL:]
+    before = brier_losses(previous.window.scores(until=began.position))[-BASELINE_OUTCOMES:]
 
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
@@ -62,9 +62,9 @@ def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
             scene.champion.window.scores(since=began.position),
             other.window.scores(since=began.position),
         )
-        return losses(a), losses(b)
+        return brier_losses(a), brier_losses(b)
 
-    own = losses(scene.champion.window.scores(since=began.position))
+    own = brier_losses(scene.champion.window.scores(since=began.position))
     return guard(before, own, pair(previous), pair(scene.anchor), terms.false_alarm_in)
 
 

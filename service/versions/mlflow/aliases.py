@@ -27,7 +27,7 @@ REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
 ENGINEER = "mlflow"
 """Who moved the alias, as the ledger calls them: MLflow does not say more."""
 
-FOLLOWS = (
+NOT_FOLLOWED = (
     "the alias {name} only follows the ledger, and was put back: move `champion` to let this "
     "version serve, or ask for a challenger with POST /v1/challengers"
 )
@@ -46,7 +46,7 @@ class AliasSync:
         seen = self._registry.aliases(workspace)
         self._champion(workspace, seen.get(CHAMPION))
         with self._store.read() as connection:
-            wanted = followers(connection, workspace)
+            wanted = follower_targets(connection, workspace)
         ours = {name for name in seen if name in (PREVIOUS, ANCHOR) or name.startswith(CHALLENGER)}
         for name in sorted(ours | set(wanted)):
             if seen.get(name) != wanted.get(name):
@@ -59,13 +59,13 @@ class AliasSync:
         if seen is not None and (
             known is None or seen not in (known.registry_version, known.intended)
         ):
-            self._put_back(workspace, name, seen, FOLLOWS.format(name=name))
+            self._put_back(workspace, name, seen, NOT_FOLLOWED.format(name=name))
         self._set(workspace, name, wanted)
 
     def _champion(self, workspace: str, seen: str | None) -> None:
         with self._store.read() as connection:
             switches = entries.switches(connection, workspace)
-            serving = newest(connection, workspace, switches[-1])
+            serving = newest_published(connection, workspace, switches[-1])
             known = mlflow_rows.alias(connection, workspace, CHAMPION)
         if serving is None or serving.registry_version is None:
             return
@@ -86,7 +86,7 @@ class AliasSync:
         found = self._registry.registered(workspace, number)
         try:
             with self._store.write() as connection:
-                version = _follow(connection, workspace, number, found)
+                version = _append_requested_switch(connection, workspace, number, found)
             self._note(workspace, CHAMPION, number)
             _log.info("alias_heard", workspace=workspace, version=version)
         except (RequestRefused, RegistryRefused) as error:
@@ -128,7 +128,7 @@ class AliasSync:
             mlflow_rows.note_alias(connection, workspace, name, registry_version=number)
 
 
-def _follow(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:
+def _append_requested_switch(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:
     """Append the switch that an engineer asks for; the version. Raises a Refusal.
 
     One that has served, or descends from one, serves as it was: a rollback. A new one is promoted
@@ -136,11 +136,11 @@ def _follow(connection: Connection, workspace: str, number: str, found: Register
     """
     row = version_rows.by_registry(connection, workspace, number)
     if row is None or found is None or found.digest is None:
-        raise versions.unknown(number)
+        raise versions.version_not_published(number)
     if found.digest != row.digest:
-        raise versions.altered(number, row.number)
+        raise versions.digest_differs(number, row.number)
     if why := found.tags.get(BLOCKED_TAG):
-        raise versions.blocked(f"MLflow version {number}", f"{why} (its tag {BLOCKED_TAG})")
+        raise versions.version_blocked(f"MLflow version {number}", f"{why} (its tag {BLOCKED_TAG})")
     reason = f"alias champion moved to MLflow version {number}"
     named = [s.body["version"] for s in entries.switches(connection, workspace)]
     if row.line or row.number in named:
@@ -150,7 +150,7 @@ def _follow(connection: Connection, workspace: str, number: str, found: Register
     return int(row.number)
 
 
-def newest(connection: Connection, workspace: str, switch: Entry) -> Row[Any] | None:
+def newest_published(connection: Connection, workspace: str, switch: Entry) -> Row[Any] | None:
     """The newest published version of a switch's line, or the one it named."""
     for row in version_rows.of_line(connection, workspace, switch.position, 2**31 - 1):
         if row.registry_version is not None:
@@ -158,7 +158,7 @@ def newest(connection: Connection, workspace: str, switch: Entry) -> Row[Any] | 
     return version_rows.version(connection, workspace, switch.body["version"])
 
 
-def followers(connection: Connection, workspace: str) -> dict[str, str]:
+def follower_targets(connection: Connection, workspace: str) -> dict[str, str]:
     """Where every alias but `champion` stands, by its name: MLflow numbers of published versions.
 
     `anchor` is the champion as it was when it was switched to; `previous` the newest version of
@@ -168,7 +168,7 @@ def followers(connection: Connection, workspace: str) -> dict[str, str]:
     place = champion_switch_index(switches)
     found = {ANCHOR: version_rows.version(connection, workspace, switches[place].body["version"])}
     if place:
-        found[PREVIOUS] = newest(connection, workspace, switches[place - 1])
+        found[PREVIOUS] = newest_published(connection, workspace, switches[place - 1])
     for one in challenger_rows.of_workspace(connection, workspace):
         if one.status == challenger_rows.OPEN:
             found[f"{CHALLENGER}{one.slot}"] = version_rows.version(

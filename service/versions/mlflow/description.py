@@ -20,7 +20,7 @@ MOVES_SHOWN = 10
 MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
 
 
-def key(connection: Connection, workspace: str) -> tuple[Any, ...]:
+def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
     """Changes whenever the story does, and costs little to ask for."""
     newest = switch_history.moves(connection, workspace)[0]
     beside = tuple(
@@ -38,14 +38,14 @@ def render_description(connection: Connection, workspace: str) -> str:
     parts = [
         f"# The line of version {served['version']} serves",
         f"It is `{recipe}` and goes on learning; the alias `champion` stands at its newest "
-        f"checkpoint. {_sentence(served)}",
+        f"checkpoint. {_switch_sentence(served)}",
     ]
     last = mlflow_rows.last_evaluation(connection, workspace)
     if last is not None:
-        parts += _evaluated(last.report)
-    if beside := _challengers(connection, workspace):
+        parts += _evaluation_paragraphs(last.report)
+    if beside := _challenger_table(connection, workspace):
         parts += ["**What challenges it**", beside]
-    parts += ["**What moved**", _table(moves[:MOVES_SHOWN])]
+    parts += ["**What moved**", _move_table(moves[:MOVES_SHOWN])]
     parts.append(
         "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
         "Baton checks it and follows within ten seconds; a move that it refuses is put back, and "
@@ -55,14 +55,14 @@ def render_description(connection: Connection, workspace: str) -> str:
     return "\n\n".join(parts)
 
 
-def _sentence(move: Mapping[str, Any]) -> str:
+def _switch_sentence(move: Mapping[str, Any]) -> str:
     who = {"mlflow": "an engineer in MLflow", "jobs": "Baton by itself"}
     how = "put back by a rollback" if move["what"] == "rollback" else "promoted"
     by = who.get(move["actor"], move["actor"])
-    return f"It was {how} at {_time(move['at'])} by {plain(by)}: {plain(move['reason'])}."
+    return f"It was {how} at {_format_time(move['at'])} by {plain(by)}: {plain(move['reason'])}."
 
 
-def _challengers(connection: Connection, workspace: str) -> str:
+def _challenger_table(connection: Connection, workspace: str) -> str:
     """Those that learn in its shadow or wait to be built, and why they were asked for."""
     found = [
         (f"{CHALLENGER}{one.slot}", one.version or one.status, one.recipe, one.opened_by, one.why)
@@ -72,11 +72,11 @@ def _challengers(connection: Connection, workspace: str) -> str:
     return table(("line", "version", "recipe", "asked for by", "why"), shown) if found else ""
 
 
-def _evaluated(report: Mapping[str, Any]) -> list[str]:
+def _evaluation_paragraphs(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for line in report["lines"]:
         found = line["measures"]["recent"]
-        rows.append([plain(line["name"]), *(_number(found.get(name)) for name in MEASURES)])
+        rows.append([plain(line["name"]), *(_format_number(found.get(name)) for name in MEASURES)])
     return [
         f"**At ledger position {report['position']}: {report['verdict']}.** "
         + sentence(report["sentence"]),
@@ -86,20 +86,20 @@ def _evaluated(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _table(moves: Sequence[Mapping[str, Any]]) -> str:
+def _move_table(moves: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for move in moves:
         version = move["version"] or f"MLflow's {move['registry_version']}"
-        cells = (_time(move["at"]), move["what"], version, move["actor"], move["reason"])
+        cells = (_format_time(move["at"]), move["what"], version, move["actor"], move["reason"])
         rows.append([plain(str(cell)) for cell in cells])
     return table(("when (UTC)", "what", "version", "by", "why"), rows)
 
 
-def _number(value: Any) -> str:
+def _format_number(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _time(at: float) -> str:
+def _format_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -28,21 +28,21 @@ class NotAVersionError(ValueError):
     """What was given holds no version that this build can stand at."""
 
 
-def write(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
+def export_version(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
     """Write a version into a new folder; what it is. FileExistsError where there is something."""
     with store.read() as connection:
-        found = switches.existing(connection, workspace, number)
+        found = switches.require_version(connection, workspace, number)
         state = version_rows.state(connection, workspace, number) or b""
     digest = checkpoint.digest(checkpoint.load(state))
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    about = lineage(workspace, found)
+    about = lineage_tags(workspace, found)
     model_package.write(folder, f"m-{digest[:32]}", state, time.time(), about)
     return about
 
 
-def lineage(workspace: str, row: dict[str, Any]) -> dict[str, str]:
+def lineage_tags(workspace: str, row: dict[str, Any]) -> dict[str, str]:
     """Where a version comes from, as tags of MLflow and in its `MLmodel`."""
     known = {
         "baton.workspace": workspace,
@@ -59,7 +59,7 @@ def lineage(workspace: str, row: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
-def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
+def import_version(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
     """Keep a version of another Baton as one of this workspace; its number and digest.
 
     `path` is the folder of an exported or published version, or its `state.npz`. It has learned

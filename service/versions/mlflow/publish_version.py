@@ -17,7 +17,7 @@ from service.store.database.transactions import Store
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions.mlflow import description
 from service.versions.mlflow.aliases import CHAMPION, AliasSync
-from service.versions.mlflow.export_version import lineage
+from service.versions.mlflow.export_version import lineage_tags
 
 TRANSCRIPT = "/console/transcript?id="
 """Where the console finds a conversation by its id."""
@@ -95,7 +95,7 @@ class MlflowPublisher:
                 parent=row.parent,
                 reason=row.reason,
                 metrics=row.metrics,
-                tags=lineage(workspace, row._asdict()),
+                tags=lineage_tags(workspace, row._asdict()),
             )
             with self._store.write() as connection:
                 version_rows.published(connection, workspace, row.number, number)
@@ -103,7 +103,7 @@ class MlflowPublisher:
     def _story(self, workspace: str) -> None:
         """Say what serves and why where an engineer looks first, whenever that has changed."""
         with self._store.read() as connection:
-            key = description.key(connection, workspace)
+            key = description.description_key(connection, workspace)
             if self._told.get(workspace) == key:
                 return
             text = description.render_description(connection, workspace)

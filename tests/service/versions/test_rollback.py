@@ -394,7 +394,7 @@ def test_a_decision_about_a_switch_that_was_replaced_since_changes_nothing(
                 line=0,
                 reason="?",
             )
-            versions.switch(connection, place.name, change, after=2)
+            versions.append_switch(connection, place.name, change, after=2)
 
     with pytest.raises(Contradiction, match="look again"):
         decide()

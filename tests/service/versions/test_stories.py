@@ -29,9 +29,9 @@ from service.jobs.maintenance import Maintenance
 from service.store.ledger import change_log, mlflow_rows
 from service.store.ledger import entries as ledger
 from service.versions import switches
-from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
 from service.versions.mlflow.publish_version import MlflowPublisher
-from service.versions.restore import transcript_of
+from service.versions.restore import transcript_reader
 from tests.killed_jobs import INSTANTS
 from tests.mlflow_server import running_mlflow
 from tests.running import until
@@ -188,7 +188,7 @@ def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | 
         contest.learn(lines[0], lines[1], facts)
         follower = _Follower(row, lines[1])
         if number % 10 == 0:
-            found = judged(contest, follower, lines[0], 0.0, facts)  # type: ignore[arg-type]
+            found = comparison_json(contest, follower, lines[0], 0.0, facts)  # type: ignore[arg-type]
             if found["proven_better"] and not found["objections"]:
                 return number
     return None
@@ -254,7 +254,7 @@ def opposite(story: Story) -> int:
     standing = ModelState("bayes-1")
     with story.store.write() as connection:
         entries = ledger.tail(connection, story.place.name, 0)
-        read = transcript_of(connection, story.place.name)
+        read = transcript_reader(connection, story.place.name)
         for entry in entries:
             if entry.kind == "outcome":
                 labels = [(at, 1.0 - y, w) for at, y, w in entry.body["labels"]]
