@@ -28,7 +28,7 @@ BATCH_MIN = 20
 NOTICEABLE = 0.01
 """The least change of the price that is worth a ledger entry."""
 
-REMEMBERED_SECONDS = 3600.0
+LOOKBACK_SECONDS = 3600.0
 """A clock that was just started looks back no further."""
 
 _log = structlog.get_logger("baton.capacity")
@@ -67,7 +67,7 @@ class CapacityUpdate:
             entries.lock_head(connection, workspace)
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
             price = self._moved(connection, workspace, policy, now)
-            teams = tuple(_looked_at(connection, workspace, team) for team in policy.teams)
+            teams = tuple(_with_full_flag(connection, workspace, team) for team in policy.teams)
             changed = policy.model_copy(update={"price": price, "teams": teams})
             if changed != policy:
                 body = changed.model_dump(mode="json")
@@ -84,7 +84,7 @@ class CapacityUpdate:
         known = self._prices.get(workspace)
         if known is None or known.policy != policy.price:
             at = entries.policy_at(connection, workspace)
-            until = max(at, now - REMEMBERED_SECONDS) if known is None else known.until
+            until = max(at, now - LOOKBACK_SECONDS) if known is None else known.until
             known = self._prices[workspace] = _Price(policy.price, policy.price, until)
         decided, handed_over = counts.load(connection, workspace, known.until, now)
         if decided < BATCH_MIN:
@@ -97,7 +97,7 @@ class CapacityUpdate:
         return known.policy
 
 
-def _looked_at(connection: Connection, workspace: str, team: Team) -> Team:
+def _with_full_flag(connection: Connection, workspace: str, team: Team) -> Team:
     """Full from `waiting_max` on, until half of them are served: it does not flicker."""
     if team.waiting_max is None:
         return team.model_copy(update={"full": False})

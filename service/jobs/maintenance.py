@@ -37,10 +37,10 @@ REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
 """New outcomes are in a checkpoint after this time at the latest, however few they are."""
 
-TOLD_SECONDS = 10.0
+PROGRESS_SECONDS = 10.0
 """How often a rebuild says in the log how far it is."""
 
-SILENT_AT_ONCE = 50
+SILENCE_BATCH = 50
 """So many conversations whose silence speaks are learned from in one transaction."""
 
 _log = structlog.get_logger("baton.upkeep")
@@ -56,7 +56,7 @@ class RebuildProgress:
 
     def __call__(self, done: int, of: int) -> None:
         now = time.monotonic()
-        if done < of and now - self._last < TOLD_SECONDS:
+        if done < of and now - self._last < PROGRESS_SECONDS:
             return
         self._last = now
         taken = round(now - self._began, 1)
@@ -236,8 +236,8 @@ class Maintenance:
                     silent = audit_tasks.due_for_silence(
                         connection, workspace, policy.silence, time.time()
                     )
-                for done in range(0, len(silent), SILENT_AT_ONCE):
-                    piece = silent[done : done + SILENT_AT_ONCE]
+                for done in range(0, len(silent), SILENCE_BATCH):
+                    piece = silent[done : done + SILENCE_BATCH]
                     with self._store.write() as connection:
                         batch = Batch(connection, StateCache())
                         audit_tasks.learn_from_silence(batch, workspace, policy.silence, piece)

@@ -33,11 +33,11 @@ LEASE = "jobs"
 EXPIRE_SECONDS = 5
 AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
 CHALLENGE_SECONDS = 2
-LOOK_SECONDS = 5.0
+EVALUATION_CHECK_SECONDS = 5.0
 """How often it is looked whether an evaluation is due."""
 
 CAPACITY_SECONDS = 30
-RATERS_SECONDS = 5
+ANNOTATOR_SECONDS = 5
 GRACE_SECONDS = 3600
 
 _log = structlog.get_logger("baton.jobs")
@@ -126,13 +126,13 @@ def run(settings: Settings) -> None:
         leader,
         {
             "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
-            "evaluate": (upkeep.evaluate, min(LOOK_SECONDS, settings.evaluate_seconds), "model"),
+            "evaluate": (upkeep.evaluate, min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds), "model"),
             "challenge": (upkeep.challenge, CHALLENGE_SECONDS, "model"),
             "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
             "capacity": (CapacityUpdate(store).move, CAPACITY_SECONDS, "lease"),
-            "raters": (AnnotatorMonitor(store).look, RATERS_SECONDS, "lease"),
+            "raters": (AnnotatorMonitor(store).look, ANNOTATOR_SECONDS, "lease"),
             "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),

@@ -57,7 +57,7 @@ def back_up(settings: Settings, archive: Path) -> int:
     return archive.stat().st_size
 
 
-def restore(archive: Path, settings: Settings) -> None:
+def restore_backup(archive: Path, settings: Settings) -> None:
     """Make an installation from a backup. MLflow gets its versions and runs published anew."""
     if settings.database:
         raise ArchiveError("a backup restores to SQLite: unset BATON_DATABASE")
@@ -115,7 +115,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def exported(store: Store, workspace: str) -> Iterator[str]:
+def export_conversations(store: Store, workspace: str) -> Iterator[str]:
     """A workspace's conversations, one JSON line each, with what was found true of them."""
     with store.read() as connection:
         if entries.workspace(connection, workspace) is None:

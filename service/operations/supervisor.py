@@ -95,7 +95,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         for port, option in ((self.settings.port, "--port"), (self.mlflow_port, "--mlflow-port")):
-            _free(self.settings.host, port, option)
+            _require_free_port(self.settings.host, port, option)
         home = self.settings.home.resolve()
         (home / "mlflow").mkdir(parents=True, exist_ok=True)
         mlflow = server(home / "mlflow", environ=os.environ, port=self.mlflow_port)
@@ -193,7 +193,7 @@ class Processes:
             child.sweep()
 
 
-def _free(host: str, port: int, option: str) -> None:
+def _require_free_port(host: str, port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -31,7 +31,7 @@ class Source(Protocol):
 
 
 @dataclass(slots=True)
-class Ledger:
+class LedgerSource:
     """A workspace's ledger up to a position, by default its end when it is first read."""
 
     store: Store
@@ -64,7 +64,7 @@ class Ledger:
                 most = min(ENTRIES_AT_ONCE, until - position)
                 entries = ledger.tail(connection, self.workspace, position, most)
                 read = prefetching_reader(connection, self.workspace, learner, entries)
-                found = [(turn_json(entry), _turns(learner, entry, read)) for entry in entries]
+                found = [(_learnable_entry(entry), _turns(learner, entry, read)) for entry in entries]
             yield from found
             position = entries[-1].position if entries else until
 
@@ -77,7 +77,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class StreamSource:
     """A recorded stream, as `baton replay` reads it. Raises StreamError."""
 
     path: Path
@@ -101,7 +101,7 @@ class Recorded:
         return of_stream(streams.read(self.path, self.format, self.target))
 
 
-def taken_up(home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False) -> Sweep:
+def resume_or_begin(home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False) -> Sweep:
     """The unfinished sweep of the same source and recipes, or one that begins."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
     begun = None if anew else Sweep.begun(folder)
@@ -114,6 +114,6 @@ def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn
     return read(entry.body["conversation_id"], entry.body["covers"])
 
 
-def turn_json(entry: Entry) -> Entry:
+def _learnable_entry(entry: Entry) -> Entry:
     """An entry as far as learning goes by it: who switched, and on what evidence, stays here."""
     return entry if entry.kind in ("policy", "outcome") else replace(entry, body={}, actor="")

@@ -32,17 +32,17 @@ from service.store.labels import outcome_rows
 from service.store.ledger import entries
 from service.web.schemas import ATTRIBUTES_MAX, TEXT_CHARS_MAX
 
-AT_ONCE = 50
+CONVERSATIONS_AT_ONCE = 50
 """Conversations written in one transaction: live scores wait no longer than for these."""
 
 PER_SECOND = 500.0
 """Outcomes a second, which every serving process learns meanwhile and stays ready."""
 
-COMPLAINTS_MAX = 20
+ERRORS_MAX = 20
 NAME_CHARS_MAX, VALUE_CHARS_MAX = 200, 500
 SOURCE = "history"
 
-_ITS_OWN = {
+_HISTORY_FIELDS = {
     "handoff_id": None,
     "escalated": None,
     "since": None,
@@ -59,7 +59,7 @@ class BadHistory(ValueError):
 
 
 @dataclass(slots=True)
-class Warmed:
+class WarmStartResult:
     """What a warm start did. `there` were there already, `untold` had no outcome to learn."""
 
     outcomes: int = 0
@@ -70,7 +70,7 @@ class Warmed:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class HistoryFile:
     """A recorded history: a path, and how to read it where that is not plain."""
 
     path: Path
@@ -84,49 +84,49 @@ class File:
         return ((number, one) for number, one in self.lines() if isinstance(one, Episode))
 
 
-def check(store: Store, workspace: str, file: File, progress: Progress) -> None:
+def check(store: Store, workspace: str, file: HistoryFile, progress: Progress) -> None:
     """Look at every line before any is written. Raises BadHistory, StreamError."""
     complaints: list[str] = []
     waiting: list[tuple[int, Episode]] = []
     done = 0
     for number, one in file.lines():
         done += 1
-        said = one if isinstance(one, str) else _beyond(one)
+        said = one if isinstance(one, str) else _limit_violation(one)
         if said is not None:
             complaints.append(said if isinstance(one, str) else f"line {number}: {said}")
         elif isinstance(one, Episode):
             waiting.append((number, one))
-        if len(waiting) == AT_ONCE:
-            complaints += _taken(store, workspace, waiting)
+        if len(waiting) == CONVERSATIONS_AT_ONCE:
+            complaints += _conflicts(store, workspace, waiting)
             waiting = []
             progress(done)
-        if len(complaints) >= COMPLAINTS_MAX:
+        if len(complaints) >= ERRORS_MAX:
             break
-    complaints += _taken(store, workspace, waiting)
+    complaints += _conflicts(store, workspace, waiting)
     progress(done)
     if complaints:
-        more = "\n  ..." if len(complaints) >= COMPLAINTS_MAX else ""
-        listed = "\n  ".join(complaints[:COMPLAINTS_MAX])
+        more = "\n  ..." if len(complaints) >= ERRORS_MAX else ""
+        listed = "\n  ".join(complaints[:ERRORS_MAX])
         raise BadHistory(f"{file.path}: nothing was written, because of\n  {listed}{more}")
 
 
 def warm_start(
     store: Store,
     workspace: str,
-    file: File,
+    file: HistoryFile,
     *,
     actor: str,
     progress: Progress = lambda _: None,
     per_second: float = PER_SECOND,
-) -> Warmed:
+) -> WarmStartResult:
     """Write what `check` has found good; safe to be killed in, and to be done again.
 
     No more than `per_second` outcomes are written a second (0: as many as can be). Raises
     Contradiction where a conversation has come into being meanwhile.
     """
-    found, began = Warmed(), time.monotonic()
+    found, began = WarmStartResult(), time.monotonic()
     source, done = file.episodes(), 0
-    while piece := list(islice(source, AT_ONCE)):
+    while piece := list(islice(source, CONVERSATIONS_AT_ONCE)):
         with store.write() as connection:
             _write(connection, workspace, file.path.name, piece, actor, found)
         done += len(piece)
@@ -145,12 +145,12 @@ def _write(
     name: str,
     piece: Sequence[tuple[int, Episode]],
     actor: str,
-    found: Warmed,
+    found: WarmStartResult,
 ) -> None:
     told = [(number, one) for number, one in piece if one.labels]
     found.untold += len(piece) - len(told)
     head = entries.lock_head(connection, workspace)
-    known = _known(connection, workspace, [one for _, one in told])
+    known = _is_same_conversation(connection, workspace, [one for _, one in told])
     if taken := [name for name, same in known.items() if not same]:
         raise Contradiction(
             "conversation_there",
@@ -164,18 +164,18 @@ def _write(
     now, bodies, rows = time.time(), [], []
     for position, (number, one) in enumerate(fresh, head + 1):
         body = labelled(one, position)[0].body
-        bodies.append({**body, **_ITS_OWN, "outcome_id": new_id("o")})
-        row = _outcome(workspace, one, bodies[-1]["outcome_id"], position, now)
+        bodies.append({**body, **_HISTORY_FIELDS, "outcome_id": new_id("o")})
+        row = _outcome_row(workspace, one, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
     outcome_rows.add_all(connection, rows)
-    conversation_rows.add(connection, [_conversation(workspace, one, now) for _, one in fresh])
-    conversation_rows.write(connection, [], _messages(workspace, [one for _, one in fresh]), [])
+    conversation_rows.add(connection, [_conversation_row(workspace, one, now) for _, one in fresh])
+    conversation_rows.write(connection, [], _message_rows(workspace, [one for _, one in fresh]), [])
     entries.append_all(connection, workspace, "outcome", bodies, actor)
     found.outcomes += len(fresh)
     found.lessons += sum(len(one.labels) for _, one in fresh)
 
 
-def _known(connection: Connection, workspace: str, told: Sequence[Episode]) -> dict[str, bool]:
+def _is_same_conversation(connection: Connection, workspace: str, told: Sequence[Episode]) -> dict[str, bool]:
     """Of those conversations that are there: whether each is this very one.
 
     One whose text has been removed since is still the same.
@@ -183,15 +183,15 @@ def _known(connection: Connection, workspace: str, told: Sequence[Episode]) -> d
     there = conversation_rows.standing(connection, workspace, [one.id for one in told])
     prints = outcome_rows.fingerprints(connection, workspace, list(there), SOURCE)
     return {
-        one.id: one.id in prints and (there[one.id] != HISTORY or prints[one.id] == _print(one))
+        one.id: one.id in prints and (there[one.id] != HISTORY or prints[one.id] == _fingerprint(one))
         for one in told
         if one.id in there
     }
 
 
-def _taken(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]]) -> list[str]:
+def _conflicts(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]]) -> list[str]:
     with store.read() as connection:
-        known = _known(connection, workspace, [one for _, one in waiting if one.labels])
+        known = _is_same_conversation(connection, workspace, [one for _, one in waiting if one.labels])
     return [
         f"line {number}: field conversation_id: {one.id!r} is there with other content; "
         "give the conversation another id, or warm-start another workspace"
@@ -200,7 +200,7 @@ def _taken(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]])
     ]
 
 
-def _beyond(one: Episode) -> str | None:
+def _limit_violation(one: Episode) -> str | None:
     """What of a conversation the service would have refused, by field; None if nothing."""
     if len(one.messages) > TURNS_MAX:
         return f"field messages has {len(one.messages)} turns; cut it to {TURNS_MAX}"
@@ -225,11 +225,11 @@ def _beyond(one: Episode) -> str | None:
     return None
 
 
-def _print(one: Episode) -> str:
+def _fingerprint(one: Episode) -> str:
     return "history " + hashlib.sha256(written(one).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _outcome(workspace: str, one: Episode, name: str, position: int, now: float) -> dict[str, Any]:
+def _outcome_row(workspace: str, one: Episode, name: str, position: int, now: float) -> dict[str, Any]:
     return {
         "id": name,
         "workspace": workspace,
@@ -241,14 +241,14 @@ def _outcome(workspace: str, one: Episode, name: str, position: int, now: float)
         "agent": SOURCE,
         "team": None,
         "reason": None,
-        "fingerprint": _print(one),
+        "fingerprint": _fingerprint(one),
         "position": position,
         "at": now,
         "retracted_at": None,
     }
 
 
-def _conversation(workspace: str, one: Episode, now: float) -> dict[str, Any]:
+def _conversation_row(workspace: str, one: Episode, now: float) -> dict[str, Any]:
     """Its time of keeping begins now, however old it is."""
     return {
         "workspace": workspace,
@@ -270,7 +270,7 @@ def _conversation(workspace: str, one: Episode, now: float) -> dict[str, Any]:
     }
 
 
-def _messages(workspace: str, told: Sequence[Episode]) -> list[dict[str, Any]]:
+def _message_rows(workspace: str, told: Sequence[Episode]) -> list[dict[str, Any]]:
     rows = []
     for one in told:
         scored = set(one.scored)

@@ -20,7 +20,7 @@ ANSWERS_MAX = 5000
 """The newest answers that are looked at."""
 
 
-def answered(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+def acceptance_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Shares that accept by whether a person was needed, with intervals, beside the policy's."""
     first: dict[str, str] = {}
     for row in decision_history.answers(connection, workspace, ANSWERS_MAX):

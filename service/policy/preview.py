@@ -29,8 +29,8 @@ DECISIONS_MAX = 3000
 """Most decisions made again: the newest. They take a second or two beside the scoring."""
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
-_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
-_CAME_TO = {"accepted": "escalate", "declined": "continue"}
+_ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
+_OFFER_OUTCOME = {"accepted": "escalate", "declined": "continue"}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Conversation:
 
 def _logged_action(answered: Iterable[tuple[str | None, str]]) -> Action:
     """What answers and actions come to: the strongest."""
-    return _WAYS[max(_STRENGTH[_CAME_TO.get(answer or "", action)] for answer, action in answered)]
+    return _ACTIONS[max(_STRENGTH[_OFFER_OUTCOME.get(answer or "", action)] for answer, action in answered)]
 
 
 def preview(
@@ -84,22 +84,22 @@ def preview(
         _replay_decision(connection, workspace, name, one, policy)
     complete = {name: one for name, one in found.items() if len(one.again) == len(one.made)}
     truths = ground_truth(connection, workspace, sorted(complete))
-    over = {name: one for name, one in complete.items() if _is_over(one, truths[name])}
+    over = {name: one for name, one in complete.items() if _is_evaluable(one, truths[name])}
     return {
         "since": since,
         "until": now,
         "cut": f"only the newest {most} decisions were made again" if cut else None,
-        "decisions": _decisions(complete.values()),
-        "by_trigger": _by_trigger(complete.values()),
+        "decisions": _decisions_json(complete.values()),
+        "by_trigger": _triggers_json(complete.values()),
         "conversations": {
             "looked_at": len(found),
             "not_over_yet": len(complete) - len(over),
             "without_text": len(found) - len(complete),
-            "no_longer_escalated": _moved(over, "escalated", True),
-            "newly_escalated": _moved(over, "escalated", False),
+            "no_longer_escalated": _count_moved(over, "escalated", True),
+            "newly_escalated": _count_moved(over, "escalated", False),
         },
-        "as_made": _outlook(over, truths, policy, made=True),
-        "under_this_policy": _outlook(over, truths, policy, made=False),
+        "as_made": _policy_value(over, truths, policy, made=True),
+        "under_this_policy": _policy_value(over, truths, policy, made=False),
         "cannot_know": _cannot_know(over, truths),
     }
 
@@ -122,14 +122,14 @@ def _replay_decision(
             one.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
 
-def _is_over(one: _Conversation, truth: GroundTruth | None) -> bool:
+def _is_evaluable(one: _Conversation, truth: GroundTruth | None) -> bool:
     """Whether its truth can be known by now, and speaks of the time looked at."""
     if truth is None:
         return False
     return truth.source == "audit" or one.way_made == "escalated"
 
 
-def _outlook(
+def _policy_value(
     over: Mapping[str, _Conversation],
     truths: Mapping[str, GroundTruth | None],
     policy: Policy,
@@ -144,7 +144,7 @@ def _outlook(
     return asdict(outlook(cases, policy.costs, policy.accepting))
 
 
-def _decisions(found: Any) -> dict[str, Any]:
+def _decisions_json(found: Any) -> dict[str, Any]:
     made: Counter[str] = Counter()
     again: Counter[str] = Counter()
     changed = 0
@@ -160,7 +160,7 @@ def _decisions(found: Any) -> dict[str, Any]:
     return shown | {"all": made.total(), "changed": changed}
 
 
-def _by_trigger(found: Any) -> dict[str, dict[str, int]]:
+def _triggers_json(found: Any) -> dict[str, dict[str, int]]:
     made: Counter[str] = Counter()
     again: Counter[str] = Counter()
     for one in found:
@@ -172,7 +172,7 @@ def _by_trigger(found: Any) -> dict[str, dict[str, int]]:
     }
 
 
-def _moved(over: Mapping[str, _Conversation], way: str, away: bool) -> int:
+def _count_moved(over: Mapping[str, _Conversation], way: str, away: bool) -> int:
     """Conversations that leave a way under the policy, or that come to it."""
     return sum((one.way_made == way) == away and (one.way == way) != away for one in over.values())
 
@@ -181,14 +181,14 @@ def _cannot_know(
     over: Mapping[str, _Conversation], truths: Mapping[str, GroundTruth | None]
 ) -> list[str]:
     def sentences() -> Iterator[str]:
-        kept = _moved(over, "escalated", True)
+        kept = _count_moved(over, "escalated", True)
         if kept:
             yield (
                 f"what customers would have said later in the {kept} conversations that would not "
                 "have been escalated; they count as needing a person if one was needed when they "
                 "were escalated"
             )
-        fresh = _moved(over, "escalated", False)
+        fresh = _count_moved(over, "escalated", False)
         if fresh:
             yield (
                 f"what a person would have found in the {fresh} conversations that would have been "

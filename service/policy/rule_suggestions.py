@@ -19,9 +19,9 @@ READ_MAX = 600
 """Of those, the newest of each whose words are read: of conversations in which no rule fired."""
 
 
-def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+def rule_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Each rule's precision and coverage with intervals, and suggestions with their evidence."""
-    cases = list(_cases(connection, workspace))
+    cases = list(_judged_conversations(connection, workspace))
     costs = policy.costs
     bar = costs.unneeded / (costs.unneeded + costs.missed)
     return {
@@ -39,19 +39,19 @@ def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str
     }
 
 
-def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
+def _judged_conversations(connection: Connection, workspace: str) -> Iterator[Judged]:
     handed_over = decision_history.judged_handoffs(connection, workspace, CASES_MAX)
     kept = decision_history.judged_kept(connection, workspace, CASES_MAX)
-    fired = _fired(connection, workspace, [row.conversation_id for row in kept])
-    unruled = [row for row in handed_over if not _names(row.triggers)][:READ_MAX]
-    quiet = [row for row in kept if not _names(fired.get(row.conversation_id, []))][:READ_MAX]
-    said = _said(connection, workspace, [row.conversation_id for row in (*unruled, *quiet)])
+    fired = _triggers_by_conversation(connection, workspace, [row.conversation_id for row in kept])
+    unruled = [row for row in handed_over if not _rule_names(row.triggers)][:READ_MAX]
+    quiet = [row for row in kept if not _rule_names(fired.get(row.conversation_id, []))][:READ_MAX]
+    said = _customer_texts(connection, workspace, [row.conversation_id for row in (*unruled, *quiet)])
     read = {row.conversation_id for row in (*unruled, *quiet)}
     for row in handed_over:
         texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield Judged(
             row.verdict == "needed",
-            _names(row.triggers),
+            _rule_names(row.triggers),
             any(trigger["kind"] == "model" for trigger in row.triggers),
             terms(text for seq, text in texts if row.begins <= seq <= row.seq),
         )
@@ -60,18 +60,18 @@ def _cases(connection: Connection, workspace: str) -> Iterator[Judged]:
         texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield Judged(
             row.verdict == "missed",
-            _names(triggers),
+            _rule_names(triggers),
             any(trigger["kind"] == "model" for trigger in triggers),
             terms(text for _, text in texts),
             1 / row.propensity if row.propensity else 1.0,
         )
 
 
-def _names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def _rule_names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(trigger["name"] for trigger in triggers if trigger["kind"] != "model")
 
 
-def _fired(
+def _triggers_by_conversation(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[Mapping[str, Any]]]:
     found: dict[str, list[Mapping[str, Any]]] = {}
@@ -80,7 +80,7 @@ def _fired(
     return found
 
 
-def _said(
+def _customer_texts(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[tuple[int, str]]]:
     found: dict[str, list[tuple[int, str]]] = {}

@@ -20,28 +20,28 @@ from service.store.ledger import entries
 from service.versions import switches
 from service.versions.restore import restore
 
-TRIES = 5
+ATTEMPTS_MAX = 5
 """How often the line is saved anew because an outcome came in between."""
 
 _log = structlog.get_logger("baton.erasure")
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasureResult:
     """What an erasure did: its ledger position, and the positions of the outcomes it made void."""
 
     position: int
     outcomes: tuple[int, ...]
 
 
-def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Erased:
+def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> ErasureResult:
     """Erase a conversation's text, decisions and notes. Raises Missing, Contradiction.
 
     Its id, its verdict and that it was there stay: they are in the ledger. Done twice, it is done
     once.
     """
-    for _ in range(TRIES):
-        saved = _saved_past(store, workspace, conversation)
+    for _ in range(ATTEMPTS_MAX):
+        saved = _checkpoint_past_outcomes(store, workspace, conversation)
         done = _erase(store, workspace, conversation, saved, actor)
         if done is not None:
             _log.warning("erased", workspace=workspace, outcomes=len(done.outcomes), actor=actor)
@@ -53,7 +53,7 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
     )
 
 
-def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
+def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
     """The serving line, and where it has a checkpoint past every outcome so far."""
     with store.read() as connection:
         positions = removal.outcome_positions(connection, workspace, conversation)
@@ -72,7 +72,7 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
 
 def _erase(
     store: Store, workspace: str, conversation: str, saved: tuple[int, int], actor: str
-) -> Erased | None:
+) -> ErasureResult | None:
     with store.write() as connection:
         found = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
         if found is None:
@@ -91,7 +91,7 @@ def _erase(
         positions = removal.outcome_positions(connection, workspace, conversation)
         before = removal.erasure_of(connection, workspace, conversation)
         if before is not None:
-            return Erased(before, tuple(positions))
+            return ErasureResult(before, tuple(positions))
         line = entries.switches(connection, workspace)[-1].position
         if positions and (line, positions[-1]) > saved:
             return None
@@ -99,4 +99,4 @@ def _erase(
         removal.remove(connection, workspace, [conversation])
         body = {"conversation_id": conversation, "replaces_all": positions}
         position = entries.append(connection, workspace, "erasure", body, actor)
-        return Erased(position, tuple(positions))
+        return ErasureResult(position, tuple(positions))

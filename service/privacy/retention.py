@@ -25,11 +25,11 @@ from service.store.ledger import challenger_rows, entries, mlflow_rows
 from service.versions.model_lines import champion_switch_index
 
 DAY = 86_400
-AT_ONCE = 200
+CONVERSATIONS_AT_ONCE = 200
 """Conversations removed in one transaction."""
 
 CHECKPOINTS_MIN = 2
-SPECIAL = 10
+NOTABLE_FACTOR = 10
 """So many times as many evaluations are kept that led to something, or are still owed."""
 
 _log = structlog.get_logger("baton.retention")
@@ -50,7 +50,7 @@ class Retention:
         with self._store.read() as connection:
             names = entries.workspaces(connection)
         for name in names:
-            while (gone := self._text(name, cutoff)) == AT_ONCE:
+            while (gone := self._text(name, cutoff)) == CONVERSATIONS_AT_ONCE:
                 pass
             if gone:
                 _log.info("text_removed", workspace=name, conversations=gone)
@@ -58,8 +58,8 @@ class Retention:
     def _text(self, workspace: str, cutoff: float) -> int:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
-            learned = past_all(connection, workspace, cutoff)
-            found = removal.removable(connection, workspace, cutoff, learned, AT_ONCE)
+            learned = removable_up_to(connection, workspace, cutoff)
+            found = removal.removable(connection, workspace, cutoff, learned, CONVERSATIONS_AT_ONCE)
             removal.remove(connection, workspace, found)
         return len(found)
 
@@ -86,8 +86,8 @@ class Retention:
         """
         keep = self._settings.keep_evaluations
         with self._store.read() as connection:
-            found = mlflow_rows.surplus_evaluations(connection, workspace, keep, SPECIAL * keep)
-        return [(row.id, row.run_id) for row in found[:AT_ONCE]]
+            found = mlflow_rows.surplus_evaluations(connection, workspace, keep, NOTABLE_FACTOR * keep)
+        return [(row.id, row.run_id) for row in found[:CONVERSATIONS_AT_ONCE]]
 
     def drop_evaluation(self, workspace: str, name: str) -> None:
         with self._store.write() as connection:
@@ -109,19 +109,19 @@ class Retention:
                 continue
             for place, row in enumerate(checkpoints[:-keep]):
                 kept = row.number in named or row.registry_version in pointed
-                if not kept and not _is_a_base(checkpoints, place, gone, oldest):
+                if not kept and not _is_replay_base(checkpoints, place, gone, oldest):
                     found.append((row.number, row.registry_version))
         return found
 
 
-def _is_a_base(line: Sequence[Any], place: int, gone: int, oldest: int | None) -> bool:
+def _is_replay_base(line: Sequence[Any], place: int, gone: int, oldest: int | None) -> bool:
     """Whether decisions that stay may need this checkpoint to be made again: text before it is
     gone, so an older one does not reach them.
     """
     return gone > 0 and oldest is not None and oldest < line[place + 1].position
 
 
-def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
+def removable_up_to(connection: Connection, workspace: str, cutoff: float) -> int:
     """The position up to which no kept line or decision needs any outcome's text."""
     switches = entries.switches(connection, workspace)
     by_line: dict[int, list[int]] = {}
@@ -129,7 +129,7 @@ def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
     for row in removal.checkpoints(connection, workspace):
         by_line.setdefault(row.line, []).append(row.position)
         at[row.number] = row.position
-    needed = [_before_last(switches[-1], by_line, at)]
+    needed = [_penultimate_checkpoint(switches[-1], by_line, at)]
     place = champion_switch_index(switches)
     if place and switches[place].body["kind"] != "rollback":
         before = switches[place - 1]
@@ -141,16 +141,16 @@ def past_all(connection: Connection, workspace: str, cutoff: float) -> int:
     ]
     oldest = removal.oldest_decision(connection, workspace, cutoff)
     if oldest is not None:
-        needed.append(_under(oldest, switches, by_line, at))
+        needed.append(_restore_start(oldest, switches, by_line, at))
     return min(needed)
 
 
-def _before_last(switch: Entry, by_line: dict[int, list[int]], at: dict[int, int]) -> int:
+def _penultimate_checkpoint(switch: Entry, by_line: dict[int, list[int]], at: dict[int, int]) -> int:
     line = by_line.get(switch.position, [])
     return line[-2] if len(line) > 1 else at[switch.body["version"]]
 
 
-def _under(
+def _restore_start(
     position: int, switches: Sequence[Entry], by_line: dict[int, list[int]], at: dict[int, int]
 ) -> int:
     """Where a standing at a position starts."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
-from service.quality.segment_rates import Segment, by_dimension, over_time, traffic
+from service.quality.segment_rates import Segment, by_dimension, over_time, count_segments
 from service.store.conversations import reopening_rows
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows
@@ -117,25 +117,25 @@ def load_dashboard(
         kept,
         escalated,
         under_drift(kept, len(ended)) if ended else NOTHING,
-        _missed(kept, caught.get("missed", 0), late, sample),
+        _missed_json(kept, caught.get("missed", 0), late, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
         under_drift(verdicts["not_needed"], judged) if judged else NOTHING,
-        _claims(opened),
-        _loads(connection, workspace, policy, now),
+        _claim_times(opened),
+        _team_loads(connection, workspace, policy, now),
         handed / decided if decided else None,
         _switches(connection, workspace),
         [row._asdict() for row in change_log.newest(connection, workspace, most=EVENTS_SHOWN)],
         mlflow_rows.last_evaluation(connection, workspace),
-        _bars(ended, since, now, SPANS[days]),
+        _daily_bars(ended, since, now, SPANS[days]),
         over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
-        by_dimension(traffic(connection, workspace, since), policy.costs),
+        by_dimension(count_segments(connection, workspace, since), policy.costs),
         max(len(ended), len(opened)) == activity.MOST,
     )
 
 
-def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
+def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
     part = Segment(
         kept=kept,
         late=late,
@@ -158,7 +158,7 @@ def dashboard_json(found: Dashboard) -> dict[str, Any]:
     return {"bars": asdict(found.bars), "rates": points}
 
 
-def _claims(opened: Sequence[Any]) -> ClaimTimes:
+def _claim_times(opened: Sequence[Any]) -> ClaimTimes:
     claimed = [row for row in opened if row.claimed_at is not None]
     took = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
     promised = [row for row in claimed if row.promised_at is not None]
@@ -172,7 +172,7 @@ def _claims(opened: Sequence[Any]) -> ClaimTimes:
     )
 
 
-def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[TeamLoad]:
+def _team_loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[TeamLoad]:
     rows = handoff_rows.counts(connection, workspace)
     by = {(row.status, row.team): row for row in rows}
     found = []
@@ -213,7 +213,7 @@ def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     return found
 
 
-def _bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:
+def _daily_bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:
     first = since - since % seconds
     spans = int((now - first) // seconds) + 1
     bars = DailyBars([first + n * seconds for n in range(spans)], [0] * spans, [0] * spans)

@@ -30,7 +30,7 @@ def is_large(found: dict[str, Any]) -> bool:
 
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Counts and rates of a workspace; the model's own measures are its versions'."""
-    counts = segment_rates.traffic(connection, workspace)
+    counts = segment_rates.count_segments(connection, workspace)
     whole = counts.whole().rates(policy.costs)
     outcomes = {name: whole[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
     return {
@@ -41,14 +41,14 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
         "unknown": whole["unknown"],
         "audits": _audits(connection, workspace),
         "handoffs": {
-            "by_status": _summed((row.status, row.total) for row in counts.handoffs),
+            "by_status": _sum_by_name((row.status, row.total) for row in counts.handoffs),
             "outcomes": outcomes,
             "by_cause": _by_cause(counts),
         },
         **segment_rates.by_dimension(counts, policy.costs),
         "over_time": segment_rates.over_time(connection, workspace, policy.costs, *counts.begun),
-        "accepting": offer_acceptance.answered(connection, workspace, policy),
-        **rule_suggestions.of_rules(connection, workspace, policy),
+        "accepting": offer_acceptance.acceptance_report(connection, workspace, policy),
+        **rule_suggestions.rule_report(connection, workspace, policy),
         "drift": _drift(connection, workspace),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
@@ -79,7 +79,7 @@ def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
     }
 
 
-def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+def _sum_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for name, count in pairs:
         found[name] += count

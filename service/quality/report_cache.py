@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeVar
 
 from service.runtime.lru import lru_put
 
-QUICK_SECONDS = 0.25
+UNCACHED_SECONDS = 0.25
 """An answer that was found in this time is found anew whenever it is asked for."""
 
-HOLDS_TIMES = 10.0
+LIFETIME_FACTOR = 10.0
 """So many times what it took beyond that an answer holds: the longer it takes, the nearer all looks
 come to a tenth of one core."""
 
-KEPT_MAX = 64
+ENTRIES_MAX = 64
 """Answers that are kept, those asked for last."""
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class AsyncCache(Generic[T]):
         One that another caller began to find after this one had asked is as good as its own.
         """
         asked = time.monotonic()
-        kept = lru_put(self._kept, key, self._kept.get(key) or _CacheEntry(), KEPT_MAX)
+        kept = lru_put(self._kept, key, self._kept.get(key) or _CacheEntry(), ENTRIES_MAX)
         async with kept.turn:
             began = time.monotonic()
             if kept.given == given and (kept.began >= asked or began < kept.until):
@@ -62,6 +62,6 @@ class AsyncCache(Generic[T]):
             answer = await find()
             ended = time.monotonic()
             kept.given, kept.answer, kept.began = given, answer, began
-            beyond = ended - began - QUICK_SECONDS if self._may_hold(answer) else 0.0
-            kept.until = ended + HOLDS_TIMES * max(0.0, beyond)
+            beyond = ended - began - UNCACHED_SECONDS if self._may_hold(answer) else 0.0
+            kept.until = ended + LIFETIME_FACTOR * max(0.0, beyond)
             return answer

@@ -19,7 +19,7 @@ from learning.estimation.rate_intervals import NOTHING, Rate, effective, missed_
 from service.store.reports import segment_counts
 
 VERDICTS = ("needed", "not_needed", "unknowable", "pending")
-QUIET = "nothing fired"
+NO_TRIGGER = "nothing fired"
 """The part of the conversations in which neither a rule nor the model spoke for a person."""
 
 SPANS = (600.0, 3600.0, 4 * 3600.0, 86_400.0, 7 * 86_400.0, 28 * 86_400.0)
@@ -63,12 +63,12 @@ class Segment:
     @property
     def automation(self) -> Rate:
         """Of the conversations that were kept to their end or handed over, the share kept."""
-        return _share(self.kept, self.kept + self.escalated)
+        return _share_with_interval(self.kept, self.kept + self.escalated)
 
     @property
     def false(self) -> Rate:
         """Of its handoffs that are judged, the share that nobody needed."""
-        return _false(self.own)
+        return _false_rate(self.own)
 
     @property
     def missed(self) -> Rate:
@@ -122,7 +122,7 @@ class Segment:
         95 %, so the sum's holds with 90 % at least.
         """
         over, handoffs = self.kept + self.escalated, self.handed.total()
-        missed, false = self.missed, _false(self.handed)
+        missed, false = self.missed, _false_rate(self.handed)
         found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
         for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
             shares = [
@@ -158,18 +158,18 @@ class Segment:
         return "none of these conversations was kept and closed yet"
 
 
-def _false(verdicts: Counter[str]) -> Rate:
-    return _share(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
+def _false_rate(verdicts: Counter[str]) -> Rate:
+    return _share_with_interval(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
 
 
-def _share(count: int, among: int) -> Rate:
+def _share_with_interval(count: int, among: int) -> Rate:
     """A share whose interval holds at every look, and under drift."""
     return under_drift(count, among) if among else NOTHING
 
 
 _COUNTED = frozenset(Segment.__dataclass_fields__) - {"caught_by", "own", "handed"}
 
-Keys = Callable[[Any], Sequence[str]]
+SegmentKey = Callable[[Any], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class SegmentCounts:
         ]
         return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
 
-    def apart(self, keys: Keys, own: Keys | None = None) -> dict[str, Segment]:
+    def apart(self, keys: SegmentKey, own: SegmentKey | None = None) -> dict[str, Segment]:
         """The parts that rows belong to; `own` says to which a handoff itself does."""
         found: dict[str, Segment] = {}
         for row in self.counted:
@@ -223,7 +223,7 @@ def _add(part: Segment, row: Any) -> None:
         part.caught_by[row.source] += row.caught
 
 
-def traffic(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
+def count_segments(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
     """All traffic, as it can be told apart by rule, team, language and version."""
     return SegmentCounts.of(connection, workspace, segment_counts.TRAFFIC, since)
 
@@ -235,30 +235,30 @@ def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any
     conversation is of the team that its last decision named: the default team where none spoke.
     """
     found = {
-        "by_rule": counts.apart(lambda row: _fired(row.fired), lambda row: _fired(row.own_fired)),
+        "by_rule": counts.apart(lambda row: _trigger_keys(row.fired), lambda row: _trigger_keys(row.own_fired)),
         "by_team": counts.apart(
-            lambda row: _segment_name(row.team), lambda row: _segment_name(row.own_team)
+            lambda row: _key_or_unknown(row.team), lambda row: _key_or_unknown(row.own_team)
         ),
-        "by_language": counts.apart(lambda row: _segment_name(row.language)),
+        "by_language": counts.apart(lambda row: _key_or_unknown(row.language)),
         "by_version": counts.apart(
-            lambda row: _segment_name(row.version), lambda row: _segment_name(row.own_version)
+            lambda row: _key_or_unknown(row.version), lambda row: _key_or_unknown(row.own_version)
         ),
     }
     return {
-        name: {key: parts[key].rates(costs) for key in sorted(parts, key=_in_order)}
+        name: {key: parts[key].rates(costs) for key in sorted(parts, key=_sort_key)}
         for name, parts in found.items()
     }
 
 
-def _fired(names: str | None) -> Sequence[str]:
-    return (names or "").split() or (QUIET,)
+def _trigger_keys(names: str | None) -> Sequence[str]:
+    return (names or "").split() or (NO_TRIGGER,)
 
 
-def _in_order(key: str) -> tuple[int, str]:
+def _sort_key(key: str) -> tuple[int, str]:
     return (int(key), "") if key.isdecimal() else (0, key)
 
 
-def _segment_name(value: str | int | None) -> Sequence[str]:
+def _key_or_unknown(value: str | int | None) -> Sequence[str]:
     return ("unknown",) if value is None else (str(value),)
 
 

@@ -37,7 +37,7 @@ class JobRunner:
 
     def warm(self, history: Path) -> int:
         """Learn recorded conversations; gives the lessons in them."""
-        file = warm_start.File(history)
+        file = warm_start.HistoryFile(history)
         found = warm_start.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
         return found.lessons
 

@@ -291,7 +291,7 @@ def test_jobs_let_silence_speak_for_each_conversation_once(
         connection.execute(
             text("UPDATE conversation SET closed_at = :at WHERE workspace = :workspace"), long_ago
         )
-    monkeypatch.setattr("service.jobs.maintenance.SILENT_AT_ONCE", 2)
+    monkeypatch.setattr("service.jobs.maintenance.SILENCE_BATCH", 2)
     upkeep.silence()
     upkeep.silence()
     assert sorted(entry["conversation_id"] for entry in place.ledger()) == ["c0", "c1", "c2"]
