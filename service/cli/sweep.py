@@ -89,9 +89,9 @@ def sweep(
             if stream is not None
             else sweep_source.LedgerSource(open_store(chosen, workspace), workspace, until)
         )
-        with console.status(f"reading {source.said}"):
+        with console.status(f"reading {source.label}"):
             swept = sweep_source.resume_or_begin(chosen.home, source, tries, anew=anew)
-        log = _log(chosen.mlflow_url, workspace, swept, source.said) if mlflow else None
+        log = _log(chosen.mlflow_url, workspace, swept, source.label) if mlflow else None
         with bar() as progress:
             task = progress.add_task("trials", total=len(tries), figures="")
 
@@ -107,7 +107,7 @@ def sweep(
         if not outcome.failed:
             swept.finish()
         found = {
-            "of": source.said,
+            "of": source.label,
             "position": swept.found.position,
             "outcomes": swept.found.outcomes,
             "history": swept.found.digest,

@@ -50,7 +50,7 @@ class CapacityUpdate:
         self._store = store
         self._prices: dict[str, _Price] = {}
 
-    def move(self) -> None:
+    def update_prices(self) -> None:
         """One pass over the workspaces."""
         with self._store.read() as connection:
             policies = {
@@ -60,13 +60,13 @@ class CapacityUpdate:
         for name, policy in policies.items():
             limited = policy.capacity is not None or any(team.waiting_max for team in policy.teams)
             if limited or policy.price or any(team.full for team in policy.teams):
-                self._one(name, time.time())
+                self._update_workspace(name, time.time())
 
-    def _one(self, workspace: str, now: float) -> None:
+    def _update_workspace(self, workspace: str, now: float) -> None:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-            price = self._moved(connection, workspace, policy, now)
+            price = self._updated_price(connection, workspace, policy, now)
             teams = tuple(_with_full_flag(connection, workspace, team) for team in policy.teams)
             changed = policy.model_copy(update={"price": price, "teams": teams})
             if changed != policy:
@@ -76,25 +76,27 @@ class CapacityUpdate:
             full = [team.name for team in teams if team.full]
             _log.info("capacity_moved", workspace=workspace, price=price, full=full)
 
-    def _moved(self, connection: Connection, workspace: str, policy: Policy, now: float) -> float:
+    def _updated_price(
+        self, connection: Connection, workspace: str, policy: Policy, now: float
+    ) -> float:
         """The price that the policy should have: its own, unless it differs noticeably."""
         if policy.capacity is None:
             self._prices.pop(workspace, None)
             return 0.0
-        known = self._prices.get(workspace)
-        if known is None or known.policy != policy.price:
+        price = self._prices.get(workspace)
+        if price is None or price.policy != policy.price:
             at = entries.policy_at(connection, workspace)
-            until = max(at, now - LOOKBACK_SECONDS) if known is None else known.until
-            known = self._prices[workspace] = _Price(policy.price, policy.price, until)
-        decided, handed_over = counts.load(connection, workspace, known.until, now)
-        if decided < BATCH_MIN:
+            until = max(at, now - LOOKBACK_SECONDS) if price is None else price.until
+            price = self._prices[workspace] = _Price(policy.price, policy.price, until)
+        decisions, handoffs = counts.load(connection, workspace, price.until, now)
+        if decisions < BATCH_MIN:
             return policy.price
-        known.exact = moved(known.exact, min(1.0, handed_over / decided), policy.capacity)
-        known.until = now
-        ended = known.exact in (0.0, 1.0 + ETA) and known.exact != policy.price
-        if ended or abs(known.exact - policy.price) >= NOTICEABLE:
-            known.policy = round(known.exact, 4)
-        return known.policy
+        price.exact = moved(price.exact, min(1.0, handoffs / decisions), policy.capacity)
+        price.until = now
+        at_bound = price.exact in (0.0, 1.0 + ETA) and price.exact != policy.price
+        if at_bound or abs(price.exact - policy.price) >= NOTICEABLE:
+            price.policy = round(price.exact, 4)
+        return price.policy
 
 
 def _with_full_flag(connection: Connection, workspace: str, team: Team) -> Team:

@@ -26,9 +26,9 @@ class RegistryRetention:
         first. A version that an alias points at stays.
         """
         for name in names or self._workspaces():
-            for part in (self._retire_versions, self._retire_evaluations):
+            for remove_surplus in (self._retire_versions, self._retire_evaluations):
                 try:
-                    part(name)
+                    remove_surplus(name)
                 except (RegistryUnavailable, RegistryRefused) as error:
                     _log.info("surplus_kept", workspace=name, why=str(error))
 
@@ -40,10 +40,10 @@ class RegistryRetention:
         for name, run_id in self._retention.surplus_evaluations(workspace):
             if run_id is not None:
                 self._registry.remove_run(run_id)
-            self._retention.drop_evaluation(workspace, name)
+            self._retention.remove_evaluation(workspace, name)
 
     def _retire_versions(self, workspace: str) -> None:
-        surplus = self._retention.surplus(workspace)
+        surplus = self._retention.surplus_versions(workspace)
         published = any(number is not None for _, number in surplus)
         pointed = set(self._registry.aliases(workspace).values()) if published else set()
         for version, number in surplus:
@@ -51,4 +51,4 @@ class RegistryRetention:
                 continue
             if number is not None:
                 self._registry.remove(workspace, number)
-            self._retention.drop(workspace, version)
+            self._retention.remove_version(workspace, version)

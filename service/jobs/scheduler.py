@@ -44,7 +44,7 @@ _log = structlog.get_logger("baton.jobs")
 
 
 class Leader:
-    """Holds the lease while it can; `acts` tells whether this process is the active one."""
+    """Holds the lease while it can; `is_active` tells whether this process is the active one."""
 
     def __init__(self, store: Store, seconds: float) -> None:
         self._store = store
@@ -56,19 +56,21 @@ class Leader:
         started, now = time.monotonic(), time.time()
         try:
             with self._store.write() as connection:
-                taken = access.take_lease(connection, LEASE, self._holder, now, now + self._seconds)
+                is_held = access.take_lease(
+                    connection, LEASE, self._holder, now, now + self._seconds
+                )
         except DatabaseError as error:
             _log.warning("lease_not_renewed", why=str(error.orig))
             return
-        if taken and not self.acts:
+        if is_held and not self.is_active:
             _log.info("leading", holder=self._holder)
-        self._until = started + self._seconds if taken else 0.0
+        self._until = started + self._seconds if is_held else 0.0
 
     @property
-    def acts(self) -> bool:
+    def is_active(self) -> bool:
         return time.monotonic() < self._until
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._until = 0.0
         with self._store.write() as connection:
             access.drop_lease(connection, LEASE, self._holder)
@@ -99,7 +101,7 @@ def schedule(
 
 def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
-        if not leader.acts:
+        if not leader.is_active:
             return
         try:
             task()
@@ -126,17 +128,21 @@ def run(settings: Settings) -> None:
         leader,
         {
             "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
-            "evaluate": (upkeep.evaluate, min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds), "model"),
-            "challenge": (upkeep.challenge, CHALLENGE_SECONDS, "model"),
-            "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
+            "evaluate": (
+                upkeep.evaluate,
+                min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds),
+                "model",
+            ),
+            "challenge": (upkeep.build_challengers, CHALLENGE_SECONDS, "model"),
+            "mend": (upkeep.rebuild_corrected, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
-            "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
-            "capacity": (CapacityUpdate(store).move, CAPACITY_SECONDS, "lease"),
+            "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),
+            "capacity": (CapacityUpdate(store).update_prices, CAPACITY_SECONDS, "lease"),
             "raters": (AnnotatorMonitor(store).look, ANNOTATOR_SECONDS, "lease"),
-            "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
-            "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
+            "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
+            "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
-            "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
+            "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),
             "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
         },
     )
@@ -147,5 +153,5 @@ def run(settings: Settings) -> None:
     _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
     stop.wait()
     scheduler.shutdown(wait=True)
-    leader.leave()
+    leader.release()
     store.close()

@@ -23,12 +23,12 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.migrate()
-    given = _first_keys(settings.home / KEYS_FILE)
+    secrets = _first_keys(settings.home / KEYS_FILE)
     with store.write() as connection:
         begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
-        for role, secret in given.items():
+        for role, secret in secrets.items():
             add_key(connection, INSTALLATION, role, role, secret)
-    return given
+    return secrets
 
 
 def prepare_database(settings: Settings) -> None:
@@ -42,16 +42,16 @@ def prepare_database(settings: Settings) -> None:
 
 def _first_keys(path: Path) -> dict[str, str]:
     if path.exists():
-        found: dict[str, str] = json.loads(path.read_text())
-        return found
-    made = {role: new_secret() for role in ROLES}
+        stored: dict[str, str] = json.loads(path.read_text())
+        return stored
+    secrets = {role: new_secret() for role in ROLES}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
-        json.dump(made, file, indent=2)
+        json.dump(secrets, file, indent=2)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
         try:
             os.link(file.name, path)
         except FileExistsError:
-            made = json.loads(path.read_text())
-    return made
+            secrets = json.loads(path.read_text())
+    return secrets

@@ -45,7 +45,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     started_at: float = 0.0
-    again_at: float | None = None
+    restart_at: float | None = None
     is_ready: bool = False
 
     def start(self) -> None:
@@ -59,23 +59,23 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.started_at, self.again_at = time.monotonic(), None
+        self.started_at, self.restart_at = time.monotonic(), None
 
     def has_ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
-    def sweep(self) -> None:
+    def kill_group(self) -> None:
         """End what an ended process has left behind: MLflow's worker would keep its port."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def answers(self) -> bool:
+    def check_ready(self) -> bool:
         """Whether it has said, once, that it is ready."""
         if not self.is_ready and self.ready_url is not None:
             try:
-                found = httpx.get(self.ready_url, timeout=2, trust_env=False)
-                self.is_ready = found.status_code == 200
+                response = httpx.get(self.ready_url, timeout=2, trust_env=False)
+                self.is_ready = response.status_code == 200
             except httpx.HTTPError:
                 self.is_ready = False
         return self.is_ready or self.ready_url is None
@@ -120,7 +120,7 @@ class Processes:
         return self
 
     def _environment(self, home: Path, mlflow_url: str) -> dict[str, str]:
-        given = {
+        settings = {
             "BATON_HOME": str(home),
             "BATON_HOST": self.settings.host,
             "BATON_PORT": str(self.settings.port),
@@ -131,7 +131,7 @@ class Processes:
             "BATON_EVALUATE_SECONDS": str(self.settings.evaluate_seconds),
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        return {**os.environ, **given}
+        return {**os.environ, **settings}
 
     @property
     def url(self) -> str:
@@ -141,7 +141,7 @@ class Processes:
     def mlflow_url(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
-    def waiting(self) -> list[str]:
+    def not_ready(self) -> list[str]:
         """Names of the processes that are not ready yet. Raises StartError if one has ended."""
         for child in self.children:
             if child.process is not None and child.has_ended():
@@ -149,9 +149,9 @@ class Processes:
                     f"{child.name} ended with status {child.process.returncode}; "
                     f"see {child.log}, and `baton doctor`"
                 )
-        return [child.name for child in self.children if not child.answers()]
+        return [child.name for child in self.children if not child.check_ready()]
 
-    def mend(self) -> list[str]:
+    def restart_ended(self) -> list[str]:
         """Start again what has ended, later each time; gives the names of what was started.
 
         Raises StartError when one keeps ending, unless Baton can do without it.
@@ -160,15 +160,15 @@ class Processes:
         for child in self.children:
             if not child.has_ended():
                 continue
-            if child.again_at is None:
-                child.sweep()
+            if child.restart_at is None:
+                child.kill_group()
                 is_new = now - child.started_at > STEADY_SECONDS
                 child.restarts = 1 if is_new else child.restarts + 1
                 if child.is_needed and child.restarts > RESTARTS_MAX:
                     raise StartError(f"{child.name} keeps ending; see {child.log}")
                 wait = 2 ** min(child.restarts, RESTARTS_MAX + 3) / 4
-                child.again_at = now + min(wait, RESTART_SECONDS_MAX)
-            if now >= child.again_at:
+                child.restart_at = now + min(wait, RESTART_SECONDS_MAX)
+            if now >= child.restart_at:
                 child.start()
                 started.append(child.name)
         return started
@@ -190,7 +190,7 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.signal(signal.SIGKILL)
                 child.process.wait()
-            child.sweep()
+            child.kill_group()
 
 
 def _require_free_port(host: str, port: int, option: str) -> None:

@@ -20,12 +20,12 @@ from service.versions.restore import ENTRIES_AT_ONCE, prefetching_reader
 
 
 class Source(Protocol):
-    """Something to learn. `subject` tells it from others, `said` tells people what it is."""
+    """Something to learn. `subject` tells it from others, `label` tells people what it is."""
 
     @property
     def subject(self) -> str: ...
     @property
-    def said(self) -> str: ...
+    def label(self) -> str: ...
     def pages(self) -> Iterator[Page]: ...
     def without(self) -> Exclusions: ...
 
@@ -43,7 +43,7 @@ class LedgerSource:
         return f"{self.store.url.render_as_string()} {self.workspace} {self.until}"
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         return f"workspace {self.workspace}"
 
     def without(self) -> Exclusions:
@@ -51,9 +51,9 @@ class LedgerSource:
         until = self._end()
         with self.store.read() as connection:
             switch = ledger.switches(connection, self.workspace, until)[-1]
-            gone = ledger.replaced(connection, self.workspace, until)
-        left_out = Exclusions.of(switch.body.get("without"))
-        return replace(left_out, positions=left_out.positions | gone)
+            corrected = ledger.replaced(connection, self.workspace, until)
+        exclusions = Exclusions.of(switch.body.get("without"))
+        return replace(exclusions, positions=exclusions.positions | corrected)
 
     def pages(self) -> Iterator[Page]:
         """Every entry, with the turns of the outcomes that are learned."""
@@ -64,15 +64,17 @@ class LedgerSource:
                 most = min(ENTRIES_AT_ONCE, until - position)
                 entries = ledger.tail(connection, self.workspace, position, most)
                 read = prefetching_reader(connection, self.workspace, learner, entries)
-                found = [(_learnable_entry(entry), _turns(learner, entry, read)) for entry in entries]
-            yield from found
+                page = [
+                    (_learnable_entry(entry), _turns(learner, entry, read)) for entry in entries
+                ]
+            yield from page
             position = entries[-1].position if entries else until
 
     def _end(self) -> int:
         if self.until is None:
             with self.store.read() as connection:
-                found = ledger.workspace(connection, self.workspace)
-            self.until = 0 if found is None else found.head
+                row = ledger.workspace(connection, self.workspace)
+            self.until = 0 if row is None else row.head
         return int(self.until)
 
 
@@ -91,7 +93,7 @@ class StreamSource:
         return f"{digest} {self.format} {self.target}"
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         return self.path.name
 
     def without(self) -> Exclusions:
@@ -101,11 +103,13 @@ class StreamSource:
         return of_stream(streams.read(self.path, self.format, self.target))
 
 
-def resume_or_begin(home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False) -> Sweep:
+def resume_or_begin(
+    home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False
+) -> Sweep:
     """The unfinished sweep of the same source and recipes, or one that begins."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
-    begun = None if anew else Sweep.begun(folder)
-    return begun or Sweep.begin(folder, source.pages(), source.without())
+    unfinished = None if anew else Sweep.begun(folder)
+    return unfinished or Sweep.begin(folder, source.pages(), source.without())
 
 
 def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn]:

@@ -81,32 +81,32 @@ class HistoryFile:
         return streams.looked_at(self.path, self.format, self.target)
 
     def episodes(self) -> Iterator[tuple[int, Episode]]:
-        return ((number, one) for number, one in self.lines() if isinstance(one, Episode))
+        return ((number, line) for number, line in self.lines() if isinstance(line, Episode))
 
 
 def check(store: Store, workspace: str, file: HistoryFile, progress: Progress) -> None:
     """Look at every line before any is written. Raises BadHistory, StreamError."""
-    complaints: list[str] = []
+    problems: list[str] = []
     waiting: list[tuple[int, Episode]] = []
     done = 0
-    for number, one in file.lines():
+    for number, episode in file.lines():
         done += 1
-        said = one if isinstance(one, str) else _limit_violation(one)
-        if said is not None:
-            complaints.append(said if isinstance(one, str) else f"line {number}: {said}")
-        elif isinstance(one, Episode):
-            waiting.append((number, one))
+        problem = episode if isinstance(episode, str) else _limit_violation(episode)
+        if problem is not None:
+            problems.append(problem if isinstance(episode, str) else f"line {number}: {problem}")
+        elif isinstance(episode, Episode):
+            waiting.append((number, episode))
         if len(waiting) == CONVERSATIONS_AT_ONCE:
-            complaints += _conflicts(store, workspace, waiting)
+            problems += _conflicts(store, workspace, waiting)
             waiting = []
             progress(done)
-        if len(complaints) >= ERRORS_MAX:
+        if len(problems) >= ERRORS_MAX:
             break
-    complaints += _conflicts(store, workspace, waiting)
+    problems += _conflicts(store, workspace, waiting)
     progress(done)
-    if complaints:
-        more = "\n  ..." if len(complaints) >= ERRORS_MAX else ""
-        listed = "\n  ".join(complaints[:ERRORS_MAX])
+    if problems:
+        more = "\n  ..." if len(problems) >= ERRORS_MAX else ""
+        listed = "\n  ".join(problems[:ERRORS_MAX])
         raise BadHistory(f"{file.path}: nothing was written, because of\n  {listed}{more}")
 
 
@@ -124,19 +124,19 @@ def warm_start(
     No more than `per_second` outcomes are written a second (0: as many as can be). Raises
     Contradiction where a conversation has come into being meanwhile.
     """
-    found, began = WarmStartResult(), time.monotonic()
+    result, started_at = WarmStartResult(), time.monotonic()
     source, done = file.episodes(), 0
     while piece := list(islice(source, CONVERSATIONS_AT_ONCE)):
         with store.write() as connection:
-            _write(connection, workspace, file.path.name, piece, actor, found)
+            _write(connection, workspace, file.path.name, piece, actor, result)
         done += len(piece)
         progress(done)
         if per_second:
-            time.sleep(max(0.0, began + found.outcomes / per_second - time.monotonic()))
+            time.sleep(max(0.0, started_at + result.outcomes / per_second - time.monotonic()))
     with store.read() as connection:
         row = entries.workspace(connection, workspace)
-    found.position = 0 if row is None else row.head
-    return found
+    result.position = 0 if row is None else row.head
+    return result
 
 
 def _write(
@@ -145,66 +145,81 @@ def _write(
     name: str,
     piece: Sequence[tuple[int, Episode]],
     actor: str,
-    found: WarmStartResult,
+    result: WarmStartResult,
 ) -> None:
-    told = [(number, one) for number, one in piece if one.labels]
-    found.untold += len(piece) - len(told)
+    labelled_episodes = [(number, episode) for number, episode in piece if episode.labels]
+    result.untold += len(piece) - len(labelled_episodes)
     head = entries.lock_head(connection, workspace)
-    known = _is_same_conversation(connection, workspace, [one for _, one in told])
-    if taken := [name for name, same in known.items() if not same]:
+    is_same = _is_same_conversation(
+        connection, workspace, [episode for _, episode in labelled_episodes]
+    )
+    if conflicts := [name for name, same in is_same.items() if not same]:
         raise Contradiction(
             "conversation_there",
-            f"conversation {taken[0]!r} is there with other content",
+            f"conversation {conflicts[0]!r} is there with other content",
             hint="run the same command again: it says which lines to mend",
         )
-    fresh = [(number, one) for number, one in told if one.id not in known]
-    found.there += len(told) - len(fresh)
+    fresh = [
+        (number, episode) for number, episode in labelled_episodes if episode.id not in is_same
+    ]
+    result.there += len(labelled_episodes) - len(fresh)
     if not fresh:
         return
     now, bodies, rows = time.time(), [], []
-    for position, (number, one) in enumerate(fresh, head + 1):
-        body = labelled(one, position)[0].body
+    for position, (number, episode) in enumerate(fresh, head + 1):
+        body = labelled(episode, position)[0].body
         bodies.append({**body, **_HISTORY_FIELDS, "outcome_id": new_id("o")})
-        row = _outcome_row(workspace, one, bodies[-1]["outcome_id"], position, now)
+        row = _outcome_row(workspace, episode, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
     outcome_rows.add_all(connection, rows)
-    conversation_rows.add(connection, [_conversation_row(workspace, one, now) for _, one in fresh])
-    conversation_rows.write(connection, [], _message_rows(workspace, [one for _, one in fresh]), [])
+    conversation_rows.add(
+        connection, [_conversation_row(workspace, episode, now) for _, episode in fresh]
+    )
+    conversation_rows.write(
+        connection, [], _message_rows(workspace, [episode for _, episode in fresh]), []
+    )
     entries.append_all(connection, workspace, "outcome", bodies, actor)
-    found.outcomes += len(fresh)
-    found.lessons += sum(len(one.labels) for _, one in fresh)
+    result.outcomes += len(fresh)
+    result.lessons += sum(len(episode.labels) for _, episode in fresh)
 
 
-def _is_same_conversation(connection: Connection, workspace: str, told: Sequence[Episode]) -> dict[str, bool]:
+def _is_same_conversation(
+    connection: Connection, workspace: str, episodes: Sequence[Episode]
+) -> dict[str, bool]:
     """Of those conversations that are there: whether each is this very one.
 
     One whose text has been removed since is still the same.
     """
-    there = conversation_rows.standing(connection, workspace, [one.id for one in told])
-    prints = outcome_rows.fingerprints(connection, workspace, list(there), SOURCE)
+    statuses = conversation_rows.standing(
+        connection, workspace, [episode.id for episode in episodes]
+    )
+    fingerprints = outcome_rows.fingerprints(connection, workspace, list(statuses), SOURCE)
     return {
-        one.id: one.id in prints and (there[one.id] != HISTORY or prints[one.id] == _fingerprint(one))
-        for one in told
-        if one.id in there
+        episode.id: episode.id in fingerprints
+        and (statuses[episode.id] != HISTORY or fingerprints[episode.id] == _fingerprint(episode))
+        for episode in episodes
+        if episode.id in statuses
     }
 
 
 def _conflicts(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]]) -> list[str]:
     with store.read() as connection:
-        known = _is_same_conversation(connection, workspace, [one for _, one in waiting if one.labels])
+        is_same = _is_same_conversation(
+            connection, workspace, [episode for _, episode in waiting if episode.labels]
+        )
     return [
-        f"line {number}: field conversation_id: {one.id!r} is there with other content; "
+        f"line {number}: field conversation_id: {episode.id!r} is there with other content; "
         "give the conversation another id, or warm-start another workspace"
-        for number, one in waiting
-        if not known.get(one.id, True)
+        for number, episode in waiting
+        if not is_same.get(episode.id, True)
     ]
 
 
-def _limit_violation(one: Episode) -> str | None:
+def _limit_violation(episode: Episode) -> str | None:
     """What of a conversation the service would have refused, by field; None if nothing."""
-    if len(one.messages) > TURNS_MAX:
-        return f"field messages has {len(one.messages)} turns; cut it to {TURNS_MAX}"
-    for place, message in enumerate(one.messages):
+    if len(episode.messages) > TURNS_MAX:
+        return f"field messages has {len(episode.messages)} turns; cut it to {TURNS_MAX}"
+    for place, message in enumerate(episode.messages):
         where = f"field messages[{place}]"
         if len(message.text) > TEXT_CHARS_MAX:
             return f"{where}.text has {len(message.text)} characters; cut it to {TEXT_CHARS_MAX}"
@@ -212,8 +227,8 @@ def _limit_violation(one: Episode) -> str | None:
             return f"{where}.id has {len(message.id)} characters; use 1 to {NAME_CHARS_MAX}"
         if len(message.attributes) > ATTRIBUTES_MAX:
             return f"{where}.attributes has more than {ATTRIBUTES_MAX}; keep the most telling"
-        given: tuple[tuple[str, object], ...] = message.attributes
-        for name, value in given:
+        attributes: tuple[tuple[str, object], ...] = message.attributes
+        for name, value in attributes:
             if not isinstance(value, (str, bool, int, float)):
                 return f"{where}.attributes.{name} is neither text, number nor truth; make it one"
             if len(str(value)) > VALUE_CHARS_MAX:
@@ -225,15 +240,17 @@ def _limit_violation(one: Episode) -> str | None:
     return None
 
 
-def _fingerprint(one: Episode) -> str:
-    return "history " + hashlib.sha256(written(one).encode("utf-8", "replace")).hexdigest()[:32]
+def _fingerprint(episode: Episode) -> str:
+    return "history " + hashlib.sha256(written(episode).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _outcome_row(workspace: str, one: Episode, name: str, position: int, now: float) -> dict[str, Any]:
+def _outcome_row(
+    workspace: str, episode: Episode, name: str, position: int, now: float
+) -> dict[str, Any]:
     return {
         "id": name,
         "workspace": workspace,
-        "conversation_id": one.id,
+        "conversation_id": episode.id,
         "handoff_id": None,
         "verdict": "labels",
         "first_needed_message_id": None,
@@ -241,25 +258,25 @@ def _outcome_row(workspace: str, one: Episode, name: str, position: int, now: fl
         "agent": SOURCE,
         "team": None,
         "reason": None,
-        "fingerprint": _fingerprint(one),
+        "fingerprint": _fingerprint(episode),
         "position": position,
         "at": now,
         "retracted_at": None,
     }
 
 
-def _conversation_row(workspace: str, one: Episode, now: float) -> dict[str, Any]:
+def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str, Any]:
     """Its time of keeping begins now, however old it is."""
     return {
         "workspace": workspace,
-        "id": one.id,
-        "length": len(one.messages),
+        "id": episode.id,
+        "length": len(episode.messages),
         "begins": 1,
         "status": HISTORY,
         "resolution": None,
         "handoff_id": None,
         "escalated": False,
-        "opened_at": min((message.at for message in one.messages), default=now),
+        "opened_at": min((message.at for message in episode.messages), default=now),
         "last_at": now,
         "closed_at": now,
         "language": None,
@@ -270,12 +287,12 @@ def _conversation_row(workspace: str, one: Episode, now: float) -> dict[str, Any
     }
 
 
-def _message_rows(workspace: str, told: Sequence[Episode]) -> list[dict[str, Any]]:
+def _message_rows(workspace: str, episodes: Sequence[Episode]) -> list[dict[str, Any]]:
     rows = []
-    for one in told:
-        scored = set(one.scored)
+    for episode in episodes:
+        scored = set(episode.scored)
         rows += [
-            conversation_rows.message_row(workspace, one.id, seq, message, seq - 1 in scored)
-            for seq, message in enumerate(one.messages, 1)
+            conversation_rows.message_row(workspace, episode.id, seq, message, seq - 1 in scored)
+            for seq, message in enumerate(episode.messages, 1)
         ]
     return rows

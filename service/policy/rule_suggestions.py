@@ -35,20 +35,26 @@ def rule_report(connection: Connection, workspace: str, policy: Policy) -> dict[
             }
             for rule in policy.rules
         },
-        "suggestions": [asdict(one) for one in suggested(policy.rules, cases, bar)],
+        "suggestions": [asdict(suggestion) for suggestion in suggested(policy.rules, cases, bar)],
     }
 
 
 def _judged_conversations(connection: Connection, workspace: str) -> Iterator[Judged]:
     handed_over = decision_history.judged_handoffs(connection, workspace, CASES_MAX)
     kept = decision_history.judged_kept(connection, workspace, CASES_MAX)
-    fired = _triggers_by_conversation(connection, workspace, [row.conversation_id for row in kept])
+    triggers_by_id = _triggers_by_conversation(
+        connection, workspace, [row.conversation_id for row in kept]
+    )
     unruled = [row for row in handed_over if not _rule_names(row.triggers)][:READ_MAX]
-    quiet = [row for row in kept if not _rule_names(fired.get(row.conversation_id, []))][:READ_MAX]
-    said = _customer_texts(connection, workspace, [row.conversation_id for row in (*unruled, *quiet)])
+    quiet = [row for row in kept if not _rule_names(triggers_by_id.get(row.conversation_id, []))][
+        :READ_MAX
+    ]
+    texts_by_id = _customer_texts(
+        connection, workspace, [row.conversation_id for row in (*unruled, *quiet)]
+    )
     read = {row.conversation_id for row in (*unruled, *quiet)}
     for row in handed_over:
-        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        texts = texts_by_id.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield Judged(
             row.verdict == "needed",
             _rule_names(row.triggers),
@@ -56,8 +62,8 @@ def _judged_conversations(connection: Connection, workspace: str) -> Iterator[Ju
             terms(text for seq, text in texts if row.begins <= seq <= row.seq),
         )
     for row in kept:
-        triggers = fired.get(row.conversation_id, [])
-        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        triggers = triggers_by_id.get(row.conversation_id, [])
+        texts = texts_by_id.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield Judged(
             row.verdict == "missed",
             _rule_names(triggers),
@@ -74,16 +80,16 @@ def _rule_names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 def _triggers_by_conversation(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    triggers: dict[str, list[Mapping[str, Any]]] = {}
     for row in decision_history.triggers(connection, workspace, names):
-        found.setdefault(row.conversation_id, []).extend(row.triggers)
-    return found
+        triggers.setdefault(row.conversation_id, []).extend(row.triggers)
+    return triggers
 
 
 def _customer_texts(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[tuple[int, str]]]:
-    found: dict[str, list[tuple[int, str]]] = {}
+    texts: dict[str, list[tuple[int, str]]] = {}
     for row in decision_history.said_by_customers(connection, workspace, names):
-        found.setdefault(row.conversation_id, []).append((row.seq, row.text))
-    return found
+        texts.setdefault(row.conversation_id, []).append((row.seq, row.text))
+    return texts

@@ -41,11 +41,11 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
     once.
     """
     for _ in range(ATTEMPTS_MAX):
-        saved = _checkpoint_past_outcomes(store, workspace, conversation)
-        done = _erase(store, workspace, conversation, saved, actor)
-        if done is not None:
-            _log.warning("erased", workspace=workspace, outcomes=len(done.outcomes), actor=actor)
-            return done
+        checkpoint = _checkpoint_past_outcomes(store, workspace, conversation)
+        result = _erase(store, workspace, conversation, checkpoint, actor)
+        if result is not None:
+            _log.warning("erased", workspace=workspace, outcomes=len(result.outcomes), actor=actor)
+            return result
     raise Contradiction(
         "busy_conversation",
         f"outcomes of conversation {conversation!r} keep coming",
@@ -61,27 +61,27 @@ def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -
         line = removal.newest_of_line(connection, workspace, switch.position)
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
-    standing = restore(store, workspace)
-    packed = switches.SerializedState.of(standing)
+    model_state = restore(store, workspace)
+    serialized = switches.SerializedState.of(model_state)
     with store.write() as connection:
         switches.save_version(
-            connection, workspace, packed, line=standing.switch, reason="before an erasure"
+            connection, workspace, serialized, line=model_state.switch, reason="before an erasure"
         )
-    return standing.switch, standing.position
+    return model_state.switch, model_state.position
 
 
 def _erase(
-    store: Store, workspace: str, conversation: str, saved: tuple[int, int], actor: str
+    store: Store, workspace: str, conversation: str, checkpoint: tuple[int, int], actor: str
 ) -> ErasureResult | None:
     with store.write() as connection:
-        found = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
-        if found is None:
+        row = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
+        if row is None:
             raise NotFound(
                 "unknown_conversation",
                 f"there is no conversation {conversation!r} in {workspace!r}",
                 field="conversation",
             )
-        if found.handoff_id is not None:
+        if row.handoff_id is not None:
             raise Contradiction(
                 "handoff_open",
                 f"a person is at conversation {conversation!r}",
@@ -89,11 +89,11 @@ def _erase(
             )
         entries.lock_head(connection, workspace)
         positions = removal.outcome_positions(connection, workspace, conversation)
-        before = removal.erasure_of(connection, workspace, conversation)
-        if before is not None:
-            return ErasureResult(before, tuple(positions))
+        previous = removal.erasure_of(connection, workspace, conversation)
+        if previous is not None:
+            return ErasureResult(previous, tuple(positions))
         line = entries.switches(connection, workspace)[-1].position
-        if positions and (line, positions[-1]) > saved:
+        if positions and (line, positions[-1]) > checkpoint:
             return None
         removal.give_up_audit(connection, workspace, conversation, time.time())
         removal.remove(connection, workspace, [conversation])

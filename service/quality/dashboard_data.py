@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.estimation.rate_intervals import NOTHING, Rate, under_drift
-from service.quality.segment_rates import Segment, by_dimension, over_time, count_segments
+from service.quality.segment_rates import Segment, by_dimension, count_segments, over_time
 from service.store.conversations import reopening_rows
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows
@@ -92,7 +92,7 @@ class Dashboard:
     evaluation: Any
     bars: DailyBars
     rates: dict[str, Any]
-    apart: dict[str, dict[str, Any]]
+    by_dimension: dict[str, dict[str, Any]]
     cut: bool
 
 
@@ -106,7 +106,7 @@ def load_dashboard(
     escalated = sum(row.escalated for row in ended)
     kept = len(ended) - escalated
     caught = {row.verdict: row.total for row in counts.caught(connection, workspace, since)}
-    late = reopening_rows.late(connection, workspace, since)
+    reopened_missed = reopening_rows.late(connection, workspace, since)
     sample = audit_rows.sample(connection, workspace, since)
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
@@ -117,7 +117,7 @@ def load_dashboard(
         kept,
         escalated,
         under_drift(kept, len(ended)) if ended else NOTHING,
-        _missed_json(kept, caught.get("missed", 0), late, sample),
+        _missed_json(kept, caught.get("missed", 0), reopened_missed, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
@@ -136,7 +136,7 @@ def load_dashboard(
 
 
 def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
-    part = Segment(
+    segment = Segment(
         kept=kept,
         late=late,
         caught=caught + late,
@@ -148,39 +148,44 @@ def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, An
         squares=sample.squares,
         weight_missed=sample.weight_missed,
     )
-    return part.misses()
+    return segment.missed_json()
 
 
-def dashboard_json(found: Dashboard) -> dict[str, Any]:
+def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
     """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
-    now, half = found.since + found.days * DAY, found.rates["span_seconds"] / 2
-    points = [p | {"at": min(p["at"] + half, now)} for p in found.rates["points"]]
-    return {"bars": asdict(found.bars), "rates": points}
+    now, half = dashboard.since + dashboard.days * DAY, dashboard.rates["span_seconds"] / 2
+    points = [p | {"at": min(p["at"] + half, now)} for p in dashboard.rates["points"]]
+    return {"bars": asdict(dashboard.bars), "rates": points}
 
 
 def _claim_times(opened: Sequence[Any]) -> ClaimTimes:
     claimed = [row for row in opened if row.claimed_at is not None]
-    took = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
+    waits = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
     promised = [row for row in claimed if row.promised_at is not None]
     return ClaimTimes(
         len(claimed),
         sum(row.status == "waiting" for row in opened),
-        statistics.median(took) if took else None,
-        took[int(0.9 * (len(took) - 1))] if took else None,
+        statistics.median(waits) if waits else None,
+        waits[int(0.9 * (len(waits) - 1))] if waits else None,
         len(promised),
         sum(row.claimed_at <= row.promised_at for row in promised),
     )
 
 
-def _team_loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[TeamLoad]:
+def _team_loads(
+    connection: Connection, workspace: str, policy: Policy, now: float
+) -> list[TeamLoad]:
     rows = handoff_rows.counts(connection, workspace)
-    by = {(row.status, row.team): row for row in rows}
-    found = []
+    counts_by_status = {(row.status, row.team): row for row in rows}
+    loads = []
     for name in sorted({*policy.team_names, *(row.team for row in rows)}):
-        waiting, claimed = by.get(("waiting", name)), by.get(("claimed", name))
+        waiting, claimed = (
+            counts_by_status.get(("waiting", name)),
+            counts_by_status.get(("claimed", name)),
+        )
         ahead = waiting.number if waiting is not None else 0
         team = policy.team(name)
-        found.append(
+        loads.append(
             TeamLoad(
                 name,
                 ahead,
@@ -192,15 +197,15 @@ def _team_loads(connection: Connection, workspace: str, policy: Policy, now: flo
                 team.serves_at(now, ahead) if team is not None else None,
             )
         )
-    return found
+    return loads
 
 
 def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     """The newest switches, the newest first, with their version's number in MLflow."""
-    found = []
+    switches = []
     for entry in entries.switches(connection, workspace)[: -SWITCHES_SHOWN - 1 : -1]:
         version = version_rows.version(connection, workspace, entry.body["version"])
-        found.append(
+        switches.append(
             {
                 "position": entry.position,
                 "version": entry.body["version"],
@@ -210,7 +215,7 @@ def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
                 "registry_version": version.registry_version if version is not None else None,
             }
         )
-    return found
+    return switches
 
 
 def _daily_bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:

@@ -23,22 +23,22 @@ LARGE = 5000
 """Fewer conversations are counted anew whenever somebody asks."""
 
 
-def is_large(found: dict[str, Any]) -> bool:
+def is_large(report: dict[str, Any]) -> bool:
     """Whether counting again may wait where it takes long."""
-    return bool(found["conversations"]["all"] >= LARGE)
+    return bool(report["conversations"]["all"] >= LARGE)
 
 
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """Counts and rates of a workspace; the model's own measures are its versions'."""
     counts = segment_rates.count_segments(connection, workspace)
-    whole = counts.whole().rates(policy.costs)
-    outcomes = {name: whole[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
+    totals = counts.total().rates(policy.costs)
+    outcomes = {name: totals[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
     return {
-        "conversations": whole["conversations"],
-        "automation_rate": whole["automation_rate"],
-        "missed": whole["missed"],
-        "cost": whole["cost"],
-        "unknown": whole["unknown"],
+        "conversations": totals["conversations"],
+        "automation_rate": totals["automation_rate"],
+        "missed": totals["missed"],
+        "cost": totals["cost"],
+        "unknown": totals["unknown"],
         "audits": _audits(connection, workspace),
         "handoffs": {
             "by_status": _sum_by_name((row.status, row.total) for row in counts.handoffs),
@@ -46,7 +46,9 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
             "by_cause": _by_cause(counts),
         },
         **segment_rates.by_dimension(counts, policy.costs),
-        "over_time": segment_rates.over_time(connection, workspace, policy.costs, *counts.begun),
+        "over_time": segment_rates.over_time(
+            connection, workspace, policy.costs, *counts.start_range
+        ),
         "accepting": offer_acceptance.acceptance_report(connection, workspace, policy),
         **rule_suggestions.rule_report(connection, workspace, policy),
         "drift": _drift(connection, workspace),
@@ -55,16 +57,18 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
 
 
 def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
-    found = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
+    segments = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
     for row in counts.handoffs:
-        found["rule" if row.by_rule else "model"].own[row.verdict or "pending"] += row.total
-    return {name: part.outcomes() for name, part in found.items()}
+        segments["rule" if row.by_rule else "model"].own_verdicts[
+            row.verdict or "pending"
+        ] += row.total
+    return {name: segment.verdicts_json() for name, segment in segments.items()}
 
 
 def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
     """What the last evaluation found of drift; None before the first."""
-    found: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
-    return found
+    drift: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
+    return drift
 
 
 def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
 
 
 def _sum_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
     for name, count in pairs:
-        found[name] += count
-    return dict(found)
+        sums[name] += count
+    return dict(sums)

@@ -31,13 +31,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _CacheEntry:
-    """The newest answer under a key, and what it was found for; `turn` lets one look at a time."""
+    """The newest answer under a key, and what it was found for; `lock` lets one look at a time."""
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    given: Any = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    inputs: Any = None
     answer: Any = None
-    began: float = -1.0
-    until: float = -1.0
+    started_at: float = -1.0
+    expires_at: float = -1.0
 
 
 class AsyncCache(Generic[T]):
@@ -45,23 +45,25 @@ class AsyncCache(Generic[T]):
 
     def __init__(self, may_hold: Callable[[T], bool]) -> None:
         self._may_hold = may_hold
-        self._kept: dict[str, _CacheEntry] = {}
+        self._entries: dict[str, _CacheEntry] = {}
 
-    async def get(self, key: str, given: Any, find: Callable[[], Awaitable[T]]) -> T:
+    async def get(self, key: str, inputs: Any, compute: Callable[[], Awaitable[T]]) -> T:
         """The answer under a key for what is `given`, found now or a little earlier.
 
         One that another caller began to find after this one had asked is as good as its own.
         """
-        asked = time.monotonic()
-        kept = lru_put(self._kept, key, self._kept.get(key) or _CacheEntry(), ENTRIES_MAX)
-        async with kept.turn:
-            began = time.monotonic()
-            if kept.given == given and (kept.began >= asked or began < kept.until):
-                found: T = kept.answer
-                return found
-            answer = await find()
-            ended = time.monotonic()
-            kept.given, kept.answer, kept.began = given, answer, began
-            beyond = ended - began - UNCACHED_SECONDS if self._may_hold(answer) else 0.0
-            kept.until = ended + LIFETIME_FACTOR * max(0.0, beyond)
+        requested_at = time.monotonic()
+        entry = lru_put(self._entries, key, self._entries.get(key) or _CacheEntry(), ENTRIES_MAX)
+        async with entry.lock:
+            started_at = time.monotonic()
+            if entry.inputs == inputs and (
+                entry.started_at >= requested_at or started_at < entry.expires_at
+            ):
+                cached: T = entry.answer
+                return cached
+            answer = await compute()
+            ended_at = time.monotonic()
+            entry.inputs, entry.answer, entry.started_at = inputs, answer, started_at
+            beyond = ended_at - started_at - UNCACHED_SECONDS if self._may_hold(answer) else 0.0
+            entry.expires_at = ended_at + LIFETIME_FACTOR * max(0.0, beyond)
             return answer

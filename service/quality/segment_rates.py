@@ -34,8 +34,9 @@ class Segment:
     """Counts of a part, under the names of `service.store.reports.segment_counts`.
 
     `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
-    `own` are the verdicts of its handoffs, `handed` of those in its conversations: not the same
-    where a conversation went to two teams or versions, or a rule fired that handed nothing over.
+    `own_verdicts` are those of its handoffs, `handed_verdicts` of those in its conversations: not
+    the same where a conversation went to two teams or versions, or a rule fired that handed nothing
+    over.
     """
 
     all: int = 0
@@ -52,8 +53,8 @@ class Segment:
     squares: float = 0.0
     weight_missed: float = 0.0
     caught_by: Counter[str] = field(default_factory=Counter)
-    own: Counter[str] = field(default_factory=Counter)
-    handed: Counter[str] = field(default_factory=Counter)
+    own_verdicts: Counter[str] = field(default_factory=Counter)
+    handed_verdicts: Counter[str] = field(default_factory=Counter)
 
     @property
     def ever_kept(self) -> int:
@@ -68,7 +69,7 @@ class Segment:
     @property
     def false(self) -> Rate:
         """Of its handoffs that are judged, the share that nobody needed."""
-        return _false_rate(self.own)
+        return _false_rate(self.own_verdicts)
 
     @property
     def missed(self) -> Rate:
@@ -84,27 +85,27 @@ class Segment:
     def rates(self, costs: Costs) -> dict[str, Any]:
         """All that is known of it, as plain JSON."""
         counts = ("all", "closed", "escalated", "kept")
-        found = {
+        rates = {
             "conversations": {name: getattr(self, name) for name in counts},
             "automation_rate": asdict(self.automation),
-            **self.outcomes(),
-            "missed": self.misses(),
+            **self.verdicts_json(),
+            "missed": self.missed_json(),
             "cost": self.cost(costs),
         }
-        return found | {"unknown": self._unknown(found)}
+        return rates | {"unknown": self._unknown(rates)}
 
-    def outcomes(self) -> dict[str, Any]:
+    def verdicts_json(self) -> dict[str, Any]:
         """What was found of its handoffs; pending and unknowable ones divide nothing."""
-        counts = {name: self.own[name] for name in VERDICTS}
+        counts = {name: self.own_verdicts[name] for name in VERDICTS}
         return counts | {"false_escalation_rate": asdict(self.false)}
 
-    def misses(self) -> dict[str, Any]:
+    def missed_json(self) -> dict[str, Any]:
         """The missed rate and what it stands on; `why` it is not known, where it is not.
 
         Caught misses are no sample: they enter as a known stratum.
         """
-        found = self.missed
-        return asdict(found) | {
+        missed = self.missed
+        return asdict(missed) | {
             "kept_conversations": self.ever_kept,
             "caught": self.caught,
             "caught_by": dict(sorted(self.caught_by.items())),
@@ -112,7 +113,7 @@ class Segment:
             "audits_found_missed": self.found_missed,
             "audits_pending": self.pending,
             "audits_unknowable": self.unknowable,
-            "why": self._why_no_missed() if found.rate is None else None,
+            "why": self._why_no_missed() if missed.rate is None else None,
         }
 
     def cost(self, costs: Costs) -> dict[str, Any]:
@@ -121,33 +122,37 @@ class Segment:
         Handoffs that are not judged yet are taken to be like those that are. Both intervals are of
         95 %, so the sum's holds with 90 % at least.
         """
-        over, handoffs = self.kept + self.escalated, self.handed.total()
-        missed, false = self.missed, _false_rate(self.handed)
-        found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
+        ended, handoffs = self.kept + self.escalated, self.handed_verdicts.total()
+        missed, false = self.missed, _false_rate(self.handed_verdicts)
+        cost: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": ended}
         for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
             shares = [
                 (costs.missed * self.ever_kept, getattr(missed, name) if self.ever_kept else 0.0),
                 (costs.unneeded * handoffs, getattr(false, name) if handoffs else 0.0),
             ]
-            known = [(weight, missing if x is None else x) for weight, x in shares]
-            paid = None
-            if over and all(x is not None for _, x in known):
-                paid = sum(weight * (x or 0.0) for weight, x in known) / over
-            found["per_conversation" if name == "rate" else name] = paid
-        return found
+            terms = [(weight, missing if x is None else x) for weight, x in shares]
+            total = None
+            if ended and all(x is not None for _, x in terms):
+                total = sum(weight * (x or 0.0) for weight, x in terms) / ended
+            cost["per_conversation" if name == "rate" else name] = total
+        return cost
 
-    def _unknown(self, found: dict[str, Any]) -> dict[str, str]:
+    def _unknown(self, rates: dict[str, Any]) -> dict[str, str]:
         """Why figures are not known, by their names."""
-        why = {"missed": found["missed"]["why"]} if found["missed"]["why"] else {}
-        if found["automation_rate"]["rate"] is None:
+        why = {"missed": rates["missed"]["why"]} if rates["missed"]["why"] else {}
+        if rates["automation_rate"]["rate"] is None:
             why["automation_rate"] = "none of these conversations is over yet"
-        if found["false_escalation_rate"]["rate"] is None:
-            handed = "no handoff of these is judged yet" if self.own else "there was no handoff"
-            why["false_escalation_rate"] = handed
-        if found["cost"]["per_conversation"] is None:
-            short = "missed" if "missed" in why and self.ever_kept else "false escalation"
-            over = self.kept + self.escalated
-            why["cost"] = f"the {short} rate is not known" if over else "none of these is over yet"
+        if rates["false_escalation_rate"]["rate"] is None:
+            reason = (
+                "no handoff of these is judged yet" if self.own_verdicts else "there was no handoff"
+            )
+            why["false_escalation_rate"] = reason
+        if rates["cost"]["per_conversation"] is None:
+            missing = "missed" if "missed" in why and self.ever_kept else "false escalation"
+            ended = self.kept + self.escalated
+            why["cost"] = (
+                f"the {missing} rate is not known" if ended else "none of these is over yet"
+            )
         return why
 
     def _why_no_missed(self) -> str:
@@ -162,12 +167,16 @@ def _false_rate(verdicts: Counter[str]) -> Rate:
     return _share_with_interval(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
 
 
-def _share_with_interval(count: int, among: int) -> Rate:
+def _share_with_interval(count: int, total: int) -> Rate:
     """A share whose interval holds at every look, and under drift."""
-    return under_drift(count, among) if among else NOTHING
+    return under_drift(count, total) if total else NOTHING
 
 
-_COUNTED = frozenset(Segment.__dataclass_fields__) - {"caught_by", "own", "handed"}
+_COUNTED = frozenset(Segment.__dataclass_fields__) - {
+    "caught_by",
+    "own_verdicts",
+    "handed_verdicts",
+}
 
 SegmentKey = Callable[[Any], Sequence[str]]
 
@@ -190,37 +199,37 @@ class SegmentCounts:
         ]
         return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
 
-    def apart(self, keys: SegmentKey, own: SegmentKey | None = None) -> dict[str, Segment]:
+    def by_segment(self, keys: SegmentKey, own: SegmentKey | None = None) -> dict[str, Segment]:
         """The parts that rows belong to; `own` says to which a handoff itself does."""
-        found: dict[str, Segment] = {}
+        segments: dict[str, Segment] = {}
         for row in self.counted:
             for key in keys(row):
-                _add(found.setdefault(key, Segment()), row)
+                _add(segments.setdefault(key, Segment()), row)
         for row in self.handoffs:
             verdict = row.verdict or "pending"
             for key in keys(row):
-                found.setdefault(key, Segment()).handed[verdict] += row.total
+                segments.setdefault(key, Segment()).handed_verdicts[verdict] += row.total
             for key in (own or keys)(row):
-                found.setdefault(key, Segment()).own[verdict] += row.total
-        return found
+                segments.setdefault(key, Segment()).own_verdicts[verdict] += row.total
+        return segments
 
     @property
-    def begun(self) -> tuple[float, float]:
+    def start_range(self) -> tuple[float, float]:
         """When the first and the last conversation began; 0 where there is none."""
-        found = [row for row in self.counted if "first" in row._mapping]
-        first = min((row.first for row in found), default=0.0)
-        return first, max((row.last for row in found), default=0.0)
+        rows = [row for row in self.counted if "first" in row._mapping]
+        first = min((row.first for row in rows), default=0.0)
+        return first, max((row.last for row in rows), default=0.0)
 
-    def whole(self) -> Segment:
-        return self.apart(lambda _: ("",)).get("", Segment())
+    def total(self) -> Segment:
+        return self.by_segment(lambda _: ("",)).get("", Segment())
 
 
-def _add(part: Segment, row: Any) -> None:
+def _add(segment: Segment, row: Any) -> None:
     for name, value in row._mapping.items():
         if name in _COUNTED:
-            setattr(part, name, getattr(part, name) + value)
+            setattr(segment, name, getattr(segment, name) + value)
     if "source" in row._mapping:
-        part.caught_by[row.source] += row.caught
+        segment.caught_by[row.source] += row.caught
 
 
 def count_segments(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
@@ -234,19 +243,21 @@ def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any
     A handoff is its team's, its version's, and that of the triggers of its decision. A kept
     conversation is of the team that its last decision named: the default team where none spoke.
     """
-    found = {
-        "by_rule": counts.apart(lambda row: _trigger_keys(row.fired), lambda row: _trigger_keys(row.own_fired)),
-        "by_team": counts.apart(
+    dimensions = {
+        "by_rule": counts.by_segment(
+            lambda row: _trigger_keys(row.fired), lambda row: _trigger_keys(row.own_fired)
+        ),
+        "by_team": counts.by_segment(
             lambda row: _key_or_unknown(row.team), lambda row: _key_or_unknown(row.own_team)
         ),
-        "by_language": counts.apart(lambda row: _key_or_unknown(row.language)),
-        "by_version": counts.apart(
+        "by_language": counts.by_segment(lambda row: _key_or_unknown(row.language)),
+        "by_version": counts.by_segment(
             lambda row: _key_or_unknown(row.version), lambda row: _key_or_unknown(row.own_version)
         ),
     }
     return {
-        name: {key: parts[key].rates(costs) for key in sorted(parts, key=_sort_key)}
-        for name, parts in found.items()
+        name: {key: segments[key].rates(costs) for key in sorted(segments, key=_sort_key)}
+        for name, segments in dimensions.items()
     }
 
 
@@ -275,14 +286,14 @@ def over_time(
     Its spans are the shortest of `spans` of which SPANS_MAX reach from one moment to the other.
     Those in which nothing began are left out.
     """
-    known = sorted(spans)
-    seconds = next((x for x in known if (until - since) / x < SPANS_MAX - 1), known[-1])
+    lengths = sorted(spans)
+    seconds = next((x for x in lengths if (until - since) / x < SPANS_MAX - 1), lengths[-1])
     counts = SegmentCounts.of(connection, workspace, segment_counts.begun(seconds, MONDAY), since)
-    parts = counts.apart(lambda row: (f"{int(row.span)}",))
+    segments = counts.by_segment(lambda row: (f"{int(row.span)}",))
     return {
         "span_seconds": seconds,
         "points": [
-            {"at": MONDAY + number * seconds} | parts[str(number)].rates(costs)
-            for number in sorted(map(int, parts))
+            {"at": MONDAY + number * seconds} | segments[str(number)].rates(costs)
+            for number in sorted(map(int, segments))
         ],
     }

@@ -24,10 +24,10 @@ def champion_switch_index(switches: Sequence[Entry]) -> int:
 
     A rebuild without corrected outcomes is the same champion, mended.
     """
-    place = len(switches) - 1
-    while place > 0 and switches[place].body["evidence"].get("corrected"):
-        place -= 1
-    return place
+    index = len(switches) - 1
+    while index > 0 and switches[index].body["evidence"].get("corrected"):
+        index -= 1
+    return index
 
 
 class ModelLines:
@@ -54,20 +54,20 @@ class ModelLines:
         """
         head, last, _, _ = self._look(workspace)
         mark = head - head % self._every if self._every else 0
-        kept = self._champions.get(workspace)
-        if kept is None or kept.half_learned or kept.switch != last.position:
+        state = self._champions.get(workspace)
+        if state is None or state.half_learned or state.switch != last.position:
             until = mark if mark > last.position else head
-            kept = restore(self._store, workspace, until=until)
-        lru_put(self._champions, workspace, kept, self._most)
-        if kept.position <= mark and mark > last.position:
-            advance(self._store, workspace, kept, mark)
-            if kept.position == mark:
-                self._at_mark(workspace, kept)
+            state = restore(self._store, workspace, until=until)
+        lru_put(self._champions, workspace, state, self._most)
+        if state.position <= mark and mark > last.position:
+            advance(self._store, workspace, state, mark)
+            if state.position == mark:
+                self._at_mark(workspace, state)
         try:
-            return advance(self._store, workspace, kept, head)
+            return advance(self._store, workspace, state, head)
         except TextRemovedError:  # erased before it was learned here: the line is saved past it
-            kept = self._champions[workspace] = restore(self._store, workspace, until=head)
-            return kept
+            state = self._champions[workspace] = restore(self._store, workspace, until=head)
+            return state
 
     def previous(self, workspace: str) -> ModelState | None:
         """The line that the present champion replaced, still learning; None for the first line.
@@ -78,31 +78,31 @@ class ModelLines:
         if before is None or began.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
-        kept = self._previous.get(workspace)
-        if kept is None or kept.half_learned or kept.switch != before.position:
-            kept = restore(self._store, workspace, until=head, switch=before)
-        lru_put(self._previous, workspace, kept, self._most)
+        state = self._previous.get(workspace)
+        if state is None or state.half_learned or state.switch != before.position:
+            state = restore(self._store, workspace, until=head, switch=before)
+        lru_put(self._previous, workspace, state, self._most)
         try:
-            return advance(self._store, workspace, kept, head, through_switches=True)
+            return advance(self._store, workspace, state, head, through_switches=True)
         except TextRemovedError:
-            kept = restore(self._store, workspace, until=head, switch=before)
-            self._previous[workspace] = kept
-            return kept
+            state = restore(self._store, workspace, until=head, switch=before)
+            self._previous[workspace] = state
+            return state
 
     def anchor(self, workspace: str) -> ModelState | None:
         """The champion as it was promoted, tested and never learning; None where it had learned
         nothing by then, or its version cannot be loaded.
         """
         head, _, began, _ = self._look(workspace)
-        kept = self._anchors.get(workspace)
-        if kept is None or kept.switch != began.position:
-            kept = self._frozen(workspace, began, head)
-            if kept is None:
+        state = self._anchors.get(workspace)
+        if state is None or state.switch != began.position:
+            state = self._frozen(workspace, began, head)
+            if state is None:
                 self._anchors.pop(workspace, None)
                 return None
-        lru_put(self._anchors, workspace, kept, self._most)
-        advance_shadow(self._store, workspace, kept, head)
-        return kept
+        lru_put(self._anchors, workspace, state, self._most)
+        advance_shadow(self._store, workspace, state, head)
+        return state
 
     def _frozen(self, workspace: str, began: Entry, head: int) -> ModelState | None:
         with self._store.read() as connection:
@@ -110,40 +110,40 @@ class ModelLines:
             if row is None or not row.position:
                 return None
             try:
-                found = checkpoint.load(
+                state = checkpoint.load(
                     version_rows.state(connection, workspace, row.number) or b""
                 )
             except checkpoint.CheckpointError:
                 return None
-        found.version, found.switch, found.frozen = row.number, began.position, True
-        found.position = max(row.position, head - FROZEN_ENTRIES)
-        return found
+        state.version, state.switch, state.frozen = row.number, began.position, True
+        state.position = max(row.position, head - FROZEN_ENTRIES)
+        return state
 
     def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
         """Head, newest switch, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
-            found = entries.workspace(connection, workspace)
+            row = entries.workspace(connection, workspace)
             switches = entries.switches(connection, workspace)
-        head, place = found.head if found is not None else 0, champion_switch_index(switches)
-        return head, switches[-1], switches[place], switches[place - 1] if place else None
+        head, index = row.head if row is not None else 0, champion_switch_index(switches)
+        return head, switches[-1], switches[index], switches[index - 1] if index else None
 
 
-def advance_shadow(store: Store, workspace: str, standing: ModelState, until: int) -> None:
+def advance_shadow(store: Store, workspace: str, model_state: ModelState, until: int) -> None:
     """Bring a line in the shadow forward, through switches. What was erased before it was learned
     here is left out from then on; text that was removed holds up no frozen line, which only is
     not tested by it.
     """
     try:
-        advance(store, workspace, standing, until, through_switches=True)
+        advance(store, workspace, model_state, until, through_switches=True)
     except TextRemovedError:
-        if standing.frozen:
-            standing.position = until
+        if model_state.frozen:
+            model_state.position = until
             return
         with store.read() as connection:
-            gone = {p for p in entries.erased(connection, workspace) if p > standing.position}
-        without = standing.without
-        standing.without = replace(without, positions=without.positions | gone)
-        advance(store, workspace, standing, until, through_switches=True)
+            erased = {p for p in entries.erased(connection, workspace) if p > model_state.position}
+        without = model_state.without
+        model_state.without = replace(without, positions=without.positions | erased)
+        advance(store, workspace, model_state, until, through_switches=True)
 
 
 def rebuild(
@@ -159,14 +159,14 @@ def rebuild(
     to do.
     """
     with store.read() as connection:
-        found = entries.workspace(connection, workspace)
-        if found is None:
+        row = entries.workspace(connection, workspace)
+        if row is None:
             raise LookupError(f"there is no workspace {workspace!r}")
-        gone = entries.replaced(connection, workspace, found.head) | without.positions
-    standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
-    while standing.position < found.head:
-        until = min(standing.position + PROGRESS_ENTRIES, found.head)
-        advance(store, workspace, standing, until, through_switches=True)
+        corrected = entries.replaced(connection, workspace, row.head) | without.positions
+    model_state = ModelState(recipe=recipe, without=replace(without, positions=corrected))
+    while model_state.position < row.head:
+        until = min(model_state.position + PROGRESS_ENTRIES, row.head)
+        advance(store, workspace, model_state, until, through_switches=True)
         if progress is not None:
-            progress(standing.position, found.head)
-    return standing
+            progress(model_state.position, row.head)
+    return model_state

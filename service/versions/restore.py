@@ -56,7 +56,7 @@ def transcript_reader(connection: Connection, workspace: str) -> Transcript:
 
 
 def prefetching_reader(
-    connection: Connection, workspace: str, standing: ModelState, entries: Sequence[Entry]
+    connection: Connection, workspace: str, model_state: ModelState, entries: Sequence[Entry]
 ) -> Transcript:
     """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
     that it learns speak of is read many conversations at a time, in their order.
@@ -64,25 +64,29 @@ def prefetching_reader(
     ahead = [
         (entry.body["conversation_id"], entry.body["covers"])
         for entry in reversed(entries)
-        if standing.learns(entry)
+        if model_state.learns(entry)
     ]
-    kept: dict[str, list[Turn]] = {}
+    transcripts_read: dict[str, list[Turn]] = {}
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
-        nonlocal kept
-        if len(kept.get(conversation, ())) < until:
-            wanted, turns = {conversation: until}, 0
+        nonlocal transcripts_read
+        if len(transcripts_read.get(conversation, ())) < until:
+            lengths, turns = {conversation: until}, 0
             while ahead and turns < TURNS_AT_ONCE:
                 name, covers = ahead.pop()
-                wanted[name] = max(covers, wanted.get(name, 0))
+                lengths[name] = max(covers, lengths.get(name, 0))
                 turns += covers
-            kept = transcripts.transcripts(connection, workspace, wanted)
-        return _require_complete(workspace, conversation, kept[conversation][:until], until)
+            transcripts_read = transcripts.transcripts(connection, workspace, lengths)
+        return _require_complete(
+            workspace, conversation, transcripts_read[conversation][:until], until
+        )
 
     return read
 
 
-def _require_complete(workspace: str, conversation: str, turns: Sequence[Turn], until: int) -> Sequence[Turn]:
+def _require_complete(
+    workspace: str, conversation: str, turns: Sequence[Turn], until: int
+) -> Sequence[Turn]:
     if len(turns) < until:
         raise TextRemovedError(
             f"the text of conversation {conversation!r} of {workspace!r} was removed; "
@@ -101,39 +105,39 @@ def restore(
     learned it: only the serving line is saved past an erasure.
     """
     with store.read() as connection:
-        found = ledger.workspace(connection, workspace)
-        if found is None:
+        row = ledger.workspace(connection, workspace)
+        if row is None:
             raise LookupError(f"there is no workspace {workspace!r}")
-        until = found.head if until is None else until
+        until = row.head if until is None else until
         began = switch or _last_switch(ledger.switches(connection, workspace, until), workspace)
-        standing = _load(connection, workspace, began, until)
+        model_state = _load(connection, workspace, began, until)
         if switch is not None:
-            gone = frozenset(
-                p for p in ledger.erased(connection, workspace) if p > standing.position
+            erased = frozenset(
+                p for p in ledger.erased(connection, workspace) if p > model_state.position
             )
-            left_out = standing.without.positions | gone
-            standing.without = replace(standing.without, positions=left_out)
-    return advance(store, workspace, standing, until, through_switches=switch is not None)
+            left_out = model_state.without.positions | erased
+            model_state.without = replace(model_state.without, positions=left_out)
+    return advance(store, workspace, model_state, until, through_switches=switch is not None)
 
 
 def advance(
     store: Store,
     workspace: str,
-    standing: ModelState,
+    model_state: ModelState,
     until: int,
     *,
     through_switches: bool = False,
 ) -> ModelState:
     """Learn the ledger up to a position, a bounded piece at a time."""
-    while standing.position < until:
-        most = min(ENTRIES_AT_ONCE, until - standing.position)
+    while model_state.position < until:
+        most = min(ENTRIES_AT_ONCE, until - model_state.position)
         with store.read() as connection:
-            entries = ledger.tail(connection, workspace, standing.position, most)
-            read = prefetching_reader(connection, workspace, standing, entries)
-            stopped = replay_entries(standing, entries, read, through_switches=through_switches)
+            entries = ledger.tail(connection, workspace, model_state.position, most)
+            read = prefetching_reader(connection, workspace, model_state, entries)
+            stopped = replay_entries(model_state, entries, read, through_switches=through_switches)
         if stopped is not None or not entries:
             break
-    return standing
+    return model_state
 
 
 def _last_switch(switches: Sequence[Entry], workspace: str) -> Entry:
@@ -152,17 +156,17 @@ def _load(connection: Connection, workspace: str, began: Entry, until: int) -> M
         try:
             if data is None:
                 raise checkpoint.CheckpointError("it is not in the database")
-            standing = checkpoint.load(data)
+            model_state = checkpoint.load(data)
         except checkpoint.CheckpointError as error:
             _log.error(
                 "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
             )
             continue
-        standing.version = began.body["version"]
-        standing.switch = began.position
-        standing.learn_from = began.body["learn_from"]
-        standing.without = Exclusions.of(began.body.get("without"))
-        policy = ledger.newest_policy(connection, workspace, standing.position)
-        standing.policy = Policy.model_validate(policy)
-        return standing
+        model_state.version = began.body["version"]
+        model_state.switch = began.position
+        model_state.learn_from = began.body["learn_from"]
+        model_state.without = Exclusions.of(began.body.get("without"))
+        policy = ledger.newest_policy(connection, workspace, model_state.position)
+        model_state.policy = Policy.model_validate(policy)
+        return model_state
     raise NoModelError(f"no version of the line at switch {began.position} can be loaded")

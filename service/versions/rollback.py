@@ -25,8 +25,8 @@ def newest_unaffected_version(connection: Connection, workspace: str, without: E
     first = challenger_requests.first_excluded_position(connection, workspace, without)
     for switch in reversed(entries.switches(connection, workspace)):
         line = version_rows.of_line(connection, workspace, switch.position, first - 1)
-        named = version_rows.version(connection, workspace, switch.body["version"])
-        for row in (*line, *([] if named is None else [named])):
+        start = version_rows.version(connection, workspace, switch.body["version"])
+        for row in (*line, *([] if start is None else [start])):
             if row.position < first and row.blocked is None:
                 return int(row.number)
     raise Contradiction(
@@ -52,11 +52,11 @@ def roll_back(
     The challenger learns all but what is left out, also what the rollback withholds, by the recipe
     of the version that comes back. All that may refuse comes before anything is written.
     """
-    asked = None
+    challenger = None
     if without != Exclusions():
         to = to or newest_unaffected_version(connection, workspace, without)
         recipe = switches.require_servable(connection, workspace, to)["recipe"]
-        wish = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
-        asked = challenger_requests.open_challenger(connection, workspace, wish)
+        request = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
+        challenger = challenger_requests.open_challenger(connection, workspace, request)
     switch, version = switches.roll_back(connection, workspace, to=to, actor=actor, reason=reason)
-    return {"switch": switch, "version": version, "challenger": asked}
+    return {"switch": switch, "version": version, "challenger": challenger}

@@ -17,8 +17,8 @@ MOVES_MAX = 100
 
 def switch_at(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
     """The switch in force at a ledger position, as the API shows it."""
-    found = entries.switches(connection, workspace, position)
-    return switch_json(found[-1]) if found else None
+    switches = entries.switches(connection, workspace, position)
+    return switch_json(switches[-1]) if switches else None
 
 
 def switch_json(entry: Entry) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
 
     `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
     """
-    found = [
+    rows = [
         {
             "at": entry.at,
             "what": entry.body["kind"],
@@ -55,5 +55,5 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     ]
     for alias in mlflow_rows.aliases(connection, workspace):
         put_back = {"what": "refused", "switch": None, "alias": alias.name}
-        found.extend(put_back | told for told in alias.refused)
-    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES_MAX]
+        rows.extend(put_back | told for told in alias.refused)
+    return sorted(rows, key=lambda move: float(move["at"]), reverse=True)[:MOVES_MAX]

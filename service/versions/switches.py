@@ -53,21 +53,21 @@ class SerializedState:
     state: bytes
 
     @classmethod
-    def of(cls, standing: ModelState) -> SerializedState:
+    def of(cls, model_state: ModelState) -> SerializedState:
         return cls(
-            standing.recipe,
-            standing.position,
-            standing.version or None,
-            standing.without.body(),
-            checkpoint.digest(standing),
-            checkpoint.dump(standing),
+            model_state.recipe,
+            model_state.position,
+            model_state.version or None,
+            model_state.without.body(),
+            checkpoint.digest(model_state),
+            checkpoint.dump(model_state),
         )
 
 
 def save_version(
     connection: Connection,
     workspace: str,
-    packed: SerializedState,
+    serialized: SerializedState,
     *,
     line: int,
     reason: str,
@@ -77,14 +77,14 @@ def save_version(
     return version_rows.add_version(
         connection,
         workspace,
-        recipe=packed.recipe,
+        recipe=serialized.recipe,
         line=line,
-        position=packed.position,
-        digest=packed.digest,
-        state=packed.state,
-        parent=packed.parent,
+        position=serialized.position,
+        digest=serialized.digest,
+        state=serialized.state,
+        parent=serialized.parent,
         reason=reason,
-        without=packed.without,
+        without=serialized.without,
         metrics=metrics or {},
         build=build_id(),
         commit=commit(),
@@ -107,7 +107,9 @@ class Switch:
     kind: str = "promotion"
 
 
-def append_switch(connection: Connection, workspace: str, change: Switch, after: int | None = None) -> int:
+def append_switch(
+    connection: Connection, workspace: str, change: Switch, after: int | None = None
+) -> int:
     """Append a switch; gives its position.
 
     `after` is the switch that the decision was made against: if another has come since, nothing is
@@ -134,9 +136,9 @@ def append_switch(connection: Connection, workspace: str, change: Switch, after:
             challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
     if head > 1:
         kind: change_log.Kind = "rollback" if change.kind == "rollback" else "promotion"
-        said = f"version {change.version} serves: {change.reason}"
+        sentence = f"version {change.version} serves: {change.reason}"
         facts = {"version": change.version, "switch": position, "actor": change.actor}
-        change_log.add(connection, workspace, kind, facts | {"sentence": said})
+        change_log.add(connection, workspace, kind, facts | {"sentence": sentence})
     return position
 
 
@@ -154,12 +156,12 @@ def promote(
     Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
     out.
     """
-    found = require_servable(connection, workspace, number)
-    without = Exclusions.of(found["without"])
+    row = require_servable(connection, workspace, number)
+    without = Exclusions.of(row["without"])
     erased = entries.erased(connection, workspace)
-    gone = frozenset(position for position in erased if position > found["position"])
-    without = replace(without, positions=without.positions | gone)
-    change = Switch(number, found["position"], reason, actor, without, evidence)
+    erased_since = frozenset(position for position in erased if position > row["position"])
+    without = replace(without, positions=without.positions | erased_since)
+    change = Switch(number, row["position"], reason, actor, without, evidence)
     return append_switch(connection, workspace, change)
 
 
@@ -182,10 +184,10 @@ def roll_back(
     head = entries.lock_head(connection, workspace)
     if to is None:
         to = predecessor_version(connection, workspace)
-    found = require_servable(connection, workspace, to)
-    without = Exclusions.of(found["without"])
-    gone = (found["position"], head + 1)
-    without = replace(without, withheld=(*without.withheld, gone))
+    row = require_servable(connection, workspace, to)
+    without = Exclusions.of(row["without"])
+    withheld = (row["position"], head + 1)
+    without = replace(without, withheld=(*without.withheld, withheld))
     change = Switch(to, None, reason, actor, without, evidence, kind)
     return append_switch(connection, workspace, change, after), to
 
@@ -204,8 +206,8 @@ def predecessor_version(connection: Connection, workspace: str) -> int:
     for entry in reversed(switches[:-1]):
         if entry.body["version"] != present.body["version"]:
             line = version_rows.of_line(connection, workspace, entry.position, present.position)
-            named = version_rows.version(connection, workspace, entry.body["version"])
-            for row in (*line, *([] if named is None else [named])):
+            start = version_rows.version(connection, workspace, entry.body["version"])
+            for row in (*line, *([] if start is None else [start])):
                 if row.blocked is None:
                     return int(row.number)
     raise Contradiction(
@@ -241,9 +243,9 @@ def require_servable(connection: Connection, workspace: str, number: int) -> dic
     """A version whose bytes this build can stand at, and that nobody blocked: no other may be
     switched to.
     """
-    found = require_version(connection, workspace, number)
-    if found["blocked"] is not None:
-        raise version_blocked(f"version {number}", found["blocked"])
+    row = require_version(connection, workspace, number)
+    if row["blocked"] is not None:
+        raise version_blocked(f"version {number}", row["blocked"])
     try:
         checkpoint.load(version_rows.state(connection, workspace, number) or b"")
     except checkpoint.CheckpointError as error:
@@ -252,7 +254,7 @@ def require_servable(connection: Connection, workspace: str, number: int) -> dic
             f"version {number} cannot serve: {error}",
             hint="name another version, or make one with `baton rebuild`",
         ) from error
-    return found
+    return row
 
 
 def version_not_published(number: str) -> NotFound:

@@ -55,7 +55,7 @@ class JobRunner:
             return len(version_rows.state(connection, INSTALLATION, number) or b"")
 
     def mend(self) -> None:
-        self._upkeep.mend()
+        self._upkeep.rebuild_corrected()
 
     def publish(self) -> None:
         """Publish what is owed; nothing where there is no MLflow."""

@@ -34,14 +34,14 @@ ENDED_AT_ONCE = 500
 
 @dataclass(slots=True)
 class OpenChallenger:
-    """An open challenger as far as it has come; `facts` is its row."""
+    """An open challenger as far as it has come; `row` is its row."""
 
-    facts: Any
-    standing: ModelState
+    row: Any
+    model_state: ModelState
 
     @property
     def role(self) -> str:
-        return f"challenger-{self.facts.slot}"
+        return f"challenger-{self.row.slot}"
 
 
 class ChallengerLines:
@@ -54,53 +54,57 @@ class ChallengerLines:
     def open(self, workspace: str, until: int) -> list[OpenChallenger]:
         """Those open, by slot, brought forward by one look's share."""
         with self._store.read() as connection:
-            found = [
+            rows = [
                 r
                 for r in challenger_rows.of_workspace(connection, workspace)
                 if r.status == challenger_rows.OPEN
             ]
-        followers = [OpenChallenger(row, self._standing(workspace, row, until)) for row in found]
-        for one in followers:
-            most = min(until, one.standing.position + ENTRIES_MAX)
-            advance_shadow(self._store, workspace, one.standing, most)
-        return followers
+        challengers = [OpenChallenger(row, self._load(workspace, row, until)) for row in rows]
+        for challenger in challengers:
+            most = min(until, challenger.model_state.position + ENTRIES_MAX)
+            advance_shadow(self._store, workspace, challenger.model_state, most)
+        return challengers
 
-    def _standing(self, workspace: str, row: Any, until: int) -> ModelState:
-        kept = self._kept.get(row.id)
-        if kept is None or kept.half_learned:
+    def _load(self, workspace: str, row: Any, until: int) -> ModelState:
+        model_state = self._kept.get(row.id)
+        if model_state is None or model_state.half_learned:
             with self._store.read() as connection:
-                kept = checkpoint.load(challenger_rows.state(connection, workspace, row.id) or b"")
-            kept.without = Exclusions.of(row.without)
-            kept.learn_from = row.position
-            kept.version, kept.frozen = row.version, row.frozen
+                model_state = checkpoint.load(
+                    challenger_rows.state(connection, workspace, row.id) or b""
+                )
+            model_state.without = Exclusions.of(row.without)
+            model_state.learn_from = row.position
+            model_state.version, model_state.frozen = row.version, row.frozen
             if row.frozen:
-                kept.position = max(kept.position, until - FROZEN_ENTRIES)
-        return lru_put(self._kept, row.id, kept, self._most)
+                model_state.position = max(model_state.position, until - FROZEN_ENTRIES)
+        return lru_put(self._kept, row.id, model_state, self._most)
 
-    def disagreeing(
-        self, workspace: str, followers: Iterable[OpenChallenger], bar: float
+    def disagreements(
+        self, workspace: str, challengers: Iterable[OpenChallenger], bar: float
     ) -> Mapping[str, list[int]]:
         """Conversations whose coins are about to be tossed and which a challenger would have
         handed over (in the shadow, also the other way round), with the versions that would.
         Looked up before any lock is held.
         """
-        lines = list(followers)
+        lines = list(challengers)
         if not lines:
             return {}
         with self._store.read() as connection:
-            found: dict[str, list[int]] = {}
+            versions_by_conversation: dict[str, list[int]] = {}
             ended = audit_rows.ended(connection, workspace, time.time(), ENDED_AT_ONCE)
             for row in audit_rows.untossed(connection, workspace, ended):
-                highest = _highest_probabilities(connection, workspace, row, [x.standing for x in lines])
-                up = row.probability >= bar
+                highest = _highest_probabilities(
+                    connection, workspace, row, [x.model_state for x in lines]
+                )
+                escalates = row.probability >= bar
                 differ = [
-                    one.standing.version
-                    for one, p in zip(lines, highest, strict=True)
-                    if (p >= bar) != up
+                    line.model_state.version
+                    for line, p in zip(lines, highest, strict=True)
+                    if (p >= bar) != escalates
                 ]
                 if differ:
-                    found[row.id] = differ
-            return found
+                    versions_by_conversation[row.id] = differ
+            return versions_by_conversation
 
 
 def _highest_probabilities(
@@ -111,6 +115,6 @@ def _highest_probabilities(
     for turn in conversation_rows.transcript(connection, workspace, row.id, row.length):
         state = step(state, turn.message)
         if turn.scored:
-            scored = [line.score(state).probability for line in lines]
-            highest = [max(pair) for pair in zip(highest, scored, strict=True)]
+            probabilities = [line.score(state).probability for line in lines]
+            highest = [max(pair) for pair in zip(highest, probabilities, strict=True)]
     return highest

@@ -59,13 +59,13 @@ class ChallengerComparison:
         test: FixedChallengerTest | LearningChallengerTest = FixedChallengerTest(DISAGREEMENT, 1.0)
         if not row.frozen:
             test = LearningChallengerTest(1.0 / DISAGREEMENT, level)
-        kept = row.duel
-        if kept.get("against") != against:
-            since = max(int(kept.get("opened", row.position)), against)
+        stored = row.duel
+        if stored.get("against") != against:
+            since = max(int(stored.get("opened", row.position)), against)
             return cls(test, against, since, since, {})
-        test.load(kept["test"])
-        segments = {name: SegmentCount(*sums) for name, sums in kept["segments"].items()}
-        return cls(test, against, int(kept["opened"]), int(kept["position"]), segments)
+        test.load(stored["test"])
+        segments = {name: SegmentCount(*sums) for name, sums in stored["segments"].items()}
+        return cls(test, against, int(stored["opened"]), int(stored["position"]), segments)
 
     def body(self) -> dict[str, Any]:
         return {
@@ -105,74 +105,78 @@ class ChallengerComparison:
 
 
 def comparison_json(
-    contest: ChallengerComparison,
-    follower: OpenChallenger,
+    comparison: ChallengerComparison,
+    challenger: OpenChallenger,
     champion: ModelState,
     switched_at: float,
     facts: Mapping[int, JudgedOutcome],
 ) -> dict[str, Any]:
     """What is to be reported of a contest, and whether anything speaks against promoting."""
-    terms, row, now = champion.policy.switching, follower.facts, time.time()
+    terms, row, now = champion.policy.switching, challenger.row, time.time()
     costs = champion.policy.costs
     unit = max(costs.unneeded, costs.missed)
-    test = contest.test
-    a, b = paired(champion.window.scores(), follower.standing.window.scores())
+    test = comparison.test
+    a, b = paired(champion.window.scores(), challenger.model_state.window.scores())
     since = max(row.opened_at, switched_at)
-    claim = PromotionEvidence(
-        contest.proven(terms),
+    evidence = PromotionEvidence(
+        comparison.proven(terms),
         test.conversations,
         (now - since) / DAY,
         (now - switched_at) / DAY,
-        _ece(b, facts, contest.opened),
-        _ece(a, facts, contest.opened),
-        tuple(harmed(contest.segments, terms)),
+        _ece(b, facts, comparison.opened),
+        _ece(a, facts, comparison.opened),
+        tuple(harmed(comparison.segments, terms)),
     )
-    against = objections(claim, terms)
-    named = {name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")}
-    found: dict[str, Any] = named | {
+    problems = objections(evidence, terms)
+    description = {
+        name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")
+    }
+    result: dict[str, Any] = description | {
         "challenger": row.id,
-        "role": follower.role,
-        "since": contest.opened,
+        "role": challenger.role,
+        "since": comparison.opened,
         "judged_conversations": test.conversations,
         "differing": test.differing,
-        "days": claim.days,
-        "proven_better": claim.proven,
-        "ece": claim.ece,
-        "champion_ece": claim.champion_ece,
-        "harmed": list(claim.harmed),
-        "objections": against,
+        "days": evidence.days,
+        "proven_better": evidence.proven,
+        "ece": evidence.ece,
+        "champion_ece": evidence.champion_ece,
+        "harmed": list(evidence.harmed),
+        "objections": problems,
         "segments": {
             name: {"judged": t.judged, "saves": t.total / t.judged * unit}
-            for name, t in sorted(contest.segments.items())
+            for name, t in sorted(comparison.segments.items())
             if t.judged >= terms.segment_min
         },
     }
     if isinstance(test, FixedChallengerTest):
         needed = CHALLENGERS_MAX / terms.alpha
-        found |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
+        result |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
     else:
         low = test.low * unit if test.conversations else None
-        found |= {"form": "empirical Bernstein", "saves_at_least": low, "alpha": test.alpha}
-    return found | {"sentence": _sentence(found)}
+        result |= {"form": "empirical Bernstein", "saves_at_least": low, "alpha": test.alpha}
+    return result | {"sentence": _sentence(result)}
 
 
 def _ece(scores: Scores, facts: Mapping[int, JudgedOutcome], since: int) -> float | None:
     """Calibration error of what was scored since a position, by inverse propensity."""
-    known = [facts.get(int(position)) for position in scores.position]
+    outcomes = [facts.get(int(position)) for position in scores.position]
     weight = [
         w / f.propensity if f is not None and f.propensity and f.position > since else 0.0
-        for f, w in zip(known, scores.weight, strict=True)
+        for f, w in zip(outcomes, scores.weight, strict=True)
     ]
     return measures(scores.probability, scores.label, weight).get("ece")
 
 
-def _sentence(found: Mapping[str, Any]) -> str:
-    version, judged = found["version"], found["judged_conversations"]
-    if not found["proven_better"]:
-        return f"after {judged} judged conversations version {version} is not proven better"
-    low = found.get("saves_at_least")
+def _sentence(comparison: Mapping[str, Any]) -> str:
+    version, conversations = comparison["version"], comparison["judged_conversations"]
+    if not comparison["proven_better"]:
+        return f"after {conversations} judged conversations version {version} is not proven better"
+    low = comparison.get("saves_at_least")
     saved = "" if low is None else f": it saves at least {low:.3g} per judged conversation"
-    said = f"version {version} is proven better after {judged} judged conversations{saved}"
-    if found["objections"]:
-        return f"{said}; but {', and '.join(found['objections'])}"
-    return said
+    sentence = (
+        f"version {version} is proven better after {conversations} judged conversations{saved}"
+    )
+    if comparison["objections"]:
+        return f"{sentence}; but {', and '.join(comparison['objections'])}"
+    return sentence

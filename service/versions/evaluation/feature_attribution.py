@@ -19,24 +19,28 @@ CONVERSATIONS = 300
 """Newest conversations with an outcome that are looked at: so many, however long the ledger is."""
 
 
-def feature_influences(store: Store, workspace: str, names: Iterable[str], champion: ModelState) -> Any:
+def feature_influences(
+    store: Store, workspace: str, names: Iterable[str], champion: ModelState
+) -> Any:
     """The names that move the champion most, of the conversations named (the newest last)."""
     newest = list(dict.fromkeys(reversed(list(names))))[:CONVERSATIONS]
-    seen = InfluenceSample()
+    sample = InfluenceSample()
     with store.read() as connection:
         for name in newest:
-            seen.add(_scored_features(connection, workspace, name))
+            sample.add(_scored_features(connection, workspace, name))
     return {
         "conversations": len(newest),
-        "moving": [asdict(one) for one in seen.moving(champion.model)],
+        "moving": [asdict(influence) for influence in sample.moving(champion.model)],
     }
 
 
-def _scored_features(connection: Connection, workspace: str, name: str) -> list[Mapping[str, float]]:
+def _scored_features(
+    connection: Connection, workspace: str, name: str
+) -> list[Mapping[str, float]]:
     state = EMPTY
-    found: list[Mapping[str, float]] = []
+    rows: list[Mapping[str, float]] = []
     for turn in conversation_rows.transcript(connection, workspace, name, 2**31 - 1):
         state = step(state, turn.message)
         if turn.scored:
-            found.append(features(state))
-    return found
+            rows.append(features(state))
+    return rows

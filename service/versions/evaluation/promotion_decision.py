@@ -38,74 +38,74 @@ class EvaluationInput:
         return self.switches[champion_switch_index(self.switches)]
 
     def lines(self) -> list[EvaluatedLine]:
-        named = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
-        named += [(one.role, one.standing) for one in self.challengers]
+        lines = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
+        lines += [(one.role, one.model_state) for one in self.challengers]
         return [
             EvaluatedLine(role, line.version, line.recipe, line.window.scores(), line.routed)
-            for role, line in named
+            for role, line in lines
             if line is not None
         ]
 
 
-def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
+def run_rollback_guard(inputs: EvaluationInput) -> GuardResult | None:
     """The detectors of a champion promoted lately; None where there is nothing to go back to."""
-    terms, began = scene.champion.policy.switching, scene.began
-    previous = scene.previous
+    terms, began = inputs.champion.policy.switching, inputs.began
+    previous = inputs.previous
     if previous is None or time.time() - began.at > terms.watch_days * DAY:
         return None
-    before = brier_losses(previous.window.scores(until=began.position))[-BASELINE_OUTCOMES:]
+    usual = brier_losses(previous.window.scores(until=began.position))[-BASELINE_OUTCOMES:]
 
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
             return None
         a, b = paired(
-            scene.champion.window.scores(since=began.position),
+            inputs.champion.window.scores(since=began.position),
             other.window.scores(since=began.position),
         )
         return brier_losses(a), brier_losses(b)
 
-    own = brier_losses(scene.champion.window.scores(since=began.position))
-    return guard(before, own, pair(previous), pair(scene.anchor), terms.false_alarm_in)
+    own = brier_losses(inputs.champion.window.scores(since=began.position))
+    return guard(usual, own, pair(previous), pair(inputs.anchor), terms.false_alarm_in)
 
 
 def choose_verdict(
-    scene: EvaluationInput, contests: Sequence[dict[str, Any]], found: GuardResult | None
+    inputs: EvaluationInput, comparisons: Sequence[dict[str, Any]], result: GuardResult | None
 ) -> Verdict:
     """What is to be done: harm first, then the best of those proven better."""
-    if found is not None and found.finding in ("previous", "anchor"):
-        return rollback_finding(scene, found)
-    ready = [one for one in contests if one["proven_better"] and not one["objections"]]
+    if result is not None and result.finding in ("previous", "anchor"):
+        return rollback_finding(inputs, result)
+    ready = [one for one in comparisons if one["proven_better"] and not one["objections"]]
     if ready:
         best = max(ready, key=lambda x: (x.get("saves_at_least") or 0.0, x.get("evidence") or 0.0))
-        evidence = {"rule": "proven better", "champion": scene.champion.version} | best
+        evidence = {"rule": "proven better", "champion": inputs.champion.version} | best
         return Verdict("promote", best["sentence"], evidence)
-    said = [one["sentence"] for one in contests]
-    if found is not None:
-        said.insert(0, keep_sentence(scene, found))
-    return Verdict("keep", "; ".join(said) or "There is no other line to compare with.")
+    sentence = [one["sentence"] for one in comparisons]
+    if result is not None:
+        sentence.insert(0, keep_sentence(inputs, result))
+    return Verdict("keep", "; ".join(sentence) or "There is no other line to compare with.")
 
 
-def rollback_finding(scene: EvaluationInput, found: GuardResult) -> Verdict:
-    line = found.previous_line if found.finding == "previous" else found.anchor_line
+def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
+    line = result.previous_line if result.finding == "previous" else result.anchor_line
     assert line is not None
-    assert scene.previous is not None
-    to = scene.previous.version if found.finding == "previous" else scene.began.body["version"]
-    name = "its predecessor" if found.finding == "previous" else "itself as it was promoted"
-    said = (
-        f"since its promotion version {scene.champion.version} loses "
-        f"{found.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
-        f"{line.mean:.3f} on the same {line.outcomes}; {found.allowed:.3f} at most was usual"
+    assert inputs.previous is not None
+    to = inputs.previous.version if result.finding == "previous" else inputs.began.body["version"]
+    name = "its predecessor" if result.finding == "previous" else "itself as it was promoted"
+    sentence = (
+        f"since its promotion version {inputs.champion.version} loses "
+        f"{result.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
+        f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
     )
-    evidence = {"rule": "alarm since the promotion", "champion": scene.champion.version}
-    evidence |= {"since": scene.began.position, "to": to, "previous": scene.previous.version}
-    return Verdict("roll back", said, evidence | asdict(found))
+    evidence = {"rule": "alarm since the promotion", "champion": inputs.champion.version}
+    evidence |= {"since": inputs.began.position, "to": to, "previous": inputs.previous.version}
+    return Verdict("roll back", sentence, evidence | asdict(result))
 
 
-def keep_sentence(scene: EvaluationInput, found: GuardResult) -> str:
-    if found.allowed is None:
+def keep_sentence(inputs: EvaluationInput, result: GuardResult) -> str:
+    if result.allowed is None:
         return "there is no past to compare the champion with"
-    rose = "rose, and so did the lines beside it" if found.finding == "world" else "did not rise"
+    rose = "rose, and so did the lines beside it" if result.finding == "world" else "did not rise"
     return (
-        f"since position {scene.began.position} the champion's loss {rose} above "
-        f"{found.allowed:.3f} over {found.champion_line.outcomes} outcomes"
+        f"since position {inputs.began.position} the champion's loss {rose} above "
+        f"{result.allowed:.3f} over {result.champion_line.outcomes} outcomes"
     )

@@ -31,7 +31,7 @@ class RecentRates:
         workspace: str,
         began: Entry,
         champion: ModelState,
-        facts: Mapping[int, JudgedOutcome],
+        outcomes: Mapping[int, JudgedOutcome],
         terms: DecisionCosts,
         last: Mapping[str, Any],
     ) -> dict[str, Any]:
@@ -39,26 +39,33 @@ class RecentRates:
         newest outcomes. `last` is the last report.
         """
         now = time.time()
-        kept = last.get("rates") or {}
-        if kept.get("since") != began.position:
-            kept = {"since": began.position, "position": began.position, "at": began.at, "sums": {}}
-        sums = RateSums(**kept["sums"])
-        for fact in facts.values():
-            if fact.position > kept["position"] and fact.decided_at >= began.at:
-                sums.add(fact)
-        newest = list(facts.values())[-RECENT:]
-        late = RateSums()
-        for fact in newest:
-            late.add(fact)
+        previous = last.get("rates") or {}
+        if previous.get("since") != began.position:
+            previous = {
+                "since": began.position,
+                "position": began.position,
+                "at": began.at,
+                "sums": {},
+            }
+        sums = RateSums(**previous["sums"])
+        for outcome in outcomes.values():
+            if outcome.position > previous["position"] and outcome.decided_at >= began.at:
+                sums.add(outcome)
+        newest = list(outcomes.values())[-RECENT:]
+        recent = RateSums()
+        for outcome in newest:
+            recent.add(outcome)
         with self._store.read() as connection:
-            sums.kept += outcome_context.tossed(connection, workspace, float(kept["at"]), now)
+            sums.kept += outcome_context.tossed(connection, workspace, float(previous["at"]), now)
             if newest:
-                late.kept = outcome_context.tossed(connection, workspace, newest[0].decided_at, now)
+                recent.kept = outcome_context.tossed(
+                    connection, workspace, newest[0].decided_at, now
+                )
         return {
             "since": began.position,
             "position": champion.position,
             "at": now,
             "sums": asdict(sums),
             "since_switch": rates(sums, terms),
-            "recent": rates(late, terms),
+            "recent": rates(recent, terms),
         }

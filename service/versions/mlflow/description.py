@@ -23,28 +23,33 @@ MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
 def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
     """Changes whenever the story does, and costs little to ask for."""
     newest = switch_history.moves(connection, workspace)[0]
-    beside = tuple(
-        (one.id, one.version) for one in challenger_rows.of_workspace(connection, workspace)
+    challengers = tuple(
+        (row.id, row.version) for row in challenger_rows.of_workspace(connection, workspace)
     )
-    return newest["at"], newest["what"], beside, mlflow_rows.last_evaluated(connection, workspace)
+    return (
+        newest["at"],
+        newest["what"],
+        challengers,
+        mlflow_rows.last_evaluated(connection, workspace),
+    )
 
 
 def render_description(connection: Connection, workspace: str) -> str:
     """The story of a workspace as it is now."""
     moves = switch_history.moves(connection, workspace)
-    served = next(move for move in moves if move["what"] != "refused")
-    version = version_rows.version(connection, workspace, served["version"])
+    newest_switch = next(move for move in moves if move["what"] != "refused")
+    version = version_rows.version(connection, workspace, newest_switch["version"])
     recipe = version.recipe if version is not None else "?"
     parts = [
-        f"# The line of version {served['version']} serves",
+        f"# The line of version {newest_switch['version']} serves",
         f"It is `{recipe}` and goes on learning; the alias `champion` stands at its newest "
-        f"checkpoint. {_switch_sentence(served)}",
+        f"checkpoint. {_switch_sentence(newest_switch)}",
     ]
     last = mlflow_rows.last_evaluation(connection, workspace)
     if last is not None:
         parts += _evaluation_paragraphs(last.report)
-    if beside := _challenger_table(connection, workspace):
-        parts += ["**What challenges it**", beside]
+    if challengers := _challenger_table(connection, workspace):
+        parts += ["**What challenges it**", challengers]
     parts += ["**What moved**", _move_table(moves[:MOVES_SHOWN])]
     parts.append(
         "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
@@ -64,19 +69,27 @@ def _switch_sentence(move: Mapping[str, Any]) -> str:
 
 def _challenger_table(connection: Connection, workspace: str) -> str:
     """Those that learn in its shadow or wait to be built, and why they were asked for."""
-    found = [
-        (f"{CHALLENGER}{one.slot}", one.version or one.status, one.recipe, one.opened_by, one.why)
-        for one in challenger_rows.of_workspace(connection, workspace)
+    rows = [
+        (
+            f"{CHALLENGER}{challenger.slot}",
+            challenger.version or challenger.status,
+            challenger.recipe,
+            challenger.opened_by,
+            challenger.why,
+        )
+        for challenger in challenger_rows.of_workspace(connection, workspace)
     ]
-    shown = [[plain(str(cell)) for cell in row] for row in found]
-    return table(("line", "version", "recipe", "asked for by", "why"), shown) if found else ""
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    return table(("line", "version", "recipe", "asked for by", "why"), cells) if rows else ""
 
 
 def _evaluation_paragraphs(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for line in report["lines"]:
-        found = line["measures"]["recent"]
-        rows.append([plain(line["name"]), *(_format_number(found.get(name)) for name in MEASURES)])
+        measures = line["measures"]["recent"]
+        rows.append(
+            [plain(line["name"]), *(_format_number(measures.get(name)) for name in MEASURES)]
+        )
     return [
         f"**At ledger position {report['position']}: {report['verdict']}.** "
         + sentence(report["sentence"]),

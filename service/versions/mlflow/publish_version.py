@@ -38,8 +38,8 @@ class MlflowPublisher:
         self._registry = registry
         self._aliases = AliasSync(store, registry)
         self._transcripts = transcripts
-        self._told: dict[str, tuple[Any, ...]] = {}
-        self._away = False
+        self._description_keys: dict[str, tuple[Any, ...]] = {}
+        self._is_away = False
 
     def publish(self, *names: str) -> None:
         """Does what can be done now, for these workspaces or for all; an MLflow that is away is
@@ -47,38 +47,43 @@ class MlflowPublisher:
         """
         try:
             for name in names or self._workspaces():
-                self._one(name)
-            self._away = False
+                self._publish_workspace(name)
+            self._is_away = False
         except RegistryUnavailable as error:
-            if not self._away:
+            if not self._is_away:
                 _log.warning("mlflow_away", why=str(error))
-            self._away = True
+            self._is_away = True
 
     def _workspaces(self) -> tuple[str, ...]:
         with self._store.read() as connection:
             return tuple(entries.workspaces(connection))
 
-    def _one(self, workspace: str) -> None:
+    def _publish_workspace(self, workspace: str) -> None:
         """Each part for itself: what MLflow refuses in one holds up no other."""
-        self._still_there(workspace)
-        for part in (self._versions, self._aliases.settle, self._story, self._evaluations):
+        self._republish_if_mlflow_was_reset(workspace)
+        for part in (
+            self._publish_versions,
+            self._aliases.sync,
+            self._publish_description,
+            self._publish_evaluations,
+        ):
             try:
                 part(workspace)
             except RegistryRefused as error:
                 _log.error("mlflow_refused", workspace=workspace, why=str(error))
 
-    def _still_there(self, workspace: str) -> None:
+    def _republish_if_mlflow_was_reset(self, workspace: str) -> None:
         """An MLflow that lost what the champion alias stood at is another one: it gets all anew."""
         with self._store.read() as connection:
-            known = mlflow_rows.alias(connection, workspace, CHAMPION)
-        number = known and known.registry_version
+            record = mlflow_rows.alias(connection, workspace, CHAMPION)
+        number = record and record.registry_version
         if number is not None and self._registry.registered(workspace, number) is None:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
-            self._told.pop(workspace, None)
+            self._description_keys.pop(workspace, None)
             with self._store.write() as connection:
                 mlflow_rows.owe_all(connection, workspace)
 
-    def _versions(self, workspace: str) -> None:
+    def _publish_versions(self, workspace: str) -> None:
         with self._store.read() as connection:
             owed = version_rows.unpublished(connection, workspace)
         for row in owed:
@@ -100,26 +105,26 @@ class MlflowPublisher:
             with self._store.write() as connection:
                 version_rows.published(connection, workspace, row.number, number)
 
-    def _story(self, workspace: str) -> None:
+    def _publish_description(self, workspace: str) -> None:
         """Say what serves and why where an engineer looks first, whenever that has changed."""
         with self._store.read() as connection:
             key = description.description_key(connection, workspace)
-            if self._told.get(workspace) == key:
+            if self._description_keys.get(workspace) == key:
                 return
             text = description.render_description(connection, workspace)
         self._registry.tell(workspace, text)
-        self._told[workspace] = key
+        self._description_keys[workspace] = key
 
-    def _evaluations(self, workspace: str) -> None:
+    def _publish_evaluations(self, workspace: str) -> None:
         with self._store.read() as connection:
             owed = mlflow_rows.unpublished_evaluations(connection, workspace)
         for row in owed:
             report = evaluation_report.Report.of(row.report)
             with self._store.read() as connection:
-                found = [
+                versions = [
                     version_rows.version(connection, workspace, x["version"]) for x in report.lines
                 ]
-            numbers = [x.registry_version for x in found if x and x.registry_version]
+            numbers = [x.registry_version for x in versions if x and x.registry_version]
             run = publish(report, self._registry, workspace, numbers, self._transcripts)
             with self._store.write() as connection:
                 mlflow_rows.evaluation_published(connection, row.id, run)

@@ -184,7 +184,9 @@ async def rollback(
     """
     workspace, to, without = principal.workspace, asked.to, asked.without.criteria
     if to is None and without != model_state.Exclusions():
-        to = await baton.read(lambda found: repair.newest_unaffected_version(found, workspace, without))
+        to = await baton.read(
+            lambda found: repair.newest_unaffected_version(found, workspace, without)
+        )
 
     def do(batch: Batch) -> Mapping[str, Any]:
         done = repair.roll_back(

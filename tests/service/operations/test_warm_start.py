@@ -24,7 +24,13 @@ from learning.ledger.model_state import Exclusions, ModelState
 from service.jobs.maintenance import Maintenance
 from service.operations.backup import export_conversations
 from service.operations.bootstrap import prepare
-from service.operations.warm_start import BadHistory, HistoryFile, WarmStartResult, check, warm_start
+from service.operations.warm_start import (
+    BadHistory,
+    HistoryFile,
+    WarmStartResult,
+    check,
+    warm_start,
+)
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
@@ -233,7 +239,7 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
         ("history",) * 2 + (1.0,)
     }
     upkeep = Maintenance(store, Settings())
-    upkeep.audit()
+    upkeep.draw_audits()
     report = upkeep.evaluate_one(place.name)
     assert (report.position, report.verdict) == (42, "keep")
     facts = JudgedOutcomes(store).newest(place.name, 42)

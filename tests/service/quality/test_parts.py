@@ -356,7 +356,7 @@ def test_every_figure_is_known_with_its_bounds_or_says_why_not(
     part = Segment(all=kept + escalated, escalated=escalated, kept=kept, caught=caught)
     part.found_missed, part.found_fine = missed, fine
     part.weight, part.squares, part.weight_missed = 2.0 * n, 4.0 * n, 2.0 * missed
-    part.own, part.handed = verdicts, verdicts
+    part.own_verdicts, part.handed_verdicts = verdicts, verdicts
     found = part.rates(Costs())
     for name in ("automation_rate", "false_escalation_rate", "missed"):
         rate = found[name]

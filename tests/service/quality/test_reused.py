@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.quality.report_cache import LIFETIME_FACTOR, ENTRIES_MAX, UNCACHED_SECONDS, AsyncCache
+from service.quality.report_cache import ENTRIES_MAX, LIFETIME_FACTOR, UNCACHED_SECONDS, AsyncCache
 
 
 class Counted:
@@ -109,6 +109,6 @@ def test_no_more_answers_are_kept_than_that() -> None:
         reused = much()
         for number in range(ENTRIES_MAX + 9):
             await reused.get(f"w{number}", 0, giving(number))
-        assert len(reused._kept) == ENTRIES_MAX
+        assert len(reused._entries) == ENTRIES_MAX
 
     asyncio.run(ask())

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from learning.ledger import checkpoint
 from service.cli import app
-from service.versions.mlflow.export_version import NotAVersionError, import_version, export_version
+from service.versions.mlflow.export_version import NotAVersionError, export_version, import_version
 from service.versions.restore import restore
 from tests.desk import Desk, desks
 from tests.mlflow_server import free_port, running
