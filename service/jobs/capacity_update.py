@@ -1,9 +1,8 @@
-"""The clock's part of capacity: the price moves with what was handed over, by ledger entries.
+"""Capacity control: the price of a handoff moves with the load, by policy entries in the ledger.
 
 Scoring changes nothing by itself. Each pass takes the decisions since the last one as one batch
-(`learning.decision.capacity_price.moved` states the bound for such batches); what is too small to
-be noticed is kept in memory until it is not. A team with too many waiting is said to be full,
-likewise.
+(`learning.decision.capacity_price.moved` states the bound for such batches); a change too small for
+an entry is kept in memory until it is not. A team with too many waiting is marked full, likewise.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ NOTICEABLE = 0.01
 """The least change of the price that is worth a ledger entry."""
 
 LOOKBACK_SECONDS = 3600.0
-"""A clock that was just started looks back no further."""
+"""Decisions older than this are not counted after a restart."""
 
 _log = structlog.get_logger("baton.capacity")
 
 
 @dataclass(slots=True)
 class _Price:
-    """The price to the last digit, and the moment up to which decisions are in it."""
+    """The unrounded price, the policy's, and the time up to which decisions are counted."""
 
     exact: float
     policy: float
@@ -44,7 +43,7 @@ class _Price:
 
 
 class CapacityUpdate:
-    """Moves prices, and says which teams are full; one thread runs it."""
+    """Updates prices and the `full` marks of teams; one thread runs it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -100,7 +99,7 @@ class CapacityUpdate:
 
 
 def _with_full_flag(connection: Connection, workspace: str, team: Team) -> Team:
-    """Full from `waiting_max` on, until half of them are served: it does not flicker."""
+    """The team marked full from `waiting_max` on until half of them are served (hysteresis)."""
     if team.waiting_max is None:
         return team.model_copy(update={"full": False})
     waiting = handoff_rows.waiting(connection, workspace, team.name)

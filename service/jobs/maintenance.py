@@ -1,6 +1,6 @@
-"""What `jobs` does to the database by itself: checkpoints, evaluations, rebuilds, expiry.
+"""Periodic maintenance of the database: checkpoints, evaluations, rebuilds, audit draws, expiry.
 
-Each task is one pass over the workspaces, safe to repeat and to be killed in.
+Each task is one pass over the workspaces, idempotent and safe to be killed in.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from service.versions.restore import TextRemovedError
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
-"""New outcomes are in a checkpoint after this time at the latest, however few they are."""
+"""Age at which a checkpoint is replaced although few outcomes came since."""
 
 PROGRESS_SECONDS = 10.0
-"""How often a rebuild says in the log how far it is."""
+"""Seconds between two log entries of a rebuild's progress."""
 
 SILENCE_BATCH = 50
-"""So many conversations whose silence speaks are learned from in one transaction."""
+"""Conversations whose silence is learned in one transaction."""
 
 _log = structlog.get_logger("baton.upkeep")
 
 
 class RebuildProgress:
-    """Says in the log how far a rebuild is, every few seconds."""
+    """Logs the progress of a rebuild, every PROGRESS_SECONDS."""
 
     def __init__(self, workspace: str, corrected: int) -> None:
         self._workspace = workspace
@@ -64,7 +64,7 @@ class RebuildProgress:
 
 
 class Maintenance:
-    """The tasks, and the lines they follow; one thread runs them all."""
+    """The maintenance tasks and the model lines they use; one thread runs them all."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -82,7 +82,7 @@ class Maintenance:
 
     @contextmanager
     def _isolated(self, workspace: str) -> Iterator[None]:
-        """What breaks in one workspace holds up no other."""
+        """Log an error of one workspace, so that it holds up no other; DatabaseError is raised."""
         try:
             yield
         except DatabaseError:
@@ -91,7 +91,9 @@ class Maintenance:
             _log.exception("workspace_broke", workspace=workspace)
 
     def checkpoint(self) -> None:
-        """Save the serving line of each workspace where enough has been learned since."""
+        """Checkpoint the serving line of each workspace where enough has been learned since the
+        last.
+        """
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 model_state = self._lines.champion(workspace)
@@ -99,7 +101,7 @@ class Maintenance:
                     self.save(workspace, model_state)
 
     def _save_at_mark(self, workspace: str, model_state: ModelState) -> None:
-        """Save the serving line where processes can compare themselves with it, once."""
+        """Checkpoint the serving line, once, at a position where processes compare digests."""
         with self._store.read() as connection:
             line, position = model_state.switch, model_state.position
             saved = version_rows.digests(connection, workspace, line, [position])
@@ -120,7 +122,7 @@ class Maintenance:
         return bool(since >= self._settings.checkpoint_entries or (since > 0 and stale))
 
     def save(self, workspace: str, model_state: ModelState, reason: str = "checkpoint") -> int:
-        """Store a standing of the serving line as a version."""
+        """Store a model state of the serving line as a version; gives its number."""
         scores, serialized = model_state.window.scores(), switches.SerializedState.of(model_state)
         with self._store.write() as connection:
             number = switches.save_version(
@@ -150,22 +152,22 @@ class Maintenance:
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
             position = 0 if last is None else last.position
-            fresh = outcome_context.outcomes_since(connection, workspace, position, most)
+            new_outcomes = outcome_context.outcomes_since(connection, workspace, position, most)
         due = last is None or time.time() - last.at >= self._settings.evaluate_seconds
-        return fresh > 0 and (due or fresh >= most)
+        return new_outcomes > 0 and (due or new_outcomes >= most)
 
     def evaluate_one(self, workspace: str) -> Report:
-        """One evaluation: its report stored, and acted upon where the policy lets it."""
+        """Evaluate a workspace: its report is stored, and applied where the policy allows it."""
         return self._evaluator.evaluate(workspace)
 
     def build_challengers(self) -> None:
-        """Build the challengers that were asked for."""
+        """Build the challengers that were requested."""
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 challenger_requests.build_pending(self._store, workspace)
 
     def rebuild_corrected(self) -> None:
-        """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
+        """Where enough corrected outcomes wait, retrain exactly without them and serve that."""
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 champion = self._lines.champion(workspace)
@@ -178,7 +180,7 @@ class Maintenance:
                     self._rebuild(workspace, champion, len(waiting))
 
     def _corrected_positions(self, workspace: str, until: int) -> frozenset[int]:
-        """Which outcomes were replaced by now; each entry of the ledger is read once for it."""
+        """Positions of the outcomes replaced by now, read incrementally."""
         after, positions = self._corrected.get(workspace, (0, frozenset()))
         with self._store.read() as connection:
             positions |= entries.replaced(connection, workspace, until, after)
@@ -206,7 +208,7 @@ class Maintenance:
                 _log.info("switch_left_alone", workspace=workspace, why=str(error))
 
     def remove_old_text(self) -> None:
-        """Remove the text whose time is over; the predecessor's line is saved past it first."""
+        """Text retention; the predecessor's line is checkpointed past the text first."""
         if not self._settings.keep_days:
             return
         for workspace in self._workspaces():
@@ -217,7 +219,7 @@ class Maintenance:
         Retention(self._store, self._settings).remove_text()
 
     def draw_audits(self) -> None:
-        """Toss the coins of what closed."""
+        """Draw audits among the conversations that closed."""
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 disagreements = self._disagreeing(workspace)
@@ -235,7 +237,7 @@ class Maintenance:
                     _log.info("audits_drawn", workspace=workspace, audits=audits)
 
     def learn_from_silence(self) -> None:
-        """Let silence speak where the policy lets it, for a few conversations at a time."""
+        """Learn from customers' silence where the policy allows it, SILENCE_BATCH at a time."""
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 with self._store.read() as connection:
@@ -251,13 +253,13 @@ class Maintenance:
                         batch.flush()
 
     def detect_missed(self) -> None:
-        """See whether customers who came back had been missed."""
+        """Detect missed escalations among the customers who came back."""
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 reopened.detect_missed(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
-        """Ended conversations that a challenger would have decided otherwise; of this thread."""
+        """Ended conversations on which a challenger disagrees with what was decided."""
         with self._store.read() as connection:
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
             row = entries.workspace(connection, workspace)
@@ -266,7 +268,9 @@ class Maintenance:
         return frozenset(self._challengers.disagreements(workspace, challengers, bar))
 
     def expire(self) -> None:
-        """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
+        """Expire claims of inactive agents and handoffs that nobody took in time; forget old
+        idempotency keys and sessions.
+        """
         with self._store.write() as connection:
             access.forget_keys(connection, time.time() - REMEMBERED_SECONDS)
             access.forget_session(connection, time.time())

@@ -1,4 +1,4 @@
-"""Retention in MLflow: surplus versions and evaluations are removed there first, then here."""
+"""Retention of versions and evaluations in MLflow and in the database, MLflow first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = structlog.get_logger("baton.retention")
 
 
 class RegistryRetention:
-    """Keeps as many versions and evaluations as the settings say, in MLflow and in the database."""
+    """Removes surplus versions and evaluations from MLflow and then from the database."""
 
     def __init__(self, store: Store, registry: Registry, retention: Retention) -> None:
         self._store = store

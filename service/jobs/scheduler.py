@@ -1,6 +1,6 @@
-"""The clock: APScheduler runs the upkeep and the publishing, one active process a database.
+"""Scheduler of the background jobs (APScheduler) with leader election by a lease in the database.
 
-The jobs are in memory under fixed ids, and each run is guarded by a lease: of several processes
+The jobs are in memory under fixed ids, and each run is guarded by the lease: of several processes
 only the one that holds it acts, and when it dies another takes over.
 """
 
@@ -34,7 +34,7 @@ EXPIRE_SECONDS = 5
 AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
 CHALLENGE_SECONDS = 2
 EVALUATION_CHECK_SECONDS = 5.0
-"""How often it is looked whether an evaluation is due."""
+"""Seconds between two checks whether an evaluation is due."""
 
 CAPACITY_SECONDS = 30
 ANNOTATOR_SECONDS = 5
@@ -44,7 +44,7 @@ _log = structlog.get_logger("baton.jobs")
 
 
 class Leader:
-    """Holds the lease while it can; `is_active` tells whether this process is the active one."""
+    """Leader election: renews a lease; `is_active` tells whether this process holds it."""
 
     def __init__(self, store: Store, seconds: float) -> None:
         self._store = store
@@ -53,6 +53,7 @@ class Leader:
         self._until = 0.0
 
     def renew(self) -> None:
+        """Take or renew the lease; a database that is away is only logged."""
         started, now = time.monotonic(), time.time()
         try:
             with self._store.write() as connection:
@@ -71,6 +72,7 @@ class Leader:
         return time.monotonic() < self._until
 
     def release(self) -> None:
+        """Give up the lease at once, so that another process need not wait for its end."""
         self._until = 0.0
         with self._store.write() as connection:
             access.drop_lease(connection, LEASE, self._holder)
@@ -114,7 +116,7 @@ def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[]
 
 
 def run(settings: Settings) -> None:
-    """Run until told to stop."""
+    """Run the `jobs` process until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, process="jobs")
     store = Store(settings.database_url)
     leader = Leader(store, settings.lease_seconds)

@@ -1,4 +1,4 @@
-"""Backup, restore and export: an installation in one file, a workspace as JSON Lines."""
+"""Backup, restore and export: an installation in one archive, a workspace as JSON Lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ArchiveError(ValueError):
 
 
 def back_up(settings: Settings, archive: Path) -> int:
-    """Write database and keys to one file, consistent although Baton runs; gives its size."""
+    """Write database and keys to one archive, consistent while Baton runs; gives its bytes."""
     store = Store(settings.database_url)
     if not store.is_sqlite:
         raise ArchiveError("this installation is on PostgreSQL: back it up with pg_dump")
@@ -58,7 +58,10 @@ def back_up(settings: Settings, archive: Path) -> int:
 
 
 def restore_backup(archive: Path, settings: Settings) -> None:
-    """Make an installation from a backup. MLflow gets its versions and runs published anew."""
+    """Create an installation from a backup; MLflow gets its versions and runs published anew.
+
+    ArchiveError where there is an installation already, or the archive is damaged.
+    """
     if settings.database:
         raise ArchiveError("a backup restores to SQLite: unset BATON_DATABASE")
     targets = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE)]
@@ -116,7 +119,7 @@ def _sha256(path: Path) -> str:
 
 
 def export_conversations(store: Store, workspace: str) -> Iterator[str]:
-    """A workspace's conversations, one JSON line each, with what was found true of them."""
+    """Export a workspace's conversations with their outcomes, one JSON line each. LookupError."""
     with store.read() as connection:
         if entries.workspace(connection, workspace) is None:
             raise LookupError(f"there is no workspace {workspace!r}")

@@ -1,4 +1,4 @@
-"""An installation: its database brought up to date, its first workspace, its first keys."""
+"""Bootstrap of an installation: migrate the database, create the first workspace and keys."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KEYS_FILE = "keys.json"
 
 
 def prepare(settings: Settings, store: Store) -> dict[str, str]:
-    """Make an installation ready to serve, however often it is called; gives its first keys.
+    """Make an installation ready to serve, idempotent; gives its first keys by role.
 
-    The keys are written to the home folder, readable by the owner only, before the database
-    learns them, so that a crash in between leaves nothing that nobody holds.
+    The keys are written to the home folder, readable by the owner only, before the database learns
+    them, so that a crash in between leaves no key that nobody has.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.migrate()
@@ -32,7 +32,7 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
 
 
 def prepare_database(settings: Settings) -> None:
-    """What `serve` and `jobs` do before they start: `prepare`, on a connection of its own."""
+    """`prepare` on a connection of its own, before `serve` and `jobs` start."""
     store = Store(settings.database_url)
     try:
         prepare(settings, store)

@@ -1,4 +1,4 @@
-"""What is wrong with an installation, and how to mend it."""
+"""Diagnostics of an installation: each check with its result and its remedy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from service.versions.restore import restore
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One check: what was checked, whether it holds, how to mend it."""
+
     what: str
     ok: bool
     mend: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that can be looked at without changing anything."""
+    """Run all checks; read-only."""
     findings = [*_home(settings)]
     if settings.database or (settings.home / "baton.sqlite3").exists():
         store = Store(settings.database_url)

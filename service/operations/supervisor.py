@@ -1,4 +1,4 @@
-"""All of Baton on one machine: API, jobs and MLflow as processes of their own, watched."""
+"""Process supervisor: API, jobs and MLflow as child processes, restarted with backoff."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ STOP_SECONDS = 25
 RESTARTS_MAX = 5
 RESTART_SECONDS_MAX = 60.0
 STEADY_SECONDS = 60.0
-"""What has run so long and ends then has not kept ending: its restarts count anew."""
+"""A process that ran so long before it ended starts its backoff anew."""
 
 
 class StartError(RuntimeError):
-    """A process did not come up; the message says where its log is and what to try."""
+    """A process did not start; the message says where its log is and what to try."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One process: how to start it, where it says it is ready, and where it logs."""
+    """A child process: command, readiness URL, log, and its restarts."""
 
     name: str
     command: Sequence[str]
@@ -49,6 +49,7 @@ class Child:
     is_ready: bool = False
 
     def start(self) -> None:
+        """Start it in a process group of its own, with its output appended to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -65,13 +66,13 @@ class Child:
         return self.process is not None and self.process.poll() is not None
 
     def kill_group(self) -> None:
-        """End what an ended process has left behind: MLflow's worker would keep its port."""
+        """Kill what an ended process has left behind: MLflow's worker would keep its port."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def check_ready(self) -> bool:
-        """Whether it has said, once, that it is ready."""
+        """Readiness check: whether it has answered, once, that it is ready."""
         if not self.is_ready and self.ready_url is not None:
             try:
                 response = httpx.get(self.ready_url, timeout=2, trust_env=False)
@@ -87,7 +88,7 @@ class Child:
 
 @dataclass(slots=True)
 class Processes:
-    """Starts what `baton up` runs, waits until it is ready, and ends all of it with the block."""
+    """Supervisor of what `baton up` runs, as a context manager: starts it, and ends all of it."""
 
     settings: Settings
     mlflow_port: int
@@ -142,7 +143,7 @@ class Processes:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
     def not_ready(self) -> list[str]:
-        """Names of the processes that are not ready yet. Raises StartError if one has ended."""
+        """Names of the processes that are not ready yet. StartError if one has ended."""
         for child in self.children:
             if child.process is not None and child.has_ended():
                 raise StartError(
@@ -152,9 +153,9 @@ class Processes:
         return [child.name for child in self.children if not child.check_ready()]
 
     def restart_ended(self) -> list[str]:
-        """Start again what has ended, later each time; gives the names of what was started.
+        """Restart what has ended, with exponential backoff; gives the names of what was started.
 
-        Raises StartError when one keeps ending, unless Baton can do without it.
+        StartError when one keeps ending, unless Baton can do without it.
         """
         now, started = time.monotonic(), []
         for child in self.children:

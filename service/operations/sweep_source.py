@@ -1,4 +1,6 @@
-"""What a sweep learns: a workspace's ledger, read in pieces, or a recorded stream."""
+"""Training data of a hyperparameter sweep: a workspace's ledger, read in pages, or a recorded
+stream.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from service.versions.restore import ENTRIES_AT_ONCE, prefetching_reader
 
 
 class Source(Protocol):
-    """Something to learn. `subject` tells it from others, `label` tells people what it is."""
+    """A data source of a sweep. `subject` identifies it, `label` is for people."""
 
     @property
     def subject(self) -> str: ...
@@ -47,7 +49,7 @@ class LedgerSource:
         return f"workspace {self.workspace}"
 
     def without(self) -> Exclusions:
-        """What the serving line leaves out, and every outcome corrected since."""
+        """Exclusions of the serving line, and every outcome corrected since."""
         until = self._end()
         with self.store.read() as connection:
             switch = ledger.switches(connection, self.workspace, until)[-1]
@@ -80,7 +82,7 @@ class LedgerSource:
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """A recorded stream, as `baton replay` reads it. Raises StreamError."""
+    """A recorded stream, as `baton replay` reads it. StreamError."""
 
     path: Path
     format: str | None = None
@@ -106,7 +108,7 @@ class StreamSource:
 def resume_or_begin(
     home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False
 ) -> Sweep:
-    """The unfinished sweep of the same source and recipes, or one that begins."""
+    """The unfinished sweep of the same source and recipes, or a new one."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
     unfinished = None if anew else Sweep.begun(folder)
     return unfinished or Sweep.begin(folder, source.pages(), source.without())
@@ -119,5 +121,5 @@ def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn
 
 
 def _learnable_entry(entry: Entry) -> Entry:
-    """An entry as far as learning goes by it: who switched, and on what evidence, stays here."""
+    """An entry without what learning does not read: who switched, and on what evidence."""
     return entry if entry.kind in ("policy", "outcome") else replace(entry, body={}, actor="")

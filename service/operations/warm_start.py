@@ -1,10 +1,10 @@
-"""A workspace learns from conversations that it never scored: the history of another system.
+"""Warm start: a workspace learns from conversations that it never scored, another system's history.
 
-The whole file is looked at before anything is written. Then conversations are written some at a
-time, each whole or not at all: its messages, what was found out (`source` is `history`), and the
-ledger entry that teaches it. What is there already is passed over, so that a warm start that was
-killed is finished by another one. Such conversations were not Baton's to decide: no rate counts
-them, no audit draws them, and nobody goes on with them.
+The whole file is checked before anything is written. Then conversations are written some at a time,
+each whole or not at all: its messages, its outcome (`source` is `history`), and the ledger entry
+that teaches it. Existing ones are skipped, so that a warm start that was killed is finished by
+another one. Such conversations were not Baton's to decide: no rate counts them, no audit draws
+them, and nobody continues them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONVERSATIONS_AT_ONCE = 50
 """Conversations written in one transaction: live scores wait no longer than for these."""
 
 PER_SECOND = 500.0
-"""Outcomes a second, which every serving process learns meanwhile and stays ready."""
+"""Outcomes written per second, a rate at which serving processes learn them and stay ready."""
 
 ERRORS_MAX = 20
 NAME_CHARS_MAX, VALUE_CHARS_MAX = 200, 500
@@ -60,7 +60,7 @@ class BadHistory(ValueError):
 
 @dataclass(slots=True)
 class WarmStartResult:
-    """What a warm start did. `there` were there already, `untold` had no outcome to learn."""
+    """Counts of a warm start. `there` existed already, `untold` had no outcome to learn."""
 
     outcomes: int = 0
     lessons: int = 0
@@ -71,7 +71,7 @@ class WarmStartResult:
 
 @dataclass(frozen=True, slots=True)
 class HistoryFile:
-    """A recorded history: a path, and how to read it where that is not plain."""
+    """A recorded history: a path, and its format and target where they cannot be recognised."""
 
     path: Path
     format: str | None = None
@@ -85,7 +85,7 @@ class HistoryFile:
 
 
 def check(store: Store, workspace: str, file: HistoryFile, progress: Progress) -> None:
-    """Look at every line before any is written. Raises BadHistory, StreamError."""
+    """Validate every line before any is written. BadHistory, StreamError."""
     problems: list[str] = []
     waiting: list[tuple[int, Episode]] = []
     done = 0
@@ -119,10 +119,10 @@ def warm_start(
     progress: Progress = lambda _: None,
     per_second: float = PER_SECOND,
 ) -> WarmStartResult:
-    """Write what `check` has found good; safe to be killed in, and to be done again.
+    """Write what `check` has found good; idempotent and safe to be killed in.
 
-    No more than `per_second` outcomes are written a second (0: as many as can be). Raises
-    Contradiction where a conversation has come into being meanwhile.
+    Rate-limited to `per_second` outcomes a second (0: no limit). Contradiction where a conversation
+    has come into being meanwhile.
     """
     result, started_at = WarmStartResult(), time.monotonic()
     source, done = file.episodes(), 0
@@ -186,7 +186,7 @@ def _write(
 def _is_same_conversation(
     connection: Connection, workspace: str, episodes: Sequence[Episode]
 ) -> dict[str, bool]:
-    """Of those conversations that are there: whether each is this very one.
+    """Of the episodes whose id exists: whether the stored conversation is this very one.
 
     One whose text has been removed since is still the same.
     """
@@ -216,7 +216,7 @@ def _conflicts(store: Store, workspace: str, waiting: Sequence[tuple[int, Episod
 
 
 def _limit_violation(episode: Episode) -> str | None:
-    """What of a conversation the service would have refused, by field; None if nothing."""
+    """The first field that exceeds a limit of the API, with the fix; None if none does."""
     if len(episode.messages) > TURNS_MAX:
         return f"field messages has {len(episode.messages)} turns; cut it to {TURNS_MAX}"
     for place, message in enumerate(episode.messages):
@@ -266,7 +266,7 @@ def _outcome_row(
 
 
 def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str, Any]:
-    """Its time of keeping begins now, however old it is."""
+    """The conversation's row; its retention begins now, however old it is."""
     return {
         "workspace": workspace,
         "id": episode.id,

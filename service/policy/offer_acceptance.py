@@ -1,6 +1,6 @@
-"""Who accepts an offered person: what the answers say of the policy's shares, and what they cost.
+"""Acceptance rates of offers, estimated from customers' answers, beside those of the policy.
 
-Proposed to an engineer with its evidence, never applied.
+Proposed to an engineer with their evidence, never applied.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from service.outcomes.ground_truth import ground_truth
 from service.store.reports import decision_history
 
 ANSWERS_MAX = 5000
-"""The newest answers that are looked at."""
+"""Newest answers that are read."""
 
 
 def acceptance_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Shares that accept by whether a person was needed, with intervals, beside the policy's."""
+    """Acceptance rates by whether a person was needed, with intervals, beside the policy's, as
+    JSON.
+    """
     answers: dict[str, str] = {}
     for row in decision_history.answers(connection, workspace, ANSWERS_MAX):
         answers[row.conversation_id] = row.answer

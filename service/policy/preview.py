@@ -1,4 +1,5 @@
-"""Last week under another policy: its decisions made again, and what they would have come to.
+"""Policy preview by off-policy evaluation: recent decisions replayed under another policy, and the
+value of both.
 
 Probabilities are the stored ones and states are folded again from the stored messages, so rules,
 hours and thresholds decide as they would have. The work is bounded, and the answer says where it
@@ -26,7 +27,7 @@ from service.store.reports import decision_history
 
 DAY_SECONDS = 86_400
 DECISIONS_MAX = 3000
-"""Most decisions made again: the newest. They take a second or two beside the scoring."""
+"""Most decisions replayed, the newest. They take a second or two beside the scoring."""
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
 _ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
@@ -35,7 +36,7 @@ _OFFER_OUTCOME = {"accepted": "escalate", "declined": "continue"}
 
 @dataclass(slots=True)
 class _Conversation:
-    """A conversation's decisions of the time looked at, as made and as they would be made."""
+    """A conversation's logged decisions and its actions under the other policy."""
 
     decisions: list[Any]
     new_actions: list[str] = field(default_factory=list)
@@ -43,7 +44,7 @@ class _Conversation:
 
     @property
     def new_action(self) -> Action:
-        """An offer that would be made where one was made is answered as that was."""
+        """Action under the other policy; an offer that was also made is answered as that was."""
         pairs = zip(self.decisions, self.new_actions, strict=True)
         return _logged_action(
             (row.answer if row.action == action else None, action) for row, action in pairs
@@ -51,18 +52,18 @@ class _Conversation:
 
     @property
     def logged_action(self) -> Action:
-        """As made, an offer came to what its customer answered, if they did."""
+        """Logged action; an offer counts as what its customer answered, if they did."""
         return _logged_action((row.answer, row.action) for row in self.decisions)
 
     def is_offered(self, *, as_logged: bool) -> bool:
-        """Whether its customer is offered a person at all."""
+        """Whether its customer is offered a person, as logged or under the other policy."""
         return "offer" in (
             (row.action for row in self.decisions) if as_logged else self.new_actions
         )
 
 
 def _logged_action(answered: Iterable[tuple[str | None, str]]) -> Action:
-    """What answers and actions come to: the strongest."""
+    """The strongest action of a conversation, offers counted by their answers."""
     return _ACTIONS[
         max(_STRENGTH[_OFFER_OUTCOME.get(answer or "", action)] for answer, action in answered)
     ]
@@ -75,7 +76,7 @@ def preview(
     days: float,
     most: int = DECISIONS_MAX,
 ) -> dict[str, Any]:
-    """What the last `days` would have been under `policy`; nothing is changed by asking."""
+    """Evaluate `policy` on the last `days`, beside what was decided; read-only. Gives JSON."""
     now = time.time()
     since = now - days * DAY_SECONDS
     rows = decision_history.decisions(connection, workspace, since, most + 1)
@@ -119,7 +120,7 @@ def preview(
 def _replay_decision(
     connection: Connection, workspace: str, name: str, conversation: _Conversation, policy: Policy
 ) -> None:
-    """Make a conversation's decisions again; fewer than were made where text was removed."""
+    """Replay a conversation's decisions; it ends early where text was removed."""
     rows_by_seq = {row.seq: row for row in conversation.decisions}
     state = EMPTY
     messages = conversation_rows.messages(connection, workspace, name, until=max(rows_by_seq))
@@ -137,7 +138,7 @@ def _replay_decision(
 
 
 def _is_evaluable(conversation: _Conversation, truth: GroundTruth | None) -> bool:
-    """Whether its truth can be known by now, and speaks of the time looked at."""
+    """Whether its ground truth can be known by now, and is about the time previewed."""
     if truth is None:
         return False
     return truth.source == "audit" or conversation.logged_action == "escalated"
@@ -170,11 +171,11 @@ def _decisions_json(conversations: Any) -> dict[str, Any]:
         new_counts.update(conversation.new_actions)
         pairs = zip(conversation.decisions, conversation.new_actions, strict=True)
         changed += sum(row.action != action for row, action in pairs)
-    shown = {
+    by_policy = {
         name: {action: counts[action] for action in _STRENGTH}
         for name, counts in (("as_made", old_counts), ("under_this_policy", new_counts))
     }
-    return shown | {"all": old_counts.total(), "changed": changed}
+    return by_policy | {"all": old_counts.total(), "changed": changed}
 
 
 def _triggers_json(conversations: Any) -> dict[str, dict[str, int]]:
@@ -192,7 +193,7 @@ def _triggers_json(conversations: Any) -> dict[str, dict[str, int]]:
 
 
 def _count_moved(evaluable: Mapping[str, _Conversation], action: str, away: bool) -> int:
-    """Conversations that leave a way under the policy, or that come to it."""
+    """Conversations whose action changes from `action`, or to it (`away` False)."""
     return sum(
         (conversation.logged_action == action) == away
         and (conversation.new_action == action) != away

@@ -1,4 +1,4 @@
-"""Rules in the light of agents' verdicts: how right each is, how much it finds, what to change."""
+"""Precision and coverage of rules, estimated from agents' verdicts, and suggested changes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from learning.estimation.rule_suggestions import Judged, coverage, precision, su
 from service.store.reports import decision_history
 
 CASES_MAX = 1500
-"""The newest verdicts on handoffs, and the newest on kept conversations, that are looked at."""
+"""Newest verdicts on handoffs, and on kept conversations, that are read."""
 
 READ_MAX = 600
-"""Of those, the newest of each whose words are read: of conversations in which no rule fired."""
+"""Of those without a rule, the newest of each whose text is read."""
 
 
 def rule_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Each rule's precision and coverage with intervals, and suggestions with their evidence."""
+    """Each rule's precision and coverage with intervals, and suggestions with their evidence, as
+    JSON.
+    """
     cases = list(_judged_conversations(connection, workspace))
     costs = policy.costs
     bar = costs.unneeded / (costs.unneeded + costs.missed)

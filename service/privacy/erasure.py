@@ -1,9 +1,9 @@
-"""Erasing one conversation now: its text goes at once, and no process needs it again.
+"""Erasure of a conversation (right to be forgotten): its text goes at once.
 
-A standing learns outcomes from their text, so the serving line is saved past the conversation's
-outcomes first: whoever starts, starts behind them. What is built from an older version leaves
-those outcomes out, as if they had been corrected; the lessons leave the serving model itself with
-the next exact rebuild, which `jobs` schedules for corrections and erasures alike.
+A model state learns outcomes from their text, so the serving line is checkpointed past the
+conversation's outcomes first: every process starts behind them. A rebuild from an older version
+excludes those outcomes, as if they had been corrected; the lessons leave the serving model itself
+with the next exact rebuild, which `jobs` schedules for corrections and erasures alike.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ from service.versions import switches
 from service.versions.restore import restore
 
 ATTEMPTS_MAX = 5
-"""How often the line is saved anew because an outcome came in between."""
+"""Attempts to checkpoint the line, each repeated because an outcome came in between."""
 
 _log = structlog.get_logger("baton.erasure")
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureResult:
-    """What an erasure did: its ledger position, and the positions of the outcomes it made void."""
+    """Ledger position of an erasure, and the positions of the outcomes it made void."""
 
     position: int
     outcomes: tuple[int, ...]
 
 
 def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> ErasureResult:
-    """Erase a conversation's text, decisions and notes. Raises Missing, Contradiction.
+    """Erase a conversation's text, decisions and notes; idempotent. NotFound, Contradiction.
 
-    Its id, its verdict and that it was there stay: they are in the ledger. Done twice, it is done
-    once.
+    Its id, its verdict and that it was there stay: they are in the ledger.
     """
     for _ in range(ATTEMPTS_MAX):
         checkpoint = _checkpoint_past_outcomes(store, workspace, conversation)
@@ -54,7 +53,9 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
 
 
 def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
-    """The serving line, and where it has a checkpoint past every outcome so far."""
+    """Checkpoint the serving line past every outcome so far, if need be; gives its switch and
+    position.
+    """
     with store.read() as connection:
         positions = removal.outcome_positions(connection, workspace, conversation)
         switch = entries.switches(connection, workspace)[-1]

@@ -1,10 +1,10 @@
-"""What is removed, and when: never what standing at a kept position, or a replay, still needs.
+"""Data retention: which text, checkpoints and evaluations may be removed, and when.
 
-A standing at a position starts from a checkpoint before it and learns the outcomes in between, so
-the text behind an outcome is needed until every place where a process may still start lies past
-it: the serving line's last but one checkpoint (the last may be damaged), its predecessor's last,
-where each challenger stands, and the checkpoint under the oldest decision that stays. What is
-removed once is gone for rebuilds, too: they say so.
+Restoring a model state starts from a checkpoint and learns the outcomes after it, so the text
+behind an outcome is needed until every place where a process may still start lies past it: the
+serving line's last but one checkpoint (the last may be damaged), its predecessor's last, the
+position of each challenger, and the checkpoint under the oldest decision that stays. Text removed
+once is gone for rebuilds, too: they say so.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ CONVERSATIONS_AT_ONCE = 200
 
 CHECKPOINTS_MIN = 2
 NOTABLE_FACTOR = 10
-"""So many times as many evaluations are kept that led to something, or are still owed."""
+"""So many times as many evaluations stay that changed what serves, or are not published yet."""
 
 _log = structlog.get_logger("baton.retention")
 
 
 class Retention:
-    """Removes by the installation's settings; both kinds under the workspace's lock."""
+    """Removes by the installation's settings, under the workspace's lock."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
 
     def remove_text(self) -> None:
-        """Remove messages and decisions of conversations that are over, where they may go."""
+        """Remove messages and decisions of conversations that ended more than `keep_days` ago,
+        where no model state needs them.
+        """
         if not self._settings.keep_days:
             return
         cutoff = time.time() - self._settings.keep_days * DAY
@@ -64,12 +66,12 @@ class Retention:
         return len(names)
 
     def surplus_versions(self, workspace: str) -> list[tuple[int, str | None]]:
-        """Versions that may go, each with its MLflow number if it is there."""
+        """Versions that may be removed, each with its MLflow number if it is published."""
         with self._store.read() as connection:
             return self._surplus_versions(connection, workspace)
 
     def remove_version(self, workspace: str, number: int) -> bool:
-        """Remove a version, if it may still go."""
+        """Remove a version, if it may still be removed; False otherwise."""
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             if number not in dict(self._surplus_versions(connection, workspace)):
@@ -79,10 +81,10 @@ class Retention:
         return True
 
     def surplus_evaluations(self, workspace: str) -> list[tuple[str, str | None]]:
-        """Evaluations that may go, each with its MLflow run if it has one, at most AT_ONCE.
+        """Evaluations that may be removed, each with its MLflow run if it has one, in pieces.
 
         One that MLflow has yet to get, or that led to more than keeping the champion, stays until
-        there are SPECIAL times as many.
+        there are NOTABLE_FACTOR times as many.
         """
         keep = self._settings.keep_evaluations
         with self._store.read() as connection:
@@ -92,6 +94,7 @@ class Retention:
         return [(row.id, row.run_id) for row in rows[:CONVERSATIONS_AT_ONCE]]
 
     def remove_evaluation(self, workspace: str, name: str) -> None:
+        """Remove an evaluation's report from the database."""
         with self._store.write() as connection:
             mlflow_rows.remove_evaluation(connection, workspace, name)
 
@@ -123,14 +126,14 @@ class Retention:
 def _is_replay_base(
     line: Sequence[Any], index: int, removed_up_to: int, oldest: int | None
 ) -> bool:
-    """Whether decisions that stay may need this checkpoint to be made again: text before it is
-    gone, so an older one does not reach them.
+    """Whether replaying decisions that stay may need this checkpoint: text before it is removed, so
+    an older one does not reach them.
     """
     return removed_up_to > 0 and oldest is not None and oldest < line[index + 1].position
 
 
 def removable_up_to(connection: Connection, workspace: str, cutoff: float) -> int:
-    """The position up to which no kept line or decision needs any outcome's text."""
+    """The ledger position up to which no line and no decision needs any outcome's text."""
     switches = entries.switches(connection, workspace)
     by_line: dict[int, list[int]] = {}
     positions: dict[int, int] = {}
@@ -166,7 +169,7 @@ def _restore_start(
     by_line: dict[int, list[int]],
     positions: dict[int, int],
 ) -> int:
-    """Where a standing at a position starts."""
+    """The position of the checkpoint from which a position is restored."""
     switches_before = [switch for switch in switches if switch.position <= position]
     if not switches_before:
         return 0

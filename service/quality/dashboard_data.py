@@ -1,7 +1,8 @@
-"""Whether automation is honest just now: what leads and engineers look at first.
+"""Dashboard metrics: automation, missed and false escalation rates, waiting times, team load,
+drift.
 
-A rate of automation never stands without the rate of those it missed, and every rate has the
-interval of what is known of it.
+A rate of automation never stands without the rate of those it missed, and every rate has its
+confidence interval.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from service.store.reports import activity, counts
 
 DAY = 86_400.0
 SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
-"""Days that can be looked at, and the seconds of one bar of theirs."""
+"""Lookback in days, and the seconds of one bar of its chart."""
 
 RATE_SPANS = {1: 4 * 3600.0, 7: 86_400.0, 30: 3 * 86_400.0}
-"""Seconds that each point of the rates over time speaks of: a rate needs more than a bar does."""
+"""Seconds of each point of the rates over time: a rate needs a longer span than a bar."""
 
 SWITCHES_SHOWN, EVENTS_SHOWN = 5, 8
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimTimes:
-    """How long those who waited did, in seconds; `in_time` of those that were promised a time."""
+    """Waiting times of handoffs in seconds: median and 90th percentile (`tenth`) until they were
+    claimed; `in_time` of those `promised` a time.
+    """
 
     claimed: int
     waiting: int
@@ -47,7 +50,7 @@ class ClaimTimes:
 
 @dataclass(frozen=True, slots=True)
 class TeamLoad:
-    """What waits for a team, and what it can serve; `next_at`: when one more would be served."""
+    """A team's queue and capacity; `next_at`: when one more handoff would be served."""
 
     name: str
     waiting: int
@@ -61,7 +64,7 @@ class TeamLoad:
 
 @dataclass(frozen=True, slots=True)
 class DailyBars:
-    """Conversations by the span of time in which they were last heard of."""
+    """Histogram of conversations by the time of their last message."""
 
     times: list[float]
     kept: list[int]
@@ -70,8 +73,8 @@ class DailyBars:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality,
-    and so are `rates` and what is told `apart`, of the conversations that began in it.
+    """The dashboard's data. `false` is of the handoffs opened in this time; `missed` as in GET
+    /v1/quality, and so are `rates` and `by_dimension`, of the conversations that began in it.
     """
 
     days: int
@@ -99,7 +102,7 @@ class Dashboard:
 def load_dashboard(
     connection: Connection, workspace: str, policy: Policy, days: int, now: float
 ) -> Dashboard:
-    """The last `days` (one of SPANS) up to a moment."""
+    """Load the dashboard's data for the last `days` (one of SPANS) up to `now`."""
     since = now - days * DAY
     ended = activity.ended(connection, workspace, since)
     opened = activity.opened(connection, workspace, since)
@@ -152,7 +155,9 @@ def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, An
 
 
 def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
-    """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
+    """The data of its charts as JSON; each rate stands in the middle of its span, as far as that
+    reaches.
+    """
     now, half = dashboard.since + dashboard.days * DAY, dashboard.rates["span_seconds"] / 2
     points = [p | {"at": min(p["at"] + half, now)} for p in dashboard.rates["points"]]
     return {"bars": asdict(dashboard.bars), "rates": points}

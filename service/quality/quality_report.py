@@ -1,7 +1,7 @@
-"""How well automation and hand-over do, with honest denominators.
+"""Quality report of automation and handoffs: rates with honest denominators.
 
-Every handoff stands in exactly one of: needed, not needed, unknowable, pending. Only the first two
-are divided by; the others are shown beside them.
+Every handoff has exactly one of the outcomes needed, not needed, unknowable, pending. Only the
+first two are divided by; the others are shown beside them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from service.store.labels import audit_rows
 from service.store.reports import counts as figures
 
 LARGE = 5000
-"""Fewer conversations are counted anew whenever somebody asks."""
+"""Conversations from which on a slow report may be cached."""
 
 
 def is_large(report: dict[str, Any]) -> bool:
-    """Whether counting again may wait where it takes long."""
+    """Whether a report covers so much that it may be cached."""
     return bool(report["conversations"]["all"] >= LARGE)
 
 
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Counts and rates of a workspace; the model's own measures are its versions'."""
+    """The quality report of a workspace as JSON; the model's own measures are its versions'."""
     counts = segment_rates.count_segments(connection, workspace)
     totals = counts.total().rates(policy.costs)
     outcomes = {name: totals[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
@@ -59,14 +59,14 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
 def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
     segments = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
     for row in counts.handoffs:
-        segments["rule" if row.by_rule else "model"].own_verdicts[
-            row.verdict or "pending"
-        ] += row.total
+        segments["rule" if row.by_rule else "model"].own_verdicts[row.verdict or "pending"] += (
+            row.total
+        )
     return {name: segment.verdicts_json() for name, segment in segments.items()}
 
 
 def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
-    """What the last evaluation found of drift; None before the first."""
+    """Drift report of the last evaluation; None before the first."""
     drift: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
     return drift
 

@@ -1,9 +1,10 @@
-"""Answers that take long to find, given again for a while.
+"""Cache of slow reports with a lifetime proportional to their cost, and one computation at a time
+per key (single flight).
 
-What counts everything that is stored takes longer with all that ever happened, and must not take
-scoring's processor however often it is asked for. So an answer about much that took long holds for
-so many times as long, and whoever asks while one is being found waits for it. One that was quick,
-or is about little, never holds: it may have been slow because the machine was busy.
+Counting all that is stored takes longer the more there is, and must not take scoring's processor
+however often it is requested. So a report about much that took long is cached for a multiple of
+that time, and concurrent requests share one computation. One that was quick, or is about little, is
+never cached: it may have been slow because the machine was busy.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from typing import Any, Generic, TypeVar
 from service.runtime.lru import lru_put
 
 UNCACHED_SECONDS = 0.25
-"""An answer that was found in this time is found anew whenever it is asked for."""
+"""A report computed in this time is computed anew on every request."""
 
 LIFETIME_FACTOR = 10.0
-"""So many times what it took beyond that an answer holds: the longer it takes, the nearer all looks
-come to a tenth of one core."""
+"""Lifetime of an entry over what its computation took beyond that: the longer it takes, the nearer
+all computations come to a tenth of one core.
+"""
 
 ENTRIES_MAX = 64
-"""Answers that are kept, those asked for last."""
+"""Most entries held, least recently used evicted first."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _CacheEntry:
-    """The newest answer under a key, and what it was found for; `lock` lets one look at a time."""
+    """The newest answer under a key and its inputs; `lock` admits one computation at a time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     inputs: Any = None
@@ -41,16 +43,16 @@ class _CacheEntry:
 
 
 class AsyncCache(Generic[T]):
-    """The newest answers by key. Owned by the event loop's thread."""
+    """Asynchronous LRU cache by key; owned by the event loop's thread."""
 
     def __init__(self, may_hold: Callable[[T], bool]) -> None:
         self._may_hold = may_hold
         self._entries: dict[str, _CacheEntry] = {}
 
     async def get(self, key: str, inputs: Any, compute: Callable[[], Awaitable[T]]) -> T:
-        """The answer under a key for what is `given`, found now or a little earlier.
+        """The answer under a key for these inputs, computed now or cached.
 
-        One that another caller began to find after this one had asked is as good as its own.
+        One whose computation began after this request is as good as its own.
         """
         requested_at = time.monotonic()
         entry = lru_put(self._entries, key, self._entries.get(key) or _CacheEntry(), ENTRIES_MAX)

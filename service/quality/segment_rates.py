@@ -1,8 +1,9 @@
-"""Parts of the traffic: of each, the counts, the rates with their intervals, and what is unknown.
+"""Rates by segment (rule, team, language, version, time) with confidence intervals, and the reasons
+where a rate is unknown.
 
-A conversation is in one part of each partition (language, version, team, time), and in the part of
-each trigger that fired in it. Each interval holds at every look, also while the rate drifts; of
-many parts, each by itself. Where a figure cannot be known, `unknown` says why.
+A conversation is in one segment of each dimension, and in the segment of each trigger that fired in
+it. Each interval is anytime-valid and holds while the rate drifts, for one segment by itself: there
+is no correction for many segments. Where a figure cannot be known, `unknown` says why.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from service.store.reports import segment_counts
 
 VERDICTS = ("needed", "not_needed", "unknowable", "pending")
 NO_TRIGGER = "nothing fired"
-"""The part of the conversations in which neither a rule nor the model spoke for a person."""
+"""Segment of the conversations in which neither a rule nor the model spoke for a person."""
 
 SPANS = (600.0, 3600.0, 4 * 3600.0, 86_400.0, 7 * 86_400.0, 28 * 86_400.0)
-"""Seconds that a span of time may have; the weeks begin on Mondays, UTC."""
+"""Seconds that a time span may have; weeks begin on Mondays, UTC."""
 
 MONDAY = 4 * 86_400.0
 SPANS_MAX = 40
@@ -31,9 +32,9 @@ SPANS_MAX = 40
 
 @dataclass(slots=True)
 class Segment:
-    """Counts of a part, under the names of `service.store.reports.segment_counts`.
+    """Counts of a segment, under the names of `service.store.reports.segment_counts`.
 
-    `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
+    `late` were kept and missed, and are open again or escalated: the missed rate includes them.
     `own_verdicts` are those of its handoffs, `handed_verdicts` of those in its conversations: not
     the same where a conversation went to two teams or versions, or a rule fired that handed nothing
     over.
@@ -58,24 +59,27 @@ class Segment:
 
     @property
     def ever_kept(self) -> int:
-        """As many as may have been missed."""
+        """Kept conversations, the denominator of the missed rate."""
         return self.kept + self.late
 
     @property
     def automation(self) -> Rate:
-        """Of the conversations that were kept to their end or handed over, the share kept."""
+        """Automation rate: the share kept of the conversations that were kept to their end or
+        handed over.
+        """
         return _share_with_interval(self.kept, self.kept + self.escalated)
 
     @property
     def false(self) -> Rate:
-        """Of its handoffs that are judged, the share that nobody needed."""
+        """False escalation rate: the share not needed of its judged handoffs."""
         return _false_rate(self.own_verdicts)
 
     @property
     def missed(self) -> Rate:
-        """Of its kept conversations, the share that needed a person, by the audits.
+        """Missed escalation rate: the share of its kept conversations that needed a person,
+        estimated from the audits.
 
-        Where each of them was caught, that is known without any.
+        Where each of them was caught, it is known without any audit.
         """
         if 0 < self.ever_kept <= self.caught:
             return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
@@ -83,7 +87,7 @@ class Segment:
         return missed_rate(self.ever_kept, self.caught, *sample)
 
     def rates(self, costs: Costs) -> dict[str, Any]:
-        """All that is known of it, as plain JSON."""
+        """All rates of the segment as JSON."""
         counts = ("all", "closed", "escalated", "kept")
         rates = {
             "conversations": {name: getattr(self, name) for name in counts},
@@ -95,12 +99,12 @@ class Segment:
         return rates | {"unknown": self._unknown(rates)}
 
     def verdicts_json(self) -> dict[str, Any]:
-        """What was found of its handoffs; pending and unknowable ones divide nothing."""
+        """Verdicts of its handoffs; pending and unknowable ones are in no denominator."""
         counts = {name: self.own_verdicts[name] for name in VERDICTS}
         return counts | {"false_escalation_rate": asdict(self.false)}
 
     def missed_json(self) -> dict[str, Any]:
-        """The missed rate and what it stands on; `why` it is not known, where it is not.
+        """The missed rate and its sample as JSON; `why` it is unknown, where it is.
 
         Caught misses are no sample: they enter as a known stratum.
         """
@@ -117,10 +121,10 @@ class Segment:
         }
 
     def cost(self, costs: Costs) -> dict[str, Any]:
-        """What mistakes cost per conversation that is over, in the unit of the policy's costs.
+        """Cost of mistakes per ended conversation, in the unit of the policy's costs.
 
-        Handoffs that are not judged yet are taken to be like those that are. Both intervals are of
-        95 %, so the sum's holds with 90 % at least.
+        Handoffs not judged yet are assumed to be like those that are. Both intervals are of 95 %,
+        so the sum's holds with at least 90 % (Bonferroni).
         """
         ended, handoffs = self.kept + self.escalated, self.handed_verdicts.total()
         missed, false = self.missed, _false_rate(self.handed_verdicts)
@@ -138,7 +142,7 @@ class Segment:
         return cost
 
     def _unknown(self, rates: dict[str, Any]) -> dict[str, str]:
-        """Why figures are not known, by their names."""
+        """Reasons why figures are unknown, by their names."""
         why = {"missed": rates["missed"]["why"]} if rates["missed"]["why"] else {}
         if rates["automation_rate"]["rate"] is None:
             why["automation_rate"] = "none of these conversations is over yet"
@@ -168,7 +172,7 @@ def _false_rate(verdicts: Counter[str]) -> Rate:
 
 
 def _share_with_interval(count: int, total: int) -> Rate:
-    """A share whose interval holds at every look, and under drift."""
+    """A share with an interval that is anytime-valid, also under drift."""
     return under_drift(count, total) if total else NOTHING
 
 
@@ -183,7 +187,9 @@ SegmentKey = Callable[[Any], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class SegmentCounts:
-    """The rows of a look: `counted` of conversations, audits and caught misses, and `handoffs`."""
+    """Row counts by segment key: `counted` of conversations, audits and caught misses, and
+    `handoffs`.
+    """
 
     counted: Sequence[Any]
     handoffs: Sequence[Any]
@@ -200,7 +206,7 @@ class SegmentCounts:
         return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
 
     def by_segment(self, keys: SegmentKey, own: SegmentKey | None = None) -> dict[str, Segment]:
-        """The parts that rows belong to; `own` says to which a handoff itself does."""
+        """Sum the rows by segment; `own` gives the segments of a handoff itself."""
         segments: dict[str, Segment] = {}
         for row in self.counted:
             for key in keys(row):
@@ -233,7 +239,7 @@ def _add(segment: Segment, row: Any) -> None:
 
 
 def count_segments(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
-    """All traffic, as it can be told apart by rule, team, language and version."""
+    """Count all conversations by rule, team, language and version."""
     return SegmentCounts.of(connection, workspace, segment_counts.TRAFFIC, since)
 
 
@@ -241,7 +247,7 @@ def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any
     """The rates by rule, team, language and version.
 
     A handoff is its team's, its version's, and that of the triggers of its decision. A kept
-    conversation is of the team that its last decision named: the default team where none spoke.
+    conversation is of the team that its last decision named: the default team where none did.
     """
     dimensions = {
         "by_rule": counts.by_segment(
@@ -281,10 +287,10 @@ def over_time(
     until: float,
     spans: Iterable[float] = SPANS,
 ) -> dict[str, Any]:
-    """The rates by the span of time in which conversations began, the oldest first.
+    """Time series of the rates by when conversations began, the oldest first.
 
-    Its spans are the shortest of `spans` of which SPANS_MAX reach from one moment to the other.
-    Those in which nothing began are left out.
+    Its span is the shortest of `spans` of which SPANS_MAX reach from one moment to the other. Those
+    in which nothing began are left out.
     """
     lengths = sorted(spans)
     seconds = next((x for x in lengths if (until - since) / x < SPANS_MAX - 1), lengths[-1])

@@ -1,4 +1,4 @@
-"""The model lines that `jobs` follows: the champion, its predecessor in the shadow, its anchor."""
+"""Model lines brought forward by replay: champion, its shadow predecessor, its anchor."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from service.store.ledger import entries, version_rows
 from service.versions.restore import TextRemovedError, advance, restore
 
 PROGRESS_ENTRIES = 200
-"""Ledger entries between two reports of a rebuild's progress."""
+"""Ledger entries between two progress reports of a rebuild."""
 
 FROZEN_ENTRIES = 2000
-"""So far back a frozen line is tested when it is taken up: it needs no more to stand."""
+"""Ledger entries before the head on which a frozen line is tested when it is loaded."""
 
 
 def champion_switch_index(switches: Sequence[Entry]) -> int:
-    """The place in a list of switches of the one that made the present champion.
+    """Index, in a list of switches, of the one that made the present champion.
 
-    A rebuild without corrected outcomes is the same champion, mended.
+    A rebuild without corrected outcomes counts as the same champion.
     """
     index = len(switches) - 1
     while index > 0 and switches[index].body["evidence"].get("corrected"):
@@ -31,7 +31,11 @@ def champion_switch_index(switches: Sequence[Entry]) -> int:
 
 
 class ModelLines:
-    """Standings by workspace, `most` of a kind, brought forward when asked for; of one thread."""
+    """LRU cache of model states by workspace, `most` of each kind, replayed to the head on request.
+
+    Owned by one thread. `at_mark` is called with the champion at each position that `every`
+    divides.
+    """
 
     def __init__(
         self,
@@ -47,10 +51,11 @@ class ModelLines:
         self._anchors: dict[str, ModelState] = {}
 
     def champion(self, workspace: str) -> ModelState:
-        """The serving line at the ledger's head.
+        """The serving model at the ledger's head.
 
         On its way it stops at the last position that `every` divides, and `at_mark` may save it
-        there: every process notes its digest at these positions, so the checkpoint proves them.
+        there: every serving process records its digest at these positions, so the checkpoint
+        verifies them.
         """
         head, last, _, _ = self._look(workspace)
         mark = head - head % self._every if self._every else 0
@@ -70,12 +75,11 @@ class ModelLines:
             return state
 
     def previous(self, workspace: str) -> ModelState | None:
-        """The line that the present champion replaced, still learning; None for the first line.
-
-        A rolled back line is nobody's yardstick: after a rollback there is none either.
+        """The shadow model: the line that the present champion replaced, still learning. None for
+        the first line and after a rollback, since a line that was rolled back is no yardstick.
         """
-        head, _, began, before = self._look(workspace)
-        if before is None or began.body["kind"] == "rollback":
+        head, _, champion_switch, before = self._look(workspace)
+        if before is None or champion_switch.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
         state = self._previous.get(workspace)
@@ -90,13 +94,13 @@ class ModelLines:
             return state
 
     def anchor(self, workspace: str) -> ModelState | None:
-        """The champion as it was promoted, tested and never learning; None where it had learned
-        nothing by then, or its version cannot be loaded.
+        """The champion frozen as it was promoted: scored on each lesson, never learning. None where
+        it had learned nothing by then, or its checkpoint cannot be loaded.
         """
-        head, _, began, _ = self._look(workspace)
+        head, _, champion_switch, _ = self._look(workspace)
         state = self._anchors.get(workspace)
-        if state is None or state.switch != began.position:
-            state = self._frozen(workspace, began, head)
+        if state is None or state.switch != champion_switch.position:
+            state = self._frozen(workspace, champion_switch, head)
             if state is None:
                 self._anchors.pop(workspace, None)
                 return None
@@ -104,9 +108,9 @@ class ModelLines:
         advance_shadow(self._store, workspace, state, head)
         return state
 
-    def _frozen(self, workspace: str, began: Entry, head: int) -> ModelState | None:
+    def _frozen(self, workspace: str, champion_switch: Entry, head: int) -> ModelState | None:
         with self._store.read() as connection:
-            row = version_rows.version(connection, workspace, began.body["version"])
+            row = version_rows.version(connection, workspace, champion_switch.body["version"])
             if row is None or not row.position:
                 return None
             try:
@@ -115,12 +119,12 @@ class ModelLines:
                 )
             except checkpoint.CheckpointError:
                 return None
-        state.version, state.switch, state.frozen = row.number, began.position, True
+        state.version, state.switch, state.frozen = row.number, champion_switch.position, True
         state.position = max(row.position, head - FROZEN_ENTRIES)
         return state
 
     def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
-        """Head, newest switch, the one that made the champion, and the one before that."""
+        """The head, the newest switch, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
             row = entries.workspace(connection, workspace)
             switches = entries.switches(connection, workspace)
@@ -129,9 +133,10 @@ class ModelLines:
 
 
 def advance_shadow(store: Store, workspace: str, model_state: ModelState, until: int) -> None:
-    """Bring a line in the shadow forward, through switches. What was erased before it was learned
-    here is left out from then on; text that was removed holds up no frozen line, which only is
-    not tested by it.
+    """Replay the ledger into a shadow model, through switches.
+
+    Outcomes whose conversation was erased before this line learned them are excluded from then on.
+    A frozen line only misses a test where text was removed.
     """
     try:
         advance(store, workspace, model_state, until, through_switches=True)
@@ -153,10 +158,11 @@ def rebuild(
     without: Exclusions,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelState:
-    """Learn the whole ledger anew, as if the outcomes left out had never come.
+    """Retrain a model from the whole ledger without some outcomes; exact, as if they had never
+    come.
 
-    Outcomes corrected or retracted since are always left out. `progress` hears positions done and
-    to do.
+    Outcomes corrected or retracted since are always left out. `progress` is called with positions
+    done and to do. LookupError where there is no such workspace.
     """
     with store.read() as connection:
         row = entries.workspace(connection, workspace)

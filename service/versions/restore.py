@@ -1,4 +1,6 @@
-"""Standing at a version and learning the tail: how every process comes to hold the model."""
+"""State restoration by checkpoint and replay: load a version's checkpoint, then learn the ledger's
+tail. Every process comes to its model this way (event sourcing with snapshots).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,10 @@ from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
 
 ENTRIES_AT_ONCE = 500
-"""Ledger entries read in one transaction while a standing is brought up to date."""
+"""Ledger entries read in one transaction while a model state is replayed."""
 
 TURNS_AT_ONCE = 4000
-"""Turns of conversations that are held in memory while their outcomes are learned."""
+"""Turns held in memory while the outcomes of their conversations are learned."""
 
 _log = structlog.get_logger("baton.standing")
 
@@ -38,15 +40,15 @@ T = TypeVar("T")
 
 
 class TextRemovedError(LookupError):
-    """An outcome's conversation is no longer there: what it taught cannot be learned again."""
+    """The text of an outcome's conversation was removed: its lesson cannot be replayed."""
 
 
 class NoModelError(RuntimeError):
-    """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
+    """No checkpoint of the serving line can be loaded; `baton doctor` says what is wrong."""
 
 
 def transcript_reader(connection: Connection, workspace: str) -> Transcript:
-    """How `follow` reads conversations from this database."""
+    """Function that reads one transcript from the database, for `replay_entries`."""
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
         turns = conversation_rows.transcript(connection, workspace, conversation, until)
@@ -58,8 +60,8 @@ def transcript_reader(connection: Connection, workspace: str) -> Transcript:
 def prefetching_reader(
     connection: Connection, workspace: str, model_state: ModelState, entries: Sequence[Entry]
 ) -> Transcript:
-    """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
-    that it learns speak of is read many conversations at a time, in their order.
+    """Transcript reader with prefetch, for a batch of entries that a model state is about to
+    replay: the conversations of the outcomes it learns are read many at a time, in their order.
     """
     ahead = [
         (entry.body["conversation_id"], entry.body["covers"])
@@ -98,25 +100,27 @@ def _require_complete(
 def restore(
     store: Store, workspace: str, *, until: int | None = None, switch: Entry | None = None
 ) -> ModelState:
-    """The serving line's standing, at the head or as it was at a position.
+    """The serving model's state at the head, or as it was at the position `until`.
 
-    With `switch`, the line that this switch began, which goes on through later switches: how a
-    champion's predecessor keeps learning in the shadow. It leaves out what was erased before it
-    learned it: only the serving line is saved past an erasure.
+    With `switch`, the line that this switch began, which goes on through later switches: a shadow
+    model. It excludes what was erased before it learned it, because only the serving line is saved
+    past an erasure. LookupError, NoModelError, TextRemovedError.
     """
     with store.read() as connection:
         row = ledger.workspace(connection, workspace)
         if row is None:
             raise LookupError(f"there is no workspace {workspace!r}")
         until = row.head if until is None else until
-        began = switch or _last_switch(ledger.switches(connection, workspace, until), workspace)
-        model_state = _load(connection, workspace, began, until)
+        line_switch = switch or _last_switch(
+            ledger.switches(connection, workspace, until), workspace
+        )
+        model_state = _load(connection, workspace, line_switch, until)
         if switch is not None:
             erased = frozenset(
                 p for p in ledger.erased(connection, workspace) if p > model_state.position
             )
-            left_out = model_state.without.positions | erased
-            model_state.without = replace(model_state.without, positions=left_out)
+            positions = model_state.without.positions | erased
+            model_state.without = replace(model_state.without, positions=positions)
     return advance(store, workspace, model_state, until, through_switches=switch is not None)
 
 
@@ -128,7 +132,10 @@ def advance(
     *,
     through_switches: bool = False,
 ) -> ModelState:
-    """Learn the ledger up to a position, a bounded piece at a time."""
+    """Replay the ledger into a model state up to a position, ENTRIES_AT_ONCE in a transaction.
+
+    Stops at a switch unless `through_switches`. TextRemovedError.
+    """
     while model_state.position < until:
         most = min(ENTRIES_AT_ONCE, until - model_state.position)
         with store.read() as connection:
@@ -146,12 +153,13 @@ def _last_switch(switches: Sequence[Entry], workspace: str) -> Entry:
     return switches[-1]
 
 
-def _load(connection: Connection, workspace: str, began: Entry, until: int) -> ModelState:
-    """The nearest checkpoint of the line; a damaged one is passed over for the one before it."""
+def _load(connection: Connection, workspace: str, line_switch: Entry, until: int) -> ModelState:
+    """The newest loadable checkpoint of a line; a damaged one is skipped and logged."""
     numbers = [
-        row.number for row in version_rows.of_line(connection, workspace, began.position, until)
+        row.number
+        for row in version_rows.of_line(connection, workspace, line_switch.position, until)
     ]
-    for number in [*numbers, began.body["version"]]:
+    for number in [*numbers, line_switch.body["version"]]:
         data = version_rows.state(connection, workspace, number)
         try:
             if data is None:
@@ -162,11 +170,11 @@ def _load(connection: Connection, workspace: str, began: Entry, until: int) -> M
                 "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
             )
             continue
-        model_state.version = began.body["version"]
-        model_state.switch = began.position
-        model_state.learn_from = began.body["learn_from"]
-        model_state.without = Exclusions.of(began.body.get("without"))
+        model_state.version = line_switch.body["version"]
+        model_state.switch = line_switch.position
+        model_state.learn_from = line_switch.body["learn_from"]
+        model_state.without = Exclusions.of(line_switch.body.get("without"))
         policy = ledger.newest_policy(connection, workspace, model_state.position)
         model_state.policy = Policy.model_validate(policy)
         return model_state
-    raise NoModelError(f"no version of the line at switch {began.position} can be loaded")
+    raise NoModelError(f"no version of the line at switch {line_switch.position} can be loaded")

@@ -1,8 +1,9 @@
-"""Repair: what somebody's labels did is undone at once, and then exactly, without those labels.
+"""Rollback with repair: undo at once what somebody's labels taught, then exactly (machine
+unlearning by retraining).
 
 At once a version serves that had learned none of them, so all that came since is withheld. In the
-background `jobs` learn the whole ledger anew as if they had never come, as a challenger, which
-serves when it is proven better or somebody promotes it.
+background `jobs` retrain on the whole ledger without those labels, as a challenger, which serves
+when it is proven better or somebody promotes it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from service.versions.challengers import challenger_requests
 
 
 def newest_unaffected_version(connection: Connection, workspace: str, without: Exclusions) -> int:
-    """The newest version that served, or descends from one, and learned none of what is to be left
-    out. Refused where there is nothing to leave out, or no such version.
+    """The newest version that served, or descends from one, and learned none of the excluded
+    outcomes.
+
+    Invalid where nothing is excluded, Contradiction where there is no such version.
     """
     first = challenger_requests.first_excluded_position(connection, workspace, without)
     for switch in reversed(entries.switches(connection, workspace)):
@@ -46,10 +49,10 @@ def roll_back(
     actor: str,
     reason: str,
 ) -> dict[str, Any]:
-    """Roll back; where something is to be left out, ask for the repaired challenger besides, both
-    or neither. Gives switch, version and challenger.
+    """Roll back and, where outcomes are excluded, request the repaired challenger: both or neither.
+    Gives switch, version and challenger.
 
-    The challenger learns all but what is left out, also what the rollback withholds, by the recipe
+    The challenger learns all but what is excluded, also what the rollback withholds, by the recipe
     of the version that comes back. All that may refuse comes before anything is written.
     """
     challenger = None

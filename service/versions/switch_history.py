@@ -1,5 +1,5 @@
-"""Which version served at a position, and how it came to: the story of its switch; and every move
-of what serves, those that were refused among them.
+"""Model provenance: the switch in force at a ledger position, and the history of switches and of
+refused alias moves.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from learning.ledger.model_state import Entry
 from service.store.ledger import entries, mlflow_rows
 
 MOVES_MAX = 100
-"""Newest moves that are told."""
+"""Newest moves in the history."""
 
 
 def switch_at(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
-    """The switch in force at a ledger position, as the API shows it."""
+    """The switch in force at a ledger position, as JSON; None before the first."""
     switches = entries.switches(connection, workspace, position)
     return switch_json(switches[-1]) if switches else None
 
 
 def switch_json(entry: Entry) -> dict[str, Any]:
-    """A switch: what serves since, who or what decided, why, and on what evidence."""
+    """A switch as JSON: version, kind, reason, actor, evidence, time."""
     body = entry.body
     return {
         "switch": entry.position,
@@ -38,7 +38,7 @@ def switch_json(entry: Entry) -> dict[str, Any]:
 
 
 def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
-    """What moved, when, by whom and why, the newest first.
+    """History of what serves, the newest first: time, kind, version, actor, reason.
 
     `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
     """
@@ -55,5 +55,5 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     ]
     for alias in mlflow_rows.aliases(connection, workspace):
         put_back = {"what": "refused", "switch": None, "alias": alias.name}
-        rows.extend(put_back | told for told in alias.refused)
+        rows.extend(put_back | refusal for refusal in alias.refused)
     return sorted(rows, key=lambda move: float(move["at"]), reverse=True)[:MOVES_MAX]

@@ -1,4 +1,6 @@
-"""Workspaces begin, versions are kept, and switches say which of them serves."""
+"""Model registry of a workspace: versions are stored, promoted, rolled back and blocked; each
+change of what serves is a switch in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from service.store.ledger import challenger_rows, change_log, entries, version_r
 def begin_workspace(
     connection: Connection, name: str, mode: str, actor: str, recipe: str = ""
 ) -> bool:
-    """Make a workspace whose ledger starts with a policy and a switch to an untrained version.
+    """Create a workspace: its ledger starts with a policy and a switch to an untrained version.
 
-    False if the workspace was there already.
+    False if the workspace exists. Invalid where the recipe is unknown.
     """
     try:
         recipe = get_recipe(recipe or DEFAULT).name
@@ -41,8 +43,10 @@ def begin_workspace(
 
 @dataclass(frozen=True, slots=True)
 class SerializedState:
-    """A standing as it is stored. Packing takes a tenth of a second when much was learned, so it
-    is done before SQLite's write lock is taken: scoring would have to wait for it.
+    """A model state serialized for storage, with its digest.
+
+    Serializing takes up to a tenth of a second, so it is done before SQLite's write lock is taken:
+    scoring would have to wait for it.
     """
 
     recipe: str
@@ -54,6 +58,7 @@ class SerializedState:
 
     @classmethod
     def of(cls, model_state: ModelState) -> SerializedState:
+        """Serialize a model state and compute its digest."""
         return cls(
             model_state.recipe,
             model_state.position,
@@ -73,7 +78,7 @@ def save_version(
     reason: str,
     metrics: Mapping[str, Any] | None = None,
 ) -> int:
-    """Store a standing as a new version; gives its number."""
+    """Store a serialized model state as a new version; gives its number."""
     return version_rows.add_version(
         connection,
         workspace,
@@ -93,7 +98,7 @@ def save_version(
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch to be made: which version, learning from where, why, by whom, on what evidence.
+    """A switch to append: version, position to learn from, reason, actor, exclusions, evidence.
 
     `learn_from` None is the switch's own position: what came since the version is withheld.
     """
@@ -110,9 +115,9 @@ class Switch:
 def append_switch(
     connection: Connection, workspace: str, change: Switch, after: int | None = None
 ) -> int:
-    """Append a switch; gives its position.
+    """Append a switch by compare-and-set; gives its position.
 
-    `after` is the switch that the decision was made against: if another has come since, nothing is
+    `after` is the switch that the decision was based on: if another has come since, nothing is
     appended and Contradiction is raised, so two deciders never replace the same switch.
     """
     head = entries.lock_head(connection, workspace)
@@ -151,10 +156,10 @@ def promote(
     reason: str,
     evidence: Mapping[str, Any] | None = None,
 ) -> int:
-    """A version serves from here on, with all that was learned since it was made.
+    """Promote a version: it serves from here on, with all that was learned since it was made.
 
-    Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
-    out.
+    Outcomes of conversations erased since cannot be learned: the switch excludes them. NotFound,
+    Contradiction.
     """
     row = require_servable(connection, workspace, number)
     without = Exclusions.of(row["without"])
@@ -176,10 +181,10 @@ def roll_back(
     kind: str = "rollback",
     after: int | None = None,
 ) -> tuple[int, int]:
-    """An earlier version serves, without what was learned since. Gives switch and version.
+    """Roll back to an earlier version, without what was learned since. Gives switch and version.
 
     With no version named, the newest one of the line that served before. Later rebuilds by `jobs`
-    go on without what is withheld here.
+    exclude what is withheld here. NotFound, Contradiction.
     """
     head = entries.lock_head(connection, workspace)
     if to is None:
@@ -193,7 +198,7 @@ def roll_back(
 
 
 def predecessor_version(connection: Connection, workspace: str) -> int:
-    """The newest version of the line that served before the present one."""
+    """The newest version of the line that served before the present one. Contradiction if none."""
     switches = entries.switches(connection, workspace)
     present = switches[-1]
     if present.body["kind"] == "rollback":
@@ -219,12 +224,15 @@ def predecessor_version(connection: Connection, workspace: str) -> int:
 
 
 def set_block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
-    """Nobody may switch to a version, for this reason; None lifts it. What serves goes on."""
+    """Block a version from being switched to, with a reason; None lifts the block. What serves goes
+    on.
+    """
     require_version(connection, workspace, number)
     version_rows.block(connection, workspace, number, why)
 
 
 def version_blocked(which: str, why: str) -> Contradiction:
+    """The error for a switch to a blocked version."""
     return Contradiction(
         "version_blocked",
         f"{which} is blocked: {why}",
@@ -233,6 +241,7 @@ def version_blocked(which: str, why: str) -> Contradiction:
 
 
 def require_version(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    """A version's row; NotFound."""
     row = version_rows.version(connection, workspace, number)
     if row is None:
         raise NotFound("no_version", f"there is no version {number} in this workspace")
@@ -240,8 +249,8 @@ def require_version(connection: Connection, workspace: str, number: int) -> dict
 
 
 def require_servable(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
-    """A version whose bytes this build can stand at, and that nobody blocked: no other may be
-    switched to.
+    """A version's row, if it is not blocked and this build can load its checkpoint; else NotFound
+    or Contradiction. No other version may be switched to.
     """
     row = require_version(connection, workspace, number)
     if row["blocked"] is not None:
@@ -258,6 +267,7 @@ def require_servable(connection: Connection, workspace: str, number: int) -> dic
 
 
 def version_not_published(number: str) -> NotFound:
+    """The error for an MLflow version that Baton did not publish."""
     return NotFound(
         "not_batons",
         f"MLflow version {number} is not one that Baton published",
@@ -266,6 +276,7 @@ def version_not_published(number: str) -> NotFound:
 
 
 def digest_differs(number: str, version: int) -> Contradiction:
+    """The error for an MLflow version whose digest tag differs from the stored version's."""
     return Contradiction(
         "digest_differs",
         f"the tag baton.digest of MLflow version {number} is not the digest of version {version}",

@@ -1,7 +1,7 @@
-"""Challengers: the lines that follow the ledger beside the champion.
+"""Shadow deployment of challengers: open challenger models replay the ledger beside the champion.
 
-Where one would have decided otherwise, half of the kept conversations are audited as far as the
-budget goes, so what it would have saved is soon known
+Kept conversations on which one disagrees with the champion are audited with probability one half,
+as far as the budget goes, so its savings are soon known
 (`service.versions.evaluation.challenger_comparison`).
 """
 
@@ -26,33 +26,34 @@ from service.store.ledger import challenger_rows
 from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow
 
 ENTRIES_MAX = 500
-"""Most ledger entries that one look learns, so that no look takes long."""
+"""Most ledger entries that one pass learns, so that no pass takes long."""
 
 ENDED_AT_ONCE = 500
-"""Conversations that ended, looked at in one pass for whether a challenger would differ."""
+"""Ended conversations that one pass examines for disagreement."""
 
 
 @dataclass(slots=True)
 class OpenChallenger:
-    """An open challenger as far as it has come; `row` is its row."""
+    """An open challenger: its row and its model state so far."""
 
     row: Any
     model_state: ModelState
 
     @property
     def role(self) -> str:
+        """Its name among the lines, also its alias in MLflow."""
         return f"challenger-{self.row.slot}"
 
 
 class ChallengerLines:
-    """The open challengers of each workspace, brought forward when asked for; of one thread."""
+    """LRU cache of the open challengers' model states, replayed on request; owned by one thread."""
 
     def __init__(self, store: Store, workspaces: int = 64) -> None:
         self._store, self._most = store, workspaces * CHALLENGERS_MAX
         self._kept: dict[str, ModelState] = {}
 
     def open(self, workspace: str, until: int) -> list[OpenChallenger]:
-        """Those open, by slot, brought forward by one look's share."""
+        """The open challengers by slot, each advanced by at most ENTRIES_MAX entries."""
         with self._store.read() as connection:
             rows = [
                 r
@@ -82,9 +83,9 @@ class ChallengerLines:
     def disagreements(
         self, workspace: str, challengers: Iterable[OpenChallenger], bar: float
     ) -> Mapping[str, list[int]]:
-        """Conversations whose coins are about to be tossed and which a challenger would have
-        handed over (in the shadow, also the other way round), with the versions that would.
-        Looked up before any lock is held.
+        """Ended conversations, not yet sampled for audit, on which challengers disagree with what
+        the champion did (handing over in its place; in the shadow, also the other way round), with
+        the versions that disagree. Read before any lock is held.
         """
         lines = list(challengers)
         if not lines:
@@ -110,7 +111,7 @@ class ChallengerLines:
 def _highest_probabilities(
     connection: Connection, workspace: str, row: Any, lines: list[ModelState]
 ) -> list[float]:
-    """The highest probability that each line gives to a scored message of a conversation."""
+    """Each line's highest probability over the scored messages of a conversation."""
     state, highest = EMPTY, [0.0] * len(lines)
     for turn in conversation_rows.transcript(connection, workspace, row.id, row.length):
         state = step(state, turn.message)

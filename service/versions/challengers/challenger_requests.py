@@ -1,7 +1,7 @@
-"""Challengers as people and alarms ask for them, built in the background, closed at a word.
+"""Create, build and close challenger models, requested by an engineer or by a drift alarm.
 
-Another recipe, the ledger learned anew without some outcomes, or a version that was kept. An
-exact repair is the same: a challenger first, that anyone may promote once it is built.
+A challenger is another recipe, the ledger learned anew without some outcomes, or a stored version.
+An exact repair is the same: a challenger first, that anyone may promote once it is built.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from service.versions.model_lines import rebuild
 from service.versions.restore import TextRemovedError
 
 REASON_PREFIX = "challenger: "
-"""How the reason of a challenger's version begins."""
+"""Start of the reason of a challenger's version."""
 
 JOBS = "jobs"
 PROGRESS_SECONDS = 1.0
-"""How often a rebuild says how far it is."""
+"""Seconds between two progress reports of a rebuild."""
 
 _log = structlog.get_logger("baton.challengers")
 
 
 @dataclass(frozen=True, slots=True)
 class ChallengerRequest:
-    """A challenger to be opened: a `version` as it is, or the ledger learned anew by a recipe."""
+    """A challenger to open: a stored `version`, or the ledger learned anew by a recipe."""
 
     why: str
     by: str
@@ -51,9 +51,9 @@ class ChallengerRequest:
 def open_challenger(
     connection: Connection, workspace: str, request: ChallengerRequest
 ) -> dict[str, Any]:
-    """Ask for a challenger; `jobs` build it in the background.
+    """Request a challenger; `jobs` build it in the background. Gives its row.
 
-    Refused where CHALLENGERS_MAX are there already, or one of the same making is.
+    Contradiction where CHALLENGERS_MAX exist or one has the same configuration; Invalid, NotFound.
     """
     entries.lock_head(connection, workspace)
     challengers = challenger_rows.of_workspace(connection, workspace)
@@ -98,8 +98,8 @@ def open_challenger(
 
 
 def first_excluded_position(connection: Connection, workspace: str, without: Exclusions) -> int:
-    """The position where what is to be left out begins. Refused where there is nothing like it: a
-    name was mistyped, and what would be built were no repair.
+    """The first ledger position that an exclusion covers. Invalid where it covers none: a name was
+    mistyped, and the rebuild would repair nothing.
     """
     first = entries.first_left_out(connection, workspace, without)
     if first is None:
@@ -139,8 +139,8 @@ def _recipe_and_exclusions(
 def challenge_on_alarm(
     connection: Connection, workspace: str, alarm: dict[str, Any], recipe: str
 ) -> None:
-    """An alarm asks for a challenger that forgets sooner than the champion of `recipe`, or names
-    the one that is there; it is never in the way of an engineer's.
+    """Request a challenger that forgets sooner than the champion of `recipe`, or name the existing
+    one in the alarm; no challenger of an engineer is displaced.
     """
     needed_recipe = DEFAULT if recipe == FORGETTING else FORGETTING
     for row in challenger_rows.of_workspace(connection, workspace):
@@ -158,7 +158,7 @@ def challenge_on_alarm(
 
 
 def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> dict[str, Any]:
-    """Close a challenger; one that is closed stays as it is."""
+    """Close a challenger; closing is idempotent. Gives its row. NotFound."""
     row = challenger_rows.challenger(connection, workspace, name)
     if row is None:
         raise NotFound("no_challenger", f"there is no challenger {name!r} in this workspace")
@@ -171,7 +171,7 @@ def close(connection: Connection, workspace: str, name: str, by: str, why: str) 
 
 
 def build_pending(store: Store, workspace: str) -> None:
-    """Build those that were asked for: each learns the ledger anew, or stands at its version."""
+    """Build the requested challengers: retrain each on the ledger, or load its version."""
     with store.read() as connection:
         pending = [
             r
@@ -198,7 +198,7 @@ def build_pending(store: Store, workspace: str) -> None:
 
 
 class _ClosedError(Exception):
-    """Nobody wants it any more."""
+    """The challenger was closed while it was built."""
 
 
 def _build(store: Store, workspace: str, row: Any) -> ModelState | None:
@@ -208,7 +208,7 @@ def _build(store: Store, workspace: str, row: Any) -> ModelState | None:
 
     reported_at = time.monotonic()
 
-    def told(done: int, _of: int) -> None:
+    def report_progress(done: int, _of: int) -> None:
         nonlocal reported_at
         if time.monotonic() - reported_at < PROGRESS_SECONDS:
             return
@@ -218,7 +218,7 @@ def _build(store: Store, workspace: str, row: Any) -> ModelState | None:
                 raise _ClosedError
 
     try:
-        return rebuild(store, workspace, row.recipe, Exclusions.of(row.without), told)
+        return rebuild(store, workspace, row.recipe, Exclusions.of(row.without), report_progress)
     except _ClosedError:
         return None
 

@@ -1,4 +1,6 @@
-"""What follows from a verdict: the switch with its evidence, or, in a dry run, a recommendation."""
+"""Automatic promotion and rollback: the switch that a verdict leads to, with its evidence, or a
+recommendation in a dry run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from service.versions.evaluation.promotion_decision import EvaluationInput
 
 
 def apply(connection: Connection, inputs: EvaluationInput, report: Report) -> None:
-    """The switch that a report asks for, in the report's own transaction."""
+    """Append the switch that a report's verdict asks for, in the report's own transaction.
+
+    Contradiction where another switch has come since.
+    """
     workspace, evidence = inputs.workspace, dict(report.evidence)
     if report.verdict == "promote":
         challenger = next(x for x in inputs.challengers if x.row.id == evidence["challenger"])
@@ -24,7 +29,7 @@ def apply(connection: Connection, inputs: EvaluationInput, report: Report) -> No
         challenger_requests.close(connection, workspace, challenger.row.id, "jobs", why)
         return
     if evidence["finding"] == "anchor":
-        number = int(inputs.began.body["version"])
+        number = int(inputs.champion_switch.body["version"])
         switches.roll_back(
             connection,
             workspace,
@@ -52,7 +57,7 @@ def apply(connection: Connection, inputs: EvaluationInput, report: Report) -> No
 def _promote(
     connection: Connection, inputs: EvaluationInput, challenger: OpenChallenger, report: Report
 ) -> None:
-    """A challenger that learned serves as it is now; a frozen one as it was, from here on."""
+    """Promote a challenger: one that learned serves as it is now, a frozen one as it was."""
     after, reason = inputs.champion.switch, report.sentence
     if challenger.row.frozen:
         switches.roll_back(
@@ -78,7 +83,7 @@ def _promote(
 
 
 def _save_line(connection: Connection, workspace: str, model_state: ModelState, why: str) -> int:
-    """A version of a line as it is now, with its measures."""
+    """Save a line's model state as a version with its measures; gives its number."""
     scores = model_state.window.scores()
     metrics = measures(scores.probability, scores.label, scores.weight)
     serialized = switches.SerializedState.of(model_state)
@@ -88,7 +93,7 @@ def _save_line(connection: Connection, workspace: str, model_state: ModelState, 
 
 
 def recommend(connection: Connection, inputs: EvaluationInput, report: Report) -> None:
-    """Told once for each switch, verdict and version, however often it is found."""
+    """Record a recommendation, once for each switch, verdict and version."""
     version = report.evidence.get("to") or report.evidence.get("version")
     facts = {"verdict": report.verdict, "version": version, "switch": inputs.champion.switch}
     newest = change_log.newest(connection, inputs.workspace, "recommendation", 20)

@@ -1,8 +1,8 @@
-"""What each challenger would have saved, counted once per judged conversation, and kept.
+"""Sequential test of champion against challenger: costs saved per judged conversation, weighted by
+inverse propensity, each counted once.
 
-The count goes on from where it was stored, with the position up to which it goes, so a clock that
-starts anew neither forgets evidence nor counts any twice. It speaks of one champion: another
-champion, another count.
+The sums are stored with the position up to which they go, so a restart neither loses evidence nor
+counts any twice. They belong to one champion: another champion, another count.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ from service.versions.challengers.challenger_lines import OpenChallenger
 
 DAY = 86_400
 SEGMENTS_MAX = 200
-"""Segments told apart in one count; later ones are not."""
+"""Segments distinguished in one comparison; later ones are ignored."""
 
 
 @dataclass(slots=True)
 class ChallengerComparison:
-    """A challenger's count against one champion, since ledger position `opened`."""
+    """Test statistic and counts by segment of one challenger against one champion, since ledger
+    position `opened`.
+    """
 
     test: FixedChallengerTest | LearningChallengerTest
     against: int
@@ -49,11 +51,12 @@ class ChallengerComparison:
 
     @classmethod
     def of(cls, row: Any, terms: PromotionTerms, against: int) -> ChallengerComparison:
-        """Taken up where it was stored, or begun against the champion of a switch.
+        """Load a comparison from a challenger's row, or begin one against the champion of switch
+        `against`.
 
-        By the product form for a frozen challenger, by the empirical-Bernstein form for one that
-        learns. Gains are in units of the greatest cost; a propensity below DISAGREEMENT weighs no
-        more than that.
+        Product martingale for a frozen challenger, empirical-Bernstein confidence sequence for one
+        that learns (`learning.monitoring.promotion_evidence`). Gains are in units of the greatest
+        cost; propensities are clipped below at DISAGREEMENT.
         """
         level = terms.alpha / CHALLENGERS_MAX
         test: FixedChallengerTest | LearningChallengerTest = FixedChallengerTest(DISAGREEMENT, 1.0)
@@ -68,6 +71,7 @@ class ChallengerComparison:
         return cls(test, against, int(stored["opened"]), int(stored["position"]), segments)
 
     def body(self) -> dict[str, Any]:
+        """The comparison as JSON, for the challenger's row."""
         return {
             "against": self.against,
             "opened": self.opened,
@@ -79,7 +83,7 @@ class ChallengerComparison:
     def learn(
         self, champion: ModelState, challenger: ModelState, facts: Mapping[int, JudgedOutcome]
     ) -> None:
-        """Count what was judged since: each by the inverse of its propensity, at most twofold."""
+        """Add the gains of conversations judged since, each by the inverse of its propensity."""
         costs = champion.policy.costs
         unit = max(costs.unneeded, costs.missed)
         bar = champion.policy.costing.escalate
@@ -99,6 +103,9 @@ class ChallengerComparison:
         self.position = champion.position
 
     def proven(self, terms: PromotionTerms) -> bool:
+        """Whether the challenger is proven better, at level alpha over CHALLENGERS_MAX
+        (Bonferroni).
+        """
         if isinstance(self.test, FixedChallengerTest):
             return self.test.proven(terms.alpha, CHALLENGERS_MAX)
         return self.test.proven()
@@ -111,7 +118,7 @@ def comparison_json(
     switched_at: float,
     facts: Mapping[int, JudgedOutcome],
 ) -> dict[str, Any]:
-    """What is to be reported of a contest, and whether anything speaks against promoting."""
+    """A comparison as JSON for the report: measures, segments, and objections to a promotion."""
     terms, row, now = champion.policy.switching, challenger.row, time.time()
     costs = champion.policy.costs
     unit = max(costs.unneeded, costs.missed)
@@ -159,7 +166,7 @@ def comparison_json(
 
 
 def _ece(scores: Scores, facts: Mapping[int, JudgedOutcome], since: int) -> float | None:
-    """Calibration error of what was scored since a position, by inverse propensity."""
+    """Expected calibration error since a position, weighted by inverse propensity."""
     outcomes = [facts.get(int(position)) for position in scores.position]
     weight = [
         w / f.propensity if f is not None and f.propensity and f.position > since else 0.0

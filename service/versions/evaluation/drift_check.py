@@ -1,8 +1,9 @@
-"""Is the world still the one the champion learned? Looked at with every evaluation, by `jobs`.
+"""Drift monitoring of the champion: change detection on its loss, and covariate shift of what
+customers bring.
 
-The champion's own loss is watched outcome by outcome; what customers bring is compared window by
-window, each time with conversations not looked at before. What was found travels in the reports,
-so a clock that starts anew neither cries twice nor forgets an alarm.
+The loss is monitored outcome by outcome; the conversations of a window are compared with those
+before it, each window only with conversations not tested before. The state is carried in the
+reports, so a restart neither repeats nor loses an alarm.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ALARMS_MAX = 10
 
 @dataclass(slots=True)
 class _MonitoredLine:
-    """A line's loss as far as it was taken in."""
+    """A line's loss monitor and the position up to which it has been fed."""
 
     switch: int
     since: int
@@ -44,7 +45,7 @@ class _MonitoredLine:
 
 
 class DriftMonitor:
-    """Looks at one workspace after the other; one thread owns it."""
+    """Drift checks of one workspace after the other; owned by one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -53,7 +54,9 @@ class DriftMonitor:
     def check_drift(
         self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What is to be reported, given the last report's part; and the new alarms in it."""
+        """One drift check, given the last report's drift part: the new part, and the new alarms in
+        it.
+        """
         last = last or {}
         now = time.time()
         alarms = []
@@ -79,7 +82,7 @@ class DriftMonitor:
     def add_alarm(
         self, kind: str, name: str, sentence: str, champion: ModelState, report: dict[str, Any]
     ) -> dict[str, Any]:
-        """An alarm that was found elsewhere: it stands among the others."""
+        """Add an alarm of another detector to the report; gives the alarm."""
         alarm = _alarm_json(kind, name, sentence, champion.position, time.time())
         report["alarms"] = [*report["alarms"], alarm][-ALARMS_MAX:]
         return alarm
@@ -87,7 +90,7 @@ class DriftMonitor:
     def _update_monitor(
         self, workspace: str, champion: ModelState, since: int
     ) -> _MonitoredLine | None:
-        """The watch after all that the champion has learned; None where it gave alarm."""
+        """Feed the monitor all that the champion has learned since; None where it gave alarm."""
         line = self._monitors.get(workspace)
         if line is None or (line.switch, line.since) != (champion.switch, since):
             line = self._monitors[workspace] = _MonitoredLine(champion.switch, since, since)
@@ -101,7 +104,9 @@ class DriftMonitor:
     def _test_shift(
         self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-        """The test of the newest closed conversations, if enough of them are new; else the last."""
+        """Covariate shift test of the newest closed conversations, if enough are new; else the last
+        result.
+        """
         until = float(last["until"]) if last else 0.0
         with self._store.read() as connection:
             closed = decision_history.closed(connection, workspace, RECENT + REFERENCE)
@@ -122,7 +127,7 @@ _LOSS_ROSE = "the champion's own loss (Brier) rose clearly above what was usual 
 
 
 def brier_losses(scores: Scores) -> list[float]:
-    """The weighted Brier loss of each outcome, in order: one outcome is one unit."""
+    """Weighted Brier loss of each outcome in [0, 1], in ledger order: one outcome is one unit."""
     _, index = np.unique(scores.position, return_inverse=True)
     squares = scores.weight * (scores.probability - scores.label) ** 2
     weights = np.bincount(index, scores.weight)
@@ -151,7 +156,7 @@ def _loss_json(monitor: LossMonitor) -> dict[str, Any]:
 def _conversation_snapshot(
     connection: Connection, workspace: str, name: str, champion: ModelState
 ) -> ConversationSnapshot | None:
-    """A conversation up to its last scored message; None where nothing was scored."""
+    """A conversation's snapshot at its last scored message; None where nothing was scored."""
     turns: Sequence[Any] = conversation_rows.transcript(connection, workspace, name, 2**31 - 1)
     last = max((n for n, turn in enumerate(turns) if turn.scored), default=None)
     if last is None:

@@ -1,7 +1,7 @@
-"""One scheduled evaluation of a workspace: every line measured, and what follows from it done.
+"""Scheduled evaluation of a workspace: measure every line, decide on promotion, apply the decision.
 
-The report, the switch that it led to, how far each challenger's count goes, and what people should
-hear are written in one transaction: whatever kills `jobs`, all of it is there or none.
+The report, the switch that it led to, each challenger's count and the alarms are written in one
+transaction: whatever kills `jobs`, all of it is there or none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = structlog.get_logger("baton.judging")
 
 
 class Evaluator:
-    """Evaluates one workspace after the other; one thread owns it."""
+    """Evaluates one workspace after the other; owned by one thread."""
 
     def __init__(self, store: Store, lines: ModelLines, models_max: int) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class Evaluator:
         self._challengers = ChallengerLines(store, models_max)
 
     def evaluate(self, workspace: str) -> Report:
-        """One evaluation: its report stored, and acted upon where the policy lets it."""
+        """Evaluate a workspace: its report is stored, and applied where the policy allows it."""
         inputs = self._load_inputs(workspace)
         champion, policy = inputs.champion, inputs.champion.policy
         outcomes = self._judged.newest(workspace, champion.position)
@@ -56,14 +56,14 @@ class Evaluator:
             last = mlflow_rows.last_evaluation(connection, workspace)
         last_report = {} if last is None else last.report
         drift, alarms = self._drift.check_drift(workspace, champion, last_report.get("drift"))
-        terms, against = policy.switching, inputs.began.position
+        terms, against = policy.switching, inputs.champion_switch.position
         comparisons = {
             x.row.id: ChallengerComparison.of(x.row, terms, against) for x in inputs.challengers
         }
         for challenger in inputs.challengers:
             comparisons[challenger.row.id].learn(champion, challenger.model_state, outcomes)
         comparison_reports = [
-            comparison_json(comparisons[x.row.id], x, champion, inputs.began.at, outcomes)
+            comparison_json(comparisons[x.row.id], x, champion, inputs.champion_switch.at, outcomes)
             for x in inputs.challengers
         ]
         guard_result = promotion_decision.run_rollback_guard(inputs)
@@ -71,7 +71,9 @@ class Evaluator:
         costs = DecisionCosts(
             policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed
         )
-        rates = self._rates.rates(workspace, inputs.began, champion, outcomes, costs, last_report)
+        rates = self._rates.rates(
+            workspace, inputs.champion_switch, champion, outcomes, costs, last_report
+        )
         report = evaluate(
             new_id("e"),
             champion.position,
@@ -97,7 +99,7 @@ class Evaluator:
         if (
             guard_result is not None
             and guard_result.finding == "world"
-            and not already_alarmed(drift, inputs.began)
+            and not already_alarmed(drift, inputs.champion_switch)
         ):
             alarms += [self._drift.add_alarm("world", "harder", HARDER, champion, drift)]
         return self._record(inputs, report, comparisons, alarms)
@@ -123,7 +125,7 @@ class Evaluator:
         comparisons: dict[str, ChallengerComparison],
         alarms: list[dict[str, Any]],
     ) -> Report:
-        """Write what was found, and do it; where another switch came in between, only write."""
+        """Store the report and apply it; where another switch came in between, only store it."""
         act = report.verdict != "keep" and inputs.champion.policy.switching.automatic
         states = {one.row.id: checkpoint.dump(one.model_state) for one in inputs.challengers}
         while True:
@@ -161,7 +163,7 @@ class Evaluator:
         comparisons: Mapping[str, ChallengerComparison],
         states: Mapping[str, bytes],
     ) -> None:
-        """How far each challenger has learned and been counted, stored together."""
+        """Store each challenger's model state and comparison together."""
         for one in inputs.challengers:
             challenger_rows.change(
                 connection,
@@ -176,7 +178,7 @@ class Evaluator:
     def _record_alarms(
         self, connection: Connection, inputs: EvaluationInput, alarms: Sequence[dict[str, Any]]
     ) -> None:
-        """Alarms are told, and open a challenger that forgets sooner. Nothing is reset."""
+        """Log alarms and request a challenger that forgets sooner. Nothing is reset."""
         workspace, recipe = inputs.workspace, inputs.champion.recipe
         for alarm in alarms:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
@@ -190,6 +192,8 @@ HARDER = (
 )
 
 
-def already_alarmed(drift: dict[str, Any], began: Entry) -> bool:
-    """Whether an alarm since the promotion said so before."""
-    return any(a["kind"] == "world" and a["position"] > began.position for a in drift["alarms"])
+def already_alarmed(drift: dict[str, Any], champion_switch: Entry) -> bool:
+    """Whether the drift report has a `world` alarm since the champion's promotion."""
+    return any(
+        a["kind"] == "world" and a["position"] > champion_switch.position for a in drift["alarms"]
+    )

@@ -1,4 +1,4 @@
-"""What the champion goes by in the newest conversations, for an evaluation's report."""
+"""Feature attribution: which features move the champion's scores in recent conversations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 
 CONVERSATIONS = 300
-"""Newest conversations with an outcome that are looked at: so many, however long the ledger is."""
+"""Most conversations with an outcome that are sampled, the newest, however long the ledger is."""
 
 
 def feature_influences(
     store: Store, workspace: str, names: Iterable[str], champion: ModelState
 ) -> Any:
-    """The names that move the champion most, of the conversations named (the newest last)."""
+    """The features with the greatest influence on the champion, in the newest of the conversations
+    named (the newest last).
+    """
     newest = list(dict.fromkeys(reversed(list(names))))[:CONVERSATIONS]
     sample = InfluenceSample()
     with store.read() as connection:

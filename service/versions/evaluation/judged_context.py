@@ -1,9 +1,10 @@
-"""What is to be known of each outcome besides its label: how it came to be known, and of whom.
+"""Judged outcomes with their propensities (inverse propensity weighting) and segments, for the
+estimates of an evaluation.
 
-A truth counts for an estimate by the probability with which it was to become known: 1 for what a
-handoff's agent says and for recorded labels, the audit's propensity for a kept conversation. One
-that a complaint brought to light is a known stratum of its own, never a sample: it counts as far
-as the audits drew it, and not otherwise.
+An outcome's propensity is the probability with which it was to become known: 1 for an agent's
+verdict on a handoff and for recorded labels, the audit's propensity for a kept conversation. One
+found by a complaint is a known stratum of its own, not a sample: it counts as far as the audits
+drew it, and not otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
 OUTCOMES_MAX = 2000
-"""Newest outcomes of a workspace that are remembered."""
+"""Newest outcomes of a workspace that are held."""
 
 SEGMENT_NAME_MAX = 64
 HOURS = 4
@@ -27,7 +28,7 @@ _AT_ONCE = 400
 
 
 class JudgedOutcomes:
-    """The newest facts of each workspace, read forward when asked for; of one thread."""
+    """Cache of the newest judged outcomes by workspace, read incrementally; owned by one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,7 +36,7 @@ class JudgedOutcomes:
         self._until: dict[str, int] = {}
 
     def newest(self, workspace: str, until: int) -> Mapping[int, JudgedOutcome]:
-        """By ledger position, in order, up to a position; at most OUTCOMES_MAX."""
+        """Judged outcomes by ledger position, in order, up to a position; at most OUTCOMES_MAX."""
         outcomes = self._kept.setdefault(workspace, {})
         with self._store.read() as connection:
             after = self._until.get(workspace, 0)
@@ -116,7 +117,7 @@ def _propensity(body: Mapping[str, Any], audited: float, *, by_itself: bool) -> 
 
 
 def _segments(decisions: Sequence[Any], first: Any) -> list[str]:
-    """The parts of the traffic that a conversation belongs to, each under a readable name."""
+    """Names of the segments that a conversation belongs to."""
     rules = {t["name"] for d in decisions for t in d.triggers if t["kind"] != "model"}
     segments = [f"rule {name}" for name in sorted(rules)]
     if decisions:

@@ -1,4 +1,4 @@
-"""What an evaluation's lines come to: keep, promote or roll back; why, and on what evidence."""
+"""Promotion and rollback decision: the verdict (keep, promote, roll back) with its evidence."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from service.versions.evaluation.drift_check import brier_losses
 from service.versions.model_lines import champion_switch_index
 
 BASELINE_OUTCOMES = 500
-"""Newest outcomes before a promotion that say what was usual."""
+"""Newest outcomes before a promotion that set the usual loss."""
 
 
 @dataclass(slots=True)
 class EvaluationInput:
-    """The lines of a workspace as one evaluation finds them."""
+    """The model lines of a workspace as one evaluation reads them."""
 
     workspace: str
     switches: list[Entry]
@@ -33,11 +33,12 @@ class EvaluationInput:
     challengers: list[OpenChallenger]
 
     @property
-    def began(self) -> Entry:
+    def champion_switch(self) -> Entry:
         """The switch that made the champion."""
         return self.switches[champion_switch_index(self.switches)]
 
     def lines(self) -> list[EvaluatedLine]:
+        """The lines with their scores, for the report."""
         lines = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
         lines += [(one.role, one.model_state) for one in self.challengers]
         return [
@@ -48,30 +49,34 @@ class EvaluationInput:
 
 
 def run_rollback_guard(inputs: EvaluationInput) -> GuardResult | None:
-    """The detectors of a champion promoted lately; None where there is nothing to go back to."""
-    terms, began = inputs.champion.policy.switching, inputs.began
+    """Run the rollback guard on a champion promoted within `watch_days`; None where there is no
+    predecessor to return to.
+    """
+    terms, champion_switch = inputs.champion.policy.switching, inputs.champion_switch
     previous = inputs.previous
-    if previous is None or time.time() - began.at > terms.watch_days * DAY:
+    if previous is None or time.time() - champion_switch.at > terms.watch_days * DAY:
         return None
-    usual = brier_losses(previous.window.scores(until=began.position))[-BASELINE_OUTCOMES:]
+    usual = brier_losses(previous.window.scores(until=champion_switch.position))[
+        -BASELINE_OUTCOMES:
+    ]
 
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
             return None
         a, b = paired(
-            inputs.champion.window.scores(since=began.position),
-            other.window.scores(since=began.position),
+            inputs.champion.window.scores(since=champion_switch.position),
+            other.window.scores(since=champion_switch.position),
         )
         return brier_losses(a), brier_losses(b)
 
-    own = brier_losses(inputs.champion.window.scores(since=began.position))
+    own = brier_losses(inputs.champion.window.scores(since=champion_switch.position))
     return guard(usual, own, pair(previous), pair(inputs.anchor), terms.false_alarm_in)
 
 
 def choose_verdict(
     inputs: EvaluationInput, comparisons: Sequence[dict[str, Any]], result: GuardResult | None
 ) -> Verdict:
-    """What is to be done: harm first, then the best of those proven better."""
+    """The verdict: rollback on harm first, then the best challenger proven better, else keep."""
     if result is not None and result.finding in ("previous", "anchor"):
         return rollback_finding(inputs, result)
     ready = [one for one in comparisons if one["proven_better"] and not one["objections"]]
@@ -86,10 +91,15 @@ def choose_verdict(
 
 
 def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
+    """The verdict "roll back", with the guard's evidence."""
     line = result.previous_line if result.finding == "previous" else result.anchor_line
     assert line is not None
     assert inputs.previous is not None
-    to = inputs.previous.version if result.finding == "previous" else inputs.began.body["version"]
+    to = (
+        inputs.previous.version
+        if result.finding == "previous"
+        else inputs.champion_switch.body["version"]
+    )
     name = "its predecessor" if result.finding == "previous" else "itself as it was promoted"
     sentence = (
         f"since its promotion version {inputs.champion.version} loses "
@@ -97,15 +107,20 @@ def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
         f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
     )
     evidence = {"rule": "alarm since the promotion", "champion": inputs.champion.version}
-    evidence |= {"since": inputs.began.position, "to": to, "previous": inputs.previous.version}
+    evidence |= {
+        "since": inputs.champion_switch.position,
+        "to": to,
+        "previous": inputs.previous.version,
+    }
     return Verdict("roll back", sentence, evidence | asdict(result))
 
 
 def keep_sentence(inputs: EvaluationInput, result: GuardResult) -> str:
+    """What the rollback guard found, in a sentence, where the champion stays."""
     if result.allowed is None:
         return "there is no past to compare the champion with"
     rose = "rose, and so did the lines beside it" if result.finding == "world" else "did not rise"
     return (
-        f"since position {inputs.began.position} the champion's loss {rose} above "
+        f"since position {inputs.champion_switch.position} the champion's loss {rose} above "
         f"{result.allowed:.3f} over {result.champion_line.outcomes} outcomes"
     )

@@ -1,7 +1,7 @@
-"""The rates of what was really decided, of late and since the promotion, without reading it again.
+"""Running totals of decision rates, recent and since the promotion, updated incrementally.
 
-The sums since the promotion travel in the reports, each with the position up to which it goes: an
-evaluation adds what is new to those of the last, so it costs the same however long the ledger is.
+The sums since the promotion are carried in the reports, each with the position up to which it goes:
+an evaluation adds what is new, so it costs the same however long the ledger is.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
 RECENT = 1000
-"""Outcomes that the newest rates speak of."""
+"""Outcomes in the recent rates."""
 
 
 class RecentRates:
-    """Rates of one workspace after the other."""
+    """Decision rates of one workspace after the other."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,27 +29,27 @@ class RecentRates:
     def rates(
         self,
         workspace: str,
-        began: Entry,
+        champion_switch: Entry,
         champion: ModelState,
         outcomes: Mapping[int, JudgedOutcome],
         terms: DecisionCosts,
         last: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """`since_switch`: of what was decided since the champion's promotion; `recent`: around the
-        newest outcomes. `last` is the last report.
+        """`since_switch`: rates of what was decided since the champion's promotion; `recent`: of
+        the newest outcomes. `last` is the last report.
         """
         now = time.time()
         previous = last.get("rates") or {}
-        if previous.get("since") != began.position:
+        if previous.get("since") != champion_switch.position:
             previous = {
-                "since": began.position,
-                "position": began.position,
-                "at": began.at,
+                "since": champion_switch.position,
+                "position": champion_switch.position,
+                "at": champion_switch.at,
                 "sums": {},
             }
         sums = RateSums(**previous["sums"])
         for outcome in outcomes.values():
-            if outcome.position > previous["position"] and outcome.decided_at >= began.at:
+            if outcome.position > previous["position"] and outcome.decided_at >= champion_switch.at:
                 sums.add(outcome)
         newest = list(outcomes.values())[-RECENT:]
         recent = RateSums()
@@ -62,7 +62,7 @@ class RecentRates:
                     connection, workspace, newest[0].decided_at, now
                 )
         return {
-            "since": began.position,
+            "since": champion_switch.position,
             "position": champion.position,
             "at": now,
             "sums": asdict(sums),

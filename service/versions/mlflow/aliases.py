@@ -1,8 +1,9 @@
-"""The aliases in MLflow: the ledger decides and they follow, unless an engineer moved `champion`.
+"""Model registry aliases in MLflow, synchronised with the ledger: the ledger decides and they
+follow, unless an engineer moved `champion`.
 
-Each is remembered as last written or seen. One that changed since is an engineer's request, heard
-within a few seconds; one that is unchanged but behind the ledger is only lag, and is mended. Of
-requests only those about `champion` are followed; any other is put back, and says why.
+Each is recorded as last written or read. One that changed since is an engineer's request, acted on
+within seconds; one that is unchanged but behind the ledger is lag, and is corrected. Only requests
+about `champion` are followed; any other move is reverted, with the reason in a tag.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from service.versions.model_lines import champion_switch_index
 CHAMPION, PREVIOUS, ANCHOR, CHALLENGER = "champion", "previous", "anchor", "challenger-"
 REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
 ENGINEER = "mlflow"
-"""Who moved the alias, as the ledger calls them: MLflow does not say more."""
+"""Actor of an alias move in the ledger: MLflow does not say who made it."""
 
 NOT_FOLLOWED = (
     "the alias {name} only follows the ledger, and was put back: move `champion` to let this "
@@ -36,13 +37,14 @@ _log = structlog.get_logger("baton.aliases")
 
 
 class AliasSync:
-    """One pass settles the aliases of a workspace. RegistryUnavailable while MLflow is away."""
+    """Reconciles a workspace's aliases in one pass. RegistryUnavailable while MLflow is away."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store
         self._registry = registry
 
     def sync(self, workspace: str) -> None:
+        """One reconciliation pass: first `champion`, then the aliases that only follow."""
         current = self._registry.aliases(workspace)
         self._sync_champion(workspace, current.get(CHAMPION))
         with self._store.read() as connection:
@@ -57,7 +59,7 @@ class AliasSync:
     def _sync_follower(
         self, workspace: str, name: str, current: str | None, target: str | None
     ) -> None:
-        """Set or drop an alias that only follows; one that an engineer moved is put back."""
+        """Set or drop an alias that only follows; one that an engineer moved is reverted."""
         with self._store.read() as connection:
             record = mlflow_rows.alias(connection, workspace, name)
         if current is not None and (
@@ -86,7 +88,7 @@ class AliasSync:
             self._record_alias(workspace, CHAMPION, current)
 
     def _handle_alias_move(self, workspace: str, number: str, back_to: str) -> None:
-        """An engineer moved the alias: the version is checked, then serves; or it is put back."""
+        """An engineer moved `champion`: switch to that version if it is valid, else revert."""
         registered = self._registry.registered(workspace, number)
         try:
             with self._store.write() as connection:
@@ -102,7 +104,7 @@ class AliasSync:
     def _revert_alias(
         self, workspace: str, name: str, number: str, why: str, *, tagged: bool = True
     ) -> None:
-        """Remember that a move was refused, and say why on the version's page."""
+        """Record that a move was refused, and tag the version with the reason."""
         with self._store.write() as connection:
             row = version_rows.by_registry(connection, workspace, number)
             refusal = {
@@ -118,8 +120,8 @@ class AliasSync:
         _log.warning("alias_put_back", workspace=workspace, alias=name, why=why)
 
     def _move_alias(self, workspace: str, name: str, number: str | None) -> None:
-        """Move an alias, or drop it; what is intended is known before, so a pass that dies between
-        is not taken for an engineer.
+        """Move or drop an alias; the intended target is recorded first, so a pass that dies in
+        between is not taken for an engineer's move.
         """
         with self._store.write() as connection:
             mlflow_rows.note_alias(connection, workspace, name, intended=number)
@@ -137,10 +139,10 @@ class AliasSync:
 def _append_requested_switch(
     connection: Connection, workspace: str, number: str, registered: Registered | None
 ) -> int:
-    """Append the switch that an engineer asks for; the version. Raises a Refusal.
+    """Append the switch that an engineer requests; gives the version. Raises RequestRefused.
 
-    One that has served, or descends from one, serves as it was: a rollback. A new one is promoted
-    with all that was learned since.
+    A version that has served, or descends from one, serves as it was: a rollback. A new one is
+    promoted with all that was learned since.
     """
     row = version_rows.by_registry(connection, workspace, number)
     if row is None or registered is None or registered.digest is None:
@@ -167,10 +169,10 @@ def newest_published(connection: Connection, workspace: str, switch: Entry) -> R
 
 
 def follower_targets(connection: Connection, workspace: str) -> dict[str, str]:
-    """Where every alias but `champion` stands, by its name: MLflow numbers of published versions.
+    """Targets of all aliases but `champion`, by name: MLflow numbers of published versions.
 
-    `anchor` is the champion as it was when it was switched to; `previous` the newest version of
-    the line before; `challenger-1` to `challenger-4` are those open, each as it was opened.
+    `anchor` is the champion as it was when it was switched to; `previous` the newest version of the
+    line before; `challenger-1` to `challenger-4` are those open, each as it was opened.
     """
     switches = entries.switches(connection, workspace)
     index = champion_switch_index(switches)

@@ -1,4 +1,5 @@
-"""What serves, how it came to, how good it is and what challenges it: for an engineer, in Markdown.
+"""Model card in Markdown, the description of the registered model in MLflow: what serves, how it
+came to, its measures and its challengers.
 
 MLflow shows the beginning of a description; so what serves comes first.
 """
@@ -21,7 +22,7 @@ MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
 
 
 def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
-    """Changes whenever the story does, and costs little to ask for."""
+    """Cheap cache key that changes whenever the description does."""
     newest = switch_history.moves(connection, workspace)[0]
     challengers = tuple(
         (row.id, row.version) for row in challenger_rows.of_workspace(connection, workspace)
@@ -35,29 +36,29 @@ def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
 
 
 def render_description(connection: Connection, workspace: str) -> str:
-    """The story of a workspace as it is now."""
+    """The model card of a workspace as it is now, in Markdown."""
     moves = switch_history.moves(connection, workspace)
     newest_switch = next(move for move in moves if move["what"] != "refused")
     version = version_rows.version(connection, workspace, newest_switch["version"])
     recipe = version.recipe if version is not None else "?"
-    parts = [
+    paragraphs = [
         f"# The line of version {newest_switch['version']} serves",
         f"It is `{recipe}` and goes on learning; the alias `champion` stands at its newest "
         f"checkpoint. {_switch_sentence(newest_switch)}",
     ]
     last = mlflow_rows.last_evaluation(connection, workspace)
     if last is not None:
-        parts += _evaluation_paragraphs(last.report)
+        paragraphs += _evaluation_paragraphs(last.report)
     if challengers := _challenger_table(connection, workspace):
-        parts += ["**What challenges it**", challengers]
-    parts += ["**What moved**", _move_table(moves[:MOVES_SHOWN])]
-    parts.append(
+        paragraphs += ["**What challenges it**", challengers]
+    paragraphs += ["**What moved**", _move_table(moves[:MOVES_SHOWN])]
+    paragraphs.append(
         "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
         "Baton checks it and follows within ten seconds; a move that it refuses is put back, and "
         "the version's tag `baton.refused` says why. A version with a tag `baton.blocked` is "
         "never moved to."
     )
-    return "\n\n".join(parts)
+    return "\n\n".join(paragraphs)
 
 
 def _switch_sentence(move: Mapping[str, Any]) -> str:
@@ -68,7 +69,7 @@ def _switch_sentence(move: Mapping[str, Any]) -> str:
 
 
 def _challenger_table(connection: Connection, workspace: str) -> str:
-    """Those that learn in its shadow or wait to be built, and why they were asked for."""
+    """Table of the challengers, open or waiting to be built, and why they were requested."""
     rows = [
         (
             f"{CHALLENGER}{challenger.slot}",

@@ -1,7 +1,7 @@
-"""A version as a folder of its own: what scores outside Baton, and comes into another one.
+"""Export and import of a model version as a folder in MLflow's model format.
 
-The folder is an MLflow model, the same as is published: `mlflow models serve -m FOLDER` runs it.
-Only its state is ever read back, plain arrays whose digest is verified; none of its code is run.
+`mlflow models serve -m FOLDER` runs it. An import reads only its state, plain arrays whose digest
+is verified; no code from the folder is run.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ BYTES_MAX = checkpoint.BYTES_MAX
 
 
 class NotAVersionError(ValueError):
-    """What was given holds no version that this build can stand at."""
+    """A file or folder holds no version that this build can load."""
 
 
 def export_version(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
-    """Write a version into a new folder; what it is. FileExistsError where there is something."""
+    """Write a version into a new folder as an MLflow model; gives its lineage tags.
+
+    FileExistsError where the folder is not empty; NotFound.
+    """
     with store.read() as connection:
         row = switches.require_version(connection, workspace, number)
         state = version_rows.state(connection, workspace, number) or b""
@@ -43,7 +46,7 @@ def export_version(store: Store, workspace: str, number: int, folder: Path) -> d
 
 
 def lineage_tags(workspace: str, row: dict[str, Any]) -> dict[str, str]:
-    """Where a version comes from, as tags of MLflow and in its `MLmodel`."""
+    """Lineage of a version as tags for MLflow and for its `MLmodel`."""
     tags = {
         "baton.workspace": workspace,
         "baton.version": row["number"],
@@ -60,12 +63,13 @@ def lineage_tags(workspace: str, row: dict[str, Any]) -> dict[str, str]:
 
 
 def import_version(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
-    """Keep a version of another Baton as one of this workspace; its number and digest.
+    """Store a version of another installation as one of this workspace; gives its number and
+    digest.
 
     `path` is the folder of an exported or published version, or its `state.npz`. It has learned
     nothing of this ledger: where it is promoted, it learns the ledger's outcomes on top, all that
-    are still there. What it scored elsewhere says nothing of it here, and is left behind.
-    Bringing the same one in again finds it. NotAVersionError, FileNotFoundError.
+    are still there. Its measures elsewhere say nothing of it here, and are dropped. Idempotent by
+    digest. NotAVersionError, FileNotFoundError.
     """
     model_state, about = _read(path)
     digest = checkpoint.digest(model_state)
@@ -108,7 +112,7 @@ def _read(path: Path) -> tuple[ModelState, dict[str, str]]:
 
 
 def _metadata(mlmodel: Path) -> dict[str, str]:
-    """What the `MLmodel` tells of its version; nothing where it is not Baton's or is missing."""
+    """The metadata in an `MLmodel`; empty where it is missing or not Baton's."""
     try:
         metadata = json.loads(mlmodel.read_text(encoding="utf-8")).get("metadata") or {}
     except (OSError, ValueError, AttributeError):

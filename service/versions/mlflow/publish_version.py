@@ -1,6 +1,7 @@
-"""Keeping MLflow in step: what the ledger decided is published, what an engineer moved is heard.
+"""Publisher of versions, evaluations and the model card to MLflow, and the aliases'
+synchronisation.
 
-MLflow may be away: everything here is asked again until it has worked, and takes effect once.
+MLflow may be away: every step is retried until it has worked, and takes effect once.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from service.versions.mlflow.aliases import CHAMPION, AliasSync
 from service.versions.mlflow.export_version import lineage_tags
 
 TRANSCRIPT = "/console/transcript?id="
-"""Where the console finds a conversation by its id."""
+"""Path of the console's page of a conversation, before its id."""
 
 _log = structlog.get_logger("baton.publishing")
 
 
 class MlflowPublisher:
-    """One pass publishes what is owed and settles the aliases of every workspace."""
+    """Publishes what is not in MLflow yet and syncs the aliases, one pass over the workspaces."""
 
     def __init__(
         self,
@@ -42,8 +43,8 @@ class MlflowPublisher:
         self._is_away = False
 
     def publish(self, *names: str) -> None:
-        """Does what can be done now, for these workspaces or for all; an MLflow that is away is
-        only logged, once.
+        """One pass over these workspaces or over all; an MLflow that is away is logged once, not
+        raised.
         """
         try:
             for name in names or self._workspaces():
@@ -59,21 +60,21 @@ class MlflowPublisher:
             return tuple(entries.workspaces(connection))
 
     def _publish_workspace(self, workspace: str) -> None:
-        """Each part for itself: what MLflow refuses in one holds up no other."""
+        """Run each step by itself: what MLflow refuses in one holds up no other."""
         self._republish_if_mlflow_was_reset(workspace)
-        for part in (
+        for step in (
             self._publish_versions,
             self._aliases.sync,
             self._publish_description,
             self._publish_evaluations,
         ):
             try:
-                part(workspace)
+                step(workspace)
             except RegistryRefused as error:
                 _log.error("mlflow_refused", workspace=workspace, why=str(error))
 
     def _republish_if_mlflow_was_reset(self, workspace: str) -> None:
-        """An MLflow that lost what the champion alias stood at is another one: it gets all anew."""
+        """Mark all as unpublished where MLflow no longer has the version that `champion` names."""
         with self._store.read() as connection:
             record = mlflow_rows.alias(connection, workspace, CHAMPION)
         number = record and record.registry_version
@@ -106,7 +107,7 @@ class MlflowPublisher:
                 version_rows.published(connection, workspace, row.number, number)
 
     def _publish_description(self, workspace: str) -> None:
-        """Say what serves and why where an engineer looks first, whenever that has changed."""
+        """Write the model card whenever its key has changed."""
         with self._store.read() as connection:
             key = description.description_key(connection, workspace)
             if self._description_keys.get(workspace) == key:
