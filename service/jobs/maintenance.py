@@ -139,8 +139,8 @@ class Maintenance:
         return number
 
     def evaluate(self) -> None:
-        """Evaluate each workspace that has learned since its last evaluation: when its time has
-        come, or when so many outcomes have.
+        """Evaluate each workspace that has learned since its last evaluation, after
+        `evaluate_seconds` or `evaluate_outcomes`.
         """
         for workspace in self._workspaces():
             with self._isolated(workspace):
@@ -171,10 +171,8 @@ class Maintenance:
         for workspace in self._workspaces():
             with self._isolated(workspace):
                 champion = self._lines.champion(workspace)
-                corrected, excluded = (
-                    self._corrected_positions(workspace, champion.position),
-                    champion.without,
-                )
+                corrected = self._corrected_positions(workspace, champion.position)
+                excluded = champion.without
                 waiting = [p for p in corrected - excluded.positions if not excluded.withholds(p)]
                 if len(waiting) >= self._settings.corrections:
                     self._rebuild(workspace, champion, len(waiting))

@@ -89,13 +89,13 @@ def check(store: Store, workspace: str, file: HistoryFile, progress: Progress) -
     problems: list[str] = []
     waiting: list[tuple[int, Episode]] = []
     done = 0
-    for number, episode in file.lines():
+    for number, line in file.lines():
         done += 1
-        problem = episode if isinstance(episode, str) else _limit_violation(episode)
+        problem = line if isinstance(line, str) else _limit_violation(line)
         if problem is not None:
-            problems.append(problem if isinstance(episode, str) else f"line {number}: {problem}")
-        elif isinstance(episode, Episode):
-            waiting.append((number, episode))
+            problems.append(problem if isinstance(line, str) else f"line {number}: {problem}")
+        elif isinstance(line, Episode):
+            waiting.append((number, line))
         if len(waiting) == CONVERSATIONS_AT_ONCE:
             problems += _conflicts(store, workspace, waiting)
             waiting = []
@@ -219,8 +219,8 @@ def _limit_violation(episode: Episode) -> str | None:
     """The first field that exceeds a limit of the API, with the fix; None if none does."""
     if len(episode.messages) > TURNS_MAX:
         return f"field messages has {len(episode.messages)} turns; cut it to {TURNS_MAX}"
-    for place, message in enumerate(episode.messages):
-        where = f"field messages[{place}]"
+    for index, message in enumerate(episode.messages):
+        where = f"field messages[{index}]"
         if len(message.text) > TEXT_CHARS_MAX:
             return f"{where}.text has {len(message.text)} characters; cut it to {TEXT_CHARS_MAX}"
         if not 0 < len(message.id) <= NAME_CHARS_MAX:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -33,10 +32,6 @@ TURNS_AT_ONCE = 4000
 """Turns held in memory while the outcomes of their conversations are learned."""
 
 _log = structlog.get_logger("baton.standing")
-
-
-K = TypeVar("K")
-T = TypeVar("T")
 
 
 class TextRemovedError(LookupError):
