@@ -394,6 +394,8 @@ def test_intervals_of_parts_hold_a_drifting_truth_in_19_of_20_streams() -> None:
 
 
 def test_false_and_automation_rates_are_looked_at_again_and_again() -> None:
-    part = Segment(kept=30, escalated=10, own=Counter({"needed": 6, "not_needed": 2, "pending": 2}))
+    part = Segment(
+        kept=30, escalated=10, own_verdicts=Counter({"needed": 6, "not_needed": 2, "pending": 2})
+    )
     assert part.false == under_drift(2, 8)
     assert part.automation == under_drift(30, 40)
