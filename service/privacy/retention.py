@@ -25,8 +25,8 @@ from service.store.ledger import challenger_rows, entries, mlflow_rows
 from service.versions.model_lines import champion_switch_index
 
 DAY = 86_400
-CONVERSATIONS_AT_ONCE = 200
-"""Conversations removed in one transaction."""
+REMOVED_AT_ONCE = 200
+"""Conversations removed in one transaction, and evaluations listed for removal."""
 
 CHECKPOINTS_MIN = 2
 NOTABLE_FACTOR = 10
@@ -52,7 +52,7 @@ class Retention:
         with self._store.read() as connection:
             names = entries.workspaces(connection)
         for name in names:
-            while (removed := self._remove_text_piece(name, cutoff)) == CONVERSATIONS_AT_ONCE:
+            while (removed := self._remove_text_piece(name, cutoff)) == REMOVED_AT_ONCE:
                 pass
             if removed:
                 _log.info("text_removed", workspace=name, conversations=removed)
@@ -61,7 +61,7 @@ class Retention:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             until = removable_up_to(connection, workspace, cutoff)
-            names = removal.removable(connection, workspace, cutoff, until, CONVERSATIONS_AT_ONCE)
+            names = removal.removable(connection, workspace, cutoff, until, REMOVED_AT_ONCE)
             removal.remove(connection, workspace, names)
         return len(names)
 
@@ -91,7 +91,7 @@ class Retention:
             rows = mlflow_rows.surplus_evaluations(
                 connection, workspace, keep, NOTABLE_FACTOR * keep
             )
-        return [(row.id, row.run_id) for row in rows[:CONVERSATIONS_AT_ONCE]]
+        return [(row.id, row.run_id) for row in rows[:REMOVED_AT_ONCE]]
 
     def remove_evaluation(self, workspace: str, name: str) -> None:
         """Remove an evaluation's report from the database."""

@@ -41,7 +41,7 @@ class ModelLines:
         self,
         store: Store,
         every: int = 0,
-        at_mark: Callable[[str, ModelState], None] = lambda _workspace, _standing: None,
+        at_mark: Callable[[str, ModelState], None] = lambda _workspace, _state: None,
         most: int = 64,
     ) -> None:
         self._store, self._most = store, most
@@ -57,7 +57,7 @@ class ModelLines:
         there: every serving process records its digest at these positions, so the checkpoint
         verifies them.
         """
-        head, last, _, _ = self._look(workspace)
+        head, last, _, _ = self._read_switches(workspace)
         mark = head - head % self._every if self._every else 0
         state = self._champions.get(workspace)
         if state is None or state.half_learned or state.switch != last.position:
@@ -78,7 +78,7 @@ class ModelLines:
         """The shadow model: the line that the present champion replaced, still learning. None for
         the first line and after a rollback, since a line that was rolled back is no yardstick.
         """
-        head, _, champion_switch, before = self._look(workspace)
+        head, _, champion_switch, before = self._read_switches(workspace)
         if before is None or champion_switch.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
@@ -97,10 +97,10 @@ class ModelLines:
         """The champion frozen as it was promoted: scored on each lesson, never learning. None where
         it had learned nothing by then, or its checkpoint cannot be loaded.
         """
-        head, _, champion_switch, _ = self._look(workspace)
+        head, _, champion_switch, _ = self._read_switches(workspace)
         state = self._anchors.get(workspace)
         if state is None or state.switch != champion_switch.position:
-            state = self._frozen(workspace, champion_switch, head)
+            state = self._load_frozen(workspace, champion_switch, head)
             if state is None:
                 self._anchors.pop(workspace, None)
                 return None
@@ -108,7 +108,7 @@ class ModelLines:
         advance_shadow(self._store, workspace, state, head)
         return state
 
-    def _frozen(self, workspace: str, champion_switch: Entry, head: int) -> ModelState | None:
+    def _load_frozen(self, workspace: str, champion_switch: Entry, head: int) -> ModelState | None:
         with self._store.read() as connection:
             row = version_rows.version(connection, workspace, champion_switch.body["version"])
             if row is None or not row.position:
@@ -123,7 +123,7 @@ class ModelLines:
         state.position = max(row.position, head - FROZEN_ENTRIES)
         return state
 
-    def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
+    def _read_switches(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
         """The head, the newest switch, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
             row = entries.workspace(connection, workspace)

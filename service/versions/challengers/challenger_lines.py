@@ -50,7 +50,7 @@ class ChallengerLines:
 
     def __init__(self, store: Store, workspaces: int = 64) -> None:
         self._store, self._most = store, workspaces * CHALLENGERS_MAX
-        self._kept: dict[str, ModelState] = {}
+        self._states: dict[str, ModelState] = {}
 
     def open(self, workspace: str, until: int) -> list[OpenChallenger]:
         """The open challengers by slot, each advanced by at most ENTRIES_MAX entries."""
@@ -67,7 +67,7 @@ class ChallengerLines:
         return challengers
 
     def _load(self, workspace: str, row: Any, until: int) -> ModelState:
-        model_state = self._kept.get(row.id)
+        model_state = self._states.get(row.id)
         if model_state is None or model_state.half_learned:
             with self._store.read() as connection:
                 model_state = checkpoint.load(
@@ -78,7 +78,7 @@ class ChallengerLines:
             model_state.version, model_state.frozen = row.version, row.frozen
             if row.frozen:
                 model_state.position = max(model_state.position, until - FROZEN_ENTRIES)
-        return lru_put(self._kept, row.id, model_state, self._most)
+        return lru_put(self._states, row.id, model_state, self._most)
 
     def disagreements(
         self, workspace: str, challengers: Iterable[OpenChallenger], bar: float

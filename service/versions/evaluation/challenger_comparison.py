@@ -81,7 +81,7 @@ class ChallengerComparison:
         }
 
     def learn(
-        self, champion: ModelState, challenger: ModelState, facts: Mapping[int, JudgedOutcome]
+        self, champion: ModelState, challenger: ModelState, outcomes: Mapping[int, JudgedOutcome]
     ) -> None:
         """Add the gains of conversations judged since, each by the inverse of its propensity."""
         costs = champion.policy.costs
@@ -92,12 +92,12 @@ class ChallengerComparison:
             challenger.window.scores(since=self.position),
         )
         for position, gain in gains(a, b, bar, costs.unneeded / unit, costs.missed / unit):
-            fact = facts.get(position)
-            if fact is None or not fact.counts:
+            outcome = outcomes.get(position)
+            if outcome is None or not outcome.counts:
                 continue
-            propensity = max(fact.propensity, DISAGREEMENT)
+            propensity = max(outcome.propensity, DISAGREEMENT)
             self.test.learn(gain, propensity)
-            for name in fact.segments:
+            for name in outcome.segments:
                 if name in self.segments or len(self.segments) < SEGMENTS_MAX:
                     self.segments.setdefault(name, SegmentCount()).add(gain / propensity)
         self.position = champion.position
@@ -116,29 +116,15 @@ def comparison_json(
     challenger: OpenChallenger,
     champion: ModelState,
     switched_at: float,
-    facts: Mapping[int, JudgedOutcome],
+    outcomes: Mapping[int, JudgedOutcome],
 ) -> dict[str, Any]:
     """A comparison as JSON for the report: measures, segments, and objections to a promotion."""
-    terms, row, now = champion.policy.switching, challenger.row, time.time()
+    terms, row, test = champion.policy.switching, challenger.row, comparison.test
     costs = champion.policy.costs
     unit = max(costs.unneeded, costs.missed)
-    test = comparison.test
-    a, b = paired(champion.window.scores(), challenger.model_state.window.scores())
-    since = max(row.opened_at, switched_at)
-    evidence = PromotionEvidence(
-        comparison.proven(terms),
-        test.conversations,
-        (now - since) / DAY,
-        (now - switched_at) / DAY,
-        _ece(b, facts, comparison.opened),
-        _ece(a, facts, comparison.opened),
-        tuple(harmed(comparison.segments, terms)),
-    )
-    problems = objections(evidence, terms)
-    description = {
-        name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")
-    }
-    result: dict[str, Any] = description | {
+    evidence = _promotion_evidence(comparison, challenger, champion, switched_at, outcomes)
+    names = ("slot", "version", "recipe", "frozen", "why")
+    result: dict[str, Any] = {name: getattr(row, name) for name in names} | {
         "challenger": row.id,
         "role": challenger.role,
         "since": comparison.opened,
@@ -149,7 +135,7 @@ def comparison_json(
         "ece": evidence.ece,
         "champion_ece": evidence.champion_ece,
         "harmed": list(evidence.harmed),
-        "objections": problems,
+        "objections": objections(evidence, terms),
         "segments": {
             name: {"judged": t.judged, "saves": t.total / t.judged * unit}
             for name, t in sorted(comparison.segments.items())
@@ -165,12 +151,33 @@ def comparison_json(
     return result | {"sentence": _sentence(result)}
 
 
-def _ece(scores: Scores, facts: Mapping[int, JudgedOutcome], since: int) -> float | None:
+def _promotion_evidence(
+    comparison: ChallengerComparison,
+    challenger: OpenChallenger,
+    champion: ModelState,
+    switched_at: float,
+    outcomes: Mapping[int, JudgedOutcome],
+) -> PromotionEvidence:
+    terms, now = champion.policy.switching, time.time()
+    a, b = paired(champion.window.scores(), challenger.model_state.window.scores())
+    since = max(challenger.row.opened_at, switched_at)
+    return PromotionEvidence(
+        comparison.proven(terms),
+        comparison.test.conversations,
+        (now - since) / DAY,
+        (now - switched_at) / DAY,
+        _ece(b, outcomes, comparison.opened),
+        _ece(a, outcomes, comparison.opened),
+        tuple(harmed(comparison.segments, terms)),
+    )
+
+
+def _ece(scores: Scores, outcomes: Mapping[int, JudgedOutcome], since: int) -> float | None:
     """Expected calibration error since a position, weighted by inverse propensity."""
-    outcomes = [facts.get(int(position)) for position in scores.position]
+    judged = [outcomes.get(int(position)) for position in scores.position]
     weight = [
         w / f.propensity if f is not None and f.propensity and f.position > since else 0.0
-        for f, w in zip(outcomes, scores.weight, strict=True)
+        for f, w in zip(judged, scores.weight, strict=True)
     ]
     return measures(scores.probability, scores.label, weight).get("ece")
 

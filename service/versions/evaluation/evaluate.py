@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import DecisionCosts
+from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome
 from experiments.evaluation.evaluation_report import EvaluationInputs, Report, Switch, evaluate
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry
@@ -56,12 +56,7 @@ class Evaluator:
             last = mlflow_rows.last_evaluation(connection, workspace)
         last_report = {} if last is None else last.report
         drift, alarms = self._drift.check_drift(workspace, champion, last_report.get("drift"))
-        terms, against = policy.switching, inputs.champion_switch.position
-        comparisons = {
-            x.row.id: ChallengerComparison.of(x.row, terms, against) for x in inputs.challengers
-        }
-        for challenger in inputs.challengers:
-            comparisons[challenger.row.id].learn(champion, challenger.model_state, outcomes)
+        comparisons = _compare_challengers(inputs, outcomes)
         comparison_reports = [
             comparison_json(comparisons[x.row.id], x, champion, inputs.champion_switch.at, outcomes)
             for x in inputs.challengers
@@ -115,7 +110,11 @@ class Evaluator:
             champion,
             self._lines.previous(workspace),
             self._lines.anchor(workspace),
-            [one for one in challengers if one.model_state.position >= champion.position],
+            [
+                challenger
+                for challenger in challengers
+                if challenger.model_state.position >= champion.position
+            ],
         )
 
     def _record(
@@ -127,7 +126,10 @@ class Evaluator:
     ) -> Report:
         """Store the report and apply it; where another switch came in between, only store it."""
         act = report.verdict != "keep" and inputs.champion.policy.switching.automatic
-        states = {one.row.id: checkpoint.dump(one.model_state) for one in inputs.challengers}
+        states = {
+            challenger.row.id: checkpoint.dump(challenger.model_state)
+            for challenger in inputs.challengers
+        }
         while True:
             final = replace(report, acted=act)
             try:
@@ -164,15 +166,15 @@ class Evaluator:
         states: Mapping[str, bytes],
     ) -> None:
         """Store each challenger's model state and comparison together."""
-        for one in inputs.challengers:
+        for challenger in inputs.challengers:
             challenger_rows.change(
                 connection,
                 inputs.workspace,
-                one.row.id,
-                duel=comparisons[one.row.id].body(),
-                position=one.model_state.position,
-                without=one.model_state.without.body(),
-                state=states[one.row.id],
+                challenger.row.id,
+                duel=comparisons[challenger.row.id].body(),
+                position=challenger.model_state.position,
+                without=challenger.model_state.without.body(),
+                state=states[challenger.row.id],
             )
 
     def _record_alarms(
@@ -184,6 +186,19 @@ class Evaluator:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
             challenger_requests.challenge_on_alarm(connection, workspace, alarm, recipe)
             change_log.add(connection, workspace, "alarm", alarm)
+
+
+def _compare_challengers(
+    inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome]
+) -> dict[str, ChallengerComparison]:
+    """Each challenger's comparison with the champion, by its id, brought up to date."""
+    champion, against = inputs.champion, inputs.champion_switch.position
+    comparisons = {}
+    for challenger in inputs.challengers:
+        comparison = ChallengerComparison.of(challenger.row, champion.policy.switching, against)
+        comparison.learn(champion, challenger.model_state, outcomes)
+        comparisons[challenger.row.id] = comparison
+    return comparisons
 
 
 HARDER = (

@@ -32,12 +32,12 @@ class JudgedOutcomes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, dict[int, JudgedOutcome]] = {}
+        self._outcomes: dict[str, dict[int, JudgedOutcome]] = {}
         self._until: dict[str, int] = {}
 
     def newest(self, workspace: str, until: int) -> Mapping[int, JudgedOutcome]:
         """Judged outcomes by ledger position, in order, up to a position; at most OUTCOMES_MAX."""
-        outcomes = self._kept.setdefault(workspace, {})
+        outcomes = self._outcomes.setdefault(workspace, {})
         with self._store.read() as connection:
             after = self._until.get(workspace, 0)
             entries = [

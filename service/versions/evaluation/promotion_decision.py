@@ -40,7 +40,7 @@ class EvaluationInput:
     def lines(self) -> list[EvaluatedLine]:
         """The lines with their scores, for the report."""
         lines = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
-        lines += [(one.role, one.model_state) for one in self.challengers]
+        lines += [(x.role, x.model_state) for x in self.challengers]
         return [
             EvaluatedLine(role, line.version, line.recipe, line.window.scores(), line.routed)
             for role, line in lines
@@ -79,15 +79,15 @@ def choose_verdict(
     """The verdict: rollback on harm first, then the best challenger proven better, else keep."""
     if result is not None and result.finding in ("previous", "anchor"):
         return rollback_finding(inputs, result)
-    ready = [one for one in comparisons if one["proven_better"] and not one["objections"]]
+    ready = [x for x in comparisons if x["proven_better"] and not x["objections"]]
     if ready:
         best = max(ready, key=lambda x: (x.get("saves_at_least") or 0.0, x.get("evidence") or 0.0))
         evidence = {"rule": "proven better", "champion": inputs.champion.version} | best
         return Verdict("promote", best["sentence"], evidence)
-    sentence = [one["sentence"] for one in comparisons]
+    sentences = [x["sentence"] for x in comparisons]
     if result is not None:
-        sentence.insert(0, keep_sentence(inputs, result))
-    return Verdict("keep", "; ".join(sentence) or "There is no other line to compare with.")
+        sentences.insert(0, keep_sentence(inputs, result))
+    return Verdict("keep", "; ".join(sentences) or "There is no other line to compare with.")
 
 
 def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
