@@ -26,7 +26,7 @@ from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import FORGETTING
 from service.jobs.maintenance import Maintenance
-from service.store.ledger import change_log, mlflow_rows
+from service.store.ledger import change_log, mlflow_rows, version_rows
 from service.store.ledger import entries as ledger
 from service.versions import switches
 from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
@@ -98,7 +98,7 @@ class Story:
         registered = self.registry.registered(self.place.name, alias)
         assert registered is not None
         with self.store.read() as connection:
-            lines = switches.rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
+            lines = version_rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
         assert registered.version in {serving, *(row.number for row in lines)}
         return int(serving)
 
