@@ -61,7 +61,7 @@ def backup(archive: Archive, home: Home = None) -> None:
 @app.command(epilog="Example: baton restore /srv/backups/baton-today.tar.gz --home /srv/new")
 def restore(archive: Archive, home: Home = None) -> None:
     """Make an installation from a backup, in a home folder that has none."""
-    from service.operations.backup import restore as bring_back
+    from service.operations.backup import restore_backup as bring_back
 
     with handle_errors():
         chosen = settings(home=home)
@@ -110,7 +110,7 @@ def export(
     conversations outside Baton, and that `baton import` takes.
     """
     from service.cli.versions import exported as exported_version
-    from service.operations.backup import exported
+    from service.operations.backup import export_conversations
 
     with handle_errors():
         if (version is None) != (to is None):
@@ -119,7 +119,7 @@ def export(
             exported_version(version, to, workspace, home)
             return
         store = open_store(settings(home=home), workspace)
-        for line in exported(store, workspace):
+        for line in export_conversations(store, workspace):
             typer.echo(line)
 
 

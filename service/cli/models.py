@@ -183,7 +183,7 @@ def rebuild(
         without = Exclusions(without_agent, without_source, from_position, to_position)
         with store.read() as connection:
             if without.body():
-                challenger_requests.first_left_out(connection, workspace, without)
+                challenger_requests.first_excluded_position(connection, workspace, without)
             switch = entries.switches(connection, workspace)[-1]
             serving = version_rows.version(connection, workspace, switch.body["version"])
         chosen = wanted or (serving.recipe if serving is not None else DEFAULT)

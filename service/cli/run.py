@@ -117,7 +117,7 @@ def _until_ready(processes: Processes) -> None:
     """Wait for every process, with a line that says for whom."""
     until = time.monotonic() + READY_SECONDS_MAX
     with console.status("starting") as status:
-        while waiting := processes.waiting():
+        while waiting := processes.not_ready():
             status.update(f"waiting for {', '.join(waiting)}")
             if time.monotonic() > until:
                 raise StartError(
@@ -148,7 +148,7 @@ def _watch(processes: Processes) -> None:
     console.print("Ctrl-C stops all of it.")
     try:
         while True:
-            for name in processes.mend():
+            for name in processes.restart_ended():
                 console.print(f"[yellow]{name} had ended and was started again[/yellow]")
             time.sleep(0.5)
     except KeyboardInterrupt:

@@ -85,13 +85,13 @@ def sweep(
         given, tried = grid.named_values(values or ()), recipe or grid.EVERY
         tries = grid.drawn(tried, given, random, seed) if random else grid.grid(tried, given)
         source = (
-            sweep_source.Recorded(stream, format_, target)
+            sweep_source.StreamSource(stream, format_, target)
             if stream is not None
-            else sweep_source.Ledger(open_store(chosen, workspace), workspace, until)
+            else sweep_source.LedgerSource(open_store(chosen, workspace), workspace, until)
         )
-        with console.status(f"reading {source.said}"):
-            swept = sweep_source.taken_up(chosen.home, source, tries, anew=anew)
-        log = _log(chosen.mlflow_url, workspace, swept, source.said) if mlflow else None
+        with console.status(f"reading {source.label}"):
+            swept = sweep_source.resume_or_begin(chosen.home, source, tries, anew=anew)
+        log = _log(chosen.mlflow_url, workspace, swept, source.label) if mlflow else None
         with bar() as progress:
             task = progress.add_task("trials", total=len(tries), figures="")
 
@@ -107,7 +107,7 @@ def sweep(
         if not outcome.failed:
             swept.finish()
         found = {
-            "of": source.said,
+            "of": source.label,
             "position": swept.found.position,
             "outcomes": swept.found.outcomes,
             "history": swept.found.digest,

@@ -93,11 +93,11 @@ def import_(
     What `baton export --version` wrote, or MLflow has of a version. It keeps what it knows, and
     learns this workspace's outcomes on top.
     """
-    from service.versions.mlflow.export_version import bring_in
+    from service.versions.mlflow.export_version import import_version
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
-        _said(bring_in(store, workspace, path, ACTOR), json_)
+        _said(import_version(store, workspace, path, ACTOR), json_)
 
 
 def _said(found: dict[str, Any], as_json: bool) -> None:
@@ -146,10 +146,10 @@ def _time(at: float) -> str:
 
 def exported(number: int, folder: Path, workspace: str, home: Path | None) -> None:
     """`baton export --version`: the version as a folder, and how to use it."""
-    from service.versions.mlflow.export_version import write
+    from service.versions.mlflow.export_version import export_version
 
     store = open_store(settings(home=home), workspace)
-    about = write(store, workspace, number, folder)
+    about = export_version(store, workspace, number, folder)
     console.print(
         f"wrote version {number} ({about['baton.recipe']} at position {about['baton.position']}, "
         f"digest {about['baton.digest'][:12]}) to {folder}\n"

@@ -39,7 +39,7 @@ def warm_start(
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
-        source = warming.File(file, format_, target)
+        source = warming.HistoryFile(file, format_, target)
         with bar() as progress:
             task = progress.add_task("looking", total=counting(file), figures="")
 

@@ -1,1 +1,1 @@
-"""The clock and its passes: scheduled work of the one active `jobs` process."""
+"""Background jobs: the scheduler and its periodic passes over the workspaces."""

@@ -1,9 +1,8 @@
-"""The clock's part of capacity: the price moves with what was handed over, by ledger entries.
+"""Capacity control: the price of a handoff moves with the load, by policy entries in the ledger.
 
 Scoring changes nothing by itself. Each pass takes the decisions since the last one as one batch
-(`learning.decision.capacity_price.next_price` states the bound for such batches); what is too small
-to be noticed is kept in memory until it is not. A team with too many waiting is said to be full,
-likewise.
+(`learning.decision.capacity_price.next_price` states the bound for such batches); a change too small for
+an entry is kept in memory until it is not. A team with too many waiting is marked full, likewise.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ BATCH_MIN = 20
 NOTICEABLE = 0.01
 """The least change of the price that is worth a ledger entry."""
 
-REMEMBERED_SECONDS = 3600.0
-"""A clock that was just started looks back no further."""
+LOOKBACK_SECONDS = 3600.0
+"""Decisions older than this are not counted after a restart."""
 
 _log = structlog.get_logger("baton.capacity")
 
 
 @dataclass(slots=True)
 class _Price:
-    """The price to the last digit, and the moment up to which decisions are in it."""
+    """The unrounded price, the policy's, and the time up to which decisions are counted."""
 
     exact: float
     policy: float
@@ -45,13 +44,13 @@ class _Price:
 
 
 class CapacityUpdate:
-    """Moves prices, and says which teams are full; one thread runs it."""
+    """Updates prices and the `full` marks of teams; one thread runs it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._prices: dict[str, _Price] = {}
 
-    def move(self) -> None:
+    def update_prices(self) -> None:
         """One pass over the workspaces."""
         with self._store.read() as connection:
             policies = {
@@ -64,14 +63,14 @@ class CapacityUpdate:
                 bound = any(team.waiting_max for team in policy.teams)
                 limited = bound or policy.capacity is not None
                 if limited or policy.price or any(team.full for team in policy.teams):
-                    self._one(name, time.time())
+                    self._update_workspace(name, time.time())
 
-    def _one(self, workspace: str, now: float) -> None:
+    def _update_workspace(self, workspace: str, now: float) -> None:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-            price = self._moved(connection, workspace, policy, now)
-            teams = tuple(_looked_at(connection, workspace, team) for team in policy.teams)
+            price = self._updated_price(connection, workspace, policy, now)
+            teams = tuple(_with_full_flag(connection, workspace, team) for team in policy.teams)
             changed = policy.model_copy(update={"price": price, "teams": teams})
             if changed != policy:
                 body = changed.model_dump(mode="json")
@@ -80,29 +79,31 @@ class CapacityUpdate:
             full = [team.name for team in teams if team.full]
             _log.info("capacity_moved", workspace=workspace, price=price, full=full)
 
-    def _moved(self, connection: Connection, workspace: str, policy: Policy, now: float) -> float:
+    def _updated_price(
+        self, connection: Connection, workspace: str, policy: Policy, now: float
+    ) -> float:
         """The price that the policy should have: its own, unless it differs noticeably."""
         if policy.capacity is None:
             self._prices.pop(workspace, None)
             return 0.0
-        known = self._prices.get(workspace)
-        if known is None or known.policy != policy.price:
+        price = self._prices.get(workspace)
+        if price is None or price.policy != policy.price:
             at = entries.policy_set_at(connection, workspace)
-            until = max(at, now - REMEMBERED_SECONDS) if known is None else known.until
-            known = self._prices[workspace] = _Price(policy.price, policy.price, until)
-        decided, handed_over = counts.decision_counts(connection, workspace, known.until, now)
-        if decided < BATCH_MIN:
+            until = max(at, now - LOOKBACK_SECONDS) if price is None else price.until
+            price = self._prices[workspace] = _Price(policy.price, policy.price, until)
+        decisions, handoffs = counts.decision_counts(connection, workspace, price.until, now)
+        if decisions < BATCH_MIN:
             return policy.price
-        known.exact = next_price(known.exact, min(1.0, handed_over / decided), policy.capacity)
-        known.until = now
-        ended = known.exact in (0.0, 1.0 + ETA) and known.exact != policy.price
-        if ended or abs(known.exact - policy.price) >= NOTICEABLE:
-            known.policy = round(known.exact, 4)
-        return known.policy
+        price.exact = next_price(price.exact, min(1.0, handoffs / decisions), policy.capacity)
+        price.until = now
+        at_bound = price.exact in (0.0, 1.0 + ETA) and price.exact != policy.price
+        if at_bound or abs(price.exact - policy.price) >= NOTICEABLE:
+            price.policy = round(price.exact, 4)
+        return price.policy
 
 
-def _looked_at(connection: Connection, workspace: str, team: Team) -> Team:
-    """Full from `waiting_max` on, until half of them are served: it does not flicker."""
+def _with_full_flag(connection: Connection, workspace: str, team: Team) -> Team:
+    """The team marked full from `waiting_max` on until half of them are served (hysteresis)."""
     if team.waiting_max is None:
         return team.model_copy(update={"full": False})
     waiting = handoff_rows.count_waiting(connection, workspace, team.name)

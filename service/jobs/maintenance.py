@@ -1,6 +1,6 @@
-"""What `jobs` does to the database by itself: checkpoints, evaluations, rebuilds, expiry.
+"""Periodic maintenance of the database: checkpoints, evaluations, rebuilds, audit draws, expiry.
 
-Each task is one pass over the workspaces, safe to repeat and to be killed in.
+Each task is one pass over the workspaces, idempotent and safe to be killed in.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from service.versions.restore import TextRemovedError
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
-"""New outcomes are in a checkpoint after this time at the latest, however few they are."""
+"""Age at which a checkpoint is replaced although few outcomes came since."""
 
-TOLD_SECONDS = 10.0
-"""How often a rebuild says in the log how far it is."""
+PROGRESS_SECONDS = 10.0
+"""Seconds between two log entries of a rebuild's progress."""
 
-SILENT_AT_ONCE = 50
-"""So many conversations whose silence speaks are learned from in one transaction."""
+SILENCE_BATCH = 50
+"""Conversations whose silence is learned in one transaction."""
 
 _log = structlog.get_logger("baton.upkeep")
 
 
 class RebuildProgress:
-    """Says in the log how far a rebuild is, every few seconds."""
+    """Logs the progress of a rebuild, every PROGRESS_SECONDS."""
 
     def __init__(self, workspace: str, corrected: int) -> None:
         self._workspace = workspace
@@ -55,140 +55,147 @@ class RebuildProgress:
 
     def __call__(self, done: int, of: int) -> None:
         now = time.monotonic()
-        if done < of and now - self._last < TOLD_SECONDS:
+        if done < of and now - self._last < PROGRESS_SECONDS:
             return
         self._last = now
-        taken = round(now - self._began, 1)
-        _log.info("rebuilding", workspace=self._workspace, done=done, of=of, seconds=taken)
+        seconds = round(now - self._began, 1)
+        _log.info("rebuilding", workspace=self._workspace, done=done, of=of, seconds=seconds)
 
 
 class Maintenance:
-    """The tasks, and the lines they follow; one thread runs them all."""
+    """The maintenance tasks and the model lines they use; one thread runs them all."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
         self._lines = ModelLines(
-            store, settings.checkpoint_entries, self._at_mark, settings.models_max
+            store, settings.checkpoint_entries, self._save_at_mark, settings.models_max
         )
-        self._judging = Evaluator(store, self._lines, settings.models_max)
-        self._audited_beside = ChallengerLines(store, settings.models_max)
-        self._replaced: dict[str, tuple[int, frozenset[int]]] = {}
+        self._evaluator = Evaluator(store, self._lines, settings.models_max)
+        self._challengers = ChallengerLines(store, settings.models_max)
+        self._corrected: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
         with self._store.read() as connection:
             return list(entries.workspaces(connection))
 
     def checkpoint(self) -> None:
-        """Save the serving line of each workspace where enough has been learned since."""
+        """Checkpoint the serving line of each workspace where enough has been learned since the
+        last.
+        """
         for workspace in self._workspaces():
             with by_itself(workspace):
-                standing = self._lines.champion(workspace)
-                if self._is_due(workspace, standing):
-                    self.save(workspace, standing)
+                model_state = self._lines.champion(workspace)
+                if self._is_due(workspace, model_state):
+                    self.save(workspace, model_state)
 
-    def _at_mark(self, workspace: str, standing: ModelState) -> None:
-        """Save the serving line where processes can compare themselves with it, once."""
+    def _save_at_mark(self, workspace: str, model_state: ModelState) -> None:
+        """Checkpoint the serving line, once, at a position where processes compare digests."""
         with self._store.read() as connection:
-            line, position = standing.switch, standing.position
+            line, position = model_state.switch, model_state.position
             saved = version_rows.digests(connection, workspace, line, [position])
         if not saved:
-            self.save(workspace, standing)
+            self.save(workspace, model_state)
 
-    def _is_due(self, workspace: str, standing: ModelState) -> bool:
+    def _is_due(self, workspace: str, model_state: ModelState) -> bool:
         with self._store.read() as connection:
-            saved = version_rows.of_line(connection, workspace, standing.switch, standing.position)
-            named = version_rows.version(connection, workspace, standing.version)
-        newest = saved[0] if saved else named
+            line = version_rows.of_line(
+                connection, workspace, model_state.switch, model_state.position
+            )
+            start = version_rows.version(connection, workspace, model_state.version)
+        newest = line[0] if line else start
         if newest is None:
             return True
-        since = standing.position - max(newest.position, standing.switch)
+        since = model_state.position - max(newest.position, model_state.switch)
         stale = time.time() - newest.created_at > STALE_SECONDS
         return bool(since >= self._settings.checkpoint_entries or (since > 0 and stale))
 
-    def save(self, workspace: str, standing: ModelState, reason: str = "checkpoint") -> int:
-        """Store a standing of the serving line as a version."""
-        scores, packed = standing.window.scores(), switches.SerializedState.of(standing)
+    def save(self, workspace: str, model_state: ModelState, reason: str = "checkpoint") -> int:
+        """Store a model state of the serving line as a version; gives its number."""
+        scores, serialized = model_state.window.scores(), switches.SerializedState.of(model_state)
         with self._store.write() as connection:
             number = switches.save_version(
                 connection,
                 workspace,
-                packed,
-                line=standing.switch,
+                serialized,
+                line=model_state.switch,
                 reason=reason,
                 metrics=measures(scores.probability, scores.label, scores.weight),
             )
-        _log.info("version_saved", workspace=workspace, version=number, position=standing.position)
+        _log.info(
+            "version_saved", workspace=workspace, version=number, position=model_state.position
+        )
         return number
 
     def evaluate(self) -> None:
-        """Evaluate each workspace that has learned since its last evaluation: when its time has
-        come, or when so many outcomes have.
+        """Evaluate each workspace that has learned since its last evaluation, after
+        `evaluate_seconds` or `evaluate_outcomes`.
         """
         for workspace in self._workspaces():
             with by_itself(workspace):
-                if self._is_to_be_judged(workspace):
+                if self._is_evaluation_due(workspace):
                     self.evaluate_one(workspace)
 
-    def _is_to_be_judged(self, workspace: str) -> bool:
+    def _is_evaluation_due(self, workspace: str) -> bool:
         most = self._settings.evaluate_outcomes
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
             position = 0 if last is None else last.position
-            fresh = outcome_context.count_outcomes_since(connection, workspace, position, most)
+            new_outcomes = outcome_context.count_outcomes_since(connection, workspace, position, most)
         due = last is None or time.time() - last.at >= self._settings.evaluate_seconds
-        return fresh > 0 and (due or fresh >= most)
+        return new_outcomes > 0 and (due or new_outcomes >= most)
 
     def evaluate_one(self, workspace: str) -> Report:
-        """One evaluation: its report stored, and acted upon where the policy lets it."""
-        return self._judging.evaluate(workspace)
+        """Evaluate a workspace: its report is stored, and applied where the policy allows it."""
+        return self._evaluator.evaluate(workspace)
 
-    def challenge(self) -> None:
-        """Build the challengers that were asked for."""
+    def build_challengers(self) -> None:
+        """Build the challengers that were requested."""
         for workspace in self._workspaces():
             with by_itself(workspace):
                 challenger_requests.build_pending(self._store, workspace)
 
-    def mend(self) -> None:
-        """Where enough corrected outcomes wait, rebuild exactly without them and serve that."""
+    def rebuild_corrected(self) -> None:
+        """Where enough corrected outcomes wait, retrain exactly without them and serve that."""
         for workspace in self._workspaces():
             with by_itself(workspace):
                 champion = self._lines.champion(workspace)
-                gone, left_out = self._gone(workspace, champion.position), champion.without
-                waiting = [p for p in gone - left_out.positions if not left_out.withholds(p)]
+                corrected = self._corrected_positions(workspace, champion.position)
+                excluded = champion.without
+                waiting = [p for p in corrected - excluded.positions if not excluded.withholds(p)]
                 if len(waiting) >= self._settings.corrections:
-                    self._mend(workspace, champion, len(waiting))
+                    self._rebuild(workspace, champion, len(waiting))
 
-    def _gone(self, workspace: str, until: int) -> frozenset[int]:
-        """Which outcomes were replaced by now; each entry of the ledger is read once for it."""
-        seen, known = self._replaced.get(workspace, (0, frozenset()))
+    def _corrected_positions(self, workspace: str, until: int) -> frozenset[int]:
+        """Positions of the outcomes replaced by now, read incrementally."""
+        after, positions = self._corrected.get(workspace, (0, frozenset()))
         with self._store.read() as connection:
-            known |= entries.replaced_positions(connection, workspace, until, seen)
-        self._replaced[workspace] = until, known
-        return known
+            positions |= entries.replaced_positions(connection, workspace, until, after)
+        self._corrected[workspace] = until, positions
+        return positions
 
-    def _mend(self, workspace: str, champion: ModelState, waiting: int) -> None:
+    def _rebuild(self, workspace: str, champion: ModelState, waiting: int) -> None:
         without = replace(champion.without, positions=frozenset())
-        told = RebuildProgress(workspace, waiting)
+        progress = RebuildProgress(workspace, waiting)
         try:
-            rebuilt = rebuild(self._store, workspace, champion.recipe, without, told)
+            rebuilt = rebuild(self._store, workspace, champion.recipe, without, progress)
         except TextRemovedError as error:
             _log.error("not_mended", workspace=workspace, why=str(error))
             return
         reason = f"rebuilt without {waiting} corrected outcomes"
-        packed = switches.SerializedState.of(rebuilt)
+        serialized = switches.SerializedState.of(rebuilt)
         with self._store.write() as connection:
-            number = switches.save_version(connection, workspace, packed, line=0, reason=reason)
+            number = switches.save_version(connection, workspace, serialized, line=0, reason=reason)
             change = switches.Switch(
                 number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
             )
             try:
-                switches.switch(connection, workspace, change, after=champion.switch)
+                switches.append_switch(connection, workspace, change, after=champion.switch)
             except Contradiction as error:
                 _log.info("switch_left_alone", workspace=workspace, why=str(error))
 
-    def retain(self) -> None:
-        """Remove the text whose time is over; the predecessor's line is saved past it first."""
+    def remove_old_text(self) -> None:
+        """Text retention; the predecessor's line is checkpointed past the text first."""
         if not self._settings.keep_days:
             return
         for workspace in self._workspaces():
@@ -196,59 +203,61 @@ class Maintenance:
                 previous = self._lines.previous(workspace)
                 if previous is not None and self._is_due(workspace, previous):
                     self.save(workspace, previous)
-        Retention(self._store, self._settings).text()
+        Retention(self._store, self._settings).remove_text()
 
-    def audit(self) -> None:
-        """Toss the coins of what closed."""
+    def draw_audits(self) -> None:
+        """Draw audits among the conversations that closed."""
         for workspace in self._workspaces():
             with by_itself(workspace):
-                otherwise = self._disagreeing(workspace)
+                disagreements = self._disagreeing(workspace)
                 now = time.time()
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-                    ended = audit_tasks.due_for_sampling(connection, workspace, now)
-                if not ended:
+                    due = audit_tasks.due_for_sampling(connection, workspace, now)
+                if not due:
                     continue
                 with self._store.write() as connection:
-                    drawn = audit_tasks.draw_audits(
-                        connection, workspace, policy.audits, now, otherwise, ended
+                    audits = audit_tasks.draw_audits(
+                        connection, workspace, policy.audits, now, disagreements, due
                     )
-                if drawn:
-                    _log.info("audits_drawn", workspace=workspace, audits=drawn)
+                if audits:
+                    _log.info("audits_drawn", workspace=workspace, audits=audits)
 
-    def silence(self) -> None:
-        """Let silence speak where the policy lets it, for a few conversations at a time."""
+    def learn_from_silence(self) -> None:
+        """Learn from customers' silence where the policy allows it, SILENCE_BATCH at a time."""
         for workspace in self._workspaces():
             with by_itself(workspace):
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-                    silent = audit_tasks.due_for_silence(
+                    due = audit_tasks.due_for_silence(
                         connection, workspace, policy.silence, time.time()
                     )
-                for done in range(0, len(silent), SILENT_AT_ONCE):
-                    piece = silent[done : done + SILENT_AT_ONCE]
+                for start in range(0, len(due), SILENCE_BATCH):
+                    piece = due[start : start + SILENCE_BATCH]
                     with self._store.write() as connection:
                         batch = Batch(connection, StateCache())
                         audit_tasks.learn_from_silence(batch, workspace, policy.silence, piece)
                         batch.flush()
 
-    def returns(self) -> None:
-        """See whether customers who came back had been missed."""
+    def detect_missed(self) -> None:
+        """Detect missed escalations among the customers who came back."""
         for workspace in self._workspaces():
             with by_itself(workspace):
                 reopened.detect_missed(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
-        """Ended conversations that a challenger would have decided otherwise; of this thread."""
+        """Ended conversations on which a challenger disagrees with what was decided."""
         with self._store.read() as connection:
             policy = Policy.model_validate(entries.newest_policy(connection, workspace))
-            found = entries.workspace(connection, workspace)
-        followers = self._audited_beside.open(workspace, found.head if found is not None else 0)
+            row = entries.workspace(connection, workspace)
+        challengers = self._challengers.open(workspace, row.head if row is not None else 0)
         bar = policy.cost_thresholds.escalate
-        return frozenset(self._audited_beside.disagreeing(workspace, followers, bar))
+        return frozenset(self._challengers.disagreements(workspace, challengers, bar))
 
     def expire(self) -> None:
-        """Claims of quiet agents wait again; handoffs nobody took in time are abandoned."""
+        """Expire claims of inactive agents and handoffs that nobody took in time; forget old
+        idempotency keys and sessions.
+        """
         with self._store.write() as connection:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())

@@ -1,4 +1,4 @@
-"""Retention in MLflow: surplus versions and evaluations are removed there first, then here."""
+"""Retention of versions and evaluations in MLflow and in the database, MLflow first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger("baton.retention")
 
 
 class RegistryRetention:
-    """Keeps as many versions and evaluations as the settings say, in MLflow and in the database."""
+    """Removes surplus versions and evaluations from MLflow and then from the database."""
 
     def __init__(self, store: Store, registry: Registry, retention: Retention) -> None:
         self._store = store
@@ -27,10 +27,10 @@ class RegistryRetention:
         first. A version that an alias points at stays.
         """
         for name in names or self._workspaces():
-            for part in (self._retire_versions, self._retire_evaluations):
+            for remove_surplus in (self._retire_versions, self._retire_evaluations):
                 try:
                     with by_itself(name, RegistryUnavailable, RegistryRefused):
-                        part(name)
+                        remove_surplus(name)
                 except (RegistryUnavailable, RegistryRefused) as error:
                     _log.info("surplus_kept", workspace=name, why=str(error))
 
@@ -42,10 +42,10 @@ class RegistryRetention:
         for name, run_id in self._retention.surplus_evaluations(workspace):
             if run_id is not None:
                 self._registry.remove_run(run_id)
-            self._retention.drop_evaluation(workspace, name)
+            self._retention.remove_evaluation(workspace, name)
 
     def _retire_versions(self, workspace: str) -> None:
-        surplus = self._retention.surplus(workspace)
+        surplus = self._retention.surplus_versions(workspace)
         published = any(number is not None for _, number in surplus)
         pointed = set(self._registry.aliases(workspace).values()) if published else set()
         for version, number in surplus:
@@ -53,4 +53,4 @@ class RegistryRetention:
                 continue
             if number is not None:
                 self._registry.remove(workspace, number)
-            self._retention.drop(workspace, version)
+            self._retention.remove_version(workspace, version)

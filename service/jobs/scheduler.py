@@ -1,6 +1,6 @@
-"""The clock: APScheduler runs the upkeep and the publishing, one active process a database.
+"""Scheduler of the background jobs (APScheduler) with leader election by a lease in the database.
 
-The jobs are in memory under fixed ids, and each run is guarded by a lease: of several processes
+The jobs are in memory under fixed ids, and each run is guarded by the lease: of several processes
 only the one that holds it acts, and when it dies another takes over.
 """
 
@@ -33,18 +33,18 @@ LEASE = "jobs"
 EXPIRE_SECONDS = 5
 AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
 CHALLENGE_SECONDS = 2
-LOOK_SECONDS = 5.0
-"""How often it is looked whether an evaluation is due."""
+EVALUATION_CHECK_SECONDS = 5.0
+"""Seconds between two checks whether an evaluation is due."""
 
 CAPACITY_SECONDS = 30
-RATERS_SECONDS = 5
+ANNOTATOR_SECONDS = 5
 GRACE_SECONDS = 3600
 
 _log = structlog.get_logger("baton.jobs")
 
 
 class Leader:
-    """Holds the lease while it can; `acts` tells whether this process is the active one."""
+    """Leader election: renews a lease; `is_active` tells whether this process holds it."""
 
     def __init__(self, store: Store, seconds: float) -> None:
         self._store = store
@@ -53,22 +53,26 @@ class Leader:
         self._until = 0.0
 
     def renew(self) -> None:
+        """Take or renew the lease; a database that is away is only logged."""
         started, now = time.monotonic(), time.time()
         try:
             with self._store.write() as connection:
-                taken = access.take_lease(connection, LEASE, self._holder, now, now + self._seconds)
+                is_held = access.take_lease(
+                    connection, LEASE, self._holder, now, now + self._seconds
+                )
         except DatabaseError as error:
             _log.warning("lease_not_renewed", why=str(error.orig))
             return
-        if taken and not self.acts:
+        if is_held and not self.is_active:
             _log.info("leading", holder=self._holder)
-        self._until = started + self._seconds if taken else 0.0
+        self._until = started + self._seconds if is_held else 0.0
 
     @property
-    def acts(self) -> bool:
+    def is_active(self) -> bool:
         return time.monotonic() < self._until
 
-    def leave(self) -> None:
+    def release(self) -> None:
+        """Give up the lease at once, so that another process need not wait for its end."""
         self._until = 0.0
         with self._store.write() as connection:
             access.release_lease(connection, LEASE, self._holder)
@@ -99,7 +103,7 @@ def schedule(
 
 def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
-        if not leader.acts:
+        if not leader.is_active:
             return
         try:
             task()
@@ -112,7 +116,7 @@ def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[]
 
 
 def run(settings: Settings) -> None:
-    """Run until told to stop."""
+    """Run the `jobs` process until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, process="jobs")
     store = Store(settings.database_url)
     leader = Leader(store, settings.lease_seconds)
@@ -126,17 +130,21 @@ def run(settings: Settings) -> None:
         leader,
         {
             "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
-            "evaluate": (upkeep.evaluate, min(LOOK_SECONDS, settings.evaluate_seconds), "model"),
-            "challenge": (upkeep.challenge, CHALLENGE_SECONDS, "model"),
-            "mend": (upkeep.mend, settings.checkpoint_seconds, "model"),
+            "evaluate": (
+                upkeep.evaluate,
+                min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds),
+                "model",
+            ),
+            "challenge": (upkeep.build_challengers, CHALLENGE_SECONDS, "model"),
+            "mend": (upkeep.rebuild_corrected, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
-            "audit": (upkeep.audit, AUDIT_SECONDS, "lease"),
-            "capacity": (CapacityUpdate(store).move, CAPACITY_SECONDS, "lease"),
-            "raters": (AnnotatorMonitor(store).review_annotators, RATERS_SECONDS, "lease"),
-            "silence": (upkeep.silence, SILENCE_SECONDS, "lease"),
-            "returns": (upkeep.returns, AUDIT_SECONDS, "lease"),
+            "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),
+            "capacity": (CapacityUpdate(store).update_prices, CAPACITY_SECONDS, "lease"),
+            "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
+            "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
+            "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
-            "retain": (upkeep.retain, settings.checkpoint_seconds, "model"),
+            "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),
             "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
         },
     )
@@ -147,5 +155,5 @@ def run(settings: Settings) -> None:
     _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
     stop.wait()
     scheduler.shutdown(wait=True)
-    leader.leave()
+    leader.release()
     store.close()

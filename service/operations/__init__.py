@@ -1,1 +1,1 @@
-"""What commands do when it is more than a call: backup, doctor, bootstrap, supervisor."""
+"""Operations behind commands: backup, doctor, bootstrap, supervisor, sweeps, warm start."""

@@ -1,4 +1,4 @@
-"""Backup, restore and export: an installation in one file, a workspace as JSON Lines."""
+"""Backup, restore and export: an installation in one archive, a workspace as JSON Lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ArchiveError(ValueError):
 
 
 def back_up(settings: Settings, archive: Path) -> int:
-    """Write database and keys to one file, consistent although Baton runs; gives its size."""
+    """Write database and keys to one archive, consistent while Baton runs; gives its bytes."""
     store = Store(settings.database_url)
     if not store.is_sqlite:
         raise ArchiveError("this installation is on PostgreSQL: back it up with pg_dump")
@@ -43,26 +43,29 @@ def back_up(settings: Settings, archive: Path) -> int:
         store.copy_to(copy)
         files = {DATABASE_FILE: copy, KEYS_FILE: settings.home / KEYS_FILE}
         manifest = {name: _sha256(path) for name, path in files.items()}
-        fresh = Path(folder) / "archive"
-        with tarfile.open(fresh, "w:gz", compresslevel=3) as tar:
-            written = json.dumps({"format": 1, "sha256": manifest}).encode()
+        partial = Path(folder) / "archive"
+        with tarfile.open(partial, "w:gz", compresslevel=3) as tar:
+            document = json.dumps({"format": 1, "sha256": manifest}).encode()
             info = tarfile.TarInfo(_MANIFEST)
-            info.size = len(written)
-            tar.addfile(info, io.BytesIO(written))
+            info.size = len(document)
+            tar.addfile(info, io.BytesIO(document))
             for name, path in files.items():
                 tar.add(path, name)
-        fresh.chmod(0o600)
-        fresh.replace(archive)
+        partial.chmod(0o600)
+        partial.replace(archive)
     store.close()
     return archive.stat().st_size
 
 
-def restore(archive: Path, settings: Settings) -> None:
-    """Make an installation from a backup. MLflow gets its versions and runs published anew."""
+def restore_backup(archive: Path, settings: Settings) -> None:
+    """Create an installation from a backup; MLflow gets its versions and runs published anew.
+
+    ArchiveError where there is an installation already, or the archive is damaged.
+    """
     if settings.database:
         raise ArchiveError("a backup restores to SQLite: unset BATON_DATABASE")
-    taken = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE)]
-    for path in taken:
+    targets = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE)]
+    for path in targets:
         if path.exists():
             raise ArchiveError(f"{path} exists; restore into another folder with --home")
     if not archive.is_file():
@@ -76,7 +79,7 @@ def restore(archive: Path, settings: Settings) -> None:
         with store.write() as connection:
             mlflow_rows.mark_all_unpublished(connection)
         store.close()
-        for path in reversed(taken):
+        for path in reversed(targets):
             (folder / path.name).chmod(0o600)
             (folder / path.name).replace(path)
 
@@ -85,11 +88,11 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             for name in (_MANIFEST, DATABASE_FILE, KEYS_FILE):
-                found = tar.extractfile(name)
-                if found is None:
+                member = tar.extractfile(name)
+                if member is None:
                     raise KeyError(name)
-                with found, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(found, file)
+                with member, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(member, file)
         manifest = json.loads((folder / _MANIFEST).read_text())["sha256"]
         if set(manifest) != {DATABASE_FILE, KEYS_FILE}:
             raise KeyError("files")
@@ -115,8 +118,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def exported(store: Store, workspace: str) -> Iterator[str]:
-    """A workspace's conversations, one JSON line each, with what was found true of them."""
+def export_conversations(store: Store, workspace: str) -> Iterator[str]:
+    """Export a workspace's conversations with their outcomes, one JSON line each. LookupError."""
     with store.read() as connection:
         if entries.workspace(connection, workspace) is None:
             raise LookupError(f"there is no workspace {workspace!r}")
@@ -128,33 +131,34 @@ def exported(store: Store, workspace: str) -> Iterator[str]:
 
 def _conversation(connection: Any, workspace: str, name: str) -> dict[str, Any]:
     rows = conversation_rows.messages(connection, workspace, name)
-    places = {row.seq: row.id for row in rows}
-    kept = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored")
-    found: dict[str, Any] = {
+    message_ids = {row.seq: row.id for row in rows}
+    fields = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored")
+    conversation: dict[str, Any] = {
         "conversation_id": name,
         "messages": [
             {
                 name: value
                 for name, value in row._asdict().items()
-                if name in kept and value is not None
+                if name in fields and value is not None
             }
             for row in rows
         ],
     }
-    held = [
+    outcomes = [
         row
         for row in outcome_rows.of_conversation(connection, workspace, name)
         if row.retracted_at is None
     ]
-    if not held:
-        return found
-    newest = held[-1]
+    if not outcomes:
+        return conversation
+    newest = outcomes[-1]
     entry = entries.entry(connection, workspace, newest.position)
     if newest.verdict == "labels" and entry is not None:
-        found["labels"] = [
-            {"message_id": places[seq], "label": label} for seq, label, _ in entry.body["labels"]
+        conversation["labels"] = [
+            {"message_id": message_ids[seq], "label": label}
+            for seq, label, _ in entry.body["labels"]
         ]
-        return found
+        return conversation
     outcome = {
         "verdict": newest.verdict,
         "first_needed_message_id": newest.first_needed_message_id,
@@ -162,6 +166,6 @@ def _conversation(connection: Any, workspace: str, name: str) -> dict[str, Any]:
     }
     if newest.handoff_id is not None:
         handoff = handoff_rows.handoff(connection, workspace, newest.handoff_id)
-        outcome["escalating_message_id"] = handoff and places[handoff.seq]
-    found["outcome"] = {key: value for key, value in outcome.items() if value is not None}
-    return found
+        outcome["escalating_message_id"] = handoff and message_ids[handoff.seq]
+    conversation["outcome"] = {key: value for key, value in outcome.items() if value is not None}
+    return conversation

@@ -1,4 +1,4 @@
-"""An installation: its database brought up to date, its first workspace, its first keys."""
+"""Bootstrap of an installation: migrate the database, create the first workspace and keys."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ KEYS_FILE = "keys.json"
 
 
 def prepare(settings: Settings, store: Store) -> dict[str, str]:
-    """Make an installation ready to serve, however often it is called; gives its first keys.
+    """Make an installation ready to serve, idempotent; gives its first keys by role.
 
-    The keys are written to the home folder, readable by the owner only, before the database
-    learns them, so that a crash in between leaves nothing that nobody holds.
+    The keys are written to the home folder, readable by the owner only, before the database learns
+    them, so that a crash in between leaves no key that nobody has.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.migrate()
-    given = _first_keys(settings.home / KEYS_FILE)
+    secrets = _first_keys(settings.home / KEYS_FILE)
     with store.write() as connection:
         begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
-        for role, secret in given.items():
+        for role, secret in secrets.items():
             add_key(connection, INSTALLATION, role, role, secret)
-    return given
+    return secrets
 
 
 def prepare_database(settings: Settings) -> None:
-    """What `serve` and `jobs` do before they start: `prepare`, on a connection of its own."""
+    """`prepare` on a connection of its own, before `serve` and `jobs` start."""
     store = Store(settings.database_url)
     try:
         prepare(settings, store)
@@ -42,16 +42,16 @@ def prepare_database(settings: Settings) -> None:
 
 def _first_keys(path: Path) -> dict[str, str]:
     if path.exists():
-        found: dict[str, str] = json.loads(path.read_text())
-        return found
-    made = {role: new_secret() for role in ROLES}
+        stored: dict[str, str] = json.loads(path.read_text())
+        return stored
+    secrets = {role: new_secret() for role in ROLES}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
-        json.dump(made, file, indent=2)
+        json.dump(secrets, file, indent=2)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
         try:
             os.link(file.name, path)
         except FileExistsError:
-            made = json.loads(path.read_text())
-    return made
+            secrets = json.loads(path.read_text())
+    return secrets

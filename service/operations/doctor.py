@@ -1,4 +1,4 @@
-"""What is wrong with an installation, and how to mend it."""
+"""Diagnostics of an installation: each check with its result and its remedy."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from service.versions.restore import BrokenEntryError, TextRemovedError, restore
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One check: what was checked, whether it holds, how to mend it."""
+
     what: str
     ok: bool
     mend: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that can be looked at without changing anything."""
-    found = [*_home(settings)]
+    """Run all checks; read-only."""
+    findings = [*_home(settings)]
     if settings.database or (settings.home / "baton.sqlite3").exists():
         store = Store(settings.database_url)
         try:
-            found += _database(store)
+            findings += _database(store)
         except DatabaseError as error:
-            found.append(
+            findings.append(
                 Finding(
                     f"the database answers: {error.orig}",
                     ok=False,
@@ -41,17 +43,17 @@ def examine(settings: Settings) -> list[Finding]:
                 )
             )
         store.close()
-    found += _services(settings)
-    return found
+    findings += _services(settings)
+    return findings
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.home
-    there = home.is_dir() and (bool(settings.database) or (home / "baton.sqlite3").exists())
+    exists = home.is_dir() and (bool(settings.database) or (home / "baton.sqlite3").exists())
     mend = "`baton up` makes one there; --home or BATON_HOME names another"
-    yield Finding(f"there is an installation in {home}", there, mend)
+    yield Finding(f"there is an installation in {home}", exists, mend)
     keys = home / KEYS_FILE
-    if there and not settings.database:
+    if exists and not settings.database:
         mend = "`baton key create --role admin` makes another; keys are shown only once"
         yield Finding(f"the first keys are in {keys}", keys.exists(), mend)
     if keys.exists():
@@ -82,9 +84,9 @@ def _database(store: Store) -> Iterator[Finding]:
         )
         yield from _versions(store, name, numbers)
         try:
-            standing = restore(store, name)
-            what = f"workspace {name}: stands at version {standing.version}, position {head}"
-            yield Finding(what, standing.position == head, "see the log of `baton serve`")
+            model_state = restore(store, name)
+            what = f"workspace {name}: stands at version {model_state.version}, position {head}"
+            yield Finding(what, model_state.position == head, "see the log of `baton serve`")
         except DatabaseError:
             raise
         except Exception as error:
@@ -136,8 +138,8 @@ def _services(settings: Settings) -> Iterator[Finding]:
         ),
     ):
         try:
-            answer = httpx.get(url, timeout=3, trust_env=False)
-            ok, said = answer.status_code == 200, answer.text.strip()[:200]
+            response = httpx.get(url, timeout=3, trust_env=False)
+            ok, detail = response.status_code == 200, response.text.strip()[:200]
         except httpx.HTTPError as error:
-            ok, said = False, str(error)
-        yield Finding(f"{name} answers at {url}: {said}", ok, mend)
+            ok, detail = False, str(error)
+        yield Finding(f"{name} answers at {url}: {detail}", ok, mend)

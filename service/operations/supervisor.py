@@ -1,4 +1,4 @@
-"""All of Baton on one machine: API, jobs and MLflow as processes of their own, watched."""
+"""Process supervisor: API, jobs and MLflow as child processes, restarted with backoff."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ STOP_SECONDS = 25
 RESTARTS_MAX = 5
 RESTART_SECONDS_MAX = 60.0
 STEADY_SECONDS = 60.0
-"""What has run so long and ends then has not kept ending: its restarts count anew."""
+"""A process that ran so long before it ended starts its backoff anew."""
 
 
 class StartError(RuntimeError):
-    """A process did not come up; the message says where its log is and what to try."""
+    """A process did not start; the message says where its log is and what to try."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One process: how to start it, where it says it is ready, and where it logs."""
+    """A child process: command, readiness URL, log, and its restarts."""
 
     name: str
     command: Sequence[str]
@@ -45,10 +45,11 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     started_at: float = 0.0
-    again_at: float | None = None
+    restart_at: float | None = None
     is_ready: bool = False
 
     def start(self) -> None:
+        """Start it in a process group of its own, with its output appended to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -59,23 +60,23 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.started_at, self.again_at = time.monotonic(), None
+        self.started_at, self.restart_at = time.monotonic(), None
 
     def has_ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
-    def sweep(self) -> None:
-        """End what an ended process has left behind: MLflow's worker would keep its port."""
+    def kill_group(self) -> None:
+        """Kill what an ended process has left behind: MLflow's worker would keep its port."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def answers(self) -> bool:
-        """Whether it has said, once, that it is ready."""
+    def check_ready(self) -> bool:
+        """Readiness check: whether it has answered, once, that it is ready."""
         if not self.is_ready and self.ready_url is not None:
             try:
-                found = httpx.get(self.ready_url, timeout=2, trust_env=False)
-                self.is_ready = found.status_code == 200
+                response = httpx.get(self.ready_url, timeout=2, trust_env=False)
+                self.is_ready = response.status_code == 200
             except httpx.HTTPError:
                 self.is_ready = False
         return self.is_ready or self.ready_url is None
@@ -87,7 +88,7 @@ class Child:
 
 @dataclass(slots=True)
 class Processes:
-    """Starts what `baton up` runs, waits until it is ready, and ends all of it with the block."""
+    """Supervisor of what `baton up` runs, as a context manager: starts it, and ends all of it."""
 
     settings: Settings
     mlflow_port: int
@@ -95,7 +96,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         for port, option in ((self.settings.port, "--port"), (self.mlflow_port, "--mlflow-port")):
-            _free(self.settings.host, port, option)
+            _require_free_port(self.settings.host, port, option)
         home = self.settings.home.resolve()
         (home / "mlflow").mkdir(parents=True, exist_ok=True)
         mlflow = server(home / "mlflow", environ=os.environ, port=self.mlflow_port)
@@ -120,7 +121,7 @@ class Processes:
         return self
 
     def _environment(self, home: Path, mlflow_url: str) -> dict[str, str]:
-        given = {
+        settings = {
             "BATON_HOME": str(home),
             "BATON_HOST": self.settings.host,
             "BATON_PORT": str(self.settings.port),
@@ -131,7 +132,7 @@ class Processes:
             "BATON_EVALUATE_SECONDS": str(self.settings.evaluate_seconds),
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        return {**os.environ, **given}
+        return {**os.environ, **settings}
 
     @property
     def url(self) -> str:
@@ -141,34 +142,34 @@ class Processes:
     def mlflow_url(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
-    def waiting(self) -> list[str]:
-        """Names of the processes that are not ready yet. Raises StartError if one has ended."""
+    def not_ready(self) -> list[str]:
+        """Names of the processes that are not ready yet. StartError if one has ended."""
         for child in self.children:
             if child.process is not None and child.has_ended():
                 raise StartError(
                     f"{child.name} ended with status {child.process.returncode}; "
                     f"see {child.log}, and `baton doctor`"
                 )
-        return [child.name for child in self.children if not child.answers()]
+        return [child.name for child in self.children if not child.check_ready()]
 
-    def mend(self) -> list[str]:
-        """Start again what has ended, later each time; gives the names of what was started.
+    def restart_ended(self) -> list[str]:
+        """Restart what has ended, with exponential backoff; gives the names of what was started.
 
-        Raises StartError when one keeps ending, unless Baton can do without it.
+        StartError when one keeps ending, unless Baton can do without it.
         """
         now, started = time.monotonic(), []
         for child in self.children:
             if not child.has_ended():
                 continue
-            if child.again_at is None:
-                child.sweep()
+            if child.restart_at is None:
+                child.kill_group()
                 is_new = now - child.started_at > STEADY_SECONDS
                 child.restarts = 1 if is_new else child.restarts + 1
                 if child.is_needed and child.restarts > RESTARTS_MAX:
                     raise StartError(f"{child.name} keeps ending; see {child.log}")
                 wait = 2 ** min(child.restarts, RESTARTS_MAX + 3) / 4
-                child.again_at = now + min(wait, RESTART_SECONDS_MAX)
-            if now >= child.again_at:
+                child.restart_at = now + min(wait, RESTART_SECONDS_MAX)
+            if now >= child.restart_at:
                 child.start()
                 started.append(child.name)
         return started
@@ -190,10 +191,10 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.signal(signal.SIGKILL)
                 child.process.wait()
-            child.sweep()
+            child.kill_group()
 
 
-def _free(host: str, port: int, option: str) -> None:
+def _require_free_port(host: str, port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,6 @@
-"""What a sweep learns: a workspace's ledger, read in pieces, or a recorded stream."""
+"""Training data of a hyperparameter sweep: a workspace's ledger, read in pages, or a recorded
+stream.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,22 @@ from learning.ledger.model_state import Entry, Exclusions, ModelState, Transcrip
 from learning.models.recipes import DEFAULT
 from service.store.database.transactions import Store
 from service.store.ledger import entries as ledger
-from service.versions.restore import ENTRIES_AT_ONCE, prefetched
+from service.versions.restore import ENTRIES_AT_ONCE, prefetching_reader
 
 
 class Source(Protocol):
-    """Something to learn. `subject` tells it from others, `said` tells people what it is."""
+    """A data source of a sweep. `subject` identifies it, `label` is for people."""
 
     @property
     def subject(self) -> str: ...
     @property
-    def said(self) -> str: ...
+    def label(self) -> str: ...
     def pages(self) -> Iterator[Page]: ...
     def without(self) -> Exclusions: ...
 
 
 @dataclass(slots=True)
-class Ledger:
+class LedgerSource:
     """A workspace's ledger up to a position, by default its end when it is first read."""
 
     store: Store
@@ -43,17 +45,17 @@ class Ledger:
         return f"{self.store.url.render_as_string()} {self.workspace} {self.until}"
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         return f"workspace {self.workspace}"
 
     def without(self) -> Exclusions:
-        """What the serving line leaves out, and every outcome corrected since."""
+        """Exclusions of the serving line, and every outcome corrected since."""
         until = self._end()
         with self.store.read() as connection:
             switch = ledger.switches(connection, self.workspace, until)[-1]
-            gone = ledger.replaced_positions(connection, self.workspace, until)
-        left_out = Exclusions.of(switch.body.get("without"))
-        return replace(left_out, positions=left_out.positions | gone)
+            corrected = ledger.replaced_positions(connection, self.workspace, until)
+        exclusions = Exclusions.of(switch.body.get("without"))
+        return replace(exclusions, positions=exclusions.positions | corrected)
 
     def pages(self) -> Iterator[Page]:
         """Every entry, with the turns of the outcomes that are learned."""
@@ -63,22 +65,24 @@ class Ledger:
             with self.store.read() as connection:
                 most = min(ENTRIES_AT_ONCE, until - position)
                 entries = ledger.tail(connection, self.workspace, position, most)
-                read = prefetched(connection, self.workspace, learner, entries)
-                found = [(turn_json(entry), _turns(learner, entry, read)) for entry in entries]
-            yield from found
+                read = prefetching_reader(connection, self.workspace, learner, entries)
+                page = [
+                    (_learnable_entry(entry), _turns(learner, entry, read)) for entry in entries
+                ]
+            yield from page
             position = entries[-1].position if entries else until
 
     def _end(self) -> int:
         if self.until is None:
             with self.store.read() as connection:
-                found = ledger.workspace(connection, self.workspace)
-            self.until = 0 if found is None else found.head
+                row = ledger.workspace(connection, self.workspace)
+            self.until = 0 if row is None else row.head
         return int(self.until)
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A recorded stream, as `baton replay` reads it. Raises StreamError."""
+class StreamSource:
+    """A recorded stream, as `baton replay` reads it. StreamError."""
 
     path: Path
     format: str | None = None
@@ -91,7 +95,7 @@ class Recorded:
         return f"{digest} {self.format} {self.target}"
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         return self.path.name
 
     def without(self) -> Exclusions:
@@ -101,11 +105,13 @@ class Recorded:
         return of_stream(streams.read(self.path, self.format, self.target))
 
 
-def taken_up(home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False) -> Sweep:
-    """The unfinished sweep of the same source and recipes, or one that begins."""
+def resume_or_begin(
+    home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False
+) -> Sweep:
+    """The unfinished sweep of the same source and recipes, or a new one."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
-    begun = None if anew else Sweep.begun(folder)
-    return begun or Sweep.begin(folder, source.pages(), source.without())
+    unfinished = None if anew else Sweep.begun(folder)
+    return unfinished or Sweep.begin(folder, source.pages(), source.without())
 
 
 def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn]:
@@ -114,6 +120,6 @@ def _turns(learner: ModelState, entry: Entry, read: Transcript) -> Sequence[Turn
     return read(entry.body["conversation_id"], entry.body["covers"])
 
 
-def turn_json(entry: Entry) -> Entry:
-    """An entry as far as learning goes by it: who switched, and on what evidence, stays here."""
+def _learnable_entry(entry: Entry) -> Entry:
+    """An entry without what learning does not read: who switched, and on what evidence."""
     return entry if entry.kind in ("policy", "outcome") else replace(entry, body={}, actor="")

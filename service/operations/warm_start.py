@@ -1,10 +1,10 @@
-"""A workspace learns from conversations that it never scored: the history of another system.
+"""Warm start: a workspace learns from conversations that it never scored, another system's history.
 
-The whole file is looked at before anything is written. Then conversations are written some at a
-time, each whole or not at all: its messages, what was found out (`source` is `history`), and the
-ledger entry that teaches it. What is there already is passed over, so that a warm start that was
-killed is finished by another one. Such conversations were not Baton's to decide: no rate counts
-them, no audit draws them, and nobody goes on with them.
+The whole file is checked before anything is written. Then conversations are written some at a time,
+each whole or not at all: its messages, its outcome (`source` is `history`), and the ledger entry
+that teaches it. Existing ones are skipped, so that a warm start that was killed is finished by
+another one. Such conversations were not Baton's to decide: no rate counts them, no audit draws
+them, and nobody continues them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from service.store.labels import outcome_rows
 from service.store.ledger import entries
 from service.web.schemas import ATTRIBUTES_MAX, TEXT_CHARS_MAX
 
-AT_ONCE = 50
+CONVERSATIONS_AT_ONCE = 50
 """Conversations written in one transaction: live scores wait no longer than for these."""
 
 PER_SECOND = 500.0
-"""Outcomes a second, which every serving process learns meanwhile and stays ready."""
+"""Outcomes written per second, a rate at which serving processes learn them and stay ready."""
 
-COMPLAINTS_MAX = 20
+ERRORS_MAX = 20
 NAME_CHARS_MAX, VALUE_CHARS_MAX = 200, 500
 SOURCE = "history"
 
-_ITS_OWN = {
+_HISTORY_FIELDS = {
     "handoff_id": None,
     "escalated": None,
     "since": None,
@@ -59,8 +59,8 @@ class BadHistory(ValueError):
 
 
 @dataclass(slots=True)
-class Warmed:
-    """What a warm start did. `there` were there already, `untold` had no outcome to learn."""
+class WarmStartResult:
+    """Counts of a warm start. `there` existed already, `untold` had no outcome to learn."""
 
     outcomes: int = 0
     lessons: int = 0
@@ -70,8 +70,8 @@ class Warmed:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A recorded history: a path, and how to read it where that is not plain."""
+class HistoryFile:
+    """A recorded history: a path, and its format and target where they cannot be recognised."""
 
     path: Path
     format: str | None = None
@@ -81,62 +81,62 @@ class File:
         return streams.looked_at(self.path, self.format, self.target)
 
     def episodes(self) -> Iterator[tuple[int, Episode]]:
-        return ((number, one) for number, one in self.lines() if isinstance(one, Episode))
+        return ((number, line) for number, line in self.lines() if isinstance(line, Episode))
 
 
-def check(store: Store, workspace: str, file: File, progress: Progress) -> None:
-    """Look at every line before any is written. Raises BadHistory, StreamError."""
-    complaints: list[str] = []
+def check(store: Store, workspace: str, file: HistoryFile, progress: Progress) -> None:
+    """Validate every line before any is written. BadHistory, StreamError."""
+    problems: list[str] = []
     waiting: list[tuple[int, Episode]] = []
     done = 0
-    for number, one in file.lines():
+    for number, line in file.lines():
         done += 1
-        said = one if isinstance(one, str) else _beyond(one)
-        if said is not None:
-            complaints.append(said if isinstance(one, str) else f"line {number}: {said}")
-        elif isinstance(one, Episode):
-            waiting.append((number, one))
-        if len(waiting) == AT_ONCE:
-            complaints += _taken(store, workspace, waiting)
+        problem = line if isinstance(line, str) else _limit_violation(line)
+        if problem is not None:
+            problems.append(problem if isinstance(line, str) else f"line {number}: {problem}")
+        elif isinstance(line, Episode):
+            waiting.append((number, line))
+        if len(waiting) == CONVERSATIONS_AT_ONCE:
+            problems += _conflicts(store, workspace, waiting)
             waiting = []
             progress(done)
-        if len(complaints) >= COMPLAINTS_MAX:
+        if len(problems) >= ERRORS_MAX:
             break
-    complaints += _taken(store, workspace, waiting)
+    problems += _conflicts(store, workspace, waiting)
     progress(done)
-    if complaints:
-        more = "\n  ..." if len(complaints) >= COMPLAINTS_MAX else ""
-        listed = "\n  ".join(complaints[:COMPLAINTS_MAX])
+    if problems:
+        more = "\n  ..." if len(problems) >= ERRORS_MAX else ""
+        listed = "\n  ".join(problems[:ERRORS_MAX])
         raise BadHistory(f"{file.path}: nothing was written, because of\n  {listed}{more}")
 
 
 def warm_start(
     store: Store,
     workspace: str,
-    file: File,
+    file: HistoryFile,
     *,
     actor: str,
     progress: Progress = lambda _: None,
     per_second: float = PER_SECOND,
-) -> Warmed:
-    """Write what `check` has found good; safe to be killed in, and to be done again.
+) -> WarmStartResult:
+    """Write what `check` has found good; idempotent and safe to be killed in.
 
-    No more than `per_second` outcomes are written a second (0: as many as can be). Raises
-    Contradiction where a conversation has come into being meanwhile.
+    Rate-limited to `per_second` outcomes a second (0: no limit). Contradiction where a conversation
+    has come into being meanwhile.
     """
-    found, began = Warmed(), time.monotonic()
+    result, started_at = WarmStartResult(), time.monotonic()
     source, done = file.episodes(), 0
-    while piece := list(islice(source, AT_ONCE)):
+    while piece := list(islice(source, CONVERSATIONS_AT_ONCE)):
         with store.write() as connection:
-            _write(connection, workspace, file.path.name, piece, actor, found)
+            _write(connection, workspace, file.path.name, piece, actor, result)
         done += len(piece)
         progress(done)
         if per_second:
-            time.sleep(max(0.0, began + found.outcomes / per_second - time.monotonic()))
+            time.sleep(max(0.0, started_at + result.outcomes / per_second - time.monotonic()))
     with store.read() as connection:
         row = entries.workspace(connection, workspace)
-    found.position = 0 if row is None else row.head
-    return found
+    result.position = 0 if row is None else row.head
+    return result
 
 
 def _write(
@@ -145,77 +145,90 @@ def _write(
     name: str,
     piece: Sequence[tuple[int, Episode]],
     actor: str,
-    found: Warmed,
+    result: WarmStartResult,
 ) -> None:
-    told = [(number, one) for number, one in piece if one.labels]
-    found.untold += len(piece) - len(told)
+    labelled_episodes = [(number, episode) for number, episode in piece if episode.labels]
+    result.untold += len(piece) - len(labelled_episodes)
     head = entries.lock_head(connection, workspace)
-    known = _known(connection, workspace, [one for _, one in told])
-    if taken := [name for name, same in known.items() if not same]:
+    is_same = _is_same_conversation(
+        connection, workspace, [episode for _, episode in labelled_episodes]
+    )
+    if conflicts := [name for name, same in is_same.items() if not same]:
         raise Contradiction(
             "conversation_there",
-            f"conversation {taken[0]!r} is there with other content",
+            f"conversation {conflicts[0]!r} is there with other content",
             hint="run the same command again: it says which lines to mend",
         )
-    fresh = [(number, one) for number, one in told if one.id not in known]
-    found.there += len(told) - len(fresh)
+    fresh = [
+        (number, episode) for number, episode in labelled_episodes if episode.id not in is_same
+    ]
+    result.there += len(labelled_episodes) - len(fresh)
     if not fresh:
         return
     now, bodies, rows = time.time(), [], []
-    for position, (number, one) in enumerate(fresh, head + 1):
-        body = labelled(one, position)[0].body
-        bodies.append({**body, **_ITS_OWN, "outcome_id": new_id("o")})
-        row = _outcome(workspace, one, bodies[-1]["outcome_id"], position, now)
+    for position, (number, episode) in enumerate(fresh, head + 1):
+        body = labelled(episode, position)[0].body
+        bodies.append({**body, **_HISTORY_FIELDS, "outcome_id": new_id("o")})
+        row = _outcome_row(workspace, episode, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
     outcome_rows.add_all(connection, rows)
-    conversation_rows.add(connection, [_conversation(workspace, one, now) for _, one in fresh])
+    conversation_rows.add(
+        connection, [_conversation_row(workspace, episode, now) for _, episode in fresh]
+    )
     conversation_rows.write_batch(
-        connection, [], _messages(workspace, [one for _, one in fresh]), []
+        connection, [], _message_rows(workspace, [episode for _, episode in fresh]), []
     )
     entries.append_all(connection, workspace, "outcome", bodies, actor)
-    found.outcomes += len(fresh)
-    found.lessons += sum(len(one.labels) for _, one in fresh)
+    result.outcomes += len(fresh)
+    result.lessons += sum(len(episode.labels) for _, episode in fresh)
 
 
-def _known(connection: Connection, workspace: str, told: Sequence[Episode]) -> dict[str, bool]:
-    """Of those conversations that are there: whether each is this very one.
+def _is_same_conversation(
+    connection: Connection, workspace: str, episodes: Sequence[Episode]
+) -> dict[str, bool]:
+    """Of the episodes whose id exists: whether the stored conversation is this very one.
 
     One whose text has been removed since is still the same.
     """
-    there = conversation_rows.statuses(connection, workspace, [one.id for one in told])
-    prints = outcome_rows.fingerprints(connection, workspace, list(there), SOURCE)
+    statuses = conversation_rows.statuses(
+        connection, workspace, [episode.id for episode in episodes]
+    )
+    fingerprints = outcome_rows.fingerprints(connection, workspace, list(statuses), SOURCE)
     return {
-        one.id: one.id in prints and (there[one.id] != HISTORY or prints[one.id] == _print(one))
-        for one in told
-        if one.id in there
+        episode.id: episode.id in fingerprints
+        and (statuses[episode.id] != HISTORY or fingerprints[episode.id] == _fingerprint(episode))
+        for episode in episodes
+        if episode.id in statuses
     }
 
 
-def _taken(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]]) -> list[str]:
+def _conflicts(store: Store, workspace: str, waiting: Sequence[tuple[int, Episode]]) -> list[str]:
     with store.read() as connection:
-        known = _known(connection, workspace, [one for _, one in waiting if one.labels])
+        is_same = _is_same_conversation(
+            connection, workspace, [episode for _, episode in waiting if episode.labels]
+        )
     return [
-        f"line {number}: field conversation_id: {one.id!r} is there with other content; "
+        f"line {number}: field conversation_id: {episode.id!r} is there with other content; "
         "give the conversation another id, or warm-start another workspace"
-        for number, one in waiting
-        if not known.get(one.id, True)
+        for number, episode in waiting
+        if not is_same.get(episode.id, True)
     ]
 
 
-def _beyond(one: Episode) -> str | None:
-    """What of a conversation the service would have refused, by field; None if nothing."""
-    if len(one.messages) > TURNS_MAX:
-        return f"field messages has {len(one.messages)} turns; cut it to {TURNS_MAX}"
-    for place, message in enumerate(one.messages):
-        where = f"field messages[{place}]"
+def _limit_violation(episode: Episode) -> str | None:
+    """The first field that exceeds a limit of the API, with the fix; None if none does."""
+    if len(episode.messages) > TURNS_MAX:
+        return f"field messages has {len(episode.messages)} turns; cut it to {TURNS_MAX}"
+    for index, message in enumerate(episode.messages):
+        where = f"field messages[{index}]"
         if len(message.text) > TEXT_CHARS_MAX:
             return f"{where}.text has {len(message.text)} characters; cut it to {TEXT_CHARS_MAX}"
         if not 0 < len(message.id) <= NAME_CHARS_MAX:
             return f"{where}.id has {len(message.id)} characters; use 1 to {NAME_CHARS_MAX}"
         if len(message.attributes) > ATTRIBUTES_MAX:
             return f"{where}.attributes has more than {ATTRIBUTES_MAX}; keep the most telling"
-        given: tuple[tuple[str, object], ...] = message.attributes
-        for name, value in given:
+        attributes: tuple[tuple[str, object], ...] = message.attributes
+        for name, value in attributes:
             if not isinstance(value, (str, bool, int, float)):
                 return f"{where}.attributes.{name} is neither text, number nor truth; make it one"
             if len(str(value)) > VALUE_CHARS_MAX:
@@ -227,15 +240,17 @@ def _beyond(one: Episode) -> str | None:
     return None
 
 
-def _print(one: Episode) -> str:
-    return "history " + hashlib.sha256(written(one).encode("utf-8", "replace")).hexdigest()[:32]
+def _fingerprint(episode: Episode) -> str:
+    return "history " + hashlib.sha256(written(episode).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _outcome(workspace: str, one: Episode, name: str, position: int, now: float) -> dict[str, Any]:
+def _outcome_row(
+    workspace: str, episode: Episode, name: str, position: int, now: float
+) -> dict[str, Any]:
     return {
         "id": name,
         "workspace": workspace,
-        "conversation_id": one.id,
+        "conversation_id": episode.id,
         "handoff_id": None,
         "verdict": "labels",
         "first_needed_message_id": None,
@@ -243,25 +258,25 @@ def _outcome(workspace: str, one: Episode, name: str, position: int, now: float)
         "agent": SOURCE,
         "team": None,
         "reason": None,
-        "fingerprint": _print(one),
+        "fingerprint": _fingerprint(episode),
         "position": position,
         "at": now,
         "retracted_at": None,
     }
 
 
-def _conversation(workspace: str, one: Episode, now: float) -> dict[str, Any]:
-    """Its time of keeping begins now, however old it is."""
+def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str, Any]:
+    """The conversation's row; its retention begins now, however old it is."""
     return {
         "workspace": workspace,
-        "id": one.id,
-        "length": len(one.messages),
+        "id": episode.id,
+        "length": len(episode.messages),
         "begins": 1,
         "status": HISTORY,
         "resolution": None,
         "handoff_id": None,
         "escalated": False,
-        "opened_at": min((message.at for message in one.messages), default=now),
+        "opened_at": min((message.at for message in episode.messages), default=now),
         "last_at": now,
         "closed_at": now,
         "language": None,
@@ -272,12 +287,12 @@ def _conversation(workspace: str, one: Episode, now: float) -> dict[str, Any]:
     }
 
 
-def _messages(workspace: str, told: Sequence[Episode]) -> list[dict[str, Any]]:
+def _message_rows(workspace: str, episodes: Sequence[Episode]) -> list[dict[str, Any]]:
     rows = []
-    for one in told:
-        scored = set(one.scored)
+    for episode in episodes:
+        scored = set(episode.scored)
         rows += [
-            conversation_rows.message_row(workspace, one.id, seq, message, seq - 1 in scored)
-            for seq, message in enumerate(one.messages, 1)
+            conversation_rows.message_row(workspace, episode.id, seq, message, seq - 1 in scored)
+            for seq, message in enumerate(episode.messages, 1)
         ]
     return rows

@@ -1,1 +1,1 @@
-"""Policy preview, suggested rules, acceptance of offers."""
+"""Policy preview (off-policy evaluation), suggested rules, acceptance of offers."""

@@ -1,6 +1,6 @@
-"""Who accepts an offered person: what the answers say of the policy's shares, and what they cost.
+"""Acceptance rates of offers, estimated from customers' answers, beside those of the policy.
 
-Proposed to an engineer with its evidence, never applied.
+Proposed to an engineer with their evidence, never applied.
 """
 
 from __future__ import annotations
@@ -17,35 +17,37 @@ from service.outcomes.ground_truth import ground_truth
 from service.store.reports import decision_history
 
 ANSWERS_MAX = 5000
-"""The newest answers that are looked at."""
+"""Newest answers that are read."""
 
 
-def answered(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Shares that accept by whether a person was needed, with intervals, beside the policy's."""
-    first: dict[str, str] = {}
+def acceptance_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+    """Acceptance rates by whether a person was needed, with intervals, beside the policy's, as
+    JSON.
+    """
+    answers: dict[str, str] = {}
     for row in decision_history.answers(connection, workspace, ANSWERS_MAX):
-        first[row.conversation_id] = row.answer
-    truths = ground_truth(connection, workspace, sorted(first))
+        answers[row.conversation_id] = row.answer
+    truths = ground_truth(connection, workspace, sorted(answers))
     cases: dict[str, list[LoggedConversation]] = {"accepted": [], "declined": []}
-    for name, answer in first.items():
+    for name, answer in answers.items():
         truth = truths[name]
         if truth is not None:
             cases[answer].append(truth.of("offered"))
-    found = shares(cases["accepted"], cases["declined"])
-    proposed, why = None, None
+    estimate = shares(cases["accepted"], cases["declined"])
+    proposal, why = None, None
     if sum(map(len, cases.values())) < ANSWERS_MIN:
         why = f"fewer than {ANSWERS_MIN} conversations with an answered offer are over"
-    elif found.needed.value is None or found.unneeded.value is None:
+    elif estimate.needed.value is None or estimate.unneeded.value is None:
         why = "of those who declined nothing is known yet: audits and complaints tell it"
     else:
-        values = {"needed": found.needed.value, "unneeded": found.unneeded.value}
-        proposed = {name: round(value, 3) for name, value in values.items()}
+        values = {"needed": estimate.needed.value, "unneeded": estimate.unneeded.value}
+        proposal = {name: round(value, 3) for name, value in values.items()}
     return {
         "accepted": len(cases["accepted"]),
         "declined": len(cases["declined"]),
-        "needed": asdict(found.needed),
-        "unneeded": asdict(found.unneeded),
+        "needed": asdict(estimate.needed),
+        "unneeded": asdict(estimate.unneeded),
         "in_force": policy.accepting.model_dump(mode="json"),
-        "proposed": proposed,
+        "proposed": proposal,
         "why_none": why,
     }

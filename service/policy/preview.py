@@ -1,4 +1,5 @@
-"""Last week under another policy: its decisions made again, and what they would have come to.
+"""Policy preview by off-policy evaluation: recent decisions replayed under another policy, and the
+value of both.
 
 Probabilities are the stored ones and states are folded again from the stored messages, so rules,
 hours and thresholds decide as they would have. The work is bounded, and the answer says where it
@@ -26,42 +27,46 @@ from service.store.reports import decision_history
 
 DAY_SECONDS = 86_400
 DECISIONS_MAX = 3000
-"""Most decisions made again: the newest. They take a second or two beside the scoring."""
+"""Most decisions replayed, the newest. They take a second or two beside the scoring."""
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
-_WAYS: tuple[Action, ...] = ("kept", "offered", "escalated")
-_CAME_TO = {"accepted": "escalate", "declined": "continue"}
+_ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
+_OFFER_OUTCOME = {"accepted": "escalate", "declined": "continue"}
 
 
 @dataclass(slots=True)
 class _Conversation:
-    """A conversation's decisions of the time looked at, as made and as they would be made."""
+    """A conversation's logged decisions and its actions under the other policy."""
 
-    made: list[Any]
-    again: list[str] = field(default_factory=list)
+    decisions: list[Any]
+    new_actions: list[str] = field(default_factory=list)
     triggers: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
-    def way(self) -> Action:
-        """An offer that would be made where one was made is answered as that was."""
-        pairs = zip(self.made, self.again, strict=True)
+    def new_action(self) -> Action:
+        """Action under the other policy; an offer that was also made is answered as that was."""
+        pairs = zip(self.decisions, self.new_actions, strict=True)
         return _logged_action(
             (row.answer if row.action == action else None, action) for row, action in pairs
         )
 
     @property
-    def way_made(self) -> Action:
-        """As made, an offer came to what its customer answered, if they did."""
-        return _logged_action((row.answer, row.action) for row in self.made)
+    def logged_action(self) -> Action:
+        """Logged action; an offer counts as what its customer answered, if they did."""
+        return _logged_action((row.answer, row.action) for row in self.decisions)
 
-    def is_asked(self, *, made: bool) -> bool:
-        """Whether its customer is offered a person at all."""
-        return "offer" in ((row.action for row in self.made) if made else self.again)
+    def is_offered(self, *, as_logged: bool) -> bool:
+        """Whether its customer is offered a person, as logged or under the other policy."""
+        return "offer" in (
+            (row.action for row in self.decisions) if as_logged else self.new_actions
+        )
 
 
 def _logged_action(answered: Iterable[tuple[str | None, str]]) -> Action:
-    """What answers and actions come to: the strongest."""
-    return _WAYS[max(_STRENGTH[_CAME_TO.get(answer or "", action)] for answer, action in answered)]
+    """The strongest action of a conversation, offers counted by their answers."""
+    return _ACTIONS[
+        max(_STRENGTH[_OFFER_OUTCOME.get(answer or "", action)] for answer, action in answered)
+    ]
 
 
 def preview(
@@ -71,137 +76,156 @@ def preview(
     days: float,
     most: int = DECISIONS_MAX,
 ) -> dict[str, Any]:
-    """What the last `days` would have been under `policy`; nothing is changed by asking."""
+    """Evaluate `policy` on the last `days`, beside what was decided; read-only. Gives JSON."""
     now = time.time()
     since = now - days * DAY_SECONDS
     rows = decision_history.decisions(connection, workspace, since, most + 1)
     cut = len(rows) > most
     rows = rows[:most]
-    found: dict[str, _Conversation] = {}
+    conversations: dict[str, _Conversation] = {}
     for row in reversed(rows):
-        found.setdefault(row.conversation_id, _Conversation([])).made.append(row)
-    for name, one in found.items():
-        _replay_decision(connection, workspace, name, one, policy)
-    complete = {name: one for name, one in found.items() if len(one.again) == len(one.made)}
+        conversations.setdefault(row.conversation_id, _Conversation([])).decisions.append(row)
+    for name, conversation in conversations.items():
+        _replay_decision(connection, workspace, name, conversation, policy)
+    complete = {
+        name: conversation
+        for name, conversation in conversations.items()
+        if len(conversation.new_actions) == len(conversation.decisions)
+    }
     truths = ground_truth(connection, workspace, sorted(complete))
-    over = {name: one for name, one in complete.items() if _is_over(one, truths[name])}
+    evaluable = {
+        name: conversation
+        for name, conversation in complete.items()
+        if _is_evaluable(conversation, truths[name])
+    }
     return {
         "since": since,
         "until": now,
         "cut": f"only the newest {most} decisions were made again" if cut else None,
-        "decisions": _decisions(complete.values()),
-        "by_trigger": _by_trigger(complete.values()),
+        "decisions": _decisions_json(complete.values()),
+        "by_trigger": _triggers_json(complete.values()),
         "conversations": {
-            "looked_at": len(found),
-            "not_over_yet": len(complete) - len(over),
-            "without_text": len(found) - len(complete),
-            "no_longer_escalated": _moved(over, "escalated", True),
-            "newly_escalated": _moved(over, "escalated", False),
+            "looked_at": len(conversations),
+            "not_over_yet": len(complete) - len(evaluable),
+            "without_text": len(conversations) - len(complete),
+            "no_longer_escalated": _count_moved(evaluable, "escalated", True),
+            "newly_escalated": _count_moved(evaluable, "escalated", False),
         },
-        "as_made": _outlook(over, truths, policy, made=True),
-        "under_this_policy": _outlook(over, truths, policy, made=False),
-        "cannot_know": _cannot_know(over, truths),
+        "as_made": _policy_value(evaluable, truths, policy, as_made=True),
+        "under_this_policy": _policy_value(evaluable, truths, policy, as_made=False),
+        "cannot_know": _cannot_know(evaluable, truths),
     }
 
 
 def _replay_decision(
-    connection: Connection, workspace: str, name: str, one: _Conversation, policy: Policy
+    connection: Connection, workspace: str, name: str, conversation: _Conversation, policy: Policy
 ) -> None:
-    """Make a conversation's decisions again; fewer than were made where text was removed."""
-    wanted = {row.seq: row for row in one.made}
+    """Replay a conversation's decisions; it ends early where text was removed."""
+    rows_by_seq = {row.seq: row for row in conversation.decisions}
     state = EMPTY
-    messages = conversation_rows.messages(connection, workspace, name, until=max(wanted))
+    messages = conversation_rows.messages(connection, workspace, name, until=max(rows_by_seq))
     for number, row in enumerate(messages, 1):
         if row.seq != number:
             return
         state = step(state, conversation_rows.message_of(row))
-        if row.seq in wanted:
-            made = wanted[row.seq]
-            choice = decide(policy, state, made.probability, partial(suggestion_of, made.route))
-            one.again.append(choice.action)
-            one.triggers.append(tuple(trigger.name for trigger in choice.triggers))
+        if row.seq in rows_by_seq:
+            decision = rows_by_seq[row.seq]
+            choice = decide(
+                policy, state, decision.probability, partial(suggestion_of, decision.route)
+            )
+            conversation.new_actions.append(choice.action)
+            conversation.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
 
-def _is_over(one: _Conversation, truth: GroundTruth | None) -> bool:
-    """Whether its truth can be known by now, and speaks of the time looked at."""
+def _is_evaluable(conversation: _Conversation, truth: GroundTruth | None) -> bool:
+    """Whether its ground truth can be known by now, and is about the time previewed."""
     if truth is None:
         return False
-    return truth.source == "audit" or one.way_made == "escalated"
+    return truth.source == "audit" or conversation.logged_action == "escalated"
 
 
-def _outlook(
-    over: Mapping[str, _Conversation],
+def _policy_value(
+    evaluable: Mapping[str, _Conversation],
     truths: Mapping[str, GroundTruth | None],
     policy: Policy,
     *,
-    made: bool,
+    as_made: bool,
 ) -> dict[str, Any]:
     cases = [
-        replace(truth.of(one.way_made if made else one.way), offered=one.is_asked(made=made))
-        for name, one in over.items()
+        replace(
+            truth.of(conversation.logged_action if as_made else conversation.new_action),
+            offered=conversation.is_offered(as_logged=as_made),
+        )
+        for name, conversation in evaluable.items()
         if (truth := truths[name]) is not None
     ]
     return asdict(outlook(cases, policy.costs, policy.accepting))
 
 
-def _decisions(found: Any) -> dict[str, Any]:
-    made: Counter[str] = Counter()
-    again: Counter[str] = Counter()
+def _decisions_json(conversations: Any) -> dict[str, Any]:
+    old_counts: Counter[str] = Counter()
+    new_counts: Counter[str] = Counter()
     changed = 0
-    for one in found:
-        made.update(row.action for row in one.made)
-        again.update(one.again)
-        pairs = zip(one.made, one.again, strict=True)
+    for conversation in conversations:
+        old_counts.update(row.action for row in conversation.decisions)
+        new_counts.update(conversation.new_actions)
+        pairs = zip(conversation.decisions, conversation.new_actions, strict=True)
         changed += sum(row.action != action for row, action in pairs)
-    shown = {
+    by_policy = {
         name: {action: counts[action] for action in _STRENGTH}
-        for name, counts in (("as_made", made), ("under_this_policy", again))
+        for name, counts in (("as_made", old_counts), ("under_this_policy", new_counts))
     }
-    return shown | {"all": made.total(), "changed": changed}
+    return by_policy | {"all": old_counts.total(), "changed": changed}
 
 
-def _by_trigger(found: Any) -> dict[str, dict[str, int]]:
-    made: Counter[str] = Counter()
-    again: Counter[str] = Counter()
-    for one in found:
-        made.update(trigger["name"] for row in one.made for trigger in row.triggers)
-        again.update(name for names in one.triggers for name in names)
+def _triggers_json(conversations: Any) -> dict[str, dict[str, int]]:
+    old_counts: Counter[str] = Counter()
+    new_counts: Counter[str] = Counter()
+    for conversation in conversations:
+        old_counts.update(
+            trigger["name"] for row in conversation.decisions for trigger in row.triggers
+        )
+        new_counts.update(name for names in conversation.triggers for name in names)
     return {
-        name: {"as_made": made[name], "under_this_policy": again[name]}
-        for name in sorted({*made, *again})
+        name: {"as_made": old_counts[name], "under_this_policy": new_counts[name]}
+        for name in sorted({*old_counts, *new_counts})
     }
 
 
-def _moved(over: Mapping[str, _Conversation], way: str, away: bool) -> int:
-    """Conversations that leave a way under the policy, or that come to it."""
-    return sum((one.way_made == way) == away and (one.way == way) != away for one in over.values())
+def _count_moved(evaluable: Mapping[str, _Conversation], action: str, away: bool) -> int:
+    """Conversations whose action changes from `action`, or to it (`away` False)."""
+    return sum(
+        (conversation.logged_action == action) == away
+        and (conversation.new_action == action) != away
+        for conversation in evaluable.values()
+    )
 
 
 def _cannot_know(
-    over: Mapping[str, _Conversation], truths: Mapping[str, GroundTruth | None]
+    evaluable: Mapping[str, _Conversation], truths: Mapping[str, GroundTruth | None]
 ) -> list[str]:
     def sentences() -> Iterator[str]:
-        kept = _moved(over, "escalated", True)
+        kept = _count_moved(evaluable, "escalated", True)
         if kept:
             yield (
                 f"what customers would have said later in the {kept} conversations that would not "
                 "have been escalated; they count as needing a person if one was needed when they "
                 "were escalated"
             )
-        fresh = _moved(over, "escalated", False)
+        fresh = _count_moved(evaluable, "escalated", False)
         if fresh:
             yield (
                 f"what a person would have found in the {fresh} conversations that would have been "
                 "escalated and were not; they count as reviews and complaints found them at their "
                 "end, though a person may have come before one was needed"
             )
-        unsaid = sum((truths[name] or UNKNOWN).needed is None for name in over)
+        unsaid = sum((truths[name] or UNKNOWN).needed is None for name in evaluable)
         if unsaid:
             yield (
                 f"what was true of the {unsaid} conversations that nobody has judged: each kind is "
                 "taken to be like those of its kind that were"
             )
-        if any(one.way == "offered" for one in over.values()):
+        if any(conversation.new_action == "offered" for conversation in evaluable.values()):
             yield (
                 "who would have accepted an offer that nobody answered, or that was not made: the "
                 "policy's own shares are taken"

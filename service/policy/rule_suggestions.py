@@ -1,4 +1,4 @@
-"""Rules in the light of agents' verdicts: how right each is, how much it finds, what to change."""
+"""Precision and coverage of rules, estimated from agents' verdicts, and suggested changes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from learning.estimation.rule_suggestions import (
 from service.store.reports import decision_history
 
 CASES_MAX = 1500
-"""The newest verdicts on handoffs, and the newest on kept conversations, that are looked at."""
+"""Newest verdicts on handoffs, and on kept conversations, that are read."""
 
 READ_MAX = 600
-"""Of those, the newest of each whose words are read: of conversations in which no rule fired."""
+"""Of those without a rule, the newest of each whose text is read."""
 
 
-def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Each rule's precision and coverage with intervals, and suggestions with their evidence."""
-    cases = list(_cases(connection, workspace))
+def rule_report(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
+    """Each rule's precision and coverage with intervals, and suggestions with their evidence, as
+    JSON.
+    """
+    cases = list(_judged_conversations(connection, workspace))
     costs = policy.costs
     bar = costs.unneeded / (costs.unneeded + costs.missed)
     return {
@@ -41,55 +43,61 @@ def of_rules(connection: Connection, workspace: str, policy: Policy) -> dict[str
             }
             for rule in policy.rules
         },
-        "suggestions": [asdict(one) for one in suggest_rules(policy.rules, cases, bar)],
+        "suggestions": [asdict(suggestion) for suggestion in suggest_rules(policy.rules, cases, bar)],
     }
 
 
-def _cases(connection: Connection, workspace: str) -> Iterator[LabelledConversation]:
+def _judged_conversations(connection: Connection, workspace: str) -> Iterator[LabelledConversation]:
     handed_over = decision_history.judged_handoffs(connection, workspace, CASES_MAX)
     kept = decision_history.judged_kept(connection, workspace, CASES_MAX)
-    fired = _fired(connection, workspace, [row.conversation_id for row in kept])
-    unruled = [row for row in handed_over if not _names(row.triggers)][:READ_MAX]
-    quiet = [row for row in kept if not _names(fired.get(row.conversation_id, []))][:READ_MAX]
-    said = _said(connection, workspace, [row.conversation_id for row in (*unruled, *quiet)])
+    triggers_by_id = _triggers_by_conversation(
+        connection, workspace, [row.conversation_id for row in kept]
+    )
+    unruled = [row for row in handed_over if not _rule_names(row.triggers)][:READ_MAX]
+    quiet = [row for row in kept if not _rule_names(triggers_by_id.get(row.conversation_id, []))][
+        :READ_MAX
+    ]
+    texts_by_id = _customer_texts(
+        connection, workspace, [row.conversation_id for row in (*unruled, *quiet)]
+    )
     read = {row.conversation_id for row in (*unruled, *quiet)}
     for row in handed_over:
-        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        texts = texts_by_id.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield LabelledConversation(
             row.verdict == "needed",
-            _names(row.triggers),
+            _rule_names(row.triggers),
             any(trigger["kind"] == "model" for trigger in row.triggers),
             terms(text for seq, text in texts if row.begins <= seq <= row.seq),
         )
     for row in kept:
-        triggers = fired.get(row.conversation_id, [])
-        texts = said.get(row.conversation_id, ()) if row.conversation_id in read else ()
+        triggers = triggers_by_id.get(row.conversation_id, [])
+        texts = texts_by_id.get(row.conversation_id, ()) if row.conversation_id in read else ()
         yield LabelledConversation(
             row.verdict == "missed",
-            _names(triggers),
+            _rule_names(triggers),
             any(trigger["kind"] == "model" for trigger in triggers),
             terms(text for _, text in texts),
             1 / row.propensity if row.propensity else 1.0,
         )
 
 
-def _names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def _rule_names(triggers: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(trigger["name"] for trigger in triggers if trigger["kind"] != "model")
 
 
-def _fired(
+def _triggers_by_conversation(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    triggers: dict[str, list[Mapping[str, Any]]] = {}
     for row in decision_history.triggers(connection, workspace, names):
-        found.setdefault(row.conversation_id, []).extend(row.triggers)
-    return found
+        triggers.setdefault(row.conversation_id, []).extend(row.triggers)
+    return triggers
 
 
-def _said(
+def _customer_texts(
     connection: Connection, workspace: str, names: Sequence[str]
 ) -> dict[str, list[tuple[int, str]]]:
-    found: dict[str, list[tuple[int, str]]] = {}
+    texts: dict[str, list[tuple[int, str]]] = {}
     for row in decision_history.customer_messages(connection, workspace, names):
-        found.setdefault(row.conversation_id, []).append((row.seq, row.text))
-    return found
+        texts.setdefault(row.conversation_id, []).append((row.seq, row.text))
+    return texts

@@ -1,1 +1,1 @@
-"""Retention and erasure."""
+"""Data retention and erasure of personal data."""

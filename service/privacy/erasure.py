@@ -1,9 +1,9 @@
-"""Erasing one conversation now: its text goes at once, and no process needs it again.
+"""Erasure of a conversation (right to be forgotten): its text goes at once.
 
-A standing learns outcomes from their text, so the serving line is saved past the conversation's
-outcomes first: whoever starts, starts behind them. What is built from an older version leaves
-those outcomes out, as if they had been corrected; the lessons leave the serving model itself with
-the next exact rebuild, which `jobs` schedules for corrections and erasures alike.
+A model state learns outcomes from their text, so the serving line is checkpointed past the
+conversation's outcomes first: every process starts behind them. A rebuild from an older version
+excludes those outcomes, as if they had been corrected; the lessons leave the serving model itself
+with the next exact rebuild, which `jobs` schedules for corrections and erasures alike.
 """
 
 from __future__ import annotations
@@ -20,32 +20,31 @@ from service.store.ledger import entries
 from service.versions import switches
 from service.versions.restore import BrokenEntryError, NoModelError, TextRemovedError, restore
 
-TRIES = 5
-"""How often the line is saved anew because an outcome came in between."""
+ATTEMPTS_MAX = 5
+"""Attempts to checkpoint the line, each repeated because an outcome came in between."""
 
 _log = structlog.get_logger("baton.erasure")
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
-    """What an erasure did: its ledger position, and the positions of the outcomes it made void."""
+class ErasureResult:
+    """Ledger position of an erasure, and the positions of the outcomes it made void."""
 
     position: int
     outcomes: tuple[int, ...]
 
 
-def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Erased:
-    """Erase a conversation's text, decisions and notes. Raises Missing, Contradiction.
+def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> ErasureResult:
+    """Erase a conversation's text, decisions and notes; idempotent. NotFound, Contradiction.
 
-    Its id, its verdict and that it was there stay: they are in the ledger. Done twice, it is done
-    once.
+    Its id, its verdict and that it was there stay: they are in the ledger.
     """
-    for _ in range(TRIES):
-        saved = _saved_past(store, workspace, conversation)
-        done = _erase(store, workspace, conversation, saved, actor)
-        if done is not None:
-            _log.warning("erased", workspace=workspace, outcomes=len(done.outcomes), actor=actor)
-            return done
+    for _ in range(ATTEMPTS_MAX):
+        checkpoint = _checkpoint_past_outcomes(store, workspace, conversation)
+        result = _erase(store, workspace, conversation, checkpoint, actor)
+        if result is not None:
+            _log.warning("erased", workspace=workspace, outcomes=len(result.outcomes), actor=actor)
+            return result
     raise Contradiction(
         "busy_conversation",
         f"outcomes of conversation {conversation!r} keep coming",
@@ -53,8 +52,10 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
     )
 
 
-def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
-    """The serving line, and where it has a checkpoint past every outcome so far."""
+def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
+    """Checkpoint the serving line past every outcome so far, if need be; gives its switch and
+    position.
+    """
     with store.read() as connection:
         positions = removal.outcome_positions(connection, workspace, conversation)
         switch = entries.switches(connection, workspace)[-1]
@@ -62,31 +63,31 @@ def _saved_past(store: Store, workspace: str, conversation: str) -> tuple[int, i
     if not positions or (line is not None and line >= positions[-1]):
         return switch.position, line or 0
     try:
-        standing = restore(store, workspace)
+        model_state = restore(store, workspace)
     except (BrokenEntryError, NoModelError, TextRemovedError) as error:
         # Nobody can start here, erased or not: whoever mends it starts past this head.
         _log.error("line_not_saved", workspace=workspace, why=str(error), mend=DOCTOR)
         return switch.position, positions[-1]
-    packed = switches.SerializedState.of(standing)
+    serialized = switches.SerializedState.of(model_state)
     with store.write() as connection:
         switches.save_version(
-            connection, workspace, packed, line=standing.switch, reason="before an erasure"
+            connection, workspace, serialized, line=model_state.switch, reason="before an erasure"
         )
-    return standing.switch, standing.position
+    return model_state.switch, model_state.position
 
 
 def _erase(
-    store: Store, workspace: str, conversation: str, saved: tuple[int, int], actor: str
-) -> Erased | None:
+    store: Store, workspace: str, conversation: str, checkpoint: tuple[int, int], actor: str
+) -> ErasureResult | None:
     with store.write() as connection:
-        found = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
-        if found is None:
+        row = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
+        if row is None:
             raise NotFound(
                 "unknown_conversation",
                 f"there is no conversation {conversation!r} in {workspace!r}",
                 field="conversation",
             )
-        if found.handoff_id is not None:
+        if row.handoff_id is not None:
             raise Contradiction(
                 "handoff_open",
                 f"a person is at conversation {conversation!r}",
@@ -94,14 +95,14 @@ def _erase(
             )
         entries.lock_head(connection, workspace)
         positions = removal.outcome_positions(connection, workspace, conversation)
-        before = removal.erasure_position(connection, workspace, conversation)
-        if before is not None:
-            return Erased(before, tuple(positions))
+        previous = removal.erasure_position(connection, workspace, conversation)
+        if previous is not None:
+            return ErasureResult(previous, tuple(positions))
         line = entries.switches(connection, workspace)[-1].position
-        if positions and (line, positions[-1]) > saved:
+        if positions and (line, positions[-1]) > checkpoint:
             return None
         removal.close_audit(connection, workspace, conversation, time.time())
         removal.remove_text(connection, workspace, [conversation])
         body = {"conversation_id": conversation, "replaces_all": positions}
         position = entries.append(connection, workspace, "erasure", body, actor)
-        return Erased(position, tuple(positions))
+        return ErasureResult(position, tuple(positions))

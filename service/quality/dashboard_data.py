@@ -1,7 +1,8 @@
-"""Whether automation is honest just now: what leads and engineers look at first.
+"""Dashboard metrics: automation, missed and false escalation rates, waiting times, team load,
+drift.
 
-A rate of automation never stands without the rate of those it missed, and every rate has the
-interval of what is known of it.
+A rate of automation never stands without the rate of those it missed, and every rate has its
+confidence interval.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.estimation.rate_intervals import NO_RATE, Rate, under_drift
-from service.quality.segment_rates import Segment, by_dimension, over_time, traffic
+from service.quality.segment_rates import Segment, by_dimension, count_segments, over_time
 from service.store.conversations import reopening_rows
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows
@@ -25,17 +26,19 @@ from service.store.reports import activity, counts
 
 DAY = 86_400.0
 SPANS = {1: 3600.0, 7: 6 * 3600.0, 30: 86_400.0}
-"""Days that can be looked at, and the seconds of one bar of theirs."""
+"""Lookback in days, and the seconds of one bar of its chart."""
 
 RATE_SPANS = {1: 4 * 3600.0, 7: 86_400.0, 30: 3 * 86_400.0}
-"""Seconds that each point of the rates over time speaks of: a rate needs more than a bar does."""
+"""Seconds of each point of the rates over time: a rate needs a longer span than a bar."""
 
 SWITCHES_SHOWN, EVENTS_SHOWN = 5, 8
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimTimes:
-    """How long those who waited did, in seconds; `in_time` of those that were promised a time."""
+    """Waiting times of handoffs in seconds: median and 90th percentile (`tenth`) until they were
+    claimed; `in_time` of those `promised` a time.
+    """
 
     claimed: int
     waiting: int
@@ -47,7 +50,7 @@ class ClaimTimes:
 
 @dataclass(frozen=True, slots=True)
 class TeamLoad:
-    """What waits for a team, and what it can serve; `next_at`: when one more would be served."""
+    """A team's queue and capacity; `next_at`: when one more handoff would be served."""
 
     name: str
     waiting: int
@@ -61,7 +64,7 @@ class TeamLoad:
 
 @dataclass(frozen=True, slots=True)
 class DailyBars:
-    """Conversations by the span of time in which they were last heard of."""
+    """Histogram of conversations by the time of their last message."""
 
     times: list[float]
     kept: list[int]
@@ -70,8 +73,8 @@ class DailyBars:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One look. `false` is of the handoffs opened in this time; `missed` as in GET /v1/quality,
-    and so are `rates` and what is told `apart`, of the conversations that began in it.
+    """The dashboard's data. `false` is of the handoffs opened in this time; `missed` as in GET
+    /v1/quality, and so are `rates` and `by_dimension`, of the conversations that began in it.
     """
 
     days: int
@@ -92,22 +95,22 @@ class Dashboard:
     evaluation: Any
     bars: DailyBars
     rates: dict[str, Any]
-    apart: dict[str, dict[str, Any]]
+    by_dimension: dict[str, dict[str, Any]]
     cut: bool
 
 
 def load_dashboard(
     connection: Connection, workspace: str, policy: Policy, days: int, now: float
 ) -> Dashboard:
-    """The last `days` (one of SPANS) up to a moment."""
+    """Load the dashboard's data for the last `days` (one of SPANS) up to `now`."""
     since = now - days * DAY
     ended = activity.ended_conversations(connection, workspace, since)
     opened = activity.opened_handoffs(connection, workspace, since)
     escalated = sum(row.escalated for row in ended)
     kept = len(ended) - escalated
     caught = {row.verdict: row.total for row in counts.caught(connection, workspace, since)}
-    late = reopening_rows.count_late(connection, workspace, since)
-    sample = audit_rows.uniform_sample(connection, workspace, since)
+    reopened_missed = reopening_rows.count_late(connection, workspace, since)
+    uniform_sample = audit_rows.uniform_sample(connection, workspace, since)
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
     decided, handed = counts.decision_counts(connection, workspace, since, now)
@@ -117,26 +120,26 @@ def load_dashboard(
         kept,
         escalated,
         under_drift(kept, len(ended)) if ended else NO_RATE,
-        _missed(kept, caught.get("missed", 0), late, sample),
+        _missed_json(kept, caught.get("missed", 0), reopened_missed, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
         under_drift(verdicts["not_needed"], judged) if judged else NO_RATE,
-        _claims(opened),
-        _loads(connection, workspace, policy, now),
+        _claim_times(opened),
+        _team_loads(connection, workspace, policy, now),
         handed / decided if decided else None,
         _switches(connection, workspace),
         [row._asdict() for row in change_log.newest(connection, workspace, most=EVENTS_SHOWN)],
         mlflow_rows.last_evaluation(connection, workspace),
-        _bars(ended, since, now, SPANS[days]),
+        _daily_bars(ended, since, now, SPANS[days]),
         over_time(connection, workspace, policy.costs, since, now, (RATE_SPANS[days],)),
-        by_dimension(traffic(connection, workspace, since), policy.costs),
+        by_dimension(count_segments(connection, workspace, since), policy.costs),
         max(len(ended), len(opened)) == activity.ROWS_MAX,
     )
 
 
-def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
-    part = Segment(
+def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
+    segment = Segment(
         kept=kept,
         late=late,
         caught=caught + late,
@@ -148,39 +151,46 @@ def _missed(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
         squares=sample.squares,
         weight_missed=sample.weight_missed,
     )
-    return part.misses()
+    return segment.missed_json()
 
 
-def dashboard_json(found: Dashboard) -> dict[str, Any]:
-    """What its figures take of a look: rates stand in the middle of their time, as far as it is."""
-    now, half = found.since + found.days * DAY, found.rates["span_seconds"] / 2
-    points = [p | {"at": min(p["at"] + half, now)} for p in found.rates["points"]]
-    return {"bars": asdict(found.bars), "rates": points}
+def dashboard_json(dashboard: Dashboard) -> dict[str, Any]:
+    """The data of its charts as JSON; each rate stands in the middle of its span, as far as that
+    reaches.
+    """
+    now, half = dashboard.since + dashboard.days * DAY, dashboard.rates["span_seconds"] / 2
+    points = [p | {"at": min(p["at"] + half, now)} for p in dashboard.rates["points"]]
+    return {"bars": asdict(dashboard.bars), "rates": points}
 
 
-def _claims(opened: Sequence[Any]) -> ClaimTimes:
+def _claim_times(opened: Sequence[Any]) -> ClaimTimes:
     claimed = [row for row in opened if row.claimed_at is not None]
-    took = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
+    waits = sorted(max(0.0, row.claimed_at - row.opened_at) for row in claimed)
     promised = [row for row in claimed if row.promised_at is not None]
     return ClaimTimes(
         len(claimed),
         sum(row.status == "waiting" for row in opened),
-        statistics.median(took) if took else None,
-        took[int(0.9 * (len(took) - 1))] if took else None,
+        statistics.median(waits) if waits else None,
+        waits[int(0.9 * (len(waits) - 1))] if waits else None,
         len(promised),
         sum(row.claimed_at <= row.promised_at for row in promised),
     )
 
 
-def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -> list[TeamLoad]:
+def _team_loads(
+    connection: Connection, workspace: str, policy: Policy, now: float
+) -> list[TeamLoad]:
     rows = handoff_rows.counts(connection, workspace)
-    by = {(row.status, row.team): row for row in rows}
-    found = []
+    counts_by_status = {(row.status, row.team): row for row in rows}
+    loads = []
     for name in sorted({*policy.team_names, *(row.team for row in rows)}):
-        waiting, claimed = by.get(("waiting", name)), by.get(("claimed", name))
+        waiting, claimed = (
+            counts_by_status.get(("waiting", name)),
+            counts_by_status.get(("claimed", name)),
+        )
         ahead = waiting.number if waiting is not None else 0
         team = policy.team(name)
-        found.append(
+        loads.append(
             TeamLoad(
                 name,
                 ahead,
@@ -192,15 +202,15 @@ def _loads(connection: Connection, workspace: str, policy: Policy, now: float) -
                 team.serves_at(now, ahead) if team is not None else None,
             )
         )
-    return found
+    return loads
 
 
 def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     """The newest switches, the newest first, with their version's number in MLflow."""
-    found = []
+    switches = []
     for entry in entries.switches(connection, workspace)[: -SWITCHES_SHOWN - 1 : -1]:
         version = version_rows.version(connection, workspace, entry.body["version"])
-        found.append(
+        switches.append(
             {
                 "position": entry.position,
                 "version": entry.body["version"],
@@ -210,10 +220,10 @@ def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
                 "registry_version": version.registry_version if version is not None else None,
             }
         )
-    return found
+    return switches
 
 
-def _bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:
+def _daily_bars(ended: Sequence[Any], since: float, now: float, seconds: float) -> DailyBars:
     first = since - since % seconds
     spans = int((now - first) // seconds) + 1
     bars = DailyBars([first + n * seconds for n in range(spans)], [0] * spans, [0] * spans)

@@ -1,7 +1,7 @@
-"""How well automation and hand-over do, with honest denominators.
+"""Quality report of automation and handoffs: rates with honest denominators.
 
-Every handoff stands in exactly one of: needed, not needed, unknowable, pending. Only the first two
-are divided by; the others are shown beside them.
+Every handoff has exactly one of the outcomes needed, not needed, unknowable, pending. Only the
+first two are divided by; the others are shown beside them.
 """
 
 from __future__ import annotations
@@ -20,51 +20,55 @@ from service.store.labels import audit_rows
 from service.store.reports import counts as figures
 
 LARGE = 5000
-"""Fewer conversations are counted anew whenever somebody asks."""
+"""Conversations from which on a slow report may be cached."""
 
 
-def is_large(found: dict[str, Any]) -> bool:
-    """Whether counting again may wait where it takes long."""
-    return bool(found["conversations"]["all"] >= LARGE)
+def is_large(report: dict[str, Any]) -> bool:
+    """Whether a report covers so much that it may be cached."""
+    return bool(report["conversations"]["all"] >= LARGE)
 
 
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
-    """Counts and rates of a workspace; the model's own measures are its versions'."""
-    counts = segment_rates.traffic(connection, workspace)
-    whole = counts.whole().rates(policy.costs)
-    outcomes = {name: whole[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
+    """The quality report of a workspace as JSON; the model's own measures are its versions'."""
+    counts = segment_rates.count_segments(connection, workspace)
+    totals = counts.total().rates(policy.costs)
+    outcomes = {name: totals[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
     return {
-        "conversations": whole["conversations"],
-        "automation_rate": whole["automation_rate"],
-        "missed": whole["missed"],
-        "cost": whole["cost"],
-        "unknown": whole["unknown"],
+        "conversations": totals["conversations"],
+        "automation_rate": totals["automation_rate"],
+        "missed": totals["missed"],
+        "cost": totals["cost"],
+        "unknown": totals["unknown"],
         "audits": _audits(connection, workspace),
         "handoffs": {
-            "by_status": _summed((row.status, row.total) for row in counts.handoffs),
+            "by_status": _sum_by_name((row.status, row.total) for row in counts.handoffs),
             "outcomes": outcomes,
             "by_cause": _by_cause(counts),
         },
         **segment_rates.by_dimension(counts, policy.costs),
-        "over_time": segment_rates.over_time(connection, workspace, policy.costs, *counts.begun),
-        "accepting": offer_acceptance.answered(connection, workspace, policy),
-        **rule_suggestions.of_rules(connection, workspace, policy),
+        "over_time": segment_rates.over_time(
+            connection, workspace, policy.costs, *counts.start_range
+        ),
+        "accepting": offer_acceptance.acceptance_report(connection, workspace, policy),
+        **rule_suggestions.rule_report(connection, workspace, policy),
         "drift": _drift(connection, workspace),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
 
 
 def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
-    found = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
+    segments = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
     for row in counts.handoffs:
-        found["rule" if row.by_rule else "model"].own[row.verdict or "pending"] += row.total
-    return {name: part.outcomes() for name, part in found.items()}
+        segments["rule" if row.by_rule else "model"].own_verdicts[row.verdict or "pending"] += (
+            row.total
+        )
+    return {name: segment.verdicts_json() for name, segment in segments.items()}
 
 
 def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
-    """What the last evaluation found of drift; None before the first."""
-    found: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
-    return found
+    """Drift report of the last evaluation; None before the first."""
+    drift: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
+    return drift
 
 
 def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
@@ -79,8 +83,8 @@ def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
     }
 
 
-def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
+def _sum_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
     for name, count in pairs:
-        found[name] += count
-    return dict(found)
+        sums[name] += count
+    return dict(sums)

@@ -1,9 +1,10 @@
-"""Answers that take long to find, given again for a while.
+"""Cache of slow reports with a lifetime proportional to their cost, and one computation at a time
+per key (single flight).
 
-What counts everything that is stored takes longer with all that ever happened, and must not take
-scoring's processor however often it is asked for. So an answer about much that took long holds for
-so many times as long, and whoever asks while one is being found waits for it. One that was quick,
-or is about little, never holds: it may have been slow because the machine was busy.
+Counting all that is stored takes longer the more there is, and must not take scoring's processor
+however often it is requested. So a report about much that took long is cached for a multiple of
+that time, and concurrent requests share one computation. One that was quick, or is about little, is
+never cached: it may have been slow because the machine was busy.
 """
 
 from __future__ import annotations
@@ -16,52 +17,55 @@ from typing import Any, Generic, TypeVar
 
 from service.runtime.lru import lru_put
 
-QUICK_SECONDS = 0.25
-"""An answer that was found in this time is found anew whenever it is asked for."""
+UNCACHED_SECONDS = 0.25
+"""A report computed in this time is computed anew on every request."""
 
-HOLDS_TIMES = 10.0
-"""So many times what it took beyond that an answer holds: the longer it takes, the nearer all looks
-come to a tenth of one core."""
+LIFETIME_FACTOR = 10.0
+"""Lifetime of an entry over what its computation took beyond that: the longer it takes, the nearer
+all computations come to a tenth of one core.
+"""
 
-KEPT_MAX = 64
-"""Answers that are kept, those asked for last."""
+ENTRIES_MAX = 64
+"""Most entries held, least recently used evicted first."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _CacheEntry:
-    """The newest answer under a key, and what it was found for; `turn` lets one look at a time."""
+    """The newest answer under a key and its inputs; `lock` admits one computation at a time."""
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    given: Any = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    inputs: Any = None
     answer: Any = None
-    began: float = -1.0
-    until: float = -1.0
+    started_at: float = -1.0
+    expires_at: float = -1.0
 
 
 class AsyncCache(Generic[T]):
-    """The newest answers by key. Owned by the event loop's thread."""
+    """Asynchronous LRU cache by key; owned by the event loop's thread."""
 
     def __init__(self, may_hold: Callable[[T], bool]) -> None:
         self._may_hold = may_hold
-        self._kept: dict[str, _CacheEntry] = {}
+        self._entries: dict[str, _CacheEntry] = {}
 
-    async def get(self, key: str, given: Any, find: Callable[[], Awaitable[T]]) -> T:
-        """The answer under a key for what is `given`, found now or a little earlier.
+    async def get(self, key: str, inputs: Any, compute: Callable[[], Awaitable[T]]) -> T:
+        """The answer under a key for these inputs, computed now or cached.
 
-        One that another caller began to find after this one had asked is as good as its own.
+        One whose computation began after this request is as good as its own.
         """
-        asked = time.monotonic()
-        kept = lru_put(self._kept, key, self._kept.get(key) or _CacheEntry(), KEPT_MAX)
-        async with kept.turn:
-            began = time.monotonic()
-            if kept.given == given and (kept.began >= asked or began < kept.until):
-                found: T = kept.answer
-                return found
-            answer = await find()
-            ended = time.monotonic()
-            kept.given, kept.answer, kept.began = given, answer, began
-            beyond = ended - began - QUICK_SECONDS if self._may_hold(answer) else 0.0
-            kept.until = ended + HOLDS_TIMES * max(0.0, beyond)
+        requested_at = time.monotonic()
+        entry = lru_put(self._entries, key, self._entries.get(key) or _CacheEntry(), ENTRIES_MAX)
+        async with entry.lock:
+            started_at = time.monotonic()
+            if entry.inputs == inputs and (
+                entry.started_at >= requested_at or started_at < entry.expires_at
+            ):
+                cached: T = entry.answer
+                return cached
+            answer = await compute()
+            ended_at = time.monotonic()
+            entry.inputs, entry.answer, entry.started_at = inputs, answer, started_at
+            beyond = ended_at - started_at - UNCACHED_SECONDS if self._may_hold(answer) else 0.0
+            entry.expires_at = ended_at + LIFETIME_FACTOR * max(0.0, beyond)
             return answer

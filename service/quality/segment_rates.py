@@ -1,8 +1,9 @@
-"""Parts of the traffic: of each, the counts, the rates with their intervals, and what is unknown.
+"""Rates by segment (rule, team, language, version, time) with confidence intervals, and the reasons
+where a rate is unknown.
 
-A conversation is in one part of each partition (language, version, team, time), and in the part of
-each trigger that fired in it. Each interval holds at every look, also while the rate drifts; of
-many parts, each by itself. Where a figure cannot be known, `unknown` says why.
+A conversation is in one segment of each dimension, and in the segment of each trigger that fired in
+it. Each interval is anytime-valid and holds while the rate drifts, for one segment by itself: there
+is no correction for many segments. Where a figure cannot be known, `unknown` says why.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from learning.estimation.rate_intervals import (
 from service.store.reports import segment_counts
 
 VERDICTS = ("needed", "not_needed", "unknowable", "pending")
-QUIET = "nothing fired"
-"""The part of the conversations in which neither a rule nor the model spoke for a person."""
+NO_TRIGGER = "nothing fired"
+"""Segment of the conversations in which neither a rule nor the model spoke for a person."""
 
 SPANS = (600.0, 3600.0, 4 * 3600.0, 86_400.0, 7 * 86_400.0, 28 * 86_400.0)
-"""Seconds that a span of time may have; the weeks begin on Mondays, UTC."""
+"""Seconds that a time span may have; weeks begin on Mondays, UTC."""
 
 MONDAY = 4 * 86_400.0
 SPANS_MAX = 40
@@ -37,11 +38,12 @@ SPANS_MAX = 40
 
 @dataclass(slots=True)
 class Segment:
-    """Counts of a part, under the names of `service.store.reports.segment_counts`.
+    """Counts of a segment, under the names of `service.store.reports.segment_counts`.
 
-    `late` were kept and missed, and are open again or escalated: the missed rate is of them, too.
-    `own` are the verdicts of its handoffs, `handed` of those in its conversations: not the same
-    where a conversation went to two teams or versions, or a rule fired that handed nothing over.
+    `late` were kept and missed, and are open again or escalated: the missed rate includes them.
+    `own_verdicts` are those of its handoffs, `handed_verdicts` of those in its conversations: not
+    the same where a conversation went to two teams or versions, or a rule fired that handed nothing
+    over.
     """
 
     all: int = 0
@@ -58,29 +60,32 @@ class Segment:
     squares: float = 0.0
     weight_missed: float = 0.0
     caught_by: Counter[str] = field(default_factory=Counter)
-    own: Counter[str] = field(default_factory=Counter)
-    handed: Counter[str] = field(default_factory=Counter)
+    own_verdicts: Counter[str] = field(default_factory=Counter)
+    handed_verdicts: Counter[str] = field(default_factory=Counter)
 
     @property
     def ever_kept(self) -> int:
-        """As many as may have been missed."""
+        """Kept conversations, the denominator of the missed rate."""
         return self.kept + self.late
 
     @property
     def automation(self) -> Rate:
-        """Of the conversations that were kept to their end or handed over, the share kept."""
-        return _share(self.kept, self.kept + self.escalated)
+        """Automation rate: the share kept of the conversations that were kept to their end or
+        handed over.
+        """
+        return _share_with_interval(self.kept, self.kept + self.escalated)
 
     @property
     def false(self) -> Rate:
-        """Of its handoffs that are judged, the share that nobody needed."""
-        return _false(self.own)
+        """False escalation rate: the share not needed of its judged handoffs."""
+        return _false_rate(self.own_verdicts)
 
     @property
     def missed(self) -> Rate:
-        """Of its kept conversations, the share that needed a person, by the audits.
+        """Missed escalation rate: the share of its kept conversations that needed a person,
+        estimated from the audits.
 
-        Where each of them was caught, that is known without any.
+        Where each of them was caught, it is known without any audit.
         """
         if 0 < self.ever_kept <= self.caught:
             return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
@@ -88,29 +93,29 @@ class Segment:
         return missed_rate(self.ever_kept, self.caught, *sample)
 
     def rates(self, costs: Costs) -> dict[str, Any]:
-        """All that is known of it, as plain JSON."""
+        """All rates of the segment as JSON."""
         counts = ("all", "closed", "escalated", "kept")
-        found = {
+        rates = {
             "conversations": {name: getattr(self, name) for name in counts},
             "automation_rate": asdict(self.automation),
-            **self.outcomes(),
-            "missed": self.misses(),
+            **self.verdicts_json(),
+            "missed": self.missed_json(),
             "cost": self.cost(costs),
         }
-        return found | {"unknown": self._unknown(found)}
+        return rates | {"unknown": self._unknown(rates)}
 
-    def outcomes(self) -> dict[str, Any]:
-        """What was found of its handoffs; pending and unknowable ones divide nothing."""
-        counts = {name: self.own[name] for name in VERDICTS}
+    def verdicts_json(self) -> dict[str, Any]:
+        """Verdicts of its handoffs; pending and unknowable ones are in no denominator."""
+        counts = {name: self.own_verdicts[name] for name in VERDICTS}
         return counts | {"false_escalation_rate": asdict(self.false)}
 
-    def misses(self) -> dict[str, Any]:
-        """The missed rate and what it stands on; `why` it is not known, where it is not.
+    def missed_json(self) -> dict[str, Any]:
+        """The missed rate and its sample as JSON; `why` it is unknown, where it is.
 
         Caught misses are no sample: they enter as a known stratum.
         """
-        found = self.missed
-        return asdict(found) | {
+        missed = self.missed
+        return asdict(missed) | {
             "kept_conversations": self.ever_kept,
             "caught": self.caught,
             "caught_by": dict(sorted(self.caught_by.items())),
@@ -118,42 +123,46 @@ class Segment:
             "audits_found_missed": self.found_missed,
             "audits_pending": self.pending,
             "audits_unknowable": self.unknowable,
-            "why": self._why_no_missed() if found.rate is None else None,
+            "why": self._why_no_missed() if missed.rate is None else None,
         }
 
     def cost(self, costs: Costs) -> dict[str, Any]:
-        """What mistakes cost per conversation that is over, in the unit of the policy's costs.
+        """Cost of mistakes per ended conversation, in the unit of the policy's costs.
 
-        Handoffs that are not judged yet are taken to be like those that are. Both intervals are of
-        95 %, so the sum's holds with 90 % at least.
+        Handoffs not judged yet are assumed to be like those that are. Both intervals are of 95 %,
+        so the sum's holds with at least 90 % (Bonferroni).
         """
-        over, handoffs = self.kept + self.escalated, self.handed.total()
-        missed, false = self.missed, _false(self.handed)
-        found: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": over}
+        ended, handoffs = self.kept + self.escalated, self.handed_verdicts.total()
+        missed, false = self.missed, _false_rate(self.handed_verdicts)
+        cost: dict[str, Any] = {"unit": costs.model_dump(mode="json"), "conversations": ended}
         for name, missing in (("rate", None), ("low", 0.0), ("high", 1.0)):
             shares = [
                 (costs.missed * self.ever_kept, getattr(missed, name) if self.ever_kept else 0.0),
                 (costs.unneeded * handoffs, getattr(false, name) if handoffs else 0.0),
             ]
-            known = [(weight, missing if x is None else x) for weight, x in shares]
-            paid = None
-            if over and all(x is not None for _, x in known):
-                paid = sum(weight * (x or 0.0) for weight, x in known) / over
-            found["per_conversation" if name == "rate" else name] = paid
-        return found
+            terms = [(weight, missing if x is None else x) for weight, x in shares]
+            total = None
+            if ended and all(x is not None for _, x in terms):
+                total = sum(weight * (x or 0.0) for weight, x in terms) / ended
+            cost["per_conversation" if name == "rate" else name] = total
+        return cost
 
-    def _unknown(self, found: dict[str, Any]) -> dict[str, str]:
-        """Why figures are not known, by their names."""
-        why = {"missed": found["missed"]["why"]} if found["missed"]["why"] else {}
-        if found["automation_rate"]["rate"] is None:
+    def _unknown(self, rates: dict[str, Any]) -> dict[str, str]:
+        """Reasons why figures are unknown, by their names."""
+        why = {"missed": rates["missed"]["why"]} if rates["missed"]["why"] else {}
+        if rates["automation_rate"]["rate"] is None:
             why["automation_rate"] = "none of these conversations is over yet"
-        if found["false_escalation_rate"]["rate"] is None:
-            handed = "no handoff of these is judged yet" if self.own else "there was no handoff"
-            why["false_escalation_rate"] = handed
-        if found["cost"]["per_conversation"] is None:
-            short = "missed" if "missed" in why and self.ever_kept else "false escalation"
-            over = self.kept + self.escalated
-            why["cost"] = f"the {short} rate is not known" if over else "none of these is over yet"
+        if rates["false_escalation_rate"]["rate"] is None:
+            reason = (
+                "no handoff of these is judged yet" if self.own_verdicts else "there was no handoff"
+            )
+            why["false_escalation_rate"] = reason
+        if rates["cost"]["per_conversation"] is None:
+            missing = "missed" if "missed" in why and self.ever_kept else "false escalation"
+            ended = self.kept + self.escalated
+            why["cost"] = (
+                f"the {missing} rate is not known" if ended else "none of these is over yet"
+            )
         return why
 
     def _why_no_missed(self) -> str:
@@ -164,23 +173,29 @@ class Segment:
         return "none of these conversations was kept and closed yet"
 
 
-def _false(verdicts: Counter[str]) -> Rate:
-    return _share(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
+def _false_rate(verdicts: Counter[str]) -> Rate:
+    return _share_with_interval(verdicts["not_needed"], verdicts["needed"] + verdicts["not_needed"])
 
 
-def _share(count: int, among: int) -> Rate:
-    """A share whose interval holds at every look, and under drift."""
-    return under_drift(count, among) if among else NO_RATE
+def _share_with_interval(count: int, total: int) -> Rate:
+    """A share with an interval that is anytime-valid, also under drift."""
+    return under_drift(count, total) if total else NO_RATE
 
 
-_COUNTED = frozenset(Segment.__dataclass_fields__) - {"caught_by", "own", "handed"}
+_COUNTED = frozenset(Segment.__dataclass_fields__) - {
+    "caught_by",
+    "own_verdicts",
+    "handed_verdicts",
+}
 
-Keys = Callable[[Any], Sequence[str]]
+SegmentKey = Callable[[Any], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentCounts:
-    """The rows of a look: `counted` of conversations, audits and caught misses, and `handoffs`."""
+    """Row counts by segment key: `counted` of conversations, audits and caught misses, and
+    `handoffs`.
+    """
 
     counted: Sequence[Any]
     handoffs: Sequence[Any]
@@ -196,41 +211,41 @@ class SegmentCounts:
         ]
         return cls(counted, segment_counts.handoffs(connection, workspace, by, since))
 
-    def apart(self, keys: Keys, own: Keys | None = None) -> dict[str, Segment]:
-        """The parts that rows belong to; `own` says to which a handoff itself does."""
-        found: dict[str, Segment] = {}
+    def by_segment(self, keys: SegmentKey, own: SegmentKey | None = None) -> dict[str, Segment]:
+        """Sum the rows by segment; `own` gives the segments of a handoff itself."""
+        segments: dict[str, Segment] = {}
         for row in self.counted:
             for key in keys(row):
-                _add(found.setdefault(key, Segment()), row)
+                _add(segments.setdefault(key, Segment()), row)
         for row in self.handoffs:
             verdict = row.verdict or "pending"
             for key in keys(row):
-                found.setdefault(key, Segment()).handed[verdict] += row.total
+                segments.setdefault(key, Segment()).handed_verdicts[verdict] += row.total
             for key in (own or keys)(row):
-                found.setdefault(key, Segment()).own[verdict] += row.total
-        return found
+                segments.setdefault(key, Segment()).own_verdicts[verdict] += row.total
+        return segments
 
     @property
-    def begun(self) -> tuple[float, float]:
+    def start_range(self) -> tuple[float, float]:
         """When the first and the last conversation began; 0 where there is none."""
-        found = [row for row in self.counted if "first" in row._mapping]
-        first = min((row.first for row in found), default=0.0)
-        return first, max((row.last for row in found), default=0.0)
+        rows = [row for row in self.counted if "first" in row._mapping]
+        first = min((row.first for row in rows), default=0.0)
+        return first, max((row.last for row in rows), default=0.0)
 
-    def whole(self) -> Segment:
-        return self.apart(lambda _: ("",)).get("", Segment())
+    def total(self) -> Segment:
+        return self.by_segment(lambda _: ("",)).get("", Segment())
 
 
-def _add(part: Segment, row: Any) -> None:
+def _add(segment: Segment, row: Any) -> None:
     for name, value in row._mapping.items():
         if name in _COUNTED:
-            setattr(part, name, getattr(part, name) + value)
+            setattr(segment, name, getattr(segment, name) + value)
     if "source" in row._mapping:
-        part.caught_by[row.source] += row.caught
+        segment.caught_by[row.source] += row.caught
 
 
-def traffic(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
-    """All traffic, as it can be told apart by rule, team, language and version."""
+def count_segments(connection: Connection, workspace: str, since: float = 0.0) -> SegmentCounts:
+    """Count all conversations by rule, team, language and version."""
     return SegmentCounts.of(connection, workspace, segment_counts.SEGMENT_COLUMNS, since)
 
 
@@ -238,33 +253,35 @@ def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any
     """The rates by rule, team, language and version.
 
     A handoff is its team's, its version's, and that of the triggers of its decision. A kept
-    conversation is of the team that its last decision named: the default team where none spoke.
+    conversation is of the team that its last decision named: the default team where none did.
     """
-    found = {
-        "by_rule": counts.apart(lambda row: _fired(row.fired), lambda row: _fired(row.own_fired)),
-        "by_team": counts.apart(
-            lambda row: _segment_name(row.team), lambda row: _segment_name(row.own_team)
+    dimensions = {
+        "by_rule": counts.by_segment(
+            lambda row: _trigger_keys(row.fired), lambda row: _trigger_keys(row.own_fired)
         ),
-        "by_language": counts.apart(lambda row: _segment_name(row.language)),
-        "by_version": counts.apart(
-            lambda row: _segment_name(row.version), lambda row: _segment_name(row.own_version)
+        "by_team": counts.by_segment(
+            lambda row: _key_or_unknown(row.team), lambda row: _key_or_unknown(row.own_team)
+        ),
+        "by_language": counts.by_segment(lambda row: _key_or_unknown(row.language)),
+        "by_version": counts.by_segment(
+            lambda row: _key_or_unknown(row.version), lambda row: _key_or_unknown(row.own_version)
         ),
     }
     return {
-        name: {key: parts[key].rates(costs) for key in sorted(parts, key=_in_order)}
-        for name, parts in found.items()
+        name: {key: segments[key].rates(costs) for key in sorted(segments, key=_sort_key)}
+        for name, segments in dimensions.items()
     }
 
 
-def _fired(names: str | None) -> Sequence[str]:
-    return (names or "").split() or (QUIET,)
+def _trigger_keys(names: str | None) -> Sequence[str]:
+    return (names or "").split() or (NO_TRIGGER,)
 
 
-def _in_order(key: str) -> tuple[int, str]:
+def _sort_key(key: str) -> tuple[int, str]:
     return (int(key), "") if key.isdecimal() else (0, key)
 
 
-def _segment_name(value: str | int | None) -> Sequence[str]:
+def _key_or_unknown(value: str | int | None) -> Sequence[str]:
     return ("unknown",) if value is None else (str(value),)
 
 
@@ -276,19 +293,19 @@ def over_time(
     until: float,
     spans: Iterable[float] = SPANS,
 ) -> dict[str, Any]:
-    """The rates by the span of time in which conversations began, the oldest first.
+    """Time series of the rates by when conversations began, the oldest first.
 
-    Its spans are the shortest of `spans` of which SPANS_MAX reach from one moment to the other.
-    Those in which nothing began are left out.
+    Its span is the shortest of `spans` of which SPANS_MAX reach from one moment to the other. Those
+    in which nothing began are left out.
     """
-    known = sorted(spans)
-    seconds = next((x for x in known if (until - since) / x < SPANS_MAX - 1), known[-1])
+    lengths = sorted(spans)
+    seconds = next((x for x in lengths if (until - since) / x < SPANS_MAX - 1), lengths[-1])
     counts = SegmentCounts.of(connection, workspace, segment_counts.by_span(seconds, MONDAY), since)
-    parts = counts.apart(lambda row: (f"{int(row.span)}",))
+    segments = counts.by_segment(lambda row: (f"{int(row.span)}",))
     return {
         "span_seconds": seconds,
         "points": [
-            {"at": MONDAY + number * seconds} | parts[str(number)].rates(costs)
-            for number in sorted(map(int, parts))
+            {"at": MONDAY + number * seconds} | segments[str(number)].rates(costs)
+            for number in sorted(map(int, segments))
         ],
     }

@@ -35,7 +35,7 @@ from service.runtime.settings import Settings
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import NoWorkspaceError, restore, transcript_of
+from service.versions.restore import NoWorkspaceError, restore, transcript_reader
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -208,7 +208,7 @@ class LiveModels:
         try:
             entries = ledger.tail(connection, name, position, limit)
             switch = replay_entries(
-                state, entries, transcript_of(connection, name), on_learned=model.remember_effect
+                state, entries, transcript_reader(connection, name), on_learned=model.remember_effect
             )
         except DatabaseError:
             raise

@@ -1,1 +1,1 @@
-"""Model versions: restoring, lines, switches, rollback."""
+"""Model versions: restored from checkpoints, switched, rolled back, evaluated, published."""

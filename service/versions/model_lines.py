@@ -1,4 +1,4 @@
-"""The model lines that `jobs` follows: the champion, its predecessor in the shadow, its anchor."""
+"""Model lines brought forward by replay: champion, its shadow predecessor, its anchor."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
 from service.versions.restore import NoWorkspaceError, TextRemovedError, advance, restore
 
-PIECE = 200
-"""Ledger entries between two reports of a rebuild's progress."""
+PROGRESS_ENTRIES = 200
+"""Ledger entries between two progress reports of a rebuild."""
 
 FROZEN_ENTRIES = 2000
-"""So far back a frozen line is tested when it is taken up: it needs no more to stand."""
+"""Ledger entries before the head on which a frozen line is tested when it is loaded."""
 
 
 def champion_switch_index(switches: Sequence[Entry]) -> int:
-    """The place in a list of switches of the one that made the present champion.
+    """Index, in a list of switches, of the one that made the present champion.
 
-    A rebuild without corrected outcomes is the same champion, mended.
+    A rebuild without corrected outcomes counts as the same champion.
     """
-    place = len(switches) - 1
-    while place > 0 and switches[place].body["evidence"].get("corrected"):
-        place -= 1
-    return place
+    index = len(switches) - 1
+    while index > 0 and switches[index].body["evidence"].get("corrected"):
+        index -= 1
+    return index
 
 
 class ModelLines:
-    """Standings by workspace, `most` of a kind, brought forward when asked for; of one thread."""
+    """LRU cache of model states by workspace, `most` of each kind, replayed to the head on request.
+
+    Owned by one thread. `at_mark` is called with the champion at each position that `every`
+    divides.
+    """
 
     def __init__(
         self,
         store: Store,
         every: int = 0,
-        at_mark: Callable[[str, ModelState], None] = lambda _workspace, _standing: None,
+        at_mark: Callable[[str, ModelState], None] = lambda _workspace, _state: None,
         most: int = 64,
     ) -> None:
         self._store, self._most = store, most
@@ -47,105 +51,104 @@ class ModelLines:
         self._anchors: dict[str, ModelState] = {}
 
     def champion(self, workspace: str) -> ModelState:
-        """The serving line at the ledger's head.
+        """The serving model at the ledger's head.
 
         On its way it stops at the last position that `every` divides, and `at_mark` may save it
-        there: every process notes its digest at these positions, so the checkpoint proves them.
+        there: every serving process records its digest at these positions, so the checkpoint
+        verifies them.
         """
-        head, last, _, _ = self._look(workspace)
+        head, last, _, _ = self._read_switches(workspace)
         mark = head - head % self._every if self._every else 0
-        kept = self._champions.get(workspace)
-        if kept is None or kept.half_learned or kept.switch != last.position:
+        state = self._champions.get(workspace)
+        if state is None or state.half_learned or state.switch != last.position:
             until = mark if mark > last.position else head
-            kept = restore(self._store, workspace, until=until)
-        lru_put(self._champions, workspace, kept, self._most)
-        if kept.position <= mark and mark > last.position:
-            advance(self._store, workspace, kept, mark)
-            if kept.position == mark:
-                self._at_mark(workspace, kept)
+            state = restore(self._store, workspace, until=until)
+        lru_put(self._champions, workspace, state, self._most)
+        if state.position <= mark and mark > last.position:
+            advance(self._store, workspace, state, mark)
+            if state.position == mark:
+                self._at_mark(workspace, state)
         try:
-            return advance(self._store, workspace, kept, head)
+            return advance(self._store, workspace, state, head)
         except TextRemovedError:  # erased before it was learned here: the line is saved past it
-            kept = self._champions[workspace] = restore(self._store, workspace, until=head)
-            return kept
+            state = self._champions[workspace] = restore(self._store, workspace, until=head)
+            return state
 
     def previous(self, workspace: str) -> ModelState | None:
-        """The line that the present champion replaced, still learning; None for the first line.
-
-        A rolled back line is nobody's yardstick: after a rollback there is none either.
+        """The shadow model: the line that the present champion replaced, still learning. None for
+        the first line and after a rollback, since a line that was rolled back is no yardstick.
         """
-        head, _, began, before = self._look(workspace)
-        if before is None or began.body["kind"] == "rollback":
+        head, _, champion_switch, before = self._read_switches(workspace)
+        if before is None or champion_switch.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
-        kept = self._previous.get(workspace)
-        if kept is None or kept.half_learned or kept.switch != before.position:
-            kept = restore(self._store, workspace, until=head, switch=before)
-        lru_put(self._previous, workspace, kept, self._most)
+        state = self._previous.get(workspace)
+        if state is None or state.half_learned or state.switch != before.position:
+            state = restore(self._store, workspace, until=head, switch=before)
+        lru_put(self._previous, workspace, state, self._most)
         try:
-            return advance(self._store, workspace, kept, head, through_switches=True)
+            return advance(self._store, workspace, state, head, through_switches=True)
         except TextRemovedError:
-            kept = restore(self._store, workspace, until=head, switch=before)
-            self._previous[workspace] = kept
-            return kept
+            state = restore(self._store, workspace, until=head, switch=before)
+            self._previous[workspace] = state
+            return state
 
     def anchor(self, workspace: str) -> ModelState | None:
-        """The champion as it was promoted, tested and never learning; None where it had learned
-        nothing by then, or its version cannot be loaded.
+        """The champion frozen as it was promoted: scored on each lesson, never learning. None where
+        it had learned nothing by then, or its checkpoint cannot be loaded.
         """
-        head, _, began, _ = self._look(workspace)
-        kept = self._anchors.get(workspace)
-        if kept is None or kept.switch != began.position:
-            kept = self._frozen(workspace, began, head)
-            if kept is None:
+        head, _, champion_switch, _ = self._read_switches(workspace)
+        state = self._anchors.get(workspace)
+        if state is None or state.switch != champion_switch.position:
+            state = self._load_frozen(workspace, champion_switch, head)
+            if state is None:
                 self._anchors.pop(workspace, None)
                 return None
-        lru_put(self._anchors, workspace, kept, self._most)
-        advance_shadow(self._store, workspace, kept, head)
-        return kept
+        lru_put(self._anchors, workspace, state, self._most)
+        advance_shadow(self._store, workspace, state, head)
+        return state
 
-    def _frozen(self, workspace: str, began: Entry, head: int) -> ModelState | None:
+    def _load_frozen(self, workspace: str, champion_switch: Entry, head: int) -> ModelState | None:
         with self._store.read() as connection:
-            row = version_rows.version(connection, workspace, began.body["version"])
+            row = version_rows.version(connection, workspace, champion_switch.body["version"])
             if row is None or not row.position:
                 return None
             try:
-                found = checkpoint.load(
+                state = checkpoint.load(
                     version_rows.state(connection, workspace, row.number) or b""
                 )
             except checkpoint.CheckpointError:
                 return None
-        found.version, found.switch, found.frozen = row.number, began.position, True
-        found.position = max(row.position, head - FROZEN_ENTRIES)
-        return found
+        state.version, state.switch, state.frozen = row.number, champion_switch.position, True
+        state.position = max(row.position, head - FROZEN_ENTRIES)
+        return state
 
-    def _look(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
-        """Head, newest switch, the one that made the champion, and the one before that."""
+    def _read_switches(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
+        """The head, the newest switch, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
-            found = entries.workspace(connection, workspace)
+            row = entries.workspace(connection, workspace)
             switches = entries.switches(connection, workspace)
-        head, place = found.head if found is not None else 0, champion_switch_index(switches)
-        return head, switches[-1], switches[place], switches[place - 1] if place else None
+        head, index = row.head if row is not None else 0, champion_switch_index(switches)
+        return head, switches[-1], switches[index], switches[index - 1] if index else None
 
 
-def advance_shadow(store: Store, workspace: str, standing: ModelState, until: int) -> None:
-    """Bring a line in the shadow forward, through switches. What was erased before it was learned
-    here is left out from then on; text that was removed holds up no frozen line, which only is
-    not tested by it.
+def advance_shadow(store: Store, workspace: str, model_state: ModelState, until: int) -> None:
+    """Replay the ledger into a shadow model, through switches.
+
+    Outcomes whose conversation was erased before this line learned them are excluded from then on.
+    A frozen line only misses a test where text was removed.
     """
     try:
-        advance(store, workspace, standing, until, through_switches=True)
+        advance(store, workspace, model_state, until, through_switches=True)
     except TextRemovedError:
-        if standing.frozen:
-            standing.position = until
+        if model_state.frozen:
+            model_state.position = until
             return
         with store.read() as connection:
-            gone = {
-                p for p in entries.erased_positions(connection, workspace) if p > standing.position
-            }
-        without = standing.without
-        standing.without = replace(without, positions=without.positions | gone)
-        advance(store, workspace, standing, until, through_switches=True)
+            erased_positions = {p for p in entries.erased_positions(connection, workspace) if p > model_state.position}
+        without = model_state.without
+        model_state.without = replace(without, positions=without.positions | erased_positions)
+        advance(store, workspace, model_state, until, through_switches=True)
 
 
 def rebuild(
@@ -155,20 +158,21 @@ def rebuild(
     without: Exclusions,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelState:
-    """Learn the whole ledger anew, as if the outcomes left out had never come.
+    """Retrain a model from the whole ledger without some outcomes; exact, as if they had never
+    come.
 
-    Outcomes corrected or retracted since are always left out. `progress` hears positions done and
-    to do.
+    Outcomes corrected or retracted since are always left out. `progress` is called with positions
+    done and to do. LookupError where there is no such workspace.
     """
     with store.read() as connection:
-        found = entries.workspace(connection, workspace)
-        if found is None:
+        row = entries.workspace(connection, workspace)
+        if row is None:
             raise NoWorkspaceError(f"there is no workspace {workspace!r}")
-        gone = entries.replaced_positions(connection, workspace, found.head) | without.positions
-    standing = ModelState(recipe=recipe, without=replace(without, positions=gone))
-    while standing.position < found.head:
-        until = min(standing.position + PIECE, found.head)
-        advance(store, workspace, standing, until, through_switches=True)
+        corrected = entries.replaced_positions(connection, workspace, row.head) | without.positions
+    model_state = ModelState(recipe=recipe, without=replace(without, positions=corrected))
+    while model_state.position < row.head:
+        until = min(model_state.position + PROGRESS_ENTRIES, row.head)
+        advance(store, workspace, model_state, until, through_switches=True)
         if progress is not None:
-            progress(standing.position, found.head)
-    return standing
+            progress(model_state.position, row.head)
+    return model_state

@@ -1,10 +1,11 @@
-"""Standing at a version and learning the tail: how every process comes to hold the model."""
+"""State restoration by checkpoint and replay: load a version's checkpoint, then learn the ledger's
+tail. Every process comes to its model this way (event sourcing with snapshots).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -25,20 +26,16 @@ from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
 
 ENTRIES_AT_ONCE = 500
-"""Ledger entries read in one transaction while a standing is brought up to date."""
+"""Ledger entries read in one transaction while a model state is replayed."""
 
 TURNS_AT_ONCE = 4000
-"""Turns of conversations that are held in memory while their outcomes are learned."""
+"""Turns held in memory while the outcomes of their conversations are learned."""
 
 _log = structlog.get_logger("baton.standing")
 
 
-K = TypeVar("K")
-T = TypeVar("T")
-
-
 class TextRemovedError(LookupError):
-    """An outcome's conversation is no longer there: what it taught cannot be learned again."""
+    """The text of an outcome's conversation was removed: its lesson cannot be replayed."""
 
 
 class NoWorkspaceError(LookupError):
@@ -57,47 +54,51 @@ class BrokenEntryError(RuntimeError):
 
 
 class NoModelError(RuntimeError):
-    """No version of the serving line can be loaded; `baton doctor` says what is wrong."""
+    """No checkpoint of the serving line can be loaded; `baton doctor` says what is wrong."""
 
 
-def transcript_of(connection: Connection, workspace: str) -> Transcript:
-    """How `follow` reads conversations from this database."""
+def transcript_reader(connection: Connection, workspace: str) -> Transcript:
+    """Function that reads one transcript from the database, for `replay_entries`."""
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
         turns = conversation_rows.transcript(connection, workspace, conversation, until)
-        return _whole(workspace, conversation, turns, until)
+        return _require_complete(workspace, conversation, turns, until)
 
     return read
 
 
-def prefetched(
-    connection: Connection, workspace: str, standing: ModelState, entries: Sequence[Entry]
+def prefetching_reader(
+    connection: Connection, workspace: str, model_state: ModelState, entries: Sequence[Entry]
 ) -> Transcript:
-    """The same, for a piece of the ledger that a standing is about to follow: what the outcomes
-    that it learns speak of is read many conversations at a time, in their order.
+    """Transcript reader with prefetch, for a batch of entries that a model state is about to
+    replay: the conversations of the outcomes it learns are read many at a time, in their order.
     """
     ahead = [
         (entry.body["conversation_id"], entry.body["covers"])
         for entry in reversed(entries)
-        if standing.learns(entry)
+        if model_state.learns(entry)
     ]
-    kept: dict[str, list[Turn]] = {}
+    transcripts_read: dict[str, list[Turn]] = {}
 
     def read(conversation: str, until: int) -> Sequence[Turn]:
-        nonlocal kept
-        if conversation not in kept or len(kept[conversation]) < until:
-            wanted, turns = {conversation: until}, 0
+        nonlocal transcripts_read
+        if conversation not in transcripts_read or len(transcripts_read[conversation]) < until:
+            lengths, turns = {conversation: until}, 0
             while ahead and turns < TURNS_AT_ONCE:
                 name, covers = ahead.pop()
-                wanted[name] = max(covers, wanted.get(name, 0))
+                lengths[name] = max(covers, lengths.get(name, 0))
                 turns += covers
-            kept = transcripts.transcripts(connection, workspace, wanted)
-        return _whole(workspace, conversation, kept[conversation][:until], until)
+            transcripts_read = transcripts.transcripts(connection, workspace, lengths)
+        return _require_complete(
+            workspace, conversation, transcripts_read[conversation][:until], until
+        )
 
     return read
 
 
-def _whole(workspace: str, conversation: str, turns: Sequence[Turn], until: int) -> Sequence[Turn]:
+def _require_complete(
+    workspace: str, conversation: str, turns: Sequence[Turn], until: int
+) -> Sequence[Turn]:
     if len(turns) < until:
         raise TextRemovedError(
             f"the text of conversation {conversation!r} of {workspace!r} was removed; "
@@ -109,83 +110,89 @@ def _whole(workspace: str, conversation: str, turns: Sequence[Turn], until: int)
 def restore(
     store: Store, workspace: str, *, until: int | None = None, switch: Entry | None = None
 ) -> ModelState:
-    """The serving line's standing, at the head or as it was at a position.
+    """The serving model's state at the head, or as it was at the position `until`.
 
-    With `switch`, the line that this switch began, which goes on through later switches: how a
-    champion's predecessor keeps learning in the shadow. It leaves out what was erased before it
-    learned it: only the serving line is saved past an erasure.
+    With `switch`, the line that this switch began, which goes on through later switches: a shadow
+    model. It excludes what was erased before it learned it, because only the serving line is saved
+    past an erasure. LookupError, NoModelError, TextRemovedError.
     """
     with store.read() as connection:
-        found = ledger.workspace(connection, workspace)
-        if found is None:
+        row = ledger.workspace(connection, workspace)
+        if row is None:
             raise NoWorkspaceError(f"there is no workspace {workspace!r}")
-        until = found.head if until is None else until
-        began = switch or _last(ledger.switches(connection, workspace, until), workspace)
-        standing = _load(connection, workspace, began, until)
+        until = row.head if until is None else until
+        line_switch = switch or _last_switch(
+            ledger.switches(connection, workspace, until), workspace
+        )
+        model_state = _load(connection, workspace, line_switch, until)
         if switch is not None:
-            gone = frozenset(
-                p for p in ledger.erased_positions(connection, workspace) if p > standing.position
+            erased_positions = frozenset(
+                p for p in ledger.erased_positions(connection, workspace) if p > model_state.position
             )
-            left_out = standing.without.positions | gone
-            standing.without = replace(standing.without, positions=left_out)
-    return advance(store, workspace, standing, until, through_switches=switch is not None)
+            positions = model_state.without.positions | erased
+            model_state.without = replace(model_state.without, positions=positions)
+    return advance(store, workspace, model_state, until, through_switches=switch is not None)
 
 
 def advance(
     store: Store,
     workspace: str,
-    standing: ModelState,
+    model_state: ModelState,
     until: int,
     *,
     through_switches: bool = False,
 ) -> ModelState:
-    """Learn the ledger up to a position, a bounded piece at a time."""
-    while standing.position < until:
-        most = min(ENTRIES_AT_ONCE, until - standing.position)
+    """Replay the ledger into a model state up to a position, ENTRIES_AT_ONCE in a transaction.
+
+    Stops at a switch unless `through_switches`. TextRemovedError.
+    """
+    while model_state.position < until:
+        most = min(ENTRIES_AT_ONCE, until - model_state.position)
         with store.read() as connection:
-            entries = ledger.tail(connection, workspace, standing.position, most)
-            read = prefetched(connection, workspace, standing, entries)
+            entries = ledger.tail(connection, workspace, model_state.position, most)
+            read = prefetching_reader(connection, workspace, model_state, entries)
             try:
-                stopped = replay_entries(standing, entries, read, through_switches=through_switches)
+                stopped = replay_entries(model_state, entries, read, through_switches=through_switches)
             except (DatabaseError, TextRemovedError):
                 raise
             except Exception as error:
-                position = standing.position + 1
+                position = model_state.position + 1
                 kinds = {entry.position: entry.kind for entry in entries}
                 kind = kinds.get(position, "which is missing")
                 raise BrokenEntryError(position, kind, error) from error
         if stopped is not None or not entries:
             break
-    return standing
+    return model_state
 
 
-def _last(switches: Sequence[Entry], workspace: str) -> Entry:
+def _last_switch(switches: Sequence[Entry], workspace: str) -> Entry:
     if not switches:
         raise NoModelError(f"workspace {workspace!r} has no switch in its ledger")
     return switches[-1]
 
 
-def _load(connection: Connection, workspace: str, began: Entry, until: int) -> ModelState:
-    """The nearest checkpoint of the line; a damaged one is passed over for the one before it."""
+def _load(connection: Connection, workspace: str, line_switch: Entry, until: int) -> ModelState:
+    """The newest loadable checkpoint of a line; a damaged one is skipped and logged."""
     numbers = [
-        row.number for row in version_rows.of_line(connection, workspace, began.position, until)
+        row.number
+        for row in version_rows.of_line(connection, workspace, line_switch.position, until)
     ]
-    for number in [*numbers, began.body["version"]]:
+    for number in [*numbers, line_switch.body["version"]]:
         data = version_rows.state(connection, workspace, number)
         try:
             if data is None:
                 raise checkpoint.CheckpointError("it is not in the database")
-            standing = checkpoint.load(data)
+            model_state = checkpoint.load(data)
         except checkpoint.CheckpointError as error:
             _log.error(
                 "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
             )
             continue
-        standing.version = began.body["version"]
-        standing.switch = began.position
-        standing.learn_from = began.body["learn_from"]
-        standing.without = Exclusions.of(began.body.get("without"))
-        policy = ledger.newest_policy(connection, workspace, standing.position)
-        standing.policy = Policy.model_validate(policy)
-        return standing
-    raise NoModelError(f"no version of the line at switch {began.position} can be loaded")
+        model_state.version = line_switch.body["version"]
+        model_state.switch = line_switch.position
+        model_state.learn_from = line_switch.body["learn_from"]
+        model_state.without = Exclusions.of(line_switch.body.get("without"))
+        policy = ledger.newest_policy(connection, workspace, model_state.position)
+        model_state.policy = Policy.model_validate(policy)
+        return model_state
+    raise NoModelError(f"no version of the line at switch {line_switch.position} can be loaded")

@@ -1,8 +1,9 @@
-"""Repair: what somebody's labels did is undone at once, and then exactly, without those labels.
+"""Rollback with repair: undo at once what somebody's labels taught, then exactly (machine
+unlearning by retraining).
 
 At once a version serves that had learned none of them, so all that came since is withheld. In the
-background `jobs` learn the whole ledger anew as if they had never come, as a challenger, which
-serves when it is proven better or somebody promotes it.
+background `jobs` retrain on the whole ledger without those labels, as a challenger, which serves
+when it is proven better or somebody promotes it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from service.versions import switches
 from service.versions.challengers import challenger_requests
 
 
-def untouched(connection: Connection, workspace: str, without: Exclusions) -> int:
-    """The newest version that served, or descends from one, and learned none of what is to be left
-    out. Refused where there is nothing to leave out, or no such version.
+def newest_unaffected_version(connection: Connection, workspace: str, without: Exclusions) -> int:
+    """The newest version that served, or descends from one, and learned none of the excluded
+    outcomes.
+
+    Invalid where nothing is excluded, Contradiction where there is no such version.
     """
-    first = challenger_requests.first_left_out(connection, workspace, without)
+    first = challenger_requests.first_excluded_position(connection, workspace, without)
     for switch in reversed(entries.switches(connection, workspace)):
         line = version_rows.of_line(connection, workspace, switch.position, first - 1)
-        named = version_rows.version(connection, workspace, switch.body["version"])
-        for row in (*line, *([] if named is None else [named])):
+        start = version_rows.version(connection, workspace, switch.body["version"])
+        for row in (*line, *([] if start is None else [start])):
             if row.position < first and row.blocked is None:
                 return int(row.number)
     raise Contradiction(
@@ -46,17 +49,17 @@ def roll_back(
     actor: str,
     reason: str,
 ) -> dict[str, Any]:
-    """Roll back; where something is to be left out, ask for the repaired challenger besides, both
-    or neither. Gives switch, version and challenger.
+    """Roll back and, where outcomes are excluded, request the repaired challenger: both or neither.
+    Gives switch, version and challenger.
 
-    The challenger learns all but what is left out, also what the rollback withholds, by the recipe
+    The challenger learns all but what is excluded, also what the rollback withholds, by the recipe
     of the version that comes back. All that may refuse comes before anything is written.
     """
-    asked = None
+    challenger = None
     if without != Exclusions():
-        to = to or untouched(connection, workspace, without)
-        recipe = switches.whole(connection, workspace, to)["recipe"]
-        wish = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
-        asked = challenger_requests.open_challenger(connection, workspace, wish)
+        to = to or newest_unaffected_version(connection, workspace, without)
+        recipe = switches.require_servable(connection, workspace, to)["recipe"]
+        request = challenger_requests.ChallengerRequest(f"repair: {reason}", actor, recipe, without)
+        challenger = challenger_requests.open_challenger(connection, workspace, request)
     switch, version = switches.roll_back(connection, workspace, to=to, actor=actor, reason=reason)
-    return {"switch": switch, "version": version, "challenger": asked}
+    return {"switch": switch, "version": version, "challenger": challenger}

@@ -1,5 +1,5 @@
-"""Which version served at a position, and how it came to: the story of its switch; and every move
-of what serves, those that were refused among them.
+"""Model provenance: the switch in force at a ledger position, and the history of switches and of
+refused alias moves.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from sqlalchemy import Connection
 from learning.ledger.model_state import Entry
 from service.store.ledger import entries, mlflow_rows
 
-MOVES = 100
-"""Newest moves that are told."""
+MOVES_MAX = 100
+"""Newest moves in the history."""
 
 
-def of(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
-    """The switch in force at a ledger position, as the API shows it."""
-    found = entries.switches(connection, workspace, position)
-    return switch_json(found[-1]) if found else None
+def switch_at(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
+    """The switch in force at a ledger position, as JSON; None before the first."""
+    switches = entries.switches(connection, workspace, position)
+    return switch_json(switches[-1]) if switches else None
 
 
 def switch_json(entry: Entry) -> dict[str, Any]:
-    """A switch: what serves since, who or what decided, why, and on what evidence."""
+    """A switch as JSON: version, kind, reason, actor, evidence, time."""
     body = entry.body
     return {
         "switch": entry.position,
@@ -38,11 +38,11 @@ def switch_json(entry: Entry) -> dict[str, Any]:
 
 
 def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
-    """What moved, when, by whom and why, the newest first.
+    """History of what serves, the newest first: time, kind, version, actor, reason.
 
     `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
     """
-    found = [
+    rows = [
         {
             "at": entry.at,
             "what": entry.body["kind"],
@@ -51,9 +51,9 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
             "reason": entry.body["reason"],
             "switch": entry.position,
         }
-        for entry in entries.switches(connection, workspace)[-MOVES:]
+        for entry in entries.switches(connection, workspace)[-MOVES_MAX:]
     ]
     for alias in mlflow_rows.aliases(connection, workspace):
         put_back = {"what": "refused", "switch": None, "alias": alias.name}
-        found.extend(put_back | told for told in alias.refused)
-    return sorted(found, key=lambda move: float(move["at"]), reverse=True)[:MOVES]
+        rows.extend(put_back | refusal for refusal in alias.refused)
+    return sorted(rows, key=lambda move: float(move["at"]), reverse=True)[:MOVES_MAX]

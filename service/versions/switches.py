@@ -1,4 +1,6 @@
-"""Workspaces begin, versions are kept, and switches say which of them serves."""
+"""Model registry of a workspace: versions are stored, promoted, rolled back and blocked; each
+change of what serves is a switch in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from service.store.ledger import challenger_rows, change_log, entries, version_r
 def begin_workspace(
     connection: Connection, name: str, mode: str, actor: str, recipe: str = ""
 ) -> bool:
-    """Make a workspace whose ledger starts with a policy and a switch to an untrained version.
+    """Create a workspace: its ledger starts with a policy and a switch to an untrained version.
 
-    False if the workspace was there already.
+    False if the workspace exists. Invalid where the recipe is unknown.
     """
     try:
         recipe = get_recipe(recipe or DEFAULT).name
@@ -35,14 +37,16 @@ def begin_workspace(
     entries.append(connection, name, "policy", policy, actor)
     untrained = SerializedState.of(ModelState(recipe=recipe))
     number = save_version(connection, name, untrained, line=0, reason="untrained")
-    switch(connection, name, Switch(number, 0, "the workspace begins", actor))
+    append_switch(connection, name, Switch(number, 0, "the workspace begins", actor))
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class SerializedState:
-    """A standing as it is stored. Packing takes a tenth of a second when much was learned, so it
-    is done before SQLite's write lock is taken: scoring would have to wait for it.
+    """A model state serialized for storage, with its digest.
+
+    Serializing takes up to a tenth of a second, so it is done before SQLite's write lock is taken:
+    scoring would have to wait for it.
     """
 
     recipe: str
@@ -53,38 +57,39 @@ class SerializedState:
     state: bytes
 
     @classmethod
-    def of(cls, standing: ModelState) -> SerializedState:
+    def of(cls, model_state: ModelState) -> SerializedState:
+        """Serialize a model state and compute its digest."""
         return cls(
-            standing.recipe,
-            standing.position,
-            standing.version or None,
-            standing.without.body(),
-            checkpoint.digest(standing),
-            checkpoint.dump(standing),
+            model_state.recipe,
+            model_state.position,
+            model_state.version or None,
+            model_state.without.body(),
+            checkpoint.digest(model_state),
+            checkpoint.dump(model_state),
         )
 
 
 def save_version(
     connection: Connection,
     workspace: str,
-    packed: SerializedState,
+    serialized: SerializedState,
     *,
     line: int,
     reason: str,
     metrics: Mapping[str, Any] | None = None,
 ) -> int:
-    """Store a standing as a new version; gives its number."""
+    """Store a serialized model state as a new version; gives its number."""
     return version_rows.add_version(
         connection,
         workspace,
-        recipe=packed.recipe,
+        recipe=serialized.recipe,
         line=line,
-        position=packed.position,
-        digest=packed.digest,
-        state=packed.state,
-        parent=packed.parent,
+        position=serialized.position,
+        digest=serialized.digest,
+        state=serialized.state,
+        parent=serialized.parent,
         reason=reason,
-        without=packed.without,
+        without=serialized.without,
         metrics=metrics or {},
         build=build_id(),
         commit=commit(),
@@ -93,7 +98,7 @@ def save_version(
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch to be made: which version, learning from where, why, by whom, on what evidence.
+    """A switch to append: version, position to learn from, reason, actor, exclusions, evidence.
 
     `learn_from` None is the switch's own position: what came since the version is withheld.
     """
@@ -107,10 +112,12 @@ class Switch:
     kind: str = "promotion"
 
 
-def switch(connection: Connection, workspace: str, change: Switch, after: int | None = None) -> int:
-    """Append a switch; gives its position.
+def append_switch(
+    connection: Connection, workspace: str, change: Switch, after: int | None = None
+) -> int:
+    """Append a switch by compare-and-set; gives its position.
 
-    `after` is the switch that the decision was made against: if another has come since, nothing is
+    `after` is the switch that the decision was based on: if another has come since, nothing is
     appended and Contradiction is raised, so two deciders never replace the same switch.
     """
     head = entries.lock_head(connection, workspace)
@@ -134,9 +141,9 @@ def switch(connection: Connection, workspace: str, change: Switch, after: int | 
             challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
     if head > 1:
         kind: change_log.Kind = "rollback" if change.kind == "rollback" else "promotion"
-        said = f"version {change.version} serves: {change.reason}"
+        sentence = f"version {change.version} serves: {change.reason}"
         facts = {"version": change.version, "switch": position, "actor": change.actor}
-        change_log.add(connection, workspace, kind, facts | {"sentence": said})
+        change_log.add(connection, workspace, kind, facts | {"sentence": sentence})
     return position
 
 
@@ -149,18 +156,18 @@ def promote(
     reason: str,
     evidence: Mapping[str, Any] | None = None,
 ) -> int:
-    """A version serves from here on, with all that was learned since it was made.
+    """Promote a version: it serves from here on, with all that was learned since it was made.
 
-    Outcomes of conversations erased since cannot be learned: the switch says that it leaves them
-    out.
+    Outcomes of conversations erased since cannot be learned: the switch excludes them. NotFound,
+    Contradiction.
     """
-    found = whole(connection, workspace, number)
-    without = Exclusions.of(found["without"])
-    erased = entries.erased_positions(connection, workspace)
-    gone = frozenset(position for position in erased if position > found["position"])
-    without = replace(without, positions=without.positions | gone)
-    change = Switch(number, found["position"], reason, actor, without, evidence)
-    return switch(connection, workspace, change)
+    row = require_servable(connection, workspace, number)
+    without = Exclusions.of(row["without"])
+    erased_positions = entries.erased_positions(connection, workspace)
+    erased_since = frozenset(position for position in erased_positions if position > row["position"])
+    without = replace(without, positions=without.positions | erased_since)
+    change = Switch(number, row["position"], reason, actor, without, evidence)
+    return append_switch(connection, workspace, change)
 
 
 def roll_back(
@@ -174,24 +181,24 @@ def roll_back(
     kind: str = "rollback",
     after: int | None = None,
 ) -> tuple[int, int]:
-    """An earlier version serves, without what was learned since. Gives switch and version.
+    """Roll back to an earlier version, without what was learned since. Gives switch and version.
 
     With no version named, the newest one of the line that served before. Later rebuilds by `jobs`
-    go on without what is withheld here.
+    exclude what is withheld here. NotFound, Contradiction.
     """
     head = entries.lock_head(connection, workspace)
     if to is None:
-        to = before(connection, workspace)
-    found = whole(connection, workspace, to)
-    without = Exclusions.of(found["without"])
-    gone = (found["position"], head + 1)
-    without = replace(without, withheld=(*without.withheld, gone))
+        to = predecessor_version(connection, workspace)
+    row = require_servable(connection, workspace, to)
+    without = Exclusions.of(row["without"])
+    withheld = (row["position"], head + 1)
+    without = replace(without, withheld=(*without.withheld, withheld))
     change = Switch(to, None, reason, actor, without, evidence, kind)
-    return switch(connection, workspace, change, after), to
+    return append_switch(connection, workspace, change, after), to
 
 
-def before(connection: Connection, workspace: str) -> int:
-    """The newest version of the line that served before the present one."""
+def predecessor_version(connection: Connection, workspace: str) -> int:
+    """The newest version of the line that served before the present one. Contradiction if none."""
     switches = entries.switches(connection, workspace)
     present = switches[-1]
     if present.body["kind"] == "rollback":
@@ -204,8 +211,8 @@ def before(connection: Connection, workspace: str) -> int:
     for entry in reversed(switches[:-1]):
         if entry.body["version"] != present.body["version"]:
             line = version_rows.of_line(connection, workspace, entry.position, present.position)
-            named = version_rows.version(connection, workspace, entry.body["version"])
-            for row in (*line, *([] if named is None else [named])):
+            start = version_rows.version(connection, workspace, entry.body["version"])
+            for row in (*line, *([] if start is None else [start])):
                 if row.blocked is None:
                     return int(row.number)
     raise Contradiction(
@@ -216,13 +223,16 @@ def before(connection: Connection, workspace: str) -> int:
     )
 
 
-def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
-    """Nobody may switch to a version, for this reason; None lifts it. What serves goes on."""
-    existing(connection, workspace, number)
+def set_block(connection: Connection, workspace: str, number: int, why: str | None) -> None:
+    """Block a version from being switched to, with a reason; None lifts the block. What serves goes
+    on.
+    """
+    require_version(connection, workspace, number)
     version_rows.block(connection, workspace, number, why)
 
 
-def blocked(which: str, why: str) -> Contradiction:
+def version_blocked(which: str, why: str) -> Contradiction:
+    """The error for a switch to a blocked version."""
     return Contradiction(
         "version_blocked",
         f"{which} is blocked: {why}",
@@ -230,20 +240,21 @@ def blocked(which: str, why: str) -> Contradiction:
     )
 
 
-def existing(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+def require_version(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    """A version's row; NotFound."""
     row = version_rows.version(connection, workspace, number)
     if row is None:
         raise NotFound("no_version", f"there is no version {number} in this workspace")
     return row._asdict()
 
 
-def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
-    """A version whose bytes this build can stand at, and that nobody blocked: no other may be
-    switched to.
+def require_servable(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
+    """A version's row, if it is not blocked and this build can load its checkpoint; else NotFound
+    or Contradiction. No other version may be switched to.
     """
-    found = existing(connection, workspace, number)
-    if found["blocked"] is not None:
-        raise blocked(f"version {number}", found["blocked"])
+    row = require_version(connection, workspace, number)
+    if row["blocked"] is not None:
+        raise version_blocked(f"version {number}", row["blocked"])
     try:
         checkpoint.load(version_rows.state(connection, workspace, number) or b"")
     except checkpoint.CheckpointError as error:
@@ -252,10 +263,11 @@ def whole(connection: Connection, workspace: str, number: int) -> dict[str, Any]
             f"version {number} cannot serve: {error}",
             hint="name another version, or make one with `baton rebuild`",
         ) from error
-    return found
+    return row
 
 
-def unknown(number: str) -> NotFound:
+def version_not_published(number: str) -> NotFound:
+    """The error for an MLflow version that Baton did not publish."""
     return NotFound(
         "not_batons",
         f"MLflow version {number} is not one that Baton published",
@@ -263,7 +275,8 @@ def unknown(number: str) -> NotFound:
     )
 
 
-def altered(number: str, version: int) -> Contradiction:
+def digest_differs(number: str, version: int) -> Contradiction:
+    """The error for an MLflow version whose digest tag differs from the stored version's."""
     return Contradiction(
         "digest_differs",
         f"the tag baton.digest of MLflow version {number} is not the digest of version {version}",

@@ -36,7 +36,7 @@ def better(begin: Begin) -> Story:
     story.town.play(60)
     asked = {"recipe": DEFAULT, "reason": "it learned faster elsewhere"}
     story.place.engineer.posted("/v1/challengers", asked)
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     return _evaluated(story, 8, 50)
 
 
@@ -47,7 +47,7 @@ def changed(begin: Begin) -> Story:
         story.town.play(count)
         story.evaluated()
         story.publish()
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     return _evaluated(story, 2, 40)
 
 
@@ -72,7 +72,7 @@ def repaired(begin: Begin) -> Story:
     asked = {"reason": "mallory forges", "without": {"agent": "mallory"}}
     story.place.engineer.posted("/v1/rollback", asked)
     story.publish()
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     story = _evaluated(story, 2, 30)
     (challenger,) = story.place.engineer.got("/v1/versions")["challengers"]
     path = f"/v1/versions/{challenger['version']}/promote"

@@ -163,7 +163,7 @@ def test_aliases_that_only_follow_are_put_back_and_the_version_says_why(desk: De
     desk.registry.drop_alias(desk.place.name, "anchor")
     desk.publish()
     desk.place.engineer.posted("/v1/challengers", {"reason": "to see", "version": 2})
-    desk.upkeep.challenge()
+    desk.upkeep.build_challengers()
     desk.publish()
     assert desk.aliases() == before | {"challenger-1": desk.number(2)}
     challenger = desk.place.engineer.got("/v1/versions")["challengers"][0]["id"]

@@ -372,9 +372,9 @@ def test_a_leader_whose_clock_steps_back_leads_no_longer_for_it(
     monkeypatch.setattr(scheduler, "time", ticking)
     leader = scheduler.Leader(store, 1.0)
     leader.renew()
-    assert leader.acts
+    assert leader.is_active
     clock.by = -3600.0
-    until(lambda: not leader.acts, 5, "its lease has ended")
+    until(lambda: not leader.is_active, 5, "its lease has ended")
     store.close()
 
 

@@ -37,7 +37,7 @@ class JobRunner:
 
     def warm(self, history: Path) -> int:
         """Learn recorded conversations; gives the lessons in them."""
-        file = warm_start.File(history)
+        file = warm_start.HistoryFile(history)
         found = warm_start.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
         return found.lessons
 
@@ -55,7 +55,7 @@ class JobRunner:
             return len(version_rows.state(connection, INSTALLATION, number) or b"")
 
     def mend(self) -> None:
-        self._upkeep.mend()
+        self._upkeep.rebuild_corrected()
 
     def publish(self) -> None:
         """Publish what is owed; nothing where there is no MLflow."""

@@ -1,1 +1,1 @@
-"""Challenger models: requested, built, followed in the shadow, closed."""
+"""Challenger models (champion/challenger): requested, built, run in the shadow, closed."""

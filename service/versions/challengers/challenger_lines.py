@@ -1,7 +1,7 @@
-"""Challengers: the lines that follow the ledger beside the champion.
+"""Shadow deployment of challengers: open challenger models replay the ledger beside the champion.
 
-Where one would have decided otherwise, half of the kept conversations are audited as far as the
-budget goes, so what it would have saved is soon known
+Kept conversations on which one disagrees with the champion are audited with probability one half,
+as far as the budget goes, so its savings are soon known
 (`service.versions.evaluation.challenger_comparison`).
 """
 
@@ -26,91 +26,96 @@ from service.store.ledger import challenger_rows
 from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow
 
 ENTRIES_MAX = 500
-"""Most ledger entries that one look learns, so that no look takes long."""
+"""Most ledger entries that one pass learns, so that no pass takes long."""
 
 ENDED_AT_ONCE = 500
-"""Conversations that ended, looked at in one pass for whether a challenger would differ."""
+"""Ended conversations that one pass examines for disagreement."""
 
 
 @dataclass(slots=True)
 class OpenChallenger:
-    """An open challenger as far as it has come; `facts` is its row."""
+    """An open challenger: its row and its model state so far."""
 
-    facts: Any
-    standing: ModelState
+    row: Any
+    model_state: ModelState
 
     @property
     def role(self) -> str:
-        return f"challenger-{self.facts.slot}"
+        """Its name among the lines, also its alias in MLflow."""
+        return f"challenger-{self.row.slot}"
 
 
 class ChallengerLines:
-    """The open challengers of each workspace, brought forward when asked for; of one thread."""
+    """LRU cache of the open challengers' model states, replayed on request; owned by one thread."""
 
     def __init__(self, store: Store, workspaces: int = 64) -> None:
         self._store, self._most = store, workspaces * CHALLENGERS_MAX
-        self._kept: dict[str, ModelState] = {}
+        self._states: dict[str, ModelState] = {}
 
     def open(self, workspace: str, until: int) -> list[OpenChallenger]:
-        """Those open, by slot, brought forward by one look's share."""
+        """The open challengers by slot, each advanced by at most ENTRIES_MAX entries."""
         with self._store.read() as connection:
-            found = [
+            rows = [
                 r
                 for r in challenger_rows.of_workspace(connection, workspace)
                 if r.status == challenger_rows.OPEN
             ]
-        followers = [OpenChallenger(row, self._standing(workspace, row, until)) for row in found]
-        for one in followers:
-            most = min(until, one.standing.position + ENTRIES_MAX)
-            advance_shadow(self._store, workspace, one.standing, most)
-        return followers
+        challengers = [OpenChallenger(row, self._load(workspace, row, until)) for row in rows]
+        for challenger in challengers:
+            most = min(until, challenger.model_state.position + ENTRIES_MAX)
+            advance_shadow(self._store, workspace, challenger.model_state, most)
+        return challengers
 
-    def _standing(self, workspace: str, row: Any, until: int) -> ModelState:
-        kept = self._kept.get(row.id)
-        if kept is None or kept.half_learned:
+    def _load(self, workspace: str, row: Any, until: int) -> ModelState:
+        model_state = self._states.get(row.id)
+        if model_state is None or model_state.half_learned:
             with self._store.read() as connection:
-                kept = checkpoint.load(challenger_rows.state(connection, workspace, row.id) or b"")
-            kept.without = Exclusions.of(row.without)
-            kept.learn_from = row.position
-            kept.version, kept.frozen = row.version, row.frozen
+                model_state = checkpoint.load(
+                    challenger_rows.state(connection, workspace, row.id) or b""
+                )
+            model_state.without = Exclusions.of(row.without)
+            model_state.learn_from = row.position
+            model_state.version, model_state.frozen = row.version, row.frozen
             if row.frozen:
-                kept.position = max(kept.position, until - FROZEN_ENTRIES)
-        return lru_put(self._kept, row.id, kept, self._most)
+                model_state.position = max(model_state.position, until - FROZEN_ENTRIES)
+        return lru_put(self._states, row.id, model_state, self._most)
 
-    def disagreeing(
-        self, workspace: str, followers: Iterable[OpenChallenger], bar: float
+    def disagreements(
+        self, workspace: str, challengers: Iterable[OpenChallenger], bar: float
     ) -> Mapping[str, list[int]]:
-        """Conversations whose coins are about to be tossed and which a challenger would have
-        handed over (in the shadow, also the other way round), with the versions that would.
-        Looked up before any lock is held.
+        """Ended conversations, not yet sampled for audit, on which challengers disagree with what
+        the champion did (handing over in its place; in the shadow, also the other way round), with
+        the versions that disagree. Read before any lock is held.
         """
-        lines = list(followers)
+        lines = list(challengers)
         if not lines:
             return {}
         with self._store.read() as connection:
-            found: dict[str, list[int]] = {}
-            ended = audit_rows.due_for_sampling(connection, workspace, time.time(), ENDED_AT_ONCE)
-            for row in audit_rows.sampling_frame(connection, workspace, ended):
-                highest = _highest(connection, workspace, row, [x.standing for x in lines])
-                up = row.probability >= bar
+            versions_by_conversation: dict[str, list[int]] = {}
+            due_for_sampling = audit_rows.due_for_sampling(connection, workspace, time.time(), ENDED_AT_ONCE)
+            for row in audit_rows.sampling_frame(connection, workspace, due_for_sampling):
+                highest = _highest_probabilities(
+                    connection, workspace, row, [x.model_state for x in lines]
+                )
+                escalates = row.probability >= bar
                 differ = [
-                    one.standing.version
-                    for one, p in zip(lines, highest, strict=True)
-                    if (p >= bar) != up
+                    line.model_state.version
+                    for line, p in zip(lines, highest, strict=True)
+                    if (p >= bar) != escalates
                 ]
                 if differ:
-                    found[row.id] = differ
-            return found
+                    versions_by_conversation[row.id] = differ
+            return versions_by_conversation
 
 
-def _highest(
+def _highest_probabilities(
     connection: Connection, workspace: str, row: Any, lines: list[ModelState]
 ) -> list[float]:
-    """The highest probability that each line gives to a scored message of a conversation."""
+    """Each line's highest probability over the scored messages of a conversation."""
     state, highest = EMPTY, [0.0] * len(lines)
     for turn in conversation_rows.transcript(connection, workspace, row.id, row.length):
         state = step(state, turn.message)
         if turn.scored:
-            scored = [line.score(state).probability for line in lines]
-            highest = [max(pair) for pair in zip(highest, scored, strict=True)]
+            probabilities = [line.score(state).probability for line in lines]
+            highest = [max(pair) for pair in zip(highest, probabilities, strict=True)]
     return highest

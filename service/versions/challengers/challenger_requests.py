@@ -1,7 +1,7 @@
-"""Challengers as people and alarms ask for them, built in the background, closed at a word.
+"""Create, build and close challenger models, requested by an engineer or by a drift alarm.
 
-Another recipe, the ledger learned anew without some outcomes, or a version that was kept. An
-exact repair is the same: a challenger first, that anyone may promote once it is built.
+A challenger is another recipe, the ledger learned anew without some outcomes, or a stored version.
+An exact repair is the same: a challenger first, that anyone may promote once it is built.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from service.versions import switches
 from service.versions.model_lines import rebuild
 from service.versions.restore import TextRemovedError
 
-OPENED = "challenger: "
-"""How the reason of a challenger's version begins."""
+REASON_PREFIX = "challenger: "
+"""Start of the reason of a challenger's version."""
 
 JOBS = "jobs"
-TOLD_SECONDS = 1.0
-"""How often a rebuild says how far it is."""
+PROGRESS_SECONDS = 1.0
+"""Seconds between two progress reports of a rebuild."""
 
 _log = structlog.get_logger("baton.challengers")
 
 
 @dataclass(frozen=True, slots=True)
 class ChallengerRequest:
-    """A challenger to be opened: a `version` as it is, or the ledger learned anew by a recipe."""
+    """A challenger to open: a stored `version`, or the ledger learned anew by a recipe."""
 
     why: str
     by: str
@@ -49,40 +49,45 @@ class ChallengerRequest:
 
 
 def open_challenger(
-    connection: Connection, workspace: str, wish: ChallengerRequest
+    connection: Connection, workspace: str, request: ChallengerRequest
 ) -> dict[str, Any]:
-    """Ask for a challenger; `jobs` build it in the background.
+    """Request a challenger; `jobs` build it in the background. Gives its row.
 
-    Refused where CHALLENGERS_MAX are there already, or one of the same making is.
+    Contradiction where CHALLENGERS_MAX exist or one has the same configuration; Invalid, NotFound.
     """
     entries.lock_head(connection, workspace)
-    there = challenger_rows.of_workspace(connection, workspace)
-    if len(there) >= CHALLENGERS_MAX:
+    challengers = challenger_rows.of_workspace(connection, workspace)
+    if len(challengers) >= CHALLENGERS_MAX:
         raise Contradiction(
             "challengers_full",
             f"{CHALLENGERS_MAX} challengers are open, and there may be {CHALLENGERS_MAX} at most",
             hint="close one with DELETE /v1/challengers/{id}",
         )
-    recipe, without = _made_of(connection, workspace, wish)
-    made = (recipe, without.body(), wish.version, wish.frozen)
-    for one in there:
-        known = (one.recipe, one.without, wish.version and one.version, one.frozen)
-        if known == made:
+    recipe, without = _recipe_and_exclusions(connection, workspace, request)
+    configuration = (recipe, without.body(), request.version, request.frozen)
+    for challenger in challengers:
+        other = (
+            challenger.recipe,
+            challenger.without,
+            request.version and challenger.version,
+            challenger.frozen,
+        )
+        if other == configuration:
             raise Contradiction(
-                "challenger_there", f"challenger {one.id!r} is the same one", field="recipe"
+                "challenger_there", f"challenger {challenger.id!r} is the same one", field="recipe"
             )
-    slots = {one.slot for one in there}
+    slots = {challenger.slot for challenger in challengers}
     row: dict[str, Any] = {
         "workspace": workspace,
         "id": new_id("c"),
         "slot": min(n for n in range(1, CHALLENGERS_MAX + 1) if n not in slots),
         "status": challenger_rows.ASKED,
         "recipe": recipe,
-        "version": wish.version,
-        "frozen": wish.frozen,
+        "version": request.version,
+        "frozen": request.frozen,
         "without": without.body(),
-        "why": wish.why,
-        "opened_by": wish.by,
+        "why": request.why,
+        "opened_by": request.by,
         "built": 0,
         "position": 0,
         "duel": {},
@@ -92,9 +97,9 @@ def open_challenger(
     return row
 
 
-def first_left_out(connection: Connection, workspace: str, without: Exclusions) -> int:
-    """The position where what is to be left out begins. Refused where there is nothing like it: a
-    name was mistyped, and what would be built were no repair.
+def first_excluded_position(connection: Connection, workspace: str, without: Exclusions) -> int:
+    """The first ledger position that an exclusion covers. Invalid where it covers none: a name was
+    mistyped, and the rebuild would repair nothing.
     """
     first = entries.first_excluded(connection, workspace, without)
     if first is None:
@@ -107,26 +112,26 @@ def first_left_out(connection: Connection, workspace: str, without: Exclusions) 
     return first
 
 
-def _made_of(
-    connection: Connection, workspace: str, wish: ChallengerRequest
+def _recipe_and_exclusions(
+    connection: Connection, workspace: str, request: ChallengerRequest
 ) -> tuple[str, Exclusions]:
-    if wish.version is not None:
-        if wish.recipe or wish.without != Exclusions():
+    if request.version is not None:
+        if request.recipe or request.without != Exclusions():
             raise Invalid(
                 "version_or_recipe", "a version stands as it is: name no recipe", field="version"
             )
-        found = switches.existing(connection, workspace, wish.version)
-        return found["recipe"], Exclusions.of(found["without"])
-    if wish.frozen:
+        row = switches.require_version(connection, workspace, request.version)
+        return row["recipe"], Exclusions.of(row["without"])
+    if request.frozen:
         raise Invalid("frozen_without_version", "only a version stands frozen", field="frozen")
-    if wish.without.body():
-        first_left_out(connection, workspace, wish.without)
+    if request.without.body():
+        first_excluded_position(connection, workspace, request.without)
     switch = entries.switches(connection, workspace)[-1]
     serving = version_rows.version(connection, workspace, switch.body["version"])
     try:
         return get_recipe(
-            wish.recipe or (serving.recipe if serving else DEFAULT)
-        ).name, wish.without
+            request.recipe or (serving.recipe if serving else DEFAULT)
+        ).name, request.without
     except UnknownRecipe as error:
         raise Invalid("unknown_recipe", str(error), field="recipe") from error
 
@@ -134,103 +139,103 @@ def _made_of(
 def challenge_on_alarm(
     connection: Connection, workspace: str, alarm: dict[str, Any], recipe: str
 ) -> None:
-    """An alarm asks for a challenger that forgets sooner than the champion of `recipe`, or names
-    the one that is there; it is never in the way of an engineer's.
+    """Request a challenger that forgets sooner than the champion of `recipe`, or name the existing
+    one in the alarm; no challenger of an engineer is displaced.
     """
-    wanted = DEFAULT if recipe == FORGETTING else FORGETTING
+    needed_recipe = DEFAULT if recipe == FORGETTING else FORGETTING
     for row in challenger_rows.of_workspace(connection, workspace):
-        if (row.recipe, row.without, row.opened_by) == (wanted, {}, JOBS):
+        if (row.recipe, row.without, row.opened_by) == (needed_recipe, {}, JOBS):
             alarm["challenger"] = row.id
             return
     try:
-        asked = open_challenger(
-            connection, workspace, ChallengerRequest(alarm["sentence"], JOBS, recipe=wanted)
+        challenger = open_challenger(
+            connection, workspace, ChallengerRequest(alarm["sentence"], JOBS, recipe=needed_recipe)
         )
     except Contradiction as error:
         _log.info("challenger_not_asked", workspace=workspace, why=str(error))
         return
-    alarm["challenger"] = asked["id"]
+    alarm["challenger"] = challenger["id"]
 
 
 def close(connection: Connection, workspace: str, name: str, by: str, why: str) -> dict[str, Any]:
-    """Close a challenger; one that is closed stays as it is."""
+    """Close a challenger; closing is idempotent. Gives its row. NotFound."""
     row = challenger_rows.challenger(connection, workspace, name)
     if row is None:
         raise NotFound("no_challenger", f"there is no challenger {name!r} in this workspace")
     if challenger_rows.close(connection, workspace, name, by, why):
         facts = {"challenger": name, "version": row.version, "actor": by}
-        said = f"challenger {row.slot} ({row.recipe}) was closed: {why}"
-        change_log.add(connection, workspace, "challenger_closed", facts | {"sentence": said})
-    found = challenger_rows.challenger(connection, workspace, name)
-    return {} if found is None else found._asdict()
+        sentence = f"challenger {row.slot} ({row.recipe}) was closed: {why}"
+        change_log.add(connection, workspace, "challenger_closed", facts | {"sentence": sentence})
+    closed = challenger_rows.challenger(connection, workspace, name)
+    return {} if closed is None else closed._asdict()
 
 
 def build_pending(store: Store, workspace: str) -> None:
-    """Build those that were asked for: each learns the ledger anew, or stands at its version."""
+    """Build the requested challengers: retrain each on the ledger, or load its version."""
     with store.read() as connection:
-        asked = [
+        pending = [
             r
             for r in challenger_rows.of_workspace(connection, workspace)
             if r.status == challenger_rows.ASKED
         ]
-    for row in asked:
+    for row in pending:
         try:
-            standing = _built(store, workspace, row)
+            model_state = _build(store, workspace, row)
         except (TextRemovedError, checkpoint.CheckpointError) as error:
             _log.error("challenger_not_opened", workspace=workspace, why=str(error))
             with store.write() as connection:
-                told = {
+                changes = {
                     "status": challenger_rows.FAILED,
                     "closed_why": str(error),
                     "closed_at": time.time(),
                 }
-                if challenger_rows.change(connection, workspace, row.id, **told):
+                if challenger_rows.change(connection, workspace, row.id, **changes):
                     facts = {"challenger": row.id, "sentence": f"not built: {error}"}
                     change_log.add(connection, workspace, "challenger_failed", facts)
             continue
-        if standing is not None:
-            _open(store, workspace, row, standing)
+        if model_state is not None:
+            _store_open(store, workspace, row, model_state)
 
 
 class _ClosedError(Exception):
-    """Nobody wants it any more."""
+    """The challenger was closed while it was built."""
 
 
-def _built(store: Store, workspace: str, row: Any) -> ModelState | None:
+def _build(store: Store, workspace: str, row: Any) -> ModelState | None:
     if row.version is not None:
         with store.read() as connection:
-            return _at_version(connection, workspace, row)
+            return _load_version(connection, workspace, row)
 
-    last = time.monotonic()
+    reported_at = time.monotonic()
 
-    def told(done: int, _of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last < TOLD_SECONDS:
+    def report_progress(done: int, _of: int) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at < PROGRESS_SECONDS:
             return
-        last = time.monotonic()
+        reported_at = time.monotonic()
         with store.write() as connection:
             if not challenger_rows.change(connection, workspace, row.id, built=done):
                 raise _ClosedError
 
     try:
-        return rebuild(store, workspace, row.recipe, Exclusions.of(row.without), told)
+        return rebuild(store, workspace, row.recipe, Exclusions.of(row.without), report_progress)
     except _ClosedError:
         return None
 
 
-def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
-    packed = switches.SerializedState.of(standing)
+def _store_open(store: Store, workspace: str, row: Any, model_state: ModelState) -> None:
+    serialized = switches.SerializedState.of(model_state)
     with store.write() as connection:
         number = row.version
         head = entries.lock_head(connection, workspace)
         if number is None:
-            scores = standing.window.scores()
+            scores = model_state.window.scores()
             number = switches.save_version(
                 connection,
                 workspace,
-                packed,
+                serialized,
                 line=0,
-                reason=OPENED + row.why,
+                reason=REASON_PREFIX + row.why,
                 metrics=measures(scores.probability, scores.label, scores.weight),
             )
         changed = challenger_rows.change(
@@ -239,22 +244,26 @@ def _open(store: Store, workspace: str, row: Any, standing: ModelState) -> None:
             row.id,
             status=challenger_rows.OPEN,
             version=number,
-            without=standing.without.body(),
+            without=model_state.without.body(),
             built=head,
-            position=standing.position,
-            state=packed.state,
+            position=model_state.position,
+            state=serialized.state,
             duel={"opened": head},
             opened_at=time.time(),
         )
         if changed:
             facts = {"challenger": row.id, "version": number, "actor": row.opened_by}
-            said = f"challenger {row.slot} was opened: version {number} by {row.recipe}, {row.why}"
-            change_log.add(connection, workspace, "challenger_opened", facts | {"sentence": said})
+            sentence = (
+                f"challenger {row.slot} was opened: version {number} by {row.recipe}, {row.why}"
+            )
+            change_log.add(
+                connection, workspace, "challenger_opened", facts | {"sentence": sentence}
+            )
     _log.info("challenger_opened", workspace=workspace, version=number, recipe=row.recipe)
 
 
-def _at_version(connection: Connection, workspace: str, row: Any) -> ModelState:
+def _load_version(connection: Connection, workspace: str, row: Any) -> ModelState:
     data = version_rows.state(connection, workspace, row.version)
-    standing = checkpoint.load(data or b"")
-    standing.without = Exclusions.of(row.without)
-    return standing
+    model_state = checkpoint.load(data or b"")
+    model_state.without = Exclusions.of(row.without)
+    return model_state

@@ -1,1 +1,1 @@
-"""The scheduled evaluation: compare lines, decide on promotion, apply the decision."""
+"""Scheduled model evaluation: compare lines, check drift, decide on promotion, apply it."""

@@ -1,4 +1,6 @@
-"""What follows from a verdict: the switch with its evidence, or, in a dry run, a recommendation."""
+"""Automatic promotion and rollback: the switch that a verdict leads to, with its evidence, or a
+recommendation in a dry run.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,20 @@ from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.promotion_decision import EvaluationInput
 
 
-def apply(connection: Connection, scene: EvaluationInput, report: Report) -> None:
-    """The switch that a report asks for, in the report's own transaction."""
-    workspace, evidence = scene.workspace, dict(report.evidence)
+def apply(connection: Connection, inputs: EvaluationInput, report: Report) -> None:
+    """Append the switch that a report's verdict asks for, in the report's own transaction.
+
+    Contradiction where another switch has come since.
+    """
+    workspace, evidence = inputs.workspace, dict(report.evidence)
     if report.verdict == "promote":
-        one = next(x for x in scene.challengers if x.facts.id == evidence["challenger"])
-        _promote(connection, scene, one, report)
+        challenger = next(x for x in inputs.challengers if x.row.id == evidence["challenger"])
+        _promote(connection, inputs, challenger, report)
         why = f"promoted at position {report.position}"
-        challenger_requests.close(connection, workspace, one.facts.id, "jobs", why)
+        challenger_requests.close(connection, workspace, challenger.row.id, "jobs", why)
         return
     if evidence["finding"] == "anchor":
-        number = int(scene.began.body["version"])
+        number = int(inputs.champion_switch.body["version"])
         switches.roll_back(
             connection,
             workspace,
@@ -32,60 +37,66 @@ def apply(connection: Connection, scene: EvaluationInput, report: Report) -> Non
             actor="jobs",
             reason=report.sentence,
             evidence=evidence,
-            after=scene.champion.switch,
+            after=inputs.champion.switch,
         )
         return
-    assert scene.previous is not None
-    number = _kept(connection, workspace, scene.previous, "kept learning in the shadow")
+    assert inputs.previous is not None
+    number = _save_line(connection, workspace, inputs.previous, "kept learning in the shadow")
     change = switches.Switch(
         number,
-        scene.previous.position,
+        inputs.previous.position,
         report.sentence,
         "jobs",
-        scene.previous.without,
+        inputs.previous.without,
         evidence | {"serves": number},
         "rollback",
     )
-    switches.switch(connection, workspace, change, after=scene.champion.switch)
+    switches.append_switch(connection, workspace, change, after=inputs.champion.switch)
 
 
 def _promote(
-    connection: Connection, scene: EvaluationInput, one: OpenChallenger, report: Report
+    connection: Connection, inputs: EvaluationInput, challenger: OpenChallenger, report: Report
 ) -> None:
-    """A challenger that learned serves as it is now; a frozen one as it was, from here on."""
-    after, said = scene.champion.switch, report.sentence
-    if one.facts.frozen:
+    """Promote a challenger: one that learned serves as it is now, a frozen one as it was."""
+    after, reason = inputs.champion.switch, report.sentence
+    if challenger.row.frozen:
         switches.roll_back(
             connection,
-            scene.workspace,
-            to=one.facts.version,
+            inputs.workspace,
+            to=challenger.row.version,
             actor="jobs",
-            reason=said,
+            reason=reason,
             evidence=report.evidence,
             kind="promotion",
             after=after,
         )
         return
-    standing = one.standing
-    number = _kept(connection, scene.workspace, standing, f"{one.role} proved better")
+    model_state = challenger.model_state
+    number = _save_line(
+        connection, inputs.workspace, model_state, f"{challenger.role} proved better"
+    )
     evidence = dict(report.evidence) | {"serves": number}
-    change = switches.Switch(number, standing.position, said, "jobs", standing.without, evidence)
-    switches.switch(connection, scene.workspace, change, after=after)
+    change = switches.Switch(
+        number, model_state.position, reason, "jobs", model_state.without, evidence
+    )
+    switches.append_switch(connection, inputs.workspace, change, after=after)
 
 
-def _kept(connection: Connection, workspace: str, standing: ModelState, why: str) -> int:
-    """A version of a line as it is now, with its measures."""
-    scores = standing.window.scores()
-    found = measures(scores.probability, scores.label, scores.weight)
-    packed = switches.SerializedState.of(standing)
-    return switches.save_version(connection, workspace, packed, line=0, reason=why, metrics=found)
+def _save_line(connection: Connection, workspace: str, model_state: ModelState, why: str) -> int:
+    """Save a line's model state as a version with its measures; gives its number."""
+    scores = model_state.window.scores()
+    metrics = measures(scores.probability, scores.label, scores.weight)
+    serialized = switches.SerializedState.of(model_state)
+    return switches.save_version(
+        connection, workspace, serialized, line=0, reason=why, metrics=metrics
+    )
 
 
-def recommend(connection: Connection, scene: EvaluationInput, report: Report) -> None:
-    """Told once for each switch, verdict and version, however often it is found."""
+def recommend(connection: Connection, inputs: EvaluationInput, report: Report) -> None:
+    """Record a recommendation, once for each switch, verdict and version."""
     version = report.evidence.get("to") or report.evidence.get("version")
-    facts = {"verdict": report.verdict, "version": version, "switch": scene.champion.switch}
-    told = change_log.newest(connection, scene.workspace, "recommendation", 20)
-    if not any({name: row.facts.get(name) for name in facts} == facts for row in told):
+    facts = {"verdict": report.verdict, "version": version, "switch": inputs.champion.switch}
+    newest = change_log.newest(connection, inputs.workspace, "recommendation", 20)
+    if not any({name: row.facts.get(name) for name in facts} == facts for row in newest):
         facts |= {"sentence": report.sentence, "evaluation": report.evaluation}
-        change_log.add(connection, scene.workspace, "recommendation", facts)
+        change_log.add(connection, inputs.workspace, "recommendation", facts)

@@ -1,8 +1,8 @@
-"""What each challenger would have saved, counted once per judged conversation, and kept.
+"""Sequential test of champion against challenger: costs saved per judged conversation, weighted by
+inverse propensity, each counted once.
 
-The count goes on from where it was stored, with the position up to which it goes, so a clock that
-starts anew neither forgets evidence nor counts any twice. It speaks of one champion: another
-champion, another count.
+The sums are stored with the position up to which they go, so a restart neither loses evidence nor
+counts any twice. They belong to one champion: another champion, another count.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ from service.versions.challengers.challenger_lines import OpenChallenger
 
 DAY = 86_400
 SEGMENTS_MAX = 200
-"""Segments told apart in one count; later ones are not."""
+"""Segments distinguished in one comparison; later ones are ignored."""
 
 
 @dataclass(slots=True)
 class ChallengerComparison:
-    """A challenger's count against one champion, since ledger position `opened`."""
+    """Test statistic and counts by segment of one challenger against one champion, since ledger
+    position `opened`.
+    """
 
     test: FixedChallengerTest | LearningChallengerTest
     against: int
@@ -49,25 +51,27 @@ class ChallengerComparison:
 
     @classmethod
     def of(cls, row: Any, terms: PromotionTerms, against: int) -> ChallengerComparison:
-        """Taken up where it was stored, or begun against the champion of a switch.
+        """Load a comparison from a challenger's row, or begin one against the champion of switch
+        `against`.
 
-        By the product form for a frozen challenger, by the empirical-Bernstein form for one that
-        learns. Gains are in units of the greatest cost; a propensity below DISAGREEMENT weighs no
-        more than that.
+        Product martingale for a frozen challenger, empirical-Bernstein confidence sequence for one
+        that learns (`learning.monitoring.promotion_evidence`). Gains are in units of the greatest
+        cost; propensities are clipped below at DISAGREEMENT.
         """
         level = terms.alpha / CHALLENGERS_MAX
         test: FixedChallengerTest | LearningChallengerTest = FixedChallengerTest(DISAGREEMENT, 1.0)
         if not row.frozen:
             test = LearningChallengerTest(1.0 / DISAGREEMENT, level)
-        kept = row.duel
-        if kept.get("against") != against:
-            since = max(int(kept.get("opened", row.position)), against)
+        stored = row.duel
+        if stored.get("against") != against:
+            since = max(int(stored.get("opened", row.position)), against)
             return cls(test, against, since, since, {})
-        test.load(kept["test"])
-        segments = {name: SegmentCount(*sums) for name, sums in kept["segments"].items()}
-        return cls(test, against, int(kept["opened"]), int(kept["position"]), segments)
+        test.load(stored["test"])
+        segments = {name: SegmentCount(*sums) for name, sums in stored["segments"].items()}
+        return cls(test, against, int(stored["opened"]), int(stored["position"]), segments)
 
     def body(self) -> dict[str, Any]:
+        """The comparison as JSON, for the challenger's row."""
         return {
             "against": self.against,
             "opened": self.opened,
@@ -77,9 +81,9 @@ class ChallengerComparison:
         }
 
     def learn(
-        self, champion: ModelState, challenger: ModelState, facts: Mapping[int, JudgedOutcome]
+        self, champion: ModelState, challenger: ModelState, outcomes: Mapping[int, JudgedOutcome]
     ) -> None:
-        """Count what was judged since: each by the inverse of its propensity, at most twofold."""
+        """Add the gains of conversations judged since, each by the inverse of its propensity."""
         costs = champion.policy.costs
         unit = max(costs.unneeded, costs.missed)
         bar = champion.policy.cost_thresholds.escalate
@@ -88,91 +92,105 @@ class ChallengerComparison:
             challenger.window.scores(since=self.position),
         )
         for position, gain in gains(a, b, bar, costs.unneeded / unit, costs.missed / unit):
-            fact = facts.get(position)
-            if fact is None or not fact.counts:
+            outcome = outcomes.get(position)
+            if outcome is None or not outcome.counts:
                 continue
-            propensity = max(fact.propensity, DISAGREEMENT)
+            propensity = max(outcome.propensity, DISAGREEMENT)
             self.test.learn(gain, propensity)
-            for name in fact.segments:
+            for name in outcome.segments:
                 if name in self.segments or len(self.segments) < SEGMENTS_MAX:
                     self.segments.setdefault(name, SegmentCount()).add(gain / propensity)
         self.position = champion.position
 
     def proven(self, terms: PromotionTerms) -> bool:
+        """Whether the challenger is proven better, at level alpha over CHALLENGERS_MAX
+        (Bonferroni).
+        """
         if isinstance(self.test, FixedChallengerTest):
             return self.test.proven(terms.alpha, CHALLENGERS_MAX)
         return self.test.proven()
 
 
-def judged(
-    contest: ChallengerComparison,
-    follower: OpenChallenger,
+def comparison_json(
+    comparison: ChallengerComparison,
+    challenger: OpenChallenger,
     champion: ModelState,
     switched_at: float,
-    facts: Mapping[int, JudgedOutcome],
+    outcomes: Mapping[int, JudgedOutcome],
 ) -> dict[str, Any]:
-    """What is to be reported of a contest, and whether anything speaks against promoting."""
-    terms, row, now = champion.policy.switching, follower.facts, time.time()
+    """A comparison as JSON for the report: measures, segments, and objections to a promotion."""
+    terms, row, test = champion.policy.switching, challenger.row, comparison.test
     costs = champion.policy.costs
     unit = max(costs.unneeded, costs.missed)
-    test = contest.test
-    a, b = pair_scores(champion.window.scores(), follower.standing.window.scores())
-    since = max(row.opened_at, switched_at)
-    claim = PromotionEvidence(
-        contest.proven(terms),
-        test.conversations,
-        (now - since) / DAY,
-        (now - switched_at) / DAY,
-        _ece(b, facts, contest.opened),
-        _ece(a, facts, contest.opened),
-        tuple(harmed_segments(contest.segments, terms)),
-    )
-    against = objections(claim, terms)
-    named = {name: getattr(row, name) for name in ("slot", "version", "recipe", "frozen", "why")}
-    found: dict[str, Any] = named | {
+    evidence = _promotion_evidence(comparison, challenger, champion, switched_at, outcomes)
+    names = ("slot", "version", "recipe", "frozen", "why")
+    result: dict[str, Any] = {name: getattr(row, name) for name in names} | {
         "challenger": row.id,
-        "role": follower.role,
-        "since": contest.opened,
+        "role": challenger.role,
+        "since": comparison.opened,
         "judged_conversations": test.conversations,
         "differing": test.differing,
-        "days": claim.days,
-        "proven_better": claim.proven,
-        "ece": claim.ece,
-        "champion_ece": claim.champion_ece,
-        "harmed": list(claim.harmed),
-        "objections": against,
+        "days": evidence.days,
+        "proven_better": evidence.proven,
+        "ece": evidence.ece,
+        "champion_ece": evidence.champion_ece,
+        "harmed": list(evidence.harmed),
+        "objections": objections(evidence, terms),
         "segments": {
             name: {"judged": t.judged, "saves": t.total / t.judged * unit}
-            for name, t in sorted(contest.segments.items())
+            for name, t in sorted(comparison.segments.items())
             if t.judged >= terms.segment_min
         },
     }
     if isinstance(test, FixedChallengerTest):
         needed = CHALLENGERS_MAX / terms.alpha
-        found |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
+        result |= {"form": "product", "evidence": test.evidence, "evidence_needed": needed}
     else:
         low = test.low * unit if test.conversations else None
-        found |= {"form": "empirical Bernstein", "saves_at_least": low, "alpha": test.alpha}
-    return found | {"sentence": _sentence(found)}
+        result |= {"form": "empirical Bernstein", "saves_at_least": low, "alpha": test.alpha}
+    return result | {"sentence": _sentence(result)}
 
 
-def _ece(scores: Scores, facts: Mapping[int, JudgedOutcome], since: int) -> float | None:
-    """Calibration error of what was scored since a position, by inverse propensity."""
-    known = [facts.get(int(position)) for position in scores.position]
+def _promotion_evidence(
+    comparison: ChallengerComparison,
+    challenger: OpenChallenger,
+    champion: ModelState,
+    switched_at: float,
+    outcomes: Mapping[int, JudgedOutcome],
+) -> PromotionEvidence:
+    terms, now = champion.policy.switching, time.time()
+    a, b = paired(champion.window.scores(), challenger.model_state.window.scores())
+    since = max(challenger.row.opened_at, switched_at)
+    return PromotionEvidence(
+        comparison.proven(terms),
+        comparison.test.conversations,
+        (now - since) / DAY,
+        (now - switched_at) / DAY,
+        _ece(b, outcomes, comparison.opened),
+        _ece(a, outcomes, comparison.opened),
+        tuple(harmed(comparison.segments, terms)),
+    )
+
+
+def _ece(scores: Scores, outcomes: Mapping[int, JudgedOutcome], since: int) -> float | None:
+    """Expected calibration error since a position, weighted by inverse propensity."""
+    judged = [outcomes.get(int(position)) for position in scores.position]
     weight = [
         w / f.propensity if f is not None and f.propensity and f.position > since else 0.0
-        for f, w in zip(known, scores.weight, strict=True)
+        for f, w in zip(judged, scores.weight, strict=True)
     ]
     return measures(scores.probability, scores.label, weight).get("ece")
 
 
-def _sentence(found: Mapping[str, Any]) -> str:
-    version, judged = found["version"], found["judged_conversations"]
-    if not found["proven_better"]:
-        return f"after {judged} judged conversations version {version} is not proven better"
-    low = found.get("saves_at_least")
+def _sentence(comparison: Mapping[str, Any]) -> str:
+    version, conversations = comparison["version"], comparison["judged_conversations"]
+    if not comparison["proven_better"]:
+        return f"after {conversations} judged conversations version {version} is not proven better"
+    low = comparison.get("saves_at_least")
     saved = "" if low is None else f": it saves at least {low:.3g} per judged conversation"
-    said = f"version {version} is proven better after {judged} judged conversations{saved}"
-    if found["objections"]:
-        return f"{said}; but {', and '.join(found['objections'])}"
-    return said
+    sentence = (
+        f"version {version} is proven better after {conversations} judged conversations{saved}"
+    )
+    if comparison["objections"]:
+        return f"{sentence}; but {', and '.join(comparison['objections'])}"
+    return sentence

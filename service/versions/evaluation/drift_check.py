@@ -1,8 +1,9 @@
-"""Is the world still the one the champion learned? Looked at with every evaluation, by `jobs`.
+"""Drift monitoring of the champion: change detection on its loss, and covariate shift of what
+customers bring.
 
-The champion's own loss is watched outcome by outcome; what customers bring is compared window by
-window, each time with conversations not looked at before. What was found travels in the reports,
-so a clock that starts anew neither cries twice nor forgets an alarm.
+The loss is monitored outcome by outcome; the conversations of a window are compared with those
+before it, each window only with conversations not tested before. The state is carried in the
+reports, so a restart neither repeats nor loses an alarm.
 """
 
 from __future__ import annotations
@@ -34,127 +35,140 @@ ALARMS_MAX = 10
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A line's loss as far as it was taken in."""
+class _MonitoredLine:
+    """A line's loss monitor and the position up to which it has been fed."""
 
     switch: int
     since: int
     position: int
-    watch: LossMonitor = field(default_factory=LossMonitor)
+    monitor: LossMonitor = field(default_factory=LossMonitor)
 
 
 class DriftMonitor:
-    """Looks at one workspace after the other; one thread owns it."""
+    """Drift checks of one workspace after the other; owned by one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watched: dict[str, _Watched] = {}
+        self._monitors: dict[str, _MonitoredLine] = {}
 
-    def look(
+    def check_drift(
         self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What is to be reported, given the last report's part; and the new alarms in it."""
+        """One drift check, given the last report's drift part: the new part, and the new alarms in
+        it.
+        """
         last = last or {}
         now = time.time()
-        fresh = []
+        alarms = []
         since = max(champion.switch, int(last.get("watched_since", 0)))
-        watched = self._fed(workspace, champion, since)
-        if watched is None:
-            fresh.append(_alarm("loss", "brier", _RISEN, champion.position, now))
+        line = self._update_monitor(workspace, champion, since)
+        if line is None:
+            alarms.append(_alarm_json("loss", "brier", _LOSS_ROSE, champion.position, now))
             since = champion.position
-            watched = self._watched[workspace] = _Watched(champion.switch, since, since)
-        tested, seen = self._compared(workspace, champion, last.get("tested"))
-        fresh += [_alarm(s["kind"], s["name"], s["sentence"], champion.position, now) for s in seen]
-        found = {
+            line = self._monitors[workspace] = _MonitoredLine(champion.switch, since, since)
+        shift_test, findings = self._test_shift(workspace, champion, last.get("tested"))
+        alarms += [
+            _alarm_json(s["kind"], s["name"], s["sentence"], champion.position, now)
+            for s in findings
+        ]
+        report = {
             "watched_since": since,
-            "loss": _loss(watched.watch),
-            "tested": tested,
-            "alarms": [*last.get("alarms", []), *fresh][-ALARMS_MAX:],
+            "loss": _loss_json(line.monitor),
+            "tested": shift_test,
+            "alarms": [*last.get("alarms", []), *alarms][-ALARMS_MAX:],
         }
-        return found, fresh
+        return report, alarms
 
-    def add(
-        self, kind: str, name: str, sentence: str, champion: ModelState, found: dict[str, Any]
+    def add_alarm(
+        self, kind: str, name: str, sentence: str, champion: ModelState, report: dict[str, Any]
     ) -> dict[str, Any]:
-        """An alarm that was found elsewhere: it stands among the others."""
-        alarm = _alarm(kind, name, sentence, champion.position, time.time())
-        found["alarms"] = [*found["alarms"], alarm][-ALARMS_MAX:]
+        """Add an alarm of another detector to the report; gives the alarm."""
+        alarm = _alarm_json(kind, name, sentence, champion.position, time.time())
+        report["alarms"] = [*report["alarms"], alarm][-ALARMS_MAX:]
         return alarm
 
-    def _fed(self, workspace: str, champion: ModelState, since: int) -> _Watched | None:
-        """The watch after all that the champion has learned; None where it gave alarm."""
-        kept = self._watched.get(workspace)
-        if kept is None or (kept.switch, kept.since) != (champion.switch, since):
-            kept = self._watched[workspace] = _Watched(champion.switch, since, since)
-        scores = champion.window.scores(since=kept.position)
-        kept.position = champion.position
-        for loss in losses(scores):
-            if kept.watch.learn(loss):
+    def _update_monitor(
+        self, workspace: str, champion: ModelState, since: int
+    ) -> _MonitoredLine | None:
+        """Feed the monitor all that the champion has learned since; None where it gave alarm."""
+        line = self._monitors.get(workspace)
+        if line is None or (line.switch, line.since) != (champion.switch, since):
+            line = self._monitors[workspace] = _MonitoredLine(champion.switch, since, since)
+        scores = champion.window.scores(since=line.position)
+        line.position = champion.position
+        for loss in brier_losses(scores):
+            if line.monitor.learn(loss):
                 return None
-        return kept
+        return line
 
-    def _compared(
+    def _test_shift(
         self, workspace: str, champion: ModelState, last: Mapping[str, Any] | None
     ) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-        """The test of the newest closed conversations, if enough of them are new; else the last."""
+        """Covariate shift test of the newest closed conversations, if enough are new; else the last
+        result.
+        """
         until = float(last["until"]) if last else 0.0
         with self._store.read() as connection:
             closed = decision_history.closed(connection, workspace, RECENT + REFERENCE)
             fresh = [row for row in closed[:RECENT] if row.last_at > until]
             if len(fresh) < RECENT or len(closed) < RECENT + REFERENCE_MIN:
                 return last, []
-            seen = [_glimpse(connection, workspace, row.id, champion) for row in closed]
-        recent = [g for g in seen[:RECENT] if g is not None]
-        reference = [g for g in seen[RECENT:] if g is not None]
-        found = [asdict(shift) for shift in find_shifts(reference, recent)]
-        tested = {"until": closed[0].last_at, "recent": len(recent), "reference": len(reference)}
-        return tested | {"shifts": found}, found
+            snapshots = [
+                _conversation_snapshot(connection, workspace, row.id, champion) for row in closed
+            ]
+        recent = [g for g in snapshots[:RECENT] if g is not None]
+        reference = [g for g in snapshots[RECENT:] if g is not None]
+        findings = [asdict(shift) for shift in find_shifts(reference, recent)]
+        sizes = {"until": closed[0].last_at, "recent": len(recent), "reference": len(reference)}
+        return sizes | {"find_shifts": findings}, findings
 
 
-_RISEN = "the champion's own loss (Brier) rose clearly above what was usual for it"
+_LOSS_ROSE = "the champion's own loss (Brier) rose clearly above what was usual for it"
 
 
-def losses(scores: Scores) -> list[float]:
-    """The weighted Brier loss of each outcome, in order: one outcome is one unit."""
-    _, place = np.unique(scores.position, return_inverse=True)
+def brier_losses(scores: Scores) -> list[float]:
+    """Weighted Brier loss of each outcome in [0, 1], in ledger order: one outcome is one unit."""
+    _, index = np.unique(scores.position, return_inverse=True)
     squares = scores.weight * (scores.probability - scores.label) ** 2
-    whole = np.bincount(place, scores.weight)
-    found: list[float] = np.clip(np.bincount(place, squares) / whole, 0.0, 1.0).tolist()
-    return found
+    weights = np.bincount(index, scores.weight)
+    mean_losses: list[float] = np.clip(np.bincount(index, squares) / weights, 0.0, 1.0).tolist()
+    return mean_losses
 
 
-def _alarm(kind: str, name: str, sentence: str, position: int, at: float) -> dict[str, Any]:
-    found = {"kind": kind, "name": name, "sentence": sentence, "position": position, "at": at}
-    return found | {"challenger": None}
+def _alarm_json(kind: str, name: str, sentence: str, position: int, at: float) -> dict[str, Any]:
+    alarm = {"kind": kind, "name": name, "sentence": sentence, "position": position, "at": at}
+    return alarm | {"challenger": None}
 
 
-def _loss(watch: LossMonitor) -> dict[str, Any]:
-    alarm = watch.alarm
+def _loss_json(monitor: LossMonitor) -> dict[str, Any]:
+    alarm = monitor.alarm
     if alarm is None:
-        return {"state": "learning what is usual", "outcomes": watch.outcomes, "of": watch.calm}
+        return {"state": "learning what is usual", "outcomes": monitor.outcomes, "of": monitor.calm}
     return {
         "state": "watching",
-        "outcomes": watch.outcomes,
+        "outcomes": monitor.outcomes,
         "allowed": alarm.allowed,
         "evidence": alarm.evidence,
         "alarm_at": alarm.once_in,
     }
 
 
-def _glimpse(
+def _conversation_snapshot(
     connection: Connection, workspace: str, name: str, champion: ModelState
 ) -> ConversationSnapshot | None:
-    """A conversation up to its last scored message; None where nothing was scored."""
+    """A conversation's snapshot at its last scored message; None where nothing was scored."""
     turns: Sequence[Any] = conversation_rows.transcript(connection, workspace, name, 2**31 - 1)
     last = max((n for n, turn in enumerate(turns) if turn.scored), default=None)
     if last is None:
         return None
     state: State = EMPTY
-    said: set[str] = set()
+    customer_words: set[str] = set()
     for turn in turns[: last + 1]:
         state = step(state, turn.message)
         if turn.message.author == "user":
-            said.update(words(turn.message.text))
+            customer_words.update(words(turn.message.text))
     x = features(state)
-    context = {known: x[known] for known in CONTEXT if known in x}
-    return ConversationSnapshot(champion.score(state).probability, context, frozenset(said))
+    context = {feature: x[feature] for feature in CONTEXT if feature in x}
+    return ConversationSnapshot(
+        champion.score(state).probability, context, frozenset(customer_words)
+    )

@@ -1,7 +1,7 @@
-"""One scheduled evaluation of a workspace: every line measured, and what follows from it done.
+"""Scheduled evaluation of a workspace: measure every line, decide on promotion, apply the decision.
 
-The report, the switch that it led to, how far each challenger's count goes, and what people should
-hear are written in one transaction: whatever kills `jobs`, all of it is there or none.
+The report, the switch that it led to, each challenger's count and the alarms are written in one
+transaction: whatever kills `jobs`, all of it is there or none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import DecisionCosts
+from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome
 from experiments.evaluation.evaluation_report import EvaluationInputs, Report, Switch, evaluate
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry
@@ -25,9 +25,9 @@ from service.store.ledger import challenger_rows, change_log, entries, mlflow_ro
 from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation import apply_decision, promotion_decision
-from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
 from service.versions.evaluation.drift_check import DriftMonitor
-from service.versions.evaluation.feature_attribution import insight
+from service.versions.evaluation.feature_attribution import feature_influences
 from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
 from service.versions.evaluation.recent_rates import RecentRates
@@ -37,149 +37,168 @@ _log = structlog.get_logger("baton.judging")
 
 
 class Evaluator:
-    """Evaluates one workspace after the other; one thread owns it."""
+    """Evaluates one workspace after the other; owned by one thread."""
 
     def __init__(self, store: Store, lines: ModelLines, models_max: int) -> None:
         self._store = store
         self._lines = lines
         self._drift = DriftMonitor(store)
-        self._facts = JudgedOutcomes(store)
-        self._recent = RecentRates(store)
+        self._judged = JudgedOutcomes(store)
+        self._rates = RecentRates(store)
         self._challengers = ChallengerLines(store, models_max)
 
     def evaluate(self, workspace: str) -> Report:
-        """One evaluation: its report stored, and acted upon where the policy lets it."""
-        scene = self._scene(workspace)
-        champion, policy = scene.champion, scene.champion.policy
-        facts = self._facts.newest(workspace, champion.position)
+        """Evaluate a workspace: its report is stored, and applied where the policy allows it."""
+        inputs = self._load_inputs(workspace)
+        champion, policy = inputs.champion, inputs.champion.policy
+        outcomes = self._judged.newest(workspace, champion.position)
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
-        before = {} if last is None else last.report
-        drift, alarms = self._drift.look(workspace, champion, before.get("drift"))
-        terms, against = policy.switching, scene.began.position
-        contests = {
-            x.facts.id: ChallengerComparison.of(x.facts, terms, against) for x in scene.challengers
-        }
-        for one in scene.challengers:
-            contests[one.facts.id].learn(champion, one.standing, facts)
-        shown = [
-            judged(contests[x.facts.id], x, champion, scene.began.at, facts)
-            for x in scene.challengers
+        last_report = {} if last is None else last.report
+        drift, alarms = self._drift.check_drift(workspace, champion, last_report.get("drift"))
+        comparisons = _compare_challengers(inputs, outcomes)
+        comparison_reports = [
+            comparison_json(comparisons[x.row.id], x, champion, inputs.champion_switch.at, outcomes)
+            for x in inputs.challengers
         ]
-        found = promotion_decision.run_rollback_guard(scene)
-        finding = promotion_decision.choose_verdict(scene, shown, found)
+        guard_result = promotion_decision.run_rollback_guard(inputs)
+        verdict = promotion_decision.choose_verdict(inputs, comparison_reports, guard_result)
         costs = DecisionCosts(
             policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed
         )
-        rates = self._recent.rates(workspace, scene.began, champion, facts, costs, before)
+        rates = self._rates.rates(
+            workspace, inputs.champion_switch, champion, outcomes, costs, last_report
+        )
         report = evaluate(
             new_id("e"),
             champion.position,
             time.time(),
-            *scene.lines(),
+            *inputs.lines(),
             terms=costs,
             switches=[
-                Switch(s.position, s.body["version"], s.body["reason"]) for s in scene.switches
+                Switch(s.position, s.body["version"], s.body["reason"]) for s in inputs.switches
             ],
-            finding=finding,
-            facts=facts.values(),
+            finding=verdict,
+            facts=outcomes.values(),
             seen=EvaluationInputs(
                 drift,
-                shown,
-                None if found is None else asdict(found),
+                comparison_reports,
+                None if guard_result is None else asdict(guard_result),
                 rates,
-                before.get("trail") or (),
-                insight(self._store, workspace, [f.conversation for f in facts.values()], champion),
+                last_report.get("trail") or (),
+                feature_influences(
+                    self._store, workspace, [f.conversation for f in outcomes.values()], champion
+                ),
             ),
         )
         if (
-            found is not None
-            and found.finding == "world"
-            and not already_alarmed(drift, scene.began)
+            guard_result is not None
+            and guard_result.finding == "world"
+            and not already_alarmed(drift, inputs.champion_switch)
         ):
-            alarms += [self._drift.add("world", "harder", HARDER, champion, drift)]
-        return self._kept(scene, report, contests, alarms)
+            alarms += [self._drift.add_alarm("world", "harder", HARDER, champion, drift)]
+        return self._record(inputs, report, comparisons, alarms)
 
-    def _scene(self, workspace: str) -> EvaluationInput:
+    def _load_inputs(self, workspace: str) -> EvaluationInput:
         champion = self._lines.champion(workspace)
         with self._store.read() as connection:
             switches = entries.switches(connection, workspace)
-        followers = self._challengers.open(workspace, champion.position)
+        challengers = self._challengers.open(workspace, champion.position)
         return EvaluationInput(
             workspace,
             [s for s in switches if s.position <= champion.switch],
             champion,
             self._lines.previous(workspace),
             self._lines.anchor(workspace),
-            [one for one in followers if one.standing.position >= champion.position],
+            [
+                challenger
+                for challenger in challengers
+                if challenger.model_state.position >= champion.position
+            ],
         )
 
-    def _kept(
+    def _record(
         self,
-        scene: EvaluationInput,
+        inputs: EvaluationInput,
         report: Report,
-        contests: dict[str, ChallengerComparison],
+        comparisons: dict[str, ChallengerComparison],
         alarms: list[dict[str, Any]],
     ) -> Report:
-        """Write what was found, and do it; where another switch came in between, only write."""
-        act = report.verdict != "keep" and scene.champion.policy.switching.automatic
-        states = {one.facts.id: checkpoint.dump(one.standing) for one in scene.challengers}
+        """Store the report and apply it; where another switch came in between, only store it."""
+        act = report.verdict != "keep" and inputs.champion.policy.switching.automatic
+        states = {
+            challenger.row.id: checkpoint.dump(challenger.model_state)
+            for challenger in inputs.challengers
+        }
         while True:
-            done = replace(report, acted=act)
+            final = replace(report, acted=act)
             try:
                 with self._store.write() as connection:
-                    self._count(connection, scene, contests, states)
-                    self._alarm(connection, scene, alarms)
+                    self._save_comparisons(connection, inputs, comparisons, states)
+                    self._record_alarms(connection, inputs, alarms)
                     mlflow_rows.add_evaluation(
                         connection,
-                        scene.workspace,
-                        done.evaluation,
-                        done.position,
-                        done.at,
-                        done.body(),
+                        inputs.workspace,
+                        final.evaluation,
+                        final.position,
+                        final.at,
+                        final.body(),
                     )
                     if act:
-                        apply_decision.apply(connection, scene, done)
+                        apply_decision.apply(connection, inputs, final)
                     elif report.verdict != "keep":
-                        apply_decision.recommend(connection, scene, done)
+                        apply_decision.recommend(connection, inputs, final)
                 break
             except Contradiction as error:
                 if not act:
                     raise
-                _log.info("switch_left_alone", workspace=scene.workspace, why=str(error))
+                _log.info("switch_left_alone", workspace=inputs.workspace, why=str(error))
                 act = False
         if act:
-            _log.warning("switched", workspace=scene.workspace, why=report.sentence)
-        return done
+            _log.warning("switched", workspace=inputs.workspace, why=report.sentence)
+        return final
 
-    def _count(
+    def _save_comparisons(
         self,
         connection: Connection,
-        scene: EvaluationInput,
-        contests: Mapping[str, ChallengerComparison],
+        inputs: EvaluationInput,
+        comparisons: Mapping[str, ChallengerComparison],
         states: Mapping[str, bytes],
     ) -> None:
-        """How far each challenger has learned and been counted, stored together."""
-        for one in scene.challengers:
+        """Store each challenger's model state and comparison together."""
+        for challenger in inputs.challengers:
             challenger_rows.change(
                 connection,
-                scene.workspace,
-                one.facts.id,
-                duel=contests[one.facts.id].body(),
-                position=one.standing.position,
-                without=one.standing.without.body(),
-                state=states[one.facts.id],
+                inputs.workspace,
+                challenger.row.id,
+                duel=comparisons[challenger.row.id].body(),
+                position=challenger.model_state.position,
+                without=challenger.model_state.without.body(),
+                state=states[challenger.row.id],
             )
 
-    def _alarm(
-        self, connection: Connection, scene: EvaluationInput, alarms: Sequence[dict[str, Any]]
+    def _record_alarms(
+        self, connection: Connection, inputs: EvaluationInput, alarms: Sequence[dict[str, Any]]
     ) -> None:
-        """Alarms are told, and open a challenger that forgets sooner. Nothing is reset."""
-        workspace, recipe = scene.workspace, scene.champion.recipe
+        """Log alarms and request a challenger that forgets sooner. Nothing is reset."""
+        workspace, recipe = inputs.workspace, inputs.champion.recipe
         for alarm in alarms:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
             challenger_requests.challenge_on_alarm(connection, workspace, alarm, recipe)
             change_log.add(connection, workspace, "alarm", alarm)
+
+
+def _compare_challengers(
+    inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome]
+) -> dict[str, ChallengerComparison]:
+    """Each challenger's comparison with the champion, by its id, brought up to date."""
+    champion, against = inputs.champion, inputs.champion_switch.position
+    comparisons = {}
+    for challenger in inputs.challengers:
+        comparison = ChallengerComparison.of(challenger.row, champion.policy.switching, against)
+        comparison.learn(champion, challenger.model_state, outcomes)
+        comparisons[challenger.row.id] = comparison
+    return comparisons
 
 
 HARDER = (
@@ -188,6 +207,8 @@ HARDER = (
 )
 
 
-def already_alarmed(drift: dict[str, Any], began: Entry) -> bool:
-    """Whether an alarm since the promotion said so before."""
-    return any(a["kind"] == "world" and a["position"] > began.position for a in drift["alarms"])
+def already_alarmed(drift: dict[str, Any], champion_switch: Entry) -> bool:
+    """Whether the drift report has a `world` alarm since the champion's promotion."""
+    return any(
+        a["kind"] == "world" and a["position"] > champion_switch.position for a in drift["alarms"]
+    )

@@ -1,4 +1,4 @@
-"""What the champion goes by in the newest conversations, for an evaluation's report."""
+"""Feature attribution: which features move the champion's scores in recent conversations."""
 
 from __future__ import annotations
 
@@ -16,27 +16,33 @@ from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 
 CONVERSATIONS = 300
-"""Newest conversations with an outcome that are looked at: so many, however long the ledger is."""
+"""Most conversations with an outcome that are sampled, the newest, however long the ledger is."""
 
 
-def insight(store: Store, workspace: str, names: Iterable[str], champion: ModelState) -> Any:
-    """The names that move the champion most, of the conversations named (the newest last)."""
+def feature_influences(
+    store: Store, workspace: str, names: Iterable[str], champion: ModelState
+) -> Any:
+    """The features with the greatest influence on the champion, in the newest of the conversations
+    named (the newest last).
+    """
     newest = list(dict.fromkeys(reversed(list(names))))[:CONVERSATIONS]
-    seen = InfluenceSample()
+    sample = InfluenceSample()
     with store.read() as connection:
         for name in newest:
-            seen.add(_scored(connection, workspace, name))
+            sample.add(_scored_features(connection, workspace, name))
     return {
         "conversations": len(newest),
-        "moving": [asdict(one) for one in seen.moving(champion.model)],
+        "moving": [asdict(influence) for influence in sample.moving(champion.model)],
     }
 
 
-def _scored(connection: Connection, workspace: str, name: str) -> list[Mapping[str, float]]:
+def _scored_features(
+    connection: Connection, workspace: str, name: str
+) -> list[Mapping[str, float]]:
     state = EMPTY
-    found: list[Mapping[str, float]] = []
+    rows: list[Mapping[str, float]] = []
     for turn in conversation_rows.transcript(connection, workspace, name, 2**31 - 1):
         state = step(state, turn.message)
         if turn.scored:
-            found.append(features(state))
-    return found
+            rows.append(features(state))
+    return rows

@@ -1,9 +1,10 @@
-"""What is to be known of each outcome besides its label: how it came to be known, and of whom.
+"""Judged outcomes with their propensities (inverse propensity weighting) and segments, for the
+estimates of an evaluation.
 
-A truth counts for an estimate by the probability with which it was to become known: 1 for what a
-handoff's agent says and for recorded labels, the audit's propensity for a kept conversation. One
-that a complaint brought to light is a known stratum of its own, never a sample: it counts as far
-as the audits drew it, and not otherwise.
+An outcome's propensity is the probability with which it was to become known: 1 for an agent's
+verdict on a handoff and for recorded labels, the audit's propensity for a kept conversation. One
+found by a complaint is a known stratum of its own, not a sample: it counts as far as the audits
+drew it, and not otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
 OUTCOMES_MAX = 2000
-"""Newest outcomes of a workspace that are remembered."""
+"""Newest outcomes of a workspace that are held."""
 
 SEGMENT_NAME_MAX = 64
 HOURS = 4
@@ -27,16 +28,16 @@ _AT_ONCE = 400
 
 
 class JudgedOutcomes:
-    """The newest facts of each workspace, read forward when asked for; of one thread."""
+    """Cache of the newest judged outcomes by workspace, read incrementally; owned by one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, dict[int, JudgedOutcome]] = {}
+        self._outcomes: dict[str, dict[int, JudgedOutcome]] = {}
         self._until: dict[str, int] = {}
 
     def newest(self, workspace: str, until: int) -> Mapping[int, JudgedOutcome]:
-        """By ledger position, in order, up to a position; at most OUTCOMES_MAX."""
-        kept = self._kept.setdefault(workspace, {})
+        """Judged outcomes by ledger position, in order, up to a position; at most OUTCOMES_MAX."""
+        outcomes = self._outcomes.setdefault(workspace, {})
         with self._store.read() as connection:
             after = self._until.get(workspace, 0)
             entries = [
@@ -45,35 +46,40 @@ class JudgedOutcomes:
                 if entry.position <= until
             ]
             for start in range(0, len(entries), _AT_ONCE):
-                for fact in _known(connection, workspace, entries[start : start + _AT_ONCE]):
-                    kept[fact.position] = fact
+                for outcome in _judged_outcomes(
+                    connection, workspace, entries[start : start + _AT_ONCE]
+                ):
+                    outcomes[outcome.position] = outcome
         self._until[workspace] = max(until, self._until.get(workspace, 0))
-        for position in list(kept)[: max(0, len(kept) - OUTCOMES_MAX)]:
-            del kept[position]
-        return kept
+        for position in list(outcomes)[: max(0, len(outcomes) - OUTCOMES_MAX)]:
+            del outcomes[position]
+        return outcomes
 
 
-def _known(connection: Connection, workspace: str, entries: Sequence[Entry]) -> list[JudgedOutcome]:
+def _judged_outcomes(
+    connection: Connection, workspace: str, entries: Sequence[Entry]
+) -> list[JudgedOutcome]:
     names = sorted({entry.body["conversation_id"] for entry in entries})
-    decided: dict[str, list[Any]] = {}
+    decisions: dict[str, list[Any]] = {}
     for row in outcome_context.decisions(connection, workspace, names):
-        decided.setdefault(row.conversation_id, []).append(row)
-    first = {
-        row.conversation_id: row
-        for row in outcome_context.first_messages(connection, workspace, names)
+        decisions.setdefault(row.conversation_id, []).append(row)
+    first_scores = {
+        row.conversation_id: row for row in outcome_context.first_messages(connection, workspace, names)
     }
-    drawn = {
+    audits = {
         row.conversation_id: row for row in outcome_context.audits(connection, workspace, names)
     }
-    found = []
+    outcomes = []
     for entry in entries:
         name = entry.body["conversation_id"]
-        before = [row for row in decided.get(name, ()) if row.seq <= entry.body["covers"]]
-        found.append(_fact(entry, before, first.get(name), drawn.get(name)))
-    return found
+        before = [row for row in decisions.get(name, ()) if row.seq <= entry.body["covers"]]
+        outcomes.append(_judged_outcome(entry, before, first_scores.get(name), audits.get(name)))
+    return outcomes
 
 
-def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> JudgedOutcome:
+def _judged_outcome(
+    entry: Entry, decisions: Sequence[Any], first: Any, audit: Any
+) -> JudgedOutcome:
     body = entry.body
     handed_over = body["handoff_id"] is not None
     audited = audit is not None and audit.status != "passed"
@@ -83,23 +89,23 @@ def _fact(entry: Entry, decided: Sequence[Any], first: Any, audit: Any) -> Judge
         entry.position,
         body["conversation_id"],
         entry.at,
-        None if silent or body.get("replaces") else _needed(body),
+        None if silent or body.get("replaces") else _label(body),
         _propensity(body, audit.propensity if audited else 0.0, by_itself=by_itself),
-        bool(body.get("by_rule")) or any(d.by_rule and d.action == "escalate" for d in decided),
+        bool(body.get("by_rule")) or any(d.by_rule and d.action == "escalate" for d in decisions),
         handed_over,
         bool(body.get("by_rule")),
         audit.uniform_propensity if audited and audit.uniform else 0.0,
         by_itself and body["verdict"] == "missed",
-        decided[0].at if decided else entry.at,
-        tuple(_segments(decided, first)),
+        decisions[0].at if decisions else entry.at,
+        tuple(_segments(decisions, first)),
     )
 
 
-def _needed(body: Mapping[str, Any]) -> bool | None:
+def _label(body: Mapping[str, Any]) -> bool | None:
     if body.get("labels"):
         return any(label > 0.5 for _, label, _ in body["labels"])
-    known = {"needed": True, "missed": True, "not_needed": False, "fine": False}
-    return known.get(body["verdict"])
+    labels = {"needed": True, "missed": True, "not_needed": False, "fine": False}
+    return labels.get(body["verdict"])
 
 
 def _propensity(body: Mapping[str, Any], audited: float, *, by_itself: bool) -> float:
@@ -110,17 +116,17 @@ def _propensity(body: Mapping[str, Any], audited: float, *, by_itself: bool) -> 
     return audited if by_itself else 1.0
 
 
-def _segments(decided: Sequence[Any], first: Any) -> list[str]:
-    """The parts of the traffic that a conversation belongs to, each under a readable name."""
-    rules = {t["name"] for d in decided for t in d.triggers if t["kind"] != "model"}
-    found = [f"rule {name}" for name in sorted(rules)]
-    if decided:
-        hour = int(decided[0].at // 3600) % 24 // HOURS * HOURS
-        found.append(f"team {decided[-1].team}")
-        found.append(f"{hour:02}-{hour + HOURS:02} h UTC")
+def _segments(decisions: Sequence[Any], first: Any) -> list[str]:
+    """Names of the segments that a conversation belongs to."""
+    rules = {t["name"] for d in decisions for t in d.triggers if t["kind"] != "model"}
+    segments = [f"rule {name}" for name in sorted(rules)]
+    if decisions:
+        hour = int(decisions[0].at // 3600) % 24 // HOURS * HOURS
+        segments.append(f"team {decisions[-1].team}")
+        segments.append(f"{hour:02}-{hour + HOURS:02} h UTC")
     if first is not None:
-        found.append(f"language {first.language or 'unknown'}")
+        segments.append(f"language {first.language or 'unknown'}")
         channel = (first.attributes or {}).get("channel")
         if channel is not None:
-            found.append(f"channel {channel}"[:SEGMENT_NAME_MAX])
-    return found
+            segments.append(f"channel {channel}"[:SEGMENT_NAME_MAX])
+    return segments

@@ -1,4 +1,4 @@
-"""What an evaluation's lines come to: keep, promote or roll back; why, and on what evidence."""
+"""Promotion and rollback decision: the verdict (keep, promote, roll back) with its evidence."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from learning.measures.prequential import pair_scores
 from learning.monitoring.rollback_guard import GuardResult, guard
 from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
-from service.versions.evaluation.drift_check import losses
+from service.versions.evaluation.drift_check import brier_losses
 from service.versions.model_lines import champion_switch_index
 
-USUAL = 500
-"""Newest outcomes before a promotion that say what was usual."""
+BASELINE_OUTCOMES = 500
+"""Newest outcomes before a promotion that set the usual loss."""
 
 
 @dataclass(slots=True)
 class EvaluationInput:
-    """The lines of a workspace as one evaluation finds them."""
+    """The model lines of a workspace as one evaluation reads them."""
 
     workspace: str
     switches: list[Entry]
@@ -33,79 +33,94 @@ class EvaluationInput:
     challengers: list[OpenChallenger]
 
     @property
-    def began(self) -> Entry:
+    def champion_switch(self) -> Entry:
         """The switch that made the champion."""
         return self.switches[champion_switch_index(self.switches)]
 
     def lines(self) -> list[EvaluatedLine]:
-        named = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
-        named += [(one.role, one.standing) for one in self.challengers]
+        """The lines with their scores, for the report."""
+        lines = [("champion", self.champion), ("previous", self.previous), ("anchor", self.anchor)]
+        lines += [(x.role, x.model_state) for x in self.challengers]
         return [
             EvaluatedLine(role, line.version, line.recipe, line.window.scores(), line.routed)
-            for role, line in named
+            for role, line in lines
             if line is not None
         ]
 
 
-def run_rollback_guard(scene: EvaluationInput) -> GuardResult | None:
-    """The detectors of a champion promoted lately; None where there is nothing to go back to."""
-    terms, began = scene.champion.policy.switching, scene.began
-    previous = scene.previous
-    if previous is None or time.time() - began.at > terms.watch_days * DAY:
+def run_rollback_guard(inputs: EvaluationInput) -> GuardResult | None:
+    """Run the rollback guard on a champion promoted within `watch_days`; None where there is no
+    predecessor to return to.
+    """
+    terms, champion_switch = inputs.champion.policy.switching, inputs.champion_switch
+    previous = inputs.previous
+    if previous is None or time.time() - champion_switch.at > terms.watch_days * DAY:
         return None
-    before = losses(previous.window.scores(until=began.position))[-USUAL:]
+    usual = brier_losses(previous.window.scores(until=champion_switch.position))[
+        -BASELINE_OUTCOMES:
+    ]
 
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
             return None
         a, b = pair_scores(
-            scene.champion.window.scores(since=began.position),
-            other.window.scores(since=began.position),
+            inputs.champion.window.scores(since=champion_switch.position),
+            other.window.scores(since=champion_switch.position),
         )
-        return losses(a), losses(b)
+        return brier_losses(a), brier_losses(b)
 
-    own = losses(scene.champion.window.scores(since=began.position))
-    return guard(before, own, pair(previous), pair(scene.anchor), terms.false_alarm_in)
+    own = brier_losses(inputs.champion.window.scores(since=champion_switch.position))
+    return guard(usual, own, pair(previous), pair(inputs.anchor), terms.false_alarm_in)
 
 
 def choose_verdict(
-    scene: EvaluationInput, contests: Sequence[dict[str, Any]], found: GuardResult | None
+    inputs: EvaluationInput, comparisons: Sequence[dict[str, Any]], result: GuardResult | None
 ) -> Verdict:
-    """What is to be done: harm first, then the best of those proven better."""
-    if found is not None and found.finding in ("previous", "anchor"):
-        return rollback_finding(scene, found)
-    ready = [one for one in contests if one["proven_better"] and not one["objections"]]
+    """The verdict: rollback on harm first, then the best challenger proven better, else keep."""
+    if result is not None and result.finding in ("previous", "anchor"):
+        return rollback_finding(inputs, result)
+    ready = [x for x in comparisons if x["proven_better"] and not x["objections"]]
     if ready:
         best = max(ready, key=lambda x: (x.get("saves_at_least") or 0.0, x.get("evidence") or 0.0))
-        evidence = {"rule": "proven better", "champion": scene.champion.version} | best
+        evidence = {"rule": "proven better", "champion": inputs.champion.version} | best
         return Verdict("promote", best["sentence"], evidence)
-    said = [one["sentence"] for one in contests]
-    if found is not None:
-        said.insert(0, keep_sentence(scene, found))
-    return Verdict("keep", "; ".join(said) or "There is no other line to compare with.")
+    sentences = [x["sentence"] for x in comparisons]
+    if result is not None:
+        sentences.insert(0, keep_sentence(inputs, result))
+    return Verdict("keep", "; ".join(sentences) or "There is no other line to compare with.")
 
 
-def rollback_finding(scene: EvaluationInput, found: GuardResult) -> Verdict:
-    line = found.previous_line if found.finding == "previous" else found.anchor_line
+def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
+    """The verdict "roll back", with the guard's evidence."""
+    line = result.previous_line if result.finding == "previous" else result.anchor_line
     assert line is not None
-    assert scene.previous is not None
-    to = scene.previous.version if found.finding == "previous" else scene.began.body["version"]
-    name = "its predecessor" if found.finding == "previous" else "itself as it was promoted"
-    said = (
-        f"since its promotion version {scene.champion.version} loses "
-        f"{found.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
-        f"{line.mean:.3f} on the same {line.outcomes}; {found.allowed:.3f} at most was usual"
+    assert inputs.previous is not None
+    to = (
+        inputs.previous.version
+        if result.finding == "previous"
+        else inputs.champion_switch.body["version"]
     )
-    evidence = {"rule": "alarm since the promotion", "champion": scene.champion.version}
-    evidence |= {"since": scene.began.position, "to": to, "previous": scene.previous.version}
-    return Verdict("roll back", said, evidence | asdict(found))
+    name = "its predecessor" if result.finding == "previous" else "itself as it was promoted"
+    sentence = (
+        f"since its promotion version {inputs.champion.version} loses "
+        f"{result.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
+        f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
+    )
+    evidence = {"rule": "alarm since the promotion", "champion": inputs.champion.version}
+    evidence |= {
+        "since": inputs.champion_switch.position,
+        "to": to,
+        "previous": inputs.previous.version,
+    }
+    return Verdict("roll back", sentence, evidence | asdict(result))
 
 
-def keep_sentence(scene: EvaluationInput, found: GuardResult) -> str:
-    if found.allowed is None:
+def keep_sentence(inputs: EvaluationInput, result: GuardResult) -> str:
+    """What the rollback guard found, in a sentence, where the champion stays."""
+    if result.allowed is None:
         return "there is no past to compare the champion with"
-    rose = "rose, and so did the lines beside it" if found.finding == "world" else "did not rise"
+    rose = "rose, and so did the lines beside it" if result.finding == "world" else "did not rise"
     return (
-        f"since position {scene.began.position} the champion's loss {rose} above "
-        f"{found.allowed:.3f} over {found.champion_line.outcomes} outcomes"
+        f"since position {inputs.champion_switch.position} the champion's loss {rose} above "
+        f"{result.allowed:.3f} over {result.champion_line.outcomes} outcomes"
     )

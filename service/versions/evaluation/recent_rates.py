@@ -1,7 +1,7 @@
-"""The rates of what was really decided, of late and since the promotion, without reading it again.
+"""Running totals of decision rates, recent and since the promotion, updated incrementally.
 
-The sums since the promotion travel in the reports, each with the position up to which it goes: an
-evaluation adds what is new to those of the last, so it costs the same however long the ledger is.
+The sums since the promotion are carried in the reports, each with the position up to which it goes:
+an evaluation adds what is new, so it costs the same however long the ledger is.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
 RECENT = 1000
-"""Outcomes that the newest rates speak of."""
+"""Outcomes in the recent rates."""
 
 
 class RecentRates:
-    """Rates of one workspace after the other."""
+    """Decision rates of one workspace after the other."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,40 +29,43 @@ class RecentRates:
     def rates(
         self,
         workspace: str,
-        began: Entry,
+        champion_switch: Entry,
         champion: ModelState,
-        facts: Mapping[int, JudgedOutcome],
+        outcomes: Mapping[int, JudgedOutcome],
         terms: DecisionCosts,
         last: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """`since_switch`: of what was decided since the champion's promotion; `recent`: around the
-        newest outcomes. `last` is the last report.
+        """`since_switch`: rates of what was decided since the champion's promotion; `recent`: of
+        the newest outcomes. `last` is the last report.
         """
         now = time.time()
-        kept = last.get("rates") or {}
-        if kept.get("since") != began.position:
-            kept = {"since": began.position, "position": began.position, "at": began.at, "sums": {}}
-        sums = RateSums(**kept["sums"])
-        for fact in facts.values():
-            if fact.position > kept["position"] and fact.decided_at >= began.at:
-                sums.add(fact)
-        newest = list(facts.values())[-RECENT:]
-        late = RateSums()
-        for fact in newest:
-            late.add(fact)
+        previous = last.get("rates") or {}
+        if previous.get("since") != champion_switch.position:
+            previous = {
+                "since": champion_switch.position,
+                "position": champion_switch.position,
+                "at": champion_switch.at,
+                "sums": {},
+            }
+        sums = RateSums(**previous["sums"])
+        for outcome in outcomes.values():
+            if outcome.position > previous["position"] and outcome.decided_at >= champion_switch.at:
+                sums.add(outcome)
+        newest = list(outcomes.values())[-RECENT:]
+        recent = RateSums()
+        for outcome in newest:
+            recent.add(outcome)
         with self._store.read() as connection:
-            sums.kept += outcome_context.count_sampled(
-                connection, workspace, float(kept["at"]), now
-            )
+            sums.kept += outcome_context.count_sampled(connection, workspace, float(previous["at"]), now)
             if newest:
-                late.kept = outcome_context.count_sampled(
+                recent.kept = outcome_context.count_sampled(
                     connection, workspace, newest[0].decided_at, now
                 )
         return {
-            "since": began.position,
+            "since": champion_switch.position,
             "position": champion.position,
             "at": now,
             "sums": asdict(sums),
             "since_switch": rates(sums, terms),
-            "recent": rates(late, terms),
+            "recent": rates(recent, terms),
         }

@@ -1,1 +1,1 @@
-"""MLflow in step with the ledger: versions published, aliases followed."""
+"""Synchronisation with the MLflow model registry: versions published, aliases followed."""

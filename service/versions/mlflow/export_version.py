@@ -1,7 +1,7 @@
-"""A version as a folder of its own: what scores outside Baton, and comes into another one.
+"""Export and import of a model version as a folder in MLflow's model format.
 
-The folder is an MLflow model, the same as is published: `mlflow models serve -m FOLDER` runs it.
-Only its state is ever read back, plain arrays whose digest is verified; none of its code is run.
+`mlflow models serve -m FOLDER` runs it. An import reads only its state, plain arrays whose digest
+is verified; no code from the folder is run.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ BYTES_MAX = checkpoint.BYTES_MAX
 
 
 class NotAVersionError(ValueError):
-    """What was given holds no version that this build can stand at."""
+    """A file or folder holds no version that this build can load."""
 
 
-def write(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
-    """Write a version into a new folder; what it is. FileExistsError where there is something."""
+def export_version(store: Store, workspace: str, number: int, folder: Path) -> dict[str, Any]:
+    """Write a version into a new folder as an MLflow model; gives its lineage tags.
+
+    FileExistsError where the folder is not empty; NotFound.
+    """
     with store.read() as connection:
-        found = switches.existing(connection, workspace, number)
+        row = switches.require_version(connection, workspace, number)
         state = version_rows.state(connection, workspace, number) or b""
     digest = checkpoint.digest(checkpoint.load(state))
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    about = lineage(workspace, found)
+    about = lineage_tags(workspace, row)
     model_package.write(folder, f"m-{digest[:32]}", state, time.time(), about)
     return about
 
 
-def lineage(workspace: str, row: dict[str, Any]) -> dict[str, str]:
-    """Where a version comes from, as tags of MLflow and in its `MLmodel`."""
-    known = {
+def lineage_tags(workspace: str, row: dict[str, Any]) -> dict[str, str]:
+    """Lineage of a version as tags for MLflow and for its `MLmodel`."""
+    tags = {
         "baton.workspace": workspace,
         "baton.version": row["number"],
         "baton.digest": row["digest"],
@@ -56,32 +59,33 @@ def lineage(workspace: str, row: dict[str, Any]) -> dict[str, str]:
         "baton.build": row["build"],
         "baton.commit": row["commit"],
     }
-    return {name: str(value) for name, value in known.items() if value is not None}
+    return {name: str(value) for name, value in tags.items() if value is not None}
 
 
-def bring_in(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
-    """Keep a version of another Baton as one of this workspace; its number and digest.
+def import_version(store: Store, workspace: str, path: Path, actor: str) -> dict[str, Any]:
+    """Store a version of another installation as one of this workspace; gives its number and
+    digest.
 
     `path` is the folder of an exported or published version, or its `state.npz`. It has learned
     nothing of this ledger: where it is promoted, it learns the ledger's outcomes on top, all that
-    are still there. What it scored elsewhere says nothing of it here, and is left behind.
-    Bringing the same one in again finds it. NotAVersionError, FileNotFoundError.
+    are still there. Its measures elsewhere say nothing of it here, and are dropped. Idempotent by
+    digest. NotAVersionError, FileNotFoundError.
     """
-    standing, about = _read(path)
-    digest = checkpoint.digest(standing)
-    standing.window, standing.routed = Window(), RoutingScores()
+    model_state, about = _read(path)
+    digest = checkpoint.digest(model_state)
+    model_state.window, model_state.routed = Window(), RoutingScores()
     with store.write() as connection:
         entries.lock_head(connection, workspace)
-        standing.position = removal.removed_up_to(connection, workspace)
+        model_state.position = removal.removed_up_to(connection, workspace)
         origin = f"imported: {_origin(about)}, digest {digest[:12]}"
-        known = version_rows.newest_with_reason(connection, workspace, origin, 0)
-        if known is not None and known.digest == digest:
-            number = int(known.number)
+        row = version_rows.newest_with_reason(connection, workspace, origin, 0)
+        if row is not None and row.digest == digest:
+            number = int(row.number)
         else:
             reason = f"{origin} ({actor})"
-            packed = switches.SerializedState.of(standing)
-            number = switches.save_version(connection, workspace, packed, line=0, reason=reason)
-    return {"version": number, "recipe": standing.recipe, "digest": digest, "origin": origin}
+            serialized = switches.SerializedState.of(model_state)
+            number = switches.save_version(connection, workspace, serialized, line=0, reason=reason)
+    return {"version": number, "recipe": model_state.recipe, "digest": digest, "origin": origin}
 
 
 def _read(path: Path) -> tuple[ModelState, dict[str, str]]:
@@ -94,26 +98,26 @@ def _read(path: Path) -> tuple[ModelState, dict[str, str]]:
     if file.stat().st_size > BYTES_MAX:
         raise NotAVersionError(f"{file} has more than {BYTES_MAX} bytes")
     try:
-        standing = checkpoint.load(file.read_bytes())
+        model_state = checkpoint.load(file.read_bytes())
     except checkpoint.CheckpointError as error:
         raise NotAVersionError(f"{file}: {error}") from error
     about = _metadata(file.with_name("MLmodel"))
-    told = about.get("baton.digest", "")
-    if told and told != checkpoint.digest(standing):
+    expected_digest = about.get("baton.digest", "")
+    if expected_digest and expected_digest != checkpoint.digest(model_state):
         raise NotAVersionError(
-            f"{file} has another digest than the MLmodel beside it tells ({told[:12]}...): "
-            "one of them was exchanged; export the version again"
+            f"{file} has another digest than the MLmodel beside it tells "
+            f"({expected_digest[:12]}...): one of them was exchanged; export the version again"
         )
-    return standing, about
+    return model_state, about
 
 
 def _metadata(mlmodel: Path) -> dict[str, str]:
-    """What the `MLmodel` tells of its version; nothing where it is not Baton's or is missing."""
+    """The metadata in an `MLmodel`; empty where it is missing or not Baton's."""
     try:
-        found = json.loads(mlmodel.read_text(encoding="utf-8")).get("metadata") or {}
+        metadata = json.loads(mlmodel.read_text(encoding="utf-8")).get("metadata") or {}
     except (OSError, ValueError, AttributeError):
         return {}
-    return {str(name): str(value) for name, value in dict(found).items()}
+    return {str(name): str(value) for name, value in dict(metadata).items()}
 
 
 def _origin(about: dict[str, str]) -> str:

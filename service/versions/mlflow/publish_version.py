@@ -1,6 +1,7 @@
-"""Keeping MLflow in step: what the ledger decided is published, what an engineer moved is heard.
+"""Publisher of versions, evaluations and the model card to MLflow, and the aliases'
+synchronisation.
 
-MLflow may be away: everything here is asked again until it has worked, and takes effect once.
+MLflow may be away: every step is retried until it has worked, and takes effect once.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from service.store.database.transactions import Store
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions.mlflow import description
 from service.versions.mlflow.aliases import CHAMPION, AliasSync
-from service.versions.mlflow.export_version import lineage
+from service.versions.mlflow.export_version import lineage_tags
 
 TRANSCRIPT = "/console/transcript?id="
-"""Where the console finds a conversation by its id."""
+"""Path of the console's page of a conversation, before its id."""
 
 _log = structlog.get_logger("baton.publishing")
 
 
 class MlflowPublisher:
-    """One pass publishes what is owed and settles the aliases of every workspace."""
+    """Publishes what is not in MLflow yet and syncs the aliases, one pass over the workspaces."""
 
     def __init__(
         self,
@@ -39,48 +40,53 @@ class MlflowPublisher:
         self._registry = registry
         self._aliases = AliasSync(store, registry)
         self._transcripts = transcripts
-        self._told: dict[str, tuple[Any, ...]] = {}
-        self._away = False
+        self._description_keys: dict[str, tuple[Any, ...]] = {}
+        self._is_away = False
 
     def publish(self, *names: str) -> None:
-        """Does what can be done now, for these workspaces or for all; an MLflow that is away is
-        only logged, once.
+        """One pass over these workspaces or over all; an MLflow that is away is logged once, not
+        raised.
         """
         try:
             for name in names or self._workspaces():
                 with by_itself(name, RegistryUnavailable):
-                    self._one(name)
-            self._away = False
+                    self._publish_workspace(name)
+            self._is_away = False
         except RegistryUnavailable as error:
-            if not self._away:
+            if not self._is_away:
                 _log.warning("mlflow_away", why=str(error))
-            self._away = True
+            self._is_away = True
 
     def _workspaces(self) -> tuple[str, ...]:
         with self._store.read() as connection:
             return tuple(entries.workspaces(connection))
 
-    def _one(self, workspace: str) -> None:
-        """Each part for itself: what MLflow refuses in one holds up no other."""
-        self._still_there(workspace)
-        for part in (self._versions, self._aliases.settle, self._story, self._evaluations):
+    def _publish_workspace(self, workspace: str) -> None:
+        """Run each step by itself: what MLflow refuses in one holds up no other."""
+        self._republish_if_mlflow_was_reset(workspace)
+        for step in (
+            self._publish_versions,
+            self._aliases.sync,
+            self._publish_description,
+            self._publish_evaluations,
+        ):
             try:
-                part(workspace)
+                step(workspace)
             except RegistryRefused as error:
                 _log.error("mlflow_refused", workspace=workspace, why=str(error))
 
-    def _still_there(self, workspace: str) -> None:
-        """An MLflow that lost what the champion alias stood at is another one: it gets all anew."""
+    def _republish_if_mlflow_was_reset(self, workspace: str) -> None:
+        """Mark all as unpublished where MLflow no longer has the version that `champion` names."""
         with self._store.read() as connection:
-            known = mlflow_rows.alias(connection, workspace, CHAMPION)
-        number = known and known.registry_version
+            record = mlflow_rows.alias(connection, workspace, CHAMPION)
+        number = record and record.registry_version
         if number is not None and self._registry.registered(workspace, number) is None:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
-            self._told.pop(workspace, None)
+            self._description_keys.pop(workspace, None)
             with self._store.write() as connection:
                 mlflow_rows.mark_all_unpublished(connection, workspace)
 
-    def _versions(self, workspace: str) -> None:
+    def _publish_versions(self, workspace: str) -> None:
         with self._store.read() as connection:
             owed = version_rows.unpublished(connection, workspace)
         for row in owed:
@@ -97,31 +103,31 @@ class MlflowPublisher:
                 parent=row.parent,
                 reason=row.reason,
                 metrics=row.metrics,
-                tags=lineage(workspace, row._asdict()),
+                tags=lineage_tags(workspace, row._asdict()),
             )
             with self._store.write() as connection:
                 version_rows.mark_published(connection, workspace, row.number, number)
 
-    def _story(self, workspace: str) -> None:
-        """Say what serves and why where an engineer looks first, whenever that has changed."""
+    def _publish_description(self, workspace: str) -> None:
+        """Write the model card whenever its key has changed."""
         with self._store.read() as connection:
-            key = description.key(connection, workspace)
-            if self._told.get(workspace) == key:
+            key = description.description_key(connection, workspace)
+            if self._description_keys.get(workspace) == key:
                 return
             text = description.render_description(connection, workspace)
         self._registry.tell(workspace, text)
-        self._told[workspace] = key
+        self._description_keys[workspace] = key
 
-    def _evaluations(self, workspace: str) -> None:
+    def _publish_evaluations(self, workspace: str) -> None:
         with self._store.read() as connection:
             owed = mlflow_rows.unpublished_evaluations(connection, workspace)
         for row in owed:
             report = evaluation_report.Report.of(row.report)
             with self._store.read() as connection:
-                found = [
+                versions = [
                     version_rows.version(connection, workspace, x["version"]) for x in report.lines
                 ]
-            numbers = [x.registry_version for x in found if x and x.registry_version]
+            numbers = [x.registry_version for x in versions if x and x.registry_version]
             run = publish(report, self._registry, workspace, numbers, self._transcripts)
             with self._store.write() as connection:
                 mlflow_rows.mark_evaluation_published(connection, row.id, run)

@@ -220,7 +220,9 @@ async def decision(decision_id: Id, baton: AppDependency, principal: Agent) -> A
     """A decision as it was made, and how the version that made it came to serve."""
     row = await _decision(baton, principal, decision_id)
     found = await baton.read(
-        lambda connection: switch_history.of(connection, principal.workspace, row["position"])
+        lambda connection: switch_history.switch_at(
+            connection, principal.workspace, row["position"]
+        )
     )
     shown = {name: value for name, value in row.items() if name != "workspace"}
     return JSONResponse(timed(shown) | {"serving": found})

@@ -120,7 +120,7 @@ async def one(number: Number, baton: AppDependency, principal: Engineer) -> Any:
     workspace = principal.workspace
 
     def look(connection: Any) -> dict[str, Any]:
-        versions.existing(connection, workspace, number)
+        versions.require_version(connection, workspace, number)
         row = version_rows.version(connection, workspace, number)
         named = [s for s in entries.switches(connection, workspace) if s.body["version"] == number]
         return _shown(row) | {"switches": [timed(switch_history.switch_json(s)) for s in named]}
@@ -167,7 +167,7 @@ async def _blocked(baton: AppState, principal: Principal, number: int, why: str 
     workspace = principal.workspace
 
     def do(batch: Batch) -> Mapping[str, Any]:
-        versions.block(batch.connection, workspace, number, why)
+        versions.set_block(batch.connection, workspace, number, why)
         return {"version": number, "blocked": why}
 
     return JSONResponse(dict(await baton.engine.run(workspace, do)))
@@ -184,7 +184,9 @@ async def rollback(
     """
     workspace, to, without = principal.workspace, asked.to, asked.without.criteria
     if to is None and without != model_state.Exclusions():
-        to = await baton.read(lambda found: repair.untouched(found, workspace, without))
+        to = await baton.read(
+            lambda found: repair.newest_unaffected_version(found, workspace, without)
+        )
 
     def do(batch: Batch) -> Mapping[str, Any]:
         done = repair.roll_back(

@@ -28,7 +28,7 @@ from experiments.sweeps.search import Sweep
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions
 from learning.models.recipes import UnknownRecipe
-from service.operations.sweep_source import Ledger, taken_up
+from service.operations.sweep_source import LedgerSource, resume_or_begin
 from service.store.database.transactions import Store
 from service.versions.challengers.challenger_requests import build_pending
 from service.versions.model_lines import rebuild
@@ -205,7 +205,7 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
     assert row == {"recipe": best, "digest": found["trials"][0]["digest"]}
     texts = [p for p in (home.folder / "sweeps").rglob("*") if p.suffix == ".gz"]
     assert texts == []
-    begun = taken_up(home.folder, Ledger(store, "swept", 5), TRIED)
+    begun = resume_or_begin(home.folder, LedgerSource(store, "swept", 5), TRIED)
     assert begun.found.position == 5
     store.close()
 

@@ -202,11 +202,11 @@ def test_too_much_handed_over_makes_it_dearer_by_an_entry_of_jobs(place: Place) 
     for n in range(30):
         place.bot.decided(f"c{n}", "m1", OTHERS[n % len(OTHERS)])
     capacity = CapacityUpdate(place.service.baton.store)
-    capacity.move()
+    capacity.update_prices()
     policy = place.engineer.got("/v1/policy")
     assert policy["price"] == pytest.approx(0.5 * (1 - 0.1), abs=1e-3)
     assert len(place.ledger("policy")) == 3
-    capacity.move()
+    capacity.update_prices()
     assert len(place.ledger("policy")) == 3, "nothing was decided since"
     decision = place.bot.decided("later", "m1", QUIET)
     assert decision["thresholds"]["escalate"] == pytest.approx(policy["price"], abs=1e-3)
@@ -214,7 +214,7 @@ def test_too_much_handed_over_makes_it_dearer_by_an_entry_of_jobs(place: Place) 
 
 def test_a_capacity_that_is_taken_away_costs_nothing_any_more(place: Place) -> None:
     place.policy(price=0.4)
-    CapacityUpdate(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).update_prices()
     assert place.engineer.got("/v1/policy")["price"] == 0.0
 
 
@@ -224,7 +224,7 @@ def test_a_team_with_too_many_waiting_is_full_until_half_are_served(place: Place
     handoffs = [place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(4)]
 
     def full() -> bool:
-        capacity.move()
+        capacity.update_prices()
         found: bool = place.engineer.got("/v1/policy")["teams"][0]["full"]
         return found
 
@@ -242,10 +242,10 @@ def test_a_clock_that_starts_anew_goes_on_from_the_ledgers_price(place: Place) -
     all_escalated(place, capacity=0.5)
     for n in range(20):
         place.bot.decided(f"c{n}", "m1", OTHERS[n % len(OTHERS)])
-    CapacityUpdate(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).update_prices()
     first = place.engineer.got("/v1/policy")["price"]
     time.sleep(0.01)
     for n in range(20):
         place.bot.decided(f"d{n}", "m1", OTHERS[n % len(OTHERS)])
-    CapacityUpdate(place.service.baton.store).move()
+    CapacityUpdate(place.service.baton.store).update_prices()
     assert place.engineer.got("/v1/policy")["price"] != first

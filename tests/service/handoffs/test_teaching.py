@@ -12,7 +12,7 @@ import pytest
 
 from learning.ledger.model_state import Entry, LearnedEffect
 from service.store.ledger import entries as ledger
-from service.versions.restore import restore, transcript_of
+from service.versions.restore import restore, transcript_reader
 from tests.postgres import on_both
 from tests.service_in_process import (
     ASKS,
@@ -75,7 +75,7 @@ def test_an_outcomes_effect_is_its_own_and_not_that_of_what_came_with_it(place: 
 
     with store.read() as connection:
         entries = ledger.tail(connection, place.name, standing.position, 10)
-        turns = transcript_of(connection, place.name)
+        turns = transcript_reader(connection, place.name)
         for entry in entries:
             standing.learn(entry, turns(entry.body["conversation_id"], entry.body["covers"]), note)
     for outcome in outcomes:

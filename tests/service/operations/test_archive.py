@@ -19,7 +19,7 @@ import pytest
 from experiments.replay.client import path_of
 from learning.ledger import checkpoint
 from service.jobs.maintenance import Maintenance
-from service.operations.backup import ArchiveError, back_up, exported, restore
+from service.operations.backup import ArchiveError, back_up, export_conversations, restore_backup
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.versions.model_lines import ModelLines
@@ -95,7 +95,7 @@ def test_a_backup_under_load_restores_elsewhere_to_the_same_model_and_the_same_d
         talker.join()
 
     elsewhere = tmp_path / "elsewhere"
-    restore(path, Settings(home=elsewhere))
+    restore_backup(path, Settings(home=elsewhere))
     with installation(elsewhere) as copy:
         there = copy.serve()
         again = Place(copy, place.name, place.keys)
@@ -121,7 +121,7 @@ def test_a_backup_under_load_restores_elsewhere_to_the_same_model_and_the_same_d
 def test_a_backup_and_what_it_restores_are_for_their_owner_s_eyes_only(
     archive: Path, tmp_path: Path
 ) -> None:
-    restore(archive, Settings(home=tmp_path / "new"))
+    restore_backup(archive, Settings(home=tmp_path / "new"))
     paths = [archive, *(tmp_path / "new" / name for name in FILES)]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(FILES)
@@ -133,7 +133,7 @@ def test_a_restore_never_writes_over_an_installation(archive: Path, tmp_path: Pa
         home.mkdir()
         (home / name).write_text("mine")
         with pytest.raises(ArchiveError, match="--home"):
-            restore(archive, Settings(home=home))
+            restore_backup(archive, Settings(home=home))
         assert [(path.name, path.read_text()) for path in home.iterdir()] == [(name, "mine")]
 
 
@@ -142,7 +142,7 @@ def refused(data: bytes, folder: Path) -> None:
     path = folder / "damaged"
     path.write_bytes(data)
     with pytest.raises(ArchiveError):
-        restore(path, Settings(home=folder / "home"))
+        restore_backup(path, Settings(home=folder / "home"))
     assert not list((folder / "home").iterdir())
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(
     """Or the damage is in what nobody reads: then what is restored is what was backed up."""
     whole = archive.read_bytes()
     undamaged = tmp_path_factory.mktemp("whole") / "home"
-    restore(archive, Settings(home=undamaged))
+    restore_backup(archive, Settings(home=undamaged))
     expected = content(undamaged)
 
     draw = random.Random(len(whole))
@@ -164,7 +164,7 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(
         (folder / "archive").write_bytes(whole[:at] if number % 4 == 0 else data)
         home = folder / str(number)
         try:
-            restore(folder / "archive", Settings(home=home))
+            restore_backup(folder / "archive", Settings(home=home))
         except ArchiveError:
             assert not list(home.iterdir())
         else:
@@ -212,7 +212,7 @@ def test_what_is_no_archive_at_all_is_refused(tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         refused(data, tmp_path / str(number))
     with pytest.raises(ArchiveError, match="there is no file"):
-        restore(tmp_path / "missing", Settings(home=tmp_path / "home"))
+        restore_backup(tmp_path / "missing", Settings(home=tmp_path / "home"))
 
 
 def test_what_was_changed_inside_an_archive_is_told_from_what_was_written(
@@ -224,19 +224,19 @@ def test_what_was_changed_inside_an_archive_is_told_from_what_was_written(
     assert set(files) == {"manifest.json", *FILES}
     restore_from = tmp_path / "same"
     restore_from.write_bytes(packed(files))
-    restore(restore_from, Settings(home=tmp_path / "whole"))
+    restore_backup(restore_from, Settings(home=tmp_path / "whole"))
     files["keys.json"] = files["keys.json"].replace(b"bk_", b"bk-", 1)
     changed = tmp_path / "changed"
     changed.write_bytes(packed(files))
     with pytest.raises(ArchiveError, match=r"keys\.json .* is damaged"):
-        restore(changed, Settings(home=tmp_path / "changed-home"))
+        restore_backup(changed, Settings(home=tmp_path / "changed-home"))
 
 
 def test_an_export_has_every_conversation_and_the_outcomes_that_hold(
     home: Home, place: Place
 ) -> None:
     store = Store(f"sqlite:///{home.folder / 'baton.sqlite3'}")
-    lines = [json.loads(line) for line in exported(store, place.name)]
+    lines = [json.loads(line) for line in export_conversations(store, place.name)]
     store.close()
     rows = home.rows("SELECT id, length FROM conversation WHERE workspace = ?", place.name)
     assert {one["conversation_id"]: len(one["messages"]) for one in lines} == {

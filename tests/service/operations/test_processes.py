@@ -41,9 +41,9 @@ def test_what_an_ended_process_left_behind_ends_before_it_is_started_again(tmp_p
     left = int((tmp_path / "log").read_text().split()[0])
     assert not gone(left)
     processes = watched(child, tmp_path)
-    assert processes.mend() == [], "it waits a little first"
+    assert processes.restart_ended() == [], "it waits a little first"
     until(partial(gone, left), 10, "its child ends")
-    until(lambda: processes.mend() == ["it"], 10, "it is started again")
+    until(lambda: processes.restart_ended() == ["it"], 10, "it is started again")
     until(child.has_ended, 10, "it ends")
     processes.__exit__(None, None, None)
     for pid in map(int, (tmp_path / "log").read_text().split()):
@@ -61,9 +61,9 @@ def test_baton_ends_with_a_process_that_keeps_ending_unless_it_can_do_without(
         processes = watched(child, tmp_path)
         if is_needed:
             with pytest.raises(StartError, match="keeps ending"):
-                processes.mend()
+                processes.restart_ended()
         else:
-            assert processes.mend() == []
+            assert processes.restart_ended() == []
 
 
 def test_a_process_that_ran_long_has_not_kept_ending(tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_a_process_that_ran_long_has_not_kept_ending(tmp_path: Path) -> None:
     child.start()
     until(child.has_ended, 10, "it ends")
     child.restarts, child.started_at = RESTARTS_MAX, time.monotonic() - 3600
-    assert watched(child, tmp_path).mend() == []
+    assert watched(child, tmp_path).restart_ended() == []
     assert child.restarts == 1

@@ -22,9 +22,15 @@ from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
 from service.jobs.maintenance import Maintenance
-from service.operations.backup import exported
+from service.operations.backup import export_conversations
 from service.operations.bootstrap import prepare
-from service.operations.warm_start import BadHistory, File, Warmed, check, warm_start
+from service.operations.warm_start import (
+    BadHistory,
+    HistoryFile,
+    WarmStartResult,
+    check,
+    warm_start,
+)
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
@@ -59,12 +65,12 @@ class Here:
         with store.write() as connection:
             begin_workspace(connection, self.name, "live", "test", RECIPE)
 
-    def warm(self, path: Path) -> Warmed:
-        check(self.store, self.name, File(path), nothing)
+    def warm(self, path: Path) -> WarmStartResult:
+        check(self.store, self.name, HistoryFile(path), nothing)
         return self.written(path)
 
-    def written(self, path: Path) -> Warmed:
-        return warm_start(self.store, self.name, File(path), actor="test", per_second=0)
+    def written(self, path: Path) -> WarmStartResult:
+        return warm_start(self.store, self.name, HistoryFile(path), actor="test", per_second=0)
 
     @property
     def standing(self) -> ModelState:
@@ -222,7 +228,7 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
     before = place.bot.decided("c", "m1", "where is my parcel")["probability"]
     rates = place.engineer.got("/v1/quality")
     store = service.baton.store
-    warm_start(store, place.name, File(file), actor="test", per_second=0)
+    warm_start(store, place.name, HistoryFile(file), actor="test", per_second=0)
     give_up = time.monotonic() + 20
     while place.engineer.got("/v1/standing")["position"] < 42:
         assert time.monotonic() < give_up
@@ -233,7 +239,7 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
         ("history",) * 2 + (1.0,)
     }
     upkeep = Maintenance(store, Settings())
-    upkeep.audit()
+    upkeep.draw_audits()
     report = upkeep.evaluate_one(place.name)
     assert (report.position, report.verdict) == (42, "keep")
     facts = JudgedOutcomes(store).newest(place.name, 42)
@@ -245,5 +251,5 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
     shown = place.agent.got(f"/v1/conversations/{name}")
     assert shown["outcomes"][0]["note"] == "history.jsonl, line 1"
     refusal(place.bot.score(name, "new", "and now?"), 409, "conversation_is_history")
-    found = list(exported(store, place.name))
+    found = list(export_conversations(store, place.name))
     assert sum(1 for line in found if '"labels"' in line) == 40

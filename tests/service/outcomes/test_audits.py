@@ -285,16 +285,16 @@ def test_jobs_let_silence_speak_for_each_conversation_once(
     place.policy(silence={"weight": 0.1, "after_seconds": 3600})
     baton = place.service.baton
     upkeep = Maintenance(baton.store, baton.settings)
-    upkeep.silence()
+    upkeep.learn_from_silence()
     assert place.ledger() == []
     with baton.store.write() as connection:
         long_ago = {"at": time.time() - 3700, "workspace": place.name}
         connection.execute(
             text("UPDATE conversation SET closed_at = :at WHERE workspace = :workspace"), long_ago
         )
-    monkeypatch.setattr("service.jobs.maintenance.SILENT_AT_ONCE", 2)
-    upkeep.silence()
-    upkeep.silence()
+    monkeypatch.setattr("service.jobs.maintenance.SILENCE_BATCH", 2)
+    upkeep.learn_from_silence()
+    upkeep.learn_from_silence()
     assert sorted(entry["conversation_id"] for entry in place.ledger()) == ["c0", "c1", "c2"]
 
 

@@ -30,7 +30,7 @@ from service.outcomes import annotator_review, audit_tasks
 from service.runtime.settings import Settings
 from service.store.ledger import change_log
 from service.store.ledger import entries as ledger
-from service.versions.restore import restore, transcript_of
+from service.versions.restore import restore, transcript_reader
 from tests.service_in_process import InProcess, Place, serving
 
 ROOT = Path(__file__).parents[3]
@@ -118,7 +118,7 @@ def never_held(place: Place, agent: str) -> ModelState:
         ]
         numbered = [replace(entry, position=n) for n, entry in enumerate(entries, 1)]
         standing = ModelState(recipe="bayes-1")
-        replay_entries(standing, numbered, transcript_of(connection, place.name))
+        replay_entries(standing, numbered, transcript_reader(connection, place.name))
     return standing
 
 

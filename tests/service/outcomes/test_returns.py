@@ -123,7 +123,7 @@ def test_who_comes_back_and_asks_for_a_person_had_been_missed_before(place: Plac
     before = place.bot.decided("probe", "m1", QUIET)["probability"]
     kept(place, "c")
     assert came_back(place, "c")
-    Maintenance(place.service.baton.store, Settings()).returns()
+    Maintenance(place.service.baton.store, Settings()).detect_missed()
     (entry,) = place.ledger()
     assert (entry["verdict"], entry["source"], entry["agent"]) == ("missed", "returned", "baton")
     assert (entry["begins"], entry["covers"], entry["handoff_id"]) == (1, 2, None)
@@ -396,7 +396,7 @@ def test_what_is_removed_by_time_is_looked_at_no_more(place: Place, store: Store
     with store.write() as connection:
         here = rows.c.workspace == place.name
         connection.execute(update(rows).where(here).values(last_at=rows.c.last_at - 9 * DAY))
-    Retention(store, Settings(keep_days=7)).text()
+    Retention(store, Settings(keep_days=7)).remove_text()
     assert place.agent.got("/v1/conversations/c")["status"] == "removed"
     assert reopenings(place) == ["passed"]
     assert look(place, later=4 * DAY) == 0

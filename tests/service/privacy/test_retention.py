@@ -120,7 +120,7 @@ def test_by_default_nothing_is_ever_removed(place: Place) -> None:
     keeping.taught(named(10))
     keeping.aged(*named(10))
     before = place.content(), len(keeping.versions())
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     keeping.surplus.retire()
     assert (place.content(), len(keeping.versions())) == before
 
@@ -131,7 +131,7 @@ def test_text_goes_when_its_time_is_over_and_two_checkpoints_are_past_it(place: 
     keeping.aged(*named(9))
     new = keeping.taught(["n0", "n1"])  # 14 and 15; the checkpoint at 15 is the newest
     before = keeping.digest()
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     # c9 stays and was decided at position 11, which is stood at from 9 on: 10 and 11 are needed
     assert keeping.texts() == {"c7", "c8", "c9", "c10", "n0", "n1"}
     assert keeping.stood() == keeping.digest() == before
@@ -147,7 +147,7 @@ def test_the_newest_checkpoint_may_be_damaged_after_text_was_removed(place: Plac
     keeping = Keeping(place, keep_days=DAYS)
     keeping.taught(named(14))
     keeping.aged(*named(14))
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert keeping.texts(), "the tail behind the last checkpoint but one stays"
     newest, rows = keeping.versions()[-1], table(Version)
     with keeping.store.write() as connection:
@@ -166,7 +166,7 @@ def test_a_standing_that_would_need_removed_text_is_refused_and_not_silently_ano
     old = keeping.taught(named(12))
     keeping.aged(*named(12))
     keeping.taught(["new"])
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     rows = table(Version)
     served = (rows.c.workspace == place.name, rows.c.line > 0)
     with keeping.store.write() as connection:
@@ -185,7 +185,7 @@ def test_a_conversation_that_was_removed_goes_on_under_a_new_name_only(place: Pl
     keeping.taught(named(12))
     keeping.aged("c0")
     keeping.taught(["new"])
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     refusal(place.bot.score("c0", "m2", OTHERS[0]), 409, "conversation_removed")
     place.bot.decided("c0-again", "m", OTHERS[0])
 
@@ -199,12 +199,12 @@ def test_whoever_waits_keeps_the_text_and_all_that_their_decision_stands_on(
     keeping.taught(named(12), "fine")
     keeping.aged("waiting", *named(12))
     keeping.taught(["new"])
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert {"waiting", *named(12)} < keeping.texts()
     assert keeping.replayed(decided["decision_id"]) is True
     place.agent.posted(f"/v1/handoffs/{decided['handoff']['id']}/resolve")
     keeping.aged("waiting")
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert not {"waiting", "c0", "c1"} & keeping.texts()
 
 
@@ -215,7 +215,7 @@ def test_what_a_promotion_s_predecessor_has_yet_to_learn_stays(place: Place) -> 
     place.engineer.posted("/v1/versions/2/promote", {"reason": "a test"})
     keeping.taught(named(9, "d"))
     keeping.aged(*named(7), *named(9, "d"))
-    Retention(keeping.store, keeping.settings).text()
+    Retention(keeping.store, keeping.settings).remove_text()
     assert "c0" not in keeping.texts()
     previous = ModelLines(keeping.store).previous(place.name)
     assert previous is not None
@@ -229,16 +229,16 @@ def test_what_a_challenger_has_yet_to_learn_stays(place: Place) -> None:
     keeping.taught(named(12))
     place.engineer.posted("/v1/challengers", {"recipe": "bayes-1", "reason": "a test"})
     keeping.aged(*named(12))
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert keeping.texts() == set(named(12))
-    keeping.upkeep.challenge()
+    keeping.upkeep.build_challengers()
     keeping.taught(named(9, "d"))
     keeping.aged(*everything)
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert "c0" not in keeping.texts()
     head = place.engineer.got("/v1/standing")["position"]
     (one,) = ChallengerLines(keeping.store).open(place.name, head)
-    assert one.standing.position == head
+    assert one.model_state.position == head
 
 
 def test_the_checkpoint_that_a_decision_stands_on_stays_as_long_as_the_decision(
@@ -250,7 +250,7 @@ def test_the_checkpoint_that_a_decision_stands_on_stays_as_long_as_the_decision(
     stays = place.bot.decided("stays", "m", OTHERS[0])["decision_id"]
     keeping.taught(named(12, "d"))
     keeping.aged(*named(9))
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert "c0" not in keeping.texts()
     keeping.surplus.retire()
     assert [row.position for row in keeping.versions() if row.line] == [9, 12, 15, 18, 21]
@@ -265,14 +265,14 @@ def test_what_waits_for_a_review_stays(place: Place) -> None:
     with keeping.store.write() as connection:
         audit_tasks.draw_audits(connection, place.name, everyone, time.time() + 60)
     keeping.aged("kept")
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     audit = place.agent.got("/v1/audits/next")["audit"]
     assert [turn["id"] for turn in audit["transcript"]] == ["m"]
     place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "unknowable"})
     keeping.taught(named(12))
     keeping.aged("kept", *named(12))
     keeping.taught(["new"])
-    keeping.upkeep.retain()
+    keeping.upkeep.remove_old_text()
     assert "kept" not in keeping.texts()
 
 
@@ -289,7 +289,10 @@ def test_two_checkpoints_of_a_line_stay_and_those_behind_aliases_and_those_asked
             version_rows.mark_published(connection, place.name, number, str(number))
         for _ in range(4):  # asked for and never served: an engineer or a challenger wants them
             switches.save_version(connection, place.name, packed, line=0, reason="asked for")
-    gone = [number for number, _ in Retention(keeping.store, keeping.settings).surplus(place.name)]
+    gone = [
+        number
+        for number, _ in Retention(keeping.store, keeping.settings).surplus_versions(place.name)
+    ]
     assert gone == [2, 4, 5]
 
 
@@ -410,7 +413,7 @@ def test_in_any_order_what_stays_can_be_stood_at_and_decided_again(place: Place,
             place.engineer.posted("/v1/rollback", try_it)
         elif what >= 2:
             keeping.aged(*draw.sample(sorted(decisions), len(decisions) // 2))
-            keeping.upkeep.retain()
+            keeping.upkeep.remove_old_text()
         if what % 2:
             keeping.surplus.retire()
         assert keeping.stood() == keeping.digest()

@@ -20,7 +20,7 @@ from learning.decision.policy import AuditBudget, Costs
 from learning.estimation.rate_intervals import missed_rate, under_drift
 from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks
-from service.quality.segment_rates import QUIET, SPANS_MAX, VERDICTS, Segment, over_time
+from service.quality.segment_rates import NO_TRIGGER, SPANS_MAX, VERDICTS, Segment, over_time
 from service.runtime.settings import Settings
 from service.store.conversations import removal
 from service.store.database.transactions import table
@@ -182,7 +182,7 @@ class Recount:
         last = self._by_id[episodes[-1].decision_id] if episodes else decided[-1]
         team = episodes[-1].team if episodes else last.team
         names = {
-            "by_rule": {t["name"] for one in decided for t in one.triggers} or {QUIET},
+            "by_rule": {t["name"] for one in decided for t in one.triggers} or {NO_TRIGGER},
             "by_team": {team},
             "by_language": {self._language[name]},
             "by_version": {str(last.version)},
@@ -251,7 +251,7 @@ def test_every_part_is_what_a_recount_of_the_rows_gives(town: Town) -> None:
                 same(found[partition][name], counts)
     outcomes = found["handoffs"]["outcomes"]
     same(found | outcomes, recounted["whole"][""])
-    assert {"request", "legal", "security", QUIET} <= set(found["by_rule"])
+    assert {"request", "legal", "security", NO_TRIGGER} <= set(found["by_rule"])
     assert set(found["by_version"]) == {"1", "2"}
 
 
@@ -291,7 +291,7 @@ def test_what_always_hands_over_has_no_missed_rate_and_says_why(town: Town) -> N
     assert "handed to a person" in asked["unknown"]["missed"]
     assert asked["missed"]["why"] == asked["unknown"]["missed"]
     assert asked["cost"]["per_conversation"] is not None, "its false escalations are known"
-    quiet = town.quality["by_rule"][QUIET]
+    quiet = town.quality["by_rule"][NO_TRIGGER]
     assert quiet["conversations"]["escalated"] == 0
     assert quiet["unknown"]["false_escalation_rate"] == "there was no handoff"
 
@@ -356,7 +356,7 @@ def test_every_figure_is_known_with_its_bounds_or_says_why_not(
     part = Segment(all=kept + escalated, escalated=escalated, kept=kept, caught=caught)
     part.found_missed, part.found_fine = missed, fine
     part.weight, part.squares, part.weight_missed = 2.0 * n, 4.0 * n, 2.0 * missed
-    part.own, part.handed = verdicts, verdicts
+    part.own_verdicts, part.handed_verdicts = verdicts, verdicts
     found = part.rates(Costs())
     for name in ("automation_rate", "false_escalation_rate", "missed"):
         rate = found[name]
@@ -394,6 +394,8 @@ def test_intervals_of_parts_hold_a_drifting_truth_in_19_of_20_streams() -> None:
 
 
 def test_false_and_automation_rates_are_looked_at_again_and_again() -> None:
-    part = Segment(kept=30, escalated=10, own=Counter({"needed": 6, "not_needed": 2, "pending": 2}))
+    part = Segment(
+        kept=30, escalated=10, own_verdicts=Counter({"needed": 6, "not_needed": 2, "pending": 2})
+    )
     assert part.false == under_drift(2, 8)
     assert part.automation == under_drift(30, 40)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.quality.report_cache import HOLDS_TIMES, KEPT_MAX, QUICK_SECONDS, AsyncCache
+from service.quality.report_cache import ENTRIES_MAX, LIFETIME_FACTOR, UNCACHED_SECONDS, AsyncCache
 
 
 class Counted:
@@ -30,7 +30,7 @@ def much() -> AsyncCache[int]:
     return AsyncCache[int](lambda _: True)
 
 
-SLOW = QUICK_SECONDS + 0.1
+SLOW = UNCACHED_SECONDS + 0.1
 
 
 def test_a_quick_answer_is_found_anew_each_time() -> None:
@@ -48,7 +48,7 @@ def test_an_answer_that_took_long_holds_in_proportion_and_no_longer() -> None:
         assert await reused.get("w", 0, look) == 1
         took = time.monotonic() - began
         assert await reused.get("w", 0, look) == 1
-        await asyncio.sleep(HOLDS_TIMES * (took - QUICK_SECONDS) + 0.05)
+        await asyncio.sleep(LIFETIME_FACTOR * (took - UNCACHED_SECONDS) + 0.05)
         assert await reused.get("w", 0, look) == 2
 
     asyncio.run(ask())
@@ -107,8 +107,8 @@ def test_no_more_answers_are_kept_than_that() -> None:
 
     async def ask() -> None:
         reused = much()
-        for number in range(KEPT_MAX + 9):
+        for number in range(ENTRIES_MAX + 9):
             await reused.get(f"w{number}", 0, giving(number))
-        assert len(reused._kept) == KEPT_MAX
+        assert len(reused._entries) == ENTRIES_MAX
 
     asyncio.run(ask())

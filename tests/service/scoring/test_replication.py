@@ -198,7 +198,7 @@ def test_every_position_that_was_ever_served_can_be_stood_at_again(
                 else:
                     client.post(f"/v1/versions/{to}/promote", {"reason": "drawn"})
             else:
-                upkeep.mend()
+                upkeep.rebuild_corrected()
             head = len(place.entries())
             served[head] = settled(place, first, head)
             assert settled(place, second, head) == served[head]

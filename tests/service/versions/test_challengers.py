@@ -91,7 +91,7 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
         )
         wish = ChallengerRequest("a test", "someone", version=number, frozen=frozen)
         challenger_requests.open_challenger(connection, place.name, wish)
-    upkeep_of(service).challenge()
+    upkeep_of(service).build_challengers()
     return place, number
 
 
@@ -120,7 +120,7 @@ def test_disagreement_is_audited_by_half_and_counted_once(service: InProcess) ->
         place.bot.posted(f"/v1/conversations/c{n}/close", {"resolution": "resolved"})
     time.sleep(SETTLED_SECONDS + 0.1)
     upkeep = upkeep_of(service)
-    upkeep.audit()
+    upkeep.draw_audits()
     reviewed = 0
     while (audit := place.agent.got("/v1/audits/next")["audit"]) is not None:
         body = {"verdict": "missed", "first_needed_message_id": "m1"}
@@ -215,7 +215,7 @@ def test_there_are_four_challengers_at_most(service: InProcess) -> None:
     fifth = {"recipe": "bayes-1?v0=0.5", "reason": "one more"}
     error = refusal(place.engineer.post("/v1/challengers", json=fifth), 409, "challengers_full")
     assert str(CHALLENGERS_MAX) in error["message"]
-    upkeep.challenge()
+    upkeep.build_challengers()
     found = place.engineer.got("/v1/versions")
     assert [(one["slot"], one["status"]) for one in found["challengers"]] == [
         (n, "open") for n in (4, 3, 2, 1)
@@ -258,7 +258,7 @@ def test_one_that_left_out_an_agent_is_the_model_that_never_heard_them(
         mallory.posted(f"/v1/conversations/forged{n}/outcome", {"verdict": "missed"})
     asked = {"without": {"agent": "mallory"}, "reason": "forged labels"}
     made = place.engineer.posted("/v1/challengers", asked)
-    upkeep_of(service).challenge()
+    upkeep_of(service).build_challengers()
     with service.baton.store.read() as connection:
         row = challenger_rows.challenger(connection, place.name, made["id"])
     assert row is not None
@@ -276,6 +276,6 @@ def test_how_far_a_challenger_is_built_is_told_while_it_is(service: InProcess) -
     known = place.engineer.got("/v1/versions")
     assert [(c["status"], c["built"]) for c in known["challengers"]] == [("asked", 3)]
     assert known["head"] == place.engineer.got("/v1/standing")["position"] > 3
-    upkeep_of(service).challenge()
+    upkeep_of(service).build_challengers()
     known = place.engineer.got("/v1/versions")
     assert [(c["status"], c["built"]) for c in known["challengers"]] == [("open", known["head"])]

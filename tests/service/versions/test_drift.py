@@ -164,7 +164,7 @@ def test_a_changed_world_opens_a_challenger_once_and_resets_and_promotes_nothing
     drift = place.engineer.got("/v1/quality")["drift"]
     assert {"loss", "vocabulary"} <= {alarm["kind"] for alarm in drift["alarms"]}
     assert "zephyr" in {alarm["name"] for alarm in drift["alarms"]}
-    upkeep.challenge()
+    upkeep.build_challengers()
     versions = place.engineer.got("/v1/versions")
     opened = [v for v in versions["versions"] if v["reason"].startswith("challenger: ")]
     assert [(v["line"], v["recipe"]) for v in opened] == [(0, FORGETTING)]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from learning.ledger import checkpoint
 from service.cli import app
-from service.versions.mlflow.export_version import NotAVersionError, bring_in, write
+from service.versions.mlflow.export_version import NotAVersionError, export_version, import_version
 from service.versions.restore import restore
 from tests.desk import Desk, desks
 from tests.mlflow_server import free_port, running
@@ -65,7 +65,7 @@ def desk(service: InProcess, mlflow_url: str) -> Desk:
 @pytest.fixture(scope="module")
 def folder(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "version-2"
-    write(desk.store, desk.place.name, 2, folder)
+    export_version(desk.store, desk.place.name, 2, folder)
     return folder
 
 
@@ -158,7 +158,7 @@ def test_another_baton_serves_an_imported_version_with_the_same_digest_and_proba
     desk: Desk, folder: Path, other: InProcess
 ) -> None:
     place = other.workspace("shadow")
-    made = bring_in(other.baton.store, place.name, folder, "ann")
+    made = import_version(other.baton.store, place.name, folder, "ann")
     assert made["digest"] == desk.standing["digest"]
     shown = place.engineer.got(f"/v1/versions/{made['version']}")
     assert (shown["position"], shown["line"], shown["parent"]) == (0, 0, None)
@@ -181,7 +181,7 @@ def test_an_imported_version_learns_what_its_new_workspace_had_learned_before(
     place = other.workspace("shadow")
     said(place, 2, "own")
     place.bot.posted("/v1/conversations/own-1/outcome", {"verdict": "missed"})
-    made = bring_in(other.baton.store, place.name, folder, "ann")
+    made = import_version(other.baton.store, place.name, folder, "ann")
     place.engineer.posted(f"/v1/versions/{made['version']}/promote")
     standing = place.engineer.got("/v1/standing")
     assert standing["digest"] != made["digest"]
@@ -199,14 +199,14 @@ def test_what_mlflow_has_of_a_version_comes_in_too_and_only_once(
     )
     place = other.workspace("shadow")
     store = other.baton.store
-    first = bring_in(store, place.name, Path(fetched), "ann")
+    first = import_version(store, place.name, Path(fetched), "ann")
     assert first["digest"] == desk.standing["digest"]
-    assert bring_in(store, place.name, Path(fetched), "bob") == first
-    alone = bring_in(store, place.name, Path(fetched) / "state.npz", "ann")
+    assert import_version(store, place.name, Path(fetched), "bob") == first
+    alone = import_version(store, place.name, Path(fetched) / "state.npz", "ann")
     assert alone == first
     lone = tmp_path / "lone.npz"
     shutil.copy(Path(fetched) / "state.npz", lone)
-    stranger = bring_in(store, place.name, lone, "ann")
+    stranger = import_version(store, place.name, lone, "ann")
     assert "of unknown origin" in stranger["origin"]
     assert stranger["digest"] == first["digest"]
 
@@ -221,15 +221,15 @@ def test_a_version_that_was_altered_on_the_way_is_refused(
     for state in (whole[: len(whole) // 2], b"", b"no archive at all", whole[:-400] + bytes(400)):
         (broken / "state.npz").write_bytes(state)
         with pytest.raises(NotAVersionError, match=r"state\.npz: "):
-            bring_in(store, place.name, broken, "ann")
+            import_version(store, place.name, broken, "ann")
     (broken / "state.npz").write_bytes(whole)
     told = (broken / "MLmodel").read_text()
     digest = json.loads(told)["metadata"]["baton.digest"]
     (broken / "MLmodel").write_text(told.replace(digest, "0" * 64))
     with pytest.raises(NotAVersionError, match="another digest"):
-        bring_in(store, place.name, broken, "ann")
+        import_version(store, place.name, broken, "ann")
     with pytest.raises(FileNotFoundError, match="there is no"):
-        bring_in(store, place.name, tmp_path / "nothing", "ann")
+        import_version(store, place.name, tmp_path / "nothing", "ann")
     assert [row["number"] for row in place.engineer.got("/v1/versions")["versions"]] == [1]
 
 

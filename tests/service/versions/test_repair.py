@@ -58,7 +58,7 @@ def test_what_serves_at_once_learned_none_of_it_and_the_challenger_is_built_with
     story = Forged(service)
     found = story.back(without={"agent": "mallory"}).json()
     assert (found["version"], found["serving"]) == (story.before, True)
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     (challenger,) = story.known["challengers"]
     assert challenger["id"] == found["challenger"]["id"]
     assert (challenger["status"], challenger["without"]) == ("open", {"agent": "mallory"})

@@ -127,21 +127,21 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
         client.post("/v1/rollback", {"to": saved, "reason": "wrong labels"})
         for one in wrong[:3]:
             client.delete(path_of("outcomes", one["id"]))
-        upkeep.mend()
+        upkeep.rebuild_corrected()
         assert switches(place)[-1]["kind"] == "rollback"
         for one in kept[:2]:
             client.delete(path_of("outcomes", one["id"]))
-        upkeep.mend()
+        upkeep.rebuild_corrected()
         assert switches(place)[-1]["kind"] == "rollback", "two are not enough"
         client.delete(path_of("outcomes", kept[2]["id"]))
-        upkeep.mend()
+        upkeep.rebuild_corrected()
         assert switches(place)[-1]["reason"] == "rebuilt without 3 corrected outcomes"
         head = len(place.entries())
         until(lambda: client.standing["position"] == head, 20, "served")
         gone = positions(wrong) | positions(kept[:3])
         assert client.standing["digest"] == place.bare_digest(Exclusions(positions=gone))
         assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
-        upkeep.mend()
+        upkeep.rebuild_corrected()
         assert len(place.entries()) == head
         admitted = rebuild(store, place.name, RECIPE, Exclusions())
         expected = place.bare_digest(Exclusions(positions=positions(kept[:3] + wrong[:3])))
@@ -394,7 +394,7 @@ def test_a_decision_about_a_switch_that_was_replaced_since_changes_nothing(
                 line=0,
                 reason="?",
             )
-            versions.switch(connection, place.name, change, after=2)
+            versions.append_switch(connection, place.name, change, after=2)
 
     with pytest.raises(Contradiction, match="look again"):
         decide()

@@ -26,12 +26,12 @@ from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import FORGETTING
 from service.jobs.maintenance import Maintenance
-from service.store.ledger import change_log, mlflow_rows
+from service.store.ledger import change_log, mlflow_rows, version_rows
 from service.store.ledger import entries as ledger
 from service.versions import switches
-from service.versions.evaluation.challenger_comparison import ChallengerComparison, judged
+from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
 from service.versions.mlflow.publish_version import MlflowPublisher
-from service.versions.restore import transcript_of
+from service.versions.restore import transcript_reader
 from tests.killed_jobs import INSTANTS
 from tests.mlflow_server import running_mlflow
 from tests.running import until
@@ -98,7 +98,7 @@ class Story:
         registered = self.registry.registered(self.place.name, alias)
         assert registered is not None
         with self.store.read() as connection:
-            lines = switches.rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
+            lines = version_rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
         assert registered.version in {serving, *(row.number for row in lines)}
         return int(serving)
 
@@ -126,7 +126,7 @@ def test_a_better_recipe_is_promoted(service: InProcess, registry: Registry) -> 
     story.town.play(60)
     asked = {"recipe": "bayes-1", "reason": "it learned faster elsewhere"}
     story.place.engineer.posted("/v1/challengers", asked)
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     for _ in range(8):
         story.town.play(50)
         report = story.evaluated()
@@ -150,7 +150,7 @@ def test_a_worse_recipe_is_never_promoted(service: InProcess, registry: Registry
     story = Story(service, registry)
     story.town.play(60)
     story.place.engineer.posted("/v1/challengers", {"recipe": SLOW, "reason": "to see"})
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     for _ in range(3):
         story.town.play(50)
         assert story.evaluated().verdict == "keep"
@@ -188,7 +188,7 @@ def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | 
         contest.learn(lines[0], lines[1], facts)
         follower = _Follower(row, lines[1])
         if number % 10 == 0:
-            found = judged(contest, follower, lines[0], 0.0, facts)  # type: ignore[arg-type]
+            found = comparison_json(contest, follower, lines[0], 0.0, facts)  # type: ignore[arg-type]
             if found["proven_better"] and not found["objections"]:
                 return number
     return None
@@ -205,8 +205,8 @@ class _Row:
 class _Follower:
     role = "challenger-1"
 
-    def __init__(self, facts: _Row, standing: ModelState) -> None:
-        self.facts, self.standing = facts, standing
+    def __init__(self, row: _Row, model_state: ModelState) -> None:
+        self.row, self.model_state = row, model_state
 
 
 def test_over_twenty_seeds_no_worse_recipe_is_promoted_and_a_better_one_soon_is() -> None:
@@ -228,7 +228,7 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     report = story.evaluated()
     assert report.drift["alarms"]
     assert report.verdict == "keep"
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     (challenger,) = story.place.engineer.got("/v1/versions")["challengers"]
     assert (challenger["recipe"], challenger["status"]) == (FORGETTING, "open")
     assert challenger["opened_by"] == "jobs"
@@ -254,7 +254,7 @@ def opposite(story: Story) -> int:
     standing = ModelState("bayes-1")
     with story.store.write() as connection:
         entries = ledger.tail(connection, story.place.name, 0)
-        read = transcript_of(connection, story.place.name)
+        read = transcript_reader(connection, story.place.name)
         for entry in entries:
             if entry.kind == "outcome":
                 labels = [(at, 1.0 - y, w) for at, y, w in entry.body["labels"]]
@@ -341,7 +341,7 @@ def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     assert brier(story.place, "rolled back") == pytest.approx(honest)
     for one in (story, clean):
         one.town.play(20)
-    story.upkeep.challenge()
+    story.upkeep.build_challengers()
     (repaired,) = story.place.engineer.got("/v1/versions")["challengers"]
     path = f"/v1/versions/{repaired['version']}/promote"
     story.place.engineer.posted(path, {"reason": "the exact repair"})
@@ -362,7 +362,7 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
         story.town.play(60)
         asked = {"recipe": "bayes-1", "reason": "it learned faster elsewhere"}
         story.place.engineer.posted("/v1/challengers", asked)
-        story.upkeep.challenge()
+        story.upkeep.build_challengers()
         story.town.play(150)
     words = (tmp_path / "home" / "baton.sqlite3", tmp_path, registry.tracking_uri)
     ran = subprocess.run(
