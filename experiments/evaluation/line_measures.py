@@ -60,14 +60,14 @@ def line_measures(
             "since_switch": measures(*(a[scores.position > since] for a in (p, y, w))),
         },
         "intervals": {
-            "recent": intervals(_newest(scores, np.arange(len(scores)) >= len(scores) - RECENT)),
-            "since_switch": intervals(_newest(scores, scores.position > since)),
+            "recent": intervals(_rows(scores, slice(max(0, len(scores) - RECENT), None))),
+            "since_switch": intervals(_rows(scores, scores.position > since)),
         },
         "decisions": _decisions(scores, costs),
         "base_rate": float((w * y).sum() / w.sum()) if w.sum() > 0 else None,
         "curve": [[point.position, point.measures] for point in points],
         "bands": [
-            [x.position, band(_part(scores, slice(max(0, x.lessons - span), x.lessons)))]
+            [x.position, band(_rows(scores, slice(max(0, x.lessons - span), x.lessons)))]
             for x in points
         ],
         "precision_recall": _precision_recall(scores),
@@ -78,11 +78,7 @@ def line_measures(
     }
 
 
-def _part(scores: Scores, rows: slice) -> Scores:
-    return Scores(*(getattr(scores, name)[rows] for name in Scores.__slots__))
-
-
-def _newest(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
+def _rows(scores: Scores, rows: slice | NDArray[np.bool_]) -> Scores:
     return Scores(*(getattr(scores, name)[rows] for name in Scores.__slots__))
 
 

@@ -58,8 +58,6 @@ def _around(middle: float, error: float) -> list[float]:
 
 DRAWS = 100
 SHOWN = ("auc", "average_precision", "log_loss", "brier", "ece")
-AT_LEAST = 20
-"""Fewer conversations say nothing about their own spread."""
 
 
 def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
@@ -68,7 +66,7 @@ def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
     ECE is pushed up by every redraw, so its interval is read with care.
     """
     _, first, place = np.unique(scores.conversation, return_index=True, return_inverse=True)
-    if first.size < AT_LEAST:
+    if first.size < LEAST:
         return {}
     rows = np.argsort(place, kind="stable")
     sizes = np.bincount(place)

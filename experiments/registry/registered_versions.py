@@ -136,10 +136,6 @@ class Registry(Runs):
             )
         return {} if found is None else {a: str(n) for a, n in sorted(found.aliases.items())}
 
-    def alias_of(self, workspace: str, alias: str) -> str | None:
-        """The MLflow number that an alias stands at; None where there is no such alias."""
-        return self.aliases(workspace).get(alias)
-
     def set_alias(self, workspace: str, alias: str, number: str) -> None:
         """Move an alias. RegistryRefused for a number that is not registered."""
         with self._asking():

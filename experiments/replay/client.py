@@ -7,12 +7,15 @@ is simply sent again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+
+from learning.conversation.state import Message
 
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS_MAX = 2.0
@@ -108,6 +111,25 @@ def _read(answer: httpx.Response, asked: str) -> dict[str, Any]:
     raise RefusedError(
         answer.status_code, f"{asked}: {answer.status_code} {code}: {said}{hint}", code
     )
+
+
+def turn_json(message: Message) -> dict[str, Any]:
+    """A turn as the API takes it: id, author, text, and what the bot reported of its own work."""
+    turn: dict[str, Any] = {"id": message.id, "author": message.author, "text": message.text}
+    if message.bot is not None:
+        turn["bot"] = {k: v for k, v in asdict(message.bot).items() if v is not None}
+    return turn
+
+
+def score_request(conversation_id: str, turns: Sequence[Message]) -> dict[str, Any]:
+    """The body of `POST /v1/score` for the newest turn; those before it are its history."""
+    *history, message = turns
+    return {
+        "conversation_id": conversation_id,
+        "message": {"id": message.id, "text": message.text, "language": message.language},
+        "bot": turn_json(message).get("bot"),
+        "history": [turn_json(turn) for turn in history],
+    }
 
 
 def path_of(*parts: str) -> str:

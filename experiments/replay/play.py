@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.datasets.episode import Episode
 from experiments.datasets.ledger_export import labelled, of_stream
-from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of
+from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of, turn_json
 from experiments.replay.simulated_labels import AnnotatorSettings, SimulatedAnnotators
 from experiments.replay.stream_measures import StreamMeasures, StreamReport
 from learning.conversation.state import EMPTY, Message, step
@@ -164,18 +164,8 @@ def _asked(
 
 
 def _turn(message: Message) -> dict[str, Any]:
-    turn: dict[str, Any] = {
-        "id": message.id,
-        "author": message.author,
-        "text": message.text,
-        "at": message.at,
-    }
-    if message.language is not None:
-        turn["language"] = message.language
-    if message.bot is not None:
-        said = asdict(message.bot)
-        turn["bot"] = {name: value for name, value in said.items() if value is not None}
-    return turn
+    turn = turn_json(message) | {"at": message.at}
+    return turn if message.language is None else turn | {"language": message.language}
 
 
 def _ended(caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None) -> int:

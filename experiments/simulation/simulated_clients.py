@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from experiments.replay.client import BatonClient, path_of
+from experiments.replay.client import BatonClient, path_of, score_request, turn_json
 from experiments.simulation.arrival_schedule import EventSchedule
 from experiments.simulation.scoreboard import Scoreboard
 from experiments.simulation.world import Agent, Conversation, Verdict, World
@@ -88,15 +88,9 @@ class SimulatedClients:
             self._close(played, turns)
 
     def _score(self, played: _OpenConversation, turns: tuple[Message, ...]) -> dict[str, Any]:
-        *history, message = turns
-        asked: dict[str, Any] = {
-            "conversation_id": played.name,
-            "message": {"id": message.id, "text": message.text, "language": message.language},
-            "bot": _report(message),
-            "history": [_turn(turn) for turn in history],
-            "attributes": dict(message.attributes),
-        }
-        decision = self._caller("bot").post("/v1/score", asked)
+        message = turns[-1]
+        body = score_request(played.name, turns) | {"attributes": dict(message.attributes)}
+        decision = self._caller("bot").post("/v1/score", body)
         self.board.decided(decision, played.conversation.labels[message.id])
         if decision["probability"] is not None:
             played.scored.append((message.id, decision["probability"]))
@@ -137,7 +131,7 @@ class SimulatedClients:
         caller.post(path_of("handoffs", handoff, "claim"), {})
         back = Random(f"{self._world.seed}/return/{conversation.id}").random() < RETURNED
         turns = conversation.serve(agent.name, returned=back)
-        talk = [_turn(turn) for turn in turns if turn.author == "agent"]
+        talk = [turn_json(turn) for turn in turns if turn.author == "agent"]
         caller.post(path_of("conversations", played.name, "messages"), {"messages": talk})
         caller.post(path_of("handoffs", handoff, "return" if back else "resolve"), {})
         self.agenda.put(
@@ -158,7 +152,7 @@ class SimulatedClients:
         """The conversation is over; perhaps somebody complains of it later, or reads it over."""
         conversation, bot = played.conversation, self._caller("bot")
         if turns:
-            said = {"messages": [_turn(turn) for turn in turns]}
+            said = {"messages": [turn_json(turn) for turn in turns]}
             bot.post(path_of("conversations", played.name, "messages"), said)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", played.name, "close"), resolution)
@@ -195,16 +189,3 @@ def _lessons(
         "since": places.get(first) if first else None,
     }
     return [(scored[x.seq - 1][1], x.label) for x in lessons(entry, places.values())]
-
-
-def _turn(message: Message) -> dict[str, Any]:
-    said = {"id": message.id, "author": message.author, "text": message.text}
-    report = _report(message)
-    return said if report is None else said | {"bot": report}
-
-
-def _report(message: Message) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}

@@ -25,14 +25,14 @@ from pathlib import Path
 
 from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
 from experiments.replay.client import BatonClient
-from experiments.studies.simulated_rates import Look, Plan, Run
+from experiments.studies.simulated_rates import Look, Run, ServicePlan
 
 AT_ONCE = 6
 SETTLED_SECONDS = 5.0
 """After this time jobs have tossed the coins of what closed before."""
 
 
-def one(service: Running, plan: Plan) -> list[Look]:
+def one(service: Running, plan: ServicePlan) -> list[Look]:
     """One run in a fresh workspace; the clock draws in its own time, except at the very end."""
     with ExitStack() as open_:
         admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
@@ -50,18 +50,17 @@ def one(service: Running, plan: Plan) -> list[Look]:
 
 def main(runs: int) -> None:
     found: list[list[Look]] = []
-    with tempfile.TemporaryDirectory() as folder, running(baton(Path(folder))) as service:
-        clock = jobs(service)
-        clock.start()
-        try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                waiting = [pool.submit(one, service, Plan(seed)) for seed in range(runs)]
-                for number, done in enumerate(as_completed(waiting), 1):
-                    found.append(done.result())
-                    held = sum(all(look.covered for look in looks) for looks in found)
-                    print(f"{number} of {runs} runs, {held} held at every look", file=sys.stderr)
-        finally:
-            clock.stop()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(baton(Path(folder))) as service,
+        running(jobs(service)),
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        waiting = [pool.submit(one, service, ServicePlan(seed)) for seed in range(runs)]
+        for number, done in enumerate(as_completed(waiting), 1):
+            found.append(done.result())
+            held = sum(all(look.covered for look in looks) for looks in found)
+            print(f"{number} of {runs} runs, {held} held at every look", file=sys.stderr)
     last = [looks[-1] for looks in found]
     said = {
         "runs": runs,

@@ -38,9 +38,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
-from experiments.replay.client import BatonClient, path_of
+from experiments.replay.client import BatonClient, path_of, score_request
 from experiments.simulation.world import AgentBehaviour, Forgery, World, WorldSettings
-from experiments.studies.simulated_rates import Plan, Run
+from experiments.studies.simulated_rates import Run, ServicePlan
 
 STAFF = (
     ("ada", AgentBehaviour()),
@@ -80,7 +80,7 @@ class Attack:
 
     def play(self) -> dict[str, Any]:
         knobs = WorldSettings(habits=STAFF, forgeries=ATTACKS[self.name])
-        plan = Plan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
+        plan = ServicePlan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
         self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
         self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
         Run(plan, self.callers, self.look).play()
@@ -154,7 +154,11 @@ class Attack:
             while waiting:
                 turns = [(one, one.next()) for one in waiting]
                 turns = [(one, said) for one, said in turns if not one.ended]
-                items = [_item(f"{stage} {one.id}", said) for one, said in turns]
+                items = [
+                    score_request(f"{stage} {one.id}", said)
+                    | {"attributes": dict(said[-1].attributes)}
+                    for one, said in turns
+                ]
                 if items:
                     body = {"items": items}
                     answered = self.callers["bot"].post("/v1/score/batch", body)["results"]
@@ -165,26 +169,6 @@ class Attack:
                 waiting = [one for one, _ in turns]
         self.callers["admin"].put(mode, {"mode": "live"})
         return statistics.fmean(losses)
-
-
-def _item(name: str, turns: Any) -> dict[str, Any]:
-    *history, message = turns
-    said = {"id": message.id, "text": message.text, "language": message.language}
-    before = [{"id": m.id, "author": m.author, "text": m.text, "bot": _report(m)} for m in history]
-    return {
-        "conversation_id": name,
-        "message": said,
-        "bot": _report(message),
-        "history": before,
-        "attributes": dict(message.attributes),
-    }
-
-
-def _report(message: Any) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}
 
 
 def workspace(attack: str, rate: float, seed: int) -> str:
@@ -210,17 +194,15 @@ def main(seeds: int = 4, first: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         given = baton(Path(folder))
         given.environment = dict(given.environment) | CHECKPOINT
-        with running(given) as service:
-            clock = jobs(service)
-            clock.start()
-            try:
-                with ThreadPoolExecutor(SERVICES_AT_ONCE) as pool:
-                    waiting = [pool.submit(one, service, *what) for what in wanted]
-                    for done in as_completed(waiting):
-                        found.append(done.result())
-                        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-            finally:
-                clock.stop()
+        with (
+            running(given) as service,
+            running(jobs(service)),
+            ThreadPoolExecutor(SERVICES_AT_ONCE) as pool,
+        ):
+            waiting = [pool.submit(one, service, *what) for what in wanted]
+            for done in as_completed(waiting):
+                found.append(done.result())
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     print(table(found))
 
 

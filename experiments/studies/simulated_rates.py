@@ -16,7 +16,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from experiments.replay.client import BatonClient, path_of
+from experiments.replay.client import BatonClient, path_of, score_request, turn_json
 from experiments.simulation.world import Agent, AgentBehaviour, Conversation, World, WorldSettings
 from learning.conversation.state import Message
 
@@ -31,7 +31,7 @@ JUDGE = Agent("judge", AgentBehaviour(wrong=0.0, misplaced=0.0), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServicePlan:
     """One run: its seed, how many conversations, and a look after every so many of them. `knobs`
     say who the agents are, and what else may be set in the world.
     """
@@ -86,7 +86,7 @@ class Look:
 class Run:
     """One simulated customer service, played to its end and looked at on the way."""
 
-    plan: Plan
+    plan: ServicePlan
     callers: Mapping[str, BatonClient]
     draw: Callable[[], None]
     looks: list[Look] = field(default_factory=list)
@@ -145,7 +145,7 @@ class Run:
         self, playing: list[tuple[Conversation, tuple[Message, ...]]], world: World
     ) -> list[tuple[Conversation, tuple[Message, ...]]]:
         """Score the newest message of every conversation, and hear what is said next."""
-        items = [_item(conversation, turns) for conversation, turns in playing]
+        items = [score_request(conversation.id, turns) for conversation, turns in playing]
         results = self.callers["bot"].post("/v1/score/batch", {"items": items})["results"]
         going_on = []
         for (conversation, _), decision in zip(playing, results, strict=True):
@@ -188,7 +188,7 @@ class Run:
     def _close(self, conversation: Conversation, turns: tuple[Message, ...]) -> None:
         bot = self.callers["bot"]
         if turns:
-            said = {"messages": [_turn(turn) for turn in turns]}
+            said = {"messages": [turn_json(turn) for turn in turns]}
             bot.post(path_of("conversations", conversation.id, "messages"), said)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", conversation.id, "close"), resolution)
@@ -215,25 +215,3 @@ class Run:
             verdict = JUDGE.review(self._ended[audit["conversation_id"]]).body()
             verdict.pop("team", None)
             reviewer.post(path_of("audits", audit["id"], "outcome"), verdict)
-
-
-def _item(conversation: Conversation, turns: tuple[Message, ...]) -> dict[str, Any]:
-    *history, message = turns
-    return {
-        "conversation_id": conversation.id,
-        "message": {"id": message.id, "text": message.text, "language": message.language},
-        "bot": _report(message),
-        "history": [_turn(turn) for turn in history],
-    }
-
-
-def _turn(message: Message) -> dict[str, Any]:
-    said = {"id": message.id, "author": message.author, "text": message.text}
-    return said if message.bot is None else said | {"bot": _report(message)}
-
-
-def _report(message: Message) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.processes import Postgres, Running
 from experiments.datasets.episode import Episode
 from experiments.replay import play
+from experiments.simulation.world import episodes
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import ModelState
 
@@ -18,6 +20,25 @@ WORKSPACE = "bench"
 """A shadow workspace: no handoff silences a conversation, so every message is scored."""
 
 STORES = ("sqlite", "postgresql")
+LESSONS = 100
+"""Conversations that every measured Baton has learned before."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """How much to measure: rounds, of which medians are shown, of so long turns on each store."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    stores: Sequence[str] = STORES
+
+
+@cache
+def warm_start() -> tuple[Sequence[Episode], ModelState]:
+    """The conversations learned before, and the model state that the bare loop comes to."""
+    lessons, state = tuple(episodes(5, LESSONS)), play.begun()
+    play.bare(lessons, standing=state)
+    return lessons, state
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +64,12 @@ def sqlite_bytes(home: Path) -> int:
 
 
 @contextmanager
-def taught(
-    folder: Path, store: str, lessons: Sequence[Episode], standing: ModelState
-) -> Iterator[System]:
-    """A Baton on `store` whose shadow workspace has learned the lessons as `standing` has.
+def taught(folder: Path, store: str) -> Iterator[System]:
+    """A running Baton on `store` whose shadow workspace has learned what `warm_start` learns.
 
     That it did is checked by digest: what is compared is the same model.
     """
+    lessons, state = warm_start()
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         database = stack.enter_context(processes.postgres(folder)) if store != "sqlite" else None
@@ -57,6 +77,6 @@ def taught(
         stack.enter_context(processes.running(baton))
         engineer = play.shadow(baton.url, processes.key(folder, "admin"), WORKSPACE)
         learned = play.through_http(lessons, baton.url, engineer).report.digest
-        if learned != digest(standing):
+        if learned != digest(state):
             raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
         yield System(store, baton, "score", engineer, database)

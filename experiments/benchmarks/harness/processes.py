@@ -70,7 +70,9 @@ class Running:
             )
 
     def ready(self, pause_seconds: float = 0.1) -> None:
-        """Wait until it answers that it is ready. Raises NotRunningError."""
+        """Wait until it answers that it is ready, if it can answer. Raises NotRunningError."""
+        if not self.ready_path:
+            return
         give_up = time.monotonic() + READY_SECONDS_MAX
         with httpx.Client(trust_env=False, timeout=5) as client:
             while True:

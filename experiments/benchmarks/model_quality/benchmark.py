@@ -46,7 +46,7 @@ DBDC, MHCH = "dbdc3", "mhch_clothing"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LearningPlan:
     """How much to measure. `limit` is of conversations in each recorded set; `simulated`, `steady`,
     `jumping` and `drifting` are those of the simulator for each question. `seeds` are of labels,
     `few` of all else.
@@ -64,7 +64,7 @@ class Plan:
     workers: int = 2
 
     @classmethod
-    def quick(cls, folder: str, data: tuple[str, ...] = DATA, workers: int = 1) -> Plan:
+    def quick(cls, folder: str, data: tuple[str, ...] = DATA, workers: int = 1) -> LearningPlan:
         """Tells that it works; its figures say little."""
         return cls(folder, data, 1, 1, 40, 60, 120, 160, 60, workers)
 
@@ -85,7 +85,7 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 Unit = Callable[[], list[Row]]
 
 
-def run(plan: Plan, progress: Progress) -> list[Row]:
+def run(plan: LearningPlan, progress: Progress) -> list[Row]:
     """All rows, each with its `question`. StreamError for a set that is not there."""
     units = list(_units(plan))
     done: dict[int, list[Row]] = {}
@@ -104,7 +104,7 @@ def run(plan: Plan, progress: Progress) -> list[Row]:
     return [row for number in range(len(units)) for row in done[number]]
 
 
-def _units(plan: Plan) -> Iterator[tuple[str, Unit]]:
+def _units(plan: LearningPlan) -> Iterator[tuple[str, Unit]]:
     for name in plan.data:
         for seed in range(plan.seeds):
             yield f"{name}, labels", partial(labels, plan, name, seed)
@@ -127,7 +127,7 @@ def _units(plan: Plan) -> Iterator[tuple[str, Unit]]:
                 yield f"drift, {kind}", partial(drift, plan, kind, seed)
 
 
-def labels(plan: Plan, name: str, seed: int) -> list[Row]:
+def labels(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """Every regime, labels of random conversations, and every recipe under two of the regimes."""
     given, found = plan.talks(name, seed), []
 
@@ -147,7 +147,7 @@ def labels(plan: Plan, name: str, seed: int) -> list[Row]:
     return found
 
 
-def wabbits(plan: Plan, name: str, seed: int) -> list[Row]:
+def wabbits(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """VowpalWabbit in each setting, on Baton's features and on words."""
     given, found = plan.talks(name, seed), []
     for what in vowpal_format.INPUTS:
@@ -159,7 +159,7 @@ def wabbits(plan: Plan, name: str, seed: int) -> list[Row]:
     return found
 
 
-def river(plan: Plan, name: str) -> list[Row]:
+def river(plan: LearningPlan, name: str) -> list[Row]:
     """River's own recipes, in the order of the file."""
     given = plan.talks(name, 0)
     return [
@@ -182,13 +182,13 @@ def late(given: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def learned(plan: Plan, name: str, seed: int) -> list[Row]:
+def learned(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """Learning curves of every learner on what is held out."""
     row = {"question": "curves", "data": name, "seed": seed}
     return [row | found for found in learning_curves.curves(plan.talks(name, 0), seed)]
 
 
-def shares(plan: Plan) -> list[Row]:
+def shares(plan: LearningPlan) -> list[Row]:
     """Breakdown shares: test-then-learn against five folds of an offline regression."""
     given = plan.talks(DBDC, 0)
     y = np.array([label for talk in given for label in talk.labels])
@@ -203,7 +203,7 @@ def shares(plan: Plan) -> list[Row]:
     ]
 
 
-def handoffs(plan: Plan) -> list[Row]:
+def handoffs(plan: LearningPlan) -> list[Row]:
     """Points of handoff: learn the first file, then test-then-learn the second."""
     given = plan.talks(MHCH, 0)
     first = counting(Path(plan.folder) / SETS[MHCH][0])
@@ -216,19 +216,19 @@ def handoffs(plan: Plan) -> list[Row]:
     return [row | {"learner": learner, **figures} for learner, figures in found.items()]
 
 
-def steady(plan: Plan, seed: int) -> list[Row]:
+def steady(plan: LearningPlan, seed: int) -> list[Row]:
     """Calibration in a world that stays as it is."""
     row = {"question": "calibration", "data": SIMULATED, "seed": seed}
     return [row | found for found in calibration_error.steady(seed, plan.steady)]
 
 
-def jump(plan: Plan, seed: int) -> list[Row]:
+def jump(plan: LearningPlan, seed: int) -> list[Row]:
     """Scores and labels after a jump of the base rate."""
     row = {"question": "a jump", "data": SIMULATED, "seed": seed}
     return [row | calibration_error.jump(seed, plan.jumping)]
 
 
-def drift(plan: Plan, kind: str, seed: int) -> list[Row]:
+def drift(plan: LearningPlan, kind: str, seed: int) -> list[Row]:
     """AUC after a drift, learning on and learning anew."""
     row = {"question": "drift", "data": kind}
     found = drift_recovery.change(kind, plan.folder, plan.drifting, seed)

@@ -62,16 +62,6 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 5
-    conversations: int = 300
-    data: Sequence[str] = DATA
-    systems: Sequence[str] = SYSTEMS
-
-
 class NoData(LookupError):
     """A data set is not there; the message says where it was looked for."""
 
@@ -180,28 +170,28 @@ def made(system: str) -> Learner:
     return Wabbit() if system == VOWPAL else WabbitOnFeatures()
 
 
-def run(plan: Plan, progress: Progress) -> list[Row]:
+def run(rounds: int, conversations: int, data: Sequence[str], progress: Progress) -> list[Row]:
     """Measure. Raises NoData for a set that is not there, ModuleNotFoundError without the wheel."""
     rows = []
-    turns = len(plan.data) * plan.rounds * len(plan.systems)
+    turns = len(data) * rounds * len(SYSTEMS)
     done = 0
-    for name in plan.data:
-        stream = list(islice(conversations(name), plan.conversations))
+    for name in data:
+        stream = list(islice(recorded(name), conversations))
         before = load_average()
-        for system in plan.systems:
+        for system in SYSTEMS:
             played(made(system), stream[:WARM])
-        clocks: dict[str, list[Clock]] = {system: [] for system in plan.systems}
-        for number in range(plan.rounds):
-            for place in range(len(plan.systems)):
-                system = plan.systems[(place + number) % len(plan.systems)]
+        clocks: dict[str, list[Clock]] = {system: [] for system in SYSTEMS}
+        for number in range(rounds):
+            for place in range(len(SYSTEMS)):
+                system = SYSTEMS[(place + number) % len(SYSTEMS)]
                 progress(f"{name}, {system}", done, turns)
                 clocks[system].append(played(made(system), stream))
                 done += 1
-        rows += [_row(name, s, clocks) | {"load_average": before} for s in plan.systems]
+        rows += [_row(name, s, clocks) | {"load_average": before} for s in SYSTEMS]
     return rows
 
 
-def conversations(name: str) -> Iterator[Episode]:
+def recorded(name: str) -> Iterator[Episode]:
     """A data set's conversations, or simulated ones. Raises NoData."""
     if name == "simulated":
         return episodes(31, 100_000)

@@ -17,9 +17,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -27,12 +26,10 @@ import httpx
 import numpy as np
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
-from experiments.replay import play
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 
 GOAL_SLOWED, GOAL_PAGE_MS = 0.10, 50.0
 COLUMNS = {
@@ -56,19 +53,9 @@ COLUMNS = {
 }
 ESCALATES = "please let me talk to a human"
 WAITING, TURNS, PAGES = 2_000, 200, 200
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `per_second` escalations are told to all `followers`."""
-
-    rounds: int = 7
-    seconds: float = 4.0
-    followers: int = 200
-    per_second: float = 10.0
-    connections: int = 16
-    stores: Sequence[str] = STORES
-    lessons: int = 100
+CONNECTIONS = 16
+PER_SECOND = 10.0
+"""Escalations, of which every open page hears."""
 
 
 class Followers:
@@ -140,31 +127,28 @@ class Escalations(threading.Thread):
         self.join()
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 200) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
     rows = []
     for store in plan.stores:
         with ExitStack() as stack:
-            system = stack.enter_context(taught(folder / store, store, lessons, standing))
-            rows.append(_row(stack, system, plan, progress))
+            system = stack.enter_context(taught(folder / store, store))
+            rows.append(_row(stack, system, plan, progress, followers))
     return rows
 
 
-def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Row:
+def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, pages: int) -> Row:
     home, port = system.running.folder, system.running.port
     load = stack.enter_context(Load())
-    rates: dict[int, list[tuple[float, float]]] = {0: [], plan.followers: []}
+    rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
     told, late = list[float](), list[float]()
-    with _escalating(system, plan) as escalations:
+    with _escalating(system) as escalations:
         for number in range(plan.rounds):
             progress(system.name, number, plan.rounds)
-            for count in (0, plan.followers) if number % 2 else (plan.followers, 0):
+            for count in (0, pages) if number % 2 else (pages, 0):
                 followers = Followers(port, processes.key(home, "agent"), count)
                 given = {"key": system.key, "name": f"c{number}-{count}"}
-                order = Order(port, "score", given, plan.connections, plan.seconds)
+                order = Order(port, "score", given, CONNECTIONS, plan.seconds)
                 cpu = system.running.cpu_seconds()
                 figures = load.play(order)
                 cpu = system.running.cpu_seconds() - cpu
@@ -173,7 +157,7 @@ def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Ro
                 if count:
                     told.append(followers.events / plan.seconds)
                     late += _late(escalations, followers)
-    alone, followed = rates[0], rates[plan.followers]
+    alone, followed = rates[0], rates[pages]
     queue, conversation = _pages(system)
     pairs = list(zip(alone, followed, strict=True))
     slowed = 1 - median(b[0] / a[0] for a, b in pairs)
@@ -181,7 +165,7 @@ def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Ro
     turns_p50, turns_p95 = (float(np.percentile(conversation, share)) for share in (50, 95))
     return {
         "store": system.name,
-        "followers": plan.followers,
+        "followers": pages,
         "alone_per_second": rounded(median(one[0] for one in alone)),
         "followed_per_second": rounded(median(one[0] for one in followed)),
         "slowed": rounded(slowed),
@@ -203,9 +187,9 @@ def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Ro
 
 
 @contextmanager
-def _escalating(system: System, plan: Plan) -> Iterator[Escalations]:
+def _escalating(system: System) -> Iterator[Escalations]:
     bot = processes.key(system.running.folder, "bot")
-    made = Escalations(system.running.url, bot, plan.per_second)
+    made = Escalations(system.running.url, bot, PER_SECOND)
     made.start()
     try:
         yield made

@@ -21,13 +21,11 @@ from pathlib import Path
 from zlib import crc32
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import System, taught
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.benchmarks.harness.traffic_mix import texts
-from experiments.replay import play
 from experiments.replay.client import BatonClient, path_of
-from experiments.simulation.world import episodes
 
 GOALS_MS = {"same": 50.0, "another": 300.0}
 PATIENCE_SECONDS = 20.0
@@ -46,16 +44,6 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `connections` load each replica all the time."""
-
-    outcomes: int = 300
-    connections: int = 8
-    stores: Sequence[str] = STORES
-    lessons: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """How long until an outcome was reflected, and by which score it was."""
 
@@ -63,25 +51,34 @@ class Seen:
     probes: int
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
-    """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
+def run(
+    folder: Path,
+    stores: Sequence[str],
+    progress: Progress,
+    *,
+    outcomes: int = 300,
+    connections: int = 8,
+) -> list[Row]:
+    """Measure; `folder` is empty and takes all files. `connections` load each replica."""
     rows: list[Row] = []
-    for store in plan.stores:
+    for store in stores:
         with ExitStack() as stack:
-            first = stack.enter_context(taught(folder / store, store, lessons, standing))
+            first = stack.enter_context(taught(folder / store, store))
             ports = {"same": first.running.port}
             if store != "sqlite":
                 second = processes.replica(first.running, "another")
                 ports["another"] = stack.enter_context(processes.running(second)).port
-            rows += _measured(stack, plan, first, ports, progress)
+            rows += _measured(stack, first, ports, progress, outcomes, connections)
     return rows
 
 
 def _measured(
-    stack: ExitStack, plan: Plan, first: System, ports: Mapping[str, int], progress: Progress
+    stack: ExitStack,
+    first: System,
+    ports: Mapping[str, int],
+    progress: Progress,
+    outcomes: int,
+    connections: int,
 ) -> list[Row]:
     loads = {name: stack.enter_context(Load()) for name in ports}
     callers = {
@@ -92,13 +89,13 @@ def _measured(
     seen: dict[str, list[Seen]] = {name: [] for name in ports}
     began, rates = time.monotonic(), []
     number = 0
-    while number < plan.outcomes:
+    while number < outcomes:
         for name, load in loads.items():
             given = {"key": first.key, "name": f"l{name}{number}"}
-            load.start(Order(ports[name], "score", given, plan.connections, _SLICE_SECONDS))
+            load.start(Order(ports[name], "score", given, connections, _SLICE_SECONDS))
         until = time.monotonic() + _SLICE_SECONDS
-        while time.monotonic() < until - 0.2 and number < plan.outcomes:
-            progress(first.name, number, plan.outcomes)
+        while time.monotonic() < until - 0.2 and number < outcomes:
+            progress(first.name, number, outcomes)
             position, acknowledged = given_outcome(callers["same"], str(number))
             asked = {
                 name: pool.submit(_until_seen, caller, position, acknowledged, f"{name}{number}")

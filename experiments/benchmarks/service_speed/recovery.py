@@ -21,18 +21,26 @@ from typing import Any, Protocol
 
 import psycopg
 
-from experiments.benchmarks.harness.compared_systems import STORES, WORKSPACE, System, taught
+from experiments.benchmarks.harness.compared_systems import (
+    WORKSPACE,
+    LoadPlan,
+    System,
+    taught,
+    warm_start,
+)
 from experiments.benchmarks.harness.processes import Running
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay import play
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 
 GOAL_SECONDS = 5.0
 FLAT = 1.5
 """The largest may take so many times as long as the smallest and still be called flat."""
+
+TAIL = 200
+"""Entries after the newest checkpoint."""
 
 BEGINNING = 2
 """A workspace's ledger begins with its policy and its switch; the line has the switch's number."""
@@ -52,17 +60,6 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `tail` entries come after the newest checkpoint."""
-
-    rounds: int = 5
-    entries: Sequence[int] = (10_000, 100_000, 1_000_000)
-    stores: Sequence[str] = STORES
-    tail: int = 200
-    lessons: int = 100
-
-
 @dataclass(slots=True)
 class Subject:
     """One installation with a ledger of its own, killed again and again."""
@@ -77,17 +74,17 @@ class Subject:
     digests: set[str] = field(default_factory=set)
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress, *, entries: Sequence[int]) -> list[Row]:
     """Measure; `folder` is empty and takes all files (1.5 GB for a million entries)."""
     rows: list[Row] = []
-    sizes = (0, *plan.entries)
+    sizes = (0, *entries)
     turns = len(plan.stores) * len(sizes) * plan.rounds
     for store in plan.stores:
         with ExitStack() as stack:
             subjects = []
             for size in sizes:
                 progress(f"{store}, making {size} entries", len(rows), turns)
-                subjects.append(_made(stack, folder / f"{store}{size}", store, size, plan))
+                subjects.append(_made(stack, folder / f"{store}{size}", store, size))
             for number in range(plan.rounds):
                 for subject in subjects:
                     progress(f"{store}, {subject.entries} entries", number, turns)
@@ -96,19 +93,17 @@ def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
     return rows
 
 
-def _made(stack: ExitStack, folder: Path, store: str, size: int, plan: Plan) -> Subject:
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    system = stack.enter_context(taught(folder, store, lessons, standing))
+def _made(stack: ExitStack, folder: Path, store: str, size: int) -> Subject:
+    system = stack.enter_context(taught(folder, store))
+    _, standing = warm_start()
     entries = standing.position
     if size:
         system.running.stop()
         with opened(system) as database:
-            entries = grown(database, standing, size, plan.tail)
+            entries = grown(database, standing, size, TAIL)
         system.running.start()
         system.running.ready()
-    tail = plan.tail if size else standing.position
+    tail = TAIL if size else standing.position
     return Subject(entries, tail, system.running, system.key)
 
 

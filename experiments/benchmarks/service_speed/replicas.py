@@ -20,16 +20,18 @@ from pathlib import Path
 import psycopg
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import WORKSPACE, System, taught
+from experiments.benchmarks.harness.compared_systems import WORKSPACE, LoadPlan, System, taught
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.processes import Running
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.service_speed.freshness import given_outcome
-from experiments.replay import play
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 
 SETTLE_SECONDS = 30.0
+CONNECTIONS, OUTCOMES = 16, 10
+CONTESTED = 2
+"""Connections of each replica that play what those of the others play."""
+
 COLUMNS = {
     "replicas": "replicas",
     "per_second": "decisions/s",
@@ -48,19 +50,6 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `contested` connections of each replica play what the others play."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    replicas: Sequence[int] = (1, 2, 4)
-    connections: int = 16
-    contested: int = 2
-    outcomes: int = 10
-    lessons: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Turn:
     """One count of replicas under load, once."""
 
@@ -73,34 +62,33 @@ class Turn:
     faults: int
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(
+    folder: Path, plan: LoadPlan, progress: Progress, *, replicas: Sequence[int] = (1, 2, 4)
+) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    turns: dict[int, list[Turn]] = {count: [] for count in plan.replicas}
-    digests: dict[int, bool] = dict.fromkeys(plan.replicas, True)
+    turns: dict[int, list[Turn]] = {count: [] for count in replicas}
+    digests: dict[int, bool] = dict.fromkeys(replicas, True)
     (folder / "seen").mkdir(parents=True)
     with ExitStack() as stack:
-        system = stack.enter_context(taught(folder / "store", "postgresql", lessons, standing))
-        most = max(plan.replicas)
+        system = stack.enter_context(taught(folder / "store", "postgresql"))
+        most = max(replicas)
         batons = [system.running]
         for number in range(1, most):
             batons.append(processes.replica(system.running, f"replica{number}"))
             stack.enter_context(processes.running(batons[-1]))
         loads = [(stack.enter_context(Load()), stack.enter_context(Load())) for _ in range(most)]
         for number in range(plan.rounds):
-            for place, count in enumerate(plan.replicas):
-                done = number * len(plan.replicas) + place
-                progress(f"{count} replicas", done, plan.rounds * len(plan.replicas))
+            for place, count in enumerate(replicas):
+                done = number * len(replicas) + place
+                progress(f"{count} replicas", done, plan.rounds * len(replicas))
                 seen = folder / "seen" / f"{count}-{number}"
                 turns[count].append(_turn(plan, system, batons[:count], loads, seen))
                 digests[count] &= _equal(system, batons[:count])
-        return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in plan.replicas]
+        return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in replicas]
 
 
 def _turn(
-    plan: Plan,
+    plan: LoadPlan,
     system: System,
     batons: Sequence[Running],
     loads: Sequence[tuple[Load, Load]],
@@ -111,19 +99,19 @@ def _turn(
     store = system.store.cpu_seconds()
     for number, (baton, (own, shared)) in enumerate(zip(batons, loads, strict=False)):
         for load, name, connections in (
-            (own, f"{seen.name}-own{number}", plan.connections - plan.contested),
-            (shared, f"{seen.name}-shared", plan.contested),
+            (own, f"{seen.name}-own{number}", CONNECTIONS - CONTESTED),
+            (shared, f"{seen.name}-shared", CONTESTED),
         ):
             file = f"{seen}-{'own' if load is own else 'shared'}-{number}"
             given = {"key": system.key, "name": name, "file": file}
             load.start(Order(baton.port, "witness", given, connections, plan.seconds))
     until = time.monotonic() + plan.seconds * 0.9
     given_ = 0
-    while given_ < plan.outcomes and time.monotonic() < until:
+    while given_ < OUTCOMES and time.monotonic() < until:
         with BatonClient(batons[given_ % len(batons)].url, system.key) as caller:
             given_outcome(caller, f"{seen.name}-{given_}")
         given_ += 1
-        time.sleep(plan.seconds * 0.4 / plan.outcomes)
+        time.sleep(plan.seconds * 0.4 / OUTCOMES)
     found = [load.result() for pair in loads[: len(batons)] for load in pair]
     answered = max(sum(one.answered for one in found), 1)
     owns = found[::2]
@@ -155,14 +143,14 @@ def _equal(system: System, batons: Sequence[Running]) -> bool:
 
 
 def _row(
-    plan: Plan,
+    plan: LoadPlan,
     system: System,
     count: int,
     turns: dict[int, list[Turn]],
     equal: bool,
     seen: Path,
 ) -> Row:
-    own, one = turns[count], turns[plan.replicas[0]]
+    own, one = turns[count], next(iter(turns.values()))
     row: Row = {"replicas": count}
     for name in ("per_second", "p50_ms", "p99_ms", "cpu_us", "store_cpu_us"):
         row[name] = rounded(median(getattr(turn, name) for turn in own))

@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness import peer_services, processes
-from experiments.benchmarks.harness.compared_systems import System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught, warm_start
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
-from experiments.replay import play
-from experiments.simulation.world import episodes
 
 GOALS = {
     ("sqlite", 16): 0.6,
@@ -31,7 +29,9 @@ GOALS = {
     ("postgresql", 16): 0.6,
     ("postgresql", 64): 0.6,
 }
-TIMES_PEER = 5.0
+PEERS = ("mlflow", "chantilly")
+"""What is compared besides the empty route; chantilly is installed for it."""
+
 COLUMNS = {
     "store": "store",
     "connections": "connections",
@@ -51,19 +51,6 @@ COLUMNS = {
     "ratio_to_chantilly": "/ chantilly",
     "cpu_ratio_to_chantilly": "by CPU",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. The defaults take about six minutes."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    connections: Sequence[int] = (1, 16, 64)
-    stores: Sequence[str] = ("sqlite", "postgresql")
-    mlflow: bool = True
-    chantilly: bool = True
-    lessons: int = 100
 
 
 @dataclass(slots=True)
@@ -87,31 +74,36 @@ class Measured:
         return self.figures.per_second
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> Found:
-    """Measure; `folder` is empty and takes all files."""
+def run(
+    folder: Path,
+    plan: LoadPlan,
+    progress: Progress,
+    *,
+    connections: Sequence[int] = (1, 16, 64),
+    peers: Sequence[str] = PEERS,
+) -> Found:
+    """Measure; `folder` is empty and takes all files. It takes about six minutes."""
     found = Found([])
     flushes = round(processes.flushes_per_second(folder))
     with ExitStack() as stack:
-        systems = list(_systems(stack, folder, plan, found.notes, progress))
+        systems = list(_systems(stack, folder, plan.stores, peers, found.notes, progress))
         load = stack.enter_context(Load())
         measured: dict[tuple[str, int, int], Measured] = {}
         turns = [
-            (number, connections, systems[(number + place) % len(systems)])
+            (number, count, systems[(number + place) % len(systems)])
             for number in range(plan.rounds)
-            for connections in plan.connections
+            for count in connections
             for place in range(len(systems))
         ]
         for system in systems:
             _turn(load, system, 4, min(1.0, plan.seconds), "warm")
-        for done, (number, connections, system) in enumerate(turns):
-            progress(f"{system.name} at {connections}", done, len(turns))
-            name = f"r{number}c{connections}"
-            measured[system.name, connections, number] = _turn(
-                load, system, connections, plan.seconds, name
-            )
+        for done, (number, count, system) in enumerate(turns):
+            progress(f"{system.name} at {count}", done, len(turns))
+            name = f"r{number}c{count}"
+            measured[system.name, count, number] = _turn(load, system, count, plan.seconds, name)
     for store in plan.stores:
-        for connections in plan.connections:
-            row = _row(store, connections, _Rounds(measured, connections, plan.rounds))
+        for count in connections:
+            row = _row(store, count, _Rounds(measured, count, plan.rounds))
             row |= {"rounds": plan.rounds, "load_average": load_average(), "flushes": flushes}
             found.rows.append(row)
     return found
@@ -190,25 +182,28 @@ def _row(store: str, connections: int, rounds: _Rounds) -> Row:
 
 
 def _systems(
-    stack: ExitStack, folder: Path, plan: Plan, notes: list[str], progress: Progress
+    stack: ExitStack,
+    folder: Path,
+    stores: Sequence[str],
+    peers: Sequence[str],
+    notes: list[str],
+    progress: Progress,
 ) -> Iterator[System]:
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    for store in plan.stores:
+    lessons, standing = warm_start()
+    for store in stores:
         progress(f"starting Baton on {store}", 0, 1)
-        yield stack.enter_context(taught(folder / store, store, lessons, standing))
+        yield stack.enter_context(taught(folder / store, store))
     progress("starting the empty route", 0, 1)
     yield System(
         "empty", stack.enter_context(processes.running(peer_services.empty(folder))), "score"
     )
-    if plan.mlflow:
+    if "mlflow" in peers:
         progress("starting mlflow models serve", 0, 1)
         served = stack.enter_context(
             processes.running(peer_services.mlflow(folder / "mlflow", standing))
         )
         yield System("mlflow", served, "mlflow")
-    if plan.chantilly:
+    if "chantilly" in peers:
         progress("installing chantilly", 0, 1)
         try:
             (folder / "chantilly").mkdir()

@@ -50,7 +50,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SoakPlan:
     """How much to measure. `per_second` is the rate of the bots' requests asked for.
 
     At 300 the process has heard of the 20 000 conversations that it remembers at most after some
@@ -147,7 +147,7 @@ class People(threading.Thread):
         self.done["looked"] += 1
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> Found:
+def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
     """Measure; `folder` is empty and takes all files. Ends with what is found so far on Ctrl-C."""
     found = Found()
     home = folder / "home"
@@ -155,9 +155,7 @@ def run(folder: Path, plan: Plan, progress: Progress) -> Found:
     with ExitStack() as stack:
         database = "" if plan.store == "sqlite" else stack.enter_context(postgres(folder)).uri
         serve = stack.enter_context(processes.running(processes.baton(home, database=database)))
-        jobs = processes.jobs(serve)
-        jobs.start()
-        stack.callback(jobs.stop)
+        jobs = stack.enter_context(processes.running(processes.jobs(serve)))
         keys = {role: processes.key(home, role) for role in ("bot", "agent", "engineer")}
         load = stack.enter_context(Load())
         people = People(serve.url, keys["agent"], keys["engineer"])

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught, warm_start
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.processes import Running
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import TURNS
-from experiments.replay import play
-from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
-from learning.ledger.model_state import ModelState
 
 SETTLE_SECONDS = 1.0
+CONNECTIONS = 16
 COLUMNS = {
     "store": "store",
     "what": "what",
@@ -34,17 +32,6 @@ COLUMNS = {
     "bytes": "bytes stored",
     "per_second": "a second",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    connections: int = 16
-    stores: Sequence[str] = STORES
-    lessons: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +45,12 @@ class Spent:
     stored: int
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
     rows: list[Row] = []
     for store in plan.stores:
         with ExitStack() as stack:
-            system = stack.enter_context(taught(folder / store, store, lessons, standing))
+            system = stack.enter_context(taught(folder / store, store))
             follower = None
             if store != "sqlite":
                 follower = processes.replica(system.running, "follower")
@@ -80,14 +64,14 @@ def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
                 )
                 found.append((score, judged))
             rows += _rows(store, plan, found)
-    return [*rows, _checkpoint(standing)]
+    return [*rows, _checkpoint()]
 
 
 KINDS = ("score", "judged")
 
 
 def _turn(
-    load: Load, system: System, follower: Running | None, kind: str, number: int, plan: Plan
+    load: Load, system: System, follower: Running | None, kind: str, number: int, plan: LoadPlan
 ) -> Spent:
     def now() -> tuple[float, float, float, int]:
         return (
@@ -99,14 +83,14 @@ def _turn(
 
     before = now()
     given = {"key": system.key, "name": f"{kind}{number}"}
-    order = Order(system.running.port, kind, given, plan.connections, plan.seconds)
+    order = Order(system.running.port, kind, given, CONNECTIONS, plan.seconds)
     answered = load.play(order).answered
     time.sleep(SETTLE_SECONDS)
     serve, store, follows, stored = (b - a for a, b in zip(before, now(), strict=True))
     return Spent(answered, serve, store, follows, int(stored))
 
 
-def _rows(store: str, plan: Plan, found: Sequence[tuple[Spent, Spent]]) -> list[Row]:
+def _rows(store: str, plan: LoadPlan, found: Sequence[tuple[Spent, Spent]]) -> list[Row]:
     message = {
         "serve_cpu_us": [a.serve / a.requests * 1e6 for a, _ in found],
         "store_cpu_us": [a.store / a.requests * 1e6 for a, _ in found],
@@ -136,11 +120,11 @@ def _outcomes(spent: Spent) -> float:
     return max(spent.requests / (TURNS + 1), 1.0)
 
 
-def _checkpoint(standing: ModelState) -> Row:
-    times = []
+def _checkpoint() -> Row:
+    (_, state), times = warm_start(), list[float]()
     for _ in range(5):
         began = time.process_time()
-        data = checkpoint.dump(standing)
+        data = checkpoint.dump(state)
         times.append(time.process_time() - began)
     return {
         "store": "-",

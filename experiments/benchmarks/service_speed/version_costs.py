@@ -8,8 +8,8 @@ tasks of `jobs`, ledger entries are copied onward in the database, with a checkp
 the head as `jobs` would leave it; then each round appends outcomes and does every task once, and
 medians are shown. For the rebuild the conversations are copied as well, each under an id of its
 own, so that every outcome's text is read from the database; their texts repeat after
-`Plan.conversations` of them, which no part of the learning remembers. Time is of the processor,
-in this one thread, and by the clock.
+`VersionsPlan.conversations` of them, which no part of the learning remembers. Time is of the
+processor, in this one thread, and by the clock.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ Opened = Callable[[Path, str], Tasks]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VersionsPlan:
     """How much to measure."""
 
     rounds: int = 10
@@ -108,7 +108,7 @@ class Times:
         return rounded(median(found) * 1000) if found else None
 
 
-def run(folder: Path, plan: Plan, opened: Opened, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> list[Row]:
     """Measure; `folder` is empty and takes all files (3 GB for a million of each)."""
     rows: list[Row] = []
     turns = len(plan.entries) * plan.rounds
@@ -187,7 +187,7 @@ def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[i
     return found | {"load_average": load_average()}
 
 
-def _rebuilt(home: Path, plan: Plan, opened: Opened, progress: Progress) -> Row:
+def _rebuilt(home: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> Row:
     progress(f"making {plan.lessons} lessons", 0, plan.lessons)
     made = _begun(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
     _repeated(home, -(-plan.lessons // made))

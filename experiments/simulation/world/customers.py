@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 
 from experiments.simulation.world.intents import Intent, intents, shares
@@ -81,9 +80,7 @@ def _slots(rng: Random, product: str | None) -> Mapping[str, str]:
 _NAMES = ("mara", "joel", "tomas", "ines", "petra", "yusuf", "lena", "kofi", "anouk", "bram")
 
 
-@cache
-def _alphabet() -> str:
-    return "abcdefghijklmnoprstuvwy"
+_ALPHABET = "abcdefghijklmnoprstuvwy"
 
 
 def worded(parts: list[str], who: Customer, anger: int, rng: Random) -> str:
@@ -122,7 +119,7 @@ def _mistyped(word: str, rate: float, rng: Random) -> str:
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
     if kind < 0.7:
         return word[:place] + word[place + 1 :]
-    return word[:place] + pick(_alphabet(), rng) + word[place + 1 :]
+    return word[:place] + pick(_ALPHABET, rng) + word[place + 1 :]
 
 
 def about(who: Customer, intent: Intent, rng: Random) -> str:

@@ -19,7 +19,7 @@ from experiments.benchmarks.inputs.feature_rows import (
     simulated,
 )
 from experiments.benchmarks.model_quality import calibration_error, handoff_points, target_table
-from experiments.benchmarks.model_quality.benchmark import Plan, chosen, run
+from experiments.benchmarks.model_quality.benchmark import LearningPlan, chosen, run
 from experiments.replay.play import bare
 from experiments.simulation.world import episodes
 from learning.measures.scores import measures
@@ -114,7 +114,7 @@ def test_after_a_jump_only_the_labels_after_it_count() -> None:
 
 
 def test_every_line_of_the_targets_is_judged_by_its_worst_data_set() -> None:
-    rows = run(Plan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
+    rows = run(LearningPlan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
     lines = target_table.targets(rows)
     assert {"AUC of full labels'", "VowpalWabbit", "ECE", "drift"} <= {x["row"] for x in lines}
     for line in lines:

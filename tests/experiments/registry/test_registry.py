@@ -93,8 +93,8 @@ def test_aliases_say_where_they_stand(registry):
     registry.set_alias("named", "previous", first)
     registry.set_alias("named", "champion", second)
     assert registry.aliases("named") == {"champion": second, "previous": first}
-    assert registry.alias_of("named", "champion") == second
-    assert registry.alias_of("named", "challenger-1") is None
+    assert registry.aliases("named").get("champion") == second
+    assert registry.aliases("named").get("challenger-1") is None
     registry.drop_alias("named", "previous")
     registry.drop_alias("named", "previous")
     assert registry.aliases("named") == {"champion": second}

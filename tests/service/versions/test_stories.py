@@ -93,7 +93,7 @@ class Story:
         serving = last.body["version"]
         found = self.place.engineer
         until(lambda: found.got("/v1/standing")["switch"] == last.position, 10, "served")
-        alias = self.registry.alias_of(self.place.name, "champion")
+        alias = self.registry.aliases(self.place.name).get("champion")
         assert alias is not None
         registered = self.registry.registered(self.place.name, alias)
         assert registered is not None
@@ -239,7 +239,7 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     story.publish()
     assert story.serves() == 1
     assert "alarm" in story.told()
-    alias = story.registry.alias_of(story.place.name, "challenger-1")
+    alias = story.registry.aliases(story.place.name).get("challenger-1")
     assert alias is not None
     assert any("**Alarm.**" in run.data.tags["mlflow.note.content"] for run in story.runs())
     desk = story.registry._client.get_experiment(story.run().info.experiment_id)
