@@ -26,7 +26,7 @@ def build() -> dict[str, Any]:
         "zones": _zones(),
         "learning": _source(),
         "machine": platform.machine(),
-        "processor_features": sorted(name for name, there in features.items() if there),
+        "processor_features": sorted(name for name, is_present in features.items() if is_present),
     }
 
 
@@ -41,11 +41,11 @@ def _zones() -> str:
 def _source() -> str:
     """A hash of the learning package's own files, code and lexicon."""
     folder = Path(learning.__file__).parent
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:12]
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache

@@ -63,17 +63,17 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
             try:
                 record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                said = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             except json.JSONDecodeError as error:
-                said = f"is not JSON ({error.msg} at column {error.colno}); one object per line"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = f"is not JSON ({error.msg} at column {error.colno}); one object per line"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             except (RecursionError, ValueError):
-                said = "nests too deeply, or has a number of too many digits; correct this line"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = "nests too deeply, or has a number of too many digits; correct this line"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             if not isinstance(record, dict):
-                said = f"is {described(record)}; write one JSON object per conversation"
-                raise StreamError(f"{path}, line {number}: {said}")
+                problem = f"is {described(record)}; write one JSON object per conversation"
+                raise StreamError(f"{path}, line {number}: {problem}")
             yield number, record
 
 
@@ -115,24 +115,24 @@ def objects(record: Record, name: str) -> Iterator[tuple[str, Record]]:
 
 def identity(record: Record, name: str) -> str:
     """A conversation's id, fit for an address: other characters than A-Z a-z 0-9 . _ - are _."""
-    said = need(record, name, str)
-    if not said:
+    value = need(record, name, str)
+    if not value:
         raise FieldError(f"field {name} is empty; give each conversation its own id")
-    return re.sub(r"[^A-Za-z0-9._-]", "_", said)[:200]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", value)[:200]
 
 
 def text_of(record: Record, where: str) -> str:
     """The text of a turn. Half a surrogate pair is valid JSON, but cannot be stored or sent."""
-    said: str = need(record, "text", str, where)
-    return said.encode("utf-8", "replace").decode("utf-8")
+    text: str = need(record, "text", str, where)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def author_of(record: Record, name: str, known: Mapping[object, str], where: str) -> str:
+def author_of(record: Record, name: str, authors: Mapping[object, str], where: str) -> str:
     """Who spoke, in Baton's words, from a format's own."""
     if name not in record:
         raise FieldError(f"field {where}{name} is missing; add who spoke")
-    said = record[name]
-    if isinstance(said, (list, dict, bool)) or said not in known:
-        names = ", ".join(map(repr, known))
-        raise FieldError(f"field {where}{name} is {said!r}; use one of {names}")
-    return known[said]
+    value = record[name]
+    if isinstance(value, (list, dict, bool)) or value not in authors:
+        names = ", ".join(map(repr, authors))
+        raise FieldError(f"field {where}{name} is {value!r}; use one of {names}")
+    return authors[value]

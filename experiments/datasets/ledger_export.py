@@ -47,7 +47,7 @@ class History:
 
 def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
     """Write a history; where this breaks off, there is no file."""
-    found, fresh = hashlib.sha256(_line(without.body())), path.with_suffix(".part")
+    digest, fresh = hashlib.sha256(_line(without.body())), path.with_suffix(".part")
     position = outcomes = scored = 0
     fresh.touch(mode=0o600)
     with gzip.open(fresh, "wb", compresslevel=1) as out:
@@ -56,19 +56,19 @@ def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
             outcomes += bool(turns)
             scored += sum(turn.scored for turn in turns)
             line = _line([asdict(entry), [_told(turn) for turn in turns]])
-            found.update(line)
+            digest.update(line)
             out.write(line)
     fresh.replace(path)
-    return History(found.hexdigest(), position, outcomes, scored, without.body())
+    return History(digest.hexdigest(), position, outcomes, scored, without.body())
 
 
-def read(written: Path | bytes) -> Iterator[Page]:
+def read(source: Path | bytes) -> Iterator[Page]:
     """The pages of a history, one at a time; from its file or from the file's bytes."""
-    source = io.BytesIO(written) if isinstance(written, bytes) else written
-    with gzip.open(source, "rb") as lines:
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    with gzip.open(stream, "rb") as lines:
         for line in lines:
             entry, turns = json.loads(line)
-            yield Entry(**entry), [_turn(*told) for told in turns]
+            yield Entry(**entry), [_turn(*fields) for fields in turns]
 
 
 def of_stream(stream: Iterable[Episode]) -> Iterator[Page]:
@@ -121,8 +121,8 @@ def _turn(
     event: str | None,
 ) -> Turn:
     report = None if bot is None else BotReport(*bot)
-    known = tuple((key, value) for key, value in attributes)
-    return Turn(Message(name, author, text, at, language, report, known, event), scored)
+    pairs = tuple((key, value) for key, value in attributes)
+    return Turn(Message(name, author, text, at, language, report, pairs, event), scored)
 
 
 def _line(value: Any) -> bytes:

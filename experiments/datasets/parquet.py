@@ -69,7 +69,7 @@ def _there(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _there(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
-        return [_there(one) for one in value]
+        return [_there(item) for item in value]
     return value
 
 
@@ -84,5 +84,5 @@ def _gathered(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int,
             messages.append(message)
             if "label" in row:
                 labels.append({"message_id": message["id"], "label": row["label"]})
-        found = {} if name is None else {"conversation_id": name}
-        yield first, found | {"messages": messages} | ({"labels": labels} if labels else {})
+        head = {} if name is None else {"conversation_id": name}
+        yield first, head | {"messages": messages} | ({"labels": labels} if labels else {})

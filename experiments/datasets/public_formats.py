@@ -78,8 +78,8 @@ def _ratings(turn: Record, where: str) -> Sequence[float]:
     ratings: list[object] = need(turn, "satisfaction", list, where)
     for rating in ratings:
         if type(rating) not in (int, float) or not 1 <= rating <= 5:  # type: ignore[operator]
-            said = f"holds {rating!r}; use ratings from 1 to 5"
-            raise FieldError(f"field {where}satisfaction {said}")
+            problem = f"holds {rating!r}; use ratings from 1 to 5"
+            raise FieldError(f"field {where}satisfaction {problem}")
     return [rating for rating in ratings if isinstance(rating, (int, float))]
 
 
@@ -111,8 +111,8 @@ def _share(turn: Record, where: str) -> float | None:
     votes = need(turn, "breakdown_votes", dict, where)
     for name, count in votes.items():
         if name not in ("O", "T", "X") or type(count) is not int or count < 0:
-            said = f"field {where}breakdown_votes.{name} is {count!r}"
-            raise FieldError(f"{said}; use counts of O, T and X, not negative")
+            problem = f"field {where}breakdown_votes.{name} is {count!r}"
+            raise FieldError(f"{problem}; use counts of O, T and X, not negative")
     total = sum(votes.values())
     return votes.get("X", 0) / total if total else None
 

@@ -77,15 +77,15 @@ def looked_at(
     reader, targets = FORMATS[name]
     aim = target or targets[0]
     if aim not in targets:
-        known = ", ".join(targets)
-        raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {known}")
+        names = ", ".join(targets)
+        raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {names}")
     return _each(path, name, reader, aim)
 
 
 def recognise(path: Path | str) -> str:
     """The format of a file by its fields; StreamError where none fits."""
     path = Path(path)
-    seen: dict[str, None] = {}
+    fields_so_far: dict[str, None] = {}
     for _, record in islice(records(path), RECOGNISED_FROM):
         turns = record.get("turns")
         within = [t for t in turns if isinstance(t, dict)] if isinstance(turns, list) else []
@@ -93,11 +93,11 @@ def recognise(path: Path | str) -> str:
         for name, sign in _SIGNS:
             if sign in fields:
                 return name
-        seen.update(dict.fromkeys(fields))
+        fields_so_far.update(dict.fromkeys(fields))
     if next(records(path), None) is None:
         raise StreamError(f"{path}: holds no conversation; write one JSON object per line")
     raise StreamError(
-        f"{path}: no format has the fields {', '.join(list(seen)[:12]) or '(none)'}; "
+        f"{path}: no format has the fields {', '.join(list(fields_so_far)[:12]) or '(none)'}; "
         f"expected one of {', '.join(f'{sign} ({name})' for name, sign in _SIGNS)}; "
         "or name it with --format"
     )
@@ -122,28 +122,28 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
     return parquet.records(path) if parquet.is_parquet(path) else lines.records(path)
 
 
-def _whole(path: Path, found: Iterator[tuple[int, Episode | str]]) -> Iterator[Episode]:
-    for _, one in found:
-        if isinstance(one, str):
-            raise StreamError(f"{path}, {one}")
-        yield one
+def _whole(path: Path, checked: Iterator[tuple[int, Episode | str]]) -> Iterator[Episode]:
+    for _, episode in checked:
+        if isinstance(episode, str):
+            raise StreamError(f"{path}, {episode}")
+        yield episode
 
 
 def _each(
     path: Path, name: str, reader: _Reader, target: str
 ) -> Iterator[tuple[int, Episode | str]]:
-    seen: dict[str, int] = {}
+    line_by_id: dict[str, int] = {}
     for number, record in records(path):
         try:
             episode = reader(record, target)
         except FieldError as error:
             yield number, f"line {number}, read as {name}: {error}"
             continue
-        if episode.id in seen:
-            said = f"conversation {episode.id!r} was already on line {seen[episode.id]}"
-            yield number, f"line {number}: {said}; give each conversation its own id"
+        if episode.id in line_by_id:
+            problem = f"conversation {episode.id!r} was already on line {line_by_id[episode.id]}"
+            yield number, f"line {number}: {problem}; give each conversation its own id"
             continue
-        seen[episode.id] = number
+        line_by_id[episode.id] = number
         yield number, episode
 
 

@@ -59,7 +59,7 @@ class InfluenceSample:
     def moving(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
         """The names that move the model most over these messages, of each kind at most so many."""
         bias, base = model.margin_row(Row({}, model.buckets))
-        found = []
+        influences = []
         for name, count in sorted(self._found.items()):
             if "=" in name and self._within[name] < WORD_CONVERSATIONS:
                 continue
@@ -67,9 +67,11 @@ class InfluenceSample:
             margin, variance = model.margin_row(Row({name: value}, model.buckets))
             spread = math.sqrt(max(0.0, variance - base))
             share = count / self._messages
-            found.append(
-                FeatureInfluence(name, margin - bias, spread, value, share, self._within[name]),
+            influences.append(
+                FeatureInfluence(name, margin - bias, spread, value, share, self._within[name])
             )
-        found.sort(key=lambda one: (-abs(one.effect) * one.share, one.name))
-        context = [one for one in found if "=" not in one.name][:most]
-        return context + [one for one in found if "=" in one.name][:most]
+        influences.sort(
+            key=lambda influence: (-abs(influence.effect) * influence.share, influence.name)
+        )
+        context = [influence for influence in influences if "=" not in influence.name][:most]
+        return context + [influence for influence in influences if "=" in influence.name][:most]

@@ -101,10 +101,10 @@ class Report:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Report:
         """A kept report. ValueError for one of another format."""
-        kept = dict(body)
-        if kept.pop("format", None) != FORMAT:
+        fields = dict(body)
+        if fields.pop("format", None) != FORMAT:
             raise ValueError(f"a report of format {body.get('format')}; this build reads {FORMAT}")
-        return cls(**kept)
+        return cls(**fields)
 
 
 def evaluate(
@@ -129,8 +129,11 @@ def evaluate(
     costs = {"threshold": terms.threshold, "unneeded": terms.unneeded, "missed": terms.missed}
     span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
     lines = (champion, *others)
-    known = list(facts)
-    windows = {"recent": known[-RECENT:], "since_switch": [f for f in known if f.position > since]}
+    outcomes = list(facts)
+    windows = {
+        "recent": outcomes[-RECENT:],
+        "since_switch": [f for f in outcomes if f.position > since],
+    }
     scores = {line.role: line.scores for line in lines}
     return Report(
         evaluation,
@@ -150,13 +153,13 @@ def evaluate(
             name: decision_costs.compare_lines(part, scores, champion.role, terms)
             for name, part in windows.items()
         },
-        decision_costs.segments(known, champion.scores, terms),
+        decision_costs.segments(outcomes, champion.scores, terms),
         seen.rates,
         list(seen.contests),
         seen.guard,
         append_trail(seen.trail, position, at, seen.rates, seen.drift),
         seen.insight,
-        costliest(known, champion.scores, terms),
+        costliest(outcomes, champion.scores, terms),
         evaluated_on(lines),
     )
 
@@ -188,12 +191,12 @@ def append_trail(
     loss = (drift or {}).get("loss") or {}
     point: dict[str, Any] = {"position": position, "at": at}
     for name in RATES:
-        found = recent.get(name)
-        point[name] = found and {bound: found[bound] for bound in ("rate", "low", "high")}
+        rate = recent.get(name)
+        point[name] = rate and {bound: rate[bound] for bound in ("rate", "low", "high")}
     point["kept"], point["judged"] = recent.get("kept"), recent.get("judged")
     point["evidence"], point["alarm_at"] = loss.get("evidence"), loss.get("alarm_at")
-    kept = [dict(one) for one in trail]
-    if len(kept) >= LENGTH:
+    points = [dict(earlier) for earlier in trail]
+    if len(points) >= LENGTH:
         half = LENGTH // 2
-        kept = kept[:half:2] + kept[half:]
-    return [*kept, point]
+        points = points[:half:2] + points[half:]
+    return [*points, point]

@@ -93,13 +93,13 @@ def _conversations(scores: Scores) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _decisions(scores: Scores, costs: Mapping[str, float]) -> dict[str, Any]:
     highest, needed = _conversations(scores)
-    found = rates(
+    decision_rates = rates(
         highest >= costs["threshold"],
         needed,
         cost_unneeded=costs["unneeded"],
         cost_missed=costs["missed"],
     )
-    return asdict(found)
+    return asdict(decision_rates)
 
 
 def _costs(scores: Scores, costs: Mapping[str, float]) -> list[list[float]]:
@@ -113,9 +113,9 @@ def _costs(scores: Scores, costs: Mapping[str, float]) -> list[list[float]]:
 
 
 def _precision_recall(scores: Scores) -> list[list[float]]:
-    found = precision_recall(scores.probability, scores.label, scores.weight)
-    kept = _thinned(found.recall.size)
-    return _columns(found.recall[kept], found.precision[kept])
+    points = precision_recall(scores.probability, scores.label, scores.weight)
+    shown = _thinned(points.recall.size)
+    return _columns(points.recall[shown], points.precision[shown])
 
 
 def _roc(scores: Scores) -> list[list[float]]:
@@ -123,13 +123,13 @@ def _roc(scores: Scores) -> list[list[float]]:
     p, w = scores.probability[order], scores.weight[order]
     positive = scores.label[order] > 0.5
     last = np.flatnonzero(np.append(p[1:] != p[:-1], True)) if p.size else np.zeros(0, np.intp)
-    found, false = (w * positive).cumsum()[last], (w * ~positive).cumsum()[last]
-    if not last.size or found[-1] <= 0.0 or false[-1] <= 0.0:
+    true_positives, false_positives = (w * positive).cumsum()[last], (w * ~positive).cumsum()[last]
+    if not last.size or true_positives[-1] <= 0.0 or false_positives[-1] <= 0.0:
         return [[], []]
-    kept = _thinned(last.size)
-    ends = [np.append(0.0, rate / rate[-1]) for rate in (false, found)]
-    kept = np.append(0, kept + 1)
-    return _columns(ends[0][kept], ends[1][kept])
+    shown = _thinned(last.size)
+    ends = [np.append(0.0, rate / rate[-1]) for rate in (false_positives, true_positives)]
+    shown = np.append(0, shown + 1)
+    return _columns(ends[0][shown], ends[1][shown])
 
 
 def _thinned(size: int) -> NDArray[np.intp]:
@@ -149,11 +149,11 @@ def evaluated_on(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str
     probability of every line, None where it did not score it. The first line is the yardstick.
     """
     champion, *others = lines
-    known = [dict(_places(line.scores, len(line.scores))) for line in others]
+    scored_elsewhere = [dict(_places(line.scores, len(line.scores))) for line in others]
     scores = champion.scores
     rows = []
     for key, (p, label, weight) in _places(scores, most):
-        others_said = (line.get(key, [None])[0] for line in known)
+        others_said = (line.get(key, [None])[0] for line in scored_elsewhere)
         rows.append([*key, label, weight, p, *others_said])
     columns = ["position", "lesson", "label", "weight", *(line.role for line in lines)]
     return {"columns": columns, "rows": rows}
@@ -166,5 +166,5 @@ def _places(scores: Scores, most: int) -> Iterator[tuple[tuple[int, int], list[A
     for row, at in enumerate(scores.position.tolist()):
         last, place = at, place + 1 if at == last else 1
         if row >= first:
-            found = (scores.probability[row], scores.label[row], scores.weight[row])
-            yield (at, place), [round(float(value), 6) for value in found]
+            values = (scores.probability[row], scores.label[row], scores.weight[row])
+            yield (at, place), [round(float(value), 6) for value in values]

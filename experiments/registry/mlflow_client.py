@@ -89,14 +89,14 @@ class Connection:
 
     def _experiment(self, workspace: str) -> str:
         name = descriptions.experiment_name(workspace)
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             tags = descriptions.experiment_tags(workspace)
-            made = self._made(self._client.create_experiment, name, tags=tags)
-            return str(made) if made else self._experiment(workspace)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+            created = self._made(self._client.create_experiment, name, tags=tags)
+            return str(created) if created else self._experiment(workspace)
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def tagged(tags: Mapping[str, str]) -> str:

@@ -65,9 +65,9 @@ def server(
     if allowed_hosts:
         names = [*_LOCAL, *allowed_hosts]
         command += ["--allowed-hosts", ",".join(n + end for n in names for end in ("", f":{port}"))]
-    kept = {name: value for name, value in environ.items() if name not in _DROPPED}
-    reached = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  (not bound here)
-    return Server(tuple(command), kept | _FIXED, home, f"http://{reached}:{port}")
+    inherited = {name: value for name, value in environ.items() if name not in _DROPPED}
+    address = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  (not bound here)
+    return Server(tuple(command), inherited | _FIXED, home, f"http://{address}:{port}")
 
 
 def mlflow_pages_url(url: str, workspace: str = "default", run_id: str | None = None) -> str:

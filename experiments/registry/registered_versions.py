@@ -57,28 +57,30 @@ class Registry(Runs):
         cut off. `state` is a checkpoint's bytes, `at` seconds since the epoch. `metrics` become
         points at `position` on the workspace's one run `versions`.
         """
-        known = {"baton.version": str(version), "baton.digest": digest}
-        every = known | {"baton.recipe": recipe, "baton.position": str(position)}
-        every |= {} if parent is None else {"baton.parent": str(parent)}
-        every |= dict(tags or {})
-        said = descriptions.about_version(version, recipe, position, parent, reason, metrics or {})
+        identity = {"baton.version": str(version), "baton.digest": digest}
+        all_tags = identity | {"baton.recipe": recipe, "baton.position": str(position)}
+        all_tags |= {} if parent is None else {"baton.parent": str(parent)}
+        all_tags |= dict(tags or {})
+        description = descriptions.about_version(
+            version, recipe, position, parent, reason, metrics or {}
+        )
         self.reach()
         with self._asking():
-            if found := self._numbers(workspace, known):
-                return found[0]
+            if numbers := self._numbers(workspace, identity):
+                return numbers[0]
             experiment = self._experiment(workspace)
             self._model(workspace)
-            model_id = self._files(experiment, version, state, at, known, every, said)
+            model_id = self._files(experiment, version, state, at, identity, all_tags, description)
             self._measured(experiment, model_id, position, at, metrics or {})
             self._client.create_model_version(
                 descriptions.model_name(workspace),
                 f"models:/{model_id}",
-                tags=every,
-                description=said,
+                tags=all_tags,
+                description=description,
                 await_creation_for=0,
                 model_id=model_id,
             )
-            first, *surplus = self._numbers(workspace, known)
+            first, *surplus = self._numbers(workspace, identity)
             for number in surplus:  # a request that timed out was carried out after all
                 self._client.delete_model_version(descriptions.model_name(workspace), number)
             return first
@@ -86,19 +88,21 @@ class Registry(Runs):
     def registered(self, workspace: str, number: str) -> Registered | None:
         """What MLflow knows of a model version, by its MLflow number."""
         with self._asking():
-            found = self._found(
+            model_version = self._found(
                 self._client.get_model_version, descriptions.model_name(workspace), str(number)
             )
-        return None if found is None else _registered(found)
+        return None if model_version is None else _registered(model_version)
 
     def state(self, workspace: str, number: str) -> bytes:
         """The checkpoint inside a published version. The bytes are not verified here."""
         with self._asking(), tempfile.TemporaryDirectory() as folder:
-            found = self._client.get_model_version(descriptions.model_name(workspace), str(number))
-            model_id = (found.source or "").removeprefix("models:/")
-            place = self._client.get_logged_model(model_id)
+            model_version = self._client.get_model_version(
+                descriptions.model_name(workspace), str(number)
+            )
+            model_id = (model_version.source or "").removeprefix("models:/")
+            logged_model = self._client.get_logged_model(model_id)
             path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{place.artifact_location}/{model_package.STATE}",
+                artifact_uri=f"{logged_model.artifact_location}/{model_package.STATE}",
                 dst_path=folder,
                 tracking_uri=self.tracking_uri,
             )
@@ -108,11 +112,11 @@ class Registry(Runs):
         """Delete a model version with its files; nothing happens where there is none."""
         with self._asking():
             name = descriptions.model_name(workspace)
-            found = self._found(self._client.get_model_version, name, str(number))
-            if found is None:
+            model_version = self._found(self._client.get_model_version, name, str(number))
+            if model_version is None:
                 return
             self._client.delete_model_version(name, str(number))
-            model_id = (found.source or "").removeprefix("models:/")
+            model_id = (model_version.source or "").removeprefix("models:/")
             model = self._found(self._client.get_logged_model, model_id)
             if model is not None:
                 self._erase(model.artifact_location)
@@ -131,10 +135,10 @@ class Registry(Runs):
         Read from the registered model: a search over versions answers without their aliases.
         """
         with self._asking():
-            found = self._found(
+            model = self._found(
                 self._client.get_registered_model, descriptions.model_name(workspace)
             )
-        return {} if found is None else {a: str(n) for a, n in sorted(found.aliases.items())}
+        return {} if model is None else {a: str(n) for a, n in sorted(model.aliases.items())}
 
     def set_alias(self, workspace: str, alias: str, number: str) -> None:
         """Move an alias. RegistryRefused for a number that is not registered."""
@@ -167,8 +171,8 @@ class Registry(Runs):
             if model is not None and descriptions.is_own(model.description, model.tags):
                 text = descriptions.about_model(workspace, story)
                 self._client.update_registered_model(name, text)
-                written = descriptions.note(text)[descriptions.WRITTEN]
-                self._client.set_registered_model_tag(name, descriptions.WRITTEN, written)
+                mark = descriptions.note(text)[descriptions.WRITTEN]
+                self._client.set_registered_model_tag(name, descriptions.WRITTEN, mark)
 
     def _model(self, workspace: str) -> None:
         text = descriptions.about_model(workspace)
@@ -184,8 +188,8 @@ class Registry(Runs):
 
     def _numbers(self, workspace: str, tags: Mapping[str, str]) -> list[str]:
         query = f"name = '{descriptions.model_name(workspace)}' and {tagged(tags)}"
-        found = self._client.search_model_versions(query, max_results=100)
-        return sorted((str(version.version) for version in found), key=int)
+        model_versions = self._client.search_model_versions(query, max_results=100)
+        return sorted((str(version.version) for version in model_versions), key=int)
 
     def _files(
         self,
@@ -193,14 +197,14 @@ class Registry(Runs):
         version: int,
         state: bytes,
         at: float,
-        known: Mapping[str, str],
+        identity: Mapping[str, str],
         tags: Mapping[str, str],
-        said: str,
+        description: str,
     ) -> str:
-        found = self._client.search_logged_models([experiment], tagged(known), max_results=10)
+        models = self._client.search_logged_models([experiment], tagged(identity), max_results=10)
         model = (
-            min(found, key=lambda one: str(one.status) != "READY")
-            if found
+            min(models, key=lambda candidate: str(candidate.status) != "READY")
+            if models
             else self._client.create_logged_model(
                 experiment,
                 f"version-{version}",
@@ -214,7 +218,7 @@ class Registry(Runs):
                 model_package.write(Path(folder), model.model_id, state, at, tags)
                 self._client.log_model_artifacts(model.model_id, folder)
             # tags of MLflow's own are dropped where a model is created
-            about = descriptions.SOURCE | {"mlflow.note.content": said}
+            about = descriptions.SOURCE | {"mlflow.note.content": description}
             self._client.set_logged_model_tags(model.model_id, about)
             self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
@@ -224,23 +228,23 @@ class Registry(Runs):
     ) -> None:
         if not metrics:
             return
-        known = {"baton.kind": "versions"}
-        tags = known | {"mlflow.note.content": descriptions.ABOUT_VERSIONS}
-        run_id = self._run(experiment, self._runs(experiment, known), "versions", at, tags)
+        identity = {"baton.kind": "versions"}
+        tags = identity | {"mlflow.note.content": descriptions.ABOUT_VERSIONS}
+        run_id = self._run(experiment, self._runs(experiment, identity), "versions", at, tags)
         points = {name: [(position, value)] for name, value in metrics.items()}
         self._points(run_id, points, at, model_id)
         self._client.set_terminated(run_id, end_time=ms(at))
 
 
-def _registered(found: Any) -> Registered:
-    tags = dict(found.tags)
+def _registered(model_version: Any) -> Registered:
+    tags = dict(model_version.tags)
 
     def whole(name: str) -> int | None:
         text = tags.get(name, "")
         return int(text) if text.isdecimal() else None
 
     return Registered(
-        number=str(found.version),
+        number=str(model_version.version),
         version=whole("baton.version"),
         position=whole("baton.position"),
         digest=tags.get("baton.digest"),

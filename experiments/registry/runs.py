@@ -61,16 +61,16 @@ class Runs(Connection):
         numbers of the versions that were evaluated: the run links to them. `data` is what they
         were evaluated on.
         """
-        known = {"baton.evaluation": evaluation}
+        identity = {"baton.evaluation": evaluation}
         self.reach()
         with self._asking():
             experiment = self._experiment(workspace)
-            runs = self._runs(experiment, known)
+            runs = self._runs(experiment, identity)
             done = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
             if done:
                 return str(done[0])
             extra = {"mlflow.note.content": description, "baton.position": str(position)}
-            run_id = self._run(experiment, runs, name, at, known | extra | dict(tags or {}))
+            run_id = self._run(experiment, runs, name, at, identity | extra | dict(tags or {}))
             points = {key: [(position, value)] for key, value in metrics.items()}
             self._points(run_id, points | {k: list(v) for k, v in (curves or {}).items()}, at)
             if params:
@@ -87,7 +87,7 @@ class Runs(Connection):
                 self._client.set_tag(run_id, "baton.figures", "kept")
                 self._drop_old_pages(experiment)
             self._client.set_terminated(run_id, end_time=ms(at))
-            for run in self._runs(experiment, known):
+            for run in self._runs(experiment, identity):
                 if run.info.run_id != run_id:  # a request that timed out was carried out after all
                     self._client.delete_run(run.info.run_id)
             return run_id
@@ -96,9 +96,9 @@ class Runs(Connection):
         self._client.log_text(run_id, data.csv(), FILE)
         url = f"{self.tracking_uri}/get-artifact?run_uuid={run_id}&path={FILE}"
         source = ("http", json.dumps({"url": url}))
-        found = Dataset(data.name, data.digest, *source, data.schema(), data.profile())
+        dataset = Dataset(data.name, data.digest, *source, data.schema(), data.profile())
         kind = InputTag("mlflow.data.context", "evaluation")
-        self._client.log_inputs(run_id, datasets=[DatasetInput(found, [kind])])
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [kind])])
 
     def _beside(
         self,
@@ -109,11 +109,11 @@ class Runs(Connection):
         position: int,
         at: float,
     ) -> None:
-        known = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
-        runs = self._runs(experiment, known)
+        identity = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
+        runs = self._runs(experiment, identity)
         if any(run.info.status == "FINISHED" for run in runs):
             return
-        tags = known | {"baton.position": str(position)} | dict(line.tags)
+        tags = identity | {"baton.position": str(position)} | dict(line.tags)
         run_id = self._run(experiment, runs, line.name, at, tags)
         points = {key: [(position, value)] for key, value in line.metrics.items()}
         self._points(run_id, points | {key: list(curve) for key, curve in line.curves.items()}, at)
@@ -156,11 +156,11 @@ class Runs(Connection):
                 self._client.delete_run(nested.info.run_id)
 
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
-        found = (
+        model_versions = (
             self._found(self._client.get_model_version, descriptions.model_name(workspace), number)
             for number in numbers
         )
-        sources = [version.source.removeprefix("models:/") for version in found if version]
+        sources = [version.source.removeprefix("models:/") for version in model_versions if version]
         return [LoggedModelInput(source) for source in sources if source.startswith("m-")]
 
     def _runs(self, experiment: str, tags: Mapping[str, str]) -> list[Any]:
@@ -181,10 +181,10 @@ class Runs(Connection):
             run_id = str(runs[0].info.run_id)
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
             return run_id
-        made = self._client.create_run(
+        created = self._client.create_run(
             experiment, start_time=ms(at), tags=descriptions.SOURCE | dict(tags), run_name=name
         )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     def _points(
         self,
@@ -207,26 +207,26 @@ class SweepRuns(Runs):
 
     def begin(self, workspace: str, sweep: str, *, name: str, description: str, at: float) -> str:
         """The run of a sweep, made or found; its run id. RegistryUnavailable, RegistryRefused."""
-        known = {"baton.kind": "sweep", "baton.sweep": sweep}
+        identity = {"baton.kind": "sweep", "baton.sweep": sweep}
         self.reach()
         with self._asking():
             experiment = self._experiment(workspace)
-            tags = known | {"mlflow.note.content": description}
-            return self._run(experiment, self._runs(experiment, known), name, at, tags)
+            tags = identity | {"mlflow.note.content": description}
+            return self._run(experiment, self._runs(experiment, identity), name, at, tags)
 
     def trial(self, workspace: str, parent: str, result: Mapping[str, Any], at: float) -> str:
         """A finished trial as a nested run of its sweep; its run id."""
-        known = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
+        identity = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
         with self._asking():
             experiment = self._experiment(workspace)
-            found = self._runs(experiment, known)
-            if done := [run.info.run_id for run in found if run.info.status == "FINISHED"]:
+            runs = self._runs(experiment, identity)
+            if done := [run.info.run_id for run in runs if run.info.status == "FINISHED"]:
                 return str(done[0])
             began = at - result["seconds"]
-            tags = known | {"baton.kind": "trial", "baton.digest": result["digest"]}
-            run_id = self._run(experiment, found, result["recipe"], began, tags)
-            plain, _, given = result["recipe"].partition("?")
-            parameters = dict(part.split("=", 1) for part in given.split(",") if part)
+            tags = identity | {"baton.kind": "trial", "baton.digest": result["digest"]}
+            run_id = self._run(experiment, runs, result["recipe"], began, tags)
+            plain, _, options = result["recipe"].partition("?")
+            parameters = dict(part.split("=", 1) for part in options.split(",") if part)
             params = [Param("recipe", plain), *(Param(k, v) for k, v in parameters.items())]
             self._client.log_batch(run_id, params=params)
             figures = dict(result["measures"])

@@ -25,8 +25,8 @@ _BUSY = (429, 503)
 class RefusedError(RuntimeError):
     """Baton answered that the request is wrong; the message says what and how to mend it."""
 
-    def __init__(self, status: int, said: str, code: str = "") -> None:
-        super().__init__(said)
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
 
@@ -93,23 +93,23 @@ class BatonClient:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    said = answer.headers.get("Retry-After", "")
-    return min(float(said), _PAUSE_SECONDS_MAX) if said.isdigit() else 0.0
+    header = answer.headers.get("Retry-After", "")
+    return min(float(header), _PAUSE_SECONDS_MAX) if header.isdigit() else 0.0
 
 
-def _read(answer: httpx.Response, asked: str) -> dict[str, Any]:
+def _read(answer: httpx.Response, request: str) -> dict[str, Any]:
     try:
-        found = answer.json()
+        body = answer.json()
     except ValueError:
-        found = {}
-    if answer.is_success and isinstance(found, dict):
-        return found
-    error = found.get("error") if isinstance(found, dict) else None
+        body = {}
+    if answer.is_success and isinstance(body, dict):
+        return body
+    error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
-    code, said = str(error.get("code", "")), error.get("message", answer.text[:200])
+    code, message = str(error.get("code", "")), error.get("message", answer.text[:200])
     hint = f"; {error['hint']}" if error.get("hint") else ""
     raise RefusedError(
-        answer.status_code, f"{asked}: {answer.status_code} {code}: {said}{hint}", code
+        answer.status_code, f"{request}: {answer.status_code} {code}: {message}{hint}", code
     )
 
 

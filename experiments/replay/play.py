@@ -28,9 +28,9 @@ Progress = Callable[[StreamMeasures], None]
 
 def begun(recipe: str = DEFAULT) -> ModelState:
     """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
-    standing = ModelState(recipe=recipe, switch=2)
-    replay_entries(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
-    return standing
+    state = ModelState(recipe=recipe, switch=2)
+    replay_entries(state, [entry for entry, _ in of_stream(())], lambda *_: ())
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def bare(
     stream: Iterable[Episode],
     *,
     recipe: str = DEFAULT,
-    standing: ModelState | None = None,
+    state: ModelState | None = None,
     handoffs: bool = False,
     progress: Progress | None = None,
 ) -> PlayedStream:
@@ -55,18 +55,18 @@ def bare(
     A `standing` given goes on from where it stands (and `recipe` is its own); `handoffs` adds the
     GT measures. What fails in the stream fails here, with its own error.
     """
-    standing = begun(recipe) if standing is None else standing
+    state = begun(recipe) if state is None else state
     tally = StreamMeasures(handoffs=handoffs)
     began = time.perf_counter()
     for episode in map(told, stream):
-        probabilities = _scored(standing, episode)
+        probabilities = _scored(state, episode)
         if episode.labels:
-            _learned(standing, episode)
+            _learned(state, episode)
         tally.add(episode, probabilities)
         if progress is not None:
             progress(tally)
     seconds = time.perf_counter() - began
-    report = tally.report(seconds=seconds, position=standing.position, digest=digest(standing))
+    report = tally.report(seconds=seconds, position=state.position, digest=digest(state))
     return PlayedStream(report, tally)
 
 
@@ -89,21 +89,21 @@ def through_http(
     on where it broke off. Raises RefusedError, UnreachableError.
     """
     tally = StreamMeasures(handoffs=handoffs)
-    service = AnnotatorSettings()
-    with BatonClient(url, key, patience_seconds=patience_seconds) as caller:
-        reached = int(caller.get("/v1/standing")["position"])
+    behaviour = AnnotatorSettings()
+    with BatonClient(url, key, patience_seconds=patience_seconds) as client:
+        last_position = int(client.get("/v1/standing")["position"])
         began = time.perf_counter()
         for episode in map(told, stream):
-            people = SimulatedAnnotators(caller, episode, service) if live else None
-            probabilities = _asked(caller, episode, people)
-            reached = max(reached, _ended(caller, episode, people))
+            annotators = SimulatedAnnotators(client, episode, behaviour) if live else None
+            probabilities = _asked(client, episode, annotators)
+            last_position = max(last_position, _ended(client, episode, annotators))
             tally.add(episode, probabilities)
             if progress is not None:
                 progress(tally)
         seconds = time.perf_counter() - began
-        standing = _standing(caller, reached)
-    report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
-    return PlayedStream(report, tally, service if live else None)
+        state = _standing(client, last_position)
+    report = tally.report(seconds=seconds, position=state["position"], digest=state["digest"])
+    return PlayedStream(report, tally, behaviour if live else None)
 
 
 def workspace_key(
@@ -111,8 +111,8 @@ def workspace_key(
 ) -> str:
     """Make a workspace, or find it there; gives its engineer's key. RefusedError, ..."""
     body = {"id": workspace, "mode": mode} | ({"recipe": recipe} if recipe else {})
-    with BatonClient(url, admin_key) as caller:
-        return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
+    with BatonClient(url, admin_key) as client:
+        return str(client.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
 def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
@@ -122,22 +122,22 @@ def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
 
 def told(episode: Episode) -> Episode:
     """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
-    kept = [place for place, message in enumerate(episode.messages) if message.event is None]
-    if len(kept) == len(episode.messages):
+    places = [place for place, message in enumerate(episode.messages) if message.event is None]
+    if len(places) == len(episode.messages):
         return episode
-    now = {before: place for place, before in enumerate(kept)}
+    now = {before: place for place, before in enumerate(places)}
     return Episode(
         episode.id,
-        tuple(episode.messages[place] for place in kept),
+        tuple(episode.messages[place] for place in places),
         tuple((now[place], label) for place, label in episode.labels if place in now),
         tuple(now[place] for place in episode.scored if place in now),
     )
 
 
 def _asked(
-    caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None
+    client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None
 ) -> dict[int, float]:
-    scored, found = set(episode.scored), {}
+    scored, probabilities = set(episode.scored), {}
     history: list[dict[str, Any]] = []
     for place, message in enumerate(episode.messages):
         if place not in scored:
@@ -150,17 +150,17 @@ def _asked(
             body["attributes"] = dict(message.attributes)
         if history:
             body["history"] = history
-        answer = caller.post("/v1/score", body)
+        answer = client.post("/v1/score", body)
         history = []
         if answer["probability"] is not None:
-            found[place] = answer["probability"]
-        if people is not None:
-            people.hear(place, answer)
+            probabilities[place] = answer["probability"]
+        if annotators is not None:
+            annotators.hear(place, answer)
     # What the customer says after the last scored message has no route of its own, and no effect.
     rest = [turn for turn in history if turn["author"] != "user"]
     if rest and scored:
-        caller.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
-    return found
+        client.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
+    return probabilities
 
 
 def _turn(message: Message) -> dict[str, Any]:
@@ -168,43 +168,43 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn if message.language is None else turn | {"language": message.language}
 
 
-def _ended(caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None) -> int:
+def _ended(client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None) -> int:
     """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
     if not episode.scored:
         return 0
     position = 0
-    if people is not None:
-        position = people.end()
+    if annotators is not None:
+        position = annotators.end()
     elif episode.labels:
         labels = [
             {"message_id": episode.messages[place].id, "label": label}
             for place, label in episode.labels
         ]
-        answer = caller.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
+        answer = client.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
         position = int(answer["position"])
-    caller.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
+    client.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
     return position
 
 
-def _standing(caller: BatonClient, reached: int) -> dict[str, Any]:
+def _standing(client: BatonClient, position: int) -> dict[str, Any]:
     """The standing once the last outcome has been learned: a moment after it was acknowledged."""
-    give_up = time.monotonic() + caller.patience_seconds
+    give_up = time.monotonic() + client.patience_seconds
     while True:
-        standing = caller.get("/v1/standing")
-        if standing["position"] >= reached or time.monotonic() > give_up:
-            return standing
+        state = client.get("/v1/standing")
+        if state["position"] >= position or time.monotonic() > give_up:
+            return state
         time.sleep(0.02)
 
 
-def _scored(standing: ModelState, episode: Episode) -> dict[int, float]:
-    state, scored, found = EMPTY, set(episode.scored), {}
+def _scored(model_state: ModelState, episode: Episode) -> dict[int, float]:
+    state, scored, probabilities = EMPTY, set(episode.scored), {}
     for place, message in enumerate(episode.messages):
         state = step(state, message)
         if place in scored:
-            found[place] = standing.score(state).probability
-    return found
+            probabilities[place] = model_state.score(state).probability
+    return probabilities
 
 
-def _learned(standing: ModelState, episode: Episode) -> None:
-    entry, turns = labelled(episode, standing.position + 1)
-    replay_entries(standing, [entry], lambda _, until: turns[:until])
+def _learned(model_state: ModelState, episode: Episode) -> None:
+    entry, turns = labelled(episode, model_state.position + 1)
+    replay_entries(model_state, [entry], lambda _, until: turns[:until])

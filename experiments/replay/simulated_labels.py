@@ -60,20 +60,20 @@ class SimulatedAnnotators:
             handoff = self._caller.post(path, {"accepted": called})["handoff"]
         if not called:
             return 0
-        found = self._begun(place)
+        need = self._begun(place)
         self._since, self._handed_over = place + 1, True
         self._service.handoffs += 1
-        self._service.not_needed += found is None
+        self._service.not_needed += need is None
         # A repeated answer to an offer names no handoff once that is over: it was judged before.
-        return 0 if handoff is None else self._judge(handoff["id"], found)
+        return 0 if handoff is None else self._judge(handoff["id"], need)
 
-    def _judge(self, handoff: str, found: dict[str, str] | None) -> int:
+    def _judge(self, handoff: str, need: dict[str, str] | None) -> int:
         try:
             self._caller.post(path_of("handoffs", handoff, "claim"), {})
         except RefusedError as error:
             if error.code != "handoff_over":  # it was judged before this replay was broken off
                 raise
-        body = {"verdict": "not_needed"} if found is None else {"verdict": "needed"} | found
+        body = {"verdict": "not_needed"} if need is None else {"verdict": "needed"} | need
         position = int(self._caller.post(path_of("handoffs", handoff, "outcome"), body)["position"])
         self._caller.post(path_of("handoffs", handoff, "return"), {})
         return position
@@ -97,10 +97,10 @@ class SimulatedAnnotators:
     def _begun(self, place: int) -> dict[str, str] | None:
         """Since which message the need at `place` goes on unbroken; None if there is none."""
         first = None
-        for known in reversed([p for p in self._truth if self._since <= p <= place]):
-            if not self._truth[known]:
+        for labelled in reversed([p for p in self._truth if self._since <= p <= place]):
+            if not self._truth[labelled]:
                 break
-            first = known
+            first = labelled
         return (
             first
             if first is None

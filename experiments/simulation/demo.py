@@ -74,12 +74,12 @@ def play(
     players.close()
     if errors:
         raise errors[0]
-    found = players.board.summary(complete=not players.agenda.stopped)
+    summary = players.board.summary(complete=not players.agenda.stopped)
     if "engineer" in keys:
         with BatonClient(url, keys["engineer"]) as engineer:
-            standing = engineer.get("/v1/standing")
-        found = replace(found, version=standing["version"], position=standing["position"])
-    return found
+            state = engineer.get("/v1/standing")
+        summary = replace(summary, version=state["version"], position=state["position"])
+    return summary
 
 
 def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, str]:
@@ -87,9 +87,9 @@ def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, s
 
     The same admin gets the same keys again (Idempotency-Key), so playing twice leaves no more.
     """
-    found = dict(keys)
+    all_keys = dict(keys)
     if "admin" not in keys:
-        return found
+        return all_keys
     names = [agent.name for agent in world.agents()]
     names += sorted({forgery.name for forgery in world.knobs.forgeries})
     for name in names:
@@ -104,8 +104,8 @@ def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, s
             trust_env=False,
         )
         answer.raise_for_status()
-        found[name] = answer.json()["key"]
-    return found
+        all_keys[name] = answer.json()["key"]
+    return all_keys
 
 
 @contextmanager

@@ -126,10 +126,10 @@ class Scoreboard:
     def summary(self, complete: bool = False) -> Summary:
         with self._lock:
             n = Counter(self._counts)
-            newest, known = _measured(self._lessons), _measured(self._known)
+            newest, truth = _measured(self._lessons), _measured(self._known)
             seconds = time.monotonic() - self._began
             position, version = self._stands
-            judged = n["verdict needed"] + n["verdict not_needed"]
+            verdicts = n["verdict needed"] + n["verdict not_needed"]
             return Summary(
                 conversations=n["conversations"],
                 decisions=n["decisions"],
@@ -141,15 +141,15 @@ class Scoreboard:
                 handoffs=n["handoffs"],
                 outcomes=n["outcomes"],
                 lessons=n["lessons"],
-                false_escalation_rate=_share(n["verdict not_needed"], judged),
+                false_escalation_rate=_share(n["verdict not_needed"], verdicts),
                 false_escalation_rate_newest=_share(sum(self._verdicts), len(self._verdicts)),
                 automation_rate=_share(n["kept"], n["conversations"]),
                 missed_rate=_share(n["missed"], n["kept"]),
                 losses=tuple(self._losses),
                 log_loss=newest.get("log_loss"),
                 auc=newest.get("auc"),
-                truth_auc=known.get("auc"),
-                truth_log_loss=known.get("log_loss"),
+                truth_auc=truth.get("auc"),
+                truth_log_loss=truth.get("log_loss"),
                 truth_losses=tuple(self._truth_losses),
                 version=version,
                 position=position,
@@ -165,48 +165,52 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def table(found: Summary) -> Table:
+def table(summary: Summary) -> Table:
     """The summary as people read it while it plays."""
-    shown = Table.grid(padding=(0, 2))
-    shown.add_column(style="dim", min_width=23)
-    shown.add_column(justify="right", min_width=12)
-    shown.add_column()
-    newest = _percent(found.false_escalation_rate_newest)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", min_width=23)
+    grid.add_column(justify="right", min_width=12)
+    grid.add_column()
+    newest = _percent(summary.false_escalation_rate_newest)
     rows = (
         (
             "conversations",
-            f"{found.conversations}",
-            f"{_percent(found.automation_rate)} by the bot",
+            f"{summary.conversations}",
+            f"{_percent(summary.automation_rate)} by the bot",
         ),
-        ("decisions", f"{found.decisions}", f"{found.decisions_per_second:.0f} a second"),
+        ("decisions", f"{summary.decisions}", f"{summary.decisions_per_second:.0f} a second"),
         (
             "escalated, offered",
-            f"{found.escalations}, {found.offers}",
-            f"{found.accepted} accepted",
+            f"{summary.escalations}, {summary.offers}",
+            f"{summary.accepted} accepted",
         ),
-        ("outcomes learned", f"{found.outcomes}", f"from {found.handoffs} handoffs and later word"),
-        ("false escalations", _percent(found.false_escalation_rate), f"newest 200: {newest}"),
-        ("missed", _percent(found.missed_rate), "of those kept, by the hidden truth"),
-        ("log loss of lessons", _number(found.log_loss), trail(found.losses)),
-        ("log loss, hidden truth", _number(found.truth_log_loss), trail(found.truth_losses)),
-        ("AUC of lessons", _number(found.auc), "of handoffs mostly: the doubtful"),
-        ("AUC, hidden truth", _number(found.truth_auc), "of every message"),
-        ("version, position", f"{found.version}, {found.position}", "of the ledger, learned"),
+        (
+            "outcomes learned",
+            f"{summary.outcomes}",
+            f"from {summary.handoffs} handoffs and later word",
+        ),
+        ("false escalations", _percent(summary.false_escalation_rate), f"newest 200: {newest}"),
+        ("missed", _percent(summary.missed_rate), "of those kept, by the hidden truth"),
+        ("log loss of lessons", _number(summary.log_loss), trail(summary.losses)),
+        ("log loss, hidden truth", _number(summary.truth_log_loss), trail(summary.truth_losses)),
+        ("AUC of lessons", _number(summary.auc), "of handoffs mostly: the doubtful"),
+        ("AUC, hidden truth", _number(summary.truth_auc), "of every message"),
+        ("version, position", f"{summary.version}, {summary.position}", "of the ledger, learned"),
     )
-    for name, value, said in rows:
-        shown.add_row(name, f"[bold]{value}[/]", f"[dim]{said}[/]")
-    return shown
+    for name, value, remark in rows:
+        grid.add_row(name, f"[bold]{value}[/]", f"[dim]{remark}[/]")
+    return grid
 
 
-def line(found: Summary) -> str:
+def line(summary: Summary) -> str:
     """The same in one line, for logs."""
     return (
-        f"{found.conversations} conversations, {found.decisions} decisions "
-        f"({found.decisions_per_second:.0f}/s), {found.escalations} escalations, "
-        f"{found.offers} offers, false escalations {_percent(found.false_escalation_rate)}, "
-        f"log loss {_number(found.log_loss)} (all messages {_number(found.truth_log_loss)}), "
-        f"AUC {_number(found.auc)} (all messages {_number(found.truth_auc)}), "
-        f"version {found.version}, position {found.position}"
+        f"{summary.conversations} conversations, {summary.decisions} decisions "
+        f"({summary.decisions_per_second:.0f}/s), {summary.escalations} escalations, "
+        f"{summary.offers} offers, false escalations {_percent(summary.false_escalation_rate)}, "
+        f"log loss {_number(summary.log_loss)} (all messages {_number(summary.truth_log_loss)}), "
+        f"AUC {_number(summary.auc)} (all messages {_number(summary.truth_auc)}), "
+        f"version {summary.version}, position {summary.position}"
     )
 
 

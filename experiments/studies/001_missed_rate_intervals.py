@@ -37,11 +37,11 @@ def one(service: Running, plan: ServicePlan) -> list[Look]:
     with ExitStack() as open_:
         admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
         keys = admin.post("/v1/workspaces", {"id": f"honest-{plan.seed}", "mode": "live"})["keys"]
-        callers = {
-            role: open_.enter_context(BatonClient(service.url, given))
-            for role, given in keys.items()
+        clients = {
+            role: open_.enter_context(BatonClient(service.url, role_key))
+            for role, role_key in keys.items()
         }
-        run = Run(plan, callers, lambda: None)
+        run = Run(plan, clients, lambda: None)
         run.play()
         time.sleep(SETTLED_SECONDS)
         run.finish()
@@ -49,7 +49,7 @@ def one(service: Running, plan: ServicePlan) -> list[Look]:
 
 
 def main(runs: int) -> None:
-    found: list[list[Look]] = []
+    looks_by_run: list[list[Look]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
         running(baton(Path(folder))) as service,
@@ -58,16 +58,16 @@ def main(runs: int) -> None:
     ):
         waiting = [pool.submit(one, service, ServicePlan(seed)) for seed in range(runs)]
         for number, done in enumerate(as_completed(waiting), 1):
-            found.append(done.result())
-            held = sum(all(look.covered for look in looks) for looks in found)
-            print(f"{number} of {runs} runs, {held} held at every look", file=sys.stderr)
-    last = [looks[-1] for looks in found]
-    said = {
+            looks_by_run.append(done.result())
+            covered = sum(all(look.covered for look in looks) for looks in looks_by_run)
+            print(f"{number} of {runs} runs, {covered} held at every look", file=sys.stderr)
+    last = [looks[-1] for looks in looks_by_run]
+    report = {
         "runs": runs,
-        "held_at_every_look": sum(all(look.covered for look in looks) for looks in found),
+        "held_at_every_look": sum(all(look.covered for look in looks) for looks in looks_by_run),
         "held_at_the_last_look": sum(look.covered for look in last),
-        "looks": sum(map(len, found)),
-        "looks_held": sum(look.covered for looks in found for look in looks),
+        "looks": sum(map(len, looks_by_run)),
+        "looks_held": sum(look.covered for looks in looks_by_run for look in looks),
         "width_over_exact": _three([look.width_ratio for look in last]),
         "true_rate": _three([look.truth for look in last]),
         "reported_rate": _three([look.reported["rate"] for look in last]),
@@ -75,13 +75,13 @@ def main(runs: int) -> None:
         "audits_answered": _three([look.reported["audits_answered"] for look in last]),
         "caught": _three([look.reported["caught"] for look in last]),
     }
-    print(json.dumps(said, indent=2))
+    print(json.dumps(report, indent=2))
 
 
 def _three(values: list[float]) -> dict[str, float]:
     """Least, median and greatest."""
-    found = {"least": min(values), "median": statistics.median(values), "greatest": max(values)}
-    return {name: round(value, 4) for name, value in found.items()}
+    spread = {"least": min(values), "median": statistics.median(values), "greatest": max(values)}
+    return {name: round(value, 4) for name, value in spread.items()}
 
 
 if __name__ == "__main__":

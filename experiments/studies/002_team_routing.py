@@ -89,19 +89,19 @@ class Play:
             fresh = conversation.next("continue")
 
     def _hand_over(
-        self, conversation: Conversation, state: State, turns: list[Turn], way: Route
+        self, conversation: Conversation, state: State, turns: list[Turn], route: Route
     ) -> None:
-        truth, said = conversation.team, way.suggested
+        truth, suggestion = conversation.team, route.suggested
         self.teams[truth] += 1
         by_rules = routed(self.standing.policy, state, None).team
         self.hits.append(
             (
-                way.team == truth,
-                said is not None and said.team == truth,
+                route.team == truth,
+                suggestion is not None and suggestion.team == truth,
                 by_rules == truth,
                 self.standing.router.frequent == truth,
-                way.by == "model",
-                way.by == "model" and way.team == truth,
+                route.by == "model",
+                route.by == "model" and route.team == truth,
             )
         )
         verdict = self.world.agent(conversation.number).verdict(conversation)
@@ -119,12 +119,12 @@ class Play:
                 "source": "agent",
                 "agent": "ada",
                 "propensity": 1.0,
-                "by_rule": way.rule is not None,
+                "by_rule": route.rule is not None,
             }
-            | self._said(conversation, way, verdict.verdict)
+            | self._said(conversation, route, verdict.verdict)
         )
 
-    def _said(self, conversation: Conversation, way: Route, verdict: str) -> dict[str, str]:
+    def _said(self, conversation: Conversation, route: Route, verdict: str) -> dict[str, str]:
         """What comes to be known of whose work it was."""
         rng = Random(f"{self.world.seed}/team/{conversation.id}")
         if verdict != "needed":
@@ -136,9 +136,9 @@ class Play:
                 "team": others[rng.randrange(len(others))] if wrong else conversation.team,
                 "team_by": "agent",
             }
-        if way.team != conversation.team and rng.random() < MOVED:
+        if route.team != conversation.team and rng.random() < MOVED:
             return {"team": conversation.team, "team_by": "transfer"}
-        return {"team": way.team, "team_by": "stayed"}
+        return {"team": route.team, "team_by": "stayed"}
 
     def _learn(self, body: dict[str, Any]) -> None:
         entry = Entry(self.standing.position + 1, "outcome", body, "test", 0.0)
@@ -146,28 +146,28 @@ class Play:
 
 
 def main(conversations: int, seeds: int) -> None:
-    found = []
+    hits = []
     for seed in range(seeds):
         play = Play(World(seed, WorldSettings(base_rate=0.3)), ModelState(recipe=DEFAULT))
         play.run(conversations)
-        found.append(np.array(play.hits, float))
+        hits.append(np.array(play.hits, float))
         print(f"seed {seed}: {len(play.hits)} handoffs, {dict(play.teams)}", file=sys.stderr)
     parts = {"first 100": (0, 100), "100 to 500": (100, SINCE), f"from {SINCE}": (SINCE, 1 << 30)}
-    said = {name: _shares([rows[a:b] for rows in found]) for name, (a, b) in parts.items()}
-    print(json.dumps({"seeds": seeds, "handoffs": sum(map(len, found))} | said, indent=2))
+    report = {name: _shares([rows[a:b] for rows in hits]) for name, (a, b) in parts.items()}
+    print(json.dumps({"seeds": seeds, "handoffs": sum(map(len, hits))} | report, indent=2))
 
 
 def _shares(parts: list[np.ndarray]) -> dict[str, list[float] | float]:
     """Mean over seeds, with least and greatest, of each way; and how often the model decided."""
     names = ("route", "model", "rules", "frequent", "model_decides")
-    found: dict[str, list[float] | float] = {}
+    rates: dict[str, list[float] | float] = {}
     for place, name in enumerate(names):
         means = [float(rows[:, place].mean()) for rows in parts]
-        found[name] = [round(x, 4) for x in (sum(means) / len(means), min(means), max(means))]
+        rates[name] = [round(x, 4) for x in (sum(means) / len(means), min(means), max(means))]
     decided = sum(float(rows[:, 4].sum()) for rows in parts)
     right = sum(float(rows[:, 5].sum()) for rows in parts)
-    found["right_where_model_decides"] = round(right / decided, 4) if decided else 0.0
-    return found
+    rates["right_where_model_decides"] = round(right / decided, 4) if decided else 0.0
+    return rates
 
 
 if __name__ == "__main__":

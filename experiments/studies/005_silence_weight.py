@@ -32,16 +32,16 @@ SEEDS, LIMIT = 3, 4000
 
 def rows(folder: str, sets: tuple[str, ...], limit: int = LIMIT) -> list[dict[str, Any]]:
     """One row for each data set, order, regime and weight."""
-    found = []
+    results = []
     for name in sets:
         for seed in range(SEEDS):
-            given = _given(name, folder, limit, seed)
+            conversations = _given(name, folder, limit, seed)
             for regime in ASKED:
                 for weight in WEIGHTS:
-                    figures = play(given, replace(regime, silence=weight), seed).figures()
+                    figures = play(conversations, replace(regime, silence=weight), seed).figures()
                     about = {"data": name, "regime": regime.name, "silence": weight}
-                    found.append(about | figures)
-    return found
+                    results.append(about | figures)
+    return results
 
 
 def _given(name: str, folder: str, limit: int, seed: int) -> list[FeatureRows]:
@@ -50,11 +50,11 @@ def _given(name: str, folder: str, limit: int, seed: int) -> list[FeatureRows]:
     return ordered(talks(name, folder, limit), seed)
 
 
-def told(found: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:
+def told(results: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:
     """A table of one regime: a line for each weight."""
     lines = [f"{regime.name}", "| weight | " + " | ".join(FIGURES) + " |"]
     for weight in WEIGHTS:
-        own = [r for r in found if (r["regime"], r["silence"]) == (regime.name, weight)]
+        own = [r for r in results if (r["regime"], r["silence"]) == (regime.name, weight)]
         cells = [f"{mean(own, name):.3f}" for name in FIGURES]
         lines.append(f"| {weight} | " + " | ".join(cells) + " |")
     return lines

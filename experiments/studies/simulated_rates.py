@@ -78,8 +78,8 @@ class Look:
         n, s = self.reported["audits_answered"], self.reported["audits_found_missed"]
         low, high = binomtest(s, n).proportion_ci()
         sampled = 1 - self.reported["caught"] / self.reported["kept_conversations"]
-        found: float = (self.reported["high"] - self.reported["low"]) / ((high - low) * sampled)
-        return found
+        ratio: float = (self.reported["high"] - self.reported["low"]) / ((high - low) * sampled)
+        return ratio
 
 
 @dataclass(slots=True)
@@ -137,9 +137,9 @@ class Run:
 
     def look(self) -> None:
         """Ask for the missed rate, beside what is true at this moment."""
-        kept = [one for one in self._ended.values() if not one.handed_over]
+        by_bot = [case for case in self._ended.values() if not case.handed_over]
         reported = self.callers["engineer"].get("/v1/quality")["missed"]
-        self.looks.append(Look(len(kept), sum(one.truth.needed for one in kept), reported))
+        self.looks.append(Look(len(by_bot), sum(case.truth.needed for case in by_bot), reported))
 
     def _round(
         self, playing: list[tuple[Conversation, tuple[Message, ...]]], world: World
@@ -188,8 +188,8 @@ class Run:
     def _close(self, conversation: Conversation, turns: tuple[Message, ...]) -> None:
         bot = self.callers["bot"]
         if turns:
-            said = {"messages": [turn_json(turn) for turn in turns]}
-            bot.post(path_of("conversations", conversation.id, "messages"), said)
+            body = {"messages": [turn_json(turn) for turn in turns]}
+            bot.post(path_of("conversations", conversation.id, "messages"), body)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", conversation.id, "close"), resolution)
         self._ended[conversation.id] = conversation

@@ -20,15 +20,15 @@ EVERY = tuple(RECIPES)
 """The recipes that are tried where none is named."""
 
 
-def named_values(given: Sequence[str]) -> dict[str, list[str]]:
+def named_values(options: Sequence[str]) -> dict[str, list[str]]:
     """Options written `name=value[,value..]`, by name. Raises SweepError."""
-    found: dict[str, list[str]] = {}
-    for option in given:
+    values: dict[str, list[str]] = {}
+    for option in options:
         name, equals, texts = option.partition("=")
-        if not (name and equals and texts) or name in found:
+        if not (name and equals and texts) or name in values:
             raise SweepError(f"{option!r} cannot be read; write name=value[,value..], a name once")
-        found[name] = texts.split(",")
-    return found
+        values[name] = texts.split(",")
+    return values
 
 
 def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[str]:
@@ -39,14 +39,14 @@ def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[st
     """
     if ranged := [text for texts in values.values() for text in texts if ".." in text]:
         raise SweepError(f"{ranged[0]!r} is a range; name values, or draw from it with --random")
-    found: list[str] = []
+    spellings: list[str] = []
     for plain, own in _own(recipes, values):
         count = math.prod(len(texts) for texts in own.values())
-        if len(found) + count > TRIALS_MAX:
+        if len(spellings) + count > TRIALS_MAX:
             raise SweepError(f"more than {TRIALS_MAX} trials; name fewer values, or use --random")
         every = itertools.product(*own.values())
-        found += [_spelt(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
-    return list(dict.fromkeys(found))
+        spellings += [_spelt(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
+    return list(dict.fromkeys(spellings))
 
 
 def drawn(
@@ -60,30 +60,30 @@ def drawn(
     if count > TRIALS_MAX:
         raise SweepError(f"at most {TRIALS_MAX} trials, not {count}")
     draw, choices = random.Random(seed), _own(recipes, values)
-    found: dict[str, None] = {}
+    spellings: dict[str, None] = {}
     for _ in range(count * 20):
-        if len(found) == count:
+        if len(spellings) == count:
             break
         plain, own = draw.choice(choices)
         chosen = {name: _one(draw, draw.choice(texts)) for name, texts in own.items()}
-        found[_spelt(plain, chosen)] = None
-    return list(found)
+        spellings[_spelt(plain, chosen)] = None
+    return list(spellings)
 
 
 def _own(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, dict[str, Sequence[str]]]]:
     """Each recipe with the values of those parameters that it has."""
-    known = {plain: get_recipe(plain) for plain in recipes}
+    by_name = {plain: get_recipe(plain) for plain in recipes}
     for name in values:
-        if not any(name in recipe.parameters for recipe in known.values()):
-            there = sorted({p for recipe in known.values() for p in recipe.parameters})
+        if not any(name in recipe.parameters for recipe in by_name.values()):
+            there = ", ".join(sorted({p for recipe in by_name.values() for p in recipe.parameters}))
             raise SweepError(
-                f"none of {', '.join(known)} has a parameter {name!r}; there are {', '.join(there)}"
+                f"none of {', '.join(by_name)} has a parameter {name!r}; there are {there}"
             )
     return [
         (plain, {name: texts for name, texts in values.items() if name in recipe.parameters})
-        for plain, recipe in known.items()
+        for plain, recipe in by_name.items()
     ]
 
 
@@ -106,7 +106,7 @@ def _one(draw: random.Random, text: str) -> str:
 
 def _spelt(plain: str, chosen: Mapping[str, str]) -> str:
     """A recipe, which may have parameters already, with those chosen in their place."""
-    name, _, given = plain.partition("?")
-    before = dict(part.split("=", 1) for part in given.split(",") if part)
+    name, _, options = plain.partition("?")
+    before = dict(part.split("=", 1) for part in options.split(",") if part)
     parameters = ",".join(f"{name}={text}" for name, text in (before | dict(chosen)).items())
     return get_recipe(f"{name}?{parameters}").name

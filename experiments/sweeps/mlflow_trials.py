@@ -20,9 +20,9 @@ _COLUMNS = {"recipe": "recipe", **{name: name.replace("_", " ") for name in MEAS
 class SweepLog:
     """Logs trials as they end. An MLflow that is away or refuses is told once, and left alone."""
 
-    def __init__(self, url: str, workspace: str, sweep: Sweep, said: str) -> None:
+    def __init__(self, url: str, workspace: str, sweep: Sweep, subject: str) -> None:
         self._registry, self._workspace = SweepRuns(url), workspace
-        self._said = f"{said} up to position {sweep.found.position}"
+        self._said = f"{subject} up to position {sweep.found.position}"
         self._parent: str | None = None
         self.why: str | None = None
         self.logged = 0
@@ -45,8 +45,8 @@ class SweepLog:
             return
         rows = [{"recipe": f"`{r['recipe']}`", **r["later"]} for r in ranked(results, by)]
         text = f"{len(rows)} trials of {self._said}, by {by} of the later half of the lessons.\n\n"
-        shown = ([_figure(row.get(name)) for name in _COLUMNS] for row in rows[:SHOWN_MAX])
-        text += table(list(_COLUMNS.values()), shown)
+        table_rows = ([_figure(row.get(name)) for name in _COLUMNS] for row in rows[:SHOWN_MAX])
+        text += table(list(_COLUMNS.values()), table_rows)
         with self._told():
             self._registry.end(self._parent, ranked(results, by)[0], text, time.time())
 

@@ -46,28 +46,28 @@ class Sweep:
         """Write the history into the folder; results that are there already are kept."""
         (folder / TRIALS).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / FACTS).unlink(missing_ok=True)
-        found = write(folder / WRITTEN, pages, without)
-        _written(folder / FACTS, found.body())
-        return cls(folder, found)
+        history = write(folder / WRITTEN, pages, without)
+        _written(folder / FACTS, history.body())
+        return cls(folder, history)
 
     def run(
-        self, engine: Backend, recipes: Sequence[str], heard: Callable[[Result], None]
+        self, engine: Backend, recipes: Sequence[str], on_result: Callable[[Result], None]
     ) -> Outcome:
         """Run what has no result yet. `heard` is told of each result, those found first."""
-        known = {recipe: self._result(recipe) for recipe in recipes}
-        outcome = Outcome([result for result in known.values() if result is not None])
+        results = {recipe: self._result(recipe) for recipe in recipes}
+        outcome = Outcome([result for result in results.values() if result is not None])
         outcome.resumed = len(outcome.results)
         for result in outcome.results:
-            heard(result)
-        owed = [recipe for recipe, result in known.items() if result is None]
-        if owed:
-            for result in engine.run(self.folder / WRITTEN, self.found, owed):
+            on_result(result)
+        missing = [recipe for recipe, result in results.items() if result is None]
+        if missing:
+            for result in engine.run(self.folder / WRITTEN, self.found, missing):
                 if "failed" in result:
                     outcome.failed.append(result)
                 else:
                     _written(self._place(result["recipe"]), result)
                     outcome.results.append(result)
-                heard(result)
+                on_result(result)
         return outcome
 
     def finish(self) -> None:
@@ -79,10 +79,10 @@ class Sweep:
 
     def _result(self, recipe: str) -> Result | None:
         try:
-            found = json.loads(self._place(recipe).read_text())
+            result = json.loads(self._place(recipe).read_text())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("recipe") == recipe else None
+        return result if isinstance(result, dict) and result.get("recipe") == recipe else None
 
 
 @dataclass(slots=True)

@@ -39,16 +39,16 @@ def run(streams: int, workers: int, progress: Progress) -> list[Row]:
         for check in CHECKS
         for first in range(0, streams, CHUNK)
     ]
-    found: dict[str, list[Row]] = {check: [] for check in CHECKS}
+    by_check: dict[str, list[Row]] = {check: [] for check in CHECKS}
     done, total = 0, streams * len(CHECKS)
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawning) as pool:
         for future in as_completed([pool.submit(_played, *unit) for unit in units]):
-            check, seen = future.result()
-            found[check] += seen
-            done += len(seen)
+            check, results = future.result()
+            by_check[check] += results
+            done += len(results)
             progress(check, done, total)
-    return [row for check, (_, told) in CHECKS.items() for row in told(found[check])]
+    return [row for check, (_, summarise) in CHECKS.items() for row in summarise(by_check[check])]
 
 
 def _played(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
@@ -80,62 +80,66 @@ def _coverage(seed: int, *, drifting: bool) -> Row:
     rates = _rates(drifting, random)
     needed = random.random(KEPT) < rates
     audited = np.flatnonzero(random.random(KEPT) < SHARE)
-    found, looks = needed[audited].cumsum(), np.arange(1, len(audited) + 1)
+    missed, looks = needed[audited].cumsum(), np.arange(1, len(audited) + 1)
     truth = needed.cumsum() / np.arange(1, KEPT + 1)
-    held = {
-        f"{name}_held": bool((_against(found, looks, among[audited]) < math.log(1 / ALPHA)).all())
+    coverage = {
+        f"{name}_held": bool((_against(missed, looks, among[audited]) < math.log(1 / ALPHA)).all())
         for name, among in (("share", truth), ("rate", rates.cumsum() / np.arange(1, KEPT + 1)))
     }
-    return held | {"width": _width(int(found[-1]), len(audited))}
+    return coverage | {"width": _width(int(missed[-1]), len(audited))}
 
 
-def _against(found: Any, looks: Any, rate: Floats) -> Floats:
-    return evidence_under_drift(found, looks, np.clip(rate, 1e-12, 1 - 1e-12))
+def _against(missed: Any, looks: Any, rate: Floats) -> Floats:
+    return evidence_under_drift(missed, looks, np.clip(rate, 1e-12, 1 - 1e-12))
 
 
 def _width(s: int, n: int) -> float:
     """The interval's width over that of the exact one for a single look (Clopper and Pearson)."""
-    found = under_drift(s, n)
-    assert found.low is not None
-    assert found.high is not None
+    estimate = under_drift(s, n)
+    assert estimate.low is not None
+    assert estimate.high is not None
     low, high = binomtest(s, n).proportion_ci(1 - ALPHA)
-    return float((found.high - found.low) / (high - low))
+    return float((estimate.high - estimate.low) / (high - low))
 
 
 def _covered(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
-    def told(found: Sequence[Row]) -> Iterator[Row]:
+    def summarise(rows: Sequence[Row]) -> Iterator[Row]:
         for name, key in (("share so far", "share_held"), ("mean rate so far", "rate_held")):
-            seen = mean(found, key)
-            said = f"missed rate, {kind}: {name} covered at every look"
-            yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
-        wide = median(found, "width")
-        said = f"missed rate, {kind}: width over the exact one-look one"
-        yield promise(said, "<= 1.6", wide, holds=wide <= 1.6)
+            share = mean(rows, key)
+            label = f"missed rate, {kind}: {name} covered at every look"
+            yield promise(label, ">= 0.95", share, holds=share >= 1 - ALPHA, of=len(rows))
+        wide = median(rows, "width")
+        label = f"missed rate, {kind}: width over the exact one-look one"
+        yield promise(label, "<= 1.6", wide, holds=wide <= 1.6)
 
-    return told
+    return summarise
 
 
 def caught(seed: int) -> Row:
     """With 30 % of the misses caught as a known stratum, looked at 40 times."""
     random = np.random.default_rng((2, seed))
     needed = random.random(KEPT) < RATE
-    known = needed & (random.random(KEPT) < 0.3)
-    audited = (random.random(KEPT) < SHARE) & ~known
-    held = True
-    for kept in np.linspace(KEPT / 40, KEPT, 40).astype(int):
-        part = slice(0, int(kept))
-        drawn = audited[part]
-        counts = (int(known[part].sum()), int(drawn.sum()), int(needed[part][drawn].sum()))
-        found = missed_rate(int(kept), *counts)
-        truth = needed[part].mean()
-        held &= found.low is not None and found.low <= truth <= (found.high or 0.0)
-    return {"held": bool(held)}
+    complaints = needed & (random.random(KEPT) < 0.3)
+    audited = (random.random(KEPT) < SHARE) & ~complaints
+    covered = True
+    for size in np.linspace(KEPT / 40, KEPT, 40).astype(int):
+        so_far = slice(0, int(size))
+        sampled = audited[so_far]
+        counts = (
+            int(complaints[so_far].sum()),
+            int(sampled.sum()),
+            int(needed[so_far][sampled].sum()),
+        )
+        estimate = missed_rate(int(size), *counts)
+        truth = needed[so_far].mean()
+        covered &= estimate.low is not None and estimate.low <= truth <= (estimate.high or 0.0)
+    return {"held": bool(covered)}
 
 
-def _caught(found: Sequence[Row]) -> Iterator[Row]:
-    seen = mean(found, "held")
-    said = "missed rate, 30 % of misses caught: covered at every look"
-    yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
+def _caught(rows: Sequence[Row]) -> Iterator[Row]:
+    share = mean(rows, "held")
+    name = "missed rate, 30 % of misses caught: covered at every look"
+    yield promise(name, ">= 0.95", share, holds=share >= 1 - ALPHA, of=len(rows))
 
 
 def _gains(
@@ -147,13 +151,13 @@ def _gains(
 
 
 def _proven_at(
-    duel: FixedChallengerTest | LearningChallengerTest, gains: Floats, share: float
+    test: FixedChallengerTest | LearningChallengerTest, gains: Floats, share: float
 ) -> int | None:
     """After how many conversations it is proven, looked at after each; None if never."""
     for n, gain in enumerate(gains, 1):
-        duel.learn(float(gain), share)
-        proven = duel.proven(ALPHA) if isinstance(duel, FixedChallengerTest) else duel.proven()
-        if gain and proven:
+        test.learn(float(gain), share)
+        is_proven = test.proven(ALPHA) if isinstance(test, FixedChallengerTest) else test.proven()
+        if gain and is_proven:
             return n
     return None
 
@@ -168,11 +172,11 @@ def no_better(seed: int) -> Row:
     }
 
 
-def _no_better(found: Sequence[Row]) -> Iterator[Row]:
+def _no_better(rows: Sequence[Row]) -> Iterator[Row]:
     for name in ("frozen", "learning"):
-        seen = mean(found, name)
-        said = f"false promotions, {name} challenger"
-        yield promise(said, "<= 0.05", seen, holds=seen <= ALPHA, of=len(found))
+        rate = mean(rows, name)
+        label = f"false promotions, {name} challenger"
+        yield promise(label, "<= 0.05", rate, holds=rate <= ALPHA, of=len(rows))
 
 
 BETTER, WORSE = 0.08, 0.02
@@ -188,21 +192,21 @@ def clearly_better(seed: int) -> Row:
     }
 
 
-def _clearly_better(found: Sequence[Row]) -> Iterator[Row]:
+def _clearly_better(rows: Sequence[Row]) -> Iterator[Row]:
     limit = math.log(1 / ALPHA) / _kelly(BETTER * 0.5, WORSE * 0.5)
     for name in ("frozen", "learning"):
-        power = float(np.mean(np.isfinite([one[name] for one in found])))
-        ratio = median(found, name) / limit
+        power = float(np.mean(np.isfinite([row[name] for row in rows])))
+        ratio = median(rows, name) / limit
         if name == "frozen":
-            said = "power for a clear gain, frozen challenger"
-            yield promise(said, ">= 0.99", power, holds=power >= 0.99, of=len(found))
-            said = "median time over the Kelly limit, frozen challenger"
-            yield promise(said, "<= 2", ratio, holds=ratio <= 2)
+            label = "power for a clear gain, frozen challenger"
+            yield promise(label, ">= 0.99", power, holds=power >= 0.99, of=len(rows))
+            label = "median time over the Kelly limit, frozen challenger"
+            yield promise(label, "<= 2", ratio, holds=ratio <= 2)
         else:
-            said = "power for a clear gain, learning challenger"
-            yield promise(said, "told", power, holds=True, of=len(found))
-            said = "median time over the Kelly limit, learning challenger"
-            yield promise(said, "told", ratio, holds=True)
+            label = "power for a clear gain, learning challenger"
+            yield promise(label, "told", power, holds=True, of=len(rows))
+            label = "median time over the Kelly limit, learning challenger"
+            yield promise(label, "told", ratio, holds=True)
 
 
 def _kelly(better: float, worse: float) -> float:
@@ -221,16 +225,16 @@ def capacity(seed: int) -> Row:
     )
     for n, q in enumerate(random.random(2000), 1):
         close = price.threshold + (0.01 if q < 0.9 else -0.01)
-        asked = (q, min(1.0, q * n / 1000), close)[seed % 3]
-        rises = price.escalates(min(max(float(asked), 0.0), 1.0))
+        probability = (q, min(1.0, q * n / 1000), close)[seed % 3]
+        rises = price.escalates(min(max(float(probability), 0.0), 1.0))
         up += rises
         price = price.after(rises)
         worst = max(worst, abs(up / n - price.capacity) / price.bound(n))
     return {"worst": worst}
 
 
-def _capacity(found: Sequence[Row]) -> Iterator[Row]:
-    worst = max(one["worst"] for one in found)
+def _capacity(rows: Sequence[Row]) -> Iterator[Row]:
+    worst = max(row["worst"] for row in rows)
     yield promise("capacity error over its bound, worst", "<= 1", worst, holds=worst <= 1 + 1e-9)
 
 

@@ -37,7 +37,7 @@ class LoadPlan:
 def warm_start() -> tuple[Sequence[Episode], ModelState]:
     """The conversations learned before, and the model state that the bare loop comes to."""
     lessons, state = tuple(episodes(5, LESSONS)), play.begun()
-    play.bare(lessons, standing=state)
+    play.bare(lessons, state=state)
     return lessons, state
 
 
@@ -76,7 +76,7 @@ def taught(folder: Path, store: str) -> Iterator[System]:
         baton = processes.baton(folder, database=database.uri if database else "", name=store)
         stack.enter_context(processes.running(baton))
         engineer = play.shadow(baton.url, processes.key(folder, "admin"), WORKSPACE)
-        learned = play.through_http(lessons, baton.url, engineer).report.digest
-        if learned != digest(state):
+        server_digest = play.through_http(lessons, baton.url, engineer).report.digest
+        if server_digest != digest(state):
             raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")
         yield System(store, baton, "score", engineer, database)

@@ -63,12 +63,12 @@ def empty(folder: Path) -> Running:
     return Running("empty", command, dict(os.environ), folder, port, "/readyz")
 
 
-def mlflow(folder: Path, standing: ModelState) -> Running:
+def mlflow(folder: Path, state: ModelState) -> Running:
     """`mlflow models serve` of a standing, published as Baton's `jobs` publishes it."""
     port = free_port()
     model = folder / "published"
     model.mkdir(parents=True)
-    model_package.write(model, "m-" + "0" * 32, checkpoint.dump(standing), time.time())
+    model_package.write(model, "m-" + "0" * 32, checkpoint.dump(state), time.time())
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
@@ -93,8 +93,8 @@ def chantilly(folder: Path) -> Running:
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS_MAX)
         except (subprocess.SubprocessError, OSError) as error:
-            said = getattr(error, "stderr", None) or str(error).encode()
-            raise NoPeerError(f"chantilly was not installed: {said.decode()[-300:]}") from error
+            output = getattr(error, "stderr", None) or str(error).encode()
+            raise NoPeerError(f"chantilly was not installed: {output.decode()[-300:]}") from error
     serve = [str(python), "-c", CHANTILLY, str(port)]
     environment = dict(os.environ) | {"SHELVE_PATH": str(folder / "chantilly")}
     return Running("chantilly", serve, environment, folder, port, "/api/init")
@@ -102,14 +102,14 @@ def chantilly(folder: Path) -> Running:
 
 def teach_chantilly(running: Running, lessons: Sequence[Episode]) -> None:
     """Give it a River text model (bag of words, logistic regression) that has learned the same."""
-    told = [
+    examples = [
         (episode.messages[place].text, bool(label >= 0.5))
         for episode in lessons
         for place, label in episode.labels
     ]
     done = subprocess.run(
         [running.command[0], "-c", CHANTILLY_MODEL],
-        input=json.dumps([running.url, told]).encode(),
+        input=json.dumps([running.url, examples]).encode(),
         capture_output=True,
         timeout=INSTALL_SECONDS_MAX,
         check=False,

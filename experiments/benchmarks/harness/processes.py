@@ -80,15 +80,15 @@ class Running:
                     if client.get(self.url + self.ready_path).status_code < 500:
                         return
                 if self.process.poll() is not None or time.monotonic() > give_up:
-                    said = self.log.read_text(errors="replace")[-2000:]
-                    raise NotRunningError(f"{self.name} did not come up:\n{said}")
+                    log_end = self.log.read_text(errors="replace")[-2000:]
+                    raise NotRunningError(f"{self.name} did not come up:\n{log_end}")
                 time.sleep(pause_seconds)
 
     def stop(self) -> None:
         """End the whole group: asked first, then killed."""
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, how)
+                os.killpg(self.process.pid, signal_number)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_SECONDS)
             if not _group(self.process.pid):
@@ -124,9 +124,9 @@ def running(running_: Running) -> Iterator[Running]:
 def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> Running:
     """A Baton API of the installation in `home`; start it with `running`."""
     port = port or free_port()
-    given = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
-    settings = kept | given | {"BATON_LOG_LEVEL": "warning"}
+    own = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
+    settings = inherited | own | {"BATON_LOG_LEVEL": "warning"}
     return Running(name, SERVE, settings, home, port, "/readyz")
 
 
@@ -144,8 +144,8 @@ def jobs(of: Running) -> Running:
 
 def key(home: Path, role: str) -> str:
     """The first key of a role, of the installation in `home`."""
-    found: str = json.loads((home / "keys.json").read_text())[role]
-    return found
+    text: str = json.loads((home / "keys.json").read_text())[role]
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ Progress = Callable[[str, int, int], None]
 
 def median(values: Iterable[float]) -> float:
     """The median; 0 of nothing, so that a row of a failed run can still be shown."""
-    found = list(values)
-    return statistics.median(found) if found else 0.0
+    known_values = list(values)
+    return statistics.median(known_values) if known_values else 0.0
 
 
 def rounded(value: float) -> float:
@@ -32,12 +32,12 @@ def load_average() -> float:
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
     """Rows as a table: `columns` are the keys to show and their headings."""
-    found = Table(title=title, title_justify="left")
+    rendered = Table(title=title, title_justify="left")
     for heading in columns.values():
-        found.add_column(heading, justify="right")
+        rendered.add_column(heading, justify="right")
     for row in rows:
-        found.add_row(*(said(row.get(name)) for name in columns))
-    return found
+        rendered.add_row(*(said(row.get(name)) for name in columns))
+    return rendered
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

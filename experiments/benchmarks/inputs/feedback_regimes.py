@@ -130,24 +130,24 @@ def play(
     line: ModelLine | None = None,
 ) -> RunResult:
     """Test, then learn what the regime tells, conversation after conversation."""
-    line, played = line or ModelLine(recipe), RunResult()
+    line, result = line or ModelLine(recipe), RunResult()
     waiting: list[tuple[FeatureRows, list[int], float]] = []
     for number, talk in enumerate(talks):
         scores = [line.score(row) for row in talk.rows]
-        played.starts.append(len(played.label))
-        played.probability += scores
-        played.label += talk.labels
-        known = _told(talk, scores, regime, seed, warm=number < regime.warm)
-        if known:
-            line.learn(talk, known)
-            played.labels += len(known)
-        if (regime.audited or regime.silence) and len(known) < len(scores):
-            rest = sorted(set(range(len(scores))).difference(known))
+        result.starts.append(len(result.label))
+        result.probability += scores
+        result.label += talk.labels
+        labelled = _told(talk, scores, regime, seed, warm=number < regime.warm)
+        if labelled:
+            line.learn(talk, labelled)
+            result.labels += len(labelled)
+        if (regime.audited or regime.silence) and len(labelled) < len(scores):
+            rest = sorted(set(range(len(scores))).difference(labelled))
             waiting.append((talk, rest, max(scores[n] for n in rest)))
         if len(waiting) >= BATCH:
-            _audit(line, played, waiting, regime, seed)
+            _audit(line, result, waiting, regime, seed)
             waiting = []
-    return played
+    return result
 
 
 def _told(
@@ -159,28 +159,34 @@ def _told(
         return every
     if regime.labels == "random":
         return every if coin(str(seed), "random", talk.id) < regime.share else []
-    up = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
-    known = up if regime.labels == "escalated" else every[: up[-1] + 1] if up else []
-    missed = any(talk.labels[n] > 0.5 for n in set(every).difference(known))
+    escalated = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
+    labelled = (
+        escalated
+        if regime.labels == "escalated"
+        else every[: escalated[-1] + 1]
+        if escalated
+        else []
+    )
+    missed = any(talk.labels[n] > 0.5 for n in set(every).difference(labelled))
     if missed and coin(str(seed), "caught", talk.id) < regime.caught:
         return every
-    return known
+    return labelled
 
 
 def _audit(
     line: ModelLine,
-    played: RunResult,
+    result: RunResult,
     waiting: Sequence[tuple[FeatureRows, list[int], float]],
     regime: FeedbackRegime,
     seed: int,
 ) -> None:
     share = regime.audited
-    kept = [Kept(talk.id, probability) for talk, _, probability in waiting]
-    drawn = draw(kept, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
-    for (talk, rest, _), one in zip(waiting, drawn, strict=True):
-        if one.drawn:
-            line.learn(talk, rest, one.propensity)
-            played.labels += len(rest)
-            played.asked += len(rest)
+    unheard = [Kept(talk.id, probability) for talk, _, probability in waiting]
+    draws = draw(unheard, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
+    for (talk, rest, _), audit in zip(waiting, draws, strict=True):
+        if audit.drawn:
+            line.learn(talk, rest, audit.propensity)
+            result.labels += len(rest)
+            result.asked += len(rest)
         elif regime.silence and len(rest) == len(talk.rows):
             line.hear_nothing(talk, regime.silence)

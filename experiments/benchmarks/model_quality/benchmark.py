@@ -129,12 +129,12 @@ def _units(plan: LearningPlan) -> Iterator[tuple[str, Unit]]:
 
 def labels(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """Every regime, labels of random conversations, and every recipe under two of the regimes."""
-    given, found = plan.talks(name, seed), []
+    stream, rows = plan.talks(name, seed), []
 
     def add(question: str, regime: FeedbackRegime, recipe: str = DEFAULT) -> None:
         row = {"question": question, "data": name, "seed": seed, "recipe": recipe}
-        figures = play(given, regime, seed, recipe).figures()
-        found.append(row | {"regime": regime.name, **figures})
+        figures = play(stream, regime, seed, recipe).figures()
+        rows.append(row | {"regime": regime.name, **figures})
 
     for regime in REGIMES:
         add("labels", regime)
@@ -144,35 +144,35 @@ def labels(plan: LearningPlan, name: str, seed: int) -> list[Row]:
         for recipe in (*RECIPES, EMPTY):
             for regime in (FULL, SERVED[0]):
                 add("recipes", regime, recipe)
-    return found
+    return rows
 
 
 def wabbits(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """VowpalWabbit in each setting, on Baton's features and on words."""
-    given, found = plan.talks(name, seed), []
-    for what in vowpal_format.INPUTS:
-        made = [vowpal_format.examples(talk, what) for talk in given]
+    stream, rows = plan.talks(name, seed), []
+    for inputs in vowpal_format.INPUTS:
+        lines = [vowpal_format.examples(talk, inputs) for talk in stream]
         for setting in vowpal_format.SETTINGS:
-            p = vowpal_format.played(given, made, what, setting)
-            row = {"question": "VowpalWabbit", "data": name, "seed": seed, "input": what}
-            found.append(row | {"setting": setting, **late(given, p)})
-    return found
+            p = vowpal_format.played(stream, lines, inputs, setting)
+            row = {"question": "VowpalWabbit", "data": name, "seed": seed, "input": inputs}
+            rows.append(row | {"setting": setting, **late(stream, p)})
+    return rows
 
 
 def river(plan: LearningPlan, name: str) -> list[Row]:
     """River's own recipes, in the order of the file."""
-    given = plan.talks(name, 0)
+    stream = plan.talks(name, 0)
     return [
         {"question": "River", "data": name, "seed": 0, "learner": learner}
-        | late(given, baselines.played(given, learner))
+        | late(stream, baselines.played(stream, learner))
         for learner in baselines.STOCK
     ]
 
 
-def late(given: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
+def late(stream: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
     """AUC, AP and log loss of the second half of the conversations, and AUC of all."""
-    y = np.array([label for talk in given for label in talk.labels])
-    first = sum(len(talk.labels) for talk in given[: len(given) // 2])
+    y = np.array([label for talk in stream for label in talk.labels])
+    first = sum(len(talk.labels) for talk in stream[: len(stream) // 2])
     half, whole = measures(p[first:], y[first:]), measures(p, y)
     return {
         "auc": half.get("auc"),
@@ -185,41 +185,48 @@ def late(given: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
 def learned(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """Learning curves of every learner on what is held out."""
     row = {"question": "curves", "data": name, "seed": seed}
-    return [row | found for found in learning_curves.curves(plan.talks(name, 0), seed)]
+    return [row | point for point in learning_curves.curves(plan.talks(name, 0), seed)]
 
 
 def shares(plan: LearningPlan) -> list[Row]:
     """Breakdown shares: test-then-learn against five folds of an offline regression."""
-    given = plan.talks(DBDC, 0)
-    y = np.array([label for talk in given for label in talk.labels])
-    first = sum(len(talk.labels) for talk in given[: len(given) // 2])
-    found = {"Baton, test-then-learn": np.array(play(given, FULL, 0).probability)}
-    for what in INPUTS:
-        found[f"offline, {what}, five folds"] = Matrix(given, what).folds()
-    found["their mean, known beforehand"] = np.full(len(y), float(y.mean()))
+    stream = plan.talks(DBDC, 0)
+    y = np.array([label for talk in stream for label in talk.labels])
+    first = sum(len(talk.labels) for talk in stream[: len(stream) // 2])
+    predictions = {"Baton, test-then-learn": np.array(play(stream, FULL, 0).probability)}
+    for inputs in INPUTS:
+        predictions[f"offline, {inputs}, five folds"] = Matrix(stream, inputs).folds()
+    predictions["their mean, known beforehand"] = np.full(len(y), float(y.mean()))
     row = {"question": "breakdown shares", "data": DBDC}
     return [
-        row | {"learner": name, **soft_errors(p[first:], y[first:])} for name, p in found.items()
+        row | {"learner": name, **soft_errors(p[first:], y[first:])}
+        for name, p in predictions.items()
     ]
 
 
 def handoffs(plan: LearningPlan) -> list[Row]:
     """Points of handoff: learn the first file, then test-then-learn the second."""
-    given = plan.talks(MHCH, 0)
+    stream = plan.talks(MHCH, 0)
     first = counting(Path(plan.folder) / SETS[MHCH][0])
-    cut = first if first < len(given) else len(given) // 2
-    before, tested = given[:cut], given[cut:]
+    cut = first if first < len(stream) else len(stream) // 2
+    before, tested = stream[:cut], stream[cut:]
     row = {"question": "points of handoff", "data": MHCH}
-    found = {f"Baton {name}": handoff_points.handoffs(before, tested, name) for name in RECIPES}
-    found |= {f"offline, {what}": handoff_points.offline(before, tested, what) for what in INPUTS}
-    found["blind: always place 4"] = handoff_points.blind(tested)
-    return [row | {"learner": learner, **figures} for learner, figures in found.items()]
+    figures_by_learner = {
+        f"Baton {name}": handoff_points.handoffs(before, tested, name) for name in RECIPES
+    }
+    figures_by_learner |= {
+        f"offline, {inputs}": handoff_points.offline(before, tested, inputs) for inputs in INPUTS
+    }
+    figures_by_learner["blind: always place 4"] = handoff_points.blind(tested)
+    return [
+        row | {"learner": learner, **figures} for learner, figures in figures_by_learner.items()
+    ]
 
 
 def steady(plan: LearningPlan, seed: int) -> list[Row]:
     """Calibration in a world that stays as it is."""
     row = {"question": "calibration", "data": SIMULATED, "seed": seed}
-    return [row | found for found in calibration_error.steady(seed, plan.steady)]
+    return [row | figures for figures in calibration_error.steady(seed, plan.steady)]
 
 
 def jump(plan: LearningPlan, seed: int) -> list[Row]:
@@ -231,5 +238,5 @@ def jump(plan: LearningPlan, seed: int) -> list[Row]:
 def drift(plan: LearningPlan, kind: str, seed: int) -> list[Row]:
     """AUC after a drift, learning on and learning anew."""
     row = {"question": "drift", "data": kind}
-    found = drift_recovery.change(kind, plan.folder, plan.drifting, seed)
-    return [row | point for point in drift_recovery.recovery(found, seed)]
+    change = drift_recovery.change(kind, plan.folder, plan.drifting, seed)
+    return [row | point for point in drift_recovery.recovery(change, seed)]

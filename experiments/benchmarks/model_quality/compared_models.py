@@ -155,8 +155,8 @@ class WabbitOnFeatures(Wabbit):
         self._state = step(self._state, message)
         if not scored:
             return None
-        found = features(self._state).items()
-        return "|f " + " ".join(f"{_safe(name)}:{value:.6g}" for name, value in found)
+        values = features(self._state).items()
+        return "|f " + " ".join(f"{_safe(name)}:{value:.6g}" for name, value in values)
 
 
 def _safe(name: str) -> str:
@@ -238,19 +238,19 @@ def played(learner: Learner, stream: Sequence[Episode]) -> Clock:
 def _row(name: str, system: str, clocks: dict[str, list[Clock]]) -> Row:
     own = clocks[system]
     n = len(own[0].labels)
-    found = _measures(own[0])
+    accuracy = _measures(own[0])
     row: Row = {"data": name, "system": system, "messages": n}
     for part in ("features", "predict", "learn"):
-        row[f"{part}_us"] = rounded(median(getattr(one, part) for one in own) / n / 1e3)
+        row[f"{part}_us"] = rounded(median(getattr(clock, part) for clock in own) / n / 1e3)
     row["total_us"] = rounded(median(map(_total, own)) / n / 1e3)
     if system.startswith("baton"):
         for key, other in (("ratio_to_vw", VOWPAL), ("ratio_to_vw_features", VOWPAL_FEATURES)):
             pairs = zip(own, clocks[other], strict=True)
             row[key] = rounded(median(_total(a) / _total(b) for a, b in pairs))
-        theirs = _measures(clocks[VOWPAL][0])
+        vowpal = _measures(clocks[VOWPAL][0])
         row["goal"] = GOAL
-        row["reached"] = bool(row["ratio_to_vw"] <= GOAL and found["auc"] >= theirs["auc"])
-    return row | {"auc": rounded(found["auc"]), "log_loss": rounded(found["log_loss"])}
+        row["reached"] = bool(row["ratio_to_vw"] <= GOAL and accuracy["auc"] >= vowpal["auc"])
+    return row | {"auc": rounded(accuracy["auc"]), "log_loss": rounded(accuracy["log_loss"])}
 
 
 def _measures(clock: Clock) -> dict[str, float]:

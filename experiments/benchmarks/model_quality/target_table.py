@@ -24,32 +24,32 @@ OFFLINE, VOWPAL, ECE, DRIFT, SETS = "offline refit", "VowpalWabbit", "ECE", "dri
 
 def targets(rows: Sequence[Row]) -> list[Row]:
     """Every line that the rows can answer."""
-    asked: dict[str, list[Row]] = {}
+    by_question: dict[str, list[Row]] = {}
     for row in rows:
-        asked.setdefault(row["question"], []).append(row)
-    found = [
-        *_selective(asked.get("labels", []), asked.get("random labels", [])),
-        *_offline(asked.get("curves", [])),
-        *_vowpal(asked.get("labels", []), asked.get("VowpalWabbit", [])),
-        *_honest(asked),
-        *_drift(asked.get("drift", [])),
-        *_sets(asked),
+        by_question.setdefault(row["question"], []).append(row)
+    lines = [
+        *_selective(by_question.get("labels", []), by_question.get("random labels", [])),
+        *_offline(by_question.get("curves", [])),
+        *_vowpal(by_question.get("labels", []), by_question.get("VowpalWabbit", [])),
+        *_honest(by_question),
+        *_drift(by_question.get("drift", [])),
+        *_sets(by_question),
     ]
-    return [line for line in found if line is not None]
+    return [line for line in lines if line is not None]
 
 
 def _line(row: str, name: str, sense: str, goal: float, parts: Mapping[str, float]) -> Row | None:
-    known = {part: value for part, value in parts.items() if np.isfinite(value)}
-    if not known:
+    finite = {part: value for part, value in parts.items() if np.isfinite(value)}
+    if not finite:
         return None
-    worst = min(known.values()) if sense == ">=" else max(known.values())
+    worst = min(finite.values()) if sense == ">=" else max(finite.values())
     return {
         "row": row,
         "name": name,
         "goal": f"{sense} {goal:g}",
         "measured": float(f"{worst:.4g}"),
         "holds": bool(worst >= goal if sense == ">=" else worst <= goal),
-        "parts": {part: float(f"{value:.4g}") for part, value in known.items()},
+        "parts": {part: float(f"{value:.4g}") for part, value in finite.items()},
     }
 
 
@@ -57,8 +57,8 @@ def _sets_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row["data"] for row in rows))
 
 
-def _of(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+def _of(rows: Iterable[Row], **values: Any) -> list[Row]:
+    return [row for row in rows if all(row.get(k) == v for k, v in values.items())]
 
 
 def _ratio(rows: Sequence[Row], key: str, regime: str, data: str) -> float:
@@ -89,9 +89,9 @@ def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> f
     """Labels of audits and handoffs over those that random labelling needs for the same AUC."""
     own = _of(rows, data=data, regime=SERVED[0].name)
     curve = [
-        (mean(found, "labels"), mean(found, "auc"))
+        (mean(regime_rows, "labels"), mean(regime_rows, "auc"))
         for regime in dict.fromkeys(row["regime"] for row in _of(random, data=data))
-        if (found := _of(random, data=data, regime=regime))
+        if (regime_rows := _of(random, data=data, regime=regime))
     ]
     full = _of(rows, data=data, regime=FULL.name)
     if not own or not curve or not full:
@@ -117,18 +117,18 @@ def _offline(rows: Sequence[Row]) -> Iterable[Row | None]:
         ("plain, TF-IDF", lambda name: name.startswith("offline, TF-IDF"), True),
         ("best strength in hindsight, same features", strength, True),
     )
-    for name, wanted, judged in kinds:
+    for name, matches, has_goal in kinds:
         parts = {}
         for data in _sets_of(rows):
             for after in ("500", "2000", "all"):
-                found = _of(rows, data=data, after=after)
-                own = mean(_of(found, learner=f"Baton {DEFAULT}"), "auc")
-                peers = {row["learner"] for row in found if wanted(row["learner"])}
+                at_stop = _of(rows, data=data, after=after)
+                own = mean(_of(at_stop, learner=f"Baton {DEFAULT}"), "auc")
+                peers = {row["learner"] for row in at_stop if matches(row["learner"])}
                 if peers:
-                    best = max(mean(_of(found, learner=peer), "auc") for peer in sorted(peers))
+                    best = max(mean(_of(at_stop, learner=peer), "auc") for peer in sorted(peers))
                     parts[f"{data}, {after}"] = own / best
         line = _line(OFFLINE, name, ">=", 1.0, parts)
-        yield line if judged else _shown(line)
+        yield line if has_goal else _shown(line)
 
 
 def _vowpal(rows: Sequence[Row], wabbits: Sequence[Row]) -> Iterable[Row | None]:
@@ -139,26 +139,28 @@ def _vowpal(rows: Sequence[Row], wabbits: Sequence[Row]) -> Iterable[Row | None]
             own = [r for r in _of(rows, data=data, regime=FULL.name) if r["seed"] in seeds]
             settings = {(row["input"], row["setting"]) for row in _of(wabbits, data=data)}
             best = max(
-                mean(_of(wabbits, data=data, input=given, setting=setting), key)
-                for given, setting in sorted(settings)
+                mean(_of(wabbits, data=data, input=inputs, setting=setting), key)
+                for inputs, setting in sorted(settings)
             )
             parts[data] = mean(own, key) - best
         yield _line(VOWPAL, f"AUC minus {name}" if key == "auc" else name, ">=", -0.003, parts)
 
 
-def _honest(asked: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
-    rows = asked.get("calibration", [])
+def _honest(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
+    rows = by_question.get("calibration", [])
     for regime, goal in ((FULL, 0.01), (SERVED[0], 0.015)):
-        found = _of(rows, regime=regime.name)
-        line = _line(ECE, f"late, {regime.name}", "<=", goal, {"simulated": mean(found, "ece")})
+        regime_rows = _of(rows, regime=regime.name)
+        line = _line(
+            ECE, f"late, {regime.name}", "<=", goal, {"simulated": mean(regime_rows, "ece")}
+        )
         yield line
-        sets = [row for row in asked.get("labels", []) if row["regime"] == regime.name]
+        sets = [row for row in by_question.get("labels", []) if row["regime"] == regime.name]
         over = {
             data: mean(_of(sets, data=data), "ece") - mean(_of(sets, data=data), "ece_by_chance")
             for data in _sets_of(sets)
         }
         yield _line(ECE, f"late, {regime.name}, above chance", "<=", goal, over)
-    if jumps := asked.get("a jump"):
+    if jumps := by_question.get("a jump"):
         after = calibration_error.after_jump(jumps)
         yield _line(
             ECE, "first 2000 labels after a jump", "<=", 0.02, {"simulated": after["calibrated"]}
@@ -174,8 +176,8 @@ def _drift(rows: Sequence[Row]) -> Iterable[Row | None]:
     yield _line(DRIFT, "labels to recover, of training anew", "<=", 0.5, parts)
 
 
-def _sets(asked: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
-    rows = _of(asked.get("labels", []), regime=FULL.name, seed=0)
+def _sets(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
+    rows = _of(by_question.get("labels", []), regime=FULL.name, seed=0)
     goals = (
         *(("uss_sgd", "auc", 0.84), ("uss_sgd", "ap", 0.65)),
         *(("uss_redial", "auc", 0.79), ("uss_redial", "ap", 0.55)),
@@ -184,13 +186,13 @@ def _sets(asked: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
         yield _line(
             SETS, f"{data}, late {key}", ">=", goal, {data: mean(_of(rows, data=data), key)}
         )
-    shares = asked.get("breakdown shares", [])
+    shares = by_question.get("breakdown shares", [])
     for key in ("mse", "js"):
         own = mean(_of(shares, learner="Baton, test-then-learn"), key)
         theirs = mean(_of(shares, learner="offline, TF-IDF, five folds"), key)
         name = f"dbdc3, {key} over five offline folds"
         yield _line(SETS, name, "<=", 1.0, {"dbdc3": own / theirs})
-    own_points = _of(asked.get("points of handoff", []), learner=f"Baton {DEFAULT}")
+    own_points = _of(by_question.get("points of handoff", []), learner=f"Baton {DEFAULT}")
     for key, goal in (("f1", 0.66), ("auc", 0.90), ("gt_1", 0.66)):
         name = f"mhch_clothing test, {key}"
         yield _line(SETS, name, ">=", goal, {"mhch_clothing": mean(own_points, key)})

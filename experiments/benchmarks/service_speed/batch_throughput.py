@@ -56,12 +56,12 @@ def _turn(
 ) -> tuple[float, float, float, float]:
     """Messages per second, p50 and p99 of a request in ms, processor us per message."""
     kind, connections = way
-    given = {"key": system.key, "name": f"b{number}{kind}{connections}"}
+    settings = {"key": system.key, "name": f"b{number}{kind}{connections}"}
     cpu = system.running.cpu_seconds()
-    found = load.play(Order(system.running.port, kind, given, connections, plan.seconds))
+    figures = load.play(Order(system.running.port, kind, settings, connections, plan.seconds))
     each = BATCH if kind == "batch" else 1
-    spent = (system.running.cpu_seconds() - cpu) / max(found.answered * each, 1)
-    return found.answered * each / plan.seconds, found.p50_ms, found.p99_ms, spent * 1e6
+    spent = (system.running.cpu_seconds() - cpu) / max(figures.answered * each, 1)
+    return figures.answered * each / plan.seconds, figures.p50_ms, figures.p99_ms, spent * 1e6
 
 
 def _row(

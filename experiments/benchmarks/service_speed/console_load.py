@@ -94,12 +94,12 @@ class Followers:
 
 
 def _follow(port: int, key: str) -> socket.socket:
-    one = socket.create_connection(("127.0.0.1", port))
+    connection = socket.create_connection(("127.0.0.1", port))
     head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
-    one.sendall(head.encode())
-    if b" 200 " not in one.recv(65_536):
+    connection.sendall(head.encode())
+    if b" 200 " not in connection.recv(65_536):
         raise ConnectionError("the events refuse a follower")
-    return one
+    return connection
 
 
 class Escalations(threading.Thread):
@@ -118,8 +118,8 @@ class Escalations(threading.Thread):
                 number += 1
                 due += self._pause
                 message = {"id": "u1", "text": ESCALATES}
-                asked = {"conversation_id": f"asks-{id(self)}-{number}", "message": message}
-                handoff = bot.post("/v1/score", asked)["handoff"]["id"]
+                body = {"conversation_id": f"asks-{id(self)}-{number}", "message": message}
+                handoff = bot.post("/v1/score", body)["handoff"]["id"]
                 self.acknowledged[handoff] = time.perf_counter()
 
     def end(self) -> None:
@@ -141,22 +141,22 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
     home, port = system.running.folder, system.running.port
     load = stack.enter_context(Load())
     rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
-    told, late = list[float](), list[float]()
+    events, delays = list[float](), list[float]()
     with _escalating(system) as escalations:
         for number in range(plan.rounds):
             progress(system.name, number, plan.rounds)
             for count in (0, pages) if number % 2 else (pages, 0):
                 followers = Followers(port, processes.key(home, "agent"), count)
-                given = {"key": system.key, "name": f"c{number}-{count}"}
-                order = Order(port, "score", given, CONNECTIONS, plan.seconds)
+                settings = {"key": system.key, "name": f"c{number}-{count}"}
+                order = Order(port, "score", settings, CONNECTIONS, plan.seconds)
                 cpu = system.running.cpu_seconds()
                 figures = load.play(order)
                 cpu = system.running.cpu_seconds() - cpu
                 rates[count].append((figures.per_second, cpu / max(figures.answered, 1)))
                 followers.close()
                 if count:
-                    told.append(followers.events / plan.seconds)
-                    late += _late(escalations, followers)
+                    events.append(followers.events / plan.seconds)
+                    delays += _late(escalations, followers)
     alone, followed = rates[0], rates[pages]
     queue, conversation = _pages(system)
     pairs = list(zip(alone, followed, strict=True))
@@ -172,9 +172,9 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
         "slowed_cpu": rounded(1 - median(a[1] / b[1] for a, b in pairs)),
         "goal_slowed": GOAL_SLOWED,
         "slowed_reached": slowed <= GOAL_SLOWED,
-        "events_per_second": rounded(median(told)),
-        "heard_p50_ms": rounded(float(np.percentile(late, 50))) if late else None,
-        "heard_p99_ms": rounded(float(np.percentile(late, 99))) if late else None,
+        "events_per_second": rounded(median(events)),
+        "heard_p50_ms": rounded(float(np.percentile(delays, 50))) if delays else None,
+        "heard_p99_ms": rounded(float(np.percentile(delays, 99))) if delays else None,
         "page_p50_ms": rounded(p50),
         "page_p95_ms": rounded(p95),
         "turns_p50_ms": rounded(turns_p50),
@@ -189,19 +189,21 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
 @contextmanager
 def _escalating(system: System) -> Iterator[Escalations]:
     bot = processes.key(system.running.folder, "bot")
-    made = Escalations(system.running.url, bot, PER_SECOND)
-    made.start()
+    escalations = Escalations(system.running.url, bot, PER_SECOND)
+    escalations.start()
     try:
-        yield made
+        yield escalations
     finally:
-        made.end()
+        escalations.end()
 
 
 def _late(escalations: Escalations, followers: Followers) -> list[float]:
     """From each escalation's acknowledgement until one follower heard of it, in milliseconds."""
-    known = dict(escalations.acknowledged)
+    acknowledged = dict(escalations.acknowledged)
     return [
-        max(0.0, at - known[name]) * 1000 for name, at in followers.heard.items() if name in known
+        max(0.0, at - acknowledged[name]) * 1000
+        for name, at in followers.heard.items()
+        if name in acknowledged
     ]
 
 
@@ -226,16 +228,16 @@ def _pages(system: System) -> tuple[list[float], list[float]]:
         form = browser.get("/console/sign-in").text
         token = re.search(r'name="token" value="(\w+)"', form)
         assert token is not None
-        given = {"token": token[1], "key": processes.key(home, "agent")}
-        browser.post("/console/sign-in", data=given).raise_for_status()
+        credentials = {"token": token[1], "key": processes.key(home, "agent")}
+        browser.post("/console/sign-in", data=credentials).raise_for_status()
         queue = _asked(browser, "/console/queue")
         return queue, _asked(browser, f"/console/handoffs/{handoff}")
 
 
 def _asked(browser: httpx.Client, path: str) -> list[float]:
-    taken = []
+    times = []
     for _ in range(PAGES):
         began = time.perf_counter()
         browser.get(path).raise_for_status()
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken
+        times.append((time.perf_counter() - began) * 1000)
+    return times

@@ -86,28 +86,28 @@ def _measured(
         for name, port in ports.items()
     }
     pool = stack.enter_context(ThreadPoolExecutor(2))
-    seen: dict[str, list[Seen]] = {name: [] for name in ports}
+    delays: dict[str, list[Seen]] = {name: [] for name in ports}
     began, rates = time.monotonic(), []
     number = 0
     while number < outcomes:
         for name, load in loads.items():
-            given = {"key": first.key, "name": f"l{name}{number}"}
-            load.start(Order(ports[name], "score", given, connections, _SLICE_SECONDS))
+            settings = {"key": first.key, "name": f"l{name}{number}"}
+            load.start(Order(ports[name], "score", settings, connections, _SLICE_SECONDS))
         until = time.monotonic() + _SLICE_SECONDS
         while time.monotonic() < until - 0.2 and number < outcomes:
             progress(first.name, number, outcomes)
             position, acknowledged = given_outcome(callers["same"], str(number))
-            asked = {
+            probes = {
                 name: pool.submit(_until_seen, caller, position, acknowledged, f"{name}{number}")
                 for name, caller in callers.items()
             }
-            for name, answer in asked.items():
-                seen[name].append(answer.result())
+            for name, answer in probes.items():
+                delays[name].append(answer.result())
             number += 1
         rates.append(sum(load.result().per_second for load in loads.values()))
         if time.monotonic() - began > _SECONDS_MAX:
             break
-    return [_row(first.name, name, found, rates) for name, found in seen.items()]
+    return [_row(first.name, name, own, rates) for name, own in delays.items()]
 
 
 _SLICE_SECONDS = 3.0
@@ -117,8 +117,8 @@ _SECONDS_MAX = 600.0
 def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
     """Score a message and label it; the outcome's position, and when it was acknowledged."""
     conversation, number = f"outcome-{name}", crc32(name.encode())
-    said = texts()[number % len(texts())]
-    body = {"conversation_id": conversation, "message": {"id": "u1", "text": said}}
+    text = texts()[number % len(texts())]
+    body = {"conversation_id": conversation, "message": {"id": "u1", "text": text}}
     caller.post("/v1/score", body)
     labels = {"labels": [{"message_id": "u1", "label": float(number % 2)}]}
     answer = caller.post(path_of("conversations", conversation, "outcome"), labels)
@@ -127,8 +127,8 @@ def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
 
 def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: str) -> Seen:
     for probe in count(1):
-        said = texts()[probe % len(texts())]
-        message = {"id": "u1", "text": said}
+        text = texts()[probe % len(texts())]
+        message = {"id": "u1", "text": text}
         body = {"conversation_id": f"probe-{name}-{probe}", "message": message}
         answer = caller.post("/v1/score", body)
         seconds = time.perf_counter() - acknowledged
@@ -137,8 +137,8 @@ def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: s
     raise AssertionError("count() has no end")
 
 
-def _row(store: str, replica: str, found: Sequence[Seen], rates: Sequence[float]) -> Row:
-    times = sorted(one.milliseconds for one in found)
+def _row(store: str, replica: str, delays: Sequence[Seen], rates: Sequence[float]) -> Row:
+    times = sorted(delay.milliseconds for delay in delays)
 
     def at(share: float) -> float:
         return rounded(times[min(int(share * len(times)), len(times) - 1)])
@@ -151,7 +151,7 @@ def _row(store: str, replica: str, found: Sequence[Seen], rates: Sequence[float]
         "p50_ms": at(0.5),
         "p99_ms": at(0.99),
         "max_ms": at(1.0),
-        "probes": max(one.probes for one in found),
+        "probes": max(delay.probes for delay in delays),
         "goal_ms": GOALS_MS[replica],
         "reached": at(0.99) <= GOALS_MS[replica],
         "load_average": load_average(),

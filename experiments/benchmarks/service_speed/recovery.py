@@ -95,15 +95,15 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, entries: Sequence[i
 
 def _made(stack: ExitStack, folder: Path, store: str, size: int) -> Subject:
     system = stack.enter_context(taught(folder, store))
-    _, standing = warm_start()
-    entries = standing.position
+    _, state = warm_start()
+    entries = state.position
     if size:
         system.running.stop()
         with opened(system) as database:
-            entries = grown(database, standing, size, TAIL)
+            entries = grown(database, state, size, TAIL)
         system.running.start()
         system.running.ready()
-    tail = TAIL if size else standing.position
+    tail = TAIL if size else state.position
     return Subject(entries, tail, system.running, system.key)
 
 
@@ -118,26 +118,24 @@ def _killed(subject: Subject, number: int) -> None:
         message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
         caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
         subject.decision_s.append(time.perf_counter() - began)
-        standing = caller.get("/v1/standing")
-    if standing["position"] != subject.entries:
-        raise RuntimeError(
-            f"stands at {standing['position']} of {subject.entries}: it is not ready"
-        )
-    subject.digests.add(standing["digest"])
+        state = caller.get("/v1/standing")
+    if state["position"] != subject.entries:
+        raise RuntimeError(f"stands at {state['position']} of {subject.entries}: it is not ready")
+    subject.digests.add(state["digest"])
 
 
 class Database(Protocol):
     """What of PEP 249 is used here; placeholders are written %s."""
 
-    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any: ...
 
 
 class _Sqlite:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any:
-        return self._connection.execute(sql.replace("%s", "?"), given)
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(sql.replace("%s", "?"), parameters)
 
 
 @contextmanager
@@ -152,13 +150,13 @@ def opened(system: System) -> Iterator[Database]:
             yield connection_
 
 
-def grown(database: Database, standing: ModelState, entries: int, tail: int) -> int:
+def grown(database: Database, state: ModelState, entries: int, tail: int) -> int:
     """Copy the learned outcomes onward up to `entries`, and put a checkpoint `tail` before the end.
 
     The checkpoint holds what was learned from the first of them, at a later position: its size and
     what comes after it are as they would be.
     """
-    at = standing.position
+    at = state.position
     while at < entries:
         last = min(BEGINNING + entries - at, at)
         shift = at - BEGINNING
@@ -169,12 +167,12 @@ def grown(database: Database, standing: ModelState, entries: int, tail: int) -> 
             f"position BETWEEN 3 AND {last}",
         )
         at += last - BEGINNING
-    kept = play.begun(standing.recipe)
-    kept.model, kept.calibrator, kept.window = standing.model, standing.calibrator, standing.window
-    kept.position = entries - tail
-    given = (2, BEGINNING, kept.position, checkpoint.digest(kept), checkpoint.dump(kept))
+    saved = play.begun(state.recipe)
+    saved.model, saved.calibrator, saved.window = state.model, state.calibrator, state.window
+    saved.position = entries - tail
+    parameters = (2, BEGINNING, saved.position, checkpoint.digest(saved), checkpoint.dump(saved))
     names = ("number", "line", "position", "digest", "state")
-    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", given)
+    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", parameters)
     database.execute(
         "UPDATE workspace SET head = %s, versions = 2 WHERE id = %s", (entries, WORKSPACE)
     )
@@ -184,20 +182,20 @@ def grown(database: Database, standing: ModelState, entries: int, tail: int) -> 
 def copied(
     database: Database,
     table: str,
-    changed: Mapping[str, str],
+    changes: Mapping[str, str],
     where: str,
-    given: Sequence[Any] = (),
+    parameters: Sequence[Any] = (),
     workspace: str = WORKSPACE,
 ) -> None:
     """Insert changed copies of rows, whatever further columns the table has."""
-    found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
-    kept = [f'"{column[0]}"' for column in found.description if column[0] not in changed]
-    inserted = [*kept, *changed]
-    taken = [*kept, *changed.values()]
+    cursor = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
+    same = [f'"{column[0]}"' for column in cursor.description if column[0] not in changes]
+    columns = [*same, *changes]
+    values = [*same, *changes.values()]
     database.execute(
-        f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608  (names of our own tables)
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} "  # noqa: S608  (names of our own tables)
         f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
-        given,
+        parameters,
     )
 
 

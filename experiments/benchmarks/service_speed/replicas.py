@@ -81,8 +81,8 @@ def run(
             for place, count in enumerate(replicas):
                 done = number * len(replicas) + place
                 progress(f"{count} replicas", done, plan.rounds * len(replicas))
-                seen = folder / "seen" / f"{count}-{number}"
-                turns[count].append(_turn(plan, system, batons[:count], loads, seen))
+                decisions_file = folder / "seen" / f"{count}-{number}"
+                turns[count].append(_turn(plan, system, batons[:count], loads, decisions_file))
                 digests[count] &= _equal(system, batons[:count])
         return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in replicas]
 
@@ -92,37 +92,37 @@ def _turn(
     system: System,
     batons: Sequence[Running],
     loads: Sequence[tuple[Load, Load]],
-    seen: Path,
+    decisions_file: Path,
 ) -> Turn:
     assert system.store is not None
-    cpu = sum(one.cpu_seconds() for one in batons)
+    cpu = sum(figure.cpu_seconds() for figure in batons)
     store = system.store.cpu_seconds()
     for number, (baton, (own, shared)) in enumerate(zip(batons, loads, strict=False)):
         for load, name, connections in (
-            (own, f"{seen.name}-own{number}", CONNECTIONS - CONTESTED),
-            (shared, f"{seen.name}-shared", CONTESTED),
+            (own, f"{decisions_file.name}-own{number}", CONNECTIONS - CONTESTED),
+            (shared, f"{decisions_file.name}-shared", CONTESTED),
         ):
-            file = f"{seen}-{'own' if load is own else 'shared'}-{number}"
-            given = {"key": system.key, "name": name, "file": file}
-            load.start(Order(baton.port, "witness", given, connections, plan.seconds))
+            file = f"{decisions_file}-{'own' if load is own else 'shared'}-{number}"
+            settings = {"key": system.key, "name": name, "file": file}
+            load.start(Order(baton.port, "witness", settings, connections, plan.seconds))
     until = time.monotonic() + plan.seconds * 0.9
-    given_ = 0
-    while given_ < OUTCOMES and time.monotonic() < until:
-        with BatonClient(batons[given_ % len(batons)].url, system.key) as caller:
-            given_outcome(caller, f"{seen.name}-{given_}")
-        given_ += 1
+    outcomes = 0
+    while outcomes < OUTCOMES and time.monotonic() < until:
+        with BatonClient(batons[outcomes % len(batons)].url, system.key) as caller:
+            given_outcome(caller, f"{decisions_file.name}-{outcomes}")
+        outcomes += 1
         time.sleep(plan.seconds * 0.4 / OUTCOMES)
-    found = [load.result() for pair in loads[: len(batons)] for load in pair]
-    answered = max(sum(one.answered for one in found), 1)
-    owns = found[::2]
+    figures = [load.result() for pair in loads[: len(batons)] for load in pair]
+    requests = max(sum(figure.answered for figure in figures), 1)
+    owns = figures[::2]
     return Turn(
-        sum(one.per_second for one in found),
-        median(one.p50_ms for one in owns),
-        max(one.p99_ms for one in owns),
-        (sum(one.cpu_seconds() for one in batons) - cpu) / answered * 1e6,
-        (system.store.cpu_seconds() - store) / answered * 1e6,
-        given_,
-        sum(sum(one.faults.values()) for one in found),
+        sum(figure.per_second for figure in figures),
+        median(figure.p50_ms for figure in owns),
+        max(figure.p99_ms for figure in owns),
+        (sum(figure.cpu_seconds() for figure in batons) - cpu) / requests * 1e6,
+        (system.store.cpu_seconds() - store) / requests * 1e6,
+        outcomes,
+        sum(sum(figure.faults.values()) for figure in figures),
     )
 
 
@@ -130,14 +130,14 @@ def _equal(system: System, batons: Sequence[Running]) -> bool:
     """Whether all replicas come to one position with one digest."""
     give_up = time.monotonic() + SETTLE_SECONDS
     while True:
-        found = set()
+        states = set()
         for baton in batons:
             with BatonClient(baton.url, system.key) as caller:
-                standing = caller.get("/v1/standing")
-            found.add((standing["position"], standing["digest"]))
-        if len(found) == 1:
+                state = caller.get("/v1/standing")
+            states.add((state["position"], state["digest"]))
+        if len(states) == 1:
             return True
-        if len({position for position, _ in found}) == 1 or time.monotonic() > give_up:
+        if len({position for position, _ in states}) == 1 or time.monotonic() > give_up:
             return False
         time.sleep(0.1)
 
@@ -148,19 +148,19 @@ def _row(
     count: int,
     turns: dict[int, list[Turn]],
     equal: bool,
-    seen: Path,
+    folder: Path,
 ) -> Row:
-    own, one = turns[count], next(iter(turns.values()))
+    own, baseline = turns[count], next(iter(turns.values()))
     row: Row = {"replicas": count}
     for name in ("per_second", "p50_ms", "p99_ms", "cpu_us", "store_cpu_us"):
         row[name] = rounded(median(getattr(turn, name) for turn in own))
-    pairs = zip(own, one, strict=True)
+    pairs = zip(own, baseline, strict=True)
     return {
         **row,
         "ratio_to_one": rounded(median(a.per_second / b.per_second for a, b in pairs)),
         "faults": sum(turn.faults for turn in own),
         "outcomes": sum(turn.outcomes for turn in own),
-        **_checked(system, seen, count),
+        **_checked(system, folder, count),
         "equal": "equal" if equal else "DIFFER",
         "cores": os.cpu_count(),
         "rounds": plan.rounds,
@@ -168,11 +168,11 @@ def _row(
     }
 
 
-def _checked(system: System, seen: Path, count: int) -> Row:
+def _checked(system: System, folder: Path, count: int) -> Row:
     """Every acknowledged decision, looked for in the database."""
     assert system.store is not None
     acknowledged: dict[tuple[str, str], set[str]] = {}
-    for path in sorted(seen.glob(f"{count}-*")):
+    for path in sorted(folder.glob(f"{count}-*")):
         for line in path.read_text().splitlines():
             conversation, message, decision = line.split()
             acknowledged.setdefault((conversation, message), set()).add(decision)
@@ -193,14 +193,15 @@ def compared(
     A lost one is not stored, a doubled one stored more than once; one that differs was not
     acknowledged under the one id that is stored.
     """
-    there: dict[tuple[str, str], list[str]] = {}
+    stored_ids: dict[tuple[str, str], list[str]] = {}
     for conversation, message, decision in stored:
-        there.setdefault((conversation, message), []).append(decision)
+        stored_ids.setdefault((conversation, message), []).append(decision)
     return {
         "acknowledged": len(acknowledged),
-        "lost": sum(key not in there for key in acknowledged),
-        "doubled": sum(len(ids) - 1 for ids in there.values()),
+        "lost": sum(key not in stored_ids for key in acknowledged),
+        "doubled": sum(len(ids) - 1 for ids in stored_ids.values()),
         "differing": sum(
-            key in there and found != set(there[key]) for key, found in acknowledged.items()
+            key in stored_ids and ids_answered != set(stored_ids[key])
+            for key, ids_answered in acknowledged.items()
         ),
     }

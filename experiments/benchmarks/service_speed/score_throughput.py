@@ -23,12 +23,7 @@ from experiments.benchmarks.harness.compared_systems import LoadPlan, System, ta
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 
-GOALS = {
-    ("sqlite", 16): 0.6,
-    ("sqlite", 64): 0.8,
-    ("postgresql", 16): 0.6,
-    ("postgresql", 64): 0.6,
-}
+GOALS = {("sqlite", 16): 0.6, ("sqlite", 64): 0.8, ("postgresql", 16): 0.6, ("postgresql", 64): 0.6}
 PEERS = ("mlflow", "chantilly")
 """What is compared besides the empty route; chantilly is installed for it."""
 
@@ -83,10 +78,10 @@ def run(
     peers: Sequence[str] = PEERS,
 ) -> Found:
     """Measure; `folder` is empty and takes all files. It takes about six minutes."""
-    found = Found([])
+    result = Found([])
     flushes = round(processes.flushes_per_second(folder))
     with ExitStack() as stack:
-        systems = list(_systems(stack, folder, plan.stores, peers, found.notes, progress))
+        systems = list(_systems(stack, folder, plan.stores, peers, result.notes, progress))
         load = stack.enter_context(Load())
         measured: dict[tuple[str, int, int], Measured] = {}
         turns = [
@@ -105,13 +100,13 @@ def run(
         for count in connections:
             row = _row(store, count, _Rounds(measured, count, plan.rounds))
             row |= {"rounds": plan.rounds, "load_average": load_average(), "flushes": flushes}
-            found.rows.append(row)
-    return found
+            result.rows.append(row)
+    return result
 
 
 def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> Measured:
-    given: Mapping[str, Any] = {"key": system.key, "name": name}
-    order = Order(system.running.port, system.kind, given, connections, seconds)
+    settings: Mapping[str, Any] = {"key": system.key, "name": name}
+    order = Order(system.running.port, system.kind, settings, connections, seconds)
     cpu = system.running.cpu_seconds()
     store = system.store.cpu_seconds() if system.store else 0.0
     figures = load.play(order)
@@ -127,18 +122,16 @@ class _Rounds:
     """What was measured at one number of connections, asked for by system."""
 
     def __init__(
-        self, measured: Mapping[tuple[str, int, int], Measured], connections: int, rounds: int
+        self, turns: Mapping[tuple[str, int, int], Measured], connections: int, rounds: int
     ) -> None:
-        names = {name for name, *_ in measured}
-        self._turns = {
-            name: [measured[name, connections, n] for n in range(rounds)] for name in names
-        }
+        names = {name for name, *_ in turns}
+        self._turns = {name: [turns[name, connections, n] for n in range(rounds)] for name in names}
 
-    def median(self, system: str, take: Callable[[Measured], float | None]) -> float | None:
+    def median(self, system: str, figure: Callable[[Measured], float | None]) -> float | None:
         """The median over the rounds; None for a system that was not there."""
-        found = [take(turn) for turn in self._turns.get(system, ())]
-        known = [value for value in found if value is not None]
-        return rounded(median(known)) if known else None
+        values = [figure(turn) for turn in self._turns.get(system, ())]
+        known_values = [value for value in values if value is not None]
+        return rounded(median(known_values)) if known_values else None
 
     def ratio(
         self, one: str, other: str, take: Callable[[Measured], float] = lambda m: m.per_second
@@ -154,7 +147,7 @@ class _Rounds:
 
 
 def _row(store: str, connections: int, rounds: _Rounds) -> Row:
-    goal, found = GOALS.get((store, connections)), rounds.ratio(store, "empty")
+    goal, ratio = GOALS.get((store, connections)), rounds.ratio(store, "empty")
     return {
         "store": store,
         "connections": connections,
@@ -166,10 +159,10 @@ def _row(store: str, connections: int, rounds: _Rounds) -> Row:
         "faults": rounds.faults(store),
         "empty_per_second": rounds.median("empty", lambda m: m.per_second),
         "empty_cpu_us": rounds.median("empty", lambda m: m.cpu_us),
-        "ratio_to_empty": found,
+        "ratio_to_empty": ratio,
         "cpu_ratio_to_empty": rounds.ratio("empty", store, lambda m: m.cpu_us),
         "goal": goal,
-        "reached": None if goal is None or found is None else found >= goal,
+        "reached": None if goal is None or ratio is None else ratio >= goal,
         "mlflow_per_second": rounds.median("mlflow", lambda m: m.per_second),
         "mlflow_cpu_us": rounds.median("mlflow", lambda m: m.cpu_us),
         "ratio_to_mlflow": rounds.ratio(store, "mlflow"),
@@ -189,7 +182,7 @@ def _systems(
     notes: list[str],
     progress: Progress,
 ) -> Iterator[System]:
-    lessons, standing = warm_start()
+    lessons, state = warm_start()
     for store in stores:
         progress(f"starting Baton on {store}", 0, 1)
         yield stack.enter_context(taught(folder / store, store))
@@ -200,16 +193,16 @@ def _systems(
     if "mlflow" in peers:
         progress("starting mlflow models serve", 0, 1)
         served = stack.enter_context(
-            processes.running(peer_services.mlflow(folder / "mlflow", standing))
+            processes.running(peer_services.mlflow(folder / "mlflow", state))
         )
         yield System("mlflow", served, "mlflow")
     if "chantilly" in peers:
         progress("installing chantilly", 0, 1)
         try:
             (folder / "chantilly").mkdir()
-            other = peer_services.chantilly(folder / "chantilly")
-            other = stack.enter_context(processes.running(other))
-            peer_services.teach_chantilly(other, lessons)
-            yield System("chantilly", other, "chantilly")
+            peer = peer_services.chantilly(folder / "chantilly")
+            peer = stack.enter_context(processes.running(peer))
+            peer_services.teach_chantilly(peer, lessons)
+            yield System("chantilly", peer, "chantilly")
         except (peer_services.NoPeerError, processes.NotRunningError) as error:
             notes.append(str(error))

@@ -149,7 +149,7 @@ class People(threading.Thread):
 
 def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
     """Measure; `folder` is empty and takes all files. Ends with what is found so far on Ctrl-C."""
-    found = Found()
+    result = Found()
     home = folder / "home"
     home.mkdir(parents=True)
     with ExitStack() as stack:
@@ -164,15 +164,15 @@ def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
         began = time.monotonic()
         for number in range(plan.slices):
             progress("running", number, plan.slices)
-            given = {"key": keys["bot"], "name": f"s{number}"}
+            settings = {"key": keys["bot"], "name": f"s{number}"}
             seconds = plan.slice_seconds
             figures = load.play(
-                Order(serve.port, "ended", given, plan.connections, seconds, plan.per_second)
+                Order(serve.port, "ended", settings, plan.connections, seconds, plan.per_second)
             )
             minute = round((time.monotonic() - began) / 60, 2)
-            found.rows.append(_row(minute, figures, people, serve, jobs))
-    found.verdict = verdict(found.rows)
-    return found
+            result.rows.append(_row(minute, figures, people, serve, jobs))
+    result.verdict = verdict(result.rows)
+    return result
 
 
 def _row(minute: float, figures: Figures, people: People, serve: Running, jobs: Running) -> Row:
@@ -201,18 +201,18 @@ def verdict(rows: list[Row]) -> Row:
     """Flat, faultless, steady: each as its figure and whether it was so."""
     half, third = rows[len(rows) // 2 :], len(rows) // 3
     minutes = half[-1]["minute"] - half[0]["minute"] or 1.0
-    found: Row = {"faults": sum(row["faults"] for row in rows)}
+    figures: Row = {"faults": sum(row["faults"] for row in rows)}
     for name in ("serve_mib", "jobs_mib"):
-        found[f"{name}_per_minute"] = rounded((half[-1][name] - half[0][name]) / minutes)
+        figures[f"{name}_per_minute"] = rounded((half[-1][name] - half[0][name]) / minutes)
     for name, figure in (("latency_drift", "p50_ms"), ("tail_drift", "p99_ms")):
         first = median(row[figure] for row in rows[third : 2 * third])
         last = median(row[figure] for row in rows[2 * third :])
-        found[name] = rounded(last / first)
-    found["reached"] = (
-        found["faults"] == 0
-        and found["serve_mib_per_minute"] <= GROWTH_MIB
-        and found["jobs_mib_per_minute"] <= GROWTH_MIB
-        and found["latency_drift"] <= DRIFT
-        and found["tail_drift"] <= DRIFT
+        figures[name] = rounded(last / first)
+    figures["reached"] = (
+        figures["faults"] == 0
+        and figures["serve_mib_per_minute"] <= GROWTH_MIB
+        and figures["jobs_mib_per_minute"] <= GROWTH_MIB
+        and figures["latency_drift"] <= DRIFT
+        and figures["tail_drift"] <= DRIFT
     )
-    return found
+    return figures

@@ -56,14 +56,14 @@ def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
                 follower = processes.replica(system.running, "follower")
                 stack.enter_context(processes.running(follower))
             load = stack.enter_context(Load())
-            found = []
+            turns = []
             for number in range(plan.rounds):
                 progress(store, number, plan.rounds)
-                score, judged = (
+                score, outcome = (
                     _turn(load, system, follower, kind, number, plan) for kind in KINDS
                 )
-                found.append((score, judged))
-            rows += _rows(store, plan, found)
+                turns.append((score, outcome))
+            rows += _rows(store, plan, turns)
     return [*rows, _checkpoint()]
 
 
@@ -82,34 +82,34 @@ def _turn(
         )
 
     before = now()
-    given = {"key": system.key, "name": f"{kind}{number}"}
-    order = Order(system.running.port, kind, given, CONNECTIONS, plan.seconds)
-    answered = load.play(order).answered
+    settings = {"key": system.key, "name": f"{kind}{number}"}
+    order = Order(system.running.port, kind, settings, CONNECTIONS, plan.seconds)
+    requests = load.play(order).answered
     time.sleep(SETTLE_SECONDS)
     serve, store, follows, stored = (b - a for a, b in zip(before, now(), strict=True))
-    return Spent(answered, serve, store, follows, int(stored))
+    return Spent(requests, serve, store, follows, int(stored))
 
 
-def _rows(store: str, plan: LoadPlan, found: Sequence[tuple[Spent, Spent]]) -> list[Row]:
+def _rows(store: str, plan: LoadPlan, turns: Sequence[tuple[Spent, Spent]]) -> list[Row]:
     message = {
-        "serve_cpu_us": [a.serve / a.requests * 1e6 for a, _ in found],
-        "store_cpu_us": [a.store / a.requests * 1e6 for a, _ in found],
-        "bytes": [a.stored / a.requests for a, _ in found],
-        "per_second": [a.requests / plan.seconds for a, _ in found],
+        "serve_cpu_us": [a.serve / a.requests * 1e6 for a, _ in turns],
+        "store_cpu_us": [a.store / a.requests * 1e6 for a, _ in turns],
+        "bytes": [a.stored / a.requests for a, _ in turns],
+        "per_second": [a.requests / plan.seconds for a, _ in turns],
     }
     outcome: dict[str, list[float]] = {"per_second": []}
-    for name, part in (("serve_cpu_us", "serve"), ("store_cpu_us", "store"), ("bytes", "stored")):
+    for name, field in (("serve_cpu_us", "serve"), ("store_cpu_us", "store"), ("bytes", "stored")):
         scale = 1.0 if name == "bytes" else 1e6
         outcome[name] = [
-            getattr(b, part) / _outcomes(b) * scale - TURNS * each
-            for (_, b), each in zip(found, message[name], strict=True)
+            getattr(b, field) / _outcomes(b) * scale - TURNS * each
+            for (_, b), each in zip(turns, message[name], strict=True)
         ]
-    outcome["per_second"] = [_outcomes(b) / plan.seconds for _, b in found]
-    outcome["follower_cpu_us"] = [(b.follower - a.follower) / _outcomes(b) * 1e6 for a, b in found]
+    outcome["per_second"] = [_outcomes(b) / plan.seconds for _, b in turns]
+    outcome["follower_cpu_us"] = [(b.follower - a.follower) / _outcomes(b) * 1e6 for a, b in turns]
     rows = []
-    for what, parts in (("message", message), ("outcome", outcome)):
+    for what, figures in (("message", message), ("outcome", outcome)):
         row: Row = {"store": store, "what": what}
-        row |= {name: rounded(median(values)) for name, values in parts.items()}
+        row |= {name: rounded(median(values)) for name, values in figures.items()}
         if store == "sqlite":
             row["store_cpu_us"] = row["follower_cpu_us"] = None
         rows.append(row | {"rounds": plan.rounds, "load_average": load_average()})

@@ -58,9 +58,9 @@ COLUMNS = {
 }
 
 
-def copied(database: Database, table: str, changed: dict[str, str], where: str) -> None:
+def copied(database: Database, table: str, changes: dict[str, str], where: str) -> None:
     """Insert changed copies of a table's rows."""
-    copied_of(database, table, changed, where, workspace="default")
+    copied_of(database, table, changes, where, workspace="default")
 
 
 class Tasks(Protocol):
@@ -104,8 +104,8 @@ class Times:
         self.seconds.setdefault(name, []).append(clock() - began)
 
     def ms(self, name: str) -> float | None:
-        found = self.seconds.get(name)
-        return rounded(median(found) * 1000) if found else None
+        seconds = self.seconds.get(name)
+        return rounded(median(seconds) * 1000) if seconds else None
 
 
 def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> list[Row]:
@@ -120,10 +120,10 @@ def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) ->
             _begun(home, opened, min(plan.conversations, 1000))
             _grown(home, size)
 
-            def shown(done: int, at: int = number, what: int = size) -> None:
+            def on_round(done: int, at: int = number, what: int = size) -> None:
                 progress(f"{what} entries", at * plan.rounds + done, turns)
 
-            rows.append(_tasks(home, url, plan.rounds, opened, shown))
+            rows.append(_tasks(home, url, plan.rounds, opened, on_round))
     for row in rows:
         ratio = row["evaluate_ms"] / rows[0]["evaluate_ms"]
         row |= {"evaluate_to_smallest": rounded(ratio), "reached": ratio <= FLAT}
@@ -134,11 +134,13 @@ def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) ->
 def _mlflow(folder: Path) -> Iterator[str]:
     home = folder / "mlflow"
     home.mkdir(parents=True)
-    made = server(home, environ=environ, port=processes.free_port())
-    port = int(made.url.rpartition(":")[2])
-    process = processes.Running("mlflow", made.command, made.environment, home, port, "/health")
+    command = server(home, environ=environ, port=processes.free_port())
+    port = int(command.url.rpartition(":")[2])
+    process = processes.Running(
+        "mlflow", command.command, command.environment, home, port, "/health"
+    )
     with processes.running(process):
-        yield made.url
+        yield command.url
 
 
 def _begun(home: Path, opened: Opened, conversations: int) -> int:
@@ -157,7 +159,9 @@ def _begun(home: Path, opened: Opened, conversations: int) -> int:
     return lessons
 
 
-def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[int], None]) -> Row:
+def _tasks(
+    home: Path, url: str, rounds: int, opened: Opened, on_round: Callable[[int], None]
+) -> Row:
     times, sizes = Times(), []
     tasks = opened(home, url)
     try:
@@ -166,7 +170,7 @@ def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[i
         tasks.mend()
         tasks.publish()
         for number in range(rounds):
-            shown(number)
+            on_round(number)
             _appended(home, position, FRESH)
             with times.of("learn"):
                 position = tasks.learn()
@@ -181,16 +185,16 @@ def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[i
                     tasks.publish()
     finally:
         tasks.close()
-    found: Row = {"entries": position}
-    found |= {f"{name}_ms": times.ms(name) for name in ("learn", "evaluate", "save", "mend")}
-    found |= {"publish_ms": times.ms("publish"), "version_kib": rounded(median(sizes) / 1024)}
-    return found | {"load_average": load_average()}
+    row: Row = {"entries": position}
+    row |= {f"{name}_ms": times.ms(name) for name in ("learn", "evaluate", "save", "mend")}
+    row |= {"publish_ms": times.ms("publish"), "version_kib": rounded(median(sizes) / 1024)}
+    return row | {"load_average": load_average()}
 
 
 def _rebuilt(home: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> Row:
     progress(f"making {plan.lessons} lessons", 0, plan.lessons)
-    made = _begun(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
-    _repeated(home, -(-plan.lessons // made))
+    lessons_each = _begun(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
+    _repeated(home, -(-plan.lessons // lessons_each))
     tasks = opened(home, "")
     try:
         began, worked = time.perf_counter(), time.process_time()
@@ -221,17 +225,17 @@ def _grown(home: Path, entries: int) -> None:
             at += last - BEGINNING
         database.execute("UPDATE workspace SET head = ?", (at,))
         (state,) = database.execute("SELECT state FROM version WHERE number = 2").fetchone()
-        standing = checkpoint.load(state)
-        standing.position = at - TAIL
-        moved = (standing.position, checkpoint.dump(standing))
-        database.execute("UPDATE version SET position = ?, state = ? WHERE number = 2", moved)
+        model_state = checkpoint.load(state)
+        model_state.position = at - TAIL
+        parameters = (model_state.position, checkpoint.dump(model_state))
+        database.execute("UPDATE version SET position = ?, state = ? WHERE number = 2", parameters)
         database.execute("UPDATE conversation SET status = 'closed'")
 
 
 def _appended(home: Path, position: int, count: int) -> None:
     with _opened(home) as database:
-        changed = {"position": f"position + {position - BEGINNING}"}
-        copied(database, "ledger", changed, _upto(BEGINNING + count))
+        changes = {"position": f"position + {position - BEGINNING}"}
+        copied(database, "ledger", changes, _upto(BEGINNING + count))
         database.execute("UPDATE workspace SET head = ?", (position + count,))
 
 
@@ -248,8 +252,8 @@ def _repeated(home: Path, times: int) -> None:
             name = f"|| '|{number}'"
             outcome = f"json_set(body, '$.conversation_id', body ->> 'conversation_id' {name})"
             shift = number * (head - BEGINNING)
-            changed = {"position": f"position + {shift}", "body": outcome}
-            copied(database, "ledger", changed, _upto(most))
+            changes = {"position": f"position + {shift}", "body": outcome}
+            copied(database, "ledger", changes, _upto(most))
             whole = "instr(conversation_id, '|') = 0"
             copied(database, "message", {"conversation_id": f"conversation_id {name}"}, whole)
             copied(database, "conversation", {"id": f"id {name}"}, "instr(id, '|') = 0")

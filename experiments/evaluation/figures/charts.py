@@ -237,8 +237,8 @@ def page(title: str, introduction: str, figures: Mapping[str, Figure]) -> str:
 
 def script() -> str:
     """plotly.js itself, which draws a figure's JSON in a browser."""
-    found: str = plotly.offline.get_plotlyjs()
-    return found
+    source: str = plotly.offline.get_plotlyjs()
+    return source
 
 
 @functools.cache

@@ -59,10 +59,10 @@ class Complaint:
     delay_seconds: float
 
     def body(self) -> dict[str, str]:
-        told = {"verdict": "missed", "source": self.source}
+        body = {"verdict": "missed", "source": self.source}
         if self.first_needed_message_id is not None:
-            told["first_needed_message_id"] = self.first_needed_message_id
-        return told
+            body["first_needed_message_id"] = self.first_needed_message_id
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class Agent:
         needed, first = truth.needed, truth.first_needed_message_id
         delay = _delay(habits.delay_seconds, rng)
         if habits.manner == "careless":
-            said = words[0] if rng.random() < 0.9 else words[1]
-            return Verdict(said, None, None, None, min(delay, 20.0))
+            guess = words[0] if rng.random() < 0.9 else words[1]
+            return Verdict(guess, None, None, None, min(delay, 20.0))
         if rng.random() < habits.unknowable:
             return Verdict("unknowable", None, None, None, delay)
         if rng.random() < habits.wrong or habits.manner == "hostile":
@@ -100,8 +100,8 @@ class Agent:
             note = pick(templates("agent", "note_not_needed"), rng)
             return Verdict(words[1], None, None, str(note[0]), delay)
         note = pick(templates("agent", "note_needed"), rng)
-        named = _named(conversation, first, habits, rng)
-        return Verdict(words[0], named, conversation.team, str(note[0]), delay)
+        first_named = _named(conversation, first, habits, rng)
+        return Verdict(words[0], first_named, conversation.team, str(note[0]), delay)
 
 
 def complaint(
@@ -129,9 +129,9 @@ def _named(
         return None
     if rng.random() >= habits.misplaced:
         return first
-    known = list(conversation.labels)[conversation.begins :]
-    place = known.index(first) + (1 if rng.random() < 0.5 else -1)
-    return known[min(max(place, 0), len(known) - 1)]
+    message_ids = list(conversation.labels)[conversation.begins :]
+    place = message_ids.index(first) + (1 if rng.random() < 0.5 else -1)
+    return message_ids[min(max(place, 0), len(message_ids) - 1)]
 
 
 def _delay(mean: float, rng: Random) -> float:

@@ -35,13 +35,13 @@ class Intent:
 @cache
 def intents() -> Mapping[str, Intent]:
     """All intents by name, in the order of the file."""
-    found = {}
+    by_name = {}
     for name, table in data("intents.toml").items():
         fields: dict[str, Any] = {"needs_product": False, "steps": [], **table}
         for key in ("open", "hard", "easy", "answer", "ask", "steps"):
             fields[key] = tuple(template(text) for text in fields[key])
-        found[name] = Intent(name=name, **fields)
-    return MappingProxyType(found)
+        by_name[name] = Intent(name=name, **fields)
+    return MappingProxyType(by_name)
 
 
 @cache

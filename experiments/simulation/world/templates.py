@@ -55,7 +55,7 @@ def data(name: str) -> Mapping[str, Any]:
 @cache
 def templates(*path: str) -> tuple[Template, ...]:
     """The parsed templates at a place of talk.toml; KeyError where there is none."""
-    found: Any = data("talk.toml")
+    node: Any = data("talk.toml")
     for name in path:
-        found = found[name]
-    return tuple(template(text) for text in found)
+        node = node[name]
+    return tuple(template(text) for text in node)

@@ -54,16 +54,16 @@ class Served:
 
     def _converse(self, conversation: Conversation) -> Ended:
         rows = dict(self._played(conversation))
-        said = {name: self.line.score(row) for name, row in rows.items()}
-        scored = tuple((said[name], float(conversation.labels[name])) for name in rows)
-        over, needed = conversation.handed_over, conversation.truth.needed
+        probabilities = {name: self.line.score(row) for name, row in rows.items()}
+        scored = tuple((probabilities[name], float(conversation.labels[name])) for name in rows)
+        handed_over, needed = conversation.handed_over, conversation.truth.needed
         caught = self.world.complaint(conversation) is not None
-        audit = None if over else self._tossed(conversation.id, max(said.values()))
-        if over or caught:
+        audit = None if handed_over else self._tossed(conversation.id, max(probabilities.values()))
+        if handed_over or caught:
             self._learn(conversation, rows)
         elif audit is not None and audit.drawn:
             self._learn(conversation, rows, audit.propensity)
-        return Ended(conversation.id, scored, over, needed, caught, audit)
+        return Ended(conversation.id, scored, handed_over, needed, caught, audit)
 
     def _played(self, conversation: Conversation) -> Iterator[tuple[str, Row]]:
         """The rows of the customer's messages by message, as the policy heard them."""
@@ -93,7 +93,7 @@ class Served:
         self, conversation: Conversation, rows: dict[str, Row], propensity: float = 1.0
     ) -> None:
         labels = [float(conversation.labels[name]) for name in rows]
-        weights, found = shared(labels), list(rows.values())
-        for row, label, weight in zip(found, labels, weights, strict=True):
+        weights, learned_rows = shared(labels), list(rows.values())
+        for row, label, weight in zip(learned_rows, labels, weights, strict=True):
             self.line.calibrator.learn(self.line.raw(row), label, weight / propensity)
-        self.line.model.learn(found, labels, weights)
+        self.line.model.learn(learned_rows, labels, weights)

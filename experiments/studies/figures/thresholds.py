@@ -47,7 +47,11 @@ def costs(ended: list[Ended]) -> tuple[str, Said]:
     p, needed = pairs[:, 0], pairs[:, 1] > 0.5
     grid = np.geomspace(0.01, 0.9, 160)
     ece = measures(p, pairs[:, 1])["ece"]
-    said: Said = {"messages": len(p), "ece": round(ece, 4), "by_chance": round(noise_floor(p), 4)}
+    numbers: Said = {
+        "messages": len(p),
+        "ece": round(ece, 4),
+        "by_chance": round(noise_floor(p), 4),
+    }
     axis = Scale(0.01, 0.9, [(x, f"{x:.0%}") for x in (0.01, 0.03, 0.1, 0.3, 0.9)], "", log=True)
     panel = Panel(60, 42, 560, 250, axis, Scale(1, 2.5, [(1, "1"), (1.5, "1.5"), (2, "2")], ""))
     panel.x = Scale(0.01, 0.9, axis.ticks, "escalate from this probability on", log=True)
@@ -56,7 +60,7 @@ def costs(ended: list[Ended]) -> tuple[str, Said]:
         paid = [_paid(p, needed, float(bar), missed) for bar in grid]
         least, bar = min(paid), 1 / (1 + missed)
         at = _paid(p, needed, bar, missed)
-        said[f"{missed:g}:1"] = {
+        numbers[f"{missed:g}:1"] = {
             "threshold": round(bar, 4),
             "costs_over_best": round(at / least, 3),
             "best": round(float(grid[int(np.argmin(paid))]), 3),
@@ -67,8 +71,8 @@ def costs(ended: list[Ended]) -> tuple[str, Said]:
         panel.dot(bar, at / least, colour)
     for n, (missed, colour) in enumerate(RATIOS.items()):
         panel.words(0.0105, 2.3 - 0.13 * n, f"missed {missed:g} : 1", colour)
-    told = "Each cost ratio has its own best threshold; the formula's lies at or near it."
-    return picture("Costs choose the threshold", told, 660, 350, [panel]), said
+    caption = "Each cost ratio has its own best threshold; the formula's lies at or near it."
+    return picture("Costs choose the threshold", caption, 660, 350, [panel]), numbers
 
 
 def _paid(p: Floats, needed: NDArray[np.bool_], bar: float, missed: float) -> float:
@@ -81,21 +85,21 @@ def proof() -> tuple[str, Said]:
     bar, level = CHALLENGERS_MAX / terms.alpha, terms.alpha / CHALLENGERS_MAX
     (champion, challenger), up = _duellists()
     gain = champion - challenger
-    found: dict[str, list[tuple[Floats, int | None]]] = {"better": [], "no better": []}
+    by_kind: dict[str, list[tuple[Floats, int | None]]] = {"better": [], "no better": []}
     for run in range(RUNS):
         random = np.random.default_rng((8, run))
         order = random.permutation(JUDGED)
-        found["better"].append(_judged(gain[order], up[0][order], random, level))
+        by_kind["better"].append(_judged(gain[order], up[0][order], random, level))
         swapped = random.random(JUDGED) < 0.5
         mixed, over = np.where(swapped, -gain, gain), np.where(swapped, up[1], up[0])
-        found["no better"].append(_judged(mixed[order], over[order], random, level))
-    said: Said = {"runs": RUNS, "bar": bar, "saves": round(float(gain.mean()) * _unit(), 4)}
-    said["saves_of_costs"] = round(float(gain.mean() / champion.mean()), 4)
-    said["differ"] = round(float((gain != 0).mean()), 4)
-    for name, runs in found.items():
+        by_kind["no better"].append(_judged(mixed[order], over[order], random, level))
+    numbers: Said = {"runs": RUNS, "bar": bar, "saves": round(float(gain.mean()) * _unit(), 4)}
+    numbers["saves_of_costs"] = round(float(gain.mean() / champion.mean()), 4)
+    numbers["differ"] = round(float((gain != 0).mean()), 4)
+    for name, runs in by_kind.items():
         at = [int(np.argmax(e >= bar)) + 1 for e, _ in runs if (e >= bar).any()]
         late = [n for _, n in runs if n is not None]
-        said[name] = {
+        numbers[name] = {
             "came_to_80": len(at),
             "came_to_20": sum(bool((e >= 1 / terms.alpha).any()) for e, _ in runs),
             "median_at": float(np.median(at)) if at else None,
@@ -109,14 +113,14 @@ def proof() -> tuple[str, Said]:
     panel.title = f"Evidence that a challenger is better ({SHOWN} runs of each)"
     xs = list(range(0, JUDGED, 20))
     for name, colour in (("no better", GREY), ("better", BLUE)):
-        for evidence, _ in found[name][:SHOWN]:
+        for evidence, _ in by_kind[name][:SHOWN]:
             panel.line(xs, [float(evidence[x]) for x in xs], colour, wide=1.2, faint=0.8)
     panel.line([0, JUDGED], [bar, bar], RED, dash="5 4", wide=1.5)
     panel.words(30, bar * 1.4, "it may serve", RED)
-    panel.words(30, 9000, f"saves {said['saves_of_costs']:.0%} of the costs", BLUE)
+    panel.words(30, 9000, f"saves {numbers['saves_of_costs']:.0%} of the costs", BLUE)
     panel.words(30, 0.1, "no better", INK)
-    told = "Evidence for the better challenger passes 80; for others it wanders below."
-    return picture("Proof that a challenger is better", told, 660, 350, [panel]), said
+    caption = "Evidence for the better challenger passes 80; for others it wanders below."
+    return picture("Proof that a challenger is better", caption, 660, 350, [panel]), numbers
 
 
 def _unit() -> float:

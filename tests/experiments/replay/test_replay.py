@@ -68,8 +68,8 @@ def test_it_learns_only_when_a_conversation_has_ended() -> None:
 
 def test_a_replay_in_two_parts_is_the_replay_of_the_whole() -> None:
     whole = bare(stream())
-    standing = begun()
-    first, second = bare(stream()[:15], standing=standing), bare(stream()[15:], standing=standing)
+    state = begun()
+    first, second = bare(stream()[:15], state=state), bare(stream()[15:], state=state)
     assert first.tally.probabilities + second.tally.probabilities == whole.tally.probabilities
     assert second.report.digest == whole.report.digest
     assert second.report.position == whole.report.position == 42
