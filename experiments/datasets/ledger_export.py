@@ -55,7 +55,7 @@ def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
             position = entry.position
             outcomes += bool(turns)
             scored += sum(turn.scored for turn in turns)
-            line = _line([asdict(entry), [_told(turn) for turn in turns]])
+            line = _line([asdict(entry), [_turn_json(turn) for turn in turns]])
             digest.update(line)
             out.write(line)
     fresh.replace(path)
@@ -82,10 +82,10 @@ def of_stream(stream: Iterable[Episode]) -> Iterator[Page]:
     for episode in stream:
         if episode.labels:
             position += 1
-            yield labelled(episode, position)
+            yield labelled_page(episode, position)
 
 
-def labelled(episode: Episode, position: int) -> Page:
+def labelled_page(episode: Episode, position: int) -> Page:
     """The one outcome of a recorded conversation: the labels of its messages."""
     scored = set(episode.scored)
     turns = [Turn(message, place in scored) for place, message in enumerate(episode.messages)]
@@ -103,7 +103,7 @@ def labelled(episode: Episode, position: int) -> Page:
     return Entry(position, "outcome", body, "replay", 0.0), turns
 
 
-def _told(turn: Turn) -> list[Any]:
+def _turn_json(turn: Turn) -> list[Any]:
     m = turn.message
     bot = None if m.bot is None else [getattr(m.bot, name) for name in _REPORT]
     return [turn.scored, m.id, m.author, m.text, m.at, m.language, bot, m.attributes, m.event]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from experiments.datasets import episode as lines
 from experiments.datasets import parquet
-from experiments.datasets.baton_format import exported, written
-from experiments.datasets.episode import Episode, FieldError, Record, StreamError, opened
+from experiments.datasets.baton_format import episode_line, read_conversation
+from experiments.datasets.episode import Episode, FieldError, Record, StreamError, open_file
 from experiments.datasets.public_formats import dbdc, mhch, uss
 
 __all__ = [
@@ -24,12 +24,12 @@ __all__ = [
     "SETS",
     "Episode",
     "StreamError",
-    "counting",
-    "folder",
-    "looked_at",
+    "check_lines",
+    "count_conversations",
+    "data_folder",
+    "episode_line",
     "read",
     "recognise",
-    "written",
 ]
 
 RECOGNISED_FROM = 100
@@ -55,10 +55,10 @@ def read(
     one of that format's, the first by default (see `FORMATS`). Raises StreamError at once for a
     missing or empty file, an unknown format or target, and at the line for a bad conversation.
     """
-    return _whole(Path(path), looked_at(path, format, target))
+    return _require_readable(Path(path), check_lines(path, format, target))
 
 
-def looked_at(
+def check_lines(
     path: Path | str,
     format: str | None = None,  # noqa: A002 - named as the command's option is
     target: str | None = None,
@@ -79,7 +79,7 @@ def looked_at(
     if aim not in targets:
         names = ", ".join(targets)
         raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {names}")
-    return _each(path, name, reader, aim)
+    return _parse_lines(path, name, reader, aim)
 
 
 def recognise(path: Path | str) -> str:
@@ -103,15 +103,15 @@ def recognise(path: Path | str) -> str:
     )
 
 
-def counting(path: Path | str) -> int:
+def count_conversations(path: Path | str) -> int:
     """How many conversations a file holds (its lines that are not blank), without parsing it."""
     if parquet.is_parquet(Path(path)):
         return sum(1 for _ in records(Path(path)))
-    with opened(Path(path)) as file:
+    with open_file(Path(path)) as file:
         return sum(1 for line in file if line.strip())
 
 
-def folder(environ: Mapping[str, str]) -> Path:
+def data_folder(environ: Mapping[str, str]) -> Path:
     """Where the recorded data are: BATON_DATA, or `shared/data` beside the checkout."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(environ.get("BATON_DATA") or beside)
@@ -122,14 +122,16 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
     return parquet.records(path) if parquet.is_parquet(path) else lines.records(path)
 
 
-def _whole(path: Path, checked: Iterator[tuple[int, Episode | str]]) -> Iterator[Episode]:
+def _require_readable(
+    path: Path, checked: Iterator[tuple[int, Episode | str]]
+) -> Iterator[Episode]:
     for _, episode in checked:
         if isinstance(episode, str):
             raise StreamError(f"{path}, {episode}")
         yield episode
 
 
-def _each(
+def _parse_lines(
     path: Path, name: str, reader: _Reader, target: str
 ) -> Iterator[tuple[int, Episode | str]]:
     line_by_id: dict[str, int] = {}
@@ -153,7 +155,7 @@ FORMATS: Mapping[str, tuple[_Reader, tuple[str, ...]]] = {
     "uss": (uss, ("mean", "strict")),
     "dbdc": (dbdc, ("share", "majority")),
     "mhch": (mhch, ("label",)),
-    "baton": (exported, ("outcome",)),
+    "baton": (read_conversation, ("outcome",)),
 }
 """Each format's reader and its targets, the first of which is the default."""
 

@@ -76,11 +76,11 @@ def compare_lines(
     weight = np.array([1 / fact.propensity for fact in judged])
     ruled = np.array([fact.ruled for fact in judged], bool)
     ups: dict[str, tuple[Bools, Bools]] = {
-        name: _decided(judged, ruled, scores, terms.threshold) for name, scores in lines.items()
+        name: _decisions(judged, ruled, scores, terms.threshold) for name, scores in lines.items()
     }
     base = ups[champion]
     ups |= {RULES_ONLY: (ruled, base[1]), ALWAYS_CONTINUE: (np.zeros(len(judged), bool), base[1])}
-    costs = {name: _paid(up, needed, terms) for name, (up, _) in ups.items()}
+    costs = {name: _costs(up, needed, terms) for name, (up, _) in ups.items()}
     figures = {}
     for name, (up, there) in ups.items():
         common = there & base[1]
@@ -96,7 +96,7 @@ def compare_lines(
     return figures
 
 
-def _decided(
+def _decisions(
     judged: Sequence[JudgedOutcome], ruled: Bools, scores: Scores, threshold: float
 ) -> tuple[Bools, Bools]:
     """Whether a line hands each over, and whether it is known: rules need no score."""
@@ -111,7 +111,7 @@ def _decided(
     return up, np.array(there, bool)
 
 
-def _paid(up: Bools, needed: Bools, terms: DecisionCosts) -> Floats:
+def _costs(up: Bools, needed: Bools, terms: DecisionCosts) -> Floats:
     return np.where(up & ~needed, terms.unneeded, 0.0) + np.where(~up & needed, terms.missed, 0.0)
 
 
@@ -148,12 +148,12 @@ def segments(
             "needed": mean(needed, weight),
             "log_loss": mean(np.array(losses), np.ones(len(losses))),
             "yardsticks": {line: row["cost_per_conversation"] for line, row in lines.items()},
-            "made": _made(fact for fact in every if name in fact.segments),
+            "made": _actual_rates(fact for fact in every if name in fact.segments),
         }
     return rows
 
 
-def _made(outcomes: Iterable[JudgedOutcome]) -> dict[str, Any]:
+def _actual_rates(outcomes: Iterable[JudgedOutcome]) -> dict[str, Any]:
     """Of the decisions that were really made, what outcomes found; intervals hold at every look.
 
     How many were kept is not among the outcomes, so misses are told of what was audited, and those

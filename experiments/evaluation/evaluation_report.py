@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from experiments.evaluation import decision_costs
 from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, costliest
-from experiments.evaluation.line_measures import EvaluatedLine, evaluated_on, line_measures
+from experiments.evaluation.line_measures import EvaluatedLine, lesson_table, line_measures
 from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
 from learning.decision.team_classifier import RoutingScores
 from learning.estimation.routing_accuracy import accuracy
@@ -160,7 +160,7 @@ def evaluate(
         append_trail(seen.trail, position, at, seen.rates, seen.drift),
         seen.insight,
         costliest(outcomes, champion.scores, terms),
-        evaluated_on(lines),
+        lesson_table(lines),
     )
 
 

@@ -144,7 +144,7 @@ def _columns(*columns: Floats) -> list[list[float]]:
     return [np.asarray(column, np.float64).round(6).tolist() for column in columns]
 
 
-def evaluated_on(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str, Any]:
+def lesson_table(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str, Any]:
     """Columns and rows: ledger position, the lesson's place in its outcome, label, weight, and the
     probability of every line, None where it did not score it. The first line is the yardstick.
     """

@@ -42,7 +42,7 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
     values: dict[str, float] = {}
     for line in report["lines"][:1]:
         for window, label in (("kept", "all kept lessons"), ("recent", f"newest {RECENT} lessons")):
-            for name, value in _measured(line, window):
+            for name, value in _measures(line, window):
                 values[f"{line['role']} - {label}/{name}"] = value
         for name, value in line["decisions"].items():
             if value is not None:
@@ -102,7 +102,9 @@ def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     beside = (report.get("beside") or {}).get("recent") or {}
     runs = []
     for line in report["lines"]:
-        figures = dict(_measured(line, "recent")) | dict(_beside(beside.get(line["role"])))
+        figures = dict(_measures(line, "recent")) | dict(
+            _decision_figures(beside.get(line["role"]))
+        )
         for name, (low, high) in (line.get("intervals") or {}).get("recent", {}).items():
             figures |= {f"{name} low": low, f"{name} high": high}
         curves = _curves(line)  # the last point of a curve is its figure, so these names are theirs
@@ -114,18 +116,18 @@ def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     for name, row in beside.items():
         if name not in roles:
             tags = {"baton.role": name, "mlflow.note.content": _YARDSTICK}
-            runs.append(NestedRun(name, dict(_beside(row)), tags=tags))
+            runs.append(NestedRun(name, dict(_decision_figures(row)), tags=tags))
     return runs
 
 
 _YARDSTICK = "A fixed yardstick: what its decisions would have come to. It learns nothing."
 
 
-def _measured(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
+def _measures(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
     return ((name, x) for name, x in line["measures"][window].items() if x is not None)
 
 
-def _beside(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
+def _decision_figures(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
     for name, label in BESIDE.items():
         if row and row[name] is not None:
             yield from zip((label, f"{label} low", f"{label} high"), row[name], strict=True)

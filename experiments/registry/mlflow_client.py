@@ -99,7 +99,7 @@ class Connection:
         return str(experiment.experiment_id)
 
 
-def tagged(tags: Mapping[str, str]) -> str:
+def tag_filter(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in sorted(tags.items()))
 
 

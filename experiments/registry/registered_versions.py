@@ -11,14 +11,14 @@ from typing import Any
 import mlflow
 
 from experiments.registry import descriptions, model_package
-from experiments.registry.mlflow_client import TIMEOUT_SECONDS, ms, tagged
+from experiments.registry.mlflow_client import TIMEOUT_SECONDS, ms, tag_filter
 from experiments.registry.runs import Runs
 
 NOTE = "mlflow.note.content"
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredVersion:
     """A model version in MLflow. `version` is Baton's number, None for one that is not Baton's."""
 
     number: str
@@ -85,13 +85,13 @@ class Registry(Runs):
                 self._client.delete_model_version(descriptions.model_name(workspace), number)
             return first
 
-    def registered(self, workspace: str, number: str) -> Registered | None:
+    def registered(self, workspace: str, number: str) -> RegisteredVersion | None:
         """What MLflow knows of a model version, by its MLflow number."""
         with self._asking():
             model_version = self._found(
                 self._client.get_model_version, descriptions.model_name(workspace), str(number)
             )
-        return None if model_version is None else _registered(model_version)
+        return None if model_version is None else _version_of(model_version)
 
     def state(self, workspace: str, number: str) -> bytes:
         """The checkpoint inside a published version. The bytes are not verified here."""
@@ -187,7 +187,7 @@ class Registry(Runs):
         )
 
     def _numbers(self, workspace: str, tags: Mapping[str, str]) -> list[str]:
-        query = f"name = '{descriptions.model_name(workspace)}' and {tagged(tags)}"
+        query = f"name = '{descriptions.model_name(workspace)}' and {tag_filter(tags)}"
         model_versions = self._client.search_model_versions(query, max_results=100)
         return sorted((str(version.version) for version in model_versions), key=int)
 
@@ -201,7 +201,9 @@ class Registry(Runs):
         tags: Mapping[str, str],
         description: str,
     ) -> str:
-        models = self._client.search_logged_models([experiment], tagged(identity), max_results=10)
+        models = self._client.search_logged_models(
+            [experiment], tag_filter(identity), max_results=10
+        )
         model = (
             min(models, key=lambda candidate: str(candidate.status) != "READY")
             if models
@@ -236,14 +238,14 @@ class Registry(Runs):
         self._client.set_terminated(run_id, end_time=ms(at))
 
 
-def _registered(model_version: Any) -> Registered:
+def _version_of(model_version: Any) -> RegisteredVersion:
     tags = dict(model_version.tags)
 
     def whole(name: str) -> int | None:
         text = tags.get(name, "")
         return int(text) if text.isdecimal() else None
 
-    return Registered(
+    return RegisteredVersion(
         number=str(model_version.version),
         version=whole("baton.version"),
         position=whole("baton.position"),

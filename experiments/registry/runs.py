@@ -18,7 +18,7 @@ from mlflow.entities import (
 )
 
 from experiments.registry import descriptions
-from experiments.registry.mlflow_client import Connection, ms, tagged
+from experiments.registry.mlflow_client import Connection, ms, tag_filter
 from experiments.registry.run_record import FILE, Curves, NestedRun, RunDataset
 
 BATCH = 900
@@ -136,7 +136,7 @@ class Runs(Connection):
             self._client.delete_run(run_id)
 
     def _nested(self, experiment: str, run_id: str) -> list[Any]:
-        within = tagged({"mlflow.parentRunId": run_id})
+        within = tag_filter({"mlflow.parentRunId": run_id})
         return list(
             self._client.search_runs([experiment], within, ViewType.ACTIVE_ONLY, max_results=100)
         )
@@ -144,7 +144,7 @@ class Runs(Connection):
     def _drop_old_pages(self, experiment: str) -> None:
         newest_first = self._client.search_runs(
             [experiment],
-            tagged({"baton.figures": "kept"}),
+            tag_filter({"baton.figures": "kept"}),
             ViewType.ACTIVE_ONLY,
             max_results=PAGES_KEPT + 10,
             order_by=["attributes.start_time DESC"],
@@ -167,7 +167,7 @@ class Runs(Connection):
         return list(
             self._client.search_runs(
                 [experiment],
-                tagged(tags),
+                tag_filter(tags),
                 ViewType.ACTIVE_ONLY,
                 max_results=10,
                 order_by=["attributes.start_time ASC", "attributes.run_id ASC"],

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.datasets.episode import Episode
-from experiments.datasets.ledger_export import labelled, of_stream
+from experiments.datasets.ledger_export import labelled_page, of_stream
 from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of, turn_json
-from experiments.replay.simulated_labels import AnnotatorSettings, SimulatedAnnotators
+from experiments.replay.simulated_labels import AnnotatorCounts, SimulatedAnnotators
 from experiments.replay.stream_measures import StreamMeasures, StreamReport
 from learning.conversation.state import EMPTY, Message, step
 from learning.ledger.checkpoint import digest
@@ -26,7 +26,7 @@ Progress = Callable[[StreamMeasures], None]
 """Called after each conversation with the tally so far."""
 
 
-def begun(recipe: str = DEFAULT) -> ModelState:
+def new_model_state(recipe: str = DEFAULT) -> ModelState:
     """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
     state = ModelState(recipe=recipe, switch=2)
     replay_entries(state, [entry for entry, _ in of_stream(())], lambda *_: ())
@@ -39,7 +39,7 @@ class PlayedStream:
 
     report: StreamReport
     tally: StreamMeasures
-    service: AnnotatorSettings | None = None
+    service: AnnotatorCounts | None = None
 
 
 def bare(
@@ -55,13 +55,13 @@ def bare(
     A `standing` given goes on from where it stands (and `recipe` is its own); `handoffs` adds the
     GT measures. What fails in the stream fails here, with its own error.
     """
-    state = begun(recipe) if state is None else state
+    state = new_model_state(recipe) if state is None else state
     tally = StreamMeasures(handoffs=handoffs)
     began = time.perf_counter()
-    for episode in map(told, stream):
-        probabilities = _scored(state, episode)
+    for episode in map(without_system_events, stream):
+        probabilities = _score_episode(state, episode)
         if episode.labels:
-            _learned(state, episode)
+            _learn_episode(state, episode)
         tally.add(episode, probabilities)
         if progress is not None:
             progress(tally)
@@ -89,19 +89,19 @@ def through_http(
     on where it broke off. Raises RefusedError, UnreachableError.
     """
     tally = StreamMeasures(handoffs=handoffs)
-    behaviour = AnnotatorSettings()
+    behaviour = AnnotatorCounts()
     with BatonClient(url, key, patience_seconds=patience_seconds) as client:
         last_position = int(client.get("/v1/standing")["position"])
         began = time.perf_counter()
-        for episode in map(told, stream):
+        for episode in map(without_system_events, stream):
             annotators = SimulatedAnnotators(client, episode, behaviour) if live else None
-            probabilities = _asked(client, episode, annotators)
-            last_position = max(last_position, _ended(client, episode, annotators))
+            probabilities = _score_messages(client, episode, annotators)
+            last_position = max(last_position, _finish(client, episode, annotators))
             tally.add(episode, probabilities)
             if progress is not None:
                 progress(tally)
         seconds = time.perf_counter() - began
-        state = _standing(client, last_position)
+        state = _wait_for_position(client, last_position)
     report = tally.report(seconds=seconds, position=state["position"], digest=state["digest"])
     return PlayedStream(report, tally, behaviour if live else None)
 
@@ -115,12 +115,12 @@ def workspace_key(
         return str(client.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
-def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
+def shadow_workspace_key(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
     """`workspace_key` of a shadow workspace: no handoff opens there."""
     return workspace_key(url, admin_key, workspace, recipe=recipe)
 
 
-def told(episode: Episode) -> Episode:
+def without_system_events(episode: Episode) -> Episode:
     """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
     places = [place for place, message in enumerate(episode.messages) if message.event is None]
     if len(places) == len(episode.messages):
@@ -134,7 +134,7 @@ def told(episode: Episode) -> Episode:
     )
 
 
-def _asked(
+def _score_messages(
     client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None
 ) -> dict[int, float]:
     scored, probabilities = set(episode.scored), {}
@@ -168,7 +168,7 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn if message.language is None else turn | {"language": message.language}
 
 
-def _ended(client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None) -> int:
+def _finish(client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None) -> int:
     """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
     if not episode.scored:
         return 0
@@ -186,7 +186,7 @@ def _ended(client: BatonClient, episode: Episode, annotators: SimulatedAnnotator
     return position
 
 
-def _standing(client: BatonClient, position: int) -> dict[str, Any]:
+def _wait_for_position(client: BatonClient, position: int) -> dict[str, Any]:
     """The standing once the last outcome has been learned: a moment after it was acknowledged."""
     give_up = time.monotonic() + client.patience_seconds
     while True:
@@ -196,7 +196,7 @@ def _standing(client: BatonClient, position: int) -> dict[str, Any]:
         time.sleep(0.02)
 
 
-def _scored(model_state: ModelState, episode: Episode) -> dict[int, float]:
+def _score_episode(model_state: ModelState, episode: Episode) -> dict[int, float]:
     state, scored, probabilities = EMPTY, set(episode.scored), {}
     for place, message in enumerate(episode.messages):
         state = step(state, message)
@@ -205,6 +205,6 @@ def _scored(model_state: ModelState, episode: Episode) -> dict[int, float]:
     return probabilities
 
 
-def _learned(model_state: ModelState, episode: Episode) -> None:
-    entry, turns = labelled(episode, model_state.position + 1)
+def _learn_episode(model_state: ModelState, episode: Episode) -> None:
+    entry, turns = labelled_page(episode, model_state.position + 1)
     replay_entries(model_state, [entry], lambda _, until: turns[:until])

@@ -16,7 +16,7 @@ from experiments.replay.client import BatonClient, RefusedError, path_of
 
 
 @dataclass(slots=True)
-class AnnotatorSettings:
+class AnnotatorCounts:
     """What people did: handoffs, those not needed; conversations kept, missed or escalated."""
 
     handoffs: int = 0
@@ -42,7 +42,7 @@ def _share(part: int, whole: int) -> float | None:
 class SimulatedAnnotators:
     """The customer and the agents of one conversation."""
 
-    def __init__(self, caller: BatonClient, episode: Episode, service: AnnotatorSettings) -> None:
+    def __init__(self, caller: BatonClient, episode: Episode, service: AnnotatorCounts) -> None:
         self._caller = caller
         self._episode = episode
         self._service = service

@@ -63,7 +63,7 @@ def play(
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, concurrency))]
     give_up = time.monotonic() + seconds_max
-    with _shown(console, players.board, conversations) as show:
+    with _display(console, players.board, conversations) as show:
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -109,7 +109,9 @@ def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, s
 
 
 @contextmanager
-def _shown(console: Console, board: Scoreboard, conversations: int) -> Iterator[Callable[[], None]]:
+def _display(
+    console: Console, board: Scoreboard, conversations: int
+) -> Iterator[Callable[[], None]]:
     """A function that shows how it stands, called often."""
     if not console.is_terminal:
         last = [time.monotonic()]

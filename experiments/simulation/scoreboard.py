@@ -97,7 +97,7 @@ class Scoreboard:
                 self._known.append((decision["probability"], float(truth)))
                 self._counts["scored"] += 1
                 if self._counts["scored"] % RECENT == 0:
-                    self._truth_losses.append(_measured(self._known)["log_loss"])
+                    self._truth_losses.append(_measures(self._known)["log_loss"])
 
     def counted(self, what: str) -> None:
         with self._lock:
@@ -121,12 +121,12 @@ class Scoreboard:
                 self._lessons.append(lesson)
                 self._counts["lessons"] += 1
                 if self._counts["lessons"] == FIRST or self._counts["lessons"] % EVERY == 0:
-                    self._losses.append(_measured(self._lessons)["log_loss"])
+                    self._losses.append(_measures(self._lessons)["log_loss"])
 
     def summary(self, complete: bool = False) -> Summary:
         with self._lock:
             n = Counter(self._counts)
-            newest, truth = _measured(self._lessons), _measured(self._known)
+            newest, truth = _measures(self._lessons), _measures(self._known)
             seconds = time.monotonic() - self._began
             position, version = self._stands
             verdicts = n["verdict needed"] + n["verdict not_needed"]
@@ -157,7 +157,7 @@ class Scoreboard:
             )
 
 
-def _measured(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
+def _measures(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
     return measures([p for p, _ in pairs], [y for _, y in pairs])
 
 

@@ -23,16 +23,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
 
-from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
+from experiments.benchmarks.harness.processes import ServerProcess, baton, jobs, key, running
 from experiments.replay.client import BatonClient
-from experiments.studies.simulated_rates import Look, Run, ServicePlan
+from experiments.studies.simulated_rates import Look, ServicePlan, ServiceRun
 
 AT_ONCE = 6
 SETTLED_SECONDS = 5.0
 """After this time jobs have tossed the coins of what closed before."""
 
 
-def one(service: Running, plan: ServicePlan) -> list[Look]:
+def one(service: ServerProcess, plan: ServicePlan) -> list[Look]:
     """One run in a fresh workspace; the clock draws in its own time, except at the very end."""
     with ExitStack() as open_:
         admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
@@ -41,7 +41,7 @@ def one(service: Running, plan: ServicePlan) -> list[Look]:
             role: open_.enter_context(BatonClient(service.url, role_key))
             for role, role_key in keys.items()
         }
-        run = Run(plan, clients, lambda: None)
+        run = ServiceRun(plan, clients, lambda: None)
         run.play()
         time.sleep(SETTLED_SECONDS)
         run.finish()

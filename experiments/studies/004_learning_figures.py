@@ -24,7 +24,7 @@ from typing import Any
 
 from experiments.simulation.world import World, WorldSettings
 from experiments.studies.figures.audits import budget, looks, unseen
-from experiments.studies.figures.simulated_service import Served
+from experiments.studies.figures.simulated_service import SimulatedService
 from experiments.studies.figures.thresholds import costs, proof
 from learning.decision.policy import AuditBudget, Costs, Policy
 from learning.estimation.rate_intervals import missed_rate, under_drift
@@ -46,7 +46,9 @@ def told() -> dict[str, dict[str, float]]:
         policy = Policy(audits=AuditBudget(uniform_share=uniform, targeted_share=targeted))
         worlds = [World(seed, WorldSettings(base_rate=0.2, caught=caught)) for seed in SEEDS]
         late = [
-            case for world in worlds for case in list(Served(world, policy).play(TOLD))[TOLD // 2 :]
+            case
+            for world in worlds
+            for case in list(SimulatedService(world, policy).play(TOLD))[TOLD // 2 :]
         ]
         by_bot = [case for case in late if not case.handed_over]
         needless = sum(case.handed_over and not case.needed for case in late)
@@ -104,7 +106,7 @@ TABLES = (told, thresholds, enough, complaints, example)
 
 
 def main(folder: Path) -> None:
-    service = Served(World(SEED, WORLD))
+    service = SimulatedService(World(SEED, WORLD))
     ended = list(service.play(CONVERSATIONS))
     figures = {
         "unseen": unseen(ended),

@@ -18,8 +18,8 @@ from experiments.benchmarks.inputs.feature_rows import (
     DATA,
     SIMULATED,
     FeatureRows,
+    in_order,
     mean,
-    ordered,
     talks,
 )
 from experiments.benchmarks.inputs.feedback_regimes import ALONE, SERVED, FeedbackRegime, play
@@ -47,7 +47,7 @@ def rows(folder: str, sets: tuple[str, ...], limit: int = LIMIT) -> list[dict[st
 def _given(name: str, folder: str, limit: int, seed: int) -> list[FeatureRows]:
     if name == SIMULATED:
         return list(talks(name, folder, limit, 31 + seed))
-    return ordered(talks(name, folder, limit), seed)
+    return in_order(talks(name, folder, limit), seed)
 
 
 def told(results: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:

@@ -37,10 +37,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
+from experiments.benchmarks.harness.processes import ServerProcess, baton, jobs, key, running
 from experiments.replay.client import BatonClient, path_of, score_request
 from experiments.simulation.world import AgentBehaviour, Forgery, World, WorldSettings
-from experiments.studies.simulated_rates import Run, ServicePlan
+from experiments.studies.simulated_rates import ServicePlan, ServiceRun
 
 STAFF = (
     ("ada", AgentBehaviour()),
@@ -83,7 +83,7 @@ class Attack:
         plan = ServicePlan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
         self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
         self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
-        Run(plan, self.callers, self.look).play()
+        ServiceRun(plan, self.callers, self.look).play()
         if "repaired" not in self.found and MALLORY in self._agents():
             self.act()
         self.found["at_the_end"] = self.loss("at the end")
@@ -179,7 +179,7 @@ def workspace(attack: str, rate: float, seed: int) -> str:
     return f"{attack}-{round(100 * rate)}-{seed}"
 
 
-def one(service: Running, attack: str, rate: float, seed: int) -> dict[str, Any]:
+def one(service: ServerProcess, attack: str, rate: float, seed: int) -> dict[str, Any]:
     """One service in a fresh workspace, from its first conversation to its last."""
     with ExitStack() as open_:
         admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))

@@ -83,7 +83,7 @@ class Look:
 
 
 @dataclass(slots=True)
-class Run:
+class ServiceRun:
     """One simulated customer service, played to its end and looked at on the way."""
 
     plan: ServicePlan

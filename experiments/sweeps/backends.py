@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
 
-def tried(history_file: Path | bytes, history: History, recipe: str) -> dict[str, Any]:
+def run_trial(history_file: Path | bytes, history: History, recipe: str) -> dict[str, Any]:
     """A trial's figures, or why it has none."""
     try:
         return trials.play(history_file, history, recipe)
@@ -58,7 +58,7 @@ class LocalBackend:
     def run(
         self, history_file: Path, history: History, recipes: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        work = (delayed(tried)(history_file, history, recipe) for recipe in recipes)
+        work = (delayed(run_trial)(history_file, history, recipe) for recipe in recipes)
         with Parallel(n_jobs=self.workers, return_as="generator_unordered") as parallel:
             yield from parallel(work)
 
@@ -89,26 +89,28 @@ class RayBackend:
             where = self.address or "this machine"
             raise BackendUnavailable(f"no Ray cluster at {where}: {error}") from error
         try:
-            play = ray.remote(num_cpus=1, max_retries=3)(_there)
+            play = ray.remote(num_cpus=1, max_retries=3)(_run_on_node)
             stored = ray.put(history_file.read_bytes())
             waiting = [play.remote(stored, history, recipe) for recipe in recipes]
             names = dict(zip(waiting, recipes, strict=True))
             while waiting:
                 ready, waiting = ray.wait(waiting)
                 for task in ready:
-                    yield _got(ray.get, task, names[task])
+                    yield _collect(ray.get, task, names[task])
         finally:
             ray.shutdown()
 
 
-def _there(history_file: bytes, history: History, recipe: str) -> dict[str, Any]:
+def _run_on_node(history_file: bytes, history: History, recipe: str) -> dict[str, Any]:
     """A trial on a node of the cluster, and on which."""
     import ray
 
-    return tried(history_file, history, recipe) | {"node": ray.get_runtime_context().get_node_id()}
+    return run_trial(history_file, history, recipe) | {
+        "node": ray.get_runtime_context().get_node_id()
+    }
 
 
-def _got(get: Callable[[Any], dict[str, Any]], task: Any, recipe: str) -> dict[str, Any]:
+def _collect(get: Callable[[Any], dict[str, Any]], task: Any, recipe: str) -> dict[str, Any]:
     try:
         result = get(task)
     except Exception as error:  # a node that died too often, or lacks Baton: Ray has many
@@ -128,7 +130,7 @@ def _ray() -> Any:
     return ray
 
 
-def engine(name: str, *, workers: int | None = None, address: str | None = None) -> Backend:
+def get_backend(name: str, *, workers: int | None = None, address: str | None = None) -> Backend:
     """The engine of a name. EngineAway where Ray is asked for and is not there."""
     if name == "local":
         return LocalBackend(workers or os.cpu_count() or 1)

@@ -40,16 +40,16 @@ def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[st
     if ranged := [text for texts in values.values() for text in texts if ".." in text]:
         raise SweepError(f"{ranged[0]!r} is a range; name values, or draw from it with --random")
     spellings: list[str] = []
-    for plain, own in _own(recipes, values):
+    for plain, own in _own_values(recipes, values):
         count = math.prod(len(texts) for texts in own.values())
         if len(spellings) + count > TRIALS_MAX:
             raise SweepError(f"more than {TRIALS_MAX} trials; name fewer values, or use --random")
         every = itertools.product(*own.values())
-        spellings += [_spelt(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
+        spellings += [_spell(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
     return list(dict.fromkeys(spellings))
 
 
-def drawn(
+def draw_trials(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]], count: int, seed: int
 ) -> list[str]:
     """So many different trials drawn from the grid, in which `low..high` is any value between.
@@ -59,18 +59,18 @@ def drawn(
     """
     if count > TRIALS_MAX:
         raise SweepError(f"at most {TRIALS_MAX} trials, not {count}")
-    draw, choices = random.Random(seed), _own(recipes, values)
+    draw, choices = random.Random(seed), _own_values(recipes, values)
     spellings: dict[str, None] = {}
     for _ in range(count * 20):
         if len(spellings) == count:
             break
         plain, own = draw.choice(choices)
-        chosen = {name: _one(draw, draw.choice(texts)) for name, texts in own.items()}
-        spellings[_spelt(plain, chosen)] = None
+        chosen = {name: _draw_value(draw, draw.choice(texts)) for name, texts in own.items()}
+        spellings[_spell(plain, chosen)] = None
     return list(spellings)
 
 
-def _own(
+def _own_values(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, dict[str, Sequence[str]]]]:
     """Each recipe with the values of those parameters that it has."""
@@ -87,7 +87,7 @@ def _own(
     ]
 
 
-def _one(draw: random.Random, text: str) -> str:
+def _draw_value(draw: random.Random, text: str) -> str:
     low, dots, high = text.partition("..")
     if not dots:
         return text
@@ -104,7 +104,7 @@ def _one(draw: random.Random, text: str) -> str:
     return f"{value:.3g}"
 
 
-def _spelt(plain: str, chosen: Mapping[str, str]) -> str:
+def _spell(plain: str, chosen: Mapping[str, str]) -> str:
     """A recipe, which may have parameters already, with those chosen in their place."""
     name, _, options = plain.partition("?")
     before = dict(part.split("=", 1) for part in options.split(",") if part)

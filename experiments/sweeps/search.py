@@ -20,7 +20,7 @@ from experiments.sweeps.backends import Backend
 from learning.ledger.model_state import Exclusions
 
 Result = dict[str, Any]
-WRITTEN, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
+HISTORY, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Sweep:
         """The sweep that a folder holds, if its history is there: it was not finished."""
         try:
             body = json.loads((folder / FACTS).read_text())
-            return cls(folder, History(**body)) if (folder / WRITTEN).exists() else None
+            return cls(folder, History(**body)) if (folder / HISTORY).exists() else None
         except (OSError, ValueError, TypeError):
             return None
 
@@ -46,33 +46,33 @@ class Sweep:
         """Write the history into the folder; results that are there already are kept."""
         (folder / TRIALS).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / FACTS).unlink(missing_ok=True)
-        history = write(folder / WRITTEN, pages, without)
-        _written(folder / FACTS, history.body())
+        history = write(folder / HISTORY, pages, without)
+        _write_atomically(folder / FACTS, history.body())
         return cls(folder, history)
 
     def run(
         self, engine: Backend, recipes: Sequence[str], on_result: Callable[[Result], None]
-    ) -> Outcome:
+    ) -> SweepResult:
         """Run what has no result yet. `heard` is told of each result, those found first."""
         results = {recipe: self._result(recipe) for recipe in recipes}
-        outcome = Outcome([result for result in results.values() if result is not None])
+        outcome = SweepResult([result for result in results.values() if result is not None])
         outcome.resumed = len(outcome.results)
         for result in outcome.results:
             on_result(result)
         missing = [recipe for recipe, result in results.items() if result is None]
         if missing:
-            for result in engine.run(self.folder / WRITTEN, self.found, missing):
+            for result in engine.run(self.folder / HISTORY, self.found, missing):
                 if "failed" in result:
                     outcome.failed.append(result)
                 else:
-                    _written(self._place(result["recipe"]), result)
+                    _write_atomically(self._place(result["recipe"]), result)
                     outcome.results.append(result)
                 on_result(result)
         return outcome
 
     def finish(self) -> None:
         """Remove the history: customers' text lies here no longer than the sweep takes."""
-        (self.folder / WRITTEN).unlink(missing_ok=True)
+        (self.folder / HISTORY).unlink(missing_ok=True)
 
     def _place(self, recipe: str) -> Path:
         return self.folder / TRIALS / f"{trials.key(self.found, recipe)}.json"
@@ -86,7 +86,7 @@ class Sweep:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SweepResult:
     """What came of it: results in any order, trials that failed, and how many were there before."""
 
     results: list[Result]
@@ -99,7 +99,7 @@ def name(subject: str, recipes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join((subject, *sorted(recipes))).encode()).hexdigest()[:12]
 
 
-def _written(path: Path, value: Any) -> None:
+def _write_atomically(path: Path, value: Any) -> None:
     """All of it or nothing, whenever the process is killed."""
     fresh = path.with_suffix(".part")
     fresh.write_text(json.dumps(value))

@@ -20,8 +20,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from experiments.datasets import streams
-from experiments.datasets.ledger_export import labelled
-from experiments.datasets.streams import Episode, written
+from experiments.datasets.ledger_export import labelled_page
+from experiments.datasets.streams import Episode, episode_line
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows
@@ -78,7 +78,7 @@ class File:
     target: str | None = None
 
     def lines(self) -> Iterator[tuple[int, Episode | str]]:
-        return streams.looked_at(self.path, self.format, self.target)
+        return streams.check_lines(self.path, self.format, self.target)
 
     def episodes(self) -> Iterator[tuple[int, Episode]]:
         return ((number, one) for number, one in self.lines() if isinstance(one, Episode))
@@ -163,7 +163,7 @@ def _write(
         return
     now, bodies, rows = time.time(), [], []
     for position, (number, one) in enumerate(fresh, head + 1):
-        body = labelled(one, position)[0].body
+        body = labelled_page(one, position)[0].body
         bodies.append({**body, **_ITS_OWN, "outcome_id": new_id("o")})
         row = _outcome(workspace, one, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
@@ -226,7 +226,9 @@ def _beyond(one: Episode) -> str | None:
 
 
 def _print(one: Episode) -> str:
-    return "history " + hashlib.sha256(written(one).encode("utf-8", "replace")).hexdigest()[:32]
+    return (
+        "history " + hashlib.sha256(episode_line(one).encode("utf-8", "replace")).hexdigest()[:32]
+    )
 
 
 def _outcome(workspace: str, one: Episode, name: str, position: int, now: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 ONCE_IN = 10_000.0
 
 
-def doubled(seed: int) -> Row:
+def doubled_loss(seed: int) -> Row:
     """Losses of mean .1 that double; `allowed` is .12, a certified upper bound plus a tolerance."""
     random = np.random.default_rng((5, seed))
     alarm, adwin = LossAlarm(0.12, ONCE_IN), ADWIN()  # type: ignore[no-untyped-call]
@@ -50,7 +50,7 @@ def _adwin(adwin: ADWIN, losses: Floats) -> int:
     return len(losses)
 
 
-def told(rows: Sequence[Row]) -> Iterator[Row]:
+def summarise(rows: Sequence[Row]) -> Iterator[Row]:
     rate = mean(rows, "false") / mean(rows, "labels") * ONCE_IN
     yield promise("false alarms in 10 000 labels", "<= 1", rate, holds=rate <= 1)
     edge = mean(rows, "edge") / mean(rows, "labels") * ONCE_IN

@@ -43,7 +43,7 @@ def run(streams: int, workers: int, progress: Progress) -> list[Row]:
     done, total = 0, streams * len(CHECKS)
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawning) as pool:
-        for future in as_completed([pool.submit(_played, *unit) for unit in units]):
+        for future in as_completed([pool.submit(_play_streams, *unit) for unit in units]):
             check, results = future.result()
             by_check[check] += results
             done += len(results)
@@ -51,7 +51,7 @@ def run(streams: int, workers: int, progress: Progress) -> list[Row]:
     return [row for check, (_, summarise) in CHECKS.items() for row in summarise(by_check[check])]
 
 
-def _played(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
+def _play_streams(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
     stream, _ = CHECKS[check]
     return check, [stream(seed) for seed in seeds]
 
@@ -83,13 +83,15 @@ def _coverage(seed: int, *, drifting: bool) -> Row:
     missed, looks = needed[audited].cumsum(), np.arange(1, len(audited) + 1)
     truth = needed.cumsum() / np.arange(1, KEPT + 1)
     coverage = {
-        f"{name}_held": bool((_against(missed, looks, among[audited]) < math.log(1 / ALPHA)).all())
+        f"{name}_held": bool(
+            (_evidence_against(missed, looks, among[audited]) < math.log(1 / ALPHA)).all()
+        )
         for name, among in (("share", truth), ("rate", rates.cumsum() / np.arange(1, KEPT + 1)))
     }
     return coverage | {"width": _width(int(missed[-1]), len(audited))}
 
 
-def _against(missed: Any, looks: Any, rate: Floats) -> Floats:
+def _evidence_against(missed: Any, looks: Any, rate: Floats) -> Floats:
     return evidence_under_drift(missed, looks, np.clip(rate, 1e-12, 1 - 1e-12))
 
 
@@ -102,7 +104,7 @@ def _width(s: int, n: int) -> float:
     return float((estimate.high - estimate.low) / (high - low))
 
 
-def _covered(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
+def _summarise_coverage(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
     def summarise(rows: Sequence[Row]) -> Iterator[Row]:
         for name, key in (("share so far", "share_held"), ("mean rate so far", "rate_held")):
             share = mean(rows, key)
@@ -115,7 +117,7 @@ def _covered(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
     return summarise
 
 
-def caught(seed: int) -> Row:
+def caught_misses(seed: int) -> Row:
     """With 30 % of the misses caught as a known stratum, looked at 40 times."""
     random = np.random.default_rng((2, seed))
     needed = random.random(KEPT) < RATE
@@ -136,7 +138,7 @@ def caught(seed: int) -> Row:
     return {"held": bool(covered)}
 
 
-def _caught(rows: Sequence[Row]) -> Iterator[Row]:
+def _summarise_caught(rows: Sequence[Row]) -> Iterator[Row]:
     share = mean(rows, "held")
     name = "missed rate, 30 % of misses caught: covered at every look"
     yield promise(name, ">= 0.95", share, holds=share >= 1 - ALPHA, of=len(rows))
@@ -172,7 +174,7 @@ def no_better(seed: int) -> Row:
     }
 
 
-def _no_better(rows: Sequence[Row]) -> Iterator[Row]:
+def _summarise_false_promotions(rows: Sequence[Row]) -> Iterator[Row]:
     for name in ("frozen", "learning"):
         rate = mean(rows, name)
         label = f"false promotions, {name} challenger"
@@ -192,7 +194,7 @@ def clearly_better(seed: int) -> Row:
     }
 
 
-def _clearly_better(rows: Sequence[Row]) -> Iterator[Row]:
+def _summarise_power(rows: Sequence[Row]) -> Iterator[Row]:
     limit = math.log(1 / ALPHA) / _kelly(BETTER * 0.5, WORSE * 0.5)
     for name in ("frozen", "learning"):
         power = float(np.mean(np.isfinite([row[name] for row in rows])))
@@ -233,18 +235,18 @@ def capacity(seed: int) -> Row:
     return {"worst": worst}
 
 
-def _capacity(rows: Sequence[Row]) -> Iterator[Row]:
+def _summarise_capacity(rows: Sequence[Row]) -> Iterator[Row]:
     worst = max(row["worst"] for row in rows)
     yield promise("capacity error over its bound, worst", "<= 1", worst, holds=worst <= 1 + 1e-9)
 
 
 CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator[Row]]]] = {
-    "intervals, stationary": (steady_rate, _covered("stationary")),
-    "intervals, drifting": (drifting_rate, _covered("drifting")),
-    "caught misses": (caught, _caught),
-    "false promotions": (no_better, _no_better),
-    "power": (clearly_better, _clearly_better),
-    "alarms": (alarm_rates.doubled, alarm_rates.told),
-    "capacity": (capacity, _capacity),
+    "intervals, stationary": (steady_rate, _summarise_coverage("stationary")),
+    "intervals, drifting": (drifting_rate, _summarise_coverage("drifting")),
+    "caught misses": (caught_misses, _summarise_caught),
+    "false promotions": (no_better, _summarise_false_promotions),
+    "power": (clearly_better, _summarise_power),
+    "alarms": (alarm_rates.doubled_loss, alarm_rates.summarise),
+    "capacity": (capacity, _summarise_capacity),
 }
 """Each promise's stream, by its seed, and the rows that many of them come to."""

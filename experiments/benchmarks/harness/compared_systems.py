@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.processes import Postgres, Running
+from experiments.benchmarks.harness.processes import Postgres, ServerProcess
 from experiments.datasets.episode import Episode
 from experiments.replay import play
 from experiments.simulation.world import episodes
@@ -36,7 +36,7 @@ class LoadPlan:
 @cache
 def warm_start() -> tuple[Sequence[Episode], ModelState]:
     """The conversations learned before, and the model state that the bare loop comes to."""
-    lessons, state = tuple(episodes(5, LESSONS)), play.begun()
+    lessons, state = tuple(episodes(5, LESSONS)), play.new_model_state()
     play.bare(lessons, state=state)
     return lessons, state
 
@@ -46,7 +46,7 @@ class System:
     """One server under load, how it is asked, and its database server if it has one."""
 
     name: str
-    running: Running
+    running: ServerProcess
     kind: str
     key: str = ""
     store: Postgres | None = None
@@ -64,7 +64,7 @@ def sqlite_bytes(home: Path) -> int:
 
 
 @contextmanager
-def taught(folder: Path, store: str) -> Iterator[System]:
+def taught_system(folder: Path, store: str) -> Iterator[System]:
     """A running Baton on `store` whose shadow workspace has learned what `warm_start` learns.
 
     That it did is checked by digest: what is compared is the same model.
@@ -75,7 +75,7 @@ def taught(folder: Path, store: str) -> Iterator[System]:
         database = stack.enter_context(processes.postgres(folder)) if store != "sqlite" else None
         baton = processes.baton(folder, database=database.uri if database else "", name=store)
         stack.enter_context(processes.running(baton))
-        engineer = play.shadow(baton.url, processes.key(folder, "admin"), WORKSPACE)
+        engineer = play.shadow_workspace_key(baton.url, processes.key(folder, "admin"), WORKSPACE)
         server_digest = play.through_http(lessons, baton.url, engineer).report.digest
         if server_digest != digest(state):
             raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")

@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 @dataclass(slots=True)
-class Running:
+class ServerProcess:
     """A process and those it started, in a group of their own."""
 
     name: str
@@ -110,7 +110,7 @@ class Running:
 
 
 @contextmanager
-def running(running_: Running) -> Iterator[Running]:
+def running(running_: ServerProcess) -> Iterator[ServerProcess]:
     """A process, from its first ready answer to the end of the block."""
     running_.folder.mkdir(parents=True, exist_ok=True)
     running_.start()
@@ -121,25 +121,25 @@ def running(running_: Running) -> Iterator[Running]:
         running_.stop()
 
 
-def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> Running:
+def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> ServerProcess:
     """A Baton API of the installation in `home`; start it with `running`."""
     port = port or free_port()
     own = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
     settings = inherited | own | {"BATON_LOG_LEVEL": "warning"}
-    return Running(name, SERVE, settings, home, port, "/readyz")
+    return ServerProcess(name, SERVE, settings, home, port, "/readyz")
 
 
-def replica(of: Running, name: str) -> Running:
+def replica(of: ServerProcess, name: str) -> ServerProcess:
     """Another Baton API of the same installation and database."""
     return baton(of.folder, database=of.environment["BATON_DATABASE"], name=name)
 
 
-def jobs(of: Running) -> Running:
+def jobs(of: ServerProcess) -> ServerProcess:
     """Baton's clock for the same installation, with an MLflow that is away."""
     nowhere = {"BATON_MLFLOW_URL": f"http://127.0.0.1:{free_port()}"}
     environment = dict(of.environment) | nowhere
-    return Running("jobs", (*SERVE[:-1], "jobs"), environment, of.folder, 0, "")
+    return ServerProcess("jobs", (*SERVE[:-1], "jobs"), environment, of.folder, 0, "")
 
 
 def key(home: Path, role: str) -> str:

@@ -36,18 +36,20 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, s
     for heading in columns.values():
         rendered.add_column(heading, justify="right")
     for row in rows:
-        rendered.add_row(*(said(row.get(name)) for name in columns))
+        rendered.add_row(*(format_figure(row.get(name)) for name in columns))
     return rendered
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """The same for a document."""
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(said(row.get(name)) for name in columns) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(format_figure(row.get(name)) for name in columns) + " |" for row in rows
+    ]
     return "\n".join(lines)
 
 
-def said(value: object) -> str:
+def format_figure(value: object) -> str:
     """A figure as people read it."""
     if value is None:
         return "-"

@@ -40,7 +40,7 @@ def texts(conversations: int = CONVERSATIONS) -> tuple[str, ...]:
 
 
 @cache
-def _quoted() -> tuple[bytes, ...]:
+def _json_texts() -> tuple[bytes, ...]:
     return tuple(json.dumps(text).encode() for text in texts())
 
 
@@ -74,7 +74,7 @@ class _Heads:
 
 def _items(name: str, number: int) -> Generator[bytes, None, None]:
     """Score requests' bodies, conversation after conversation."""
-    messages = _quoted()
+    messages = _json_texts()
     place = number * 7919
     for conversation in count(1):
         opening = f'{{"conversation_id":"{name}-{number}-{conversation}","message":'.encode()
@@ -110,7 +110,7 @@ def witness(settings: Mapping[str, Any], number: int) -> Player:
         )
 
 
-def judged(settings: Mapping[str, Any], number: int) -> Player:
+def score_and_judge(settings: Mapping[str, Any], number: int) -> Player:
     """Conversations of ten scored messages, and then the truth about each: eleven requests."""
     heads, labels = _Heads("/v1/score", settings["key"]), []
     for turn, body in enumerate(_items(settings["name"], number)):
@@ -124,7 +124,7 @@ def judged(settings: Mapping[str, Any], number: int) -> Player:
             labels = []
 
 
-def ended(settings: Mapping[str, Any], number: int) -> Player:
+def score_and_close(settings: Mapping[str, Any], number: int) -> Player:
     """Conversations of ten scored messages; those that no person was called to are closed."""
     heads, called = _Heads("/v1/score", settings["key"]), False
     for turn, body in enumerate(_items(settings["name"], number), 1):
@@ -162,7 +162,7 @@ def mlflow(settings: Mapping[str, Any], number: int) -> Player:
 def chantilly(settings: Mapping[str, Any], number: int) -> Player:
     """One message a request, to chantilly's `/api/predict`, with an id so that it is kept."""
     heads = _Heads("/api/predict", settings["key"])
-    messages = _quoted()
+    messages = _json_texts()
     for place in count(number * 7919):
         identity = f"{settings['name']}-{number}-{place}".encode()
         yield heads.post(b'{"id":"%s","features":%s}' % (identity, messages[place % len(messages)]))
@@ -171,8 +171,8 @@ def chantilly(settings: Mapping[str, Any], number: int) -> Player:
 PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
     "witness": witness,
-    "judged": judged,
-    "ended": ended,
+    "judged": score_and_judge,
+    "ended": score_and_close,
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,

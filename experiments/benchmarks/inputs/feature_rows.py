@@ -70,7 +70,7 @@ def rows_of(episode: Episode) -> FeatureRows | None:
         episode.id,
         tuple(rows),
         tuple(labels[place] for place in places),
-        shared(labels[place] for place in places),
+        lesson_weights(labels[place] for place in places),
         tuple(places),
         tuple(messages[place].text for place in places),
         tuple(messages[place - 1].text if place else "" for place in places),
@@ -79,7 +79,7 @@ def rows_of(episode: Episode) -> FeatureRows | None:
     )
 
 
-def shared(labels: Iterable[float]) -> tuple[float, ...]:
+def lesson_weights(labels: Iterable[float]) -> tuple[float, ...]:
     """The weights of one conversation's lessons, as the ledger would share them out."""
     entries = [(seq, label, 1.0) for seq, label in enumerate(labels, 1)]
     body = {"verdict": "labels", "labels": entries, "begins": 1, "covers": len(entries)}
@@ -93,17 +93,19 @@ def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[FeatureRo
     Simulated ones are another sample for each seed. StreamError for a set that is not there.
     """
     if name == SIMULATED:
-        return simulated(seed, limit)
+        return simulated_talks(seed, limit)
     stream = (episode for file in SETS[name] for episode in read(Path(folder) / file))
     return tuple(rows for one in islice(stream, limit) if (rows := rows_of(one)) is not None)
 
 
-def simulated(seed: int, count: int, knobs: WorldSettings | None = None) -> tuple[FeatureRows, ...]:
+def simulated_talks(
+    seed: int, count: int, knobs: WorldSettings | None = None
+) -> tuple[FeatureRows, ...]:
     """Conversations of the simulator with their known truth."""
     return tuple(rows for one in episodes(seed, count, knobs) if (rows := rows_of(one)) is not None)
 
 
-def ordered(several: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
+def in_order(several: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
     """Seed 0: as recorded. Any other: shuffled, for nothing may hang on a file's order."""
     if seed == 0:
         return list(several)
@@ -131,13 +133,13 @@ class ModelLine:
         """Learn the labels of a conversation's messages: all of them, or those of some numbers."""
         numbers = range(len(talk.rows)) if which is None else which
         rows, labels = ([talk.rows[n] for n in numbers], [talk.labels[n] for n in numbers])
-        weights = talk.weights if len(labels) == len(talk.labels) else shared(labels)
+        weights = talk.weights if len(labels) == len(talk.labels) else lesson_weights(labels)
         self._learn(rows, labels, weights, propensity)
 
     def hear_nothing(self, talk: FeatureRows, share: float) -> None:
         """Learn that no person was needed, with a share of a conversation's weight."""
         labels = [0.0] * len(talk.rows)
-        self._learn(talk.rows, labels, [share * weight for weight in shared(labels)])
+        self._learn(talk.rows, labels, [share * weight for weight in lesson_weights(labels)])
 
     def _learn(
         self,

@@ -137,7 +137,7 @@ def play(
         result.starts.append(len(result.label))
         result.probability += scores
         result.label += talk.labels
-        labelled = _told(talk, scores, regime, seed, warm=number < regime.warm)
+        labelled = _labelled_numbers(talk, scores, regime, seed, warm=number < regime.warm)
         if labelled:
             line.learn(talk, labelled)
             result.labels += len(labelled)
@@ -150,7 +150,7 @@ def play(
     return result
 
 
-def _told(
+def _labelled_numbers(
     talk: FeatureRows, scores: Sequence[float], regime: FeedbackRegime, seed: int, *, warm: bool
 ) -> list[int]:
     """Which of a conversation's messages are labelled when it ends."""

@@ -57,7 +57,7 @@ def examples(talk: FeatureRows, inputs: str) -> list[str]:
         return [_row(row) for row in talk.rows]
     both = zip(talk.said, talk.before, talk.bot, strict=True)
     return [
-        f"|{'b' if bot else 'u'} {_said(message)} |o {_said(turn_before)}"
+        f"|{'b' if bot else 'u'} {_tokens(message)} |o {_tokens(turn_before)}"
         for message, turn_before, bot in both
     ]
 
@@ -67,11 +67,11 @@ def _row(row: Row) -> str:
     return "|f " + " ".join([f"{index}:{value:.6g}" for index, value in pairs])
 
 
-def _said(text: str) -> str:
+def _tokens(text: str) -> str:
     return " ".join(words(text)).replace(":", "").replace("|", "")
 
 
-def played(
+def play(
     talks: Sequence[FeatureRows], lines_of: Sequence[Sequence[str]], inputs: str, setting: str
 ) -> list[float]:
     """Test, then learn at the end of each conversation; the probability of every message.

@@ -107,7 +107,7 @@ STOCK: Mapping[str, Callable[[], base.Classifier]] = MappingProxyType(
 )
 
 
-def played(talks: Sequence[FeatureRows], name: str) -> list[float]:
+def play(talks: Sequence[FeatureRows], name: str) -> list[float]:
     """Test, then learn at the end of each conversation; soft labels count as the nearer class."""
     model, probabilities = STOCK[name](), []
     for talk in talks:

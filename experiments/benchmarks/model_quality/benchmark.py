@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.benchmarks.harness.result_table import Progress
 from experiments.benchmarks.inputs import vowpal_format
-from experiments.benchmarks.inputs.feature_rows import DATA, SIMULATED, FeatureRows, ordered, talks
+from experiments.benchmarks.inputs.feature_rows import DATA, SIMULATED, FeatureRows, in_order, talks
 from experiments.benchmarks.inputs.feedback_regimes import (
     FULL,
     RANDOM,
@@ -37,7 +37,7 @@ from experiments.benchmarks.model_quality import (
     learning_curves,
 )
 from experiments.benchmarks.model_quality.baselines import INPUTS, Matrix, soft_errors
-from experiments.datasets.streams import SETS, counting
+from experiments.datasets.streams import SETS, count_conversations
 from learning.measures.scores import measures
 from learning.models.recipes import DEFAULT, EMPTY, RECIPES
 
@@ -72,10 +72,10 @@ class LearningPlan:
         """A set in the order of this seed."""
         if name == SIMULATED:
             return list(talks(name, self.folder, self.simulated))
-        return ordered(talks(name, self.folder, self.limit), seed)
+        return in_order(talks(name, self.folder, self.limit), seed)
 
 
-def chosen(names: Sequence[str]) -> tuple[str, ...]:
+def choose_data(names: Sequence[str]) -> tuple[str, ...]:
     """The data sets of these names; all, where none is named. ValueError for an unknown one."""
     if unknown := set(names).difference(DATA):
         raise ValueError(f"{min(unknown)} is no data set; use {', '.join(DATA)}")
@@ -110,7 +110,7 @@ def _units(plan: LearningPlan) -> Iterator[tuple[str, Unit]]:
             yield f"{name}, labels", partial(labels, plan, name, seed)
         for seed in range(plan.few):
             yield f"{name}, VowpalWabbit", partial(wabbits, plan, name, seed)
-            yield f"{name}, curves", partial(learned, plan, name, seed)
+            yield f"{name}, curves", partial(curves, plan, name, seed)
         yield f"{name}, River", partial(river, plan, name)
         if name == DBDC:
             yield "breakdown shares", partial(shares, plan)
@@ -153,7 +153,7 @@ def wabbits(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     for inputs in vowpal_format.INPUTS:
         lines = [vowpal_format.examples(talk, inputs) for talk in stream]
         for setting in vowpal_format.SETTINGS:
-            p = vowpal_format.played(stream, lines, inputs, setting)
+            p = vowpal_format.play(stream, lines, inputs, setting)
             row = {"question": "VowpalWabbit", "data": name, "seed": seed, "input": inputs}
             rows.append(row | {"setting": setting, **late(stream, p)})
     return rows
@@ -164,7 +164,7 @@ def river(plan: LearningPlan, name: str) -> list[Row]:
     stream = plan.talks(name, 0)
     return [
         {"question": "River", "data": name, "seed": 0, "learner": learner}
-        | late(stream, baselines.played(stream, learner))
+        | late(stream, baselines.play(stream, learner))
         for learner in baselines.STOCK
     ]
 
@@ -182,7 +182,7 @@ def late(stream: Sequence[FeatureRows], p: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def learned(plan: LearningPlan, name: str, seed: int) -> list[Row]:
+def curves(plan: LearningPlan, name: str, seed: int) -> list[Row]:
     """Learning curves of every learner on what is held out."""
     row = {"question": "curves", "data": name, "seed": seed}
     return [row | point for point in learning_curves.curves(plan.talks(name, 0), seed)]
@@ -207,7 +207,7 @@ def shares(plan: LearningPlan) -> list[Row]:
 def handoffs(plan: LearningPlan) -> list[Row]:
     """Points of handoff: learn the first file, then test-then-learn the second."""
     stream = plan.talks(MHCH, 0)
-    first = counting(Path(plan.folder) / SETS[MHCH][0])
+    first = count_conversations(Path(plan.folder) / SETS[MHCH][0])
     cut = first if first < len(stream) else len(stream) // 2
     before, tested = stream[:cut], stream[cut:]
     row = {"question": "points of handoff", "data": MHCH}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, ModelLine, simulated
+from experiments.benchmarks.inputs.feature_rows import Floats, ModelLine, simulated_talks
 from experiments.benchmarks.inputs.feedback_regimes import (
     FULL,
     SERVED,
@@ -30,11 +30,13 @@ WITHIN = 2000
 
 def steady(seed: int, size: int, recipe: str = DEFAULT) -> list[dict[str, Any]]:
     """ECE of the second half of a world that stays as it is, for full and for selective labels."""
-    talks = simulated(400 + seed, size)
-    return [_said(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])]
+    talks = simulated_talks(400 + seed, size)
+    return [
+        _figures(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])
+    ]
 
 
-def _said(regime: FeedbackRegime, half: tuple[Floats, Floats]) -> dict[str, Any]:
+def _figures(regime: FeedbackRegime, half: tuple[Floats, Floats]) -> dict[str, Any]:
     p, y = half
     bins = reliability(p, y)
     return {
@@ -55,7 +57,7 @@ def jump(seed: int, size: int, recipe: str = DEFAULT) -> dict[str, list[float]]:
     settings = WorldSettings(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
     line = ModelLine(recipe)
     scores: dict[str, list[float]] = {"calibrated": [], "raw": [], "label": []}
-    for number, talk in enumerate(simulated(500 + seed, size, settings)):
+    for number, talk in enumerate(simulated_talks(500 + seed, size, settings)):
         if number >= at:
             raws = [line.raw(row) for row in talk.rows]
             scores["raw"] += raws

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.datasets.episode import Episode
-from experiments.datasets.streams import SETS, folder, read
+from experiments.datasets.streams import SETS, data_folder, read
 from experiments.simulation.world import episodes
 from learning.conversation.features import features, parts
 from learning.conversation.state import EMPTY, Message, State, step
@@ -163,7 +163,7 @@ def _safe(name: str) -> str:
     return name.replace(":", "_").replace("|", "_").replace(" ", "_")
 
 
-def made(system: str) -> Learner:
+def build_learner(system: str) -> Learner:
     """A learner that has learned nothing, by its name in the plan."""
     if system.startswith("baton "):
         return Baton(system.removeprefix("baton "))
@@ -179,13 +179,13 @@ def run(rounds: int, conversations: int, data: Sequence[str], progress: Progress
         stream = list(islice(recorded(name), conversations))
         before = load_average()
         for system in SYSTEMS:
-            played(made(system), stream[:WARM])
+            play(build_learner(system), stream[:WARM])
         clocks: dict[str, list[Clock]] = {system: [] for system in SYSTEMS}
         for number in range(rounds):
             for place in range(len(SYSTEMS)):
                 system = SYSTEMS[(place + number) % len(SYSTEMS)]
                 progress(f"{name}, {system}", done, turns)
-                clocks[system].append(played(made(system), stream))
+                clocks[system].append(play(build_learner(system), stream))
                 done += 1
         rows += [_row(name, s, clocks) | {"load_average": before} for s in SYSTEMS]
     return rows
@@ -195,19 +195,19 @@ def recorded(name: str) -> Iterator[Episode]:
     """A data set's conversations, or simulated ones. Raises NoData."""
     if name == "simulated":
         return episodes(31, 100_000)
-    paths = [folder(os.environ) / file for file in SETS[name]]
+    paths = [data_folder(os.environ) / file for file in SETS[name]]
     if missing := [path for path in paths if not path.exists()]:
         raise NoData(f"{missing[0]} is not there; BATON_DATA names the folder of recorded data")
     return (episode for path in paths for episode in read(path, None, TARGETS.get(name)))
 
 
-def there(names: Sequence[str]) -> list[str]:
+def available(names: Sequence[str]) -> list[str]:
     """Those of the data sets that are on this machine."""
-    here = folder(os.environ)
+    here = data_folder(os.environ)
     return [n for n in names if n == "simulated" or all((here / f).exists() for f in SETS[n])]
 
 
-def played(learner: Learner, stream: Sequence[Episode]) -> Clock:
+def play(learner: Learner, stream: Sequence[Episode]) -> Clock:
     """One pass, test then learn, from nothing."""
     clock, now = Clock(), time.perf_counter_ns
     for episode in stream:

@@ -19,8 +19,8 @@ from experiments.benchmarks.inputs.feature_rows import (
     FeatureRows,
     Floats,
     ModelLine,
-    ordered,
-    simulated,
+    in_order,
+    simulated_talks,
     talks,
 )
 from experiments.simulation.world import Drift, WorldSettings
@@ -50,11 +50,11 @@ def change(kind: str, folder: str, size: int, seed: int) -> Change:
     if kind == "simulated":
         drifts = WorldSettings(drifts=(Drift("new_product", 0), Drift("harmless_intent", 0)))
         return Change(
-            simulated(100 + seed, size),
-            simulated(200 + seed, size, drifts),
-            simulated(300 + seed, size // 2, drifts),
+            simulated_talks(100 + seed, size),
+            simulated_talks(200 + seed, size, drifts),
+            simulated_talks(300 + seed, size // 2, drifts),
         )
-    first, second = (ordered(talks(name, folder, size), seed + 1) for name in kind.split(" to "))
+    first, second = (in_order(talks(name, folder, size), seed + 1) for name in kind.split(" to "))
     cut = round(len(second) * 0.7)
     return Change(first, second[:cut], second[cut:])
 

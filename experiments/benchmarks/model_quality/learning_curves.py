@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.inputs import vowpal_format
-from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine, ordered
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine, in_order
 from experiments.benchmarks.model_quality.baselines import INPUTS as OFFLINE
 from experiments.benchmarks.model_quality.baselines import Matrix
 from learning.measures.scores import measures
@@ -29,7 +29,7 @@ def curves(talks: Sequence[FeatureRows], seed: int) -> Iterator[Row]:
     """A row for each learner and number of labels: `learner`, `after` (as asked for), `labels` (as
     learned), `auc`, `log_loss`.
     """
-    shuffled = ordered(talks, seed + 1)
+    shuffled = in_order(talks, seed + 1)
     cut = round(len(shuffled) * (1 - HELD_OUT))
     train, test = shuffled[:cut], shuffled[cut:]
     stops = _stops(train)

@@ -31,7 +31,7 @@ def targets(rows: Sequence[Row]) -> list[Row]:
         *_selective(by_question.get("labels", []), by_question.get("random labels", [])),
         *_offline(by_question.get("curves", [])),
         *_vowpal(by_question.get("labels", []), by_question.get("VowpalWabbit", [])),
-        *_honest(by_question),
+        *_calibration(by_question),
         *_drift(by_question.get("drift", [])),
         *_sets(by_question),
     ]
@@ -57,16 +57,16 @@ def _sets_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row["data"] for row in rows))
 
 
-def _of(rows: Iterable[Row], **values: Any) -> list[Row]:
+def _select(rows: Iterable[Row], **values: Any) -> list[Row]:
     return [row for row in rows if all(row.get(k) == v for k, v in values.items())]
 
 
 def _ratio(rows: Sequence[Row], key: str, regime: str, data: str) -> float:
     """The mean over seeds of a regime's figure over the full-label learner's of the same seed."""
-    full = {row["seed"]: row[key] for row in _of(rows, data=data, regime=FULL.name)}
+    full = {row["seed"]: row[key] for row in _select(rows, data=data, regime=FULL.name)}
     pairs = [
         row[key] / full[row["seed"]]
-        for row in _of(rows, data=data, regime=regime)
+        for row in _select(rows, data=data, regime=regime)
         if row.get(key) is not None and full.get(row["seed"])
     ]
     return float(np.mean(pairs)) if pairs else float("nan")
@@ -80,20 +80,20 @@ def _selective(rows: Sequence[Row], random: Sequence[Row]) -> Iterable[Row | Non
     for name, key in (("all labels", "labels"), ("labels asked for by audits", "asked")):
         parts = {data: _share(rows, random, data, key) for data in sets}
         line = _line(LABELS, name, "<=", 0.33, parts)
-        yield line if key == "labels" else _shown(line)
+        yield line if key == "labels" else _without_goal(line)
     parts = {data: _ratio(rows, "cost", SERVED[0].name, data) for data in sets}
     yield _line(COST, "over the full-label learner's", "<=", 1.15, parts)
 
 
 def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> float:
     """Labels of audits and handoffs over those that random labelling needs for the same AUC."""
-    own = _of(rows, data=data, regime=SERVED[0].name)
+    own = _select(rows, data=data, regime=SERVED[0].name)
     curve = [
         (mean(regime_rows, "labels"), mean(regime_rows, "auc"))
-        for regime in dict.fromkeys(row["regime"] for row in _of(random, data=data))
-        if (regime_rows := _of(random, data=data, regime=regime))
+        for regime in dict.fromkeys(row["regime"] for row in _select(random, data=data))
+        if (regime_rows := _select(random, data=data, regime=regime))
     ]
-    full = _of(rows, data=data, regime=FULL.name)
+    full = _select(rows, data=data, regime=FULL.name)
     if not own or not curve or not full:
         return float("nan")
     curve = sorted([*curve, (mean(full, "labels"), mean(full, "auc"))])
@@ -103,7 +103,7 @@ def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> f
     return mean(own, key) / max(needed, 1.0)
 
 
-def _shown(line: Row | None) -> Row | None:
+def _without_goal(line: Row | None) -> Row | None:
     """A line that is told, and judges nothing."""
     return None if line is None else line | {"goal": "shown", "holds": None}
 
@@ -121,42 +121,45 @@ def _offline(rows: Sequence[Row]) -> Iterable[Row | None]:
         parts = {}
         for data in _sets_of(rows):
             for after in ("500", "2000", "all"):
-                at_stop = _of(rows, data=data, after=after)
-                own = mean(_of(at_stop, learner=f"Baton {DEFAULT}"), "auc")
+                at_stop = _select(rows, data=data, after=after)
+                own = mean(_select(at_stop, learner=f"Baton {DEFAULT}"), "auc")
                 peers = {row["learner"] for row in at_stop if matches(row["learner"])}
                 if peers:
-                    best = max(mean(_of(at_stop, learner=peer), "auc") for peer in sorted(peers))
+                    best = max(
+                        mean(_select(at_stop, learner=peer), "auc") for peer in sorted(peers)
+                    )
                     parts[f"{data}, {after}"] = own / best
         line = _line(OFFLINE, name, ">=", 1.0, parts)
-        yield line if has_goal else _shown(line)
+        yield line if has_goal else _without_goal(line)
 
 
 def _vowpal(rows: Sequence[Row], wabbits: Sequence[Row]) -> Iterable[Row | None]:
     for name, key in (("best setting in hindsight, late", "auc"), ("and whole", "auc_whole")):
         parts = {}
         for data in _sets_of(wabbits):
-            seeds = {row["seed"] for row in _of(wabbits, data=data)}
-            own = [r for r in _of(rows, data=data, regime=FULL.name) if r["seed"] in seeds]
-            settings = {(row["input"], row["setting"]) for row in _of(wabbits, data=data)}
+            seeds = {row["seed"] for row in _select(wabbits, data=data)}
+            own = [r for r in _select(rows, data=data, regime=FULL.name) if r["seed"] in seeds]
+            settings = {(row["input"], row["setting"]) for row in _select(wabbits, data=data)}
             best = max(
-                mean(_of(wabbits, data=data, input=inputs, setting=setting), key)
+                mean(_select(wabbits, data=data, input=inputs, setting=setting), key)
                 for inputs, setting in sorted(settings)
             )
             parts[data] = mean(own, key) - best
         yield _line(VOWPAL, f"AUC minus {name}" if key == "auc" else name, ">=", -0.003, parts)
 
 
-def _honest(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
+def _calibration(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
     rows = by_question.get("calibration", [])
     for regime, goal in ((FULL, 0.01), (SERVED[0], 0.015)):
-        regime_rows = _of(rows, regime=regime.name)
+        regime_rows = _select(rows, regime=regime.name)
         line = _line(
             ECE, f"late, {regime.name}", "<=", goal, {"simulated": mean(regime_rows, "ece")}
         )
         yield line
         sets = [row for row in by_question.get("labels", []) if row["regime"] == regime.name]
         over = {
-            data: mean(_of(sets, data=data), "ece") - mean(_of(sets, data=data), "ece_by_chance")
+            data: mean(_select(sets, data=data), "ece")
+            - mean(_select(sets, data=data), "ece_by_chance")
             for data in _sets_of(sets)
         }
         yield _line(ECE, f"late, {regime.name}, above chance", "<=", goal, over)
@@ -166,33 +169,34 @@ def _honest(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
             ECE, "first 2000 labels after a jump", "<=", 0.02, {"simulated": after["calibrated"]}
         )
         parts = {name: value for name, value in after.items() if name != "labels"}
-        yield _shown(_line(ECE, "the jump's other figures", "<=", 0.02, parts))
+        yield _without_goal(_line(ECE, "the jump's other figures", "<=", 0.02, parts))
 
 
 def _drift(rows: Sequence[Row]) -> Iterable[Row | None]:
     parts = {
-        kind: drift_recovery.labels_needed(_of(rows, data=kind))["ratio"] for kind in _sets_of(rows)
+        kind: drift_recovery.labels_needed(_select(rows, data=kind))["ratio"]
+        for kind in _sets_of(rows)
     }
     yield _line(DRIFT, "labels to recover, of training anew", "<=", 0.5, parts)
 
 
 def _sets(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
-    rows = _of(by_question.get("labels", []), regime=FULL.name, seed=0)
+    rows = _select(by_question.get("labels", []), regime=FULL.name, seed=0)
     goals = (
         *(("uss_sgd", "auc", 0.84), ("uss_sgd", "ap", 0.65)),
         *(("uss_redial", "auc", 0.79), ("uss_redial", "ap", 0.55)),
     )
     for data, key, goal in goals:
         yield _line(
-            SETS, f"{data}, late {key}", ">=", goal, {data: mean(_of(rows, data=data), key)}
+            SETS, f"{data}, late {key}", ">=", goal, {data: mean(_select(rows, data=data), key)}
         )
     shares = by_question.get("breakdown shares", [])
     for key in ("mse", "js"):
-        own = mean(_of(shares, learner="Baton, test-then-learn"), key)
-        theirs = mean(_of(shares, learner="offline, TF-IDF, five folds"), key)
+        own = mean(_select(shares, learner="Baton, test-then-learn"), key)
+        theirs = mean(_select(shares, learner="offline, TF-IDF, five folds"), key)
         name = f"dbdc3, {key} over five offline folds"
         yield _line(SETS, name, "<=", 1.0, {"dbdc3": own / theirs})
-    own_points = _of(by_question.get("points of handoff", []), learner=f"Baton {DEFAULT}")
+    own_points = _select(by_question.get("points of handoff", []), learner=f"Baton {DEFAULT}")
     for key, goal in (("f1", 0.66), ("auc", 0.90), ("gt_1", 0.66)):
         name = f"mhch_clothing test, {key}"
         yield _line(SETS, name, ">=", goal, {"mhch_clothing": mean(own_points, key)})

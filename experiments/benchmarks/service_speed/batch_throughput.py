@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import BATCH
@@ -40,7 +40,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
     with ExitStack() as stack:
         load = stack.enter_context(Load())
         for store in plan.stores:
-            system = stack.enter_context(taught(folder / store, store))
+            system = stack.enter_context(taught_system(folder / store, store))
             rates: dict[tuple[str, int], list[tuple[float, float, float, float]]] = {}
             for number in range(plan.rounds):
                 for place in range(len(WAYS)):

@@ -26,7 +26,7 @@ import httpx
 import numpy as np
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.replay.client import BatonClient
@@ -132,7 +132,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 20
     rows = []
     for store in plan.stores:
         with ExitStack() as stack:
-            system = stack.enter_context(taught(folder / store, store))
+            system = stack.enter_context(taught_system(folder / store, store))
             rows.append(_row(stack, system, plan, progress, followers))
     return rows
 
@@ -156,7 +156,7 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
                 followers.close()
                 if count:
                     events.append(followers.events / plan.seconds)
-                    delays += _late(escalations, followers)
+                    delays += _delays(escalations, followers)
     alone, followed = rates[0], rates[pages]
     queue, conversation = _pages(system)
     pairs = list(zip(alone, followed, strict=True))
@@ -197,7 +197,7 @@ def _escalating(system: System) -> Iterator[Escalations]:
         escalations.end()
 
 
-def _late(escalations: Escalations, followers: Followers) -> list[float]:
+def _delays(escalations: Escalations, followers: Followers) -> list[float]:
     """From each escalation's acknowledgement until one follower heard of it, in milliseconds."""
     acknowledged = dict(escalations.acknowledged)
     return [
@@ -230,11 +230,11 @@ def _pages(system: System) -> tuple[list[float], list[float]]:
         assert token is not None
         credentials = {"token": token[1], "key": processes.key(home, "agent")}
         browser.post("/console/sign-in", data=credentials).raise_for_status()
-        queue = _asked(browser, "/console/queue")
-        return queue, _asked(browser, f"/console/handoffs/{handoff}")
+        queue = _page_times(browser, "/console/queue")
+        return queue, _page_times(browser, f"/console/handoffs/{handoff}")
 
 
-def _asked(browser: httpx.Client, path: str) -> list[float]:
+def _page_times(browser: httpx.Client, path: str) -> list[float]:
     times = []
     for _ in range(PAGES):
         began = time.perf_counter()

@@ -21,7 +21,7 @@ from pathlib import Path
 from zlib import crc32
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import System, taught
+from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.benchmarks.harness.traffic_mix import texts
@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Delay:
     """How long until an outcome was reflected, and by which score it was."""
 
     milliseconds: float
@@ -63,16 +63,16 @@ def run(
     rows: list[Row] = []
     for store in stores:
         with ExitStack() as stack:
-            first = stack.enter_context(taught(folder / store, store))
+            first = stack.enter_context(taught_system(folder / store, store))
             ports = {"same": first.running.port}
             if store != "sqlite":
                 second = processes.replica(first.running, "another")
                 ports["another"] = stack.enter_context(processes.running(second)).port
-            rows += _measured(stack, first, ports, progress, outcomes, connections)
+            rows += _measure(stack, first, ports, progress, outcomes, connections)
     return rows
 
 
-def _measured(
+def _measure(
     stack: ExitStack,
     first: System,
     ports: Mapping[str, int],
@@ -86,7 +86,7 @@ def _measured(
         for name, port in ports.items()
     }
     pool = stack.enter_context(ThreadPoolExecutor(2))
-    delays: dict[str, list[Seen]] = {name: [] for name in ports}
+    delays: dict[str, list[Delay]] = {name: [] for name in ports}
     began, rates = time.monotonic(), []
     number = 0
     while number < outcomes:
@@ -96,9 +96,9 @@ def _measured(
         until = time.monotonic() + _SLICE_SECONDS
         while time.monotonic() < until - 0.2 and number < outcomes:
             progress(first.name, number, outcomes)
-            position, acknowledged = given_outcome(callers["same"], str(number))
+            position, acknowledged = post_outcome(callers["same"], str(number))
             probes = {
-                name: pool.submit(_until_seen, caller, position, acknowledged, f"{name}{number}")
+                name: pool.submit(_probe, caller, position, acknowledged, f"{name}{number}")
                 for name, caller in callers.items()
             }
             for name, answer in probes.items():
@@ -114,7 +114,7 @@ _SLICE_SECONDS = 3.0
 _SECONDS_MAX = 600.0
 
 
-def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
+def post_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
     """Score a message and label it; the outcome's position, and when it was acknowledged."""
     conversation, number = f"outcome-{name}", crc32(name.encode())
     text = texts()[number % len(texts())]
@@ -125,7 +125,7 @@ def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
     return int(answer["position"]), time.perf_counter()
 
 
-def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: str) -> Seen:
+def _probe(caller: BatonClient, position: int, acknowledged: float, name: str) -> Delay:
     for probe in count(1):
         text = texts()[probe % len(texts())]
         message = {"id": "u1", "text": text}
@@ -133,11 +133,11 @@ def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: s
         answer = caller.post("/v1/score", body)
         seconds = time.perf_counter() - acknowledged
         if answer["position"] >= position or seconds > PATIENCE_SECONDS:
-            return Seen(seconds * 1e3, probe)
+            return Delay(seconds * 1e3, probe)
     raise AssertionError("count() has no end")
 
 
-def _row(store: str, replica: str, delays: Sequence[Seen], rates: Sequence[float]) -> Row:
+def _row(store: str, replica: str, delays: Sequence[Delay], rates: Sequence[float]) -> Row:
     times = sorted(delay.milliseconds for delay in delays)
 
     def at(share: float) -> float:

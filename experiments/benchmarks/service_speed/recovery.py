@@ -25,10 +25,10 @@ from experiments.benchmarks.harness.compared_systems import (
     WORKSPACE,
     LoadPlan,
     System,
-    taught,
+    taught_system,
     warm_start,
 )
-from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay import play
 from experiments.replay.client import BatonClient
@@ -66,7 +66,7 @@ class Subject:
 
     entries: int
     tail: int
-    running: Running
+    running: ServerProcess
     key: str
     ready_s: list[float] = field(default_factory=list)
     decision_s: list[float] = field(default_factory=list)
@@ -84,30 +84,30 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, entries: Sequence[i
             subjects = []
             for size in sizes:
                 progress(f"{store}, making {size} entries", len(rows), turns)
-                subjects.append(_made(stack, folder / f"{store}{size}", store, size))
+                subjects.append(_installation(stack, folder / f"{store}{size}", store, size))
             for number in range(plan.rounds):
                 for subject in subjects:
                     progress(f"{store}, {subject.entries} entries", number, turns)
-                    _killed(subject, number)
+                    _kill_and_restart(subject, number)
             rows += [_row(store, subject, subjects[0]) for subject in subjects]
     return rows
 
 
-def _made(stack: ExitStack, folder: Path, store: str, size: int) -> Subject:
-    system = stack.enter_context(taught(folder, store))
+def _installation(stack: ExitStack, folder: Path, store: str, size: int) -> Subject:
+    system = stack.enter_context(taught_system(folder, store))
     _, state = warm_start()
     entries = state.position
     if size:
         system.running.stop()
-        with opened(system) as database:
-            entries = grown(database, state, size, TAIL)
+        with open_database(system) as database:
+            entries = grow_ledger(database, state, size, TAIL)
         system.running.start()
         system.running.ready()
     tail = TAIL if size else state.position
     return Subject(entries, tail, system.running, system.key)
 
 
-def _killed(subject: Subject, number: int) -> None:
+def _kill_and_restart(subject: Subject, number: int) -> None:
     began = time.perf_counter()
     subject.running.kill()
     subject.running.start()
@@ -139,7 +139,7 @@ class _Sqlite:
 
 
 @contextmanager
-def opened(system: System) -> Iterator[Database]:
+def open_database(system: System) -> Iterator[Database]:
     """The database of a Baton that does not run now; what is done is committed."""
     if system.store is None:
         path = system.running.folder / "baton.sqlite3"
@@ -150,7 +150,7 @@ def opened(system: System) -> Iterator[Database]:
             yield connection_
 
 
-def grown(database: Database, state: ModelState, entries: int, tail: int) -> int:
+def grow_ledger(database: Database, state: ModelState, entries: int, tail: int) -> int:
     """Copy the learned outcomes onward up to `entries`, and put a checkpoint `tail` before the end.
 
     The checkpoint holds what was learned from the first of them, at a later position: its size and
@@ -160,26 +160,26 @@ def grown(database: Database, state: ModelState, entries: int, tail: int) -> int
     while at < entries:
         last = min(BEGINNING + entries - at, at)
         shift = at - BEGINNING
-        copied(
+        copy_rows(
             database,
             "ledger",
             {"position": f"position + {shift}"},
             f"position BETWEEN 3 AND {last}",
         )
         at += last - BEGINNING
-    saved = play.begun(state.recipe)
+    saved = play.new_model_state(state.recipe)
     saved.model, saved.calibrator, saved.window = state.model, state.calibrator, state.window
     saved.position = entries - tail
     parameters = (2, BEGINNING, saved.position, checkpoint.digest(saved), checkpoint.dump(saved))
     names = ("number", "line", "position", "digest", "state")
-    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", parameters)
+    copy_rows(database, "version", dict.fromkeys(names, "%s"), "number = 1", parameters)
     database.execute(
         "UPDATE workspace SET head = %s, versions = 2 WHERE id = %s", (entries, WORKSPACE)
     )
     return entries
 
 
-def copied(
+def copy_rows(
     database: Database,
     table: str,
     changes: Mapping[str, str],

@@ -20,11 +20,16 @@ from pathlib import Path
 import psycopg
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import WORKSPACE, LoadPlan, System, taught
+from experiments.benchmarks.harness.compared_systems import (
+    WORKSPACE,
+    LoadPlan,
+    System,
+    taught_system,
+)
 from experiments.benchmarks.harness.load_generator import Load, Order
-from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
-from experiments.benchmarks.service_speed.freshness import given_outcome
+from experiments.benchmarks.service_speed.freshness import post_outcome
 from experiments.replay.client import BatonClient
 
 SETTLE_SECONDS = 30.0
@@ -70,7 +75,7 @@ def run(
     digests: dict[int, bool] = dict.fromkeys(replicas, True)
     (folder / "seen").mkdir(parents=True)
     with ExitStack() as stack:
-        system = stack.enter_context(taught(folder / "store", "postgresql"))
+        system = stack.enter_context(taught_system(folder / "store", "postgresql"))
         most = max(replicas)
         batons = [system.running]
         for number in range(1, most):
@@ -90,7 +95,7 @@ def run(
 def _turn(
     plan: LoadPlan,
     system: System,
-    batons: Sequence[Running],
+    batons: Sequence[ServerProcess],
     loads: Sequence[tuple[Load, Load]],
     decisions_file: Path,
 ) -> Turn:
@@ -109,7 +114,7 @@ def _turn(
     outcomes = 0
     while outcomes < OUTCOMES and time.monotonic() < until:
         with BatonClient(batons[outcomes % len(batons)].url, system.key) as caller:
-            given_outcome(caller, f"{decisions_file.name}-{outcomes}")
+            post_outcome(caller, f"{decisions_file.name}-{outcomes}")
         outcomes += 1
         time.sleep(plan.seconds * 0.4 / OUTCOMES)
     figures = [load.result() for pair in loads[: len(batons)] for load in pair]
@@ -126,7 +131,7 @@ def _turn(
     )
 
 
-def _equal(system: System, batons: Sequence[Running]) -> bool:
+def _equal(system: System, batons: Sequence[ServerProcess]) -> bool:
     """Whether all replicas come to one position with one digest."""
     give_up = time.monotonic() + SETTLE_SECONDS
     while True:
@@ -160,7 +165,7 @@ def _row(
         "ratio_to_one": rounded(median(a.per_second / b.per_second for a, b in pairs)),
         "faults": sum(turn.faults for turn in own),
         "outcomes": sum(turn.outcomes for turn in own),
-        **_checked(system, folder, count),
+        **_check_decisions(system, folder, count),
         "equal": "equal" if equal else "DIFFER",
         "cores": os.cpu_count(),
         "rounds": plan.rounds,
@@ -168,7 +173,7 @@ def _row(
     }
 
 
-def _checked(system: System, folder: Path, count: int) -> Row:
+def _check_decisions(system: System, folder: Path, count: int) -> Row:
     """Every acknowledged decision, looked for in the database."""
     assert system.store is not None
     acknowledged: dict[tuple[str, str], set[str]] = {}
@@ -182,10 +187,10 @@ def _checked(system: System, folder: Path, count: int) -> Row:
             " WHERE workspace = %s AND conversation_id LIKE %s",
             (WORKSPACE, f"{count}-%"),
         ).fetchall()
-    return compared(acknowledged, stored)
+    return compare_decisions(acknowledged, stored)
 
 
-def compared(
+def compare_decisions(
     acknowledged: Mapping[tuple[str, str], set[str]], stored: Sequence[tuple[str, ...]]
 ) -> Row:
     """Decisions acknowledged, by conversation and message, and those stored, with their ids.

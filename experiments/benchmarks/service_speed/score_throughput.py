@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness import peer_services, processes
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught, warm_start
+from experiments.benchmarks.harness.compared_systems import (
+    LoadPlan,
+    System,
+    taught_system,
+    warm_start,
+)
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 
@@ -49,7 +54,7 @@ COLUMNS = {
 
 
 @dataclass(slots=True)
-class Found:
+class ThroughputResult:
     """What a run gave: rows, and what could not be compared with and why."""
 
     rows: list[Row]
@@ -57,7 +62,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TurnFigures:
     """One system's figures of one turn."""
 
     figures: Figures
@@ -76,14 +81,14 @@ def run(
     *,
     connections: Sequence[int] = (1, 16, 64),
     peers: Sequence[str] = PEERS,
-) -> Found:
+) -> ThroughputResult:
     """Measure; `folder` is empty and takes all files. It takes about six minutes."""
-    result = Found([])
+    result = ThroughputResult([])
     flushes = round(processes.flushes_per_second(folder))
     with ExitStack() as stack:
         systems = list(_systems(stack, folder, plan.stores, peers, result.notes, progress))
         load = stack.enter_context(Load())
-        measured: dict[tuple[str, int, int], Measured] = {}
+        measured: dict[tuple[str, int, int], TurnFigures] = {}
         turns = [
             (number, count, systems[(number + place) % len(systems)])
             for number in range(plan.rounds)
@@ -104,14 +109,14 @@ def run(
     return result
 
 
-def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> Measured:
+def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> TurnFigures:
     settings: Mapping[str, Any] = {"key": system.key, "name": name}
     order = Order(system.running.port, system.kind, settings, connections, seconds)
     cpu = system.running.cpu_seconds()
     store = system.store.cpu_seconds() if system.store else 0.0
     figures = load.play(order)
     each = 1e6 / max(figures.answered, 1)
-    return Measured(
+    return TurnFigures(
         figures,
         (system.running.cpu_seconds() - cpu) * each,
         (system.store.cpu_seconds() - store) * each if system.store else None,
@@ -122,19 +127,19 @@ class _Rounds:
     """What was measured at one number of connections, asked for by system."""
 
     def __init__(
-        self, turns: Mapping[tuple[str, int, int], Measured], connections: int, rounds: int
+        self, turns: Mapping[tuple[str, int, int], TurnFigures], connections: int, rounds: int
     ) -> None:
         names = {name for name, *_ in turns}
         self._turns = {name: [turns[name, connections, n] for n in range(rounds)] for name in names}
 
-    def median(self, system: str, figure: Callable[[Measured], float | None]) -> float | None:
+    def median(self, system: str, figure: Callable[[TurnFigures], float | None]) -> float | None:
         """The median over the rounds; None for a system that was not there."""
         values = [figure(turn) for turn in self._turns.get(system, ())]
         known_values = [value for value in values if value is not None]
         return rounded(median(known_values)) if known_values else None
 
     def ratio(
-        self, one: str, other: str, take: Callable[[Measured], float] = lambda m: m.per_second
+        self, one: str, other: str, take: Callable[[TurnFigures], float] = lambda m: m.per_second
     ) -> float | None:
         """The median of the ratios within each round."""
         if one not in self._turns or other not in self._turns:
@@ -185,7 +190,7 @@ def _systems(
     lessons, state = warm_start()
     for store in stores:
         progress(f"starting Baton on {store}", 0, 1)
-        yield stack.enter_context(taught(folder / store, store))
+        yield stack.enter_context(taught_system(folder / store, store))
     progress("starting the empty route", 0, 1)
     yield System(
         "empty", stack.enter_context(processes.running(peer_services.empty(folder))), "score"

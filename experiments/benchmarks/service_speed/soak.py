@@ -23,7 +23,7 @@ from typing import Any
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.compared_systems import sqlite_bytes
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
-from experiments.benchmarks.harness.processes import Running, postgres
+from experiments.benchmarks.harness.processes import ServerProcess, postgres
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay.client import BatonClient, RefusedError, UnreachableError, path_of
 
@@ -72,14 +72,14 @@ class SoakPlan:
 
 
 @dataclass(slots=True)
-class Found:
+class SoakResult:
     """Rows by the minute, and what they come to."""
 
     rows: list[Row] = field(default_factory=list)
     verdict: Row = field(default_factory=dict)
 
 
-class People(threading.Thread):
+class SimulatedStaff(threading.Thread):
     """An agent and an engineer, who do what people do until told to stop."""
 
     def __init__(self, url: str, agent: str, engineer: str) -> None:
@@ -147,9 +147,9 @@ class People(threading.Thread):
         self.done["looked"] += 1
 
 
-def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
+def run(folder: Path, plan: SoakPlan, progress: Progress) -> SoakResult:
     """Measure; `folder` is empty and takes all files. Ends with what is found so far on Ctrl-C."""
-    result = Found()
+    result = SoakResult()
     home = folder / "home"
     home.mkdir(parents=True)
     with ExitStack() as stack:
@@ -158,7 +158,7 @@ def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
         jobs = stack.enter_context(processes.running(processes.jobs(serve)))
         keys = {role: processes.key(home, role) for role in ("bot", "agent", "engineer")}
         load = stack.enter_context(Load())
-        people = People(serve.url, keys["agent"], keys["engineer"])
+        people = SimulatedStaff(serve.url, keys["agent"], keys["engineer"])
         people.start()
         stack.callback(people.stop)
         began = time.monotonic()
@@ -175,7 +175,13 @@ def run(folder: Path, plan: SoakPlan, progress: Progress) -> Found:
     return result
 
 
-def _row(minute: float, figures: Figures, people: People, serve: Running, jobs: Running) -> Row:
+def _row(
+    minute: float,
+    figures: Figures,
+    people: SimulatedStaff,
+    serve: ServerProcess,
+    jobs: ServerProcess,
+) -> Row:
     if jobs.process.poll() is not None:
         people.faults["jobs ended"] += 1
     faults: dict[str, Any] = dict(people.faults) | dict(figures.faults)

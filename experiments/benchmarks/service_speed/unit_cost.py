@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught, warm_start
+from experiments.benchmarks.harness.compared_systems import (
+    LoadPlan,
+    System,
+    taught_system,
+    warm_start,
+)
 from experiments.benchmarks.harness.load_generator import Load, Order
-from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import TURNS
 from learning.ledger import checkpoint
@@ -35,7 +40,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class TurnCost:
     """What a turn came to, in all."""
 
     requests: int
@@ -50,7 +55,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
     rows: list[Row] = []
     for store in plan.stores:
         with ExitStack() as stack:
-            system = stack.enter_context(taught(folder / store, store))
+            system = stack.enter_context(taught_system(folder / store, store))
             follower = None
             if store != "sqlite":
                 follower = processes.replica(system.running, "follower")
@@ -71,8 +76,13 @@ KINDS = ("score", "judged")
 
 
 def _turn(
-    load: Load, system: System, follower: Running | None, kind: str, number: int, plan: LoadPlan
-) -> Spent:
+    load: Load,
+    system: System,
+    follower: ServerProcess | None,
+    kind: str,
+    number: int,
+    plan: LoadPlan,
+) -> TurnCost:
     def now() -> tuple[float, float, float, int]:
         return (
             system.running.cpu_seconds(),
@@ -87,10 +97,10 @@ def _turn(
     requests = load.play(order).answered
     time.sleep(SETTLE_SECONDS)
     serve, store, follows, stored = (b - a for a, b in zip(before, now(), strict=True))
-    return Spent(requests, serve, store, follows, int(stored))
+    return TurnCost(requests, serve, store, follows, int(stored))
 
 
-def _rows(store: str, plan: LoadPlan, turns: Sequence[tuple[Spent, Spent]]) -> list[Row]:
+def _rows(store: str, plan: LoadPlan, turns: Sequence[tuple[TurnCost, TurnCost]]) -> list[Row]:
     message = {
         "serve_cpu_us": [a.serve / a.requests * 1e6 for a, _ in turns],
         "store_cpu_us": [a.store / a.requests * 1e6 for a, _ in turns],
@@ -116,7 +126,7 @@ def _rows(store: str, plan: LoadPlan, turns: Sequence[tuple[Spent, Spent]]) -> l
     return rows
 
 
-def _outcomes(spent: Spent) -> float:
+def _outcomes(spent: TurnCost) -> float:
     return max(spent.requests / (TURNS + 1), 1.0)
 
 

@@ -26,8 +26,8 @@ from typing import Protocol
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.service_speed.recovery import BEGINNING, Database
-from experiments.benchmarks.service_speed.recovery import copied as copied_of
-from experiments.datasets.streams import written
+from experiments.benchmarks.service_speed.recovery import copy_rows as copied_of
+from experiments.datasets.streams import episode_line
 from experiments.registry.mlflow_server import server
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
@@ -58,7 +58,7 @@ COLUMNS = {
 }
 
 
-def copied(database: Database, table: str, changes: dict[str, str], where: str) -> None:
+def copy_table(database: Database, table: str, changes: dict[str, str], where: str) -> None:
     """Insert changed copies of a table's rows."""
     copied_of(database, table, changes, where, workspace="default")
 
@@ -76,7 +76,7 @@ class Tasks(Protocol):
     def close(self) -> None: ...
 
 
-Opened = Callable[[Path, str], Tasks]
+OpenTasks = Callable[[Path, str], Tasks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Times:
         return rounded(median(seconds) * 1000) if seconds else None
 
 
-def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: VersionsPlan, opened: OpenTasks, progress: Progress) -> list[Row]:
     """Measure; `folder` is empty and takes all files (3 GB for a million of each)."""
     rows: list[Row] = []
     turns = len(plan.entries) * plan.rounds
@@ -117,17 +117,17 @@ def run(folder: Path, plan: VersionsPlan, opened: Opened, progress: Progress) ->
         for number, size in enumerate(plan.entries):
             progress(f"making {size} entries", number * plan.rounds, turns)
             home = folder / f"entries{size}"
-            _begun(home, opened, min(plan.conversations, 1000))
-            _grown(home, size)
+            _prepare(home, opened, min(plan.conversations, 1000))
+            _grow_ledger(home, size)
 
             def on_round(done: int, at: int = number, what: int = size) -> None:
                 progress(f"{what} entries", at * plan.rounds + done, turns)
 
-            rows.append(_tasks(home, url, plan.rounds, opened, on_round))
+            rows.append(_measure_tasks(home, url, plan.rounds, opened, on_round))
     for row in rows:
         ratio = row["evaluate_ms"] / rows[0]["evaluate_ms"]
         row |= {"evaluate_to_smallest": rounded(ratio), "reached": ratio <= FLAT}
-    return [*rows, _rebuilt(folder / "rebuild", plan, opened, progress)]
+    return [*rows, _measure_rebuild(folder / "rebuild", plan, opened, progress)]
 
 
 @contextmanager
@@ -136,19 +136,19 @@ def _mlflow(folder: Path) -> Iterator[str]:
     home.mkdir(parents=True)
     command = server(home, environ=environ, port=processes.free_port())
     port = int(command.url.rpartition(":")[2])
-    process = processes.Running(
+    process = processes.ServerProcess(
         "mlflow", command.command, command.environment, home, port, "/health"
     )
     with processes.running(process):
         yield command.url
 
 
-def _begun(home: Path, opened: Opened, conversations: int) -> int:
+def _prepare(home: Path, opened: OpenTasks, conversations: int) -> int:
     """A Baton that has learned simulated conversations; gives their lessons."""
     home.mkdir(parents=True)
     history = home / "history.jsonl"
     with history.open("w") as out:
-        out.writelines(written(one) + "\n" for one in episodes(5, conversations))
+        out.writelines(episode_line(one) + "\n" for one in episodes(5, conversations))
     tasks = opened(home, "")
     try:
         lessons = tasks.warm(history)
@@ -159,8 +159,8 @@ def _begun(home: Path, opened: Opened, conversations: int) -> int:
     return lessons
 
 
-def _tasks(
-    home: Path, url: str, rounds: int, opened: Opened, on_round: Callable[[int], None]
+def _measure_tasks(
+    home: Path, url: str, rounds: int, opened: OpenTasks, on_round: Callable[[int], None]
 ) -> Row:
     times, sizes = Times(), []
     tasks = opened(home, url)
@@ -171,7 +171,7 @@ def _tasks(
         tasks.publish()
         for number in range(rounds):
             on_round(number)
-            _appended(home, position, FRESH)
+            _append_outcomes(home, position, FRESH)
             with times.of("learn"):
                 position = tasks.learn()
             with times.of("evaluate"):
@@ -191,10 +191,10 @@ def _tasks(
     return row | {"load_average": load_average()}
 
 
-def _rebuilt(home: Path, plan: VersionsPlan, opened: Opened, progress: Progress) -> Row:
+def _measure_rebuild(home: Path, plan: VersionsPlan, opened: OpenTasks, progress: Progress) -> Row:
     progress(f"making {plan.lessons} lessons", 0, plan.lessons)
-    lessons_each = _begun(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
-    _repeated(home, -(-plan.lessons // lessons_each))
+    lessons_each = _prepare(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
+    _repeat_conversations(home, -(-plan.lessons // lessons_each))
     tasks = opened(home, "")
     try:
         began, worked = time.perf_counter(), time.process_time()
@@ -215,13 +215,15 @@ def _rebuilt(home: Path, plan: VersionsPlan, opened: Opened, progress: Progress)
     }
 
 
-def _grown(home: Path, entries: int) -> None:
+def _grow_ledger(home: Path, entries: int) -> None:
     """Copy the outcomes onward, and let the newest checkpoint stand TAIL entries before the end."""
-    with _opened(home) as database:
+    with _open_database(home) as database:
         (at,) = database.execute("SELECT head FROM workspace").fetchone()
         while at < entries:
             last = min(BEGINNING + entries - at, at)
-            copied(database, "ledger", {"position": f"position + {at - BEGINNING}"}, _upto(last))
+            copy_table(
+                database, "ledger", {"position": f"position + {at - BEGINNING}"}, _upto(last)
+            )
             at += last - BEGINNING
         database.execute("UPDATE workspace SET head = ?", (at,))
         (state,) = database.execute("SELECT state FROM version WHERE number = 2").fetchone()
@@ -232,10 +234,10 @@ def _grown(home: Path, entries: int) -> None:
         database.execute("UPDATE conversation SET status = 'closed'")
 
 
-def _appended(home: Path, position: int, count: int) -> None:
-    with _opened(home) as database:
+def _append_outcomes(home: Path, position: int, count: int) -> None:
+    with _open_database(home) as database:
         changes = {"position": f"position + {position - BEGINNING}"}
-        copied(database, "ledger", changes, _upto(BEGINNING + count))
+        copy_table(database, "ledger", changes, _upto(BEGINNING + count))
         database.execute("UPDATE workspace SET head = ?", (position + count,))
 
 
@@ -243,9 +245,9 @@ def _upto(position: int) -> str:
     return f"position BETWEEN {BEGINNING + 1} AND {position}"
 
 
-def _repeated(home: Path, times: int) -> None:
+def _repeat_conversations(home: Path, times: int) -> None:
     """Copy all conversations with their outcomes, so often, each under an id of its own."""
-    with _opened(home) as database:
+    with _open_database(home) as database:
         (head,) = database.execute("SELECT head FROM workspace").fetchone()
         most = BEGINNING + (head - BEGINNING)
         for number in range(1, times):
@@ -253,15 +255,15 @@ def _repeated(home: Path, times: int) -> None:
             outcome = f"json_set(body, '$.conversation_id', body ->> 'conversation_id' {name})"
             shift = number * (head - BEGINNING)
             changes = {"position": f"position + {shift}", "body": outcome}
-            copied(database, "ledger", changes, _upto(most))
+            copy_table(database, "ledger", changes, _upto(most))
             whole = "instr(conversation_id, '|') = 0"
-            copied(database, "message", {"conversation_id": f"conversation_id {name}"}, whole)
-            copied(database, "conversation", {"id": f"id {name}"}, "instr(id, '|') = 0")
+            copy_table(database, "message", {"conversation_id": f"conversation_id {name}"}, whole)
+            copy_table(database, "conversation", {"id": f"id {name}"}, "instr(id, '|') = 0")
         database.execute("UPDATE workspace SET head = ?", (BEGINNING + times * (head - BEGINNING),))
 
 
 @contextmanager
-def _opened(home: Path) -> Iterator[sqlite3.Connection]:
+def _open_database(home: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(home / "baton.sqlite3")) as connection, connection:
         connection.execute("PRAGMA synchronous = OFF")
         yield connection

@@ -35,7 +35,7 @@ def with_band(figure: Figure, x: ArrayLike, low: ArrayLike, high: ArrayLike, nam
     return figure
 
 
-def moving(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+def influence_bars(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Names by how far each moves the log odds, with two standard deviations; a panel a group.
 
     `groups` maps a panel's title to rows of `experiments.evaluation.attribution.FeatureInfluence`

@@ -37,7 +37,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
         **_rates(report),
-        **_beside(report),
+        **_compared_costs(report),
         "On the diagonal, of the messages given 30 % three in ten needed a person. Above it the "
         "model says too little, below it too much. The bars show how often it said what.": (
             charts.reliability([_bins(line) for line in lines])
@@ -55,8 +55,8 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
             [charts.CurveStyle(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
         **_drift(report),
-        **_moving(report),
-        **_traffic(report),
+        **_influences(report),
+        **_segments(report),
         **_mistakes(report),
         **_routing(report),
     }
@@ -87,7 +87,7 @@ def _of(rate: Mapping[str, Any] | None, among: int | None) -> dict[str, Any] | N
     return None if rate is None else {**rate, "among": among or 0}
 
 
-def _beside(report: Mapping[str, Any]) -> dict[str, Figure]:
+def _compared_costs(report: Mapping[str, Any]) -> dict[str, Figure]:
     """What each line's and yardstick's decisions would have cost."""
     beside = (report.get("beside") or {}).get("recent") or {}
     rows = {name: x["cost_per_conversation"] for name, x in beside.items()}
@@ -124,7 +124,7 @@ def _drift(report: Mapping[str, Any]) -> dict[str, Figure]:
     return charts_by_caption
 
 
-def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
+def _influences(report: Mapping[str, Any]) -> dict[str, Figure]:
     insight = report.get("insight") or {}
     if not (rows := insight.get("moving")):
         return {}
@@ -139,10 +139,10 @@ def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
         "what was seen": [row for row in rows if "=" not in row["name"]],
         "words": [row for row in rows if "=" in row["name"]],
     }
-    return {caption: comparison_charts.moving(groups)}
+    return {caption: comparison_charts.influence_bars(groups)}
 
 
-def _traffic(report: Mapping[str, Any]) -> dict[str, Figure]:
+def _segments(report: Mapping[str, Any]) -> dict[str, Figure]:
     """The parts of the traffic beside one another."""
     if not report.get("segments"):
         return {}
@@ -207,7 +207,7 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         figure = charts.over_positions(
             "Ranking (AUC) over the ledger", "AUC", lines, lower_is_better=False, marks=marks
         )
-        return _sure(figure, report["lines"][0], measure)
+        return _with_interval(figure, report["lines"][0], measure)
     figure = charts.over_positions(
         "Log loss over the ledger",
         "log loss, nats",
@@ -216,10 +216,10 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         marks=marks,
         reference=None if base is None else (_entropy(base), "always saying the base rate"),
     )
-    return _sure(figure, report["lines"][0], measure)
+    return _with_interval(figure, report["lines"][0], measure)
 
 
-def _sure(figure: Figure, line: Mapping[str, Any], measure: str) -> Figure:
+def _with_interval(figure: Figure, line: Mapping[str, Any], measure: str) -> Figure:
     """With the interval of one line's measure behind it."""
     bands = [
         (at, *intervals[measure])

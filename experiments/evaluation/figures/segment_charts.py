@@ -44,7 +44,7 @@ def _figures(segment: Mapping[str, Any]) -> dict[str, Interval]:
     return figures
 
 
-def _parts(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _segments(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The parts by kind, the hours last; of a kind the largest first."""
     segments = report["segments"]
     return {name: segments[name] for name in sorted(segments, key=_kind)}
@@ -57,7 +57,7 @@ def _kind(name: str) -> int:
 
 def rows(report: Mapping[str, Any]) -> Iterator[dict[str, str | float | None]]:
     """One for each part: its name, its counts, and each measure with `low` and `high`."""
-    for name, segment in _parts(report).items():
+    for name, segment in _segments(report).items():
         counts = {count: segment["made"][count] for count in ("audited", "caught", "unknowable")}
         row = {"part": name, "conversations": segment["conversations"], **counts}
         for measure, interval in _figures(segment).items():
@@ -80,7 +80,7 @@ def files(report: Mapping[str, Any]) -> dict[str, str]:
 
 def figure(report: Mapping[str, Any]) -> Figure:
     """The table, in which each measure has its interval under it."""
-    segments = _parts(report)
+    segments = _segments(report)
     columns: dict[str, list[object]] = {
         "part": list(segments),
         "outcomes": [segment["conversations"] for segment in segments.values()],
@@ -88,13 +88,13 @@ def figure(report: Mapping[str, Any]) -> Figure:
     for measure, heading in SHOWN.items():
         form = ".2f" if measure.endswith("cost") else ".1%"
         columns[heading] = [
-            _said(_figures(segment)[measure], form) for segment in segments.values()
+            _cell(_figures(segment)[measure], form) for segment in segments.values()
         ]
     widths = [24, 13, *[20] * len(SHOWN)]
     return table("The champion by part of the traffic", columns, widths, lines=2)
 
 
-def _said(interval: Interval, form: str) -> str:
+def _cell(interval: Interval, form: str) -> str:
     if interval is None or interval[0] is None:
         return "not known"
     middle, low, high = (format(max(x or 0.0, 0.0), form) for x in interval)

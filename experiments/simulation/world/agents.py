@@ -100,7 +100,7 @@ class Agent:
             note = pick(templates("agent", "note_not_needed"), rng)
             return Verdict(words[1], None, None, str(note[0]), delay)
         note = pick(templates("agent", "note_needed"), rng)
-        first_named = _named(conversation, first, habits, rng)
+        first_named = _named_message(conversation, first, habits, rng)
         return Verdict(words[0], first_named, conversation.team, str(note[0]), delay)
 
 
@@ -122,7 +122,7 @@ def complaint(
     return Complaint(conversation.id, source, first, _delay(delay_seconds, rng))
 
 
-def _named(
+def _named_message(
     conversation: Conversation, first: str | None, habits: AgentBehaviour, rng: Random
 ) -> str | None:
     if rng.random() < habits.vague or first is None:

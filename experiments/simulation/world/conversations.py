@@ -8,7 +8,7 @@ from random import Random
 from experiments.datasets.episode import Episode
 from experiments.simulation.world import customers
 from experiments.simulation.world.bots import ASKED, FAILED, HELPED, STEPPED, Bot
-from experiments.simulation.world.customers import ANGER_MAX, TONES, Customer, customer, worded
+from experiments.simulation.world.customers import ANGER_MAX, TONES, Customer, customer, write_text
 from experiments.simulation.world.intents import Intent
 from experiments.simulation.world.need import Need
 from experiments.simulation.world.templates import data, fill, templates
@@ -245,7 +245,7 @@ class Conversation:
         self._user_turns += 1
         message_id = f"u{self._user_turns}"
         report = report or self._bot.understand(self._intent, self._need)
-        text = worded(sentences, self.customer, self._anger, self.rng)
+        text = write_text(sentences, self.customer, self._anger, self.rng)
         self._say("user", text, 20.0 + 40.0 * self.rng.random(), report, message_id)
         self.labels[message_id] = int(self._need.now)
         self.beliefs[message_id] = self._need.belief

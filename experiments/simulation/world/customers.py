@@ -83,7 +83,7 @@ _NAMES = ("mara", "joel", "tomas", "ines", "petra", "yusuf", "lena", "kofi", "an
 _ALPHABET = "abcdefghijklmnoprstuvwy"
 
 
-def worded(parts: list[str], who: Customer, anger: int, rng: Random) -> str:
+def write_text(parts: list[str], who: Customer, anger: int, rng: Random) -> str:
     """The parts as this customer would write them: sentences, or all lower case, or shouted."""
     sentences = [part for part in parts if part]
     if who.style == PLAIN:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.studies.figures.simulated_service import Ended
+from experiments.studies.figures.simulated_service import EndedConversation
 from experiments.studies.figures.svg import (
     BLUE,
     GREEN,
@@ -31,20 +31,20 @@ from learning.estimation.rate_intervals import (
 )
 
 Floats = NDArray[np.float64]
-Said = dict[str, Any]
+Figures = dict[str, Any]
 
-TOSSES, SHARE, LOOK_FROM = 400, 0.1, 30
+SERVICES, SHARE, LOOK_FROM = 400, 0.1, 30
 DRAWS = 41
 NAMES = {"baton": "Baton", "wilson": "Wilson", "wald": "Wald"}
 COLOURS = {"baton": BLUE, "wilson": GREY, "wald": RED}
 
 
-def unseen(ended: list[Ended]) -> tuple[str, Said]:
+def unseen(ended: list[EndedConversation]) -> tuple[str, Figures]:
     """What happened in the service beside what anybody tells it."""
     handed_over = [case for case in ended if case.handed_over]
     by_bot = [case for case in ended if not case.handed_over]
     audited = [case for case in by_bot if case.audit and case.audit.uniform and not case.caught]
-    figures: Said = {
+    figures: Figures = {
         "handed_over": len(handed_over),
         "not_needed": sum(not case.needed for case in handed_over),
         "kept": len(by_bot),
@@ -119,15 +119,15 @@ def wrong(kind: str, s: Floats, n: Floats, truth: Floats) -> NDArray[np.bool_]:
     return np.asarray((truth < low) | (truth > high))
 
 
-def looks(ended: list[Ended]) -> tuple[str, Said]:
+def looks(ended: list[EndedConversation]) -> tuple[str, Figures]:
     """Intervals looked at again and again: one service, and how many are ever misled."""
     needed = np.array([looks_.needed for looks_ in ended if not looks_.handed_over])
     truth = needed.cumsum() / np.arange(1, needed.size + 1)
     most = int(needed.size * SHARE * 0.85)
     ever = {kind: np.zeros(most) for kind in NAMES}
-    figures: Said = {"services": TOSSES, "audits": most}
+    figures: Figures = {"services": SERVICES, "audits": most}
     example = None
-    for draw_seed in range(TOSSES):
+    for draw_seed in range(SERVICES):
         at = np.flatnonzero(np.random.default_rng((5, draw_seed)).random(needed.size) < SHARE)[
             :most
         ]
@@ -148,10 +148,10 @@ def looks(ended: list[Ended]) -> tuple[str, Said]:
         raise ValueError("Wald's interval was never wrong late: play more conversations")
     left = Panel(52, 62, 330, 216, _audits(most), percents(0.08, 0.02, ""), "One service")
     right = Panel(440, 62, 310, 216, _audits(most), percents(0.6, 0.2, ""))
-    right.title = f"{TOSSES} services: misled at some look so far"
+    right.title = f"{SERVICES} services: misled at some look so far"
     _one(left, *example)
     for kind, name in NAMES.items():
-        shares = ever[kind] / TOSSES
+        shares = ever[kind] / SERVICES
         right.line(list(range(1, most + 1)), list(shares), COLOURS[kind])
         right.words(most, float(shares[-1]) + 0.012, name, COLOURS[kind], "end")
     right.line([0, most], [ALPHA, ALPHA], INK, dash="3 4", wide=1)
@@ -179,7 +179,7 @@ def _one(panel: Panel, s: Floats, n: Floats, truth: Floats) -> None:
     panel.words(n[-1], float(truth[-1]) + 0.001, "truth", INK, "end")
 
 
-def budget(ended: list[Ended]) -> tuple[str, Said]:
+def budget(ended: list[EndedConversation]) -> tuple[str, Figures]:
     """What an audit more is worth: the interval's ends against audits answered."""
     needed = np.array([sample.needed for sample in ended if not sample.handed_over])
     truth = float(needed.mean())
@@ -206,7 +206,7 @@ def budget(ended: list[Ended]) -> tuple[str, Said]:
     panel.line([LOOK_FROM, 3000], [truth, truth], INK, wide=1.3)
     panel.words(3000, truth + 0.02, f"truth: {truth:.1%}", INK, "end")
     caption = "The interval narrows quickly up to some hundred audits, and slowly from then on."
-    figures: Said = {"truth": round(truth, 4)}
+    figures: Figures = {"truth": round(truth, 4)}
     for kind, pairs in ends.items():
         rounded = [[round(float(x), 4) for x in pair] for pair in pairs]
         figures[kind] = dict(zip(map(str, sizes), rounded, strict=True))

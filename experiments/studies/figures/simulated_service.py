@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from experiments.benchmarks.inputs.feature_rows import ModelLine, shared
+from experiments.benchmarks.inputs.feature_rows import ModelLine, lesson_weights
 from experiments.simulation.world import Conversation, World
 from learning.conversation.features import parts
 from learning.conversation.state import EMPTY, step
@@ -21,7 +21,7 @@ from learning.models.hashed_features import BUCKETS, Row
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedConversation:
     """A conversation that is over: whether a person had it, whether one was needed, and what came
     to light of it. `scored` are its messages in order: what each got, and what was true.
     """
@@ -35,24 +35,24 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Served:
+class SimulatedService:
     """The service; `play` it, and its `line` has learned what a real one would have."""
 
     world: World
     policy: Policy = Policy()
     line: ModelLine = field(default_factory=ModelLine)
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[EndedConversation] = field(default_factory=list)
 
-    def play(self, conversations: int) -> Sequence[Ended]:
+    def play(self, conversations: int) -> Sequence[EndedConversation]:
         for number in range(conversations):
             self.ended.append(self._converse(self.world.conversation(number)))
         return self.ended
 
     @property
-    def kept(self) -> list[Ended]:
+    def kept(self) -> list[EndedConversation]:
         return [one for one in self.ended if not one.handed_over]
 
-    def _converse(self, conversation: Conversation) -> Ended:
+    def _converse(self, conversation: Conversation) -> EndedConversation:
         rows = dict(self._played(conversation))
         probabilities = {name: self.line.score(row) for name, row in rows.items()}
         scored = tuple((probabilities[name], float(conversation.labels[name])) for name in rows)
@@ -63,7 +63,7 @@ class Served:
             self._learn(conversation, rows)
         elif audit is not None and audit.drawn:
             self._learn(conversation, rows, audit.propensity)
-        return Ended(conversation.id, scored, handed_over, needed, caught, audit)
+        return EndedConversation(conversation.id, scored, handed_over, needed, caught, audit)
 
     def _played(self, conversation: Conversation) -> Iterator[tuple[str, Row]]:
         """The rows of the customer's messages by message, as the policy heard them."""
@@ -93,7 +93,7 @@ class Served:
         self, conversation: Conversation, rows: dict[str, Row], propensity: float = 1.0
     ) -> None:
         labels = [float(conversation.labels[name]) for name in rows]
-        weights, learned_rows = shared(labels), list(rows.values())
+        weights, learned_rows = lesson_weights(labels), list(rows.values())
         for row, label, weight in zip(learned_rows, labels, weights, strict=True):
             self.line.calibrator.learn(self.line.raw(row), label, weight / propensity)
         self.line.model.learn(learned_rows, labels, weights)

@@ -47,7 +47,7 @@ def model(
     from experiments.benchmarks.model_quality import compared_models as measured
 
     count = min(conversations, 60) if run.quick else conversations
-    sets = data or measured.there(measured.DATA)
+    sets = data or measured.available(measured.DATA)
     rows = measured.run(run.rounds(rounds), count, sets, run.shown)
     return Found(rows, measured.COLUMNS)
 
@@ -193,8 +193,8 @@ def learning(
     from experiments.benchmarks.model_quality import target_table as targets
     from experiments.datasets import streams
 
-    folder = str(data or streams.folder(os.environ))
-    names = measured.chosen(sets or ())
+    folder = str(data or streams.data_folder(os.environ))
+    names = measured.choose_data(sets or ())
     short = measured.LearningPlan.quick(folder, names, workers)
     plan = short if run.quick else measured.LearningPlan(folder, names, few=seeds, workers=workers)
     rows = measured.run(plan, run.shown)

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, Row
 
 from experiments.registry.mlflow_client import RegistryRefused
-from experiments.registry.registered_versions import Registered, Registry
+from experiments.registry.registered_versions import RegisteredVersion, Registry
 from learning.ledger.model_state import Entry
 from service.runtime.errors import RequestRefused
 from service.store.database.transactions import Store
@@ -128,7 +128,9 @@ class AliasSync:
             mlflow_rows.note_alias(connection, workspace, name, registry_version=number)
 
 
-def _follow(connection: Connection, workspace: str, number: str, found: Registered | None) -> int:
+def _follow(
+    connection: Connection, workspace: str, number: str, found: RegisteredVersion | None
+) -> int:
     """Append the switch that an engineer asks for; the version. Raises a Refusal.
 
     One that has served, or descends from one, serves as it was: a rollback. A new one is promoted

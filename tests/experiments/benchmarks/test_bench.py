@@ -272,7 +272,7 @@ def test_lost_doubled_and_differing_decisions_are_told_apart() -> None:
         ("c", "u4"): {"d5"},
     }
     stored = [("c", "u1", "d1"), ("c", "u3", "d3"), ("c", "u4", "d5"), ("c", "u4", "d6")]
-    found = replicas.compared(acknowledged, stored)
+    found = replicas.compare_decisions(acknowledged, stored)
     assert found == {"acknowledged": 4, "lost": 1, "doubled": 1, "differing": 2}
 
 

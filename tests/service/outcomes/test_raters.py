@@ -20,7 +20,7 @@ import pytest
 
 from experiments.replay.client import BatonClient
 from experiments.simulation.world import AgentBehaviour, Forgery, WorldSettings, episodes
-from experiments.studies.simulated_rates import Run, ServicePlan
+from experiments.studies.simulated_rates import ServicePlan, ServiceRun
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy
 from learning.ledger.model_state import ModelState, replay_entries
@@ -172,7 +172,7 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
     place.policy(costs={"unneeded": 1.0, "missed": 1.0, "ask": 1e6})
     store = service.baton.store
     story = Story(place, Maintenance(store, Settings(home=home)), callers)
-    Run(plan, callers, story.look).play()
+    ServiceRun(plan, callers, story.look).play()
     for caller in everyone:
         caller.__exit__(None, None, None)
 
