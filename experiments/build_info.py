@@ -1,4 +1,4 @@
-"""What the model's bits may depend on besides the ledger: by it two processes know each other."""
+"""Build fingerprint: all that the model's bits depend on besides the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import learning
 
 @cache
 def build() -> dict[str, Any]:
-    """What the model's bits may depend on besides the ledger: packages and processor features."""
+    """Versions of packages and sources, and processor features."""
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Baton's own format: one exported conversation to a line, with what was found true of it."""
+"""Reader and writer of Baton's own JSON Lines format: a conversation with its labels a line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One recorded conversation, and the reading of files that hold one to a line.
+"""Episode (one recorded conversation) and field checks of JSON Lines readers.
 
-What is wrong with a file is said once, here: which line, which field, and what to do about it.
+Every error names the line, the field, and what to do about it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A ledger on its way to other processes: every entry with the turns that it speaks of.
+"""Ledger export: every entry with the turns that it covers, as compressed JSON Lines.
 
 One compressed JSON line for each entry, so that a reader holds one outcome at a time, whatever the
 length of the ledger, and needs no database. Learning from it is learning from the ledger itself,

@@ -1,4 +1,4 @@
-"""Parquet files as records: one conversation a row, or one message a row.
+"""Parquet reader: one conversation a row, or one message a row.
 
 Columns are the fields of Baton's own format. Where each row is a message (columns
 `conversation_id`, `author`, `text`, and optionally `id`, `label` and the others), rows of one

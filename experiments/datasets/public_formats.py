@@ -1,4 +1,4 @@
-"""The formats of the recorded data sets: satisfaction (USS), breakdown (DBDC), handoff (MHCH).
+"""Readers of public data sets: satisfaction (USS), breakdown (DBDC), handoff (MHCH).
 
 None has the label "the agent found the escalation needed"; the target says what stands in for it.
 """

@@ -1,4 +1,4 @@
-"""Recorded conversations as one stream of conversations and outcomes, whatever their format.
+"""Data set streams: recorded conversations of every format as `Episode`s, in file order.
 
 Four recorded data sets and Baton's own export read as the same `Episode`s, so serving, evaluation
 and every experiment play them through one loop. Each format is described at its reader, in

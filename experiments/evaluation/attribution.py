@@ -1,7 +1,7 @@
-"""What a model goes by: the names that move its probability most, by how much, and how surely.
+"""Feature attribution: the features with the greatest effect on the log odds, with spread.
 
-A word says something of the people who used it. It is named here only if WORD_CONVERSATIONS of
-the conversations looked at used it, so that it cannot be traced to one of them.
+A word is named only if at least WORD_CONVERSATIONS of the sampled conversations used it, so that it
+cannot be traced to one of them (k-anonymity).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOP = 20
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfluence:
-    """A name by which a model goes.
+    """The effect of one feature on the model.
 
     `effect` is by how much it moves the log odds alone, at the value it typically has (the root
     mean square over the messages that have it), and `spread` the standard deviation of that, 0
@@ -56,7 +56,7 @@ class InfluenceSample:
                     here.add(name)
         self._within.update(sorted(here))
 
-    def moving(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
+    def influences(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
         """The names that move the model most over these messages, of each kind at most so many."""
         bias, base = model.margin_row(Row({}, model.buckets))
         influences = []

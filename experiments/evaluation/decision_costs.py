@@ -1,8 +1,7 @@
-"""What decisions came to, of the conversations whose truth became known with a known probability.
+"""Decision costs by inverse propensity weighting (Hajek), of each line and of two yardsticks.
 
-Each counts by the inverse of that probability (Hajek), so what was audited speaks for what was
-not. Any line can be asked what it would have decided, and so can two fixed yardsticks that learn
-nothing: the rules alone, and never handing over. Intervals here are for one look.
+Conversations whose label became known with a known probability count by its inverse. The
+yardsticks learn nothing: the rules alone, and never handing over. Intervals are for one look.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One scheduled evaluation: from what lines scored before they learned it to a report.
+"""Evaluation report: prequential measures, costs, verdict and evidence, as plain JSON.
 
 Computing and publishing are apart. `evaluate` needs nothing but the lines' scores, and its report
 is plain JSON that `jobs` keeps; `mlflow_run.publish` makes a run of it.
@@ -115,51 +115,50 @@ def evaluate(
     *others: EvaluatedLine,
     terms: DecisionCosts,
     switches: Sequence[Switch] = (),
-    finding: Verdict = Verdict(),
-    facts: Iterable[JudgedOutcome] = (),
-    seen: EvaluationInputs = EvaluationInputs(),
+    verdict: Verdict = Verdict(),
+    outcomes: Iterable[JudgedOutcome] = (),
+    inputs: EvaluationInputs = EvaluationInputs(),
 ) -> Report:
     """Measure the champion beside other lines, over windows and since the last switch.
 
     `evaluation` is the id under which the run is made once; `at` is in seconds since the epoch.
-    `terms` are the policy's. `facts` are those of the newest outcomes; what was decided
-    (`finding`) and `seen` elsewhere is kept as it is.
+    `terms` are the policy's, `outcomes` the newest; `verdict` and `inputs` are kept as they are.
     """
     since = max((switch.position for switch in switches), default=0)
     costs = {"threshold": terms.threshold, "unneeded": terms.unneeded, "missed": terms.missed}
     span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
     lines = (champion, *others)
-    outcomes = list(facts)
+    judged = list(outcomes)
     windows = {
-        "recent": outcomes[-RECENT:],
-        "since_switch": [f for f in outcomes if f.position > since],
+        "recent": judged[-RECENT:],
+        "since_switch": [f for f in judged if f.position > since],
     }
     scores = {line.role: line.scores for line in lines}
     return Report(
         evaluation,
         position,
         at,
-        finding.verdict,
-        finding.sentence,
-        finding.evidence,
+        verdict.verdict,
+        verdict.sentence,
+        verdict.evidence,
         [line_measures(line, since, costs, span) for line in lines],
         [asdict(switch) for switch in switches[-SWITCHES_MAX:]],
         costs,
         span,
-        seen.drift,
+        inputs.drift,
         _routing(champion.routed),
-        finding.acted,
+        verdict.acted,
         {
             name: decision_costs.compare_lines(part, scores, champion.role, terms)
             for name, part in windows.items()
         },
-        decision_costs.segments(outcomes, champion.scores, terms),
-        seen.rates,
-        list(seen.contests),
-        seen.guard,
-        append_trail(seen.trail, position, at, seen.rates, seen.drift),
-        seen.insight,
-        costliest(outcomes, champion.scores, terms),
+        decision_costs.segments(judged, champion.scores, terms),
+        inputs.rates,
+        list(inputs.contests),
+        inputs.guard,
+        append_trail(inputs.trail, position, at, inputs.rates, inputs.drift),
+        inputs.insight,
+        costliest(judged, champion.scores, terms),
         lesson_table(lines),
     )
 

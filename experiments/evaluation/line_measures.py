@@ -1,4 +1,4 @@
-"""What a line's scores come to: its measures with intervals, and the data of its figures."""
+"""Measures of one model line with intervals, and the data of its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure each point of a curve is: intervals of the log loss and the AUC, for one look.
+"""Confidence intervals of log loss and AUC at each point, and bootstrap intervals, for one look.
 
 Cheap enough for every point of every line; `intervals` draws again for the figures that matter.
 """

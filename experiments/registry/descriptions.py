@@ -1,4 +1,4 @@
-"""What an engineer reads in MLflow: names, descriptions, tags, and a prepared view of the runs."""
+"""Names, descriptions and tags in MLflow, and a prepared view of the runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown, as MLflow's pages show them: without lines or padding of their own."""
+"""Markdown tables and escaping for MLflow's pages."""
 
 from __future__ import annotations
 

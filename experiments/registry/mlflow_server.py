@@ -1,4 +1,4 @@
-"""The small MLflow server: its command line and environment, and where its pages are.
+"""MLflow server of one worker: command line, environment, and addresses of its pages.
 
 The default server is 15 processes and 1.4 GiB; this one is two processes and 0.4 GiB. `baton up`
 and the tests start the same. This module does not import mlflow, which takes seconds.
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 VIEW = "baton"
-"""The prepared view of the runs, by the key that `registry.desk` saves it under."""
+"""The prepared view of the runs, by the key that `registry.descriptions` saves it under."""
 LOOKUP_SECONDS = 2.0
 
 _FIXED = {

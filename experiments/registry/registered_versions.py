@@ -1,4 +1,4 @@
-"""Versions and their aliases, as MLflow's registered models."""
+"""Registered models in MLflow: publish, fetch, remove and tag versions; move aliases."""
 
 from __future__ import annotations
 
@@ -65,13 +65,15 @@ class Registry(Runs):
             version, recipe, position, parent, reason, metrics or {}
         )
         self.reach()
-        with self._asking():
+        with self._translated_errors():
             if numbers := self._numbers(workspace, identity):
                 return numbers[0]
             experiment = self._experiment(workspace)
             self._model(workspace)
-            model_id = self._files(experiment, version, state, at, identity, all_tags, description)
-            self._measured(experiment, model_id, position, at, metrics or {})
+            model_id = self._upload_model(
+                experiment, version, state, at, identity, all_tags, description
+            )
+            self._log_version_metrics(experiment, model_id, position, at, metrics or {})
             self._client.create_model_version(
                 descriptions.model_name(workspace),
                 f"models:/{model_id}",
@@ -85,17 +87,17 @@ class Registry(Runs):
                 self._client.delete_model_version(descriptions.model_name(workspace), number)
             return first
 
-    def registered(self, workspace: str, number: str) -> RegisteredVersion | None:
+    def get_version(self, workspace: str, number: str) -> RegisteredVersion | None:
         """What MLflow knows of a model version, by its MLflow number."""
-        with self._asking():
-            model_version = self._found(
+        with self._translated_errors():
+            model_version = self._get_or_none(
                 self._client.get_model_version, descriptions.model_name(workspace), str(number)
             )
         return None if model_version is None else _version_of(model_version)
 
     def state(self, workspace: str, number: str) -> bytes:
         """The checkpoint inside a published version. The bytes are not verified here."""
-        with self._asking(), tempfile.TemporaryDirectory() as folder:
+        with self._translated_errors(), tempfile.TemporaryDirectory() as folder:
             model_version = self._client.get_model_version(
                 descriptions.model_name(workspace), str(number)
             )
@@ -110,21 +112,21 @@ class Registry(Runs):
 
     def remove(self, workspace: str, number: str) -> None:
         """Delete a model version with its files; nothing happens where there is none."""
-        with self._asking():
+        with self._translated_errors():
             name = descriptions.model_name(workspace)
-            model_version = self._found(self._client.get_model_version, name, str(number))
+            model_version = self._get_or_none(self._client.get_model_version, name, str(number))
             if model_version is None:
                 return
             self._client.delete_model_version(name, str(number))
             model_id = (model_version.source or "").removeprefix("models:/")
-            model = self._found(self._client.get_logged_model, model_id)
+            model = self._get_or_none(self._client.get_logged_model, model_id)
             if model is not None:
                 self._erase(model.artifact_location)
                 self._client.delete_logged_model(model_id)
 
     def tag(self, workspace: str, number: str, name: str, value: str) -> None:
         """Write a tag on a model version: why a move was refused, for example."""
-        with self._asking():
+        with self._translated_errors():
             self._client.set_model_version_tag(
                 descriptions.model_name(workspace), str(number), name, value
             )
@@ -134,40 +136,40 @@ class Registry(Runs):
 
         Read from the registered model: a search over versions answers without their aliases.
         """
-        with self._asking():
-            model = self._found(
+        with self._translated_errors():
+            model = self._get_or_none(
                 self._client.get_registered_model, descriptions.model_name(workspace)
             )
         return {} if model is None else {a: str(n) for a, n in sorted(model.aliases.items())}
 
     def set_alias(self, workspace: str, alias: str, number: str) -> None:
         """Move an alias. RegistryRefused for a number that is not registered."""
-        with self._asking():
+        with self._translated_errors():
             self._client.set_registered_model_alias(
                 descriptions.model_name(workspace), alias, str(number)
             )
 
     def drop_alias(self, workspace: str, alias: str) -> None:
         """Remove an alias; nothing happens where there is none."""
-        with self._asking():
-            self._found(
+        with self._translated_errors():
+            self._get_or_none(
                 self._client.delete_registered_model_alias,
                 descriptions.model_name(workspace),
                 alias,
             )
 
-    def tell(self, workspace: str, story: str) -> None:
-        """Say in the descriptions of experiment and registered model what is the case, in Markdown.
+    def describe(self, workspace: str, story: str) -> None:
+        """Write the descriptions of the experiment and the registered model, in Markdown.
         A description that an engineer has rewritten is left as it is.
         """
-        with self._asking():
+        with self._translated_errors():
             experiment, name = self._experiment(workspace), descriptions.model_name(workspace)
             about = descriptions.note(descriptions.about_experiment(workspace, story))
             tags = self._client.get_experiment(experiment).tags
             if descriptions.is_own(tags.get(NOTE), tags):
                 for tag, value in about.items():
                     self._client.set_experiment_tag(experiment, tag, value)
-            model = self._found(self._client.get_registered_model, name)
+            model = self._get_or_none(self._client.get_registered_model, name)
             if model is not None and descriptions.is_own(model.description, model.tags):
                 text = descriptions.about_model(workspace, story)
                 self._client.update_registered_model(name, text)
@@ -176,7 +178,7 @@ class Registry(Runs):
 
     def _model(self, workspace: str) -> None:
         text = descriptions.about_model(workspace)
-        self._made(
+        self._create_unless_exists(
             self._client.create_registered_model,
             descriptions.model_name(workspace),
             tags={
@@ -191,7 +193,7 @@ class Registry(Runs):
         model_versions = self._client.search_model_versions(query, max_results=100)
         return sorted((str(version.version) for version in model_versions), key=int)
 
-    def _files(
+    def _upload_model(
         self,
         experiment: str,
         version: int,
@@ -225,7 +227,7 @@ class Registry(Runs):
             self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 
-    def _measured(
+    def _log_version_metrics(
         self, experiment: str, model_id: str, position: int, at: float, metrics: Mapping[str, float]
     ) -> None:
         if not metrics:

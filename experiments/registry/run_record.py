@@ -1,4 +1,4 @@
-"""What an evaluation's run has besides its own figures: a run for each line, and its data.
+"""Nested runs and the dataset of an evaluation run, as plain values.
 
 Plain values, which `registry` writes; making them needs no mlflow.
 """

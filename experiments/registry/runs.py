@@ -1,4 +1,4 @@
-"""Evaluations as MLflow runs, with metrics over the ledger's positions and figures."""
+"""MLflow runs of evaluations and sweeps, with metrics over ledger positions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Runs(Connection):
         """
         identity = {"baton.evaluation": evaluation}
         self.reach()
-        with self._asking():
+        with self._translated_errors():
             experiment = self._experiment(workspace)
             runs = self._runs(experiment, identity)
             done = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
@@ -78,9 +78,9 @@ class Runs(Connection):
             if models := self._models(workspace, numbers):
                 self._client.log_inputs(run_id, models=models)
             if data is not None:
-                self._evaluated_on(run_id, data)
+                self._log_dataset(run_id, data)
             for line in nested:
-                self._beside(experiment, run_id, evaluation, line, position, at)
+                self._log_nested(experiment, run_id, evaluation, line, position, at)
             for path, text in (dict(files or {}) | ({PAGE: page} if page else {})).items():
                 self._client.log_text(run_id, text, path)
             if page and not lasting:
@@ -92,7 +92,7 @@ class Runs(Connection):
                     self._client.delete_run(run.info.run_id)
             return run_id
 
-    def _evaluated_on(self, run_id: str, data: RunDataset) -> None:
+    def _log_dataset(self, run_id: str, data: RunDataset) -> None:
         self._client.log_text(run_id, data.csv(), FILE)
         url = f"{self.tracking_uri}/get-artifact?run_uuid={run_id}&path={FILE}"
         source = ("http", json.dumps({"url": url}))
@@ -100,7 +100,7 @@ class Runs(Connection):
         kind = InputTag("mlflow.data.context", "evaluation")
         self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [kind])])
 
-    def _beside(
+    def _log_nested(
         self,
         experiment: str,
         parent: str,
@@ -126,8 +126,8 @@ class Runs(Connection):
 
         MLflow hides deleted runs; `mlflow gc` removes what remains of them in its database.
         """
-        with self._asking():
-            run = self._found(self._client.get_run, run_id)
+        with self._translated_errors():
+            run = self._get_or_none(self._client.get_run, run_id)
             if run is None or run.info.lifecycle_stage == "deleted":
                 return
             for nested in self._nested(run.info.experiment_id, run_id):
@@ -157,7 +157,9 @@ class Runs(Connection):
 
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
         model_versions = (
-            self._found(self._client.get_model_version, descriptions.model_name(workspace), number)
+            self._get_or_none(
+                self._client.get_model_version, descriptions.model_name(workspace), number
+            )
             for number in numbers
         )
         sources = [version.source.removeprefix("models:/") for version in model_versions if version]
@@ -209,7 +211,7 @@ class SweepRuns(Runs):
         """The run of a sweep, made or found; its run id. RegistryUnavailable, RegistryRefused."""
         identity = {"baton.kind": "sweep", "baton.sweep": sweep}
         self.reach()
-        with self._asking():
+        with self._translated_errors():
             experiment = self._experiment(workspace)
             tags = identity | {"mlflow.note.content": description}
             return self._run(experiment, self._runs(experiment, identity), name, at, tags)
@@ -217,7 +219,7 @@ class SweepRuns(Runs):
     def trial(self, workspace: str, parent: str, result: Mapping[str, Any], at: float) -> str:
         """A finished trial as a nested run of its sweep; its run id."""
         identity = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
-        with self._asking():
+        with self._translated_errors():
             experiment = self._experiment(workspace)
             runs = self._runs(experiment, identity)
             if done := [run.info.run_id for run in runs if run.info.status == "FINISHED"]:
@@ -238,7 +240,7 @@ class SweepRuns(Runs):
 
     def end(self, parent: str, best: Mapping[str, Any], description: str, at: float) -> None:
         """Close a sweep's run, with its best trial."""
-        with self._asking():
+        with self._translated_errors():
             figures = {f"best/{name}": value for name, value in best["later"].items()}
             points = {name: [(best["position"], value)] for name, value in figures.items()}
             self._points(parent, points, at)

@@ -1,4 +1,4 @@
-"""A patient client of a running Baton: one connection, and no request is given up for a restart.
+"""HTTP client of a running Baton with retries; repeated requests are idempotent.
 
 Every request that is sent twice has one effect, so whatever was not answered
 is simply sent again.
@@ -62,17 +62,17 @@ class BatonClient:
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON answer to a GET. RefusedError, UnreachableError."""
-        return self._sent("GET", path, None)
+        return self._request("GET", path, None)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON answer to a POST, sent again until it is answered. RefusedError, ..."""
-        return self._sent("POST", path, body)
+        return self._request("POST", path, body)
 
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON answer to a PUT, sent again until it is answered. RefusedError, ..."""
-        return self._sent("PUT", path, body)
+        return self._request("PUT", path, body)
 
-    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         give_up = time.monotonic() + self.patience_seconds
         pause = 0.05
         while True:

@@ -1,4 +1,4 @@
-"""Play a stream through the bare loop or through HTTP; both must say the same, to the bit.
+"""Replay a stream test-then-learn, in the bare loop or through HTTP; both agree to the bit.
 
 Every scored message is scored where it stands, the labels become one outcome when the
 conversation ends, and only then are they learned. `bare` runs the loop that the service runs,

@@ -1,4 +1,4 @@
-"""What a replayed stream comes to: every figure test-then-learn, nothing chosen in hindsight.
+"""Prequential measures of a replayed stream; nothing is chosen in hindsight.
 
 A probability counts as it was when its message was scored; the threshold for F1 and for handoff
 points is the best one on the labels of earlier conversations only.

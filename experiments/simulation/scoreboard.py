@@ -1,4 +1,4 @@
-"""What a played simulation comes to so far, kept while many threads play it."""
+"""Running figures of a simulation, updated from many threads."""
 
 from __future__ import annotations
 
@@ -79,38 +79,40 @@ class Scoreboard:
         self._lessons = deque[tuple[float, float]](maxlen=NEWEST)
         self._verdicts = deque[bool](maxlen=NEWEST)
         self._truth_losses: list[float] = []
-        self._known = deque[tuple[float, float]](maxlen=RECENT)
-        self._stands = (0, 0)
+        self._truth = deque[tuple[float, float]](maxlen=RECENT)
+        self._newest_model = (0, 0)
 
     @property
     def conversations(self) -> int:
         return self._counts["conversations"]
 
-    def decided(self, decision: Mapping[str, Any], truth: int) -> None:
+    def add_decision(self, decision: Mapping[str, Any], truth: int) -> None:
         """A decision of the service, and whether a person was needed then."""
         with self._lock:
             self._counts["decisions"] += 1
             self._counts[decision["action"]] += 1
             # Answers of many threads come in any order; the ledger's position only grows.
-            self._stands = max(self._stands, (decision["position"], decision["version"]))
+            self._newest_model = max(
+                self._newest_model, (decision["position"], decision["version"])
+            )
             if decision["probability"] is not None:
-                self._known.append((decision["probability"], float(truth)))
+                self._truth.append((decision["probability"], float(truth)))
                 self._counts["scored"] += 1
                 if self._counts["scored"] % RECENT == 0:
-                    self._truth_losses.append(_measures(self._known)["log_loss"])
+                    self._truth_losses.append(_measures(self._truth)["log_loss"])
 
-    def counted(self, what: str) -> None:
+    def count(self, what: str) -> None:
         with self._lock:
             self._counts[what] += 1
 
-    def ended(self, handed_over: bool, needed: bool) -> None:
+    def add_ended(self, handed_over: bool, needed: bool) -> None:
         """A conversation is over; `needed` says whether one that was kept should not have been."""
         with self._lock:
             self._counts["conversations"] += 1
             self._counts["kept"] += not handed_over
             self._counts["missed"] += needed and not handed_over
 
-    def taught(self, verdict: str, lessons: Sequence[tuple[float, float]]) -> None:
+    def add_outcome(self, verdict: str, lessons: Sequence[tuple[float, float]]) -> None:
         """An outcome was posted: its lessons as (probability at the time, label)."""
         with self._lock:
             self._counts["outcomes"] += 1
@@ -126,9 +128,9 @@ class Scoreboard:
     def summary(self, complete: bool = False) -> Summary:
         with self._lock:
             n = Counter(self._counts)
-            newest, truth = _measures(self._lessons), _measures(self._known)
+            newest, truth = _measures(self._lessons), _measures(self._truth)
             seconds = time.monotonic() - self._began
-            position, version = self._stands
+            position, version = self._newest_model
             verdicts = n["verdict needed"] + n["verdict not_needed"]
             return Summary(
                 conversations=n["conversations"],

@@ -1,8 +1,8 @@
-"""Simulated bots and agents as clients of Baton: what they send, and what they do with the answer.
+"""Simulated bots and agents as HTTP clients of Baton.
 
-Nothing here knows Baton from the inside: bots score messages and obey, agents claim handoffs,
-talk, give back or resolve them and say later what was true, and a part of what was missed comes
-to light. Only the scoreboard compares with the truth, which the simulation alone knows.
+Bots score messages and act on the decision; agents claim handoffs, talk, return or resolve them
+and give a verdict later; a share of the missed ones is complained of. Only the scoreboard compares
+with the truth, which the simulation alone knows.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SimulatedClients:
     ) -> None:
         """`left`: so many of the last handoffs wait for whoever opens the console."""
         self.board = Scoreboard()
-        self.agenda = EventSchedule(world, conversations, self._begin)
+        self.schedule = EventSchedule(world, conversations, self._begin)
         self._left = left
         self._leaving_from = conversations - LEAVING * left
         self._world = world
@@ -63,7 +63,7 @@ class SimulatedClients:
     def close(self) -> None:
         self._open.close()
 
-    def _caller(self, name: str) -> BatonClient:
+    def _client(self, name: str) -> BatonClient:
         clients: dict[str, BatonClient] = self._own.__dict__.setdefault("callers", {})
         if name not in clients:
             key = self._keys.get(name) or self._keys["agent"]
@@ -85,8 +85,8 @@ class SimulatedClients:
     def _score(self, open_: _OpenConversation, turns: tuple[Message, ...]) -> dict[str, Any]:
         message = turns[-1]
         body = score_request(open_.name, turns) | {"attributes": dict(message.attributes)}
-        decision = self._caller("bot").post("/v1/score", body)
-        self.board.decided(decision, open_.conversation.labels[message.id])
+        decision = self._client("bot").post("/v1/score", body)
+        self.board.add_decision(decision, open_.conversation.labels[message.id])
         if decision["probability"] is not None:
             open_.scored.append((message.id, decision["probability"]))
         return decision
@@ -99,20 +99,22 @@ class SimulatedClients:
         if decision["action"] == "offer":
             accepted = conversation.accepts()
             path = path_of("decisions", decision["decision_id"], "answer")
-            handoff = self._caller("bot").post(path, {"accepted": accepted})["handoff"]
+            handoff = self._client("bot").post(path, {"accepted": accepted})["handoff"]
             if accepted:
-                self.board.counted("accepted")
+                self.board.count("accepted")
         by_rule = any(trigger["kind"] != "model" for trigger in decision["triggers"])
         if handoff is None:
             return conversation.next("continue")
         conversation.next("escalate")
         open_.handed_over = True
-        self.board.counted("handoffs")
+        self.board.count("handoffs")
         if self._left and conversation.number >= self._leaving_from:
             self._left -= 1
-            self.board.ended(True, conversation.truth.needed)
+            self.board.add_ended(True, conversation.truth.needed)
             return None
-        self.agenda.put(conversation.at + 60.0, lambda: self._serve(open_, handoff["id"], by_rule))
+        self.schedule.put(
+            conversation.at + 60.0, lambda: self._serve(open_, handoff["id"], by_rule)
+        )
         return None
 
     def _serve(self, open_: _OpenConversation, handoff: str, by_rule: bool) -> None:
@@ -122,14 +124,14 @@ class SimulatedClients:
         verdict = agent.verdict(conversation)
         # What a rule escalated teaches, too, but speaks neither for the model nor against it.
         scored = [] if by_rule else open_.scored
-        client = self._caller(agent.name)
+        client = self._client(agent.name)
         client.post(path_of("handoffs", handoff, "claim"), {})
         back = Random(f"{self._world.seed}/return/{conversation.id}").random() < RETURNED
         turns = conversation.serve(agent.name, returned=back)
         talk = [turn_json(turn) for turn in turns if turn.author == "agent"]
         client.post(path_of("conversations", open_.name, "messages"), {"messages": talk})
         client.post(path_of("handoffs", handoff, "return" if back else "resolve"), {})
-        self.agenda.put(
+        self.schedule.put(
             conversation.at + verdict.delay_seconds,
             lambda: self._judge(agent, handoff, verdict, scored),
         )
@@ -140,34 +142,34 @@ class SimulatedClients:
         self, agent: Agent, handoff: str, verdict: Verdict, scored: list[tuple[str, float]]
     ) -> None:
         body = verdict.body()
-        self._caller(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
-        self.board.taught(verdict.verdict, _lessons(body, scored, escalated=True))
+        self._client(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
+        self.board.add_outcome(verdict.verdict, _lessons(body, scored, escalated=True))
 
     def _close(self, open_: _OpenConversation, turns: tuple[Message, ...]) -> None:
         """The conversation is over; perhaps somebody complains of it later, or reads it over."""
-        conversation, bot = open_.conversation, self._caller("bot")
+        conversation, bot = open_.conversation, self._client("bot")
         if turns:
             said = {"messages": [turn_json(turn) for turn in turns]}
             bot.post(path_of("conversations", open_.name, "messages"), said)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", open_.name, "close"), resolution)
-        self.board.ended(open_.handed_over, conversation.truth.needed)
+        self.board.add_ended(open_.handed_over, conversation.truth.needed)
         if open_.handed_over:
             return
         complaint = self._world.complaint(conversation)
         if complaint is not None:
             due_at = conversation.at + complaint.delay_seconds
-            self.agenda.put(due_at, lambda: self._tell(open_, "bot", complaint.body()))
+            self.schedule.put(due_at, lambda: self._post_outcome(open_, "bot", complaint.body()))
         elif Random(f"{self._world.seed}/read/{conversation.id}").random() < REVIEWED:
             agent = self._world.agent(conversation.number)
             review = agent.review(conversation)
             body = {k: v for k, v in review.body().items() if k != "team"} | {"source": "agent"}
             due_at = conversation.at + review.delay_seconds
-            self.agenda.put(due_at, lambda: self._tell(open_, agent.name, body))
+            self.schedule.put(due_at, lambda: self._post_outcome(open_, agent.name, body))
 
-    def _tell(self, open_: _OpenConversation, who: str, body: Mapping[str, str]) -> None:
-        self._caller(who).post(path_of("conversations", open_.name, "outcome"), body)
-        self.board.taught(body["verdict"], _lessons(body, open_.scored, escalated=False))
+    def _post_outcome(self, open_: _OpenConversation, who: str, body: Mapping[str, str]) -> None:
+        self._client(who).post(path_of("conversations", open_.name, "outcome"), body)
+        self.board.add_outcome(body["verdict"], _lessons(body, open_.scored, escalated=False))
 
 
 def _lessons(

@@ -1,11 +1,11 @@
-"""Does the service itself report intervals that hold the true missed rate at every look?
+"""Study 1, coverage: do the reported intervals of the missed rate hold the truth at every look?
 
     python -m experiments.studies.001_missed_rate_intervals [RUNS]
 
 100 simulated customer services, each in a workspace of its own of one Baton (API and jobs as
-processes, all through HTTP): 600 conversations, three in ten of the kept ones drawn by the uniform
-coin, three in ten of the missed ones complained of, verdicts, reviews and complaints late, the
-model learning all the while, and a look after every 30 conversations. True is the share of the
+processes, all through HTTP): 600 conversations, three in ten of the kept ones drawn for an audit,
+three in ten of the missed ones complained of, verdicts, reviews and complaints late, the model
+learning all the while, and a look after every 30 conversations. True is the share of the
 kept conversations closed so far that needed a person.
 
 Expected: every look holds the truth in at least 92 of 100 runs, and the final interval is at most
@@ -29,7 +29,7 @@ from experiments.studies.simulated_rates import Look, ServicePlan, ServiceRun
 
 AT_ONCE = 6
 SETTLED_SECONDS = 5.0
-"""After this time jobs have tossed the coins of what closed before."""
+"""After this time jobs have drawn the audits of what closed before."""
 
 
 def one(service: ServerProcess, plan: ServicePlan) -> list[Look]:

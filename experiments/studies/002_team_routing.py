@@ -1,4 +1,4 @@
-"""Does the model learn whose work a handoff is, from what agents say late and not always rightly?
+"""Study 2, routing: does the model learn the right team from late and noisy labels?
 
     python -m experiments.studies.002_team_routing [CONVERSATIONS] [SEEDS]
 
@@ -58,14 +58,14 @@ class Play:
     """One seed: conversations one after another, outcomes learned late, in order."""
 
     world: World
-    standing: ModelState
+    model_state: ModelState
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
     hits: list[tuple[bool, bool, bool, bool, bool, bool]] = field(default_factory=list)
     teams: Counter[str] = field(default_factory=Counter)
 
     def run(self, conversations: int) -> None:
-        self.standing.policy = policy()
+        self.model_state.policy = policy()
         for number in range(conversations):
             self._converse(self.world.conversation(number))
             while len(self.waiting) > DELAY:
@@ -78,9 +78,9 @@ class Play:
             for message in fresh:
                 state = step(state, message)
                 turns.append(Turn(message, message.author == "user"))
-            probability = self.standing.score(state).probability
-            suggest = partial(self.standing.router.suggest, state, TEAMS)
-            choice = decide(self.standing.policy, state, probability, suggest)
+            probability = self.model_state.score(state).probability
+            suggest = partial(self.model_state.router.suggest, state, TEAMS)
+            choice = decide(self.model_state.policy, state, probability, suggest)
             offered = choice.action == "offer" and conversation.accepts()
             if choice.action == "escalate" or offered:
                 conversation.next("escalate")
@@ -93,13 +93,13 @@ class Play:
     ) -> None:
         truth, suggestion = conversation.team, route.suggested
         self.teams[truth] += 1
-        by_rules = routed(self.standing.policy, state, None).team
+        by_rules = routed(self.model_state.policy, state, None).team
         self.hits.append(
             (
                 route.team == truth,
                 suggestion is not None and suggestion.team == truth,
                 by_rules == truth,
-                self.standing.router.frequent == truth,
+                self.model_state.router.frequent == truth,
                 route.by == "model",
                 route.by == "model" and route.team == truth,
             )
@@ -121,10 +121,10 @@ class Play:
                 "propensity": 1.0,
                 "by_rule": route.rule is not None,
             }
-            | self._said(conversation, route, verdict.verdict)
+            | self._team_label(conversation, route, verdict.verdict)
         )
 
-    def _said(self, conversation: Conversation, route: Route, verdict: str) -> dict[str, str]:
+    def _team_label(self, conversation: Conversation, route: Route, verdict: str) -> dict[str, str]:
         """What comes to be known of whose work it was."""
         rng = Random(f"{self.world.seed}/team/{conversation.id}")
         if verdict != "needed":
@@ -141,8 +141,8 @@ class Play:
         return {"team": route.team, "team_by": "stayed"}
 
     def _learn(self, body: dict[str, Any]) -> None:
-        entry = Entry(self.standing.position + 1, "outcome", body, "test", 0.0)
-        replay_entries(self.standing, [entry], lambda name, until: self.turns.pop(name)[:until])
+        entry = Entry(self.model_state.position + 1, "outcome", body, "test", 0.0)
+        replay_entries(self.model_state, [entry], lambda name, until: self.turns.pop(name)[:until])
 
 
 def main(conversations: int, seeds: int) -> None:

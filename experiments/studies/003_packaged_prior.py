@@ -1,4 +1,4 @@
-"""What does any conversation show before the first label of its own? The weights of `prior.toml`.
+"""Study 3, packaged prior: the weights of `prior.toml`, learned from simulated conversations.
 
 Expected: with them the first hundred labels rank better than without (AUC about +.03 on USS and in
 the simulator, +.01 on MHCH, 0 on DBDC, where only the bot's messages are judged), and no set ends

@@ -1,11 +1,11 @@
-"""What do intervals, audits, costs and proof look like? The figures of docs/learning.md.
+"""Study 4, figures of docs/learning.md: intervals, audits, costs and proof.
 
     python -m experiments.studies.004_learning_figures docs/figures
 
 One simulated customer service (`experiments.studies.figures.simulated_service`): 12 000
 conversations, one in five of which comes to need a person if the bot is left alone, the default
 recipe and policy, 30 % of the missed ones complained of. Its kept conversations are audited by 400
-other tosses of the coin; a challenger is proven against a champion that learned less. All is
+other draws; a challenger is proven against a champion that learned less. All is
 seeded, and takes two minutes. It writes the pictures, and prints and writes (`numbers.json`) every
 number that the page takes from them, and the page's tables. A test plays the beginning again, to
 tell when the model is no longer the same.

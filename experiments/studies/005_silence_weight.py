@@ -1,4 +1,4 @@
-"""Does it help to learn that nobody complained? `silence.weight` of the policy, on recorded labels.
+"""Study 5, implicit feedback: does `silence.weight` of the policy help, on recorded labels?
 
 A kept conversation of which nothing was heard teaches "no person was needed", weakly. Expected: up
 to a tenth of a lesson changes the mean cost by less than .005 on every set, and a half of one is no

@@ -1,4 +1,4 @@
-"""How soon are careless, hostile and forged labels found, and how much damage is left?
+"""Study 6, label noise attacks: detection delay and damage of careless, hostile, forged labels.
 
     python -m experiments.studies.006_adversarial_labels [SEEDS] [FIRST SEED]
 
@@ -72,22 +72,22 @@ class Attack:
     seed: int
     callers: dict[str, BatonClient]
     ended: int = 0
-    found: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def engineer(self) -> BatonClient:
         return self.callers["engineer"]
 
     def play(self) -> dict[str, Any]:
-        knobs = WorldSettings(habits=STAFF, forgeries=ATTACKS[self.name])
-        plan = ServicePlan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
-        self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
-        self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
+        settings = WorldSettings(behaviours=STAFF, forgeries=ATTACKS[self.name])
+        plan = ServicePlan(self.seed, CONVERSATIONS, EVERY, self.rate, settings=settings)
+        self.figures |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
+        self.figures |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
         ServiceRun(plan, self.callers, self.look).play()
-        if "repaired" not in self.found and MALLORY in self._agents():
+        if "repaired" not in self.figures and MALLORY in self._agents():
             self.act()
-        self.found["at_the_end"] = self.loss("at the end")
-        return self.found
+        self.figures["at_the_end"] = self.loss("at the end")
+        return self.figures
 
     def look(self) -> None:
         """What an engineer does after every so many conversations."""
@@ -95,33 +95,33 @@ class Attack:
         if self.ended < SINCE:
             return
         if self.ended == SINCE:
-            self.found["before"] = self.loss("before")
+            self.figures["before"] = self.loss("before")
             return
         for name, agent in self._agents().items():
             if not agent["suspected"]:
                 continue
-            if name != MALLORY and name not in self.found["accused"]:
-                self.found["accused"].append(name)
-            if name == MALLORY and "repaired" not in self.found:
-                self.found["found"] = True
-                self.found["verdicts"] = agent["suspected"]["after_verdicts"]
-                self.found["conversations"] = self.ended - SINCE
+            if name != MALLORY and name not in self.figures["accused"]:
+                self.figures["accused"].append(name)
+            if name == MALLORY and "repaired" not in self.figures:
+                self.figures["found"] = True
+                self.figures["verdicts"] = agent["suspected"]["after_verdicts"]
+                self.figures["conversations"] = self.ended - SINCE
                 self.act()
 
     def act(self) -> None:
         """Undo what mallory did, at once and then exactly, and measure both."""
         self.callers.pop(MALLORY, None)
-        self.found["learned"] = self._agents()[MALLORY]["verdicts"]
-        self.found["attacked"] = self.loss("attacked")
+        self.figures["learned"] = self._agents()[MALLORY]["verdicts"]
+        self.figures["attacked"] = self.loss("attacked")
         body = {"reason": "mallory's labels are doubted", "without": {"agent": MALLORY}}
         back = self.engineer.post("/v1/rollback", body)
-        self.found["rolled_back"] = self.loss("rolled back")
+        self.figures["rolled_back"] = self.loss("rolled back")
         began = time.monotonic()
         built = self._built(back["challenger"]["id"])
-        self.found["built_seconds"] = time.monotonic() - began
+        self.figures["built_seconds"] = time.monotonic() - began
         path = path_of("versions", str(built["version"]), "promote")
         self.engineer.post(path, {"reason": "the exact repair"})
-        self.found["repaired"] = self.loss("repaired")
+        self.figures["repaired"] = self.loss("repaired")
 
     def _built(self, name: str) -> dict[str, Any]:
         give_up = time.monotonic() + WAIT_SECONDS_MAX

@@ -1,4 +1,4 @@
-"""Does the reported missed rate hold the truth? Conversations simulated through HTTP.
+"""Coverage of the reported missed rate in conversations simulated through HTTP.
 
 The simulation knows which of the kept conversations needed a person; Baton sees only what agents
 say of handoffs, what reviewers say of the audits it drew, and what customers complain of, all of
@@ -32,7 +32,7 @@ JUDGE = Agent("judge", AgentBehaviour(wrong=0.0, misplaced=0.0), 0)
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """One run: its seed, how many conversations, and a look after every so many of them. `knobs`
+    """One run: its seed, how many conversations, and a look after every so many of them. `settings`
     say who the agents are, and what else may be set in the world.
     """
 
@@ -42,11 +42,13 @@ class ServicePlan:
     base_rate: float = 0.25
     caught: float = 0.3
     uniform_share: float = 0.3
-    knobs: WorldSettings = WorldSettings()
+    settings: WorldSettings = WorldSettings()
 
     @property
     def world(self) -> World:
-        return World(self.seed, replace(self.knobs, base_rate=self.base_rate, caught=self.caught))
+        return World(
+            self.seed, replace(self.settings, base_rate=self.base_rate, caught=self.caught)
+        )
 
     @property
     def audits(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a sweep's trials run: on this machine's cores, or on a Ray cluster.
+"""Backends of a sweep: joblib processes on this machine, or a Ray cluster.
 
 Both run the same function on the same bytes, so both give the same figures, to the bit. A trial
 that fails says so, and holds up no other.

@@ -1,4 +1,4 @@
-"""Which recipes a sweep tries, and with which parameters: all combinations, or some drawn."""
+"""Grid and random search spaces: recipes by combinations of values, or drawn from ranges."""
 
 from __future__ import annotations
 

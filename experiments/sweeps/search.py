@@ -1,8 +1,7 @@
-"""A sweep: many trials of one history, kept in a folder as they end, so that it can go on there.
+"""Hyperparameter sweep: resumable trials of one history, results kept in a folder.
 
-A trial is known by a digest of what was learned, by what, and with which build. One whose result
-lies in the folder is not run again, wherever and whenever it ran; a sweep that was killed goes on
-where it was.
+A trial's key is a digest of history, recipe and build. One whose result lies in the folder is not
+run again, so a sweep that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class Sweep:
     """A folder with a history and the results so far."""
 
     folder: Path
-    found: History
+    history: History
 
     @classmethod
-    def begun(cls, folder: Path) -> Sweep | None:
+    def resume(cls, folder: Path) -> Sweep | None:
         """The sweep that a folder holds, if its history is there: it was not finished."""
         try:
             body = json.loads((folder / FACTS).read_text())
@@ -61,7 +60,7 @@ class Sweep:
             on_result(result)
         missing = [recipe for recipe, result in results.items() if result is None]
         if missing:
-            for result in engine.run(self.folder / HISTORY, self.found, missing):
+            for result in engine.run(self.folder / HISTORY, self.history, missing):
                 if "failed" in result:
                     outcome.failed.append(result)
                 else:
@@ -75,7 +74,7 @@ class Sweep:
         (self.folder / HISTORY).unlink(missing_ok=True)
 
     def _place(self, recipe: str) -> Path:
-        return self.folder / TRIALS / f"{trials.key(self.found, recipe)}.json"
+        return self.folder / TRIALS / f"{trials.key(self.history, recipe)}.json"
 
     def _result(self, recipe: str) -> Result | None:
         try:

@@ -1,4 +1,4 @@
-"""One trial of a sweep: a recipe learns a history, test then learn, and says how well it did."""
+"""Trial of a sweep: a recipe learns a history test-then-learn; its measures and digest."""
 
 from __future__ import annotations
 

@@ -108,9 +108,9 @@ def sweep(
             swept.finish()
         found = {
             "of": source.said,
-            "position": swept.found.position,
-            "outcomes": swept.found.outcomes,
-            "history": swept.found.digest,
+            "position": swept.history.position,
+            "outcomes": swept.history.outcomes,
+            "history": swept.history.digest,
             "engine": running.name,
             "resumed": outcome.resumed,
             "by": by,

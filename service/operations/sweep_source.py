@@ -104,7 +104,7 @@ class Recorded:
 def taken_up(home: Path, source: Source, recipes: Sequence[str], *, anew: bool = False) -> Sweep:
     """The unfinished sweep of the same source and recipes, or one that begins."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
-    begun = None if anew else Sweep.begun(folder)
+    begun = None if anew else Sweep.resume(folder)
     return begun or Sweep.begin(folder, source.pages(), source.without())
 
 

@@ -1,4 +1,4 @@
-"""False alarms, and how late a true one comes: of the champion's loss, beside ADWIN."""
+"""False-alarm rate and detection delay of the loss alarm (e-detector), beside ADWIN."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Are the promises kept? Simulated streams by the thousand, promised beside seen.
+"""Monte Carlo check of the statistical guarantees: interval coverage, error rates, capacity.
 
-Each row is one promise of `learning`: what it says, what was seen, and whether that holds. Every
-stream is its own seeded world, so any of them can be played again. A rate that was seen in so many
-streams has chance in it: rows that promise a rate also say its standard error.
+Each row is one promise of `learning`: the promised figure, the simulated one, and whether it holds.
+Every stream has a seed of its own and can be played again. Rows that promise a rate have its
+standard error over the streams.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = {"name": "promise", "promised": "promised", "seen": "seen", "holds": "
 
 
 def run(streams: int, workers: int, progress: Progress) -> list[Row]:
-    """Every promise over so many streams."""
+    """Simulate every guarantee over so many streams, in parallel; one row for each promise."""
     units = [
         (check, tuple(range(first, min(first + CHUNK, streams))))
         for check in CHECKS
@@ -66,12 +66,12 @@ def _rates(drifting: bool, random: np.random.Generator) -> Floats:
 
 
 def steady_rate(seed: int) -> Row:
-    """A stream whose rate is constant: is the truth covered at every look?"""
+    """Coverage of the confidence sequence at every look, for a constant rate."""
     return _coverage(seed, drifting=False)
 
 
 def drifting_rate(seed: int) -> Row:
-    """The same for the running mean of a rate that drifts."""
+    """Coverage for the running mean of a rate that drifts."""
     return _coverage(seed, drifting=True)
 
 
@@ -118,7 +118,7 @@ def _summarise_coverage(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
 
 
 def caught_misses(seed: int) -> Row:
-    """With 30 % of the misses caught as a known stratum, looked at 40 times."""
+    """Coverage with 30 % of the misses caught as a known stratum, at 40 looks."""
     random = np.random.default_rng((2, seed))
     needed = random.random(KEPT) < RATE
     complaints = needed & (random.random(KEPT) < 0.3)
@@ -165,7 +165,7 @@ def _proven_at(
 
 
 def no_better(seed: int) -> Row:
-    """A challenger that is no better, with constant looking."""
+    """False promotions (type I errors) of a challenger that is no better, tested at every look."""
     gains = _gains(np.random.default_rng((3, seed)), 0.05, 0.05, 3000, 0.5)
     return {
         "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) is not None,
@@ -185,7 +185,7 @@ BETTER, WORSE = 0.08, 0.02
 
 
 def clearly_better(seed: int) -> Row:
-    """A challenger right in 8 and wrong in 2 of 100 conversations; half of these are audited."""
+    """Power and time to promotion: right in 8, wrong in 2 of 100 conversations, half audited."""
     gains = _gains(np.random.default_rng((4, seed)), BETTER, WORSE, 10_000, 0.5)
     return {
         "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) or math.inf,
@@ -218,7 +218,7 @@ def _kelly(better: float, worse: float) -> float:
 
 
 def capacity(seed: int) -> Row:
-    """Sequences that try to break it: random, drifting, and one that knows the threshold."""
+    """Capacity error under random, drifting and adversarial (threshold-aware) probabilities."""
     random = np.random.default_rng((6, seed))
     price, up, worst = (
         ShadowPrice(0.5, random.uniform(0.02, 0.3), random.uniform(0.01, 0.2)),

@@ -1,4 +1,4 @@
-"""A promise beside what was seen, and the figures of many streams that it is judged by."""
+"""A row of the guarantee table, and means and medians over streams."""
 
 from __future__ import annotations
 

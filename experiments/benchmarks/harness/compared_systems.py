@@ -1,4 +1,4 @@
-"""A Baton under measurement: what runs, on which store, and what it has learned before."""
+"""Systems under test: a Baton on each store, warmed up with the same lessons."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def warm_start() -> tuple[Sequence[Episode], ModelState]:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One server under load, how it is asked, and its database server if it has one."""
+    """A server under load, its kind of traffic, and its database server if it has one."""
 
     name: str
-    running: ServerProcess
+    server: ServerProcess
     kind: str
     key: str = ""
     store: Postgres | None = None
@@ -55,7 +55,7 @@ class System:
         """The size of what is stored so far."""
         if self.store is not None:
             return self.store.size_bytes()
-        return sqlite_bytes(self.running.folder)
+        return sqlite_bytes(self.server.folder)
 
 
 def sqlite_bytes(home: Path) -> int:

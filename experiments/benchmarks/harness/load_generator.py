@@ -1,4 +1,4 @@
-"""The load generator: a process of its own with plain sockets, so that it is not what is measured.
+"""HTTP load generator on plain sockets (closed loop or paced), in a process of its own.
 
 `Load` is its handle: `start` an order, ask for its `result`. The process reads one order of JSON a
 line and answers one line of figures. Each connection has one request under way at a time and is
@@ -31,7 +31,7 @@ ORDER_SECONDS_MAX = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send where: `kind` names a player of `traffic`, `given` is what it needs.
+    """What to send where: `kind` names a player of `traffic`, `settings` is what it needs.
 
     With `per_second` 0 each connection sends as soon as it is answered; otherwise all together
     send so many a second, or as many as are answered.
@@ -39,7 +39,7 @@ class Order:
 
     port: int
     kind: str
-    given: Mapping[str, Any]
+    settings: Mapping[str, Any]
     connections: int
     seconds: float
     per_second: float = 0.0
@@ -169,7 +169,7 @@ class _Run:
         self._poll = select.epoll()
         make = PLAYERS[order.kind]
         for number in range(order.connections):
-            self._add(_Connection(order.port, make(order.given, number)))
+            self._add(_Connection(order.port, make(order.settings, number)))
 
     def _add(self, connection: _Connection) -> None:
         self._open[connection.socket.fileno()] = connection
@@ -198,9 +198,9 @@ class _Run:
                 self._open[heapq.heappop(self._resting)[1]].send()
             rest = self._resting[0][0] - now if self._resting else 1.0
             for place, _ in self._poll.poll(min(max(rest, 0.0), 1.0)):
-                waiting -= self._hear(place, until)
+                waiting -= self._receive(place, until)
 
-    def _hear(self, place: int, until: float) -> int:
+    def _receive(self, place: int, until: float) -> int:
         """Take what has come; 1 if it was this connection's last answer."""
         connection = self._open[place]
         response = connection.receive()

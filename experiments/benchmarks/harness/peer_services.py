@@ -1,4 +1,4 @@
-"""What Baton is compared with: an empty route, `mlflow models serve`, and chantilly."""
+"""Peer services to compare with: an empty route, `mlflow models serve`, and chantilly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, as processes of their own: started, asked for their cost, and ended."""
+"""Process control: start, wait until ready, read CPU and memory (/proc), kill, stop."""
 
 from __future__ import annotations
 
@@ -110,15 +110,15 @@ class ServerProcess:
 
 
 @contextmanager
-def running(running_: ServerProcess) -> Iterator[ServerProcess]:
+def running(process: ServerProcess) -> Iterator[ServerProcess]:
     """A process, from its first ready answer to the end of the block."""
-    running_.folder.mkdir(parents=True, exist_ok=True)
-    running_.start()
+    process.folder.mkdir(parents=True, exist_ok=True)
+    process.start()
     try:
-        running_.ready()
-        yield running_
+        process.ready()
+        yield process
     finally:
-        running_.stop()
+        process.stop()
 
 
 def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> ServerProcess:

@@ -1,4 +1,4 @@
-"""How a bench says what it found: rows of plain figures, a table for people, medians."""
+"""Result tables of benchmarks: terminal, Markdown, rounding, medians."""
 
 from __future__ import annotations
 

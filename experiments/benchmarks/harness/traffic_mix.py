@@ -1,4 +1,4 @@
-"""What is sent while speed is measured: endless conversations, rendered to bytes at little cost.
+"""Traffic mixes for the load generator: endless conversations as HTTP requests in bytes.
 
 A *player* is one connection: a generator that gives the next request's bytes and is handed the
 body of the answer. Conversations have ten messages of about fifteen words, from the simulator's

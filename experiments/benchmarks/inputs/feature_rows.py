@@ -1,4 +1,4 @@
-"""A data set as rows that are ready to be learned: features are made once, for every learner.
+"""Feature rows of a data set, hashed once and shared by every learner.
 
 Baton's learners, VowpalWabbit, River and scikit-learn all get the very same features, so what
 differs is the learner. What is said before a message, and the message, are kept as text besides,
@@ -40,7 +40,8 @@ class FeatureRows:
 
     `places` are those of the messages in the conversation, and `ruled` says where a rule of the
     default policy hands over, whatever the model says; `weights` are what the conversation's
-    lessons share when all its labels are known; `said` is a message, `before` the turn before it.
+    lessons share when all its labels are known; `texts` are theirs, `texts_before` those of the
+    turns before.
     """
 
     id: str
@@ -48,8 +49,8 @@ class FeatureRows:
     labels: tuple[float, ...]
     weights: tuple[float, ...]
     places: tuple[int, ...]
-    said: tuple[str, ...]
-    before: tuple[str, ...]
+    texts: tuple[str, ...]
+    texts_before: tuple[str, ...]
     bot: tuple[bool, ...]
     ruled: tuple[bool, ...]
 
@@ -99,10 +100,12 @@ def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[FeatureRo
 
 
 def simulated_talks(
-    seed: int, count: int, knobs: WorldSettings | None = None
+    seed: int, count: int, settings: WorldSettings | None = None
 ) -> tuple[FeatureRows, ...]:
     """Conversations of the simulator with their known truth."""
-    return tuple(rows for one in episodes(seed, count, knobs) if (rows := rows_of(one)) is not None)
+    return tuple(
+        rows for one in episodes(seed, count, settings) if (rows := rows_of(one)) is not None
+    )
 
 
 def in_order(several: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
@@ -136,7 +139,7 @@ class ModelLine:
         weights = talk.weights if len(labels) == len(talk.labels) else lesson_weights(labels)
         self._learn(rows, labels, weights, propensity)
 
-    def hear_nothing(self, talk: FeatureRows, share: float) -> None:
+    def learn_silence(self, talk: FeatureRows, share: float) -> None:
         """Learn that no person was needed, with a share of a conversation's weight."""
         labels = [0.0] * len(talk.rows)
         self._learn(talk.rows, labels, [share * weight for weight in lesson_weights(labels)])

@@ -1,12 +1,12 @@
-"""Who gets which labels: everything, or what a service in use would come to know.
+"""Feedback regimes (partial, delayed labels): full labels, or those a service in use would get.
 
-A *full* learner is told the truth of every message when its conversation ends. In use, the policy
+A *full* learner gets the label of every message when its conversation ends. In use, the policy
 hands over at each message whose calibrated probability reaches the threshold of its costs, and
 where one of its rules says so; the agent tells the labels of the stretch since the last return and
 gives the customer back to the bot, so that the recorded conversation can go on. What follows the
 last handoff is kept: unknown, unless its miss is *caught*, or an audit draws it. Audits are the two
-coins of `learning.estimation.audit_sampling`, tossed for some kept stretches at a time, their
-propensities weighing in the calibrator alone. A fresh model hardly ever hands over, so the first
+Bernoulli draws of `learning.estimation.audit_sampling`, made for some kept stretches at a time;
+their propensities weigh in the calibrator alone. A fresh model hardly ever hands over, so the first
 conversations are reviewed in full. Labels are learned when the conversation ends, those of audits
 when they are drawn.
 
@@ -189,4 +189,4 @@ def _audit(
             result.labels += len(rest)
             result.asked += len(rest)
         elif regime.silence and len(rest) == len(talk.rows):
-            line.hear_nothing(talk, regime.silence)
+            line.learn_silence(talk, regime.silence)

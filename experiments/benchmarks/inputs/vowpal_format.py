@@ -1,4 +1,4 @@
-"""VowpalWabbit on the same streams: its default, and four other settings, chosen beforehand.
+"""VowpalWabbit learners and their input format, in the default and four other settings.
 
 On Baton's features it is told the very rows that Baton learns; on its own it cuts the words of the
 message and of the turn before it, with pairs of words. The best setting is known in hindsight only.
@@ -55,7 +55,7 @@ def examples(talk: FeatureRows, inputs: str) -> list[str]:
     """A conversation's messages as VowpalWabbit reads them."""
     if inputs == "features":
         return [_row(row) for row in talk.rows]
-    both = zip(talk.said, talk.before, talk.bot, strict=True)
+    both = zip(talk.texts, talk.texts_before, talk.bot, strict=True)
     return [
         f"|{'b' if bot else 'u'} {_tokens(message)} |o {_tokens(turn_before)}"
         for message, turn_before, bot in both

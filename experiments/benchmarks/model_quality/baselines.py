@@ -1,6 +1,6 @@
-"""Logistic regression refitted on all labels so far, as often as one likes: an upper yardstick.
+"""Baselines: batch logistic regression refitted on all labels so far, and River's own classifiers.
 
-It sees every label as often as it wants, where an online learner sees each once. On Baton's
+The batch fit sees every label many times, where an online learner sees each once. On Baton's
 features it fits the very rows that Baton learns; the plain one fits TF-IDF of the words and pairs
 of words of the message and of the turn before it. Soft labels are two lessons that share a weight.
 """
@@ -29,7 +29,7 @@ class Matrix:
         self.label: Floats = np.array([y for talk in talks for y in talk.labels], np.float64)
         self.talk = np.repeat(np.arange(len(talks)), [len(talk.labels) for talk in talks])
         self._talks = list(talks)
-        self.given = inputs
+        self.inputs = inputs
         self._rows: Any = _rows(talks) if inputs == "features" else None
 
     def fitted(self, train: np.ndarray, test: np.ndarray, strength: float = 1.0) -> Floats:
@@ -68,7 +68,7 @@ class Matrix:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         parts = []
-        for field in ("said", "before"):
+        for field in ("texts", "texts_before"):
             texts = np.array([t for talk in self._talks for t in getattr(talk, field)], object)
             words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
             try:

@@ -1,9 +1,8 @@
-"""How well does Baton learn? Every question of the learning, on recorded and simulated data.
+"""Learning benchmark: prequential quality of every recipe on recorded and simulated data.
 
-One command goes through all of it: each recipe test-then-learn, what is lost when labels are late,
-one-sided and few, VowpalWabbit, River's own recipes and offline refits on the same rows, learning
-curves, calibration, drift, and the points of handoff. Work is cut into units that share nothing,
-so they run in as many processes as there are cores to spare.
+One run covers each recipe test-then-learn, the cost of late, one-sided and few labels,
+VowpalWabbit, River's own recipes and offline refits on the same rows, learning curves, calibration,
+drift, and the points of handoff. Work is cut into units that share nothing and run in parallel.
 """
 
 from __future__ import annotations

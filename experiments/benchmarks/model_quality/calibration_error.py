@@ -1,4 +1,4 @@
-"""Is a probability of 20 % right in 20 of 100 cases? Also with few labels, and after a jump.
+"""Expected calibration error (ECE) in the simulator: steady, with few labels, after a jump.
 
 Measured where truth is known and plentiful, in the simulator, since the measure has a floor of its
 own: with few labels in a bin even a perfectly honest model looks dishonest.

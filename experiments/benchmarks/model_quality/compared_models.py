@@ -1,4 +1,4 @@
-"""The model alone, without server or store: time and accuracy beside VowpalWabbit on one text.
+"""Model alone, without server or store: time a message and accuracy beside VowpalWabbit.
 
 Expected: features, probability and learning of a message take at most 2.5 times what VowpalWabbit
 takes for the same messages, with accuracy no worse.
@@ -80,11 +80,11 @@ class Clock:
 class Learner(Protocol):
     """One system: examples of messages as they come, scores, lessons. `example` None: not scored.
 
-    `hear` is called for every message, and makes an example of those that are scored.
+    `observe` is called for every message, and makes an example of those that are scored.
     """
 
     def begin(self) -> None: ...
-    def hear(self, message: Message, scored: bool) -> Any: ...
+    def observe(self, message: Message, scored: bool) -> Any: ...
     def predict(self, example: Any) -> float: ...
     def learn(self, example: Any, label: float) -> None: ...
     def end(self) -> None: ...
@@ -100,7 +100,7 @@ class Baton:
     def begin(self) -> None:
         self._state = EMPTY
 
-    def hear(self, message: Message, scored: bool) -> Hashed | None:
+    def observe(self, message: Message, scored: bool) -> Hashed | None:
         self._state = step(self._state, message)
         return Hashed.of_parts(parts(self._state), self._model.buckets) if scored else None
 
@@ -121,15 +121,15 @@ class Wabbit:
         from vowpalwabbit import Workspace  # type: ignore[import-untyped]
 
         self._workspace = Workspace(options, enable_logging=False)
-        self._said = {"user": "", "bot": ""}
+        self._words = {"user": "", "bot": ""}
 
     def begin(self) -> None:
-        self._said = {"user": "", "bot": ""}
+        self._words = {"user": "", "bot": ""}
 
-    def hear(self, message: Message, scored: bool) -> str | None:
+    def observe(self, message: Message, scored: bool) -> str | None:
         author = "bot" if message.author == "bot" else "user"
-        self._said[author] = " ".join(WORD.findall(message.text.lower()))
-        return f"|u {self._said['user']} |b {self._said['bot']}" if scored else None
+        self._words[author] = " ".join(WORD.findall(message.text.lower()))
+        return f"|u {self._words['user']} |b {self._words['bot']}" if scored else None
 
     def predict(self, example: str) -> float:
         return float(self._workspace.predict(example))
@@ -151,7 +151,7 @@ class WabbitOnFeatures(Wabbit):
     def begin(self) -> None:
         self._state = EMPTY
 
-    def hear(self, message: Message, scored: bool) -> str | None:
+    def observe(self, message: Message, scored: bool) -> str | None:
         self._state = step(self._state, message)
         if not scored:
             return None
@@ -216,7 +216,7 @@ def play(learner: Learner, stream: Sequence[Episode]) -> Clock:
         learner.begin()
         for place, message in enumerate(episode.messages):
             began = now()
-            example = learner.hear(message, place in scored)
+            example = learner.observe(message, place in scored)
             heard = now()
             clock.features += heard - began
             if example is None:

@@ -1,4 +1,4 @@
-"""After the world has changed: how many labels until the lost ground is regained?
+"""Recovery after concept drift: labels until the lost AUC is regained, beside learning anew.
 
 One learner has learned the world before, and goes on; another starts anew with the first label
 after the change. Both are tested, again and again, on conversations of the world after it that

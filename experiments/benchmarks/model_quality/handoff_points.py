@@ -1,4 +1,4 @@
-"""Where to hand over: points of handoff in dialogues whose every utterance is annotated.
+"""Handoff-point detection (F1, AUC, GT-T) in dialogues with every utterance annotated.
 
 The learner goes through one file and then, test-then-learn, through another. The threshold is the
 one that served F1 best on the labels of earlier dialogues. GT-T says how near the chosen points

@@ -1,4 +1,4 @@
-"""How much is known after so many labels: each learner on the same conversations, held out alike.
+"""Learning curves: held-out AUC and log loss by number of labels, for every learner.
 
 The last three of ten conversations, in an order shuffled by the seed, are never learned; the others
 are learned one after another. After about 100, 500 and 2000 labels (whole conversations) and after
@@ -95,6 +95,6 @@ def _offline(
     test = np.flatnonzero(matrix.talk >= cut)
     for number, labels in stops.items():
         train = np.flatnonzero(matrix.talk <= number)
-        for strength in STRENGTHS if matrix.given == "features" else (1.0,):
+        for strength in STRENGTHS if matrix.inputs == "features" else (1.0,):
             p = matrix.fitted(train, test, strength)
-            yield point(f"offline, {matrix.given}, C={strength:g}", labels, p)
+            yield point(f"offline, {matrix.inputs}, C={strength:g}", labels, p)

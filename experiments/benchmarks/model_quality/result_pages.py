@@ -1,4 +1,4 @@
-"""A figure for each question about learning, as HTML files that need no network."""
+"""HTML pages of the learning benchmark, one a question, that need no network."""
 
 from __future__ import annotations
 

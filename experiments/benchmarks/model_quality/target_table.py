@@ -1,4 +1,4 @@
-"""The goals of learning beside what was measured: one line for each part of a row.
+"""Targets of the learning benchmark beside what was measured: one line for each part of a row.
 
 A row of the table of goals is reached when all its lines are. The measured figure is that of the
 worst data set, the mean over its seeds; `parts` are those of all of them.

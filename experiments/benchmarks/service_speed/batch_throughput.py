@@ -1,4 +1,4 @@
-"""Messages per second through `/v1/score/batch` at 256, beside one message a request.
+"""Batch throughput: messages per second through `/v1/score/batch` at 256, beside single ones.
 
 Expected: one connection with 256 messages a request decides at least 3 times as many messages as
 one connection with one message a request. Beside it stands single scoring on 64 connections, which
@@ -57,10 +57,10 @@ def _turn(
     """Messages per second, p50 and p99 of a request in ms, processor us per message."""
     kind, connections = way
     settings = {"key": system.key, "name": f"b{number}{kind}{connections}"}
-    cpu = system.running.cpu_seconds()
-    figures = load.play(Order(system.running.port, kind, settings, connections, plan.seconds))
+    cpu = system.server.cpu_seconds()
+    figures = load.play(Order(system.server.port, kind, settings, connections, plan.seconds))
     each = BATCH if kind == "batch" else 1
-    spent = (system.running.cpu_seconds() - cpu) / max(figures.answered * each, 1)
+    spent = (system.server.cpu_seconds() - cpu) / max(figures.answered * each, 1)
     return figures.answered * each / plan.seconds, figures.p50_ms, figures.p99_ms, spent * 1e6
 
 

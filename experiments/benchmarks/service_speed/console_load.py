@@ -1,4 +1,4 @@
-"""What the agents' console costs: open pages that hear of everything, and a long queue.
+"""Load of the console: open pages on the event stream, and the latency of a long queue.
 
 Expected: 200 open pages slow scoring by no more than 10 %; a page of the queue takes the server
 less than 50 ms in 95 of 100 cases while 2 000 conversations wait, and so does a conversation of 200
@@ -138,7 +138,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 20
 
 
 def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, pages: int) -> Row:
-    home, port = system.running.folder, system.running.port
+    home, port = system.server.folder, system.server.port
     load = stack.enter_context(Load())
     rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
     events, delays = list[float](), list[float]()
@@ -149,9 +149,9 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
                 followers = Followers(port, processes.key(home, "agent"), count)
                 settings = {"key": system.key, "name": f"c{number}-{count}"}
                 order = Order(port, "score", settings, CONNECTIONS, plan.seconds)
-                cpu = system.running.cpu_seconds()
+                cpu = system.server.cpu_seconds()
                 figures = load.play(order)
-                cpu = system.running.cpu_seconds() - cpu
+                cpu = system.server.cpu_seconds() - cpu
                 rates[count].append((figures.per_second, cpu / max(figures.answered, 1)))
                 followers.close()
                 if count:
@@ -188,8 +188,8 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
 
 @contextmanager
 def _escalating(system: System) -> Iterator[Escalations]:
-    bot = processes.key(system.running.folder, "bot")
-    escalations = Escalations(system.running.url, bot, PER_SECOND)
+    bot = processes.key(system.server.folder, "bot")
+    escalations = Escalations(system.server.url, bot, PER_SECOND)
     escalations.start()
     try:
         yield escalations
@@ -209,7 +209,7 @@ def _delays(escalations: Escalations, followers: Followers) -> list[float]:
 
 def _pages(system: System) -> tuple[list[float], list[float]]:
     """How long a page of the queue takes while 2 000 wait, and a long conversation's, in ms."""
-    home, url = system.running.folder, system.running.url
+    home, url = system.server.folder, system.server.url
     with BatonClient(url, processes.key(home, "bot")) as bot:
         for start in range(0, WAITING, 250):
             items = [

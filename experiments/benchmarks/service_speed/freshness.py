@@ -1,4 +1,4 @@
-"""From an outcome's acknowledgement to the answer of a score that reflects it, under load.
+"""Freshness: time from an acknowledged outcome to a score that reflects it, under load.
 
 Expected: 99 of 100 within 50 ms on the replica that took the outcome, within 300 ms on another.
 
@@ -64,9 +64,9 @@ def run(
     for store in stores:
         with ExitStack() as stack:
             first = stack.enter_context(taught_system(folder / store, store))
-            ports = {"same": first.running.port}
+            ports = {"same": first.server.port}
             if store != "sqlite":
-                second = processes.replica(first.running, "another")
+                second = processes.replica(first.server, "another")
                 ports["another"] = stack.enter_context(processes.running(second)).port
             rows += _measure(stack, first, ports, progress, outcomes, connections)
     return rows

@@ -1,4 +1,4 @@
-"""From kill to ready, with ledgers of ten thousand to a million entries.
+"""Recovery time: from SIGKILL to ready, with ledgers of ten thousand to a million entries.
 
 Expected: at most 5 s with the largest, and the same with every size.
 
@@ -66,7 +66,7 @@ class Subject:
 
     entries: int
     tail: int
-    running: ServerProcess
+    server: ServerProcess
     key: str
     ready_s: list[float] = field(default_factory=list)
     decision_s: list[float] = field(default_factory=list)
@@ -98,23 +98,23 @@ def _installation(stack: ExitStack, folder: Path, store: str, size: int) -> Subj
     _, state = warm_start()
     entries = state.position
     if size:
-        system.running.stop()
+        system.server.stop()
         with open_database(system) as database:
             entries = grow_ledger(database, state, size, TAIL)
-        system.running.start()
-        system.running.ready()
+        system.server.start()
+        system.server.ready()
     tail = TAIL if size else state.position
-    return Subject(entries, tail, system.running, system.key)
+    return Subject(entries, tail, system.server, system.key)
 
 
 def _kill_and_restart(subject: Subject, number: int) -> None:
     began = time.perf_counter()
-    subject.running.kill()
-    subject.running.start()
-    subject.running.ready(pause_seconds=0.01)
+    subject.server.kill()
+    subject.server.start()
+    subject.server.ready(pause_seconds=0.01)
     subject.ready_s.append(time.perf_counter() - began)
-    subject.cpu_s.append(subject.running.cpu_seconds())
-    with BatonClient(subject.running.url, subject.key) as caller:
+    subject.cpu_s.append(subject.server.cpu_seconds())
+    with BatonClient(subject.server.url, subject.key) as caller:
         message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
         caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
         subject.decision_s.append(time.perf_counter() - began)
@@ -142,7 +142,7 @@ class _Sqlite:
 def open_database(system: System) -> Iterator[Database]:
     """The database of a Baton that does not run now; what is done is committed."""
     if system.store is None:
-        path = system.running.folder / "baton.sqlite3"
+        path = system.server.folder / "baton.sqlite3"
         with closing(sqlite3.connect(path)) as connection, connection:
             yield _Sqlite(connection)
     else:

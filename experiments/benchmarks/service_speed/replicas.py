@@ -1,4 +1,4 @@
-"""Throughput and equality of 1, 2 and 4 processes on one PostgreSQL.
+"""Horizontal scaling: throughput and equality of 1, 2 and 4 processes on one PostgreSQL.
 
 Expected: no decision lost, doubled or changed, equal digests; the scaling that the cores allow.
 
@@ -77,9 +77,9 @@ def run(
     with ExitStack() as stack:
         system = stack.enter_context(taught_system(folder / "store", "postgresql"))
         most = max(replicas)
-        batons = [system.running]
+        batons = [system.server]
         for number in range(1, most):
-            batons.append(processes.replica(system.running, f"replica{number}"))
+            batons.append(processes.replica(system.server, f"replica{number}"))
             stack.enter_context(processes.running(batons[-1]))
         loads = [(stack.enter_context(Load()), stack.enter_context(Load())) for _ in range(most)]
         for number in range(plan.rounds):

@@ -1,4 +1,4 @@
-"""Durable decisions per second, beside what people would use instead.
+"""Throughput and latency of durable decisions, beside an empty route and peer services.
 
 Expected: on SQLite at least 0.6 of an empty route at 16 connections and 0.8 at 64, on PostgreSQL
 at least 0.6 at both; at least 5 times `mlflow models serve` and 5 times chantilly.
@@ -111,14 +111,14 @@ def run(
 
 def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> TurnFigures:
     settings: Mapping[str, Any] = {"key": system.key, "name": name}
-    order = Order(system.running.port, system.kind, settings, connections, seconds)
-    cpu = system.running.cpu_seconds()
+    order = Order(system.server.port, system.kind, settings, connections, seconds)
+    cpu = system.server.cpu_seconds()
     store = system.store.cpu_seconds() if system.store else 0.0
     figures = load.play(order)
     each = 1e6 / max(figures.answered, 1)
     return TurnFigures(
         figures,
-        (system.running.cpu_seconds() - cpu) * each,
+        (system.server.cpu_seconds() - cpu) * each,
         (system.store.cpu_seconds() - store) * each if system.store else None,
     )
 

@@ -1,12 +1,12 @@
-"""Half an hour of mixed load on one machine: does anything grow, fail or slow down?
+"""Soak test: half an hour of mixed load; memory, errors and latency by the minute.
 
 Expected: memory flat once the caches are full, no error, latency of the last minutes as of the
 first.
 
 `serve` and `jobs` run as `baton up` runs them (MLflow away: nothing may depend on it). Bots score
 at a steady rate in the live workspace `default` and close what they kept; an agent claims handoffs,
-judges them, gives some back and closes others, and reviews what the coins drew; an engineer looks
-at quality, standing and versions. One row a minute.
+judges them, gives some back and closes others, and reviews the audits that were drawn; an engineer
+looks at quality, standing and versions. One row a minute.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class SoakResult:
 
 
 class SimulatedStaff(threading.Thread):
-    """An agent and an engineer, who do what people do until told to stop."""
+    """Thread of an agent and an engineer at work, until `stop`."""
 
     def __init__(self, url: str, agent: str, engineer: str) -> None:
         super().__init__(daemon=True)

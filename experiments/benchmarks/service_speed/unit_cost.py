@@ -1,4 +1,4 @@
-"""What one message and one outcome cost: processor time, storage, and a follower's share.
+"""Unit costs of a message, an outcome and a checkpoint: CPU time, bytes, a follower's share.
 
 What `docs/scaling.md` reckons with. A message is scored and made durable. An outcome speaks about
 a conversation of ten scored messages, so it teaches ten lessons; every replica of the workspace
@@ -58,7 +58,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
             system = stack.enter_context(taught_system(folder / store, store))
             follower = None
             if store != "sqlite":
-                follower = processes.replica(system.running, "follower")
+                follower = processes.replica(system.server, "follower")
                 stack.enter_context(processes.running(follower))
             load = stack.enter_context(Load())
             turns = []
@@ -85,7 +85,7 @@ def _turn(
 ) -> TurnCost:
     def now() -> tuple[float, float, float, int]:
         return (
-            system.running.cpu_seconds(),
+            system.server.cpu_seconds(),
             system.store.cpu_seconds() if system.store else 0.0,
             follower.cpu_seconds() if follower else 0.0,
             system.stored_bytes(),
@@ -93,7 +93,7 @@ def _turn(
 
     before = now()
     settings = {"key": system.key, "name": f"{kind}{number}"}
-    order = Order(system.running.port, kind, settings, CONNECTIONS, plan.seconds)
+    order = Order(system.server.port, kind, settings, CONNECTIONS, plan.seconds)
     requests = load.play(order).answered
     time.sleep(SETTLE_SECONDS)
     serve, store, follows, stored = (b - a for a, b in zip(before, now(), strict=True))

@@ -1,4 +1,4 @@
-"""What versions cost as the ledger grows: to evaluate, save, mend and publish; and to rebuild it.
+"""Cost of versions as the ledger grows: evaluate, save, correct, publish and rebuild.
 
 Expected: each evaluation costs the same with a million entries as with ten thousand, since every
 line learns only what is new; a million lessons are rebuilt in less than five minutes on one core.

@@ -1,4 +1,4 @@
-"""The figures, from plain arrays, in one look for MLflow and the console; the door to plotly.
+"""Plotly charts from plain arrays, in one look for MLflow and the console; the door to plotly.
 
 Each figure explains itself: its title says what is shown, its axes what is better. `page` puts
 several into one HTML file that needs no network. MLflow shows such a file in a sandboxed frame,

@@ -1,4 +1,4 @@
-"""What a model goes by, what it got most wrong, and how sure a measure is; beside `charts`."""
+"""Charts of feature influence, costliest mistakes, drift evidence and costs by line."""
 
 from __future__ import annotations
 

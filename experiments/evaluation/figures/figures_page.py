@@ -1,4 +1,4 @@
-"""The figures of an evaluation's report, each under a sentence that says how to read it.
+"""Figures page of an evaluation's report, each figure with a caption on how to read it.
 
 Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
 """

@@ -1,4 +1,4 @@
-"""Rates over time with their intervals: the width says how much is known.
+"""Charts of rates over time with their intervals.
 
 Beside `charts`, in its look.
 """

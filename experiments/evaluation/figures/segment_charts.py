@@ -1,4 +1,4 @@
-"""The champion by part of the traffic (rule, team, language, channel, hour): a table and a CSV.
+"""Champion by segment (rule, team, language, channel, hour): a table and a CSV.
 
 Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
 """

@@ -1,4 +1,4 @@
-"""Agents and complaints: what people come to say of a conversation, late and not always rightly."""
+"""Simulated agents (noisy annotators) and complaints: late verdicts, not always right."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Agent:
     """One agent. Every verdict has its own random stream, so the order of questions is nothing."""
 
     name: str
-    habits: AgentBehaviour
+    behaviour: AgentBehaviour
     seed: int
 
     def verdict(self, conversation: Conversation) -> Verdict:
@@ -86,21 +86,21 @@ class Agent:
         return self._judge(conversation, rng, ("missed", "fine"))
 
     def _judge(self, conversation: Conversation, rng: Random, words: tuple[str, str]) -> Verdict:
-        habits, truth = self.habits, conversation.truth
+        behaviour, truth = self.behaviour, conversation.truth
         needed, first = truth.needed, truth.first_needed_message_id
-        delay = _delay(habits.delay_seconds, rng)
-        if habits.manner == "careless":
+        delay = _delay(behaviour.delay_seconds, rng)
+        if behaviour.manner == "careless":
             guess = words[0] if rng.random() < 0.9 else words[1]
             return Verdict(guess, None, None, None, min(delay, 20.0))
-        if rng.random() < habits.unknowable:
+        if rng.random() < behaviour.unknowable:
             return Verdict("unknowable", None, None, None, delay)
-        if rng.random() < habits.wrong or habits.manner == "hostile":
+        if rng.random() < behaviour.wrong or behaviour.manner == "hostile":
             needed, first = not needed, None
         if not needed:
             note = pick(templates("agent", "note_not_needed"), rng)
             return Verdict(words[1], None, None, str(note[0]), delay)
         note = pick(templates("agent", "note_needed"), rng)
-        first_named = _named_message(conversation, first, habits, rng)
+        first_named = _named_message(conversation, first, behaviour, rng)
         return Verdict(words[0], first_named, conversation.team, str(note[0]), delay)
 
 
@@ -123,11 +123,11 @@ def complaint(
 
 
 def _named_message(
-    conversation: Conversation, first: str | None, habits: AgentBehaviour, rng: Random
+    conversation: Conversation, first: str | None, behaviour: AgentBehaviour, rng: Random
 ) -> str | None:
-    if rng.random() < habits.vague or first is None:
+    if rng.random() < behaviour.vague or first is None:
         return None
-    if rng.random() >= habits.misplaced:
+    if rng.random() >= behaviour.misplaced:
         return first
     message_ids = list(conversation.labels)[conversation.begins :]
     place = message_ids.index(first) + (1 if rng.random() < 0.5 else -1)

@@ -1,4 +1,4 @@
-"""The bot: it guesses the intent with a confidence, answers, asks, and fails in several ways."""
+"""Simulated bot: guesses the intent with a confidence, answers, asks, and fails in several ways."""
 
 from __future__ import annotations
 

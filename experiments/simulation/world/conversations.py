@@ -1,4 +1,4 @@
-"""One conversation with the bot, played turn by turn, for what comes next depends on Baton."""
+"""Simulated conversation, played turn by turn: what comes next depends on the decisions."""
 
 from __future__ import annotations
 

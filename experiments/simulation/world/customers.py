@@ -1,4 +1,4 @@
-"""Customers: what they are about, their temper, and the way they write."""
+"""Simulated customers: intent, temper, language and style of writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What customers want: how often, how well the bot does it, and how soon it needs a person."""
+"""Intents of simulated customers: frequency, the bot's skill, and hazard of needing a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of customers, bots and agents: templates read from this package's data files.
+"""Text templates of customers, bots and agents, read from this package's data files.
 
 All of it was written for Baton. A template is text with choices, `[a|b|]`, and slots, `{order}`;
 a few hundred of them make far more sentences than a model could learn by heart.

@@ -1,4 +1,4 @@
-"""Figures of what is not seen and of what audits tell, drawn from a simulated service."""
+"""Figures on audit sampling: what is not observed, coverage at every look, audit budget."""
 
 from __future__ import annotations
 

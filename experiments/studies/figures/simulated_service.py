@@ -1,7 +1,7 @@
-"""A customer service simulated in the bare loop: what was true of it, and what Baton was told.
+"""Simulated customer service in the bare loop, with partial feedback.
 
 Without HTTP and without delays: the default policy decides each message, the people it hands over
-to tell the truth, both coins of `learning.estimation.audit_sampling` draw from what it keeps, and a
+to tell the truth, both draws of `learning.estimation.audit_sampling` draw from what it keeps, and a
 share of the missed ones is complained of. The model learns what it is told, conversation after
 conversation.
 """
@@ -53,19 +53,21 @@ class SimulatedService:
         return [one for one in self.ended if not one.handed_over]
 
     def _converse(self, conversation: Conversation) -> EndedConversation:
-        rows = dict(self._played(conversation))
+        rows = dict(self._score_messages(conversation))
         probabilities = {name: self.line.score(row) for name, row in rows.items()}
         scored = tuple((probabilities[name], float(conversation.labels[name])) for name in rows)
         handed_over, needed = conversation.handed_over, conversation.truth.needed
         caught = self.world.complaint(conversation) is not None
-        audit = None if handed_over else self._tossed(conversation.id, max(probabilities.values()))
+        audit = (
+            None if handed_over else self._draw_audit(conversation.id, max(probabilities.values()))
+        )
         if handed_over or caught:
             self._learn(conversation, rows)
         elif audit is not None and audit.drawn:
             self._learn(conversation, rows, audit.propensity)
         return EndedConversation(conversation.id, scored, handed_over, needed, caught, audit)
 
-    def _played(self, conversation: Conversation) -> Iterator[tuple[str, Row]]:
+    def _score_messages(self, conversation: Conversation) -> Iterator[tuple[str, Row]]:
         """The rows of the customer's messages by message, as the policy heard them."""
         state, fresh = EMPTY, conversation.next()
         while not conversation.ended:
@@ -80,7 +82,7 @@ class SimulatedService:
                 return
             fresh = conversation.next("continue")
 
-    def _tossed(self, name: str, probability: float) -> Draw:
+    def _draw_audit(self, name: str, probability: float) -> Draw:
         audits = self.policy.audits
         return draw(
             [Kept(name, probability)],

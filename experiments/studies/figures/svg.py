@@ -1,4 +1,4 @@
-"""Small pictures for documents: lines, bands and bars as SVG text, the same text every time.
+"""Deterministic SVG charts for documents: lines, bands and bars.
 
 plotly's figures need a browser and two megabytes; a document needs a picture that any page shows
 and any reader of the repository sees. White paper, so that it is read in dark surroundings, too.

@@ -1,4 +1,4 @@
-"""Figures of how costs choose a threshold, and of how a challenger is proven better."""
+"""Figures on cost-sensitive thresholds and on sequential tests of a challenger."""
 
 from __future__ import annotations
 

@@ -81,9 +81,9 @@ class Evaluator:
             switches=[
                 Switch(s.position, s.body["version"], s.body["reason"]) for s in scene.switches
             ],
-            finding=finding,
-            facts=facts.values(),
-            seen=EvaluationInputs(
+            verdict=finding,
+            outcomes=facts.values(),
+            inputs=EvaluationInputs(
                 drift,
                 shown,
                 None if found is None else asdict(found),

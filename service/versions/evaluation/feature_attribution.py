@@ -28,7 +28,7 @@ def insight(store: Store, workspace: str, names: Iterable[str], champion: ModelS
             seen.add(_scored(connection, workspace, name))
     return {
         "conversations": len(newest),
-        "moving": [asdict(one) for one in seen.moving(champion.model)],
+        "moving": [asdict(one) for one in seen.influences(champion.model)],
     }
 
 

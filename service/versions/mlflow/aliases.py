@@ -83,7 +83,7 @@ class AliasSync:
 
     def _requested(self, workspace: str, number: str, back_to: str) -> None:
         """An engineer moved the alias: the version is checked, then serves; or it is put back."""
-        found = self._registry.registered(workspace, number)
+        found = self._registry.get_version(workspace, number)
         try:
             with self._store.write() as connection:
                 version = _follow(connection, workspace, number, found)

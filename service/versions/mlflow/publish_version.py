@@ -72,7 +72,7 @@ class MlflowPublisher:
         with self._store.read() as connection:
             known = mlflow_rows.alias(connection, workspace, CHAMPION)
         number = known and known.registry_version
-        if number is not None and self._registry.registered(workspace, number) is None:
+        if number is not None and self._registry.get_version(workspace, number) is None:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
             self._told.pop(workspace, None)
             with self._store.write() as connection:
@@ -107,7 +107,7 @@ class MlflowPublisher:
             if self._told.get(workspace) == key:
                 return
             text = description.render_description(connection, workspace)
-        self._registry.tell(workspace, text)
+        self._registry.describe(workspace, text)
         self._told[workspace] = key
 
     def _evaluations(self, workspace: str) -> None:

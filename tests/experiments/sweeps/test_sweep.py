@@ -208,7 +208,7 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
     texts = [p for p in (home.folder / "sweeps").rglob("*") if p.suffix == ".gz"]
     assert texts == []
     begun = taken_up(home.folder, Ledger(store, "swept", 5), TRIED)
-    assert begun.found.position == 5
+    assert begun.history.position == 5
     store.close()
 
 

@@ -285,7 +285,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         )
         registry.set_alias(place.name, "champion", foreign.version)
         until(lambda: agrees(place, registry), SOON, "the alias is put back")
-        why = registry.registered(place.name, foreign.version).tags[REFUSED_TAG]
+        why = registry.get_version(place.name, foreign.version).tags[REFUSED_TAG]
         assert "not one that Baton published" in why
         assert len(place.entries()) == head
 
@@ -376,7 +376,7 @@ def test_an_mlflow_that_lost_everything_is_given_everything_anew(tmp_path: Path)
             MlflowPublisher(store, registry).publish()
             stood = registry.aliases("default").get("champion")
             assert stood is not None
-            found = registry.registered("default", stood)
+            found = registry.get_version("default", stood)
             assert found is not None
             assert found.version == 1
     store.close()

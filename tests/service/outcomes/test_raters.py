@@ -167,8 +167,8 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
         made = place.admin.posted("/v1/keys", {"role": "agent", "name": name})
         callers[name] = BatonClient(service.url, made["key"])
     everyone = list(callers.values())
-    knobs = WorldSettings(habits=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
-    plan = ServicePlan(4, HONEST + FORGED, every=15, base_rate=NEED, knobs=knobs)
+    settings = WorldSettings(behaviours=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
+    plan = ServicePlan(4, HONEST + FORGED, every=15, base_rate=NEED, settings=settings)
     place.policy(costs={"unneeded": 1.0, "missed": 1.0, "ask": 1e6})
     store = service.baton.store
     story = Story(place, Maintenance(store, Settings(home=home)), callers)

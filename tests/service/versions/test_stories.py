@@ -65,11 +65,11 @@ class Story:
         registry: Registry,
         recipe: str = "bayes-1",
         name: str = "",
-        **knobs: Any,
+        **settings: Any,
     ) -> None:
         self.place: Place = service.workspace("shadow", recipe, name)
         self.place.policy(costs=EVEN, switching=EAGER)
-        self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | knobs))
+        self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | settings))
         self.registry, self.store = registry, service.baton.store
         self.upkeep = Maintenance(self.store, service.baton.settings)
 
@@ -95,7 +95,7 @@ class Story:
         until(lambda: found.got("/v1/standing")["switch"] == last.position, 10, "served")
         alias = self.registry.aliases(self.place.name).get("champion")
         assert alias is not None
-        registered = self.registry.registered(self.place.name, alias)
+        registered = self.registry.get_version(self.place.name, alias)
         assert registered is not None
         with self.store.read() as connection:
             lines = switches.rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
