@@ -101,7 +101,7 @@ _KINDS: Mapping[type, str] = {
 
 
 def json_kind(value: object) -> str:
-    """What kind of JSON value this is, in words."""
+    """The kind of a JSON value, in words."""
     return "null" if value is None else _KINDS.get(type(value), "a value of another kind")
 
 
@@ -128,7 +128,7 @@ def text_of(record: Record, where: str) -> str:
 
 
 def author_of(record: Record, name: str, authors: Mapping[object, str], where: str) -> str:
-    """Who spoke, in Baton's words, from a format's own."""
+    """The author in Baton's words, from a format's own."""
     if name not in record:
         raise FieldError(f"field {where}{name} is missing; add who spoke")
     value = record[name]

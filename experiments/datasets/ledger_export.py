@@ -29,7 +29,7 @@ _REPORT = ("intent", "confidence", "fallback", "tool_error", "attempt")
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was written: its digest, its last position, and bounds of what is to come.
+    """Summary of an export: digest, last position, and bounds on its lessons.
 
     `scored` counts the scored turns of all outcomes: no line has more lessons of them.
     """

@@ -63,7 +63,7 @@ def check_lines(
     format: str | None = None,  # noqa: A002 - named as the command's option is
     target: str | None = None,
 ) -> Iterator[tuple[int, Episode | str]]:
-    """The same with line (or row) numbers, and what is wrong with a line in its place.
+    """Episodes with line (or row) numbers; an error message in place of a bad one.
 
     StreamError for what is wrong with the whole file; lines after one that cannot be read as JSON
     are not looked at.
@@ -104,7 +104,7 @@ def recognise(path: Path | str) -> str:
 
 
 def count_conversations(path: Path | str) -> int:
-    """How many conversations a file holds (its lines that are not blank), without parsing it."""
+    """Number of conversations in a file (lines that are not blank), without parsing it."""
     if parquet.is_parquet(Path(path)):
         return sum(1 for _ in records(Path(path)))
     with open_file(Path(path)) as file:

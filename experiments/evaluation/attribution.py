@@ -36,7 +36,7 @@ class FeatureInfluence:
 
 
 class InfluenceSample:
-    """The features of messages, conversation by conversation, as far as they may be told."""
+    """Sample of messages' features, conversation by conversation."""
 
     def __init__(self) -> None:
         self._messages = 0

@@ -67,8 +67,8 @@ def compare_lines(
     champion: str,
     terms: DecisionCosts,
 ) -> dict[str, dict[str, Any]]:
-    """By line and yardstick: what its decisions would have come to, and what it costs more (or,
-    below 0, less) than the champion a conversation, of those that both scored.
+    """Decision costs of each line and yardstick, and how much more each costs a conversation than
+    the champion, of those that both scored.
     """
     judged = [fact for fact in outcomes if fact.counts]
     needed = np.array([fact.needed for fact in judged], bool)
@@ -153,7 +153,7 @@ def segments(
 
 
 def _actual_rates(outcomes: Iterable[JudgedOutcome]) -> dict[str, Any]:
-    """Of the decisions that were really made, what outcomes found; intervals hold at every look.
+    """Error rates of the decisions that were made; intervals hold at every look.
 
     How many were kept is not among the outcomes, so misses are told of what was audited, and those
     caught beside them.
@@ -180,7 +180,7 @@ def _losses(scores: Scores) -> dict[int, float]:
 
 @dataclass(slots=True)
 class RateSums:
-    """What rates are made of, added up outcome by outcome: it never has to be read again.
+    """Sums from which the rates follow, updated outcome by outcome.
 
     `kept` conversations were closed without a person; of these `caught` were missed for certain;
     the uniform audits' answers are summed by weight, and the weights of those missed.
@@ -258,7 +258,7 @@ MISSED, UNNEEDED = "missed: needed a person", "handed over by the model: needed 
 def costliest(
     outcomes: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts, most: int = TOP
 ) -> list[dict[str, Any]]:
-    """By cost times how sure the champion was of the contrary, as it stood before it learned them.
+    """Mistakes by regret: cost times the champion's probability of the contrary when scored.
 
     A conversation that a rule handed over is no mistake of the model, and counts for none.
     """

@@ -38,7 +38,7 @@ VerdictName = Literal["keep", "promote", "roll back"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done, why, and on what evidence; `acted` false where it is only recommended."""
+    """Verdict with its reason and evidence; `acted` is false where it is only recommended."""
 
     verdict: VerdictName = "keep"
     sentence: str = "There is no other line to compare with."
@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationInputs:
-    """What was found besides the lines' measures, as plain JSON: see `Report`."""
+    """Results computed elsewhere that a report keeps, as plain JSON: see `Report`."""
 
     drift: Mapping[str, Any] | None = None
     contests: Sequence[Mapping[str, Any]] = ()
@@ -60,7 +60,7 @@ class EvaluationInputs:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found. `body` is plain JSON and holds all that its figures show.
+    """Results of an evaluation. `body` is plain JSON and holds all that its figures show.
 
     `beside` has each line and the two yardsticks (rules only; always continue) by the window
     (recent, since_switch): what their decisions would have cost. `segments`: the champion in each

@@ -43,7 +43,7 @@ class EvaluatedLine:
 def line_measures(
     line: EvaluatedLine, since: int, costs: Mapping[str, float], span: int
 ) -> dict[str, Any]:
-    """All that a report has of a line, as plain JSON; `since` is the last switch's position."""
+    """Measures, intervals and curves of a line, as JSON; `since` is the last switch's position."""
     scores = line.scores
     p, y, w = scores.probability, scores.label, scores.weight
     bins = reliability(p, y, w=w)

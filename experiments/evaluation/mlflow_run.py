@@ -134,7 +134,7 @@ def _decision_figures(row: Mapping[str, Any] | None) -> Iterator[tuple[str, floa
 
 
 def data(report: Mapping[str, Any]) -> RunDataset | None:
-    """What the evaluation stands on, for a dataset."""
+    """The evaluated lessons as a dataset; None without any."""
     lessons = report.get("data") or {}
     if not lessons.get("rows"):
         return None

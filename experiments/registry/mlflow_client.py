@@ -28,7 +28,7 @@ class RegistryRefused(ValueError):
 
 
 class Connection:
-    """What every request to MLflow shares: its time limits, its errors, the experiment.
+    """Base of the MLflow client: time limits, error translation, the experiment.
 
     The time limits are MLflow's environment variables, which this sets for the process: a request
     that has no answer after `timeout_seconds`, twice, is RegistryUnavailable.

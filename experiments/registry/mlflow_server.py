@@ -30,7 +30,7 @@ _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What to run. Start it in a process group of its own and end that group, not the process.
+    """Command of a server. Start it in a process group of its own and end that group.
 
     `url` answers `GET /health` with 200 once it is up: after 7 to 15 s, more on a busy machine.
     """

@@ -30,7 +30,7 @@ class RegisteredVersion:
 
 
 class Registry(Runs):
-    """What Baton asks of one MLflow server."""
+    """Model registry of one MLflow server."""
 
     def __init__(self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
         super().__init__(tracking_uri, timeout_seconds)
@@ -88,7 +88,7 @@ class Registry(Runs):
             return first
 
     def get_version(self, workspace: str, number: str) -> RegisteredVersion | None:
-        """What MLflow knows of a model version, by its MLflow number."""
+        """A model version by its MLflow number; None if there is none."""
         with self._translated_errors():
             model_version = self._get_or_none(
                 self._client.get_model_version, descriptions.model_name(workspace), str(number)

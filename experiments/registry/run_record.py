@@ -30,7 +30,7 @@ class NestedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunDataset:
-    """What was evaluated on, as a table of numbers: a file of the run, and an MLflow dataset."""
+    """Evaluated lessons as a table of numbers: a file of the run, and an MLflow dataset."""
 
     name: str
     columns: Sequence[str]

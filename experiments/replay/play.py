@@ -121,7 +121,7 @@ def shadow_workspace_key(url: str, admin_key: str, workspace: str, recipe: str =
 
 
 def without_system_events(episode: Episode) -> Episode:
-    """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
+    """The episode without Baton's own system messages of past handoffs."""
     places = [place for place, message in enumerate(episode.messages) if message.event is None]
     if len(places) == len(episode.messages):
         return episode

@@ -26,7 +26,7 @@ class AnnotatorCounts:
     escalated: int = 0
 
     def rates(self) -> dict[str, float | None]:
-        """By their names in `GET /v1/quality`; a rate of nothing is None."""
+        """Rates by their names in `GET /v1/quality`; a rate of nothing is None."""
         return {
             "handoffs": self.handoffs,
             "false_escalation_rate": _share(self.not_needed, self.handoffs),
@@ -51,7 +51,7 @@ class SimulatedAnnotators:
         self._handed_over = False
 
     def hear(self, place: int, decision: dict[str, Any]) -> int:
-        """Do what follows from a decision; gives the ledger position of what was found, or 0."""
+        """Answer an offer, judge a handoff; returns the outcome's ledger position, or 0."""
         handoff = decision["handoff"]
         called = decision["action"] == "escalate" and handoff is not None
         if decision["action"] == "offer":

@@ -50,7 +50,7 @@ class StreamReport:
 
 
 class StreamMeasures:
-    """Takes in one conversation after another, and says how well they were foreseen."""
+    """Accumulates conversations and computes their measures."""
 
     def __init__(self, *, handoffs: bool = False) -> None:
         self.conversations = 0

@@ -69,7 +69,7 @@ class Summary:
 
 
 class Scoreboard:
-    """Takes in what happens, from any thread."""
+    """Thread-safe accumulator of decisions, outcomes and conversations."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -205,7 +205,7 @@ def table(summary: Summary) -> Table:
 
 
 def line(summary: Summary) -> str:
-    """The same in one line, for logs."""
+    """The summary in one line, for logs."""
     return (
         f"{summary.conversations} conversations, {summary.decisions} decisions "
         f"({summary.decisions_per_second:.0f}/s), {summary.escalations} escalations, "
@@ -217,7 +217,7 @@ def line(summary: Summary) -> str:
 
 
 def trail(losses: Sequence[float], most: int = 6) -> str:
-    """How the loss went, blocks next to each other averaged to at most so many: .62 > .48 > .41"""
+    """Course of the loss, neighbouring blocks averaged to at most so many: .62 > .48 > .41"""
     groups = min(most, len(losses))
     edges = [len(losses) * place // groups for place in range(groups + 1)] if groups else []
     parts = [losses[start:end] for start, end in pairwise(edges)]

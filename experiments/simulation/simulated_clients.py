@@ -94,7 +94,7 @@ class SimulatedClients:
     def _obey(
         self, open_: _OpenConversation, decision: Mapping[str, Any]
     ) -> tuple[Message, ...] | None:
-        """What is said next; None where a person takes over."""
+        """Act on the decision: the next turns; None where a person takes over."""
         conversation, handoff = open_.conversation, decision["handoff"]
         if decision["action"] == "offer":
             accepted = conversation.accepts()
@@ -175,7 +175,7 @@ class SimulatedClients:
 def _lessons(
     body: Mapping[str, Any], scored: list[tuple[str, float]], *, escalated: bool
 ) -> list[tuple[float, float]]:
-    """What an outcome teaches, beside what the service had said: (probability, label)."""
+    """Lessons of an outcome as (probability when scored, label)."""
     places = {message_id: place for place, (message_id, _) in enumerate(scored, 1)}
     first = body.get("first_needed_message_id")
     entry = {

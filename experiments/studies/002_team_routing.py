@@ -125,7 +125,7 @@ class Play:
         )
 
     def _team_label(self, conversation: Conversation, route: Route, verdict: str) -> dict[str, str]:
-        """What comes to be known of whose work it was."""
+        """The team label that comes to be known, and its source."""
         rng = Random(f"{self.world.seed}/team/{conversation.id}")
         if verdict != "needed":
             return {}

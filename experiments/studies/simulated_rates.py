@@ -59,7 +59,7 @@ class ServicePlan:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was true of the kept, closed conversations so far, and what Baton said of them."""
+    """True and reported missed rate of the kept, closed conversations so far."""
 
     kept: int
     missed: int

@@ -13,7 +13,7 @@ TRIALS_MAX = 10_000
 
 
 class SweepError(ValueError):
-    """What was asked cannot be tried; the message says what can."""
+    """A search space that cannot be tried; the message says what can."""
 
 
 EVERY = tuple(RECIPES)

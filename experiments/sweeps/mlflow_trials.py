@@ -18,7 +18,7 @@ _COLUMNS = {"recipe": "recipe", **{name: name.replace("_", " ") for name in MEAS
 
 
 class SweepLog:
-    """Logs trials as they end. An MLflow that is away or refuses is told once, and left alone."""
+    """Logs trials as they end. After MLflow was away or refused once, nothing more is logged."""
 
     def __init__(self, url: str, workspace: str, sweep: Sweep, subject: str) -> None:
         self._registry, self._workspace = SweepRuns(url), workspace
@@ -40,7 +40,7 @@ class SweepLog:
                 self.logged += 1
 
     def end(self, results: Sequence[Result], by: str) -> None:
-        """Every trial has ended: the sweep's run tells which did best."""
+        """Close the sweep's run with the table of its best trials."""
         if self._parent is None or self.why is not None or not results:
             return
         rows = [{"recipe": f"`{r['recipe']}`", **r["later"]} for r in ranked(results, by)]
@@ -60,7 +60,7 @@ class SweepLog:
             self.why = str(error)
 
     def body(self) -> dict[str, Any]:
-        """What became of it, as plain JSON."""
+        """Run id, trials logged and the reason of a failure, as plain JSON."""
         return {"run": self._parent, "trials": self.logged, "why": self.why}
 
 

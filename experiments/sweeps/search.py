@@ -52,7 +52,7 @@ class Sweep:
     def run(
         self, engine: Backend, recipes: Sequence[str], on_result: Callable[[Result], None]
     ) -> SweepResult:
-        """Run what has no result yet. `heard` is told of each result, those found first."""
+        """Run what has no result yet. `on_result` gets each result, stored ones first."""
         results = {recipe: self._result(recipe) for recipe in recipes}
         outcome = SweepResult([result for result in results.values() if result is not None])
         outcome.resumed = len(outcome.results)
@@ -86,7 +86,7 @@ class Sweep:
 
 @dataclass(slots=True)
 class SweepResult:
-    """What came of it: results in any order, trials that failed, and how many were there before."""
+    """Results in any order, failed trials, and the number of results that were there before."""
 
     results: list[Result]
     failed: list[Result] = field(default_factory=list)

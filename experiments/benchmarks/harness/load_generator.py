@@ -31,7 +31,7 @@ ORDER_SECONDS_MAX = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send where: `kind` names a player of `traffic`, `settings` is what it needs.
+    """Load order: port, traffic kind (a player of `traffic_mix`) with its `settings`, and pace.
 
     With `per_second` 0 each connection sends as soon as it is answered; otherwise all together
     send so many a second, or as many as are answered.
@@ -47,7 +47,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of an order. `sent` are the good answers in time, `answered` the late ones, too."""
+    """Results of an order. `sent` are the good answers in time, `answered` the late ones, too."""
 
     sent: int
     answered: int

@@ -43,7 +43,7 @@ post("/api/model/text", dill.dumps(model), "application/octet-stream")
 
 
 class NoPeerError(RuntimeError):
-    """What was to be compared with cannot run here; the message says why."""
+    """A peer service cannot run here; the message says why."""
 
 
 def empty(folder: Path) -> ServerProcess:

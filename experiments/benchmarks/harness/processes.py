@@ -184,7 +184,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 
 def flushes_per_second(folder: Path, seconds: float = 0.5) -> float:
-    """How often a second this disk makes 4 KiB durable: as many commits as one writer can have."""
+    """Flushes (fdatasync) a second of 4 KiB on this disk: the commits that one writer can have."""
     path, count = folder / "flushes", 0
     with path.open("wb", buffering=0) as file:
         until = time.perf_counter() + seconds

@@ -26,7 +26,7 @@ def rounded(value: float) -> float:
 
 
 def load_average() -> float:
-    """How many processes wanted a core during the last minute."""
+    """Load average of the last minute."""
     return round(os.getloadavg()[0], 1)
 
 
@@ -41,7 +41,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, s
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """The same for a document."""
+    """Rows as a Markdown table."""
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
     lines += [
         "| " + " | ".join(format_figure(row.get(name)) for name in columns) + " |" for row in rows

@@ -31,7 +31,7 @@ from learning.models.recipes import DEFAULT
 COSTS = Costs()
 THRESHOLD = COSTS.unneeded / (COSTS.unneeded + COSTS.missed)
 AUDITED = 0.02
-"""Share of the kept stretches that are audited, half by each coin."""
+"""Share of the kept stretches that are audited, half by each draw."""
 
 BATCH = 20
 """Kept stretches whose audits are drawn together, so a label comes so late at most."""
@@ -55,7 +55,7 @@ class FeedbackRegime:
 
 
 WARM = 50
-"""Conversations of which all is told before a service relies on its own handoffs."""
+"""Conversations with full labels before a service relies on its own handoffs."""
 
 FULL = FeedbackRegime("full labels", "all")
 AUDITS = "escalated + 2 % audits"
@@ -89,7 +89,7 @@ class RunResult:
         return np.array(self.probability[first:]), np.array(self.label[first:])
 
     def figures(self) -> dict[str, Any]:
-        """Of the second half, but for those that say otherwise."""
+        """Measures of the second half, but for those named otherwise."""
         p, y = self.half()
         late, whole = measures(p, y), measures(self.probability, self.label)
         return {

@@ -202,7 +202,7 @@ def recorded(name: str) -> Iterator[Episode]:
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """Those of the data sets that are on this machine."""
+    """The data sets among these names that are on this machine."""
     here = data_folder(os.environ)
     return [n for n in names if n == "simulated" or all((here / f).exists() for f in SETS[n])]
 

@@ -104,7 +104,7 @@ def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> f
 
 
 def _without_goal(line: Row | None) -> Row | None:
-    """A line that is told, and judges nothing."""
+    """A line without a goal."""
     return None if line is None else line | {"goal": "shown", "holds": None}
 
 

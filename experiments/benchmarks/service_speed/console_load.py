@@ -208,7 +208,7 @@ def _delays(escalations: Escalations, followers: Followers) -> list[float]:
 
 
 def _pages(system: System) -> tuple[list[float], list[float]]:
-    """How long a page of the queue takes while 2 000 wait, and a long conversation's, in ms."""
+    """Latencies of the queue page while 2 000 wait, and of a long conversation's page, in ms."""
     home, url = system.server.folder, system.server.url
     with BatonClient(url, processes.key(home, "bot")) as bot:
         for start in range(0, WAITING, 250):

@@ -45,7 +45,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """How long until an outcome was reflected, and by which score it was."""
+    """Time until an outcome was reflected, and the number of probes it took."""
 
     milliseconds: float
     probes: int

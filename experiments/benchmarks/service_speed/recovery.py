@@ -125,7 +125,7 @@ def _kill_and_restart(subject: Subject, number: int) -> None:
 
 
 class Database(Protocol):
-    """What of PEP 249 is used here; placeholders are written %s."""
+    """The part of PEP 249 used here; placeholders are written %s."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any: ...
 

@@ -55,7 +55,7 @@ COLUMNS = {
 
 @dataclass(slots=True)
 class ThroughputResult:
-    """What a run gave: rows, and what could not be compared with and why."""
+    """Rows of a run, and notes on peers that could not run."""
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
@@ -124,7 +124,7 @@ def _turn(load: Load, system: System, connections: int, seconds: float, name: st
 
 
 class _Rounds:
-    """What was measured at one number of connections, asked for by system."""
+    """Turns at one number of connections, by system."""
 
     def __init__(
         self, turns: Mapping[tuple[str, int, int], TurnFigures], connections: int, rounds: int

@@ -41,7 +41,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class TurnCost:
-    """What a turn came to, in all."""
+    """Requests of a turn, its CPU seconds by process, and the bytes stored."""
 
     requests: int
     serve: float

@@ -19,7 +19,7 @@ ROW_PIXELS, FRAME_PIXELS = 24, 150
 
 
 def with_band(figure: Figure, x: ArrayLike, low: ArrayLike, high: ArrayLike, name: str) -> Figure:
-    """The same figure with an interval behind its lines, where it is known."""
+    """Add an interval behind a figure's lines, where it is known."""
     at, below, above = (np.asarray(values, np.float64) for values in (x, low, high))
     is_known = np.isfinite(below) & np.isfinite(above)
     figure.add_scatter(
@@ -184,7 +184,7 @@ def side_by_side(costs: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def shifts(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """What customers bring that has changed: before (hollow) and now (filled), the clearest first.
+    """Covariate shifts, as multiples of the value before, the clearest first.
 
     `rows` are `learning.monitoring.covariate_shift.ShiftFinding` as JSON. Scales differ from name
     to name, so each is drawn relative to what it was before.

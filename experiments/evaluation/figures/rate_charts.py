@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from experiments.evaluation.figures.charts import COLOURS, styled
 
 MARGIN_SECONDS = 1800.0
-"""Around points that lie closer together than this, so that the axis tells hours."""
+"""Margin around points closer together than this, so that the axis shows hours."""
 
 
 PANELS = {
@@ -110,7 +110,7 @@ def _faint(colour: str) -> str:
 def counts_over_time(
     title: str, axis_title: str, times: Sequence[float], series: Mapping[str, Sequence[int]]
 ) -> Figure:
-    """How many of each kind there were in each span of time, one kind on top of the other.
+    """Stacked bars: counts of each kind in each span of time.
 
     `times` are when the spans begin, in seconds since the epoch; `counted` is what is counted.
     """

@@ -14,7 +14,7 @@ MANNERS = ("careful", "careless", "hostile")
 
 @dataclass(frozen=True, slots=True)
 class AgentBehaviour:
-    """How an agent judges.
+    """Noise of an agent's verdicts.
 
     wrong: share of verdicts against the truth. vague: share of "needed" without the first message.
     misplaced: share of those that name a neighbouring message instead. unknowable: share that
@@ -36,7 +36,7 @@ class AgentBehaviour:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an agent says, and how long after. `body` is what the API takes."""
+    """Verdict of an agent and its delay. `body` is what the API takes."""
 
     verdict: str
     first_needed_message_id: str | None
@@ -51,7 +51,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A missed one that came to light: which, how, since when (if told), and how long after."""
+    """Complaint about a missed one: source, first needed message (if named), and delay."""
 
     conversation_id: str
     source: str
@@ -74,14 +74,14 @@ class Agent:
     seed: int
 
     def verdict(self, conversation: Conversation) -> Verdict:
-        """Of a handoff, on what was true by the time of it: needed, not_needed or unknowable."""
+        """Verdict on a handoff, by the truth at its time: needed, not_needed or unknowable."""
         rng = Random(
             f"{self.seed}/verdict/{self.name}/{conversation.id}/{len(conversation.labels)}"
         )
         return self._judge(conversation, rng, ("needed", "not_needed"))
 
     def review(self, conversation: Conversation) -> Verdict:
-        """Of a kept conversation drawn for an audit: missed, fine or unknowable."""
+        """Verdict on a kept conversation drawn for an audit: missed, fine or unknowable."""
         rng = Random(f"{self.seed}/review/{self.name}/{conversation.id}/{len(conversation.labels)}")
         return self._judge(conversation, rng, ("missed", "fine"))
 
@@ -107,7 +107,7 @@ class Agent:
 def complaint(
     conversation: Conversation, seed: int, caught: float, delay_seconds: float
 ) -> Complaint | None:
-    """What comes to light of a conversation that ended with no person and needed one.
+    """Complaint about a conversation that ended without a person and needed one, or None.
 
     A share `caught` does, half of it with the first message that needed a person; else None.
     """

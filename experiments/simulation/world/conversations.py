@@ -112,7 +112,7 @@ class Conversation:
         return self._need.draw((0.9,), (0.25,)) == 0
 
     def serve(self, agent: str, returned: bool = False) -> tuple[Message, ...]:
-        """What is said with the person who takes over.
+        """The turns with the person who takes over.
 
         Afterwards the conversation has ended, or, if it is `returned` to the bot, goes on with a
         new question of the customer, the last message, to be scored.

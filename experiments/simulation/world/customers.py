@@ -123,7 +123,7 @@ def _mistyped(word: str, rate: float, rng: Random) -> str:
 
 
 def about(who: Customer, intent: Intent, rng: Random) -> str:
-    """What they want, in their language."""
+    """Statement of the intent, in the customer's language."""
     if who.language == "en":
         return fill(intent.open, rng, who.slots)
     topic = data("talk.toml")["lang"][who.language]["topics"][intent.name].format_map(who.slots)
@@ -148,7 +148,7 @@ def request(who: Customer, rng: Random) -> str:
 
 
 def reply(who: Customer, anger: int, stepped: bool, rng: Random) -> str:
-    """What they say to an answer that failed; `stepped` if it was a step of troubleshooting."""
+    """Reply to an answer that failed; `stepped` if it was a step of troubleshooting."""
     if who.language != "en":
         kind = "angry" if anger == ANGER_MAX else "failed"
         return fill(templates("lang", who.language, kind), rng, {})

@@ -46,8 +46,8 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """Of conversations `first` to `last` one in `every`, where it is handed over, is judged by one
-    of this manner: who inverts the truth, or who does not look.
+    """Adversarial labels: of conversations `first` to `last` one in `every`, if handed over, is
+    judged by an agent of this manner: hostile (inverts the truth) or careless.
     """
 
     first: int
@@ -62,7 +62,7 @@ class Forgery:
 
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
-    """What may be set in a world.
+    """Settings of a world.
 
     base_rate: share of conversations that come to need a person when the bot is left alone
       (.0098 to .767). caught: share of the missed ones that a complaint or the like tells of.
@@ -118,7 +118,7 @@ class World:
         )
 
     def agent(self, number: int) -> Agent:
-        """Who judges the handoff of conversation `number`."""
+        """The agent who judges the handoff of conversation `number`."""
         for forgery in self.settings.forgeries:
             if forgery.judges(number):
                 behaviour = AgentBehaviour(
@@ -129,7 +129,7 @@ class World:
         return agents[number % len(agents)]
 
     def complaint(self, conversation: Conversation) -> Complaint | None:
-        """What comes to light later of a conversation that ended without a person, if anything."""
+        """Complaint about a conversation that ended without a person, if any."""
         settings = self.settings
         return complaint(conversation, self.seed, settings.caught, settings.complaint_delay_seconds)
 

@@ -40,7 +40,7 @@ COLOURS = {"baton": BLUE, "wilson": GREY, "wald": RED}
 
 
 def unseen(ended: list[EndedConversation]) -> tuple[str, Figures]:
-    """What happened in the service beside what anybody tells it."""
+    """Outcomes of the service beside those it observes."""
     handed_over = [case for case in ended if case.handed_over]
     by_bot = [case for case in ended if not case.handed_over]
     audited = [case for case in by_bot if case.audit and case.audit.uniform and not case.caught]
@@ -111,7 +111,7 @@ def _ends(kind: str, s: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 
 def wrong(kind: str, s: Floats, n: Floats, truth: Floats) -> NDArray[np.bool_]:
-    """Whether each of several intervals, s of n, leaves out the truth at its look."""
+    """Miscoverage: whether each interval, s of n, leaves out the truth at its look."""
     if kind == "baton":
         against = evidence_under_drift(s, n, np.clip(truth, 1e-12, 1 - 1e-12))
         return np.asarray(against >= math.log(1 / ALPHA))
@@ -180,7 +180,7 @@ def _one(panel: Panel, s: Floats, n: Floats, truth: Floats) -> None:
 
 
 def budget(ended: list[EndedConversation]) -> tuple[str, Figures]:
-    """What an audit more is worth: the interval's ends against audits answered."""
+    """Interval width by number of audits answered."""
     needed = np.array([sample.needed for sample in ended if not sample.handed_over])
     truth = float(needed.mean())
     sizes = [int(n) for n in np.geomspace(LOOK_FROM, 3000, 13)]

@@ -29,7 +29,7 @@ class Scale:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """How far along the axis a value lies, 0 to 1, held within it."""
+        """Position of a value along the axis, 0 to 1, clipped."""
         a, b, x = self.first, self.last, min(max(value, self.first), self.last)
         if self.log:
             a, b, x = math.log(a), math.log(b), math.log(x)
@@ -158,7 +158,7 @@ def _stroke(x: float, y: float, to_x: float, to_y: float, colour: str) -> str:
 
 
 def picture(title: str, caption: str, width: int, height: int, panels: Sequence[Panel]) -> str:
-    """One SVG file. `told` says in words what is to be seen, for those who do not see it."""
+    """One SVG file. `caption` describes it in words for those who do not see it."""
     body = "\n".join(panel.drawn() for panel in panels)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '

@@ -42,7 +42,7 @@ SHOWN = 10
 
 
 def costs(ended: list[EndedConversation]) -> tuple[str, Figures]:
-    """What decisions cost by the threshold, for several prices of a missed one."""
+    """Decision cost by threshold, for several costs of a missed one."""
     pairs = np.array([pair for one in ended[len(ended) // 2 :] for pair in one.scored])
     p, needed = pairs[:, 0], pairs[:, 1] > 0.5
     grid = np.geomspace(0.01, 0.9, 160)
