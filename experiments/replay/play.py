@@ -115,11 +115,6 @@ def workspace_key(
         return str(client.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
-def shadow_workspace_key(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
-    """`workspace_key` of a shadow workspace: no handoff opens there."""
-    return workspace_key(url, admin_key, workspace, recipe=recipe)
-
-
 def without_system_events(episode: Episode) -> Episode:
     """The episode without Baton's own system messages of past handoffs."""
     places = [place for place, message in enumerate(episode.messages) if message.event is None]

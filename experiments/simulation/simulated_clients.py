@@ -149,8 +149,8 @@ class SimulatedClients:
         """The conversation is over; perhaps somebody complains of it later, or reads it over."""
         conversation, bot = open_.conversation, self._client("bot")
         if turns:
-            said = {"messages": [turn_json(turn) for turn in turns]}
-            bot.post(path_of("conversations", open_.name, "messages"), said)
+            new_messages = {"messages": [turn_json(turn) for turn in turns]}
+            bot.post(path_of("conversations", open_.name, "messages"), new_messages)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", open_.name, "close"), resolution)
         self.board.add_ended(open_.handed_over, conversation.truth.needed)

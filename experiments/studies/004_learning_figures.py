@@ -118,10 +118,10 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (svg, _) in figures.items():
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-    said: dict[str, Any] = {name: values for name, (_, values) in figures.items()}
+    results: dict[str, Any] = {name: values for name, (_, values) in figures.items()}
     tables = {one.__name__: one() for one in TABLES}
-    said["beginning"] = unseen(ended[:BEGINNING])[1]
-    text = json.dumps(said | tables, indent=1)
+    results["beginning"] = unseen(ended[:BEGINNING])[1]
+    text = json.dumps(results | tables, indent=1)
     (folder / "numbers.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 

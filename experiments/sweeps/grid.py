@@ -77,9 +77,11 @@ def _own_values(
     by_name = {plain: get_recipe(plain) for plain in recipes}
     for name in values:
         if not any(name in recipe.parameters for recipe in by_name.values()):
-            there = ", ".join(sorted({p for recipe in by_name.values() for p in recipe.parameters}))
+            parameters = ", ".join(
+                sorted({p for recipe in by_name.values() for p in recipe.parameters})
+            )
             raise SweepError(
-                f"none of {', '.join(by_name)} has a parameter {name!r}; there are {there}"
+                f"none of {', '.join(by_name)} has a parameter {name!r}; there are {parameters}"
             )
     return [
         (plain, {name: texts for name, texts in values.items() if name in recipe.parameters})

@@ -75,7 +75,7 @@ def taught_system(folder: Path, store: str) -> Iterator[System]:
         database = stack.enter_context(processes.postgres(folder)) if store != "sqlite" else None
         baton = processes.baton(folder, database=database.uri if database else "", name=store)
         stack.enter_context(processes.running(baton))
-        engineer = play.shadow_workspace_key(baton.url, processes.key(folder, "admin"), WORKSPACE)
+        engineer = play.workspace_key(baton.url, processes.key(folder, "admin"), WORKSPACE)
         server_digest = play.through_http(lessons, baton.url, engineer).report.digest
         if server_digest != digest(state):
             raise RuntimeError(f"Baton on {store} did not learn what the bare loop learned")

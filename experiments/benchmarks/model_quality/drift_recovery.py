@@ -67,19 +67,19 @@ def recovery(world_change: Change, seed: int, recipe: str = DEFAULT) -> Iterator
     for old in world_change.before:
         experienced.learn(old)
     labels = np.array([y for talk in world_change.held for y in talk.labels], np.float64)
-    learned = due = 0
+    labels_learned = due = 0
     for talk in (None, *world_change.after):
         if talk is not None:
             experienced.learn(talk)
             fresh.learn(talk)
-            learned += len(talk.labels)
-        if learned < due:
+            labels_learned += len(talk.labels)
+        if labels_learned < due:
             continue
-        due = learned + max(EVERY, learned // 20)
+        due = labels_learned + max(EVERY, labels_learned // 20)
         for name, line in (("kept", experienced), ("anew", fresh)):
             p = np.array([line.score(row) for one in world_change.held for row in one.rows])
             auc = measures(p, labels)["auc"]
-            yield {"learner": name, "seed": seed, "labels": learned, "auc": auc}
+            yield {"learner": name, "seed": seed, "labels": labels_learned, "auc": auc}
 
 
 def labels_needed(points: Sequence[dict[str, Any]]) -> dict[str, float]:

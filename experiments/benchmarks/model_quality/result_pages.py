@@ -28,35 +28,35 @@ def write(folder: Path, rows: Sequence[Row]) -> list[Path]:
 
 
 def _pages(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    asked: dict[str, list[Row]] = {}
+    by_question: dict[str, list[Row]] = {}
     for row in rows:
-        asked.setdefault(row["question"], []).append(row)
-    if own := asked.get("curves"):
+        by_question.setdefault(row["question"], []).append(row)
+    if own := by_question.get("curves"):
         yield (
             *("curves", "How much is known after so many labels?"),
             "Every learner on the same conversations, held out alike; means over seeds.",
             {f"{data}: held-out AUC": _curves(data, own) for data in _sets(own)},
         )
-    if own := asked.get("random labels"):
-        both = [*own, *asked.get("labels", [])]
+    if own := by_question.get("random labels"):
+        both = [*own, *by_question.get("labels", [])]
         yield (
             *("labels", "What do late, one-sided labels cost?"),
             "The points are what a service in use learns from its handoffs and audits.",
             {f"{data}: AUC over labels known": _labels(data, both) for data in _sets(own)},
         )
-    if own := asked.get("calibration"):
+    if own := by_question.get("calibration"):
         yield (
             *("calibration", "Is a probability of 20 % right in 20 of 100 cases?"),
             "The second half of a simulated year, with all labels and with selective ones.",
             {"On the diagonal a probability means what it says.": _reliability(own)},
         )
-    if own := asked.get("drift"):
+    if own := by_question.get("drift"):
         yield (
             *("drift", "How soon is lost ground regained?"),
             "One learner goes on after the change, the other starts anew.",
             {f"{kind}: held-out AUC": _drift(kind, own) for kind in _sets(own)},
         )
-    if own := asked.get("points of handoff"):
+    if own := by_question.get("points of handoff"):
         yield (
             *("handoffs", "How near lie the points of handoff?"),
             "GT at three tolerances; the blind rule shows what the measure alone is worth.",

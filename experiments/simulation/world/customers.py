@@ -42,11 +42,11 @@ class Customer:
 def customer(rng: Random, intent: str | None = None, product: str | None = None) -> Customer:
     """Draw a customer, with a given intent or product where named."""
     names, cumulative = shares()
-    wanted = intents()[intent or rng.choices(names, cum_weights=cumulative)[0]]
+    its_intent = intents()[intent or rng.choices(names, cum_weights=cumulative)[0]]
     slots = _slots(rng, product)
     spot, hot = rng.random(), rng.random()
     return Customer(
-        intent=wanted,
+        intent=its_intent,
         language=next(name for name, share in LANGUAGES if spot < share),
         product=slots["product"],
         anger=(1 + (rng.random() < 0.5)) if hot < 0.1 else int(hot > 0.93),
