@@ -1,4 +1,4 @@
-"""What the model's bits may depend on besides the ledger: by it two processes know each other."""
+"""Build fingerprint: all that the model's bits depend on besides the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import learning
 
 @cache
 def build() -> dict[str, Any]:
-    """What the model's bits may depend on besides the ledger: packages and processor features."""
+    """Versions of packages and sources, and processor features."""
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     return {
         "python": platform.python_version(),
@@ -26,7 +26,7 @@ def build() -> dict[str, Any]:
         "zones": _zones(),
         "learning": _source(),
         "machine": platform.machine(),
-        "processor_features": sorted(name for name, there in features.items() if there),
+        "processor_features": sorted(name for name, is_present in features.items() if is_present),
     }
 
 
@@ -41,11 +41,11 @@ def _zones() -> str:
 def _source() -> str:
     """A hash of the learning package's own files, code and lexicon."""
     folder = Path(learning.__file__).parent
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:12]
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache

@@ -176,7 +176,7 @@ def after(home: Path, workspace: str, registry: Registry) -> dict[str, Any]:
         "switches": len(switches),
         "rule": body["evidence"].get("rule"),
         "served": served,
-        "alias": registry.alias_of(workspace, "champion"),
+        "alias": registry.aliases(workspace).get("champion"),
         "versions": len(versions),
         "published": sorted(int(one.tags["baton.version"]) for one in found),
         "runs": len(evaluations),

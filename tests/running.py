@@ -44,10 +44,10 @@ class Client(BatonClient):
     """One key's caller: what is not answered is asked again, what is refused raises."""
 
     def put(self, path: str, body: Any) -> dict[str, Any]:
-        return self._sent("PUT", path, body)
+        return self._request("PUT", path, body)
 
     def delete(self, path: str) -> dict[str, Any]:
-        return self._sent("DELETE", path, None)
+        return self._request("DELETE", path, None)
 
     def score(self, conversation: str, message: str, text: str, **more: Any) -> dict[str, Any]:
         said = {"id": message, "text": text}

@@ -29,9 +29,9 @@ def forged(conversation: Conversation) -> dict[str, float]:
 class Town:
     """Plays conversations of one world into a place, in their order."""
 
-    def __init__(self, place: Place, seed: int = 0, **knobs: Any) -> None:
+    def __init__(self, place: Place, seed: int = 0, **settings: Any) -> None:
         self.place = place
-        self.world = World(seed, WorldSettings(**knobs))
+        self.world = World(seed, WorldSettings(**settings))
         self.begun = 0
 
     def play(

@@ -1,9 +1,8 @@
-"""Speed and scale: what `baton bench` runs.
+"""Benchmarks of speed, scale, learning and guarantees: what `baton bench` runs.
 
-One file per bench, beside what they share: `traffic` (what is sent), `load` (the process that
-sends it and measures), `running` (what is measured, as processes of their own), `table`.
+One file a benchmark; `harness` has what they share: traffic mix, load generator, processes, tables.
 
-The benches look at Baton from outside, as a bot does: real processes, real sockets, real files.
+They look at Baton from outside, as a bot does: real processes, real sockets, real files.
 What is compared is measured in turns within one run (A B C, A B C, ...), and each ratio is taken
 within its round, so what else the machine does meanwhile weighs on both sides.
 """

@@ -1,4 +1,4 @@
-"""Baton's own format: one exported conversation to a line, with what was found true of it."""
+"""Reader and writer of Baton's own JSON Lines format: a conversation with its labels a line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from experiments.datasets.episode import (
     FieldError,
     Record,
     author_of,
-    identity,
-    need,
+    id_of,
     objects,
+    require_field,
     text_of,
 )
 from learning.conversation.state import BotReport, Message
@@ -31,7 +31,7 @@ _REPORTED: Mapping[str, type] = {
 }
 
 
-def exported(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is one target
+def read_conversation(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is one target
     """One exported conversation.
 
     `conversation_id`; `messages` of `id`, `author`, `text` and optionally `at` (seconds), `bot`,
@@ -50,75 +50,81 @@ def exported(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is
             raise FieldError(f"field {where}id repeats {message.id!r}; give each its own id")
         places[message.id] = place
         messages.append(message)
-        if need(entry, "scored", bool, where) if "scored" in entry else message.author == "user":
+        if (
+            require_field(entry, "scored", bool, where)
+            if "scored" in entry
+            else message.author == "user"
+        ):
             scored.append(place)
     if record.get("labels") is not None:
-        found = {}
+        label_by_place = {}
         for where, entry in objects(record, "labels"):
-            label = need(entry, "label", float, where)
+            label = require_field(entry, "label", float, where)
             if not 0 <= label <= 1:
                 raise FieldError(f"field {where}label is {label!r}; use a number from 0 to 1")
-            found[_place(entry, "message_id", places, where)] = float(label)
+            label_by_place[_place(entry, "message_id", places, where)] = float(label)
     else:
-        found = _judged(record, places, scored)
-    every = tuple(sorted({*scored, *found}))
-    labels = tuple(sorted(found.items()))
-    return Episode(identity(record, "conversation_id"), tuple(messages), labels, every)
+        label_by_place = _outcome_labels(record, places, scored)
+    every = tuple(sorted({*scored, *label_by_place}))
+    labels = tuple(sorted(label_by_place.items()))
+    return Episode(id_of(record, "conversation_id"), tuple(messages), labels, every)
 
 
 def _message(entry: Record, where: str, at: float) -> Message:
     report = None
     if entry.get("bot") is not None:
-        said = need(entry, "bot", dict, where)
-        unknown = sorted(set(said) - set(_REPORTED))
+        fields = require_field(entry, "bot", dict, where)
+        unknown = sorted(set(fields) - set(_REPORTED))
         if unknown:
-            known = ", ".join(_REPORTED)
-            raise FieldError(f"field {where}bot.{unknown[0]} is unknown; use {known}")
-        for name, value in said.items():
+            allowed = ", ".join(_REPORTED)
+            raise FieldError(f"field {where}bot.{unknown[0]} is unknown; use {allowed}")
+        for name, value in fields.items():
             if value is not None:
-                need(said, name, _REPORTED[name], f"{where}bot.")
-        report = BotReport(**said)
-    attributes = entry.get("attributes") and need(entry, "attributes", dict, where)
+                require_field(fields, name, _REPORTED[name], f"{where}bot.")
+        report = BotReport(**fields)
+    attributes = entry.get("attributes") and require_field(entry, "attributes", dict, where)
     return Message(
-        id=need(entry, "id", str, where),
+        id=require_field(entry, "id", str, where),
         author=author_of(entry, "author", _AUTHORS, where),
         text=text_of(entry, where),
-        at=float(need(entry, "at", float, where)) if entry.get("at") is not None else at,
-        language=need(entry, "language", str, where) if entry.get("language") else None,
+        at=float(require_field(entry, "at", float, where)) if entry.get("at") is not None else at,
+        language=require_field(entry, "language", str, where) if entry.get("language") else None,
         bot=report,
         attributes=tuple(sorted(attributes.items())) if attributes else (),
-        event=need(entry, "event", str, where) if entry.get("event") else None,
+        event=require_field(entry, "event", str, where) if entry.get("event") else None,
     )
 
 
-def _judged(
+def _outcome_labels(
     record: Record, places: Mapping[object, int], scored: Iterable[int]
 ) -> dict[int, float]:
     if record.get("outcome") is None:
         return {}
-    where, outcome = "outcome.", need(record, "outcome", dict)
-    verdict = need(outcome, "verdict", str, where)
+    where, outcome = "outcome.", require_field(record, "outcome", dict)
+    verdict = require_field(outcome, "verdict", str, where)
     if verdict not in VERDICTS or verdict == "labels":
-        known = ", ".join(name for name in VERDICTS if name != "labels")
-        raise FieldError(f"field {where}verdict is {verdict!r}; use one of {known}")
+        allowed = ", ".join(name for name in VERDICTS if name != "labels")
+        raise FieldError(f"field {where}verdict is {verdict!r}; use one of {allowed}")
     body: dict[str, Any] = {"verdict": verdict, "begins": 1, "covers": len(places)}
-    for name, named in (
+    for name, field in (
         ("since", "first_needed_message_id"),
         ("escalated", "escalating_message_id"),
     ):
-        given = outcome.get(named) is not None
-        body[name] = _place(outcome, named, places, where) + 1 if given else None
+        is_given = outcome.get(field) is not None
+        body[name] = _place(outcome, field, places, where) + 1 if is_given else None
     return {x.seq - 1: x.label for x in lessons(body, (place + 1 for place in scored))}
 
 
 def _place(entry: Record, name: str, places: Mapping[object, int], where: str) -> int:
-    said = need(entry, name, str, where)
-    if said not in places:
-        raise FieldError(f"field {where}{name} is {said!r}; name a message of this conversation")
-    return places[said]
+    message_id = require_field(entry, name, str, where)
+    if message_id not in places:
+        raise FieldError(
+            f"field {where}{name} is {message_id!r}; name a message of this conversation"
+        )
+    return places[message_id]
 
 
-def written(episode: Episode) -> str:
+def episode_line(episode: Episode) -> str:
     """An episode as one line of Baton's own format, without the line's end."""
     messages = []
     scored = set(episode.scored)

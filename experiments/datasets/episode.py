@@ -1,6 +1,6 @@
-"""One recorded conversation, and the reading of files that hold one to a line.
+"""Episode (one recorded conversation) and field checks of JSON Lines readers.
 
-What is wrong with a file is said once, here: which line, which field, and what to do about it.
+Every error names the line, the field, and what to do about it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FieldError(ValueError):
     """A field of the line at hand is wrong: which, how, and what to do."""
 
 
-def opened(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
     """A file to read, as bytes; StreamError where it cannot be."""
     try:
         return path.open("rb")
@@ -56,35 +56,35 @@ def opened(path: Path) -> IO[bytes]:
 
 def records(path: Path) -> Iterator[tuple[int, Record]]:
     """The objects of a JSON Lines file with their line numbers; blank lines are passed over."""
-    with opened(path) as lines:
+    with open_file(path) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                said = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             except json.JSONDecodeError as error:
-                said = f"is not JSON ({error.msg} at column {error.colno}); one object per line"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = f"is not JSON ({error.msg} at column {error.colno}); one object per line"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             except (RecursionError, ValueError):
-                said = "nests too deeply, or has a number of too many digits; correct this line"
-                raise StreamError(f"{path}, line {number}: {said}") from None
+                problem = "nests too deeply, or has a number of too many digits; correct this line"
+                raise StreamError(f"{path}, line {number}: {problem}") from None
             if not isinstance(record, dict):
-                said = f"is {described(record)}; write one JSON object per conversation"
-                raise StreamError(f"{path}, line {number}: {said}")
+                problem = f"is {json_kind(record)}; write one JSON object per conversation"
+                raise StreamError(f"{path}, line {number}: {problem}")
             yield number, record
 
 
-def need(record: Record, name: str, kind: type, where: str = "") -> Any:
+def require_field(record: Record, name: str, kind: type, where: str = "") -> Any:
     """The value of a field, or a complaint that names it. `float` takes any finite number."""
     if name not in record:
         raise FieldError(f"field {where}{name} is missing; add it as {_KINDS[kind]}")
     value = record[name]
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
-        raise FieldError(f"field {where}{name} is {described(value)}; make it {_KINDS[kind]}")
+        raise FieldError(f"field {where}{name} is {json_kind(value)}; make it {_KINDS[kind]}")
     if kind is float and not math.isfinite(value):
         raise FieldError(f"field {where}{name} is {value}; make it a finite number")
     return value
@@ -100,39 +100,39 @@ _KINDS: Mapping[type, str] = {
 }
 
 
-def described(value: object) -> str:
-    """What kind of JSON value this is, in words."""
+def json_kind(value: object) -> str:
+    """The kind of a JSON value, in words."""
     return "null" if value is None else _KINDS.get(type(value), "a value of another kind")
 
 
 def objects(record: Record, name: str) -> Iterator[tuple[str, Record]]:
     """The objects of a list, each with the words that say where it stands."""
-    for place, entry in enumerate(need(record, name, list)):
+    for place, entry in enumerate(require_field(record, name, list)):
         if not isinstance(entry, dict):
-            raise FieldError(f"field {name}[{place}] is {described(entry)}; make it an object")
+            raise FieldError(f"field {name}[{place}] is {json_kind(entry)}; make it an object")
         yield f"{name}[{place}].", entry
 
 
-def identity(record: Record, name: str) -> str:
+def id_of(record: Record, name: str) -> str:
     """A conversation's id, fit for an address: other characters than A-Z a-z 0-9 . _ - are _."""
-    said = need(record, name, str)
-    if not said:
+    value = require_field(record, name, str)
+    if not value:
         raise FieldError(f"field {name} is empty; give each conversation its own id")
-    return re.sub(r"[^A-Za-z0-9._-]", "_", said)[:200]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", value)[:200]
 
 
 def text_of(record: Record, where: str) -> str:
     """The text of a turn. Half a surrogate pair is valid JSON, but cannot be stored or sent."""
-    said: str = need(record, "text", str, where)
-    return said.encode("utf-8", "replace").decode("utf-8")
+    text: str = require_field(record, "text", str, where)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def author_of(record: Record, name: str, known: Mapping[object, str], where: str) -> str:
-    """Who spoke, in Baton's words, from a format's own."""
+def author_of(record: Record, name: str, authors: Mapping[object, str], where: str) -> str:
+    """The author in Baton's words, from a format's own."""
     if name not in record:
         raise FieldError(f"field {where}{name} is missing; add who spoke")
-    said = record[name]
-    if isinstance(said, (list, dict, bool)) or said not in known:
-        names = ", ".join(map(repr, known))
-        raise FieldError(f"field {where}{name} is {said!r}; use one of {names}")
-    return known[said]
+    value = record[name]
+    if isinstance(value, (list, dict, bool)) or value not in authors:
+        names = ", ".join(map(repr, authors))
+        raise FieldError(f"field {where}{name} is {value!r}; use one of {names}")
+    return authors[value]

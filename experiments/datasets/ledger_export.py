@@ -1,4 +1,4 @@
-"""A ledger on its way to other processes: every entry with the turns that it speaks of.
+"""Ledger export: every entry with the turns that it covers, as compressed JSON Lines.
 
 One compressed JSON line for each entry, so that a reader holds one outcome at a time, whatever the
 length of the ledger, and needs no database. Learning from it is learning from the ledger itself,
@@ -29,7 +29,7 @@ _REPORT = ("intent", "confidence", "fallback", "tool_error", "attempt")
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was written: its digest, its last position, and bounds of what is to come.
+    """Summary of an export: digest, last position, and bounds on its lessons.
 
     `scored` counts the scored turns of all outcomes: no line has more lessons of them.
     """
@@ -47,7 +47,7 @@ class History:
 
 def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
     """Write a history; where this breaks off, there is no file."""
-    found, fresh = hashlib.sha256(_line(without.body())), path.with_suffix(".part")
+    digest, fresh = hashlib.sha256(_line(without.body())), path.with_suffix(".part")
     position = outcomes = scored = 0
     fresh.touch(mode=0o600)
     with gzip.open(fresh, "wb", compresslevel=1) as out:
@@ -55,20 +55,20 @@ def write(path: Path, pages: Iterable[Page], without: Exclusions) -> History:
             position = entry.position
             outcomes += bool(turns)
             scored += sum(turn.scored for turn in turns)
-            line = _line([asdict(entry), [_told(turn) for turn in turns]])
-            found.update(line)
+            line = _line([asdict(entry), [_turn_json(turn) for turn in turns]])
+            digest.update(line)
             out.write(line)
     fresh.replace(path)
-    return History(found.hexdigest(), position, outcomes, scored, without.body())
+    return History(digest.hexdigest(), position, outcomes, scored, without.body())
 
 
-def read(written: Path | bytes) -> Iterator[Page]:
+def read(source: Path | bytes) -> Iterator[Page]:
     """The pages of a history, one at a time; from its file or from the file's bytes."""
-    source = io.BytesIO(written) if isinstance(written, bytes) else written
-    with gzip.open(source, "rb") as lines:
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    with gzip.open(stream, "rb") as lines:
         for line in lines:
             entry, turns = json.loads(line)
-            yield Entry(**entry), [_turn(*told) for told in turns]
+            yield Entry(**entry), [_turn(*fields) for fields in turns]
 
 
 def of_stream(stream: Iterable[Episode]) -> Iterator[Page]:
@@ -82,10 +82,10 @@ def of_stream(stream: Iterable[Episode]) -> Iterator[Page]:
     for episode in stream:
         if episode.labels:
             position += 1
-            yield labelled(episode, position)
+            yield labelled_page(episode, position)
 
 
-def labelled(episode: Episode, position: int) -> Page:
+def labelled_page(episode: Episode, position: int) -> Page:
     """The one outcome of a recorded conversation: the labels of its messages."""
     scored = set(episode.scored)
     turns = [Turn(message, place in scored) for place, message in enumerate(episode.messages)]
@@ -103,7 +103,7 @@ def labelled(episode: Episode, position: int) -> Page:
     return Entry(position, "outcome", body, "replay", 0.0), turns
 
 
-def _told(turn: Turn) -> list[Any]:
+def _turn_json(turn: Turn) -> list[Any]:
     m = turn.message
     bot = None if m.bot is None else [getattr(m.bot, name) for name in _REPORT]
     return [turn.scored, m.id, m.author, m.text, m.at, m.language, bot, m.attributes, m.event]
@@ -121,8 +121,8 @@ def _turn(
     event: str | None,
 ) -> Turn:
     report = None if bot is None else BotReport(*bot)
-    known = tuple((key, value) for key, value in attributes)
-    return Turn(Message(name, author, text, at, language, report, known, event), scored)
+    pairs = tuple((key, value) for key, value in attributes)
+    return Turn(Message(name, author, text, at, language, report, pairs, event), scored)
 
 
 def _line(value: Any) -> bytes:

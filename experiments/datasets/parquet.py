@@ -1,4 +1,4 @@
-"""Parquet files as records: one conversation a row, or one message a row.
+"""Parquet reader: one conversation a row, or one message a row.
 
 Columns are the fields of Baton's own format. Where each row is a message (columns
 `conversation_id`, `author`, `text`, and optionally `id`, `label` and the others), rows of one
@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from experiments.datasets.episode import Record, StreamError, opened
+from experiments.datasets.episode import Record, StreamError, open_file
 
 ROWS_AT_ONCE = 1024
 _MAGIC = b"PAR1"
@@ -22,7 +22,7 @@ _NESTED = ("messages", "labels", "outcome", "bot", "attributes", "turns")
 
 def is_parquet(path: Path) -> bool:
     """Whether a file is one, by its first bytes."""
-    with opened(path) as file:
+    with open_file(path) as file:
         return file.read(4) == _MAGIC
 
 
@@ -38,7 +38,7 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
             names = set(file.schema_arrow.names)
             rows = _rows(file)
             if "conversation_id" in names and "text" in names and "messages" not in names:
-                yield from _gathered(rows)
+                yield from _group_messages(rows)
             else:
                 yield from rows
     except pyarrow.ArrowException as error:
@@ -52,28 +52,31 @@ def _rows(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     for batch in file.iter_batches(ROWS_AT_ONCE):
         for row in batch.to_pylist():
             number += 1
-            yield number, {name: _told(name, value) for name, value in _there(row).items()}
+            yield (
+                number,
+                {name: _parse_nested(name, value) for name, value in _without_nulls(row).items()},
+            )
 
 
-def _told(name: str, value: Any) -> Any:
+def _parse_nested(name: str, value: Any) -> Any:
     if name in _NESTED and isinstance(value, str):
         try:
             value = json.loads(value)
         except (RecursionError, ValueError):
             return value
-    return _there(value)
+    return _without_nulls(value)
 
 
-def _there(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """Without what is null: a table has every column in every row."""
     if isinstance(value, dict):
-        return {k: _there(v) for k, v in value.items() if v is not None}
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
-        return [_there(one) for one in value]
+        return [_without_nulls(item) for item in value]
     return value
 
 
-def _gathered(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, Record]]:
+def _group_messages(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, Record]]:
     """Messages put together to conversations."""
     for name, group in groupby(rows, lambda row: row[1].get("conversation_id")):
         first, messages, labels = 0, [], []
@@ -84,5 +87,5 @@ def _gathered(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int,
             messages.append(message)
             if "label" in row:
                 labels.append({"message_id": message["id"], "label": row["label"]})
-        found = {} if name is None else {"conversation_id": name}
-        yield first, found | {"messages": messages} | ({"labels": labels} if labels else {})
+        head = {} if name is None else {"conversation_id": name}
+        yield first, head | {"messages": messages} | ({"labels": labels} if labels else {})

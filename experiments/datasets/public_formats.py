@@ -1,4 +1,4 @@
-"""The formats of the recorded data sets: satisfaction (USS), breakdown (DBDC), handoff (MHCH).
+"""Readers of public data sets: satisfaction (USS), breakdown (DBDC), handoff (MHCH).
 
 None has the label "the agent found the escalation needed"; the target says what stands in for it.
 """
@@ -15,9 +15,9 @@ from experiments.datasets.episode import (
     FieldError,
     Record,
     author_of,
-    identity,
-    need,
+    id_of,
     objects,
+    require_field,
     text_of,
 )
 from learning.conversation.state import BotReport, Message
@@ -69,17 +69,17 @@ def uss(record: Record, target: str) -> Episode:
             label = float(low if target == "strict" else sum(ratings) < 3 * len(ratings))
         act = turn.get("action") if author == "bot" else None
         turns.append(_Turn(author, text_of(turn, where), label, _act(act) if act else None))
-    return _episode(identity(record, "conversation_id"), turns)
+    return _episode(id_of(record, "conversation_id"), turns)
 
 
 def _ratings(turn: Record, where: str) -> Sequence[float]:
     if turn.get("satisfaction") is None:
         return ()
-    ratings: list[object] = need(turn, "satisfaction", list, where)
+    ratings: list[object] = require_field(turn, "satisfaction", list, where)
     for rating in ratings:
         if type(rating) not in (int, float) or not 1 <= rating <= 5:  # type: ignore[operator]
-            said = f"holds {rating!r}; use ratings from 1 to 5"
-            raise FieldError(f"field {where}satisfaction {said}")
+            problem = f"holds {rating!r}; use ratings from 1 to 5"
+            raise FieldError(f"field {where}satisfaction {problem}")
     return [rating for rating in ratings if isinstance(rating, (int, float))]
 
 
@@ -102,17 +102,17 @@ def dbdc(record: Record, target: str) -> Episode:
         if share is not None and target == "majority":
             share = float(share > 0.5)
         turns.append(_Turn(author, text_of(turn, where), share))
-    return _episode(identity(record, "conversation_id"), turns)
+    return _episode(id_of(record, "conversation_id"), turns)
 
 
 def _share(turn: Record, where: str) -> float | None:
     if turn.get("breakdown_votes") is None:
         return None
-    votes = need(turn, "breakdown_votes", dict, where)
+    votes = require_field(turn, "breakdown_votes", dict, where)
     for name, count in votes.items():
         if name not in ("O", "T", "X") or type(count) is not int or count < 0:
-            said = f"field {where}breakdown_votes.{name} is {count!r}"
-            raise FieldError(f"{said}; use counts of O, T and X, not negative")
+            problem = f"field {where}breakdown_votes.{name} is {count!r}"
+            raise FieldError(f"{problem}; use counts of O, T and X, not negative")
     total = sum(votes.values())
     return votes.get("X", 0) / total if total else None
 
@@ -125,7 +125,7 @@ def mhch(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is one
     turns = []
     for where, turn in objects(record, "turns"):
         author = author_of(turn, "role", {0: "user", 1: "bot"}, where)
-        tokens = need(turn, "token_ids", list, where)
+        tokens = require_field(turn, "token_ids", list, where)
         if any(type(token) is not int for token in tokens):
             raise FieldError(f"field {where}token_ids holds more than whole numbers; use word ids")
         label = turn.get("label")
@@ -133,4 +133,4 @@ def mhch(record: Record, target: str) -> Episode:  # noqa: ARG001 - there is one
             raise FieldError(f"field {where}label is {label!r}; use 0 or 1, or leave it out")
         text = " ".join(f"w{token}" for token in tokens)
         turns.append(_Turn(author, text, None if label is None else float(label)))
-    return _episode(identity(record, "dialogue_id"), turns)
+    return _episode(id_of(record, "dialogue_id"), turns)

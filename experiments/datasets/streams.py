@@ -1,4 +1,4 @@
-"""Recorded conversations as one stream of conversations and outcomes, whatever their format.
+"""Data set streams: recorded conversations of every format as `Episode`s, in file order.
 
 Four recorded data sets and Baton's own export read as the same `Episode`s, so serving, evaluation
 and every experiment play them through one loop. Each format is described at its reader, in
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from experiments.datasets import episode as lines
 from experiments.datasets import parquet
-from experiments.datasets.baton_format import exported, written
-from experiments.datasets.episode import Episode, FieldError, Record, StreamError, opened
+from experiments.datasets.baton_format import episode_line, read_conversation
+from experiments.datasets.episode import Episode, FieldError, Record, StreamError, open_file
 from experiments.datasets.public_formats import dbdc, mhch, uss
 
 __all__ = [
@@ -24,12 +24,12 @@ __all__ = [
     "SETS",
     "Episode",
     "StreamError",
-    "counting",
-    "folder",
-    "looked_at",
+    "check_lines",
+    "count_conversations",
+    "data_folder",
+    "episode_line",
     "read",
     "recognise",
-    "written",
 ]
 
 RECOGNISED_FROM = 100
@@ -55,15 +55,15 @@ def read(
     one of that format's, the first by default (see `FORMATS`). Raises StreamError at once for a
     missing or empty file, an unknown format or target, and at the line for a bad conversation.
     """
-    return _whole(Path(path), looked_at(path, format, target))
+    return _require_readable(Path(path), check_lines(path, format, target))
 
 
-def looked_at(
+def check_lines(
     path: Path | str,
     format: str | None = None,  # noqa: A002 - named as the command's option is
     target: str | None = None,
 ) -> Iterator[tuple[int, Episode | str]]:
-    """The same with line (or row) numbers, and what is wrong with a line in its place.
+    """Episodes with line (or row) numbers; an error message in place of a bad one.
 
     StreamError for what is wrong with the whole file; lines after one that cannot be read as JSON
     are not looked at.
@@ -77,15 +77,15 @@ def looked_at(
     reader, targets = FORMATS[name]
     aim = target or targets[0]
     if aim not in targets:
-        known = ", ".join(targets)
-        raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {known}")
-    return _each(path, name, reader, aim)
+        names = ", ".join(targets)
+        raise StreamError(f"{path}: target {aim!r} is unknown to format {name}; use {names}")
+    return _parse_lines(path, name, reader, aim)
 
 
 def recognise(path: Path | str) -> str:
     """The format of a file by its fields; StreamError where none fits."""
     path = Path(path)
-    seen: dict[str, None] = {}
+    fields_so_far: dict[str, None] = {}
     for _, record in islice(records(path), RECOGNISED_FROM):
         turns = record.get("turns")
         within = [t for t in turns if isinstance(t, dict)] if isinstance(turns, list) else []
@@ -93,25 +93,25 @@ def recognise(path: Path | str) -> str:
         for name, sign in _SIGNS:
             if sign in fields:
                 return name
-        seen.update(dict.fromkeys(fields))
+        fields_so_far.update(dict.fromkeys(fields))
     if next(records(path), None) is None:
         raise StreamError(f"{path}: holds no conversation; write one JSON object per line")
     raise StreamError(
-        f"{path}: no format has the fields {', '.join(list(seen)[:12]) or '(none)'}; "
+        f"{path}: no format has the fields {', '.join(list(fields_so_far)[:12]) or '(none)'}; "
         f"expected one of {', '.join(f'{sign} ({name})' for name, sign in _SIGNS)}; "
         "or name it with --format"
     )
 
 
-def counting(path: Path | str) -> int:
-    """How many conversations a file holds (its lines that are not blank), without parsing it."""
+def count_conversations(path: Path | str) -> int:
+    """Number of conversations in a file (lines that are not blank), without parsing it."""
     if parquet.is_parquet(Path(path)):
         return sum(1 for _ in records(Path(path)))
-    with opened(Path(path)) as file:
+    with open_file(Path(path)) as file:
         return sum(1 for line in file if line.strip())
 
 
-def folder(environ: Mapping[str, str]) -> Path:
+def data_folder(environ: Mapping[str, str]) -> Path:
     """Where the recorded data are: BATON_DATA, or `shared/data` beside the checkout."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(environ.get("BATON_DATA") or beside)
@@ -122,28 +122,30 @@ def records(path: Path) -> Iterator[tuple[int, Record]]:
     return parquet.records(path) if parquet.is_parquet(path) else lines.records(path)
 
 
-def _whole(path: Path, found: Iterator[tuple[int, Episode | str]]) -> Iterator[Episode]:
-    for _, one in found:
-        if isinstance(one, str):
-            raise StreamError(f"{path}, {one}")
-        yield one
+def _require_readable(
+    path: Path, checked: Iterator[tuple[int, Episode | str]]
+) -> Iterator[Episode]:
+    for _, episode in checked:
+        if isinstance(episode, str):
+            raise StreamError(f"{path}, {episode}")
+        yield episode
 
 
-def _each(
+def _parse_lines(
     path: Path, name: str, reader: _Reader, target: str
 ) -> Iterator[tuple[int, Episode | str]]:
-    seen: dict[str, int] = {}
+    line_by_id: dict[str, int] = {}
     for number, record in records(path):
         try:
             episode = reader(record, target)
         except FieldError as error:
             yield number, f"line {number}, read as {name}: {error}"
             continue
-        if episode.id in seen:
-            said = f"conversation {episode.id!r} was already on line {seen[episode.id]}"
-            yield number, f"line {number}: {said}; give each conversation its own id"
+        if episode.id in line_by_id:
+            problem = f"conversation {episode.id!r} was already on line {line_by_id[episode.id]}"
+            yield number, f"line {number}: {problem}; give each conversation its own id"
             continue
-        seen[episode.id] = number
+        line_by_id[episode.id] = number
         yield number, episode
 
 
@@ -153,7 +155,7 @@ FORMATS: Mapping[str, tuple[_Reader, tuple[str, ...]]] = {
     "uss": (uss, ("mean", "strict")),
     "dbdc": (dbdc, ("share", "majority")),
     "mhch": (mhch, ("label",)),
-    "baton": (exported, ("outcome",)),
+    "baton": (read_conversation, ("outcome",)),
 }
 """Each format's reader and its targets, the first of which is the default."""
 

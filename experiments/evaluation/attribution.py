@@ -1,7 +1,7 @@
-"""What a model goes by: the names that move its probability most, by how much, and how surely.
+"""Feature attribution: the features with the greatest effect on the log odds, with spread.
 
-A word says something of the people who used it. It is named here only if WORD_CONVERSATIONS of
-the conversations looked at used it, so that it cannot be traced to one of them.
+A word is named only if at least WORD_CONVERSATIONS of the sampled conversations used it, so that it
+cannot be traced to one of them (k-anonymity).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOP = 20
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfluence:
-    """A name by which a model goes.
+    """The effect of one feature on the model.
 
     `effect` is by how much it moves the log odds alone, at the value it typically has (the root
     mean square over the messages that have it), and `spread` the standard deviation of that, 0
@@ -36,7 +36,7 @@ class FeatureInfluence:
 
 
 class InfluenceSample:
-    """The features of messages, conversation by conversation, as far as they may be told."""
+    """Sample of messages' features, conversation by conversation."""
 
     def __init__(self) -> None:
         self._messages = 0
@@ -56,10 +56,10 @@ class InfluenceSample:
                     here.add(name)
         self._within.update(sorted(here))
 
-    def moving(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
+    def influences(self, model: HashedClassifier, most: int = TOP) -> list[FeatureInfluence]:
         """The names that move the model most over these messages, of each kind at most so many."""
         bias, base = model.margin_row(Row({}, model.buckets))
-        found = []
+        influences = []
         for name, count in sorted(self._found.items()):
             if "=" in name and self._within[name] < WORD_CONVERSATIONS:
                 continue
@@ -67,9 +67,11 @@ class InfluenceSample:
             margin, variance = model.margin_row(Row({name: value}, model.buckets))
             spread = math.sqrt(max(0.0, variance - base))
             share = count / self._messages
-            found.append(
-                FeatureInfluence(name, margin - bias, spread, value, share, self._within[name]),
+            influences.append(
+                FeatureInfluence(name, margin - bias, spread, value, share, self._within[name])
             )
-        found.sort(key=lambda one: (-abs(one.effect) * one.share, one.name))
-        context = [one for one in found if "=" not in one.name][:most]
-        return context + [one for one in found if "=" in one.name][:most]
+        influences.sort(
+            key=lambda influence: (-abs(influence.effect) * influence.share, influence.name)
+        )
+        context = [influence for influence in influences if "=" not in influence.name][:most]
+        return context + [influence for influence in influences if "=" in influence.name][:most]

@@ -1,8 +1,7 @@
-"""What decisions came to, of the conversations whose truth became known with a known probability.
+"""Decision costs by inverse propensity weighting (Hajek), of each line and of two yardsticks.
 
-Each counts by the inverse of that probability (Hajek), so what was audited speaks for what was
-not. Any line can be asked what it would have decided, and so can two fixed yardsticks that learn
-nothing: the rules alone, and never handing over. Intervals here are for one look.
+Conversations whose label became known with a known probability count by its inverse. The
+yardsticks learn nothing: the rules alone, and never handing over. Intervals are for one look.
 """
 
 from __future__ import annotations
@@ -69,55 +68,55 @@ class DecisionCosts:
 
 
 def compare_lines(
-    facts: Iterable[JudgedOutcome], lines: Mapping[str, Scores], champion: str, terms: DecisionCosts
+    outcomes: Iterable[JudgedOutcome],
+    lines: Mapping[str, Scores],
+    champion: str,
+    terms: DecisionCosts,
 ) -> dict[str, dict[str, Any]]:
-    """By line and yardstick: what its decisions would have come to, and what it costs more (or,
-    below 0, less) than the champion a conversation, of those that both scored.
+    """Decision costs of each line and yardstick, and how much more each costs a conversation than
+    the champion, of those that both scored.
     """
-    known = [fact for fact in facts if fact.counts]
-    needed = np.array([fact.needed for fact in known], bool)
-    weight = np.array([1 / fact.propensity for fact in known])
-    ruled = np.array([fact.ruled for fact in known], bool)
+    judged = [fact for fact in outcomes if fact.counts]
+    needed = np.array([fact.needed for fact in judged], bool)
+    weight = np.array([1 / fact.propensity for fact in judged])
+    ruled = np.array([fact.ruled for fact in judged], bool)
     ups: dict[str, tuple[Bools, Bools]] = {
-        name: _decided(known, ruled, scores, terms.threshold) for name, scores in lines.items()
+        name: _decisions(judged, ruled, scores, terms.threshold) for name, scores in lines.items()
     }
     base = ups[champion]
-    ups |= {
-        RULES_ONLY: (ruled, base[1]),
-        ALWAYS_CONTINUE: (np.zeros(len(known), bool), base[1]),
-    }
-    costs = {name: _paid(up, needed, terms) for name, (up, _) in ups.items()}
-    found = {}
+    ups |= {RULES_ONLY: (ruled, base[1]), ALWAYS_CONTINUE: (np.zeros(len(judged), bool), base[1])}
+    costs = {name: _costs(up, needed, terms) for name, (up, _) in ups.items()}
+    figures = {}
     for name, (up, there) in ups.items():
         common = there & base[1]
-        more = (costs[name] - costs[champion])[common]
-        found[name] = {
+        excess = (costs[name] - costs[champion])[common]
+        figures[name] = {
             "conversations": int(there.sum()),
             "cost_per_conversation": mean(costs[name][there], weight[there]),
             "escalated": mean(up[there].astype(float), weight[there]),
             "missed_of_kept": mean(needed[there & ~up].astype(float), weight[there & ~up]),
             "unneeded_of_escalated": mean((~needed[there & up]).astype(float), weight[there & up]),
-            "more_than_champion": None if name == champion else mean(more, weight[common]),
+            "more_than_champion": None if name == champion else mean(excess, weight[common]),
         }
-    return found
+    return figures
 
 
-def _decided(
-    known: Sequence[JudgedOutcome], ruled: Bools, scores: Scores, threshold: float
+def _decisions(
+    judged: Sequence[JudgedOutcome], ruled: Bools, scores: Scores, threshold: float
 ) -> tuple[Bools, Bools]:
     """Whether a line hands each over, and whether it is known: rules need no score."""
     highest: dict[int, float] = {}
     for position, p in zip(scores.position.tolist(), scores.probability.tolist(), strict=True):
         highest[position] = max(p, highest.get(position, 0.0))
     first = int(scores.position[0]) if len(scores) else 0
-    up = np.array([highest.get(fact.position, 0.0) >= threshold for fact in known], bool) | ruled
+    up = np.array([highest.get(fact.position, 0.0) >= threshold for fact in judged], bool) | ruled
     there = [
-        fact.position in highest or (fact.by_rule and 0 < first <= fact.position) for fact in known
+        fact.position in highest or (fact.by_rule and 0 < first <= fact.position) for fact in judged
     ]
     return up, np.array(there, bool)
 
 
-def _paid(up: Bools, needed: Bools, terms: DecisionCosts) -> Floats:
+def _costs(up: Bools, needed: Bools, terms: DecisionCosts) -> Floats:
     return np.where(up & ~needed, terms.unneeded, 0.0) + np.where(~up & needed, terms.missed, 0.0)
 
 
@@ -132,41 +131,41 @@ def mean(x: Floats, weight: Floats) -> list[float] | None:
 
 
 def segments(
-    facts: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts
+    outcomes: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts
 ) -> dict[str, dict[str, Any]]:
     """The champion in each part of the traffic, the largest parts first; beside it what the
     yardsticks' decisions would have cost, and what was found of those that were really made.
     """
-    every = list(facts)
-    known = [fact for fact in every if fact.counts]
-    counted = Counter(name for fact in known for name in fact.segments)
+    every = list(outcomes)
+    judged = [fact for fact in every if fact.counts]
+    counts = Counter(name for fact in judged for name in fact.segments)
     loss = _losses(champion)
-    found = {}
-    for name, total in counted.most_common(SEGMENTS_MAX):
-        members = [fact for fact in known if name in fact.segments]
+    rows = {}
+    for name, total in counts.most_common(SEGMENTS_MAX):
+        members = [fact for fact in judged if name in fact.segments]
         lines = compare_lines(members, {"champion": champion}, "champion", terms)
-        part = lines.pop("champion")
+        champion_row = lines.pop("champion")
         losses = [loss[fact.position] for fact in members if fact.position in loss]
         weight = np.array([1 / fact.propensity for fact in members])
         needed = np.array([bool(fact.needed) for fact in members], float)
-        found[name] = part | {
+        rows[name] = champion_row | {
             "conversations": total,
             "needed": mean(needed, weight),
             "log_loss": mean(np.array(losses), np.ones(len(losses))),
             "yardsticks": {line: row["cost_per_conversation"] for line, row in lines.items()},
-            "made": _made(fact for fact in every if name in fact.segments),
+            "made": _actual_rates(fact for fact in every if name in fact.segments),
         }
-    return found
+    return rows
 
 
-def _made(facts: Iterable[JudgedOutcome]) -> dict[str, Any]:
-    """Of the decisions that were really made, what outcomes found; intervals hold at every look.
+def _actual_rates(outcomes: Iterable[JudgedOutcome]) -> dict[str, Any]:
+    """Error rates of the decisions that were made; intervals hold at every look.
 
     How many were kept is not among the outcomes, so misses are told of what was audited, and those
     caught beside them.
     """
     sums = RateSums()
-    for fact in facts:
+    for fact in outcomes:
         sums.add(fact)
     size, missed = effective_size(sums.weight, sums.squares, sums.weight_missed)
     return {
@@ -187,7 +186,7 @@ def _losses(scores: Scores) -> dict[int, float]:
 
 @dataclass(slots=True)
 class RateSums:
-    """What rates are made of, added up outcome by outcome: it never has to be read again.
+    """Sums from which the rates follow, updated outcome by outcome.
 
     `kept` conversations were closed without a person; of these `caught` were missed for certain;
     the uniform audits' answers are summed by weight, and the weights of those missed.
@@ -227,28 +226,28 @@ class RateSums:
 
 def rates(sums: RateSums, terms: DecisionCosts) -> dict[str, Any]:
     """The rates of what really was decided, with intervals that hold at every look."""
-    judged = sums.needed + sums.not_needed
+    handoffs = sums.needed + sums.not_needed
     by_rule = sums.needed_by_rule + sums.not_needed_by_rule
     kept = max(sums.kept, sums.caught)
     audited = effective_size(sums.weight, sums.squares, sums.weight_missed)
     missed = asdict(missed_rate(kept, sums.caught, *audited))
-    false = _share(sums.not_needed, judged)
-    over = kept + judged + sums.unknowable
+    false = _share(sums.not_needed, handoffs)
+    conversations = kept + handoffs + sums.unknowable
     cost = None
-    if over and missed["rate"] is not None and (judged or not over - kept):
-        escalated = terms.unneeded * (over - kept) * (false["rate"] or 0.0)
-        cost = (terms.missed * kept * missed["rate"] + escalated) / over
+    if conversations and missed["rate"] is not None and (handoffs or not conversations - kept):
+        escalated = terms.unneeded * (conversations - kept) * (false["rate"] or 0.0)
+        cost = (terms.missed * kept * missed["rate"] + escalated) / conversations
     return {
         "missed_rate": missed,
         "false_escalation_rate": false,
         "false_escalation_rate_of_rules": _share(sums.not_needed_by_rule, by_rule),
         "false_escalation_rate_of_the_model": _share(
-            sums.not_needed - sums.not_needed_by_rule, judged - by_rule
+            sums.not_needed - sums.not_needed_by_rule, handoffs - by_rule
         ),
-        "automation_rate": _share(kept, over),
+        "automation_rate": _share(kept, conversations),
         "cost_per_conversation": cost,
         "kept": kept,
-        "judged": judged,
+        "judged": handoffs,
         "audited": sums.audited,
         "caught": sums.caught,
     }
@@ -263,23 +262,23 @@ MISSED, UNNEEDED = "missed: needed a person", "handed over by the model: needed 
 
 
 def costliest(
-    facts: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts, most: int = TOP
+    outcomes: Iterable[JudgedOutcome], champion: Scores, terms: DecisionCosts, most: int = TOP
 ) -> list[dict[str, Any]]:
-    """By cost times how sure the champion was of the contrary, as it stood before it learned them.
+    """Mistakes by regret: cost times the champion's probability of the contrary when scored.
 
     A conversation that a rule handed over is no mistake of the model, and counts for none.
     """
     highest: dict[int, float] = {}
     for at, p in zip(champion.position.tolist(), champion.probability.tolist(), strict=True):
         highest[at] = max(p, highest.get(at, 0.0))
-    found: list[tuple[float, dict[str, Any]]] = []
-    for fact in facts:
+    mistakes: list[tuple[float, dict[str, Any]]] = []
+    for fact in outcomes:
         p = highest.get(fact.position)
         if p is None or fact.needed is None or fact.by_rule or fact.needed == fact.handed_over:
             continue
         cost = terms.missed if fact.needed else terms.unneeded
         regret = round(cost * (1.0 - p if fact.needed else p), 6)
-        told = {
+        mistake = {
             "conversation": fact.conversation,
             "position": fact.position,
             "what": MISSED if fact.needed else UNNEEDED,
@@ -288,6 +287,6 @@ def costliest(
             "at": fact.at,
             "regret": regret,
         }
-        found.append((regret, told))
-    found.sort(key=lambda one: (-one[0], one[1]["position"]))
-    return [told for _, told in found[:most]]
+        mistakes.append((regret, mistake))
+    mistakes.sort(key=lambda entry: (-entry[0], entry[1]["position"]))
+    return [mistake for _, mistake in mistakes[:most]]

@@ -1,4 +1,4 @@
-"""One scheduled evaluation: from what lines scored before they learned it to a report.
+"""Evaluation report: prequential measures, costs, verdict and evidence, as plain JSON.
 
 Computing and publishing are apart. `evaluate` needs nothing but the lines' scores, and its report
 is plain JSON that `jobs` keeps; `mlflow_run.publish` makes a run of it.
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from experiments.evaluation import decision_costs
 from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, costliest
-from experiments.evaluation.line_measures import EvaluatedLine, evaluated_on, line_measures
+from experiments.evaluation.line_measures import EvaluatedLine, lesson_table, line_measures
 from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
 from learning.decision.team_classifier import RoutingScores
 from learning.estimation.routing_accuracy import accuracy
@@ -38,7 +38,7 @@ VerdictName = Literal["keep", "promote", "roll back"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done, why, and on what evidence; `acted` false where it is only recommended."""
+    """Verdict with its reason and evidence; `acted` is false where it is only recommended."""
 
     verdict: VerdictName = "keep"
     sentence: str = "There is no other line to compare with."
@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationInputs:
-    """What was found besides the lines' measures, as plain JSON: see `Report`."""
+    """Results computed elsewhere that a report keeps, as plain JSON: see `Report`."""
 
     drift: Mapping[str, Any] | None = None
     contests: Sequence[Mapping[str, Any]] = ()
@@ -60,7 +60,7 @@ class EvaluationInputs:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found. `body` is plain JSON and holds all that its figures show.
+    """Results of an evaluation. `body` is plain JSON and holds all that its figures show.
 
     `beside` has each line and the two yardsticks (rules only; always continue) by the window
     (recent, since_switch): what their decisions would have cost. `segments`: the champion in each
@@ -101,10 +101,10 @@ class Report:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Report:
         """A kept report. ValueError for one of another format."""
-        kept = dict(body)
-        if kept.pop("format", None) != FORMAT:
+        fields = dict(body)
+        if fields.pop("format", None) != FORMAT:
             raise ValueError(f"a report of format {body.get('format')}; this build reads {FORMAT}")
-        return cls(**kept)
+        return cls(**fields)
 
 
 def evaluate(
@@ -115,49 +115,51 @@ def evaluate(
     *others: EvaluatedLine,
     terms: DecisionCosts,
     switches: Sequence[Switch] = (),
-    finding: Verdict = Verdict(),
-    facts: Iterable[JudgedOutcome] = (),
-    seen: EvaluationInputs = EvaluationInputs(),
+    verdict: Verdict = Verdict(),
+    outcomes: Iterable[JudgedOutcome] = (),
+    inputs: EvaluationInputs = EvaluationInputs(),
 ) -> Report:
     """Measure the champion beside other lines, over windows and since the last switch.
 
     `evaluation` is the id under which the run is made once; `at` is in seconds since the epoch.
-    `terms` are the policy's. `facts` are those of the newest outcomes; what was decided
-    (`finding`) and `seen` elsewhere is kept as it is.
+    `terms` are the policy's, `outcomes` the newest; `verdict` and `inputs` are kept as they are.
     """
     since = max((switch.position for switch in switches), default=0)
     costs = {"threshold": terms.threshold, "unneeded": terms.unneeded, "missed": terms.missed}
     span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
     lines = (champion, *others)
-    known = list(facts)
-    windows = {"recent": known[-RECENT:], "since_switch": [f for f in known if f.position > since]}
+    judged = list(outcomes)
+    windows = {
+        "recent": judged[-RECENT:],
+        "since_switch": [f for f in judged if f.position > since],
+    }
     scores = {line.role: line.scores for line in lines}
     return Report(
         evaluation,
         position,
         at,
-        finding.verdict,
-        finding.sentence,
-        finding.evidence,
+        verdict.verdict,
+        verdict.sentence,
+        verdict.evidence,
         [line_measures(line, since, costs, span) for line in lines],
         [asdict(switch) for switch in switches[-SWITCHES_MAX:]],
         costs,
         span,
-        seen.drift,
+        inputs.drift,
         _routing(champion.routed),
-        finding.acted,
+        verdict.acted,
         {
             name: decision_costs.compare_lines(part, scores, champion.role, terms)
             for name, part in windows.items()
         },
-        decision_costs.segments(known, champion.scores, terms),
-        seen.rates,
-        list(seen.contests),
-        seen.guard,
-        append_trail(seen.trail, position, at, seen.rates, seen.drift),
-        seen.insight,
-        costliest(known, champion.scores, terms),
-        evaluated_on(lines),
+        decision_costs.segments(judged, champion.scores, terms),
+        inputs.rates,
+        list(inputs.contests),
+        inputs.guard,
+        append_trail(inputs.trail, position, at, inputs.rates, inputs.drift),
+        inputs.insight,
+        costliest(judged, champion.scores, terms),
+        lesson_table(lines),
     )
 
 
@@ -188,12 +190,12 @@ def append_trail(
     loss = (drift or {}).get("loss") or {}
     point: dict[str, Any] = {"position": position, "at": at}
     for name in RATES:
-        found = recent.get(name)
-        point[name] = found and {bound: found[bound] for bound in ("rate", "low", "high")}
+        rate = recent.get(name)
+        point[name] = rate and {bound: rate[bound] for bound in ("rate", "low", "high")}
     point["kept"], point["judged"] = recent.get("kept"), recent.get("judged")
     point["evidence"], point["alarm_at"] = loss.get("evidence"), loss.get("alarm_at")
-    kept = [dict(one) for one in trail]
-    if len(kept) >= LENGTH:
+    points = [dict(earlier) for earlier in trail]
+    if len(points) >= LENGTH:
         half = LENGTH // 2
-        kept = kept[:half:2] + kept[half:]
-    return [*kept, point]
+        points = points[:half:2] + points[half:]
+    return [*points, point]

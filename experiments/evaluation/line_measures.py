@@ -1,4 +1,4 @@
-"""What a line's scores come to: its measures with intervals, and the data of its figures."""
+"""Measures of one model line with intervals, and the data of its figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EvaluatedLine:
 def line_measures(
     line: EvaluatedLine, since: int, costs: Mapping[str, float], span: int
 ) -> dict[str, Any]:
-    """All that a report has of a line, as plain JSON; `since` is the last switch's position."""
+    """Measures, intervals and curves of a line, as JSON; `since` is the last switch's position."""
     scores = line.scores
     p, y, w = scores.probability, scores.label, scores.weight
     bins = reliability(p, y, w=w)
@@ -60,14 +60,14 @@ def line_measures(
             "since_switch": measures(*(a[scores.position > since] for a in (p, y, w))),
         },
         "intervals": {
-            "recent": intervals(_newest(scores, np.arange(len(scores)) >= len(scores) - RECENT)),
-            "since_switch": intervals(_newest(scores, scores.position > since)),
+            "recent": intervals(_rows(scores, slice(max(0, len(scores) - RECENT), None))),
+            "since_switch": intervals(_rows(scores, scores.position > since)),
         },
         "decisions": _decisions(scores, costs),
         "base_rate": float((w * y).sum() / w.sum()) if w.sum() > 0 else None,
         "curve": [[point.position, point.measures] for point in points],
         "bands": [
-            [x.position, band(_part(scores, slice(max(0, x.lessons - span), x.lessons)))]
+            [x.position, band(_rows(scores, slice(max(0, x.lessons - span), x.lessons)))]
             for x in points
         ],
         "precision_recall": _precision_recall(scores),
@@ -78,11 +78,7 @@ def line_measures(
     }
 
 
-def _part(scores: Scores, rows: slice) -> Scores:
-    return Scores(*(getattr(scores, name)[rows] for name in Scores.__slots__))
-
-
-def _newest(scores: Scores, rows: NDArray[np.bool_]) -> Scores:
+def _rows(scores: Scores, rows: slice | NDArray[np.bool_]) -> Scores:
     return Scores(*(getattr(scores, name)[rows] for name in Scores.__slots__))
 
 
@@ -97,13 +93,13 @@ def _conversations(scores: Scores) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _decisions(scores: Scores, costs: Mapping[str, float]) -> dict[str, Any]:
     highest, needed = _conversations(scores)
-    found = rates(
+    decision_rates = rates(
         highest >= costs["threshold"],
         needed,
         cost_unneeded=costs["unneeded"],
         cost_missed=costs["missed"],
     )
-    return asdict(found)
+    return asdict(decision_rates)
 
 
 def _costs(scores: Scores, costs: Mapping[str, float]) -> list[list[float]]:
@@ -117,9 +113,9 @@ def _costs(scores: Scores, costs: Mapping[str, float]) -> list[list[float]]:
 
 
 def _precision_recall(scores: Scores) -> list[list[float]]:
-    found = precision_recall(scores.probability, scores.label, scores.weight)
-    kept = _thinned(found.recall.size)
-    return _columns(found.recall[kept], found.precision[kept])
+    points = precision_recall(scores.probability, scores.label, scores.weight)
+    shown = _thinned(points.recall.size)
+    return _columns(points.recall[shown], points.precision[shown])
 
 
 def _roc(scores: Scores) -> list[list[float]]:
@@ -127,13 +123,13 @@ def _roc(scores: Scores) -> list[list[float]]:
     p, w = scores.probability[order], scores.weight[order]
     positive = scores.label[order] > 0.5
     last = np.flatnonzero(np.append(p[1:] != p[:-1], True)) if p.size else np.zeros(0, np.intp)
-    found, false = (w * positive).cumsum()[last], (w * ~positive).cumsum()[last]
-    if not last.size or found[-1] <= 0.0 or false[-1] <= 0.0:
+    true_positives, false_positives = (w * positive).cumsum()[last], (w * ~positive).cumsum()[last]
+    if not last.size or true_positives[-1] <= 0.0 or false_positives[-1] <= 0.0:
         return [[], []]
-    kept = _thinned(last.size)
-    ends = [np.append(0.0, rate / rate[-1]) for rate in (false, found)]
-    kept = np.append(0, kept + 1)
-    return _columns(ends[0][kept], ends[1][kept])
+    shown = _thinned(last.size)
+    ends = [np.append(0.0, rate / rate[-1]) for rate in (false_positives, true_positives)]
+    shown = np.append(0, shown + 1)
+    return _columns(ends[0][shown], ends[1][shown])
 
 
 def _thinned(size: int) -> NDArray[np.intp]:
@@ -148,16 +144,16 @@ def _columns(*columns: Floats) -> list[list[float]]:
     return [np.asarray(column, np.float64).round(6).tolist() for column in columns]
 
 
-def evaluated_on(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str, Any]:
+def lesson_table(lines: Sequence[EvaluatedLine], most: int = RECENT) -> dict[str, Any]:
     """Columns and rows: ledger position, the lesson's place in its outcome, label, weight, and the
     probability of every line, None where it did not score it. The first line is the yardstick.
     """
     champion, *others = lines
-    known = [dict(_places(line.scores, len(line.scores))) for line in others]
+    scored_elsewhere = [dict(_places(line.scores, len(line.scores))) for line in others]
     scores = champion.scores
     rows = []
     for key, (p, label, weight) in _places(scores, most):
-        others_said = (line.get(key, [None])[0] for line in known)
+        others_said = (line.get(key, [None])[0] for line in scored_elsewhere)
         rows.append([*key, label, weight, p, *others_said])
     columns = ["position", "lesson", "label", "weight", *(line.role for line in lines)]
     return {"columns": columns, "rows": rows}
@@ -170,5 +166,5 @@ def _places(scores: Scores, most: int) -> Iterator[tuple[tuple[int, int], list[A
     for row, at in enumerate(scores.position.tolist()):
         last, place = at, place + 1 if at == last else 1
         if row >= first:
-            found = (scores.probability[row], scores.label[row], scores.weight[row])
-            yield (at, place), [round(float(value), 6) for value in found]
+            values = (scores.probability[row], scores.label[row], scores.weight[row])
+            yield (at, place), [round(float(value), 6) for value in values]

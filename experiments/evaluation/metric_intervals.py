@@ -1,4 +1,4 @@
-"""How sure each point of a curve is: intervals of the log loss and the AUC, for one look.
+"""Confidence intervals of log loss and AUC at each point, and bootstrap intervals, for one look.
 
 Cheap enough for every point of every line; `intervals` draws again for the figures that matter.
 """
@@ -24,22 +24,22 @@ def band(scores: Scores) -> dict[str, list[float]]:
     (1982), with conversations in place of lessons.
     """
     names, place = np.unique(scores.conversation, return_inverse=True)
-    whole = float(scores.weight.sum())
-    if names.size < LEAST or whole <= 0.0:
+    total_weight = float(scores.weight.sum())
+    if names.size < LEAST or total_weight <= 0.0:
         return {}
     losses = log_losses(scores.probability, scores.label)
-    mean = float((scores.weight * losses).sum()) / whole
+    mean = float((scores.weight * losses).sum()) / total_weight
     residuals = np.bincount(place, scores.weight * (losses - mean))
-    error = math.sqrt(float((residuals**2).sum())) / whole
-    found = {"log_loss": _around(mean, error)}
+    error = math.sqrt(float((residuals**2).sum())) / total_weight
+    bands = {"log_loss": _around(mean, error)}
     auc = measures(scores.probability, scores.label, scores.weight).get("auc")
-    counted = scores.weight > 0
-    positive = np.unique(scores.conversation[counted & (scores.label > 0.5)]).size
-    negative = np.unique(scores.conversation[counted & (scores.label <= 0.5)]).size
+    has_weight = scores.weight > 0
+    positive = np.unique(scores.conversation[has_weight & (scores.label > 0.5)]).size
+    negative = np.unique(scores.conversation[has_weight & (scores.label <= 0.5)]).size
     if auc is not None and positive and negative:
         low, high = _around(auc, _auc_error(auc, positive, negative))
-        found["auc"] = [max(0.0, low), min(1.0, high)]
-    return found
+        bands["auc"] = [max(0.0, low), min(1.0, high)]
+    return bands
 
 
 def _auc_error(auc: float, positive: int, negative: int) -> float:
@@ -58,8 +58,6 @@ def _around(middle: float, error: float) -> list[float]:
 
 DRAWS = 100
 SHOWN = ("auc", "average_precision", "log_loss", "brier", "ece")
-AT_LEAST = 20
-"""Fewer conversations say nothing about their own spread."""
 
 
 def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
@@ -68,22 +66,24 @@ def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
     ECE is pushed up by every redraw, so its interval is read with care.
     """
     _, first, place = np.unique(scores.conversation, return_index=True, return_inverse=True)
-    if first.size < AT_LEAST:
+    if first.size < LEAST:
         return {}
     rows = np.argsort(place, kind="stable")
     sizes = np.bincount(place)
     starts = np.cumsum(sizes) - sizes
     random = np.random.Generator(np.random.PCG64(7))
-    found: dict[str, list[float]] = {name: [] for name in SHOWN}
+    values_by_measure: dict[str, list[float]] = {name: [] for name in SHOWN}
     for _ in range(draws):
-        drawn = random.integers(0, first.size, first.size)
-        taken = np.concatenate([rows[starts[n] : starts[n] + sizes[n]] for n in drawn])
-        one = measures(scores.probability[taken], scores.label[taken], scores.weight[taken])
+        resample = random.integers(0, first.size, first.size)
+        lessons = np.concatenate([rows[starts[n] : starts[n] + sizes[n]] for n in resample])
+        resampled = measures(
+            scores.probability[lessons], scores.label[lessons], scores.weight[lessons]
+        )
         for name in SHOWN:
-            if name in one:
-                found[name].append(one[name])
+            if name in resampled:
+                values_by_measure[name].append(resampled[name])
     return {
         name: [round(float(x), 6) for x in np.quantile(values, (0.025, 0.975))]
-        for name, values in found.items()
+        for name, values in values_by_measure.items()
         if len(values) >= draws / 2
     }

@@ -39,23 +39,23 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
 
     MLflow groups its charts by what stands before the slash, in alphabetical order.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for line in report["lines"][:1]:
-        for window, said in (("kept", "all kept lessons"), ("recent", f"newest {RECENT} lessons")):
-            for name, value in _measured(line, window):
-                found[f"{line['role']} - {said}/{name}"] = value
+        for window, label in (("kept", "all kept lessons"), ("recent", f"newest {RECENT} lessons")):
+            for name, value in _measures(line, window):
+                values[f"{line['role']} - {label}/{name}"] = value
         for name, value in line["decisions"].items():
             if value is not None:
-                found[f"{line['role']} - decisions/{name}"] = value
+                values[f"{line['role']} - decisions/{name}"] = value
     for window, rates in (report.get("rates") or {}).items():
         if isinstance(rates, Mapping) and "missed_rate" in rates:
-            found |= dict(_rates(rates, "recent" if window == "recent" else "since promotion"))
+            values |= dict(_rates(rates, "recent" if window == "recent" else "since promotion"))
     routing = report.get("routing") or {}
     for way in METHODS:
         if routing and routing[way]["rate"] is not None:
             for bound in ("rate", "low", "high"):
-                found[f"routing - {way}/{bound}"] = routing[way][bound]
-    return found
+                values[f"routing - {way}/{bound}"] = routing[way][bound]
+    return values
 
 
 def _rates(rates: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
@@ -73,70 +73,74 @@ def curves(report: Mapping[str, Any]) -> Points:
     and of the whole over evaluations. Other lines have runs of their own.
     """
     champion = report["lines"][0]
-    found = {f"{champion['role']}/{name}": points for name, points in _curves(champion).items()}
+    points_by_name = {
+        f"{champion['role']}/{name}": own_points for name, own_points in _curves(champion).items()
+    }
     for point in report.get("trail") or ():
         for name in ("missed_rate", "false_escalation_rate", "automation_rate"):
             for bound, value in (point[name] or {}).items():
                 if value is not None:
                     key = f"over time/{name} {bound}"
-                    found.setdefault(key, []).append((point["position"], value))
+                    points_by_name.setdefault(key, []).append((point["position"], value))
     for position, point in (report.get("routing") or {}).get("curve", ()):
         for way in METHODS:
-            found.setdefault(f"routing/{way}", []).append((position, point[way]))
-    return found
+            points_by_name.setdefault(f"routing/{way}", []).append((position, point[way]))
+    return points_by_name
 
 
 def _curves(line: Mapping[str, Any]) -> Points:
-    found: Points = {}
+    points_by_name: Points = {}
     for position, point in line["curve"]:
         for name in CURVES:
             if name in point:
-                found.setdefault(name, []).append((position, point[name]))
-    return found
+                points_by_name.setdefault(name, []).append((position, point[name]))
+    return points_by_name
 
 
 def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     """A run for each line and each yardstick, by the same names of measures."""
     beside = (report.get("beside") or {}).get("recent") or {}
-    found = []
+    runs = []
     for line in report["lines"]:
-        figures = dict(_measured(line, "recent")) | dict(_beside(beside.get(line["role"])))
+        figures = dict(_measures(line, "recent")) | dict(
+            _decision_figures(beside.get(line["role"]))
+        )
         for name, (low, high) in (line.get("intervals") or {}).get("recent", {}).items():
             figures |= {f"{name} low": low, f"{name} high": high}
         curves = _curves(line)  # the last point of a curve is its figure, so these names are theirs
         figures = {name: value for name, value in figures.items() if name not in curves}
         params = {"version": str(line["version"]), "recipe": line["recipe"]}
         tags = {"baton.role": line["role"], "baton.version": str(line["version"])}
-        found.append(NestedRun(line["role"], figures, curves, params, tags))
+        runs.append(NestedRun(line["role"], figures, curves, params, tags))
     roles = {line["role"] for line in report["lines"]}
     for name, row in beside.items():
         if name not in roles:
             tags = {"baton.role": name, "mlflow.note.content": _YARDSTICK}
-            found.append(NestedRun(name, dict(_beside(row)), tags=tags))
-    return found
+            runs.append(NestedRun(name, dict(_decision_figures(row)), tags=tags))
+    return runs
 
 
 _YARDSTICK = "A fixed yardstick: what its decisions would have come to. It learns nothing."
 
 
-def _measured(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
+def _measures(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
     return ((name, x) for name, x in line["measures"][window].items() if x is not None)
 
 
-def _beside(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
-    for name, said in BESIDE.items():
+def _decision_figures(row: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
+    for name, label in BESIDE.items():
         if row and row[name] is not None:
-            yield from zip((said, f"{said} low", f"{said} high"), row[name], strict=True)
+            yield from zip((label, f"{label} low", f"{label} high"), row[name], strict=True)
 
 
 def data(report: Mapping[str, Any]) -> RunDataset | None:
-    """What the evaluation stands on, for a dataset."""
-    found = report.get("data") or {}
-    if not found.get("rows"):
+    """The evaluated lessons as a dataset; None without any."""
+    lessons = report.get("data") or {}
+    if not lessons.get("rows"):
         return None
-    first, last = (found["rows"][place][0] for place in (0, -1))
+    first, last = (lessons["rows"][place][0] for place in (0, -1))
     name = f"lessons at positions {first:.0f} to {last:.0f}"
-    return RunDataset(name, found["columns"], found["rows"])
+    return RunDataset(name, lessons["columns"], lessons["rows"])
 
 
 def description(report: Mapping[str, Any], transcripts: str = "") -> str:
@@ -153,40 +157,42 @@ def description(report: Mapping[str, Any], transcripts: str = "") -> str:
         "Open **Artifacts, figures.html** for the figures; **report.json** has every number.",
         "",
     ]
-    measured = []
+    cells_ = []
     for line in report["lines"]:
-        for window, said in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
-            found = line["measures"][window]
-            cells = [_shown(found[c]) if c in found else "-" for c in COLUMNS]
-            measured.append([plain(line["name"]), said, *cells])
-    rows.append(table(("line", "lessons", *COLUMNS), measured))
+        for window, label in (("kept", "all that are kept"), ("recent", f"newest {RECENT}")):
+            measures = line["measures"][window]
+            cells = [_shown(measures[c]) if c in measures else "-" for c in COLUMNS]
+            cells_.append([plain(line["name"]), label, *cells])
+    rows.append(table(("line", "lessons", *COLUMNS), cells_))
     return "\n".join(rows + _mistakes(report, transcripts))
 
 
 def _alarms(report: Mapping[str, Any]) -> list[str]:
     """What the alarms of this evaluation say."""
-    found = (report.get("drift") or {}).get("alarms", ())
-    told = [sentence(one["sentence"]) for one in found if one["position"] == report["position"]]
-    return ["**Alarm.** " + " ".join(told), ""] if told else []
+    alarms = (report.get("drift") or {}).get("alarms", ())
+    sentences = [
+        sentence(alarm["sentence"]) for alarm in alarms if alarm["position"] == report["position"]
+    ]
+    return ["**Alarm.** " + " ".join(sentences), ""] if sentences else []
 
 
 def _mistakes(report: Mapping[str, Any], transcripts: str) -> list[str]:
     worst = (report.get("mistakes") or ())[:MISTAKES_TOLD]
     if not worst:
         return []
-    rows = [
-        "",
-        "The most expensive mistakes, with their transcripts in Baton:",
-        "",
-    ]
-    found = []
-    for one in worst:
-        name = plain(str(one["conversation"]))
+    lines = ["", "The most expensive mistakes, with their transcripts in Baton:", ""]
+    cells = []
+    for mistake in worst:
+        name = plain(str(mistake["conversation"]))
         linked = (
-            f"[{name}]({transcript_url(transcripts, one['conversation'])})" if transcripts else name
+            f"[{name}]({transcript_url(transcripts, mistake['conversation'])})"
+            if transcripts
+            else name
         )
-        found.append((linked, one["what"], f"{one['probability']:.1%}", f"{one['cost']:g}"))
-    return [*rows, table(("conversation", "what", "the model said", "cost"), found)]
+        cells.append(
+            (linked, mistake["what"], f"{mistake['probability']:.1%}", f"{mistake['cost']:g}")
+        )
+    return [*lines, table(("conversation", "what", "the model said", "cost"), cells)]
 
 
 def transcript_url(transcripts: str, conversation: str) -> str:

@@ -1,4 +1,4 @@
-"""Windows of an evaluation, in lessons: what `recent` means, and the points of a curve."""
+"""Evaluation windows, in lessons: `recent`, and the span of a curve's points."""
 
 from __future__ import annotations
 

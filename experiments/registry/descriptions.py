@@ -1,4 +1,4 @@
-"""What an engineer reads in MLflow: names, descriptions, tags, and a prepared view of the runs."""
+"""Names, descriptions and tags in MLflow, and a prepared view of the runs."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def about_experiment(workspace: str, story: str = "") -> str:
 
 def about_model(workspace: str, story: str = "") -> str:
     """The description of a registered model."""
-    said = (
+    text = (
         f"The versions of Baton's workspace `{workspace}`: the probability that a conversation's "
         f"newest message needs a person. Evaluations: experiment `{experiment_name(workspace)}`."
     )
-    return f"{story}\n\n{said}" if story else said
+    return f"{story}\n\n{text}" if story else text
 
 
 def note(text: str) -> dict[str, str]:
@@ -90,11 +90,11 @@ def about_version(
 ) -> str:
     """The description of a version, its figures first: lists show only the beginning."""
     names = {"auc": "AUC", "log_loss": "log loss", "ece": "ECE"}
-    shown = ", ".join(f"{named} {metrics[k]:.3f}" for k, named in names.items() if k in metrics)
-    said = f"{recipe} at ledger position {position}; Baton's version {version}"
-    said += "" if parent is None else f", after version {parent}"
-    said += f" ({plain(reason)})." if reason else "."
-    return f"{shown}: {said}" if shown else said
+    figures = ", ".join(f"{label} {metrics[k]:.3f}" for k, label in names.items() if k in metrics)
+    text = f"{recipe} at ledger position {position}; Baton's version {version}"
+    text += "" if parent is None else f", after version {parent}"
+    text += f" ({plain(reason)})." if reason else "."
+    return f"{figures}: {text}" if figures else text
 
 
 ABOUT_VERSIONS = "The measures of each version, at the ledger position where it was saved."

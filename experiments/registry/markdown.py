@@ -1,4 +1,4 @@
-"""Tables in Markdown, as MLflow's pages show them: without lines or padding of their own."""
+"""Markdown tables and escaping for MLflow's pages."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def plain(text: str) -> str:
     """Text that is shown as it is, on one line, in a cell or in a sentence: what people name keys
     and give as reasons is neither a link nor a picture nor a tag.
     """
-    shown = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKS.sub(r"\\\1", shown)
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKS.sub(r"\\\1", escaped)
 
 
 def sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The way to one MLflow server: what it answers, and the two ways in which it does not."""
+"""MLflow client with time limits; errors are unavailable (retry) or refused (do not)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RegistryRefused(ValueError):
 
 
 class Connection:
-    """What every request to MLflow shares: its time limits, its errors, the experiment.
+    """Base of the MLflow client: time limits, error translation, the experiment.
 
     The time limits are MLflow's environment variables, which this sets for the process: a request
     that has no answer after `timeout_seconds`, twice, is RegistryUnavailable.
@@ -54,7 +54,7 @@ class Connection:
             raise RegistryUnavailable(f"no MLflow at {self.tracking_uri}: {error}") from error
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except MlflowException as error:
@@ -65,7 +65,7 @@ class Connection:
         except (requests.RequestException, JSONDecodeError, ConnectionError, TimeoutError) as error:
             raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {error}") from error
 
-    def _found(self, ask: Any, *arguments: str) -> Any:
+    def _get_or_none(self, ask: Any, *arguments: str) -> Any:
         try:
             return ask(*arguments)
         except MlflowException as error:
@@ -73,7 +73,7 @@ class Connection:
                 return None
             raise
 
-    def _made(self, make: Any, *arguments: Any, **more: Any) -> Any:
+    def _create_unless_exists(self, make: Any, *arguments: Any, **more: Any) -> Any:
         try:
             return make(*arguments, **more)
         except MlflowException as error:
@@ -89,17 +89,17 @@ class Connection:
 
     def _experiment(self, workspace: str) -> str:
         name = descriptions.experiment_name(workspace)
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             tags = descriptions.experiment_tags(workspace)
-            made = self._made(self._client.create_experiment, name, tags=tags)
-            return str(made) if made else self._experiment(workspace)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+            created = self._create_unless_exists(self._client.create_experiment, name, tags=tags)
+            return str(created) if created else self._experiment(workspace)
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
 
-def tagged(tags: Mapping[str, str]) -> str:
+def tag_filter(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in sorted(tags.items()))
 
 

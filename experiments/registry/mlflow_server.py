@@ -1,4 +1,4 @@
-"""The small MLflow server: its command line and environment, and where its pages are.
+"""MLflow server of one worker: command line, environment, and addresses of its pages.
 
 The default server is 15 processes and 1.4 GiB; this one is two processes and 0.4 GiB. `baton up`
 and the tests start the same. This module does not import mlflow, which takes seconds.
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 VIEW = "baton"
-"""The prepared view of the runs, by the key that `registry.desk` saves it under."""
+"""The prepared view of the runs, by the key that `registry.descriptions` saves it under."""
 LOOKUP_SECONDS = 2.0
 
 _FIXED = {
@@ -30,7 +30,7 @@ _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What to run. Start it in a process group of its own and end that group, not the process.
+    """Command of a server. Start it in a process group of its own and end that group.
 
     `url` answers `GET /health` with 200 once it is up: after 7 to 15 s, more on a busy machine.
     """
@@ -65,9 +65,9 @@ def server(
     if allowed_hosts:
         names = [*_LOCAL, *allowed_hosts]
         command += ["--allowed-hosts", ",".join(n + end for n in names for end in ("", f":{port}"))]
-    kept = {name: value for name, value in environ.items() if name not in _DROPPED}
-    reached = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  (not bound here)
-    return Server(tuple(command), kept | _FIXED, home, f"http://{reached}:{port}")
+    inherited = {name: value for name, value in environ.items() if name not in _DROPPED}
+    address = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  (not bound here)
+    return Server(tuple(command), inherited | _FIXED, home, f"http://{address}:{port}")
 
 
 def mlflow_pages_url(url: str, workspace: str = "default", run_id: str | None = None) -> str:

@@ -1,10 +1,10 @@
-"""The files of a published version: everything MLflow needs to load, serve and explain it.
+"""Model package of a published version: every file MLflow needs to load, serve and explain it.
 
     MLmodel                     what it is: loader, environment, signature, input example
     requirements.txt            the packages it was made with, exactly; python_env.yaml names them
     input_example.json          a conversation to try it with
     serving_input_example.json  the same, as `POST /invocations` takes it
-    code/baton_published.py     a copy of published.py, which MLflow calls
+    code/baton_published.py     a copy of pyfunc.py, which MLflow calls
     code/learning/              a copy of the pure package, so that no Baton is needed
     state.npz                   the checkpoint: plain arrays and JSON, with its digest
 

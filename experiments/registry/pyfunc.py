@@ -1,4 +1,4 @@
-"""A published version as it scores outside Baton: the loader that MLflow calls, and its model.
+"""MLflow pyfunc model of a published version: the loader and `predict`.
 
 A copy of this file lies in every published version beside a copy of `learning` and the state, so
 the version needs no installed Baton: `mlflow.pyfunc.load_model` and `mlflow models serve` run it
@@ -29,7 +29,7 @@ class BatonPyfuncModel:
 
     def __init__(self, state: bytes) -> None:
         """Raises learning.ledger.checkpoint.CheckpointError for a state that is not whole."""
-        self.standing = checkpoint.load(state)
+        self.model_state = checkpoint.load(state)
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """One row in, one row out: the probability that the newest message needs a person.
@@ -42,7 +42,7 @@ class BatonPyfuncModel:
         scores = []
         for row, text in enumerate(table["messages"]):
             try:
-                scores.append(self.standing.score(fold(conversation(text))))
+                scores.append(self.model_state.score(fold(conversation(text))))
             except (ValueError, TypeError) as error:
                 raise ValueError(f"messages of row {row}: {error}") from error
         return pd.DataFrame(

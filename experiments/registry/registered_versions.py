@@ -1,4 +1,4 @@
-"""Versions and their aliases, as MLflow's registered models."""
+"""Registered models in MLflow: publish, fetch, remove and tag versions; move aliases."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import mlflow
 
 from experiments.registry import descriptions, model_package
-from experiments.registry.mlflow_client import TIMEOUT_SECONDS, ms, tagged
+from experiments.registry.mlflow_client import TIMEOUT_SECONDS, ms, tag_filter
 from experiments.registry.runs import Runs
 
 NOTE = "mlflow.note.content"
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredVersion:
     """A model version in MLflow. `version` is Baton's number, None for one that is not Baton's."""
 
     number: str
@@ -30,7 +30,7 @@ class Registered:
 
 
 class Registry(Runs):
-    """What Baton asks of one MLflow server."""
+    """Model registry of one MLflow server."""
 
     def __init__(self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
         super().__init__(tracking_uri, timeout_seconds)
@@ -57,48 +57,54 @@ class Registry(Runs):
         cut off. `state` is a checkpoint's bytes, `at` seconds since the epoch. `metrics` become
         points at `position` on the workspace's one run `versions`.
         """
-        known = {"baton.version": str(version), "baton.digest": digest}
-        every = known | {"baton.recipe": recipe, "baton.position": str(position)}
-        every |= {} if parent is None else {"baton.parent": str(parent)}
-        every |= dict(tags or {})
-        said = descriptions.about_version(version, recipe, position, parent, reason, metrics or {})
+        identity = {"baton.version": str(version), "baton.digest": digest}
+        all_tags = identity | {"baton.recipe": recipe, "baton.position": str(position)}
+        all_tags |= {} if parent is None else {"baton.parent": str(parent)}
+        all_tags |= dict(tags or {})
+        description = descriptions.about_version(
+            version, recipe, position, parent, reason, metrics or {}
+        )
         self.reach()
-        with self._asking():
-            if found := self._numbers(workspace, known):
-                return found[0]
+        with self._translated_errors():
+            if numbers := self._numbers(workspace, identity):
+                return numbers[0]
             experiment = self._experiment(workspace)
             self._model(workspace)
-            model_id = self._files(experiment, version, state, at, known, every, said)
-            self._measured(experiment, model_id, position, at, metrics or {})
+            model_id = self._upload_model(
+                experiment, version, state, at, identity, all_tags, description
+            )
+            self._log_version_metrics(experiment, model_id, position, at, metrics or {})
             self._client.create_model_version(
                 descriptions.model_name(workspace),
                 f"models:/{model_id}",
-                tags=every,
-                description=said,
+                tags=all_tags,
+                description=description,
                 await_creation_for=0,
                 model_id=model_id,
             )
-            first, *surplus = self._numbers(workspace, known)
+            first, *surplus = self._numbers(workspace, identity)
             for number in surplus:  # a request that timed out was carried out after all
                 self._client.delete_model_version(descriptions.model_name(workspace), number)
             return first
 
-    def registered(self, workspace: str, number: str) -> Registered | None:
-        """What MLflow knows of a model version, by its MLflow number."""
-        with self._asking():
-            found = self._found(
+    def get_version(self, workspace: str, number: str) -> RegisteredVersion | None:
+        """A model version by its MLflow number; None if there is none."""
+        with self._translated_errors():
+            model_version = self._get_or_none(
                 self._client.get_model_version, descriptions.model_name(workspace), str(number)
             )
-        return None if found is None else _registered(found)
+        return None if model_version is None else _version_of(model_version)
 
     def state(self, workspace: str, number: str) -> bytes:
         """The checkpoint inside a published version. The bytes are not verified here."""
-        with self._asking(), tempfile.TemporaryDirectory() as folder:
-            found = self._client.get_model_version(descriptions.model_name(workspace), str(number))
-            model_id = (found.source or "").removeprefix("models:/")
-            place = self._client.get_logged_model(model_id)
+        with self._translated_errors(), tempfile.TemporaryDirectory() as folder:
+            model_version = self._client.get_model_version(
+                descriptions.model_name(workspace), str(number)
+            )
+            model_id = (model_version.source or "").removeprefix("models:/")
+            logged_model = self._client.get_logged_model(model_id)
             path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{place.artifact_location}/{model_package.STATE}",
+                artifact_uri=f"{logged_model.artifact_location}/{model_package.STATE}",
                 dst_path=folder,
                 tracking_uri=self.tracking_uri,
             )
@@ -106,21 +112,21 @@ class Registry(Runs):
 
     def remove(self, workspace: str, number: str) -> None:
         """Delete a model version with its files; nothing happens where there is none."""
-        with self._asking():
+        with self._translated_errors():
             name = descriptions.model_name(workspace)
-            found = self._found(self._client.get_model_version, name, str(number))
-            if found is None:
+            model_version = self._get_or_none(self._client.get_model_version, name, str(number))
+            if model_version is None:
                 return
             self._client.delete_model_version(name, str(number))
-            model_id = (found.source or "").removeprefix("models:/")
-            model = self._found(self._client.get_logged_model, model_id)
+            model_id = (model_version.source or "").removeprefix("models:/")
+            model = self._get_or_none(self._client.get_logged_model, model_id)
             if model is not None:
                 self._erase(model.artifact_location)
                 self._client.delete_logged_model(model_id)
 
     def tag(self, workspace: str, number: str, name: str, value: str) -> None:
         """Write a tag on a model version: why a move was refused, for example."""
-        with self._asking():
+        with self._translated_errors():
             self._client.set_model_version_tag(
                 descriptions.model_name(workspace), str(number), name, value
             )
@@ -130,53 +136,49 @@ class Registry(Runs):
 
         Read from the registered model: a search over versions answers without their aliases.
         """
-        with self._asking():
-            found = self._found(
+        with self._translated_errors():
+            model = self._get_or_none(
                 self._client.get_registered_model, descriptions.model_name(workspace)
             )
-        return {} if found is None else {a: str(n) for a, n in sorted(found.aliases.items())}
-
-    def alias_of(self, workspace: str, alias: str) -> str | None:
-        """The MLflow number that an alias stands at; None where there is no such alias."""
-        return self.aliases(workspace).get(alias)
+        return {} if model is None else {a: str(n) for a, n in sorted(model.aliases.items())}
 
     def set_alias(self, workspace: str, alias: str, number: str) -> None:
         """Move an alias. RegistryRefused for a number that is not registered."""
-        with self._asking():
+        with self._translated_errors():
             self._client.set_registered_model_alias(
                 descriptions.model_name(workspace), alias, str(number)
             )
 
     def drop_alias(self, workspace: str, alias: str) -> None:
         """Remove an alias; nothing happens where there is none."""
-        with self._asking():
-            self._found(
+        with self._translated_errors():
+            self._get_or_none(
                 self._client.delete_registered_model_alias,
                 descriptions.model_name(workspace),
                 alias,
             )
 
-    def tell(self, workspace: str, story: str) -> None:
-        """Say in the descriptions of experiment and registered model what is the case, in Markdown.
+    def describe(self, workspace: str, story: str) -> None:
+        """Write the descriptions of the experiment and the registered model, in Markdown.
         A description that an engineer has rewritten is left as it is.
         """
-        with self._asking():
+        with self._translated_errors():
             experiment, name = self._experiment(workspace), descriptions.model_name(workspace)
             about = descriptions.note(descriptions.about_experiment(workspace, story))
             tags = self._client.get_experiment(experiment).tags
             if descriptions.is_own(tags.get(NOTE), tags):
                 for tag, value in about.items():
                     self._client.set_experiment_tag(experiment, tag, value)
-            model = self._found(self._client.get_registered_model, name)
+            model = self._get_or_none(self._client.get_registered_model, name)
             if model is not None and descriptions.is_own(model.description, model.tags):
                 text = descriptions.about_model(workspace, story)
                 self._client.update_registered_model(name, text)
-                written = descriptions.note(text)[descriptions.WRITTEN]
-                self._client.set_registered_model_tag(name, descriptions.WRITTEN, written)
+                mark = descriptions.note(text)[descriptions.WRITTEN]
+                self._client.set_registered_model_tag(name, descriptions.WRITTEN, mark)
 
     def _model(self, workspace: str) -> None:
         text = descriptions.about_model(workspace)
-        self._made(
+        self._create_unless_exists(
             self._client.create_registered_model,
             descriptions.model_name(workspace),
             tags={
@@ -187,24 +189,26 @@ class Registry(Runs):
         )
 
     def _numbers(self, workspace: str, tags: Mapping[str, str]) -> list[str]:
-        query = f"name = '{descriptions.model_name(workspace)}' and {tagged(tags)}"
-        found = self._client.search_model_versions(query, max_results=100)
-        return sorted((str(version.version) for version in found), key=int)
+        query = f"name = '{descriptions.model_name(workspace)}' and {tag_filter(tags)}"
+        model_versions = self._client.search_model_versions(query, max_results=100)
+        return sorted((str(version.version) for version in model_versions), key=int)
 
-    def _files(
+    def _upload_model(
         self,
         experiment: str,
         version: int,
         state: bytes,
         at: float,
-        known: Mapping[str, str],
+        identity: Mapping[str, str],
         tags: Mapping[str, str],
-        said: str,
+        description: str,
     ) -> str:
-        found = self._client.search_logged_models([experiment], tagged(known), max_results=10)
+        models = self._client.search_logged_models(
+            [experiment], tag_filter(identity), max_results=10
+        )
         model = (
-            min(found, key=lambda one: str(one.status) != "READY")
-            if found
+            min(models, key=lambda candidate: str(candidate.status) != "READY")
+            if models
             else self._client.create_logged_model(
                 experiment,
                 f"version-{version}",
@@ -218,33 +222,33 @@ class Registry(Runs):
                 model_package.write(Path(folder), model.model_id, state, at, tags)
                 self._client.log_model_artifacts(model.model_id, folder)
             # tags of MLflow's own are dropped where a model is created
-            about = descriptions.SOURCE | {"mlflow.note.content": said}
+            about = descriptions.SOURCE | {"mlflow.note.content": description}
             self._client.set_logged_model_tags(model.model_id, about)
             self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 
-    def _measured(
+    def _log_version_metrics(
         self, experiment: str, model_id: str, position: int, at: float, metrics: Mapping[str, float]
     ) -> None:
         if not metrics:
             return
-        known = {"baton.kind": "versions"}
-        tags = known | {"mlflow.note.content": descriptions.ABOUT_VERSIONS}
-        run_id = self._run(experiment, self._runs(experiment, known), "versions", at, tags)
+        identity = {"baton.kind": "versions"}
+        tags = identity | {"mlflow.note.content": descriptions.ABOUT_VERSIONS}
+        run_id = self._run(experiment, self._runs(experiment, identity), "versions", at, tags)
         points = {name: [(position, value)] for name, value in metrics.items()}
         self._points(run_id, points, at, model_id)
         self._client.set_terminated(run_id, end_time=ms(at))
 
 
-def _registered(found: Any) -> Registered:
-    tags = dict(found.tags)
+def _version_of(model_version: Any) -> RegisteredVersion:
+    tags = dict(model_version.tags)
 
     def whole(name: str) -> int | None:
         text = tags.get(name, "")
         return int(text) if text.isdecimal() else None
 
-    return Registered(
-        number=str(found.version),
+    return RegisteredVersion(
+        number=str(model_version.version),
         version=whole("baton.version"),
         position=whole("baton.position"),
         digest=tags.get("baton.digest"),

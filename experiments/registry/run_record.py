@@ -1,4 +1,4 @@
-"""What an evaluation's run has besides its own figures: a run for each line, and its data.
+"""Nested runs and the dataset of an evaluation run, as plain values.
 
 Plain values, which `registry` writes; making them needs no mlflow.
 """
@@ -30,7 +30,7 @@ class NestedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunDataset:
-    """What was evaluated on, as a table of numbers: a file of the run, and an MLflow dataset."""
+    """Evaluated lessons as a table of numbers: a file of the run, and an MLflow dataset."""
 
     name: str
     columns: Sequence[str]

@@ -1,4 +1,4 @@
-"""Evaluations as MLflow runs, with metrics over the ledger's positions and figures."""
+"""MLflow runs of evaluations and sweeps, with metrics over ledger positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow.entities import (
 )
 
 from experiments.registry import descriptions
-from experiments.registry.mlflow_client import Connection, ms, tagged
+from experiments.registry.mlflow_client import Connection, ms, tag_filter
 from experiments.registry.run_record import FILE, Curves, NestedRun, RunDataset
 
 BATCH = 900
@@ -61,16 +61,16 @@ class Runs(Connection):
         numbers of the versions that were evaluated: the run links to them. `data` is what they
         were evaluated on.
         """
-        known = {"baton.evaluation": evaluation}
+        identity = {"baton.evaluation": evaluation}
         self.reach()
-        with self._asking():
+        with self._translated_errors():
             experiment = self._experiment(workspace)
-            runs = self._runs(experiment, known)
+            runs = self._runs(experiment, identity)
             done = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
             if done:
                 return str(done[0])
             extra = {"mlflow.note.content": description, "baton.position": str(position)}
-            run_id = self._run(experiment, runs, name, at, known | extra | dict(tags or {}))
+            run_id = self._run(experiment, runs, name, at, identity | extra | dict(tags or {}))
             points = {key: [(position, value)] for key, value in metrics.items()}
             self._points(run_id, points | {k: list(v) for k, v in (curves or {}).items()}, at)
             if params:
@@ -78,29 +78,29 @@ class Runs(Connection):
             if models := self._models(workspace, numbers):
                 self._client.log_inputs(run_id, models=models)
             if data is not None:
-                self._evaluated_on(run_id, data)
+                self._log_dataset(run_id, data)
             for line in nested:
-                self._beside(experiment, run_id, evaluation, line, position, at)
+                self._log_nested(experiment, run_id, evaluation, line, position, at)
             for path, text in (dict(files or {}) | ({PAGE: page} if page else {})).items():
                 self._client.log_text(run_id, text, path)
             if page and not lasting:
                 self._client.set_tag(run_id, "baton.figures", "kept")
                 self._drop_old_pages(experiment)
             self._client.set_terminated(run_id, end_time=ms(at))
-            for run in self._runs(experiment, known):
+            for run in self._runs(experiment, identity):
                 if run.info.run_id != run_id:  # a request that timed out was carried out after all
                     self._client.delete_run(run.info.run_id)
             return run_id
 
-    def _evaluated_on(self, run_id: str, data: RunDataset) -> None:
+    def _log_dataset(self, run_id: str, data: RunDataset) -> None:
         self._client.log_text(run_id, data.csv(), FILE)
         url = f"{self.tracking_uri}/get-artifact?run_uuid={run_id}&path={FILE}"
         source = ("http", json.dumps({"url": url}))
-        found = Dataset(data.name, data.digest, *source, data.schema(), data.profile())
+        dataset = Dataset(data.name, data.digest, *source, data.schema(), data.profile())
         kind = InputTag("mlflow.data.context", "evaluation")
-        self._client.log_inputs(run_id, datasets=[DatasetInput(found, [kind])])
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [kind])])
 
-    def _beside(
+    def _log_nested(
         self,
         experiment: str,
         parent: str,
@@ -109,11 +109,11 @@ class Runs(Connection):
         position: int,
         at: float,
     ) -> None:
-        known = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
-        runs = self._runs(experiment, known)
+        identity = {"baton.nested": f"{evaluation}: {line.name}", "mlflow.parentRunId": parent}
+        runs = self._runs(experiment, identity)
         if any(run.info.status == "FINISHED" for run in runs):
             return
-        tags = known | {"baton.position": str(position)} | dict(line.tags)
+        tags = identity | {"baton.position": str(position)} | dict(line.tags)
         run_id = self._run(experiment, runs, line.name, at, tags)
         points = {key: [(position, value)] for key, value in line.metrics.items()}
         self._points(run_id, points | {key: list(curve) for key, curve in line.curves.items()}, at)
@@ -126,8 +126,8 @@ class Runs(Connection):
 
         MLflow hides deleted runs; `mlflow gc` removes what remains of them in its database.
         """
-        with self._asking():
-            run = self._found(self._client.get_run, run_id)
+        with self._translated_errors():
+            run = self._get_or_none(self._client.get_run, run_id)
             if run is None or run.info.lifecycle_stage == "deleted":
                 return
             for nested in self._nested(run.info.experiment_id, run_id):
@@ -136,7 +136,7 @@ class Runs(Connection):
             self._client.delete_run(run_id)
 
     def _nested(self, experiment: str, run_id: str) -> list[Any]:
-        within = tagged({"mlflow.parentRunId": run_id})
+        within = tag_filter({"mlflow.parentRunId": run_id})
         return list(
             self._client.search_runs([experiment], within, ViewType.ACTIVE_ONLY, max_results=100)
         )
@@ -144,7 +144,7 @@ class Runs(Connection):
     def _drop_old_pages(self, experiment: str) -> None:
         newest_first = self._client.search_runs(
             [experiment],
-            tagged({"baton.figures": "kept"}),
+            tag_filter({"baton.figures": "kept"}),
             ViewType.ACTIVE_ONLY,
             max_results=PAGES_KEPT + 10,
             order_by=["attributes.start_time DESC"],
@@ -156,18 +156,20 @@ class Runs(Connection):
                 self._client.delete_run(nested.info.run_id)
 
     def _models(self, workspace: str, numbers: Sequence[str]) -> list[LoggedModelInput]:
-        found = (
-            self._found(self._client.get_model_version, descriptions.model_name(workspace), number)
+        model_versions = (
+            self._get_or_none(
+                self._client.get_model_version, descriptions.model_name(workspace), number
+            )
             for number in numbers
         )
-        sources = [version.source.removeprefix("models:/") for version in found if version]
+        sources = [version.source.removeprefix("models:/") for version in model_versions if version]
         return [LoggedModelInput(source) for source in sources if source.startswith("m-")]
 
     def _runs(self, experiment: str, tags: Mapping[str, str]) -> list[Any]:
         return list(
             self._client.search_runs(
                 [experiment],
-                tagged(tags),
+                tag_filter(tags),
                 ViewType.ACTIVE_ONLY,
                 max_results=10,
                 order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
@@ -181,10 +183,10 @@ class Runs(Connection):
             run_id = str(runs[0].info.run_id)
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
             return run_id
-        made = self._client.create_run(
+        created = self._client.create_run(
             experiment, start_time=ms(at), tags=descriptions.SOURCE | dict(tags), run_name=name
         )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     def _points(
         self,
@@ -207,26 +209,26 @@ class SweepRuns(Runs):
 
     def begin(self, workspace: str, sweep: str, *, name: str, description: str, at: float) -> str:
         """The run of a sweep, made or found; its run id. RegistryUnavailable, RegistryRefused."""
-        known = {"baton.kind": "sweep", "baton.sweep": sweep}
+        identity = {"baton.kind": "sweep", "baton.sweep": sweep}
         self.reach()
-        with self._asking():
+        with self._translated_errors():
             experiment = self._experiment(workspace)
-            tags = known | {"mlflow.note.content": description}
-            return self._run(experiment, self._runs(experiment, known), name, at, tags)
+            tags = identity | {"mlflow.note.content": description}
+            return self._run(experiment, self._runs(experiment, identity), name, at, tags)
 
     def trial(self, workspace: str, parent: str, result: Mapping[str, Any], at: float) -> str:
         """A finished trial as a nested run of its sweep; its run id."""
-        known = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
-        with self._asking():
+        identity = {"baton.trial": result["key"], "mlflow.parentRunId": parent}
+        with self._translated_errors():
             experiment = self._experiment(workspace)
-            found = self._runs(experiment, known)
-            if done := [run.info.run_id for run in found if run.info.status == "FINISHED"]:
+            runs = self._runs(experiment, identity)
+            if done := [run.info.run_id for run in runs if run.info.status == "FINISHED"]:
                 return str(done[0])
             began = at - result["seconds"]
-            tags = known | {"baton.kind": "trial", "baton.digest": result["digest"]}
-            run_id = self._run(experiment, found, result["recipe"], began, tags)
-            plain, _, given = result["recipe"].partition("?")
-            parameters = dict(part.split("=", 1) for part in given.split(",") if part)
+            tags = identity | {"baton.kind": "trial", "baton.digest": result["digest"]}
+            run_id = self._run(experiment, runs, result["recipe"], began, tags)
+            plain, _, options = result["recipe"].partition("?")
+            parameters = dict(part.split("=", 1) for part in options.split(",") if part)
             params = [Param("recipe", plain), *(Param(k, v) for k, v in parameters.items())]
             self._client.log_batch(run_id, params=params)
             figures = dict(result["measures"])
@@ -238,7 +240,7 @@ class SweepRuns(Runs):
 
     def end(self, parent: str, best: Mapping[str, Any], description: str, at: float) -> None:
         """Close a sweep's run, with its best trial."""
-        with self._asking():
+        with self._translated_errors():
             figures = {f"best/{name}": value for name, value in best["later"].items()}
             points = {name: [(best["position"], value)] for name, value in figures.items()}
             self._points(parent, points, at)

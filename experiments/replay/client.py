@@ -1,4 +1,4 @@
-"""A patient client of a running Baton: one connection, and no request is given up for a restart.
+"""HTTP client of a running Baton with retries; repeated requests are idempotent.
 
 Every request that is sent twice has one effect, so whatever was not answered
 is simply sent again.
@@ -7,12 +7,15 @@ is simply sent again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+
+from learning.conversation.state import Message
 
 PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS_MAX = 2.0
@@ -22,8 +25,8 @@ _BUSY = (429, 503)
 class RefusedError(RuntimeError):
     """Baton answered that the request is wrong; the message says what and how to mend it."""
 
-    def __init__(self, status: int, said: str, code: str = "") -> None:
-        super().__init__(said)
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
 
@@ -59,17 +62,17 @@ class BatonClient:
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON answer to a GET. RefusedError, UnreachableError."""
-        return self._sent("GET", path, None)
+        return self._request("GET", path, None)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON answer to a POST, sent again until it is answered. RefusedError, ..."""
-        return self._sent("POST", path, body)
+        return self._request("POST", path, body)
 
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON answer to a PUT, sent again until it is answered. RefusedError, ..."""
-        return self._sent("PUT", path, body)
+        return self._request("PUT", path, body)
 
-    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         give_up = time.monotonic() + self.patience_seconds
         pause = 0.05
         while True:
@@ -90,24 +93,43 @@ class BatonClient:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    said = answer.headers.get("Retry-After", "")
-    return min(float(said), _PAUSE_SECONDS_MAX) if said.isdigit() else 0.0
+    header = answer.headers.get("Retry-After", "")
+    return min(float(header), _PAUSE_SECONDS_MAX) if header.isdigit() else 0.0
 
 
-def _read(answer: httpx.Response, asked: str) -> dict[str, Any]:
+def _read(answer: httpx.Response, request: str) -> dict[str, Any]:
     try:
-        found = answer.json()
+        body = answer.json()
     except ValueError:
-        found = {}
-    if answer.is_success and isinstance(found, dict):
-        return found
-    error = found.get("error") if isinstance(found, dict) else None
+        body = {}
+    if answer.is_success and isinstance(body, dict):
+        return body
+    error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
-    code, said = str(error.get("code", "")), error.get("message", answer.text[:200])
+    code, message = str(error.get("code", "")), error.get("message", answer.text[:200])
     hint = f"; {error['hint']}" if error.get("hint") else ""
     raise RefusedError(
-        answer.status_code, f"{asked}: {answer.status_code} {code}: {said}{hint}", code
+        answer.status_code, f"{request}: {answer.status_code} {code}: {message}{hint}", code
     )
+
+
+def turn_json(message: Message) -> dict[str, Any]:
+    """A turn as the API takes it: id, author, text, and what the bot reported of its own work."""
+    turn: dict[str, Any] = {"id": message.id, "author": message.author, "text": message.text}
+    if message.bot is not None:
+        turn["bot"] = {k: v for k, v in asdict(message.bot).items() if v is not None}
+    return turn
+
+
+def score_request(conversation_id: str, turns: Sequence[Message]) -> dict[str, Any]:
+    """The body of `POST /v1/score` for the newest turn; those before it are its history."""
+    *history, message = turns
+    return {
+        "conversation_id": conversation_id,
+        "message": {"id": message.id, "text": message.text, "language": message.language},
+        "bot": turn_json(message).get("bot"),
+        "history": [turn_json(turn) for turn in history],
+    }
 
 
 def path_of(*parts: str) -> str:

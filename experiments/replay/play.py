@@ -1,4 +1,4 @@
-"""Play a stream through the bare loop or through HTTP; both must say the same, to the bit.
+"""Replay a stream test-then-learn, in the bare loop or through HTTP; both agree to the bit.
 
 Every scored message is scored where it stands, the labels become one outcome when the
 conversation ends, and only then are they learned. `bare` runs the loop that the service runs,
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.datasets.episode import Episode
-from experiments.datasets.ledger_export import labelled, of_stream
-from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of
-from experiments.replay.simulated_labels import AnnotatorSettings, SimulatedAnnotators
+from experiments.datasets.ledger_export import labelled_page, of_stream
+from experiments.replay.client import PATIENCE_SECONDS, BatonClient, path_of, turn_json
+from experiments.replay.simulated_labels import AnnotatorCounts, SimulatedAnnotators
 from experiments.replay.stream_measures import StreamMeasures, StreamReport
 from learning.conversation.state import EMPTY, Message, step
 from learning.ledger.checkpoint import digest
@@ -26,11 +26,11 @@ Progress = Callable[[StreamMeasures], None]
 """Called after each conversation with the tally so far."""
 
 
-def begun(recipe: str = DEFAULT) -> ModelState:
+def new_model_state(recipe: str = DEFAULT) -> ModelState:
     """A standing as a new workspace has it: its ledger begins with a policy and a switch."""
-    standing = ModelState(recipe=recipe, switch=2)
-    replay_entries(standing, [entry for entry, _ in of_stream(())], lambda *_: ())
-    return standing
+    state = ModelState(recipe=recipe, switch=2)
+    replay_entries(state, [entry for entry, _ in of_stream(())], lambda *_: ())
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class PlayedStream:
 
     report: StreamReport
     tally: StreamMeasures
-    service: AnnotatorSettings | None = None
+    service: AnnotatorCounts | None = None
 
 
 def bare(
     stream: Iterable[Episode],
     *,
     recipe: str = DEFAULT,
-    standing: ModelState | None = None,
+    state: ModelState | None = None,
     handoffs: bool = False,
     progress: Progress | None = None,
 ) -> PlayedStream:
@@ -55,18 +55,18 @@ def bare(
     A `standing` given goes on from where it stands (and `recipe` is its own); `handoffs` adds the
     GT measures. What fails in the stream fails here, with its own error.
     """
-    standing = begun(recipe) if standing is None else standing
+    state = new_model_state(recipe) if state is None else state
     tally = StreamMeasures(handoffs=handoffs)
     began = time.perf_counter()
-    for episode in map(told, stream):
-        probabilities = _scored(standing, episode)
+    for episode in map(without_system_events, stream):
+        probabilities = _score_episode(state, episode)
         if episode.labels:
-            _learned(standing, episode)
+            _learn_episode(state, episode)
         tally.add(episode, probabilities)
         if progress is not None:
             progress(tally)
     seconds = time.perf_counter() - began
-    report = tally.report(seconds=seconds, position=standing.position, digest=digest(standing))
+    report = tally.report(seconds=seconds, position=state.position, digest=digest(state))
     return PlayedStream(report, tally)
 
 
@@ -89,21 +89,21 @@ def through_http(
     on where it broke off. Raises RefusedError, UnreachableError.
     """
     tally = StreamMeasures(handoffs=handoffs)
-    service = AnnotatorSettings()
-    with BatonClient(url, key, patience_seconds=patience_seconds) as caller:
-        reached = int(caller.get("/v1/standing")["position"])
+    behaviour = AnnotatorCounts()
+    with BatonClient(url, key, patience_seconds=patience_seconds) as client:
+        last_position = int(client.get("/v1/standing")["position"])
         began = time.perf_counter()
-        for episode in map(told, stream):
-            people = SimulatedAnnotators(caller, episode, service) if live else None
-            probabilities = _asked(caller, episode, people)
-            reached = max(reached, _ended(caller, episode, people))
+        for episode in map(without_system_events, stream):
+            annotators = SimulatedAnnotators(client, episode, behaviour) if live else None
+            probabilities = _score_messages(client, episode, annotators)
+            last_position = max(last_position, _finish(client, episode, annotators))
             tally.add(episode, probabilities)
             if progress is not None:
                 progress(tally)
         seconds = time.perf_counter() - began
-        standing = _standing(caller, reached)
-    report = tally.report(seconds=seconds, position=standing["position"], digest=standing["digest"])
-    return PlayedStream(report, tally, service if live else None)
+        state = _wait_for_position(client, last_position)
+    report = tally.report(seconds=seconds, position=state["position"], digest=state["digest"])
+    return PlayedStream(report, tally, behaviour if live else None)
 
 
 def workspace_key(
@@ -111,33 +111,28 @@ def workspace_key(
 ) -> str:
     """Make a workspace, or find it there; gives its engineer's key. RefusedError, ..."""
     body = {"id": workspace, "mode": mode} | ({"recipe": recipe} if recipe else {})
-    with BatonClient(url, admin_key) as caller:
-        return str(caller.post("/v1/workspaces", body)["keys"]["engineer"])
+    with BatonClient(url, admin_key) as client:
+        return str(client.post("/v1/workspaces", body)["keys"]["engineer"])
 
 
-def shadow(url: str, admin_key: str, workspace: str, recipe: str = "") -> str:
-    """`workspace_key` of a shadow workspace: no handoff opens there."""
-    return workspace_key(url, admin_key, workspace, recipe=recipe)
-
-
-def told(episode: Episode) -> Episode:
-    """The episode as bots and customers told it, without Baton's own notes of past handoffs."""
-    kept = [place for place, message in enumerate(episode.messages) if message.event is None]
-    if len(kept) == len(episode.messages):
+def without_system_events(episode: Episode) -> Episode:
+    """The episode without Baton's own system messages of past handoffs."""
+    places = [place for place, message in enumerate(episode.messages) if message.event is None]
+    if len(places) == len(episode.messages):
         return episode
-    now = {before: place for place, before in enumerate(kept)}
+    now = {before: place for place, before in enumerate(places)}
     return Episode(
         episode.id,
-        tuple(episode.messages[place] for place in kept),
+        tuple(episode.messages[place] for place in places),
         tuple((now[place], label) for place, label in episode.labels if place in now),
         tuple(now[place] for place in episode.scored if place in now),
     )
 
 
-def _asked(
-    caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None
+def _score_messages(
+    client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None
 ) -> dict[int, float]:
-    scored, found = set(episode.scored), {}
+    scored, probabilities = set(episode.scored), {}
     history: list[dict[str, Any]] = []
     for place, message in enumerate(episode.messages):
         if place not in scored:
@@ -150,71 +145,61 @@ def _asked(
             body["attributes"] = dict(message.attributes)
         if history:
             body["history"] = history
-        answer = caller.post("/v1/score", body)
+        answer = client.post("/v1/score", body)
         history = []
         if answer["probability"] is not None:
-            found[place] = answer["probability"]
-        if people is not None:
-            people.hear(place, answer)
+            probabilities[place] = answer["probability"]
+        if annotators is not None:
+            annotators.hear(place, answer)
     # What the customer says after the last scored message has no route of its own, and no effect.
     rest = [turn for turn in history if turn["author"] != "user"]
     if rest and scored:
-        caller.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
-    return found
+        client.post(path_of("conversations", episode.id, "messages"), {"messages": rest})
+    return probabilities
 
 
 def _turn(message: Message) -> dict[str, Any]:
-    turn: dict[str, Any] = {
-        "id": message.id,
-        "author": message.author,
-        "text": message.text,
-        "at": message.at,
-    }
-    if message.language is not None:
-        turn["language"] = message.language
-    if message.bot is not None:
-        said = asdict(message.bot)
-        turn["bot"] = {name: value for name, value in said.items() if value is not None}
-    return turn
+    turn = turn_json(message) | {"at": message.at}
+    return turn if message.language is None else turn | {"language": message.language}
 
 
-def _ended(caller: BatonClient, episode: Episode, people: SimulatedAnnotators | None) -> int:
+def _finish(client: BatonClient, episode: Episode, annotators: SimulatedAnnotators | None) -> int:
     """Say what was true, close, and give the ledger's position (0 if there was nothing to say)."""
     if not episode.scored:
         return 0
     position = 0
-    if people is not None:
-        position = people.end()
+    if annotators is not None:
+        position = annotators.end()
     elif episode.labels:
         labels = [
             {"message_id": episode.messages[place].id, "label": label}
             for place, label in episode.labels
         ]
-        answer = caller.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
+        answer = client.post(path_of("conversations", episode.id, "outcome"), {"labels": labels})
         position = int(answer["position"])
-    caller.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
+    client.post(path_of("conversations", episode.id, "close"), {"resolution": "unknown"})
     return position
 
 
-def _standing(caller: BatonClient, reached: int) -> dict[str, Any]:
+def _wait_for_position(client: BatonClient, position: int) -> dict[str, Any]:
     """The standing once the last outcome has been learned: a moment after it was acknowledged."""
-    give_up = time.monotonic() + caller.patience_seconds
+    give_up = time.monotonic() + client.patience_seconds
     while True:
-        standing = caller.get("/v1/standing")
-        if standing["position"] >= reached or time.monotonic() > give_up:
-            return standing
+        state = client.get("/v1/standing")
+        if state["position"] >= position or time.monotonic() > give_up:
+            return state
         time.sleep(0.02)
 
 
-def _scored(standing: ModelState, episode: Episode) -> dict[int, float]:
-    state, scored, found = EMPTY, set(episode.scored), {}
+def _score_episode(model_state: ModelState, episode: Episode) -> dict[int, float]:
+    state, scored, probabilities = EMPTY, set(episode.scored), {}
     for place, message in enumerate(episode.messages):
         state = step(state, message)
         if place in scored:
-            found[place] = standing.score(state).probability
-    return found
+            probabilities[place] = model_state.score(state).probability
+    return probabilities
 
 
-def _learned(standing: ModelState, episode: Episode) -> None:
-    entry, turns = labelled(episode, standing.position + 1)
-    replay_entries(standing, [entry], lambda _, until: turns[:until])
+def _learn_episode(model_state: ModelState, episode: Episode) -> None:
+    entry, turns = labelled_page(episode, model_state.position + 1)
+    replay_entries(model_state, [entry], lambda _, until: turns[:until])

@@ -1,4 +1,4 @@
-"""Agents and customers who know a recorded conversation's labels, for a replay in a live workspace.
+"""Simulated annotators and customers who know the labels, for a replay in a live workspace.
 
 Recorded labels say of each message whether a person is needed just then, and need comes and goes.
 So the customer accepts an offered person, and the agent finds an escalation needed, when that very
@@ -16,8 +16,8 @@ from experiments.replay.client import BatonClient, RefusedError, path_of
 
 
 @dataclass(slots=True)
-class AnnotatorSettings:
-    """What people did: handoffs, those not needed; conversations kept, missed or escalated."""
+class AnnotatorCounts:
+    """Counts of handoffs, those not needed, and conversations kept, missed or escalated."""
 
     handoffs: int = 0
     not_needed: int = 0
@@ -26,7 +26,7 @@ class AnnotatorSettings:
     escalated: int = 0
 
     def rates(self) -> dict[str, float | None]:
-        """By their names in `GET /v1/quality`; a rate of nothing is None."""
+        """Rates by their names in `GET /v1/quality`; a rate of nothing is None."""
         return {
             "handoffs": self.handoffs,
             "false_escalation_rate": _share(self.not_needed, self.handoffs),
@@ -42,65 +42,65 @@ def _share(part: int, whole: int) -> float | None:
 class SimulatedAnnotators:
     """The customer and the agents of one conversation."""
 
-    def __init__(self, caller: BatonClient, episode: Episode, service: AnnotatorSettings) -> None:
-        self._caller = caller
+    def __init__(self, client: BatonClient, episode: Episode, counts: AnnotatorCounts) -> None:
+        self._client = client
         self._episode = episode
-        self._service = service
+        self._counts = counts
         self._truth = {place: label > 0.5 for place, label in episode.labels}
         self._since = 0
         self._handed_over = False
 
     def hear(self, place: int, decision: dict[str, Any]) -> int:
-        """Do what follows from a decision; gives the ledger position of what was found, or 0."""
+        """Answer an offer, judge a handoff; returns the outcome's ledger position, or 0."""
         handoff = decision["handoff"]
         called = decision["action"] == "escalate" and handoff is not None
         if decision["action"] == "offer":
             path = path_of("decisions", decision["decision_id"], "answer")
             called = self._truth.get(place, False)
-            handoff = self._caller.post(path, {"accepted": called})["handoff"]
+            handoff = self._client.post(path, {"accepted": called})["handoff"]
         if not called:
             return 0
-        found = self._begun(place)
+        need = self._need_since(place)
         self._since, self._handed_over = place + 1, True
-        self._service.handoffs += 1
-        self._service.not_needed += found is None
+        self._counts.handoffs += 1
+        self._counts.not_needed += need is None
         # A repeated answer to an offer names no handoff once that is over: it was judged before.
-        return 0 if handoff is None else self._judge(handoff["id"], found)
+        return 0 if handoff is None else self._judge(handoff["id"], need)
 
-    def _judge(self, handoff: str, found: dict[str, str] | None) -> int:
+    def _judge(self, handoff: str, need: dict[str, str] | None) -> int:
         try:
-            self._caller.post(path_of("handoffs", handoff, "claim"), {})
+            self._client.post(path_of("handoffs", handoff, "claim"), {})
         except RefusedError as error:
             if error.code != "handoff_over":  # it was judged before this replay was broken off
                 raise
-        body = {"verdict": "not_needed"} if found is None else {"verdict": "needed"} | found
-        position = int(self._caller.post(path_of("handoffs", handoff, "outcome"), body)["position"])
-        self._caller.post(path_of("handoffs", handoff, "return"), {})
+        body = {"verdict": "not_needed"} if need is None else {"verdict": "needed"} | need
+        position = int(self._client.post(path_of("handoffs", handoff, "outcome"), body)["position"])
+        self._client.post(path_of("handoffs", handoff, "return"), {})
         return position
 
     def end(self) -> int:
         """Say what was true of a kept conversation; gives the ledger position of it, or 0."""
         if self._handed_over:
-            self._service.escalated += 1
+            self._counts.escalated += 1
             return 0
-        self._service.kept += 1
+        self._counts.kept += 1
         if not self._truth:
             return 0
-        self._service.missed += any(self._truth.values())
+        self._counts.missed += any(self._truth.values())
         labels = [
             {"message_id": self._episode.messages[place].id, "label": label}
             for place, label in self._episode.labels
         ]
         path = path_of("conversations", self._episode.id, "outcome")
-        return int(self._caller.post(path, {"labels": labels, "source": "review"})["position"])
+        return int(self._client.post(path, {"labels": labels, "source": "review"})["position"])
 
-    def _begun(self, place: int) -> dict[str, str] | None:
+    def _need_since(self, place: int) -> dict[str, str] | None:
         """Since which message the need at `place` goes on unbroken; None if there is none."""
         first = None
-        for known in reversed([p for p in self._truth if self._since <= p <= place]):
-            if not self._truth[known]:
+        for labelled in reversed([p for p in self._truth if self._since <= p <= place]):
+            if not self._truth[labelled]:
                 break
-            first = known
+            first = labelled
         return (
             first
             if first is None

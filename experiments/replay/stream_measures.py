@@ -1,4 +1,4 @@
-"""What a replayed stream comes to: every figure test-then-learn, nothing chosen in hindsight.
+"""Prequential measures of a replayed stream; nothing is chosen in hindsight.
 
 A probability counts as it was when its message was scored; the threshold for F1 and for handoff
 points is the best one on the labels of earlier conversations only.
@@ -36,7 +36,7 @@ class StreamReport:
 
     def json(self) -> dict[str, Any]:
         """The report as `baton replay --json` prints it."""
-        found: dict[str, Any] = {
+        report: dict[str, Any] = {
             "conversations": self.conversations,
             "messages": self.messages,
             "labels": self.labels,
@@ -46,11 +46,11 @@ class StreamReport:
             "digest": self.digest,
             "second_half": dict(self.second_half),
         }
-        return found if self.gt is None else found | {"gt": dict(self.gt)}
+        return report if self.gt is None else report | {"gt": dict(self.gt)}
 
 
 class StreamMeasures:
-    """Takes in one conversation after another, and says how well they were foreseen."""
+    """Accumulates conversations and computes their measures."""
 
     def __init__(self, *, handoffs: bool = False) -> None:
         self.conversations = 0
@@ -72,14 +72,14 @@ class StreamMeasures:
         self.conversations += 1
         self.messages += len(episode.messages)
         self.decisions += len(probabilities)
-        known = [(place, y) for place, y in episode.labels if place in probabilities]
-        decided = {place: self._threshold.decides(probabilities[place]) for place, _ in known}
+        labelled = [(place, y) for place, y in episode.labels if place in probabilities]
+        decided = {place: self._threshold.decides(probabilities[place]) for place, _ in labelled}
         if self._matches is not None:
-            gold = [place for place, label in known if label > 0.5]
+            gold = [place for place, label in labelled if label > 0.5]
             chosen = [place for place, yes in decided.items() if yes]
             for tolerance, matches in self._matches.items():
                 matches.append(handoff_match(gold, chosen, tolerance))
-        for place, label in known:
+        for place, label in labelled:
             self.probabilities.append(probabilities[place])
             self.labels.append(label)
             self._decided.append(decided[place])
@@ -106,16 +106,16 @@ class StreamMeasures:
         )
 
     def _figures(self, first: int, names: tuple[str, ...]) -> dict[str, float | None]:
-        found: dict[str, float | None] = dict(
+        figures: dict[str, float | None] = dict(
             measures(self.probabilities[first:], self.labels[first:])
         )
         truth = np.array(self.labels[first:], np.float64) > 0.5
         decided = np.array(self._decided[first:], bool)
         either = int(truth.sum() + decided.sum())
-        found["f1"] = 2.0 * int((truth & decided).sum()) / either if either else None
-        return {name: found.get(name) for name in names}
+        figures["f1"] = 2.0 * int((truth & decided).sum()) / either if either else None
+        return {name: figures.get(name) for name in names}
 
     def _points(self) -> dict[str, float] | None:
         if not self._matches or not self.conversations:
             return None
-        return {str(t): sum(found) / len(found) for t, found in self._matches.items()}
+        return {str(t): sum(matches) / len(matches) for t, matches in self._matches.items()}

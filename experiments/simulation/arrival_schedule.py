@@ -1,4 +1,4 @@
-"""What simulated people do next: new conversations in turn, and what is due by their clock.
+"""Event schedule (discrete-event simulation): new conversations in turn, and what is due.
 
 The clock is the simulation's: it stands at the beginning of the newest conversation, so an agent's
 verdict that takes a quarter of an hour comes some ten conversations later, however fast they are

@@ -1,4 +1,4 @@
-"""Simulated bots and agents play against a running Baton, and show how it learns.
+"""Demo: simulated bots and agents play against a running Baton, with a live summary.
 
 Everything goes through HTTP, as with real ones; see `experiments.simulation.simulated_clients`.
 """
@@ -21,7 +21,7 @@ from experiments.simulation.scoreboard import Scoreboard, Summary, line, table
 from experiments.simulation.simulated_clients import SimulatedClients
 from experiments.simulation.world import World, WorldSettings
 
-KNOBS = WorldSettings(complaint_delay_seconds=7_200.0)
+SETTINGS = WorldSettings(complaint_delay_seconds=7_200.0)
 """Complaints come after two hours in the mean, or no short play would see one."""
 
 LINE_SECONDS = 3.0
@@ -36,7 +36,7 @@ def play(
     concurrency: int = 8,
     console: Console | None = None,
     *,
-    knobs: WorldSettings = KNOBS,
+    settings: WorldSettings = SETTINGS,
     seconds_max: float = SECONDS_MAX,
     left: int = 0,
 ) -> Summary:
@@ -50,36 +50,36 @@ def play(
     experiments.replay.client.UnreachableError if it is gone for a minute, RefusedError if it
     refuses.
     """
-    world = World(seed, knobs)
+    world = World(seed, settings)
     console = console or Console()
     players = SimulatedClients(url, _with_agents(url, keys, world), world, conversations, left)
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            players.agenda.work()
+            players.schedule.work()
         except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, concurrency))]
     give_up = time.monotonic() + seconds_max
-    with _shown(console, players.board, conversations) as show:
+    with _display(console, players.board, conversations) as show:
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             threads[0].join(0.1) if threads[0].is_alive() else time.sleep(0.1)
             show()
             if time.monotonic() > give_up:
-                players.agenda.stop()
+                players.schedule.stop()
     players.close()
     if errors:
         raise errors[0]
-    found = players.board.summary(complete=not players.agenda.stopped)
+    summary = players.board.summary(complete=not players.schedule.stopped)
     if "engineer" in keys:
         with BatonClient(url, keys["engineer"]) as engineer:
-            standing = engineer.get("/v1/standing")
-        found = replace(found, version=standing["version"], position=standing["position"])
-    return found
+            state = engineer.get("/v1/standing")
+        summary = replace(summary, version=state["version"], position=state["position"])
+    return summary
 
 
 def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, str]:
@@ -87,11 +87,11 @@ def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, s
 
     The same admin gets the same keys again (Idempotency-Key), so playing twice leaves no more.
     """
-    found = dict(keys)
+    all_keys = dict(keys)
     if "admin" not in keys:
-        return found
+        return all_keys
     names = [agent.name for agent in world.agents()]
-    names += sorted({forgery.name for forgery in world.knobs.forgeries})
+    names += sorted({forgery.name for forgery in world.settings.forgeries})
     for name in names:
         answer = httpx.post(
             f"{url.rstrip('/')}/v1/keys",
@@ -104,12 +104,14 @@ def _with_agents(url: str, keys: Mapping[str, str], world: World) -> dict[str, s
             trust_env=False,
         )
         answer.raise_for_status()
-        found[name] = answer.json()["key"]
-    return found
+        all_keys[name] = answer.json()["key"]
+    return all_keys
 
 
 @contextmanager
-def _shown(console: Console, board: Scoreboard, conversations: int) -> Iterator[Callable[[], None]]:
+def _display(
+    console: Console, board: Scoreboard, conversations: int
+) -> Iterator[Callable[[], None]]:
     """A function that shows how it stands, called often."""
     if not console.is_terminal:
         last = [time.monotonic()]

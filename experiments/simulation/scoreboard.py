@@ -1,4 +1,4 @@
-"""What a played simulation comes to so far, kept while many threads play it."""
+"""Running figures of a simulation, updated from many threads."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Summary:
 
 
 class Scoreboard:
-    """Takes in what happens, from any thread."""
+    """Thread-safe accumulator of decisions, outcomes and conversations."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,38 +79,40 @@ class Scoreboard:
         self._lessons = deque[tuple[float, float]](maxlen=NEWEST)
         self._verdicts = deque[bool](maxlen=NEWEST)
         self._truth_losses: list[float] = []
-        self._known = deque[tuple[float, float]](maxlen=RECENT)
-        self._stands = (0, 0)
+        self._truth = deque[tuple[float, float]](maxlen=RECENT)
+        self._newest_model = (0, 0)
 
     @property
     def conversations(self) -> int:
         return self._counts["conversations"]
 
-    def decided(self, decision: Mapping[str, Any], truth: int) -> None:
+    def add_decision(self, decision: Mapping[str, Any], truth: int) -> None:
         """A decision of the service, and whether a person was needed then."""
         with self._lock:
             self._counts["decisions"] += 1
             self._counts[decision["action"]] += 1
             # Answers of many threads come in any order; the ledger's position only grows.
-            self._stands = max(self._stands, (decision["position"], decision["version"]))
+            self._newest_model = max(
+                self._newest_model, (decision["position"], decision["version"])
+            )
             if decision["probability"] is not None:
-                self._known.append((decision["probability"], float(truth)))
+                self._truth.append((decision["probability"], float(truth)))
                 self._counts["scored"] += 1
                 if self._counts["scored"] % RECENT == 0:
-                    self._truth_losses.append(_measured(self._known)["log_loss"])
+                    self._truth_losses.append(_measures(self._truth)["log_loss"])
 
-    def counted(self, what: str) -> None:
+    def count(self, what: str) -> None:
         with self._lock:
             self._counts[what] += 1
 
-    def ended(self, handed_over: bool, needed: bool) -> None:
+    def add_ended(self, handed_over: bool, needed: bool) -> None:
         """A conversation is over; `needed` says whether one that was kept should not have been."""
         with self._lock:
             self._counts["conversations"] += 1
             self._counts["kept"] += not handed_over
             self._counts["missed"] += needed and not handed_over
 
-    def taught(self, verdict: str, lessons: Sequence[tuple[float, float]]) -> None:
+    def add_outcome(self, verdict: str, lessons: Sequence[tuple[float, float]]) -> None:
         """An outcome was posted: its lessons as (probability at the time, label)."""
         with self._lock:
             self._counts["outcomes"] += 1
@@ -121,15 +123,15 @@ class Scoreboard:
                 self._lessons.append(lesson)
                 self._counts["lessons"] += 1
                 if self._counts["lessons"] == FIRST or self._counts["lessons"] % EVERY == 0:
-                    self._losses.append(_measured(self._lessons)["log_loss"])
+                    self._losses.append(_measures(self._lessons)["log_loss"])
 
     def summary(self, complete: bool = False) -> Summary:
         with self._lock:
             n = Counter(self._counts)
-            newest, known = _measured(self._lessons), _measured(self._known)
+            newest, truth = _measures(self._lessons), _measures(self._truth)
             seconds = time.monotonic() - self._began
-            position, version = self._stands
-            judged = n["verdict needed"] + n["verdict not_needed"]
+            position, version = self._newest_model
+            verdicts = n["verdict needed"] + n["verdict not_needed"]
             return Summary(
                 conversations=n["conversations"],
                 decisions=n["decisions"],
@@ -141,15 +143,15 @@ class Scoreboard:
                 handoffs=n["handoffs"],
                 outcomes=n["outcomes"],
                 lessons=n["lessons"],
-                false_escalation_rate=_share(n["verdict not_needed"], judged),
+                false_escalation_rate=_share(n["verdict not_needed"], verdicts),
                 false_escalation_rate_newest=_share(sum(self._verdicts), len(self._verdicts)),
                 automation_rate=_share(n["kept"], n["conversations"]),
                 missed_rate=_share(n["missed"], n["kept"]),
                 losses=tuple(self._losses),
                 log_loss=newest.get("log_loss"),
                 auc=newest.get("auc"),
-                truth_auc=known.get("auc"),
-                truth_log_loss=known.get("log_loss"),
+                truth_auc=truth.get("auc"),
+                truth_log_loss=truth.get("log_loss"),
                 truth_losses=tuple(self._truth_losses),
                 version=version,
                 position=position,
@@ -157,7 +159,7 @@ class Scoreboard:
             )
 
 
-def _measured(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
+def _measures(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
     return measures([p for p, _ in pairs], [y for _, y in pairs])
 
 
@@ -165,53 +167,57 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def table(found: Summary) -> Table:
+def table(summary: Summary) -> Table:
     """The summary as people read it while it plays."""
-    shown = Table.grid(padding=(0, 2))
-    shown.add_column(style="dim", min_width=23)
-    shown.add_column(justify="right", min_width=12)
-    shown.add_column()
-    newest = _percent(found.false_escalation_rate_newest)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", min_width=23)
+    grid.add_column(justify="right", min_width=12)
+    grid.add_column()
+    newest = _percent(summary.false_escalation_rate_newest)
     rows = (
         (
             "conversations",
-            f"{found.conversations}",
-            f"{_percent(found.automation_rate)} by the bot",
+            f"{summary.conversations}",
+            f"{_percent(summary.automation_rate)} by the bot",
         ),
-        ("decisions", f"{found.decisions}", f"{found.decisions_per_second:.0f} a second"),
+        ("decisions", f"{summary.decisions}", f"{summary.decisions_per_second:.0f} a second"),
         (
             "escalated, offered",
-            f"{found.escalations}, {found.offers}",
-            f"{found.accepted} accepted",
+            f"{summary.escalations}, {summary.offers}",
+            f"{summary.accepted} accepted",
         ),
-        ("outcomes learned", f"{found.outcomes}", f"from {found.handoffs} handoffs and later word"),
-        ("false escalations", _percent(found.false_escalation_rate), f"newest 200: {newest}"),
-        ("missed", _percent(found.missed_rate), "of those kept, by the hidden truth"),
-        ("log loss of lessons", _number(found.log_loss), trail(found.losses)),
-        ("log loss, hidden truth", _number(found.truth_log_loss), trail(found.truth_losses)),
-        ("AUC of lessons", _number(found.auc), "of handoffs mostly: the doubtful"),
-        ("AUC, hidden truth", _number(found.truth_auc), "of every message"),
-        ("version, position", f"{found.version}, {found.position}", "of the ledger, learned"),
+        (
+            "outcomes learned",
+            f"{summary.outcomes}",
+            f"from {summary.handoffs} handoffs and later word",
+        ),
+        ("false escalations", _percent(summary.false_escalation_rate), f"newest 200: {newest}"),
+        ("missed", _percent(summary.missed_rate), "of those kept, by the hidden truth"),
+        ("log loss of lessons", _number(summary.log_loss), trail(summary.losses)),
+        ("log loss, hidden truth", _number(summary.truth_log_loss), trail(summary.truth_losses)),
+        ("AUC of lessons", _number(summary.auc), "of handoffs mostly: the doubtful"),
+        ("AUC, hidden truth", _number(summary.truth_auc), "of every message"),
+        ("version, position", f"{summary.version}, {summary.position}", "of the ledger, learned"),
     )
-    for name, value, said in rows:
-        shown.add_row(name, f"[bold]{value}[/]", f"[dim]{said}[/]")
-    return shown
+    for name, value, remark in rows:
+        grid.add_row(name, f"[bold]{value}[/]", f"[dim]{remark}[/]")
+    return grid
 
 
-def line(found: Summary) -> str:
-    """The same in one line, for logs."""
+def line(summary: Summary) -> str:
+    """The summary in one line, for logs."""
     return (
-        f"{found.conversations} conversations, {found.decisions} decisions "
-        f"({found.decisions_per_second:.0f}/s), {found.escalations} escalations, "
-        f"{found.offers} offers, false escalations {_percent(found.false_escalation_rate)}, "
-        f"log loss {_number(found.log_loss)} (all messages {_number(found.truth_log_loss)}), "
-        f"AUC {_number(found.auc)} (all messages {_number(found.truth_auc)}), "
-        f"version {found.version}, position {found.position}"
+        f"{summary.conversations} conversations, {summary.decisions} decisions "
+        f"({summary.decisions_per_second:.0f}/s), {summary.escalations} escalations, "
+        f"{summary.offers} offers, false escalations {_percent(summary.false_escalation_rate)}, "
+        f"log loss {_number(summary.log_loss)} (all messages {_number(summary.truth_log_loss)}), "
+        f"AUC {_number(summary.auc)} (all messages {_number(summary.truth_auc)}), "
+        f"version {summary.version}, position {summary.position}"
     )
 
 
 def trail(losses: Sequence[float], most: int = 6) -> str:
-    """How the loss went, blocks next to each other averaged to at most so many: .62 > .48 > .41"""
+    """Course of the loss, neighbouring blocks averaged to at most so many: .62 > .48 > .41"""
     groups = min(most, len(losses))
     edges = [len(losses) * place // groups for place in range(groups + 1)] if groups else []
     parts = [losses[start:end] for start, end in pairwise(edges)]

@@ -1,8 +1,8 @@
-"""Simulated bots and agents as clients of Baton: what they send, and what they do with the answer.
+"""Simulated bots and agents as HTTP clients of Baton.
 
-Nothing here knows Baton from the inside: bots score messages and obey, agents claim handoffs,
-talk, give back or resolve them and say later what was true, and a part of what was missed comes
-to light. Only the scoreboard compares with the truth, which the simulation alone knows.
+Bots score messages and act on the decision; agents claim handoffs, talk, return or resolve them
+and give a verdict later; a share of the missed ones is complained of. Only the scoreboard compares
+with the truth, which the simulation alone knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from experiments.replay.client import BatonClient, path_of
+from experiments.replay.client import BatonClient, path_of, score_request, turn_json
 from experiments.simulation.arrival_schedule import EventSchedule
 from experiments.simulation.scoreboard import Scoreboard
 from experiments.simulation.world import Agent, Conversation, Verdict, World
@@ -46,16 +46,11 @@ class SimulatedClients:
     """The bots and agents. Each thread has connections of its own, one for each key it needs."""
 
     def __init__(
-        self,
-        url: str,
-        keys: Mapping[str, str],
-        world: World,
-        conversations: int,
-        left: int = 0,
+        self, url: str, keys: Mapping[str, str], world: World, conversations: int, left: int = 0
     ) -> None:
         """`left`: so many of the last handoffs wait for whoever opens the console."""
         self.board = Scoreboard()
-        self.agenda = EventSchedule(world, conversations, self._begin)
+        self.schedule = EventSchedule(world, conversations, self._begin)
         self._left = left
         self._leaving_from = conversations - LEAVING * left
         self._world = world
@@ -68,124 +63,120 @@ class SimulatedClients:
     def close(self) -> None:
         self._open.close()
 
-    def _caller(self, name: str) -> BatonClient:
-        known: dict[str, BatonClient] = self._own.__dict__.setdefault("callers", {})
-        if name not in known:
+    def _client(self, name: str) -> BatonClient:
+        clients: dict[str, BatonClient] = self._own.__dict__.setdefault("callers", {})
+        if name not in clients:
             key = self._keys.get(name) or self._keys["agent"]
-            known[name] = self._open.enter_context(BatonClient(self._url, key))
-        return known[name]
+            clients[name] = self._open.enter_context(BatonClient(self._url, key))
+        return clients[name]
 
     def _begin(self, number: int) -> None:
         conversation = self._world.conversation(number)
-        played = _OpenConversation(conversation, f"{self._run}-{number}")
-        self._converse(played, conversation.next())
+        open_ = _OpenConversation(conversation, f"{self._run}-{number}")
+        self._converse(open_, conversation.next())
 
-    def _converse(self, played: _OpenConversation, turns: tuple[Message, ...] | None) -> None:
-        while turns is not None and not played.conversation.ended:
-            decision = self._score(played, turns)
-            turns = self._obey(played, decision)
+    def _converse(self, open_: _OpenConversation, turns: tuple[Message, ...] | None) -> None:
+        while turns is not None and not open_.conversation.ended:
+            decision = self._score(open_, turns)
+            turns = self._obey(open_, decision)
         if turns is not None:
-            self._close(played, turns)
+            self._close(open_, turns)
 
-    def _score(self, played: _OpenConversation, turns: tuple[Message, ...]) -> dict[str, Any]:
-        *history, message = turns
-        asked: dict[str, Any] = {
-            "conversation_id": played.name,
-            "message": {"id": message.id, "text": message.text, "language": message.language},
-            "bot": _report(message),
-            "history": [_turn(turn) for turn in history],
-            "attributes": dict(message.attributes),
-        }
-        decision = self._caller("bot").post("/v1/score", asked)
-        self.board.decided(decision, played.conversation.labels[message.id])
+    def _score(self, open_: _OpenConversation, turns: tuple[Message, ...]) -> dict[str, Any]:
+        message = turns[-1]
+        body = score_request(open_.name, turns) | {"attributes": dict(message.attributes)}
+        decision = self._client("bot").post("/v1/score", body)
+        self.board.add_decision(decision, open_.conversation.labels[message.id])
         if decision["probability"] is not None:
-            played.scored.append((message.id, decision["probability"]))
+            open_.scored.append((message.id, decision["probability"]))
         return decision
 
     def _obey(
-        self, played: _OpenConversation, decision: Mapping[str, Any]
+        self, open_: _OpenConversation, decision: Mapping[str, Any]
     ) -> tuple[Message, ...] | None:
-        """What is said next; None where a person takes over."""
-        conversation, handoff = played.conversation, decision["handoff"]
+        """Act on the decision: the next turns; None where a person takes over."""
+        conversation, handoff = open_.conversation, decision["handoff"]
         if decision["action"] == "offer":
             accepted = conversation.accepts()
             path = path_of("decisions", decision["decision_id"], "answer")
-            handoff = self._caller("bot").post(path, {"accepted": accepted})["handoff"]
+            handoff = self._client("bot").post(path, {"accepted": accepted})["handoff"]
             if accepted:
-                self.board.counted("accepted")
+                self.board.count("accepted")
         by_rule = any(trigger["kind"] != "model" for trigger in decision["triggers"])
         if handoff is None:
             return conversation.next("continue")
         conversation.next("escalate")
-        played.handed_over = True
-        self.board.counted("handoffs")
+        open_.handed_over = True
+        self.board.count("handoffs")
         if self._left and conversation.number >= self._leaving_from:
             self._left -= 1
-            self.board.ended(True, conversation.truth.needed)
+            self.board.add_ended(True, conversation.truth.needed)
             return None
-        self.agenda.put(conversation.at + 60.0, lambda: self._serve(played, handoff["id"], by_rule))
+        self.schedule.put(
+            conversation.at + 60.0, lambda: self._serve(open_, handoff["id"], by_rule)
+        )
         return None
 
-    def _serve(self, played: _OpenConversation, handoff: str, by_rule: bool) -> None:
+    def _serve(self, open_: _OpenConversation, handoff: str, by_rule: bool) -> None:
         """An agent takes the handoff, talks to the customer, and resolves it or gives it back."""
-        conversation = played.conversation
+        conversation = open_.conversation
         agent = self._world.agent(conversation.number)
         verdict = agent.verdict(conversation)
         # What a rule escalated teaches, too, but speaks neither for the model nor against it.
-        scored = [] if by_rule else played.scored
-        caller = self._caller(agent.name)
-        caller.post(path_of("handoffs", handoff, "claim"), {})
+        scored = [] if by_rule else open_.scored
+        client = self._client(agent.name)
+        client.post(path_of("handoffs", handoff, "claim"), {})
         back = Random(f"{self._world.seed}/return/{conversation.id}").random() < RETURNED
         turns = conversation.serve(agent.name, returned=back)
-        talk = [_turn(turn) for turn in turns if turn.author == "agent"]
-        caller.post(path_of("conversations", played.name, "messages"), {"messages": talk})
-        caller.post(path_of("handoffs", handoff, "return" if back else "resolve"), {})
-        self.agenda.put(
+        talk = [turn_json(turn) for turn in turns if turn.author == "agent"]
+        client.post(path_of("conversations", open_.name, "messages"), {"messages": talk})
+        client.post(path_of("handoffs", handoff, "return" if back else "resolve"), {})
+        self.schedule.put(
             conversation.at + verdict.delay_seconds,
             lambda: self._judge(agent, handoff, verdict, scored),
         )
-        played.scored = []
-        self._converse(played, turns[-1:] if back else ())
+        open_.scored = []
+        self._converse(open_, turns[-1:] if back else ())
 
     def _judge(
         self, agent: Agent, handoff: str, verdict: Verdict, scored: list[tuple[str, float]]
     ) -> None:
         body = verdict.body()
-        self._caller(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
-        self.board.taught(verdict.verdict, _lessons(body, scored, escalated=True))
+        self._client(agent.name).post(path_of("handoffs", handoff, "outcome"), body)
+        self.board.add_outcome(verdict.verdict, _lessons(body, scored, escalated=True))
 
-    def _close(self, played: _OpenConversation, turns: tuple[Message, ...]) -> None:
+    def _close(self, open_: _OpenConversation, turns: tuple[Message, ...]) -> None:
         """The conversation is over; perhaps somebody complains of it later, or reads it over."""
-        conversation, bot = played.conversation, self._caller("bot")
+        conversation, bot = open_.conversation, self._client("bot")
         if turns:
-            said = {"messages": [_turn(turn) for turn in turns]}
-            bot.post(path_of("conversations", played.name, "messages"), said)
+            new_messages = {"messages": [turn_json(turn) for turn in turns]}
+            bot.post(path_of("conversations", open_.name, "messages"), new_messages)
         resolution = {"resolution": conversation.resolution}
-        bot.post(path_of("conversations", played.name, "close"), resolution)
-        self.board.ended(played.handed_over, conversation.truth.needed)
-        if played.handed_over:
+        bot.post(path_of("conversations", open_.name, "close"), resolution)
+        self.board.add_ended(open_.handed_over, conversation.truth.needed)
+        if open_.handed_over:
             return
         complaint = self._world.complaint(conversation)
         if complaint is not None:
             due_at = conversation.at + complaint.delay_seconds
-            self.agenda.put(due_at, lambda: self._tell(played, "bot", complaint.body()))
+            self.schedule.put(due_at, lambda: self._post_outcome(open_, "bot", complaint.body()))
         elif Random(f"{self._world.seed}/read/{conversation.id}").random() < REVIEWED:
             agent = self._world.agent(conversation.number)
             review = agent.review(conversation)
             body = {k: v for k, v in review.body().items() if k != "team"} | {"source": "agent"}
             due_at = conversation.at + review.delay_seconds
-            self.agenda.put(due_at, lambda: self._tell(played, agent.name, body))
+            self.schedule.put(due_at, lambda: self._post_outcome(open_, agent.name, body))
 
-    def _tell(self, played: _OpenConversation, who: str, body: Mapping[str, str]) -> None:
-        self._caller(who).post(path_of("conversations", played.name, "outcome"), body)
-        self.board.taught(body["verdict"], _lessons(body, played.scored, escalated=False))
+    def _post_outcome(self, open_: _OpenConversation, who: str, body: Mapping[str, str]) -> None:
+        self._client(who).post(path_of("conversations", open_.name, "outcome"), body)
+        self.board.add_outcome(body["verdict"], _lessons(body, open_.scored, escalated=False))
 
 
 def _lessons(
     body: Mapping[str, Any], scored: list[tuple[str, float]], *, escalated: bool
 ) -> list[tuple[float, float]]:
-    """What an outcome teaches, beside what the service had said: (probability, label)."""
-    places = {known: place for place, (known, _) in enumerate(scored, 1)}
+    """Lessons of an outcome as (probability when scored, label)."""
+    places = {message_id: place for place, (message_id, _) in enumerate(scored, 1)}
     first = body.get("first_needed_message_id")
     entry = {
         "verdict": body["verdict"],
@@ -195,16 +186,3 @@ def _lessons(
         "since": places.get(first) if first else None,
     }
     return [(scored[x.seq - 1][1], x.label) for x in lessons(entry, places.values())]
-
-
-def _turn(message: Message) -> dict[str, Any]:
-    said = {"id": message.id, "author": message.author, "text": message.text}
-    report = _report(message)
-    return said if report is None else said | {"bot": report}
-
-
-def _report(message: Message) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}

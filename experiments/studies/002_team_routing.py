@@ -1,4 +1,4 @@
-"""Does the model learn whose work a handoff is, from what agents say late and not always rightly?
+"""Study 2, routing: does the model learn the right team from late and noisy labels?
 
     python -m experiments.studies.002_team_routing [CONVERSATIONS] [SEEDS]
 
@@ -58,14 +58,14 @@ class Play:
     """One seed: conversations one after another, outcomes learned late, in order."""
 
     world: World
-    standing: ModelState
+    model_state: ModelState
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
     hits: list[tuple[bool, bool, bool, bool, bool, bool]] = field(default_factory=list)
     teams: Counter[str] = field(default_factory=Counter)
 
     def run(self, conversations: int) -> None:
-        self.standing.policy = policy()
+        self.model_state.policy = policy()
         for number in range(conversations):
             self._converse(self.world.conversation(number))
             while len(self.waiting) > DELAY:
@@ -78,9 +78,9 @@ class Play:
             for message in fresh:
                 state = step(state, message)
                 turns.append(Turn(message, message.author == "user"))
-            probability = self.standing.score(state).probability
-            suggest = partial(self.standing.router.suggest, state, TEAMS)
-            choice = decide(self.standing.policy, state, probability, suggest)
+            probability = self.model_state.score(state).probability
+            suggest = partial(self.model_state.router.suggest, state, TEAMS)
+            choice = decide(self.model_state.policy, state, probability, suggest)
             offered = choice.action == "offer" and conversation.accepts()
             if choice.action == "escalate" or offered:
                 conversation.next("escalate")
@@ -89,19 +89,19 @@ class Play:
             fresh = conversation.next("continue")
 
     def _hand_over(
-        self, conversation: Conversation, state: State, turns: list[Turn], way: Route
+        self, conversation: Conversation, state: State, turns: list[Turn], route: Route
     ) -> None:
-        truth, said = conversation.team, way.suggested
+        truth, suggestion = conversation.team, route.suggested
         self.teams[truth] += 1
-        by_rules = route_for_state(self.standing.policy, state, None).team
+        by_rules = route_for_state(self.model_state.policy, state, None).team
         self.hits.append(
             (
-                way.team == truth,
-                said is not None and said.team == truth,
+                route.team == truth,
+                suggestion is not None and suggestion.team == truth,
                 by_rules == truth,
-                self.standing.router.frequent == truth,
-                way.by == "model",
-                way.by == "model" and way.team == truth,
+                self.model_state.router.frequent == truth,
+                route.by == "model",
+                route.by == "model" and route.team == truth,
             )
         )
         verdict = self.world.agent(conversation.number).verdict(conversation)
@@ -119,13 +119,13 @@ class Play:
                 "source": "agent",
                 "agent": "ada",
                 "propensity": 1.0,
-                "by_rule": way.rule is not None,
+                "by_rule": route.rule is not None,
             }
-            | self._said(conversation, way, verdict.verdict)
+            | self._team_label(conversation, route, verdict.verdict)
         )
 
-    def _said(self, conversation: Conversation, way: Route, verdict: str) -> dict[str, str]:
-        """What comes to be known of whose work it was."""
+    def _team_label(self, conversation: Conversation, route: Route, verdict: str) -> dict[str, str]:
+        """The team label that comes to be known, and its source."""
         rng = Random(f"{self.world.seed}/team/{conversation.id}")
         if verdict != "needed":
             return {}
@@ -136,38 +136,38 @@ class Play:
                 "team": others[rng.randrange(len(others))] if wrong else conversation.team,
                 "team_by": "agent",
             }
-        if way.team != conversation.team and rng.random() < MOVED:
+        if route.team != conversation.team and rng.random() < MOVED:
             return {"team": conversation.team, "team_by": "transfer"}
-        return {"team": way.team, "team_by": "stayed"}
+        return {"team": route.team, "team_by": "stayed"}
 
     def _learn(self, body: dict[str, Any]) -> None:
-        entry = Entry(self.standing.position + 1, "outcome", body, "test", 0.0)
-        replay_entries(self.standing, [entry], lambda name, until: self.turns.pop(name)[:until])
+        entry = Entry(self.model_state.position + 1, "outcome", body, "test", 0.0)
+        replay_entries(self.model_state, [entry], lambda name, until: self.turns.pop(name)[:until])
 
 
 def main(conversations: int, seeds: int) -> None:
-    found = []
+    hits = []
     for seed in range(seeds):
         play = Play(World(seed, WorldSettings(base_rate=0.3)), ModelState(recipe=DEFAULT))
         play.run(conversations)
-        found.append(np.array(play.hits, float))
+        hits.append(np.array(play.hits, float))
         print(f"seed {seed}: {len(play.hits)} handoffs, {dict(play.teams)}", file=sys.stderr)
     parts = {"first 100": (0, 100), "100 to 500": (100, SINCE), f"from {SINCE}": (SINCE, 1 << 30)}
-    said = {name: _shares([rows[a:b] for rows in found]) for name, (a, b) in parts.items()}
-    print(json.dumps({"seeds": seeds, "handoffs": sum(map(len, found))} | said, indent=2))
+    report = {name: _shares([rows[a:b] for rows in hits]) for name, (a, b) in parts.items()}
+    print(json.dumps({"seeds": seeds, "handoffs": sum(map(len, hits))} | report, indent=2))
 
 
 def _shares(parts: list[np.ndarray]) -> dict[str, list[float] | float]:
     """Mean over seeds, with least and greatest, of each way; and how often the model decided."""
     names = ("route", "model", "rules", "frequent", "model_decides")
-    found: dict[str, list[float] | float] = {}
+    rates: dict[str, list[float] | float] = {}
     for place, name in enumerate(names):
         means = [float(rows[:, place].mean()) for rows in parts]
-        found[name] = [round(x, 4) for x in (sum(means) / len(means), min(means), max(means))]
+        rates[name] = [round(x, 4) for x in (sum(means) / len(means), min(means), max(means))]
     decided = sum(float(rows[:, 4].sum()) for rows in parts)
     right = sum(float(rows[:, 5].sum()) for rows in parts)
-    found["right_where_model_decides"] = round(right / decided, 4) if decided else 0.0
-    return found
+    rates["right_where_model_decides"] = round(right / decided, 4) if decided else 0.0
+    return rates
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does any conversation show before the first label of its own? The weights of `prior.toml`.
+"""Study 3, packaged prior: the weights of `prior.toml`, learned from simulated conversations.
 
 Expected: with them the first hundred labels rank better than without (AUC about +.03 on USS and in
 the simulator, +.01 on MHCH, 0 on DBDC, where only the bot's messages are judged), and no set ends
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from experiments.benchmarks.inputs.feature_rows import simulated
+from experiments.benchmarks.inputs.feature_rows import simulated_talks
 from learning.conversation.features import CONTEXT
 from learning.models.bayesian_logistic import BayesianLogisticRegression
 from learning.models.hashed_features import BUCKETS, bucket
@@ -31,7 +31,7 @@ HEAD = """# Weights of context features, learned from {count} conversations that
 def made(conversations: int = CONVERSATIONS) -> str:
     """The file's text: names in the order of `features`, three digits, zeros left out."""
     model = BayesianLogisticRegression(v0=0.1, v0_context=0.1)
-    for talk in simulated(SEED, conversations):
+    for talk in simulated_talks(SEED, conversations):
         for row, label, weight in zip(talk.rows, talk.labels, talk.weights, strict=True):
             model.learn_row(row, label, weight)
     places = {BIAS: 0} | {name: bucket(name, BUCKETS) for name in CONTEXT}

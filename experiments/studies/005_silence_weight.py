@@ -1,4 +1,4 @@
-"""Does it help to learn that nobody complained? `silence.weight` of the policy, on recorded labels.
+"""Study 5, implicit feedback: does `silence.weight` of the policy help, on recorded labels?
 
 A kept conversation of which nothing was heard teaches "no person was needed", weakly. Expected: up
 to a tenth of a lesson changes the mean cost by less than .005 on every set, and a half of one is no
@@ -18,8 +18,8 @@ from experiments.benchmarks.inputs.feature_rows import (
     DATA,
     SIMULATED,
     FeatureRows,
+    in_order,
     mean,
-    ordered,
     talks,
 )
 from experiments.benchmarks.inputs.feedback_regimes import ALONE, SERVED, FeedbackRegime, play
@@ -32,29 +32,29 @@ SEEDS, LIMIT = 3, 4000
 
 def rows(folder: str, sets: tuple[str, ...], limit: int = LIMIT) -> list[dict[str, Any]]:
     """One row for each data set, order, regime and weight."""
-    found = []
+    results = []
     for name in sets:
         for seed in range(SEEDS):
-            given = _given(name, folder, limit, seed)
+            conversations = _given(name, folder, limit, seed)
             for regime in ASKED:
                 for weight in WEIGHTS:
-                    figures = play(given, replace(regime, silence=weight), seed).figures()
+                    figures = play(conversations, replace(regime, silence=weight), seed).figures()
                     about = {"data": name, "regime": regime.name, "silence": weight}
-                    found.append(about | figures)
-    return found
+                    results.append(about | figures)
+    return results
 
 
 def _given(name: str, folder: str, limit: int, seed: int) -> list[FeatureRows]:
     if name == SIMULATED:
         return list(talks(name, folder, limit, 31 + seed))
-    return ordered(talks(name, folder, limit), seed)
+    return in_order(talks(name, folder, limit), seed)
 
 
-def told(found: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:
+def told(results: list[dict[str, Any]], regime: FeedbackRegime) -> list[str]:
     """A table of one regime: a line for each weight."""
     lines = [f"{regime.name}", "| weight | " + " | ".join(FIGURES) + " |"]
     for weight in WEIGHTS:
-        own = [r for r in found if (r["regime"], r["silence"]) == (regime.name, weight)]
+        own = [r for r in results if (r["regime"], r["silence"]) == (regime.name, weight)]
         cells = [f"{mean(own, name):.3f}" for name in FIGURES]
         lines.append(f"| {weight} | " + " | ".join(cells) + " |")
     return lines

@@ -1,4 +1,4 @@
-"""How soon are careless, hostile and forged labels found, and how much damage is left?
+"""Study 6, label noise attacks: detection delay and damage of careless, hostile, forged labels.
 
     python -m experiments.studies.006_adversarial_labels [SEEDS] [FIRST SEED]
 
@@ -37,10 +37,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.harness.processes import Running, baton, jobs, key, running
-from experiments.replay.client import BatonClient, path_of
+from experiments.benchmarks.harness.processes import ServerProcess, baton, jobs, key, running
+from experiments.replay.client import BatonClient, path_of, score_request
 from experiments.simulation.world import AgentBehaviour, Forgery, World, WorldSettings
-from experiments.studies.simulated_rates import Plan, Run
+from experiments.studies.simulated_rates import ServicePlan, ServiceRun
 
 STAFF = (
     ("ada", AgentBehaviour()),
@@ -72,22 +72,22 @@ class Attack:
     seed: int
     callers: dict[str, BatonClient]
     ended: int = 0
-    found: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def engineer(self) -> BatonClient:
         return self.callers["engineer"]
 
     def play(self) -> dict[str, Any]:
-        knobs = WorldSettings(habits=STAFF, forgeries=ATTACKS[self.name])
-        plan = Plan(self.seed, CONVERSATIONS, EVERY, self.rate, knobs=knobs)
-        self.found |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
-        self.found |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
-        Run(plan, self.callers, self.look).play()
-        if "repaired" not in self.found and MALLORY in self._agents():
+        settings = WorldSettings(behaviours=STAFF, forgeries=ATTACKS[self.name])
+        plan = ServicePlan(self.seed, CONVERSATIONS, EVERY, self.rate, settings=settings)
+        self.figures |= {"attack": self.name, "rate": self.rate, "seed": self.seed}
+        self.figures |= {"accused": [], "found": False, "verdicts": None, "conversations": None}
+        ServiceRun(plan, self.callers, self.look).play()
+        if "repaired" not in self.figures and MALLORY in self._agents():
             self.act()
-        self.found["at_the_end"] = self.loss("at the end")
-        return self.found
+        self.figures["at_the_end"] = self.loss("at the end")
+        return self.figures
 
     def look(self) -> None:
         """What an engineer does after every so many conversations."""
@@ -95,40 +95,40 @@ class Attack:
         if self.ended < SINCE:
             return
         if self.ended == SINCE:
-            self.found["before"] = self.loss("before")
+            self.figures["before"] = self.loss("before")
             return
         for name, agent in self._agents().items():
             if not agent["suspected"]:
                 continue
-            if name != MALLORY and name not in self.found["accused"]:
-                self.found["accused"].append(name)
-            if name == MALLORY and "repaired" not in self.found:
-                self.found["found"] = True
-                self.found["verdicts"] = agent["suspected"]["after_verdicts"]
-                self.found["conversations"] = self.ended - SINCE
+            if name != MALLORY and name not in self.figures["accused"]:
+                self.figures["accused"].append(name)
+            if name == MALLORY and "repaired" not in self.figures:
+                self.figures["found"] = True
+                self.figures["verdicts"] = agent["suspected"]["after_verdicts"]
+                self.figures["conversations"] = self.ended - SINCE
                 self.act()
 
     def act(self) -> None:
         """Undo what mallory did, at once and then exactly, and measure both."""
         self.callers.pop(MALLORY, None)
-        self.found["learned"] = self._agents()[MALLORY]["verdicts"]
-        self.found["attacked"] = self.loss("attacked")
-        asked = {"reason": "mallory's labels are doubted", "without": {"agent": MALLORY}}
-        back = self.engineer.post("/v1/rollback", asked)
-        self.found["rolled_back"] = self.loss("rolled back")
+        self.figures["learned"] = self._agents()[MALLORY]["verdicts"]
+        self.figures["attacked"] = self.loss("attacked")
+        body = {"reason": "mallory's labels are doubted", "without": {"agent": MALLORY}}
+        back = self.engineer.post("/v1/rollback", body)
+        self.figures["rolled_back"] = self.loss("rolled back")
         began = time.monotonic()
         built = self._built(back["challenger"]["id"])
-        self.found["built_seconds"] = time.monotonic() - began
+        self.figures["built_seconds"] = time.monotonic() - began
         path = path_of("versions", str(built["version"]), "promote")
         self.engineer.post(path, {"reason": "the exact repair"})
-        self.found["repaired"] = self.loss("repaired")
+        self.figures["repaired"] = self.loss("repaired")
 
     def _built(self, name: str) -> dict[str, Any]:
         give_up = time.monotonic() + WAIT_SECONDS_MAX
         while time.monotonic() < give_up:
-            for one in self.engineer.get("/v1/versions")["challengers"]:
-                if one["id"] == name and one["status"] != "asked":
-                    return dict(one)
+            for challenger in self.engineer.get("/v1/versions")["challengers"]:
+                if challenger["id"] == name and challenger["status"] != "asked":
+                    return dict(challenger)
             time.sleep(0.2)
         raise TimeoutError(f"challenger {name} was not built within {WAIT_SECONDS_MAX:g} s")
 
@@ -137,9 +137,9 @@ class Attack:
         give_up = time.monotonic() + WAIT_SECONDS_MAX
         head = self.engineer.get("/v1/standing")["position"]
         while time.monotonic() < give_up:
-            found = self.engineer.get("/v1/quality/agents")
-            if found["position"] >= head:
-                return {agent["agent"]: agent for agent in found["agents"]}
+            review = self.engineer.get("/v1/quality/agents")
+            if review["position"] >= head:
+                return {agent["agent"]: agent for agent in review["agents"]}
             time.sleep(0.2)
         raise TimeoutError(f"jobs did not come to position {head} in {WAIT_SECONDS_MAX:g} s")
 
@@ -152,79 +152,65 @@ class Attack:
         for start in range(0, PROBED, AT_ONCE):
             waiting = [world.conversation(number) for number in range(start, start + AT_ONCE)]
             while waiting:
-                turns = [(one, one.next()) for one in waiting]
-                turns = [(one, said) for one, said in turns if not one.ended]
-                items = [_item(f"{stage} {one.id}", said) for one, said in turns]
+                turns = [(conversation, conversation.next()) for conversation in waiting]
+                turns = [
+                    (conversation, messages)
+                    for conversation, messages in turns
+                    if not conversation.ended
+                ]
+                items = [
+                    score_request(f"{stage} {conversation.id}", messages)
+                    | {"attributes": dict(messages[-1].attributes)}
+                    for conversation, messages in turns
+                ]
                 if items:
                     body = {"items": items}
-                    answered = self.callers["bot"].post("/v1/score/batch", body)["results"]
-                    for (one, said), decision in zip(turns, answered, strict=True):
-                        truth = one.labels[said[-1].id]
+                    decisions = self.callers["bot"].post("/v1/score/batch", body)["results"]
+                    for (conversation, messages), decision in zip(turns, decisions, strict=True):
+                        truth = conversation.labels[messages[-1].id]
                         p = decision["probability"]
                         losses.append(-math.log(p if truth else 1 - p))
-                waiting = [one for one, _ in turns]
+                waiting = [conversation for conversation, _ in turns]
         self.callers["admin"].put(mode, {"mode": "live"})
         return statistics.fmean(losses)
-
-
-def _item(name: str, turns: Any) -> dict[str, Any]:
-    *history, message = turns
-    said = {"id": message.id, "text": message.text, "language": message.language}
-    before = [{"id": m.id, "author": m.author, "text": m.text, "bot": _report(m)} for m in history]
-    return {
-        "conversation_id": name,
-        "message": said,
-        "bot": _report(message),
-        "history": before,
-        "attributes": dict(message.attributes),
-    }
-
-
-def _report(message: Any) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}
 
 
 def workspace(attack: str, rate: float, seed: int) -> str:
     return f"{attack}-{round(100 * rate)}-{seed}"
 
 
-def one(service: Running, attack: str, rate: float, seed: int) -> dict[str, Any]:
+def one(service: ServerProcess, attack: str, rate: float, seed: int) -> dict[str, Any]:
     """One service in a fresh workspace, from its first conversation to its last."""
     with ExitStack() as open_:
         admin = open_.enter_context(BatonClient(service.url, key(service.folder, "admin")))
-        named = {"id": workspace(attack, rate, seed), "mode": "live"}
-        keys = admin.post("/v1/workspaces", named)["keys"]
-        callers = {r: open_.enter_context(BatonClient(service.url, k)) for r, k in keys.items()}
+        body = {"id": workspace(attack, rate, seed), "mode": "live"}
+        keys = admin.post("/v1/workspaces", body)["keys"]
+        clients = {r: open_.enter_context(BatonClient(service.url, k)) for r, k in keys.items()}
         for name in (*(name for name, _ in STAFF), MALLORY):
-            made = callers["admin"].post("/v1/keys", {"role": "agent", "name": name})
-            callers[name] = open_.enter_context(BatonClient(service.url, made["key"]))
-        return Attack(attack, rate, seed, callers).play()
+            issued = clients["admin"].post("/v1/keys", {"role": "agent", "name": name})
+            clients[name] = open_.enter_context(BatonClient(service.url, issued["key"]))
+        return Attack(attack, rate, seed, clients).play()
 
 
 def main(seeds: int = 4, first: int = 0) -> None:
-    wanted = [(a, r, s) for s in range(first, first + seeds) for r in RATES for a in ATTACKS]
-    found: list[dict[str, Any]] = []
+    cells = [(a, r, s) for s in range(first, first + seeds) for r in RATES for a in ATTACKS]
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        given = baton(Path(folder))
-        given.environment = dict(given.environment) | CHECKPOINT
-        with running(given) as service:
-            clock = jobs(service)
-            clock.start()
-            try:
-                with ThreadPoolExecutor(SERVICES_AT_ONCE) as pool:
-                    waiting = [pool.submit(one, service, *what) for what in wanted]
-                    for done in as_completed(waiting):
-                        found.append(done.result())
-                        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-            finally:
-                clock.stop()
-    print(table(found))
+        server = baton(Path(folder))
+        server.environment = dict(server.environment) | CHECKPOINT
+        with (
+            running(server) as service,
+            running(jobs(service)),
+            ThreadPoolExecutor(SERVICES_AT_ONCE) as pool,
+        ):
+            waiting = [pool.submit(one, service, *what) for what in cells]
+            for done in as_completed(waiting):
+                results.append(done.result())
+                print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    print(table(results))
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(results: list[dict[str, Any]]) -> str:
     """Markdown: a row for each attack and rate, medians over seeds with least and greatest."""
     rows = [
         "| mallory | need | found | after verdicts | learned | after conversations "
@@ -233,21 +219,21 @@ def table(found: list[dict[str, Any]]) -> str:
     ]
     for attack in ATTACKS:
         for rate in RATES:
-            these = [one for one in found if (one["attack"], one["rate"]) == (attack, rate)]
+            these = [one for one in results if (one["attack"], one["rate"]) == (attack, rate)]
             caught = sum(one["found"] for one in these)
-            said = "-" if attack == "nobody" else f"{caught} of {len(these)}"
-            counted = ("verdicts", "learned", "conversations")
-            counts = [_three(these, what, "{:g}") for what in counted]
+            share_found = "-" if attack == "nobody" else f"{caught} of {len(these)}"
+            count_names = ("verdicts", "learned", "conversations")
+            counts = [_three(these, what, "{:g}") for what in count_names]
             accused = sum(len(one["accused"]) for one in these)
             stages = ("before", "attacked", "rolled_back", "repaired", "at_the_end")
             losses = [_three(these, stage, "{:.3f}") for stage in stages]
-            cells = (attack, f"{rate:g}", said, *counts, str(accused), *losses)
+            cells = (attack, f"{rate:g}", share_found, *counts, str(accused), *losses)
             rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def _three(found: list[dict[str, Any]], name: str, shape: str) -> str:
-    values = [one[name] for one in found if one.get(name) is not None]
+def _three(results: list[dict[str, Any]], name: str, shape: str) -> str:
+    values = [result[name] for result in results if result.get(name) is not None]
     if not values:
         return "-"
     middle, ends = statistics.median(values), (min(values), max(values))

@@ -1,4 +1,4 @@
-"""Does the reported missed rate hold the truth? Conversations simulated through HTTP.
+"""Coverage of the reported missed rate in conversations simulated through HTTP.
 
 The simulation knows which of the kept conversations needed a person; Baton sees only what agents
 say of handoffs, what reviewers say of the audits it drew, and what customers complain of, all of
@@ -16,7 +16,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from experiments.replay.client import BatonClient, path_of
+from experiments.replay.client import BatonClient, path_of, score_request, turn_json
 from experiments.simulation.world import Agent, AgentBehaviour, Conversation, World, WorldSettings
 from learning.conversation.state import Message
 
@@ -31,8 +31,8 @@ JUDGE = Agent("judge", AgentBehaviour(wrong=0.0, misplaced=0.0), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One run: its seed, how many conversations, and a look after every so many of them. `knobs`
+class ServicePlan:
+    """One run: its seed, how many conversations, and a look after every so many of them. `settings`
     say who the agents are, and what else may be set in the world.
     """
 
@@ -42,11 +42,13 @@ class Plan:
     base_rate: float = 0.25
     caught: float = 0.3
     uniform_share: float = 0.3
-    knobs: WorldSettings = WorldSettings()
+    settings: WorldSettings = WorldSettings()
 
     @property
     def world(self) -> World:
-        return World(self.seed, replace(self.knobs, base_rate=self.base_rate, caught=self.caught))
+        return World(
+            self.seed, replace(self.settings, base_rate=self.base_rate, caught=self.caught)
+        )
 
     @property
     def audits(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was true of the kept, closed conversations so far, and what Baton said of them."""
+    """True and reported missed rate of the kept, closed conversations so far."""
 
     kept: int
     missed: int
@@ -78,15 +80,15 @@ class Look:
         n, s = self.reported["audits_answered"], self.reported["audits_found_missed"]
         low, high = binomtest(s, n).proportion_ci()
         sampled = 1 - self.reported["caught"] / self.reported["kept_conversations"]
-        found: float = (self.reported["high"] - self.reported["low"]) / ((high - low) * sampled)
-        return found
+        ratio: float = (self.reported["high"] - self.reported["low"]) / ((high - low) * sampled)
+        return ratio
 
 
 @dataclass(slots=True)
-class Run:
+class ServiceRun:
     """One simulated customer service, played to its end and looked at on the way."""
 
-    plan: Plan
+    plan: ServicePlan
     callers: Mapping[str, BatonClient]
     draw: Callable[[], None]
     looks: list[Look] = field(default_factory=list)
@@ -137,15 +139,15 @@ class Run:
 
     def look(self) -> None:
         """Ask for the missed rate, beside what is true at this moment."""
-        kept = [one for one in self._ended.values() if not one.handed_over]
+        by_bot = [case for case in self._ended.values() if not case.handed_over]
         reported = self.callers["engineer"].get("/v1/quality")["missed"]
-        self.looks.append(Look(len(kept), sum(one.truth.needed for one in kept), reported))
+        self.looks.append(Look(len(by_bot), sum(case.truth.needed for case in by_bot), reported))
 
     def _round(
         self, playing: list[tuple[Conversation, tuple[Message, ...]]], world: World
     ) -> list[tuple[Conversation, tuple[Message, ...]]]:
         """Score the newest message of every conversation, and hear what is said next."""
-        items = [_item(conversation, turns) for conversation, turns in playing]
+        items = [score_request(conversation.id, turns) for conversation, turns in playing]
         results = self.callers["bot"].post("/v1/score/batch", {"items": items})["results"]
         going_on = []
         for (conversation, _), decision in zip(playing, results, strict=True):
@@ -188,8 +190,8 @@ class Run:
     def _close(self, conversation: Conversation, turns: tuple[Message, ...]) -> None:
         bot = self.callers["bot"]
         if turns:
-            said = {"messages": [_turn(turn) for turn in turns]}
-            bot.post(path_of("conversations", conversation.id, "messages"), said)
+            body = {"messages": [turn_json(turn) for turn in turns]}
+            bot.post(path_of("conversations", conversation.id, "messages"), body)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", conversation.id, "close"), resolution)
         self._ended[conversation.id] = conversation
@@ -215,25 +217,3 @@ class Run:
             verdict = JUDGE.review(self._ended[audit["conversation_id"]]).body()
             verdict.pop("team", None)
             reviewer.post(path_of("audits", audit["id"], "outcome"), verdict)
-
-
-def _item(conversation: Conversation, turns: tuple[Message, ...]) -> dict[str, Any]:
-    *history, message = turns
-    return {
-        "conversation_id": conversation.id,
-        "message": {"id": message.id, "text": message.text, "language": message.language},
-        "bot": _report(message),
-        "history": [_turn(turn) for turn in history],
-    }
-
-
-def _turn(message: Message) -> dict[str, Any]:
-    said = {"id": message.id, "author": message.author, "text": message.text}
-    return said if message.bot is None else said | {"bot": _report(message)}
-
-
-def _report(message: Message) -> dict[str, Any] | None:
-    if message.bot is None:
-        return None
-    fields = ("intent", "confidence", "fallback", "tool_error", "attempt")
-    return {name: getattr(message.bot, name) for name in fields}

@@ -1,4 +1,4 @@
-"""Where a sweep's trials run: on this machine's cores, or on a Ray cluster.
+"""Backends of a sweep: joblib processes on this machine, or a Ray cluster.
 
 Both run the same function on the same bytes, so both give the same figures, to the bit. A trial
 that fails says so, and holds up no other.
@@ -34,16 +34,16 @@ class Backend(Protocol):
     def name(self) -> str: ...
 
     def run(
-        self, written: Path, found: History, recipes: Sequence[str]
+        self, history_file: Path, history: History, recipes: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """A result for every recipe, or `{recipe, failed}` with the reason."""
         ...
 
 
-def tried(written: Path | bytes, found: History, recipe: str) -> dict[str, Any]:
+def run_trial(history_file: Path | bytes, history: History, recipe: str) -> dict[str, Any]:
     """A trial's figures, or why it has none."""
     try:
-        return trials.play(written, found, recipe)
+        return trials.play(history_file, history, recipe)
     except Exception as error:
         return {"recipe": recipe, "failed": f"{type(error).__name__}: {error}"}
 
@@ -56,9 +56,9 @@ class LocalBackend:
     name: str = "local"
 
     def run(
-        self, written: Path, found: History, recipes: Sequence[str]
+        self, history_file: Path, history: History, recipes: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
-        work = (delayed(tried)(written, found, recipe) for recipe in recipes)
+        work = (delayed(run_trial)(history_file, history, recipe) for recipe in recipes)
         with Parallel(n_jobs=self.workers, return_as="generator_unordered") as parallel:
             yield from parallel(work)
 
@@ -75,7 +75,7 @@ class RayBackend:
     name: str = "ray"
 
     def run(
-        self, written: Path, found: History, recipes: Sequence[str]
+        self, history_file: Path, history: History, recipes: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         ray = _ray()
         try:
@@ -89,33 +89,35 @@ class RayBackend:
             where = self.address or "this machine"
             raise BackendUnavailable(f"no Ray cluster at {where}: {error}") from error
         try:
-            play = ray.remote(num_cpus=1, max_retries=3)(_there)
-            stored = ray.put(written.read_bytes())
-            waiting = [play.remote(stored, found, recipe) for recipe in recipes]
+            play = ray.remote(num_cpus=1, max_retries=3)(_run_on_node)
+            stored = ray.put(history_file.read_bytes())
+            waiting = [play.remote(stored, history, recipe) for recipe in recipes]
             names = dict(zip(waiting, recipes, strict=True))
             while waiting:
                 ready, waiting = ray.wait(waiting)
-                for one in ready:
-                    yield _got(ray.get, one, names[one])
+                for task in ready:
+                    yield _collect(ray.get, task, names[task])
         finally:
             ray.shutdown()
 
 
-def _there(written: bytes, found: History, recipe: str) -> dict[str, Any]:
+def _run_on_node(history_file: bytes, history: History, recipe: str) -> dict[str, Any]:
     """A trial on a node of the cluster, and on which."""
     import ray
 
-    return tried(written, found, recipe) | {"node": ray.get_runtime_context().get_node_id()}
+    return run_trial(history_file, history, recipe) | {
+        "node": ray.get_runtime_context().get_node_id()
+    }
 
 
-def _got(get: Callable[[Any], dict[str, Any]], one: Any, recipe: str) -> dict[str, Any]:
+def _collect(get: Callable[[Any], dict[str, Any]], task: Any, recipe: str) -> dict[str, Any]:
     try:
-        result = get(one)
+        result = get(task)
     except Exception as error:  # a node that died too often, or lacks Baton: Ray has many
         return {"recipe": recipe, "failed": f"{type(error).__name__}: {error}"}
     if result.get("build", build_id()) != build_id():
-        said = f"a node runs build {result['build']}, this is {build_id()}"
-        return {"recipe": recipe, "failed": f"{said}: install the same Baton on every node"}
+        problem = f"a node runs build {result['build']}, this is {build_id()}"
+        return {"recipe": recipe, "failed": f"{problem}: install the same Baton on every node"}
     return result
 
 
@@ -128,7 +130,7 @@ def _ray() -> Any:
     return ray
 
 
-def engine(name: str, *, workers: int | None = None, address: str | None = None) -> Backend:
+def get_backend(name: str, *, workers: int | None = None, address: str | None = None) -> Backend:
     """The engine of a name. EngineAway where Ray is asked for and is not there."""
     if name == "local":
         return LocalBackend(workers or os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Which recipes a sweep tries, and with which parameters: all combinations, or some drawn."""
+"""Grid and random search spaces: recipes by combinations of values, or drawn from ranges."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ TRIALS_MAX = 10_000
 
 
 class SweepError(ValueError):
-    """What was asked cannot be tried; the message says what can."""
+    """A search space that cannot be tried; the message says what can."""
 
 
 EVERY = tuple(RECIPES)
 """The recipes that are tried where none is named."""
 
 
-def named_values(given: Sequence[str]) -> dict[str, list[str]]:
+def named_values(options: Sequence[str]) -> dict[str, list[str]]:
     """Options written `name=value[,value..]`, by name. Raises SweepError."""
-    found: dict[str, list[str]] = {}
-    for option in given:
+    values: dict[str, list[str]] = {}
+    for option in options:
         name, equals, texts = option.partition("=")
-        if not (name and equals and texts) or name in found:
+        if not (name and equals and texts) or name in values:
             raise SweepError(f"{option!r} cannot be read; write name=value[,value..], a name once")
-        found[name] = texts.split(",")
-    return found
+        values[name] = texts.split(",")
+    return values
 
 
 def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[str]:
@@ -39,17 +39,17 @@ def grid(recipes: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[st
     """
     if ranged := [text for texts in values.values() for text in texts if ".." in text]:
         raise SweepError(f"{ranged[0]!r} is a range; name values, or draw from it with --random")
-    found: list[str] = []
-    for plain, own in _own(recipes, values):
+    spellings: list[str] = []
+    for plain, own in _own_values(recipes, values):
         count = math.prod(len(texts) for texts in own.values())
-        if len(found) + count > TRIALS_MAX:
+        if len(spellings) + count > TRIALS_MAX:
             raise SweepError(f"more than {TRIALS_MAX} trials; name fewer values, or use --random")
         every = itertools.product(*own.values())
-        found += [_spelt(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
-    return list(dict.fromkeys(found))
+        spellings += [_spell(plain, dict(zip(own, chosen, strict=True))) for chosen in every]
+    return list(dict.fromkeys(spellings))
 
 
-def drawn(
+def draw_trials(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]], count: int, seed: int
 ) -> list[str]:
     """So many different trials drawn from the grid, in which `low..high` is any value between.
@@ -59,35 +59,37 @@ def drawn(
     """
     if count > TRIALS_MAX:
         raise SweepError(f"at most {TRIALS_MAX} trials, not {count}")
-    draw, choices = random.Random(seed), _own(recipes, values)
-    found: dict[str, None] = {}
+    draw, choices = random.Random(seed), _own_values(recipes, values)
+    spellings: dict[str, None] = {}
     for _ in range(count * 20):
-        if len(found) == count:
+        if len(spellings) == count:
             break
         plain, own = draw.choice(choices)
-        chosen = {name: _one(draw, draw.choice(texts)) for name, texts in own.items()}
-        found[_spelt(plain, chosen)] = None
-    return list(found)
+        chosen = {name: _draw_value(draw, draw.choice(texts)) for name, texts in own.items()}
+        spellings[_spell(plain, chosen)] = None
+    return list(spellings)
 
 
-def _own(
+def _own_values(
     recipes: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, dict[str, Sequence[str]]]]:
     """Each recipe with the values of those parameters that it has."""
-    known = {plain: get_recipe(plain) for plain in recipes}
+    by_name = {plain: get_recipe(plain) for plain in recipes}
     for name in values:
-        if not any(name in recipe.parameters for recipe in known.values()):
-            there = sorted({p for recipe in known.values() for p in recipe.parameters})
+        if not any(name in recipe.parameters for recipe in by_name.values()):
+            parameters = ", ".join(
+                sorted({p for recipe in by_name.values() for p in recipe.parameters})
+            )
             raise SweepError(
-                f"none of {', '.join(known)} has a parameter {name!r}; there are {', '.join(there)}"
+                f"none of {', '.join(by_name)} has a parameter {name!r}; there are {parameters}"
             )
     return [
         (plain, {name: texts for name, texts in values.items() if name in recipe.parameters})
-        for plain, recipe in known.items()
+        for plain, recipe in by_name.items()
     ]
 
 
-def _one(draw: random.Random, text: str) -> str:
+def _draw_value(draw: random.Random, text: str) -> str:
     low, dots, high = text.partition("..")
     if not dots:
         return text
@@ -104,9 +106,9 @@ def _one(draw: random.Random, text: str) -> str:
     return f"{value:.3g}"
 
 
-def _spelt(plain: str, chosen: Mapping[str, str]) -> str:
+def _spell(plain: str, chosen: Mapping[str, str]) -> str:
     """A recipe, which may have parameters already, with those chosen in their place."""
-    name, _, given = plain.partition("?")
-    before = dict(part.split("=", 1) for part in given.split(",") if part)
+    name, _, options = plain.partition("?")
+    before = dict(part.split("=", 1) for part in options.split(",") if part)
     parameters = ",".join(f"{name}={text}" for name, text in (before | dict(chosen)).items())
     return get_recipe(f"{name}?{parameters}").name

@@ -1,4 +1,4 @@
-"""A sweep as MLflow shows it; what MLflow missed is logged when the sweep is run again."""
+"""MLflow logging of a sweep: a run with nested trials; missed ones are logged on resuming."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _COLUMNS = {"recipe": "recipe", **{name: name.replace("_", " ") for name in MEAS
 
 
 class SweepLog:
-    """Logs trials as they end. An MLflow that is away or refuses is told once, and left alone."""
+    """Logs trials as they end. After MLflow was away or refused once, nothing more is logged."""
 
-    def __init__(self, url: str, workspace: str, sweep: Sweep, said: str) -> None:
+    def __init__(self, url: str, workspace: str, sweep: Sweep, subject: str) -> None:
         self._registry, self._workspace = SweepRuns(url), workspace
-        self._said = f"{said} up to position {sweep.found.position}"
+        self._subject = f"{subject} up to position {sweep.history.position}"
         self._parent: str | None = None
         self.why: str | None = None
         self.logged = 0
-        name = f"sweep of {self._said}"
-        with self._told():
+        name = f"sweep of {self._subject}"
+        with self._recording_errors():
             self._parent = self._registry.begin(
                 workspace, sweep.folder.name, name=name, description=name, at=time.time()
             )
@@ -35,30 +35,32 @@ class SweepLog:
     def trial(self, result: Result) -> None:
         """A trial that ended; one that failed has no figures to log."""
         if self._parent is not None and self.why is None and "failed" not in result:
-            with self._told():
+            with self._recording_errors():
                 self._registry.trial(self._workspace, self._parent, result, time.time())
                 self.logged += 1
 
     def end(self, results: Sequence[Result], by: str) -> None:
-        """Every trial has ended: the sweep's run tells which did best."""
+        """Close the sweep's run with the table of its best trials."""
         if self._parent is None or self.why is not None or not results:
             return
         rows = [{"recipe": f"`{r['recipe']}`", **r["later"]} for r in ranked(results, by)]
-        text = f"{len(rows)} trials of {self._said}, by {by} of the later half of the lessons.\n\n"
-        shown = ([_figure(row.get(name)) for name in _COLUMNS] for row in rows[:SHOWN_MAX])
-        text += table(list(_COLUMNS.values()), shown)
-        with self._told():
+        text = (
+            f"{len(rows)} trials of {self._subject}, by {by} of the later half of the lessons.\n\n"
+        )
+        table_rows = ([_figure(row.get(name)) for name in _COLUMNS] for row in rows[:SHOWN_MAX])
+        text += table(list(_COLUMNS.values()), table_rows)
+        with self._recording_errors():
             self._registry.end(self._parent, ranked(results, by)[0], text, time.time())
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _recording_errors(self) -> Iterator[None]:
         try:
             yield
         except (RegistryUnavailable, RegistryRefused) as error:
             self.why = str(error)
 
     def body(self) -> dict[str, Any]:
-        """What became of it, as plain JSON."""
+        """Run id, trials logged and the reason of a failure, as plain JSON."""
         return {"run": self._parent, "trials": self.logged, "why": self.why}
 
 

@@ -1,8 +1,7 @@
-"""A sweep: many trials of one history, kept in a folder as they end, so that it can go on there.
+"""Hyperparameter sweep: resumable trials of one history, results kept in a folder.
 
-A trial is known by a digest of what was learned, by what, and with which build. One whose result
-lies in the folder is not run again, wherever and whenever it ran; a sweep that was killed goes on
-where it was.
+A trial's key is a digest of history, recipe and build. One whose result lies in the folder is not
+run again, so a sweep that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from experiments.sweeps.backends import Backend
 from learning.ledger.model_state import Exclusions
 
 Result = dict[str, Any]
-WRITTEN, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
+HISTORY, FACTS, TRIALS = "history.jsonl.gz", "history.json", "trials"
 
 
 @dataclass(slots=True)
@@ -28,14 +27,14 @@ class Sweep:
     """A folder with a history and the results so far."""
 
     folder: Path
-    found: History
+    history: History
 
     @classmethod
-    def begun(cls, folder: Path) -> Sweep | None:
+    def resume(cls, folder: Path) -> Sweep | None:
         """The sweep that a folder holds, if its history is there: it was not finished."""
         try:
             body = json.loads((folder / FACTS).read_text())
-            return cls(folder, History(**body)) if (folder / WRITTEN).exists() else None
+            return cls(folder, History(**body)) if (folder / HISTORY).exists() else None
         except (OSError, ValueError, TypeError):
             return None
 
@@ -46,48 +45,48 @@ class Sweep:
         """Write the history into the folder; results that are there already are kept."""
         (folder / TRIALS).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / FACTS).unlink(missing_ok=True)
-        found = write(folder / WRITTEN, pages, without)
-        _written(folder / FACTS, found.body())
-        return cls(folder, found)
+        history = write(folder / HISTORY, pages, without)
+        _write_atomically(folder / FACTS, history.body())
+        return cls(folder, history)
 
     def run(
-        self, engine: Backend, recipes: Sequence[str], heard: Callable[[Result], None]
-    ) -> Outcome:
-        """Run what has no result yet. `heard` is told of each result, those found first."""
-        known = {recipe: self._result(recipe) for recipe in recipes}
-        outcome = Outcome([result for result in known.values() if result is not None])
+        self, engine: Backend, recipes: Sequence[str], on_result: Callable[[Result], None]
+    ) -> SweepResult:
+        """Run what has no result yet. `on_result` gets each result, stored ones first."""
+        results = {recipe: self._result(recipe) for recipe in recipes}
+        outcome = SweepResult([result for result in results.values() if result is not None])
         outcome.resumed = len(outcome.results)
         for result in outcome.results:
-            heard(result)
-        owed = [recipe for recipe, result in known.items() if result is None]
-        if owed:
-            for result in engine.run(self.folder / WRITTEN, self.found, owed):
+            on_result(result)
+        missing = [recipe for recipe, result in results.items() if result is None]
+        if missing:
+            for result in engine.run(self.folder / HISTORY, self.history, missing):
                 if "failed" in result:
                     outcome.failed.append(result)
                 else:
-                    _written(self._place(result["recipe"]), result)
+                    _write_atomically(self._place(result["recipe"]), result)
                     outcome.results.append(result)
-                heard(result)
+                on_result(result)
         return outcome
 
     def finish(self) -> None:
         """Remove the history: customers' text lies here no longer than the sweep takes."""
-        (self.folder / WRITTEN).unlink(missing_ok=True)
+        (self.folder / HISTORY).unlink(missing_ok=True)
 
     def _place(self, recipe: str) -> Path:
-        return self.folder / TRIALS / f"{trials.key(self.found, recipe)}.json"
+        return self.folder / TRIALS / f"{trials.key(self.history, recipe)}.json"
 
     def _result(self, recipe: str) -> Result | None:
         try:
-            found = json.loads(self._place(recipe).read_text())
+            result = json.loads(self._place(recipe).read_text())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("recipe") == recipe else None
+        return result if isinstance(result, dict) and result.get("recipe") == recipe else None
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of it: results in any order, trials that failed, and how many were there before."""
+class SweepResult:
+    """Results in any order, failed trials, and the number of results that were there before."""
 
     results: list[Result]
     failed: list[Result] = field(default_factory=list)
@@ -99,7 +98,7 @@ def name(subject: str, recipes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join((subject, *sorted(recipes))).encode()).hexdigest()[:12]
 
 
-def _written(path: Path, value: Any) -> None:
+def _write_atomically(path: Path, value: Any) -> None:
     """All of it or nothing, whenever the process is killed."""
     fresh = path.with_suffix(".part")
     fresh.write_text(json.dumps(value))

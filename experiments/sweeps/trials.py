@@ -1,4 +1,4 @@
-"""One trial of a sweep: a recipe learns a history, test then learn, and says how well it did."""
+"""Trial of a sweep: a recipe learns a history test-then-learn; its measures and digest."""
 
 from __future__ import annotations
 
@@ -17,41 +17,35 @@ from learning.ledger.model_state import Exclusions, ModelState, Transcript, Turn
 from learning.measures.prequential import Scores, Window
 from learning.measures.scores import measures
 
-MEASURES = {
-    "log_loss": min,
-    "brier": min,
-    "ece": min,
-    "auc": max,
-    "average_precision": max,
-}
+MEASURES = {"log_loss": min, "brier": min, "ece": min, "auc": max, "average_precision": max}
 """What a trial may be judged by, and which end of it is better."""
 
 
-def key(found: History, recipe: str) -> str:
+def key(history: History, recipe: str) -> str:
     """A trial's name: of this history, this recipe with its parameters, and this build."""
-    said = f"{build_id()}\n{found.digest}\n{recipe}"
-    return hashlib.sha256(said.encode()).hexdigest()[:24]
+    identity = f"{build_id()}\n{history.digest}\n{recipe}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-def play(written: Path | bytes, found: History, recipe: str) -> dict[str, Any]:
+def play(history_file: Path | bytes, history: History, recipe: str) -> dict[str, Any]:
     """Learn a history by a recipe, each outcome scored before it is learned: the trial's figures.
 
     The measures count every lesson once; `later` are those of the later half of the lessons, when
     something had been learned. `digest` is of the final model: that of the version which
     `baton rebuild` makes of the same ledger.
     """
-    window = Window(max(1, found.scored))
-    standing = ModelState(recipe=recipe, without=Exclusions.of(found.without), window=window)
+    window = Window(max(1, history.scored))
+    state = ModelState(recipe=recipe, without=Exclusions.of(history.without), window=window)
     began = time.perf_counter()
-    for entry, turns in ledger_export.read(written):
-        replay_entries(standing, [entry], _of(turns), through_switches=True)
+    for entry, turns in ledger_export.read(history_file):
+        replay_entries(state, [entry], _of(turns), through_switches=True)
     scores = window.scores()
     return {
-        "key": key(found, recipe),
+        "key": key(history, recipe),
         "recipe": recipe,
-        "position": standing.position,
+        "position": state.position,
         "lessons": len(scores),
-        "digest": digest(standing),
+        "digest": digest(state),
         "measures": _measures(scores, 0),
         "later": _measures(scores, len(scores) // 2),
         "build": build_id(),

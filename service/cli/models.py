@@ -66,7 +66,7 @@ def replay(
     of its own. Both give the same probabilities, to the bit. With --live in a live workspace: where
     Baton escalates, a simulated agent judges, and only those conversations are labelled.
     """
-    from experiments.datasets.streams import counting, read, recognise
+    from experiments.datasets.streams import count_conversations, read, recognise
     from experiments.replay import play
     from experiments.replay.stream_measures import StreamMeasures
     from learning.models.recipes import DEFAULT
@@ -74,7 +74,7 @@ def replay(
     with handle_errors():
         get_recipe = format_ or recognise(stream)
         with bar() as progress:
-            task = progress.add_task("replay", total=counting(stream), figures="")
+            task = progress.add_task("replay", total=count_conversations(stream), figures="")
 
             def shown(tally: StreamMeasures) -> None:
                 loss = tally.newest_loss()

@@ -74,7 +74,7 @@ def sweep(
     again. Trials are kept in the installation's folder `sweeps`, and in MLflow as nested runs.
     """
     from experiments.sweeps import grid, trials
-    from experiments.sweeps.backends import engine as engine_of
+    from experiments.sweeps.backends import get_backend as engine_of
     from service.operations import sweep_source
 
     with handle_errors():
@@ -83,7 +83,7 @@ def sweep(
             raise ValueError(f"there is no measure {by!r}; use {', '.join(trials.MEASURES)}")
         running = engine_of(engine, workers=workers, address=ray_address)
         given, tried = grid.named_values(values or ()), recipe or grid.EVERY
-        tries = grid.drawn(tried, given, random, seed) if random else grid.grid(tried, given)
+        tries = grid.draw_trials(tried, given, random, seed) if random else grid.grid(tried, given)
         source = (
             sweep_source.StreamSource(stream, format_, target)
             if stream is not None
@@ -108,9 +108,9 @@ def sweep(
             swept.finish()
         found = {
             "of": source.label,
-            "position": swept.found.position,
-            "outcomes": swept.found.outcomes,
-            "history": swept.found.digest,
+            "position": swept.history.position,
+            "outcomes": swept.history.outcomes,
+            "history": swept.history.digest,
             "engine": running.name,
             "resumed": outcome.resumed,
             "by": by,

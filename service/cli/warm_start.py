@@ -34,14 +34,14 @@ def warm_start(
     enter the ledger with the source `history` (`baton rebuild --without-source history` leaves
     them out). Given again, or after it was killed, the command goes on where it was.
     """
-    from experiments.datasets.streams import counting
+    from experiments.datasets.streams import count_conversations
     from service.operations import warm_start as warming
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
         source = warming.HistoryFile(file, format_, target)
         with bar() as progress:
-            task = progress.add_task("looking", total=counting(file), figures="")
+            task = progress.add_task("looking", total=count_conversations(file), figures="")
 
             def shown(done: int) -> None:
                 progress.update(task, completed=done)

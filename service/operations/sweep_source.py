@@ -110,7 +110,7 @@ def resume_or_begin(
 ) -> Sweep:
     """The unfinished sweep of the same source and recipes, or a new one."""
     folder = home / "sweeps" / search.name(source.subject, recipes)
-    unfinished = None if anew else Sweep.begun(folder)
+    unfinished = None if anew else Sweep.resume(folder)
     return unfinished or Sweep.begin(folder, source.pages(), source.without())
 
 

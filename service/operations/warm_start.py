@@ -20,8 +20,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from experiments.datasets import streams
-from experiments.datasets.ledger_export import labelled
-from experiments.datasets.streams import Episode, written
+from experiments.datasets.ledger_export import labelled_page
+from experiments.datasets.streams import Episode, episode_line
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.store.conversations import conversation_rows
@@ -78,7 +78,7 @@ class HistoryFile:
     target: str | None = None
 
     def lines(self) -> Iterator[tuple[int, Episode | str]]:
-        return streams.looked_at(self.path, self.format, self.target)
+        return streams.check_lines(self.path, self.format, self.target)
 
     def episodes(self) -> Iterator[tuple[int, Episode]]:
         return ((number, line) for number, line in self.lines() if isinstance(line, Episode))
@@ -167,7 +167,7 @@ def _write(
         return
     now, bodies, rows = time.time(), [], []
     for position, (number, episode) in enumerate(fresh, head + 1):
-        body = labelled(episode, position)[0].body
+        body = labelled_page(episode, position)[0].body
         bodies.append({**body, **_HISTORY_FIELDS, "outcome_id": new_id("o")})
         row = _outcome_row(workspace, episode, bodies[-1]["outcome_id"], position, now)
         rows.append(row | {"note": f"{name}, line {number}"})
@@ -241,7 +241,9 @@ def _limit_violation(episode: Episode) -> str | None:
 
 
 def _fingerprint(episode: Episode) -> str:
-    return "history " + hashlib.sha256(written(episode).encode("utf-8", "replace")).hexdigest()[:32]
+    return (
+        "history " + hashlib.sha256(episode_line(episode).encode("utf-8", "replace")).hexdigest()[:32]
+    )
 
 
 def _outcome_row(

@@ -154,8 +154,8 @@ def main(folder: Path, *names: str) -> None:
 def beginning(service: InProcess, url: str, name: str) -> Begin:
     """Begins a story in a workspace of this name."""
 
-    def begin(recipe: str = DEFAULT, **knobs: object) -> Story:
-        return Story(service, Registry(url), recipe, name, **knobs)
+    def begin(recipe: str = DEFAULT, **settings: object) -> Story:
+        return Story(service, Registry(url), recipe, name, **settings)
 
     return begin
 

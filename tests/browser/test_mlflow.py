@@ -139,7 +139,7 @@ def test_versions_that_baton_did_not_publish_so_are_put_back(desk: Desk) -> None
         desk.registry.set_alias(desk.place.name, "champion", number)
         desk.publish()
         assert desk.aliases()["champion"] == desk.number(3)
-        found = desk.registry.registered(desk.place.name, number)
+        found = desk.registry.get_version(desk.place.name, number)
         assert found is not None
         assert why in found.tags[REFUSED_TAG]
         assert (desk.moves[0]["what"], desk.moves[0]["registry_version"]) == ("refused", number)
@@ -154,7 +154,7 @@ def test_aliases_that_only_follow_are_put_back_and_the_version_says_why(desk: De
         desk.registry.set_alias(desk.place.name, name, desk.number(2))
         desk.publish()
         assert desk.aliases() == before
-        found = desk.registry.registered(desk.place.name, desk.number(2))
+        found = desk.registry.get_version(desk.place.name, desk.number(2))
         assert found is not None
         assert f"the alias {name} only follows the ledger" in found.tags[REFUSED_TAG]
         newest = desk.moves[0]

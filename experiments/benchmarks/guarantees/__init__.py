@@ -1,1 +1,1 @@
-"""Benchmarks of statistical guarantees: what is promised, and what was seen."""
+"""Benchmarks of statistical guarantees: simulated rates beside the promised ones."""

@@ -1,4 +1,4 @@
-"""False alarms, and how late a true one comes: of the champion's loss, beside ADWIN."""
+"""False-alarm rate and detection delay of the loss alarm (e-detector), beside ADWIN."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Floats = NDArray[np.float64]
 ONCE_IN = 10_000.0
 
 
-def doubled(seed: int) -> Row:
+def doubled_loss(seed: int) -> Row:
     """Losses of mean .1 that double; `allowed` is .12, a certified upper bound plus a tolerance."""
     random = np.random.default_rng((5, seed))
     alarm, adwin = LossAlarm(0.12, ONCE_IN), ADWIN()  # type: ignore[no-untyped-call]
-    false = labels = 0
+    false_alarms = labels = 0
     for loss in random.random(2000) < 0.1:
         labels += 1
         adwin.update(float(loss))  # type: ignore[no-untyped-call]
         if alarm.learn(float(loss)):
-            false += 1
+            false_alarms += 1
             alarm = LossAlarm(0.12, ONCE_IN)
-    edge, cried = LossAlarm(0.12, ONCE_IN), 0
+    edge, edge_alarms = LossAlarm(0.12, ONCE_IN), 0
     for loss in random.random(2000) < 0.12:
         if edge.learn(float(loss)):
-            cried += 1
+            edge_alarms += 1
             edge = LossAlarm(0.12, ONCE_IN)
     losses = (random.random(5000) < 0.2).astype(float)
     delay = next((n for n, x in enumerate(losses, 1) if alarm.learn(x)), len(losses))
     return {
-        "false": false,
-        "edge": cried,
+        "false": false_alarms,
+        "edge": edge_alarms,
         "labels": labels,
         "delay": delay,
         "adwin": _adwin(adwin, losses),
@@ -50,12 +50,14 @@ def _adwin(adwin: ADWIN, losses: Floats) -> int:
     return len(losses)
 
 
-def told(found: Sequence[Row]) -> Iterator[Row]:
-    rate = mean(found, "false") / mean(found, "labels") * ONCE_IN
+def summarise(rows: Sequence[Row]) -> Iterator[Row]:
+    rate = mean(rows, "false") / mean(rows, "labels") * ONCE_IN
     yield promise("false alarms in 10 000 labels", "<= 1", rate, holds=rate <= 1)
-    edge = mean(found, "edge") / mean(found, "labels") * ONCE_IN
+    edge = mean(rows, "edge") / mean(rows, "labels") * ONCE_IN
     yield promise("the same, with a loss as high as allowed", "<= 1", edge, holds=edge <= 1)
-    delay, theirs = median(found, "delay"), median(found, "adwin")
+    delay, adwin_delay = median(rows, "delay"), median(rows, "adwin")
     yield promise("labels until a doubled loss is told", "told", delay, holds=True)
-    yield promise("the same, ADWIN", "told", theirs, holds=True)
-    yield promise("its delay over ADWIN's", "<= 0.5", delay / theirs, holds=delay <= 0.5 * theirs)
+    yield promise("the same, ADWIN", "told", adwin_delay, holds=True)
+    yield promise(
+        "its delay over ADWIN's", "<= 0.5", delay / adwin_delay, holds=delay <= 0.5 * adwin_delay
+    )

@@ -1,8 +1,8 @@
-"""Are the promises kept? Simulated streams by the thousand, promised beside seen.
+"""Monte Carlo check of the statistical guarantees: interval coverage, error rates, capacity.
 
-Each row is one promise of `learning`: what it says, what was seen, and whether that holds. Every
-stream is its own seeded world, so any of them can be played again. A rate that was seen in so many
-streams has chance in it: rows that promise a rate also say its standard error.
+Each row is one promise of `learning`: the promised figure, the simulated one, and whether it holds.
+Every stream has a seed of its own and can be played again. Rows that promise a rate have its
+standard error over the streams.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ COLUMNS = {"name": "promise", "promised": "promised", "seen": "seen", "holds": "
 
 
 def run(streams: int, workers: int, progress: Progress) -> list[Row]:
-    """Every promise over so many streams."""
+    """Simulate every guarantee over so many streams, in parallel; one row for each promise."""
     units = [
         (check, tuple(range(first, min(first + CHUNK, streams))))
         for check in CHECKS
         for first in range(0, streams, CHUNK)
     ]
-    found: dict[str, list[Row]] = {check: [] for check in CHECKS}
+    by_check: dict[str, list[Row]] = {check: [] for check in CHECKS}
     done, total = 0, streams * len(CHECKS)
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawning) as pool:
-        for future in as_completed([pool.submit(_played, *unit) for unit in units]):
-            check, seen = future.result()
-            found[check] += seen
-            done += len(seen)
+        for future in as_completed([pool.submit(_play_streams, *unit) for unit in units]):
+            check, results = future.result()
+            by_check[check] += results
+            done += len(results)
             progress(check, done, total)
-    return [row for check, (_, told) in CHECKS.items() for row in told(found[check])]
+    return [row for check, (_, summarise) in CHECKS.items() for row in summarise(by_check[check])]
 
 
-def _played(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
+def _play_streams(check: str, seeds: Sequence[int]) -> tuple[str, list[Row]]:
     stream, _ = CHECKS[check]
     return check, [stream(seed) for seed in seeds]
 
@@ -66,12 +66,12 @@ def _rates(drifting: bool, random: np.random.Generator) -> Floats:
 
 
 def steady_rate(seed: int) -> Row:
-    """A stream whose rate is constant: is the truth covered at every look?"""
+    """Coverage of the confidence sequence at every look, for a constant rate."""
     return _coverage(seed, drifting=False)
 
 
 def drifting_rate(seed: int) -> Row:
-    """The same for the running mean of a rate that drifts."""
+    """Coverage for the running mean of a rate that drifts."""
     return _coverage(seed, drifting=True)
 
 
@@ -80,62 +80,68 @@ def _coverage(seed: int, *, drifting: bool) -> Row:
     rates = _rates(drifting, random)
     needed = random.random(KEPT) < rates
     audited = np.flatnonzero(random.random(KEPT) < SHARE)
-    found, looks = needed[audited].cumsum(), np.arange(1, len(audited) + 1)
+    missed, looks = needed[audited].cumsum(), np.arange(1, len(audited) + 1)
     truth = needed.cumsum() / np.arange(1, KEPT + 1)
-    held = {
-        f"{name}_held": bool((_against(found, looks, among[audited]) < math.log(1 / ALPHA)).all())
+    coverage = {
+        f"{name}_held": bool(
+            (_evidence_against(missed, looks, among[audited]) < math.log(1 / ALPHA)).all()
+        )
         for name, among in (("share", truth), ("rate", rates.cumsum() / np.arange(1, KEPT + 1)))
     }
-    return held | {"width": _width(int(found[-1]), len(audited))}
+    return coverage | {"width": _width(int(missed[-1]), len(audited))}
 
 
-def _against(found: Any, looks: Any, rate: Floats) -> Floats:
-    return evidence_under_drift(found, looks, np.clip(rate, 1e-12, 1 - 1e-12))
+def _evidence_against(missed: Any, looks: Any, rate: Floats) -> Floats:
+    return evidence_under_drift(missed, looks, np.clip(rate, 1e-12, 1 - 1e-12))
 
 
 def _width(s: int, n: int) -> float:
     """The interval's width over that of the exact one for a single look (Clopper and Pearson)."""
-    found = under_drift(s, n)
-    assert found.low is not None
-    assert found.high is not None
+    estimate = under_drift(s, n)
+    assert estimate.low is not None
+    assert estimate.high is not None
     low, high = binomtest(s, n).proportion_ci(1 - ALPHA)
-    return float((found.high - found.low) / (high - low))
+    return float((estimate.high - estimate.low) / (high - low))
 
 
-def _covered(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
-    def told(found: Sequence[Row]) -> Iterator[Row]:
+def _summarise_coverage(kind: str) -> Callable[[Sequence[Row]], Iterator[Row]]:
+    def summarise(rows: Sequence[Row]) -> Iterator[Row]:
         for name, key in (("share so far", "share_held"), ("mean rate so far", "rate_held")):
-            seen = mean(found, key)
-            said = f"missed rate, {kind}: {name} covered at every look"
-            yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
-        wide = median(found, "width")
-        said = f"missed rate, {kind}: width over the exact one-look one"
-        yield promise(said, "<= 1.6", wide, holds=wide <= 1.6)
+            share = mean(rows, key)
+            label = f"missed rate, {kind}: {name} covered at every look"
+            yield promise(label, ">= 0.95", share, holds=share >= 1 - ALPHA, of=len(rows))
+        wide = median(rows, "width")
+        label = f"missed rate, {kind}: width over the exact one-look one"
+        yield promise(label, "<= 1.6", wide, holds=wide <= 1.6)
 
-    return told
+    return summarise
 
 
-def caught(seed: int) -> Row:
-    """With 30 % of the misses caught as a known stratum, looked at 40 times."""
+def caught_misses(seed: int) -> Row:
+    """Coverage with 30 % of the misses caught as a known stratum, at 40 looks."""
     random = np.random.default_rng((2, seed))
     needed = random.random(KEPT) < RATE
-    known = needed & (random.random(KEPT) < 0.3)
-    audited = (random.random(KEPT) < SHARE) & ~known
-    held = True
-    for kept in np.linspace(KEPT / 40, KEPT, 40).astype(int):
-        part = slice(0, int(kept))
-        drawn = audited[part]
-        counts = (int(known[part].sum()), int(drawn.sum()), int(needed[part][drawn].sum()))
-        found = missed_rate(int(kept), *counts)
-        truth = needed[part].mean()
-        held &= found.low is not None and found.low <= truth <= (found.high or 0.0)
-    return {"held": bool(held)}
+    complaints = needed & (random.random(KEPT) < 0.3)
+    audited = (random.random(KEPT) < SHARE) & ~complaints
+    covered = True
+    for size in np.linspace(KEPT / 40, KEPT, 40).astype(int):
+        so_far = slice(0, int(size))
+        sampled = audited[so_far]
+        counts = (
+            int(complaints[so_far].sum()),
+            int(sampled.sum()),
+            int(needed[so_far][sampled].sum()),
+        )
+        estimate = missed_rate(int(size), *counts)
+        truth = needed[so_far].mean()
+        covered &= estimate.low is not None and estimate.low <= truth <= (estimate.high or 0.0)
+    return {"held": bool(covered)}
 
 
-def _caught(found: Sequence[Row]) -> Iterator[Row]:
-    seen = mean(found, "held")
-    said = "missed rate, 30 % of misses caught: covered at every look"
-    yield promise(said, ">= 0.95", seen, holds=seen >= 1 - ALPHA, of=len(found))
+def _summarise_caught(rows: Sequence[Row]) -> Iterator[Row]:
+    share = mean(rows, "held")
+    name = "missed rate, 30 % of misses caught: covered at every look"
+    yield promise(name, ">= 0.95", share, holds=share >= 1 - ALPHA, of=len(rows))
 
 
 def _gains(
@@ -147,19 +153,19 @@ def _gains(
 
 
 def _proven_at(
-    duel: FixedChallengerTest | LearningChallengerTest, gains: Floats, share: float
+    test: FixedChallengerTest | LearningChallengerTest, gains: Floats, share: float
 ) -> int | None:
     """After how many conversations it is proven, looked at after each; None if never."""
     for n, gain in enumerate(gains, 1):
-        duel.learn(float(gain), share)
-        proven = duel.proven(ALPHA) if isinstance(duel, FixedChallengerTest) else duel.proven()
-        if gain and proven:
+        test.learn(float(gain), share)
+        is_proven = test.proven(ALPHA) if isinstance(test, FixedChallengerTest) else test.proven()
+        if gain and is_proven:
             return n
     return None
 
 
 def no_better(seed: int) -> Row:
-    """A challenger that is no better, with constant looking."""
+    """False promotions (type I errors) of a challenger that is no better, tested at every look."""
     gains = _gains(np.random.default_rng((3, seed)), 0.05, 0.05, 3000, 0.5)
     return {
         "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) is not None,
@@ -168,18 +174,18 @@ def no_better(seed: int) -> Row:
     }
 
 
-def _no_better(found: Sequence[Row]) -> Iterator[Row]:
+def _summarise_false_promotions(rows: Sequence[Row]) -> Iterator[Row]:
     for name in ("frozen", "learning"):
-        seen = mean(found, name)
-        said = f"false promotions, {name} challenger"
-        yield promise(said, "<= 0.05", seen, holds=seen <= ALPHA, of=len(found))
+        rate = mean(rows, name)
+        label = f"false promotions, {name} challenger"
+        yield promise(label, "<= 0.05", rate, holds=rate <= ALPHA, of=len(rows))
 
 
 BETTER, WORSE = 0.08, 0.02
 
 
 def clearly_better(seed: int) -> Row:
-    """A challenger right in 8 and wrong in 2 of 100 conversations; half of these are audited."""
+    """Power and time to promotion: right in 8, wrong in 2 of 100 conversations, half audited."""
     gains = _gains(np.random.default_rng((4, seed)), BETTER, WORSE, 10_000, 0.5)
     return {
         "frozen": _proven_at(FixedChallengerTest(0.5, 1.0), gains, 0.5) or math.inf,
@@ -188,21 +194,21 @@ def clearly_better(seed: int) -> Row:
     }
 
 
-def _clearly_better(found: Sequence[Row]) -> Iterator[Row]:
+def _summarise_power(rows: Sequence[Row]) -> Iterator[Row]:
     limit = math.log(1 / ALPHA) / _kelly(BETTER * 0.5, WORSE * 0.5)
     for name in ("frozen", "learning"):
-        power = float(np.mean(np.isfinite([one[name] for one in found])))
-        ratio = median(found, name) / limit
+        power = float(np.mean(np.isfinite([row[name] for row in rows])))
+        ratio = median(rows, name) / limit
         if name == "frozen":
-            said = "power for a clear gain, frozen challenger"
-            yield promise(said, ">= 0.99", power, holds=power >= 0.99, of=len(found))
-            said = "median time over the Kelly limit, frozen challenger"
-            yield promise(said, "<= 2", ratio, holds=ratio <= 2)
+            label = "power for a clear gain, frozen challenger"
+            yield promise(label, ">= 0.99", power, holds=power >= 0.99, of=len(rows))
+            label = "median time over the Kelly limit, frozen challenger"
+            yield promise(label, "<= 2", ratio, holds=ratio <= 2)
         else:
-            said = "power for a clear gain, learning challenger"
-            yield promise(said, "told", power, holds=True, of=len(found))
-            said = "median time over the Kelly limit, learning challenger"
-            yield promise(said, "told", ratio, holds=True)
+            label = "power for a clear gain, learning challenger"
+            yield promise(label, "told", power, holds=True, of=len(rows))
+            label = "median time over the Kelly limit, learning challenger"
+            yield promise(label, "told", ratio, holds=True)
 
 
 def _kelly(better: float, worse: float) -> float:
@@ -212,7 +218,7 @@ def _kelly(better: float, worse: float) -> float:
 
 
 def capacity(seed: int) -> Row:
-    """Sequences that try to break it: random, drifting, and one that knows the threshold."""
+    """Capacity error under random, drifting and adversarial (threshold-aware) probabilities."""
     random = np.random.default_rng((6, seed))
     price, up, worst = (
         ShadowPrice(0.5, random.uniform(0.02, 0.3), random.uniform(0.01, 0.2)),
@@ -221,26 +227,26 @@ def capacity(seed: int) -> Row:
     )
     for n, q in enumerate(random.random(2000), 1):
         close = price.threshold + (0.01 if q < 0.9 else -0.01)
-        asked = (q, min(1.0, q * n / 1000), close)[seed % 3]
-        rises = price.escalates(min(max(float(asked), 0.0), 1.0))
+        probability = (q, min(1.0, q * n / 1000), close)[seed % 3]
+        rises = price.escalates(min(max(float(probability), 0.0), 1.0))
         up += rises
         price = price.after(rises)
         worst = max(worst, abs(up / n - price.capacity) / price.bound(n))
     return {"worst": worst}
 
 
-def _capacity(found: Sequence[Row]) -> Iterator[Row]:
-    worst = max(one["worst"] for one in found)
+def _summarise_capacity(rows: Sequence[Row]) -> Iterator[Row]:
+    worst = max(row["worst"] for row in rows)
     yield promise("capacity error over its bound, worst", "<= 1", worst, holds=worst <= 1 + 1e-9)
 
 
 CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator[Row]]]] = {
-    "intervals, stationary": (steady_rate, _covered("stationary")),
-    "intervals, drifting": (drifting_rate, _covered("drifting")),
-    "caught misses": (caught, _caught),
-    "false promotions": (no_better, _no_better),
-    "power": (clearly_better, _clearly_better),
-    "alarms": (alarm_rates.doubled, alarm_rates.told),
-    "capacity": (capacity, _capacity),
+    "intervals, stationary": (steady_rate, _summarise_coverage("stationary")),
+    "intervals, drifting": (drifting_rate, _summarise_coverage("drifting")),
+    "caught misses": (caught_misses, _summarise_caught),
+    "false promotions": (no_better, _summarise_false_promotions),
+    "power": (clearly_better, _summarise_power),
+    "alarms": (alarm_rates.doubled_loss, alarm_rates.summarise),
+    "capacity": (capacity, _summarise_capacity),
 }
 """Each promise's stream, by its seed, and the rows that many of them come to."""

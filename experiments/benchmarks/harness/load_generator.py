@@ -1,4 +1,4 @@
-"""The load generator: a process of its own with plain sockets, so that it is not what is measured.
+"""HTTP load generator on plain sockets (closed loop or paced), in a process of its own.
 
 `Load` is its handle: `start` an order, ask for its `result`. The process reads one order of JSON a
 line and answers one line of figures. Each connection has one request under way at a time and is
@@ -31,7 +31,7 @@ ORDER_SECONDS_MAX = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send where: `kind` names a player of `traffic`, `given` is what it needs.
+    """Load order: port, traffic kind (a player of `traffic_mix`) with its `settings`, and pace.
 
     With `per_second` 0 each connection sends as soon as it is answered; otherwise all together
     send so many a second, or as many as are answered.
@@ -39,7 +39,7 @@ class Order:
 
     port: int
     kind: str
-    given: Mapping[str, Any]
+    settings: Mapping[str, Any]
     connections: int
     seconds: float
     per_second: float = 0.0
@@ -47,7 +47,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of an order. `sent` are the good answers in time, `answered` the late ones, too."""
+    """Results of an order. `sent` are the good answers in time, `answered` the late ones, too."""
 
     sent: int
     answered: int
@@ -89,8 +89,8 @@ class Load:
     def start(self, order: Order) -> None:
         """Begin sending; `result` waits for the end."""
         assert self._process.stdin is not None
-        found = {name: getattr(order, name) for name in Order.__slots__}
-        self._process.stdin.write(json.dumps(found) + "\n")
+        line = {name: getattr(order, name) for name in Order.__slots__}
+        self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
 
     def result(self) -> Figures:
@@ -99,10 +99,10 @@ class Load:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the load generator ended; its error stands above")
-        found = json.loads(line)
-        if "error" in found:
-            raise RuntimeError(found["error"])
-        return Figures(**found)
+        figures = json.loads(line)
+        if "error" in figures:
+            raise RuntimeError(figures["error"])
+        return Figures(**figures)
 
     def play(self, order: Order) -> Figures:
         """Start an order and wait for its figures."""
@@ -169,16 +169,16 @@ class _Run:
         self._poll = select.epoll()
         make = PLAYERS[order.kind]
         for number in range(order.connections):
-            self._add(_Connection(order.port, make(order.given, number)))
+            self._add(_Connection(order.port, make(order.settings, number)))
 
-    def _add(self, one: _Connection) -> None:
-        self._open[one.socket.fileno()] = one
-        self._poll.register(one.socket.fileno(), select.EPOLLIN)
+    def _add(self, connection: _Connection) -> None:
+        self._open[connection.socket.fileno()] = connection
+        self._poll.register(connection.socket.fileno(), select.EPOLLIN)
 
     def close(self) -> None:
-        for one in self._open.values():
-            one.socket.close()
-            one.player.close()
+        for connection in self._open.values():
+            connection.socket.close()
+            connection.player.close()
         self._poll.close()
 
     def play(self) -> None:
@@ -186,9 +186,9 @@ class _Run:
         began = time.perf_counter()
         until = began + self.order.seconds
         waiting = len(self._open)
-        for number, (place, one) in enumerate(self._open.items()):
-            one.due_at = began + number * self._between / len(self._open)
-            heapq.heappush(self._resting, (one.due_at, place))
+        for number, (place, connection) in enumerate(self._open.items()):
+            connection.due_at = began + number * self._between / len(self._open)
+            heapq.heappush(self._resting, (connection.due_at, place))
         while waiting:
             now = time.perf_counter()
             if now > until + GRACE_SECONDS:
@@ -198,39 +198,39 @@ class _Run:
                 self._open[heapq.heappop(self._resting)[1]].send()
             rest = self._resting[0][0] - now if self._resting else 1.0
             for place, _ in self._poll.poll(min(max(rest, 0.0), 1.0)):
-                waiting -= self._hear(place, until)
+                waiting -= self._receive(place, until)
 
-    def _hear(self, place: int, until: float) -> int:
+    def _receive(self, place: int, until: float) -> int:
         """Take what has come; 1 if it was this connection's last answer."""
-        one = self._open[place]
-        found = one.receive()
-        if found is None:
+        connection = self._open[place]
+        response = connection.receive()
+        if response is None:
             return 0
         now = time.perf_counter()
-        status, body, closes = found
+        status, body, closes = response
         if not 200 <= status < 300:
             self.faults[str(status)] += 1
         else:
             self.answered += 1
             if now <= until:
-                self.times.append(now - one.began)
-        one.due = one.player.send(body if status else b"")
+                self.times.append(now - connection.began)
+        connection.due = connection.player.send(body if status else b"")
         if closes:
             self._poll.unregister(place)
-            one.socket.close()
+            connection.socket.close()
             del self._open[place]
             if now < until:
-                one.connect(self.order.port)
-                self._add(one)
+                connection.connect(self.order.port)
+                self._add(connection)
         if now >= until:
             return 1
-        one.due_at = max(one.due_at + self._between, now)
-        if one.due_at >= until:
+        connection.due_at = max(connection.due_at + self._between, now)
+        if connection.due_at >= until:
             return 1
-        if one.due_at > now:
-            heapq.heappush(self._resting, (one.due_at, one.socket.fileno()))
+        if connection.due_at > now:
+            heapq.heappush(self._resting, (connection.due_at, connection.socket.fileno()))
         else:
-            one.send()
+            connection.send()
         return 0
 
 

@@ -1,4 +1,4 @@
-"""What Baton is compared with: an empty route, `mlflow models serve`, and chantilly."""
+"""Peer services to compare with: an empty route, `mlflow models serve`, and chantilly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.benchmarks.harness.processes import Running, free_port
+from experiments.benchmarks.harness.processes import ServerProcess, free_port
 from experiments.datasets.episode import Episode
 from experiments.registry import model_package
 from learning.ledger import checkpoint
@@ -43,10 +43,10 @@ post("/api/model/text", dill.dumps(model), "application/octet-stream")
 
 
 class NoPeerError(RuntimeError):
-    """What was to be compared with cannot run here; the message says why."""
+    """A peer service cannot run here; the message says why."""
 
 
-def empty(folder: Path) -> Running:
+def empty(folder: Path) -> ServerProcess:
     """An empty FastAPI route with the same shapes, under the same uvicorn settings."""
     port = free_port()
     command = [
@@ -60,25 +60,25 @@ def empty(folder: Path) -> Running:
         *("--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop", "--http", "httptools"),
         *("--no-access-log", "--log-level", "warning", "--no-server-header"),
     ]
-    return Running("empty", command, dict(os.environ), folder, port, "/readyz")
+    return ServerProcess("empty", command, dict(os.environ), folder, port, "/readyz")
 
 
-def mlflow(folder: Path, standing: ModelState) -> Running:
+def mlflow(folder: Path, state: ModelState) -> ServerProcess:
     """`mlflow models serve` of a standing, published as Baton's `jobs` publishes it."""
     port = free_port()
     model = folder / "published"
     model.mkdir(parents=True)
-    model_package.write(model, "m-" + "0" * 32, checkpoint.dump(standing), time.time())
+    model_package.write(model, "m-" + "0" * 32, checkpoint.dump(state), time.time())
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
     ]
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": programs}
-    return Running("mlflow", command, environment, folder, port, "/ping")
+    return ServerProcess("mlflow", command, environment, folder, port, "/ping")
 
 
-def chantilly(folder: Path) -> Running:
+def chantilly(folder: Path) -> ServerProcess:
     """Flask and a shelf: chantilly, in its own virtual environment. NoPeerError says why not.
 
     Under waitress, which keeps connections where Flask's own server drops them; with one thread,
@@ -93,23 +93,23 @@ def chantilly(folder: Path) -> Running:
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS_MAX)
         except (subprocess.SubprocessError, OSError) as error:
-            said = getattr(error, "stderr", None) or str(error).encode()
-            raise NoPeerError(f"chantilly was not installed: {said.decode()[-300:]}") from error
+            output = getattr(error, "stderr", None) or str(error).encode()
+            raise NoPeerError(f"chantilly was not installed: {output.decode()[-300:]}") from error
     serve = [str(python), "-c", CHANTILLY, str(port)]
     environment = dict(os.environ) | {"SHELVE_PATH": str(folder / "chantilly")}
-    return Running("chantilly", serve, environment, folder, port, "/api/init")
+    return ServerProcess("chantilly", serve, environment, folder, port, "/api/init")
 
 
-def teach_chantilly(running: Running, lessons: Sequence[Episode]) -> None:
+def teach_chantilly(running: ServerProcess, lessons: Sequence[Episode]) -> None:
     """Give it a River text model (bag of words, logistic regression) that has learned the same."""
-    told = [
+    examples = [
         (episode.messages[place].text, bool(label >= 0.5))
         for episode in lessons
         for place, label in episode.labels
     ]
     done = subprocess.run(
         [running.command[0], "-c", CHANTILLY_MODEL],
-        input=json.dumps([running.url, told]).encode(),
+        input=json.dumps([running.url, examples]).encode(),
         capture_output=True,
         timeout=INSTALL_SECONDS_MAX,
         check=False,

@@ -1,4 +1,4 @@
-"""What is measured, as processes of their own: started, asked for their cost, and ended."""
+"""Process control: start, wait until ready, read CPU and memory (/proc), kill, stop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 @dataclass(slots=True)
-class Running:
+class ServerProcess:
     """A process and those it started, in a group of their own."""
 
     name: str
@@ -70,7 +70,9 @@ class Running:
             )
 
     def ready(self, pause_seconds: float = 0.1) -> None:
-        """Wait until it answers that it is ready. Raises NotRunningError."""
+        """Wait until it answers that it is ready, if it can answer. Raises NotRunningError."""
+        if not self.ready_path:
+            return
         give_up = time.monotonic() + READY_SECONDS_MAX
         with httpx.Client(trust_env=False, timeout=5) as client:
             while True:
@@ -78,15 +80,15 @@ class Running:
                     if client.get(self.url + self.ready_path).status_code < 500:
                         return
                 if self.process.poll() is not None or time.monotonic() > give_up:
-                    said = self.log.read_text(errors="replace")[-2000:]
-                    raise NotRunningError(f"{self.name} did not come up:\n{said}")
+                    log_end = self.log.read_text(errors="replace")[-2000:]
+                    raise NotRunningError(f"{self.name} did not come up:\n{log_end}")
                 time.sleep(pause_seconds)
 
     def stop(self) -> None:
         """End the whole group: asked first, then killed."""
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, how)
+                os.killpg(self.process.pid, signal_number)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_SECONDS)
             if not _group(self.process.pid):
@@ -108,42 +110,42 @@ class Running:
 
 
 @contextmanager
-def running(running_: Running) -> Iterator[Running]:
+def running(process: ServerProcess) -> Iterator[ServerProcess]:
     """A process, from its first ready answer to the end of the block."""
-    running_.folder.mkdir(parents=True, exist_ok=True)
-    running_.start()
+    process.folder.mkdir(parents=True, exist_ok=True)
+    process.start()
     try:
-        running_.ready()
-        yield running_
+        process.ready()
+        yield process
     finally:
-        running_.stop()
+        process.stop()
 
 
-def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> Running:
+def baton(home: Path, *, database: str = "", name: str = "serve", port: int = 0) -> ServerProcess:
     """A Baton API of the installation in `home`; start it with `running`."""
     port = port or free_port()
-    given = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
-    settings = kept | given | {"BATON_LOG_LEVEL": "warning"}
-    return Running(name, SERVE, settings, home, port, "/readyz")
+    own = {"BATON_HOME": str(home), "BATON_PORT": str(port), "BATON_DATABASE": database}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
+    settings = inherited | own | {"BATON_LOG_LEVEL": "warning"}
+    return ServerProcess(name, SERVE, settings, home, port, "/readyz")
 
 
-def replica(of: Running, name: str) -> Running:
+def replica(of: ServerProcess, name: str) -> ServerProcess:
     """Another Baton API of the same installation and database."""
     return baton(of.folder, database=of.environment["BATON_DATABASE"], name=name)
 
 
-def jobs(of: Running) -> Running:
+def jobs(of: ServerProcess) -> ServerProcess:
     """Baton's clock for the same installation, with an MLflow that is away."""
     nowhere = {"BATON_MLFLOW_URL": f"http://127.0.0.1:{free_port()}"}
     environment = dict(of.environment) | nowhere
-    return Running("jobs", (*SERVE[:-1], "jobs"), environment, of.folder, 0, "")
+    return ServerProcess("jobs", (*SERVE[:-1], "jobs"), environment, of.folder, 0, "")
 
 
 def key(home: Path, role: str) -> str:
     """The first key of a role, of the installation in `home`."""
-    found: str = json.loads((home / "keys.json").read_text())[role]
-    return found
+    text: str = json.loads((home / "keys.json").read_text())[role]
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 
 def flushes_per_second(folder: Path, seconds: float = 0.5) -> float:
-    """How often a second this disk makes 4 KiB durable: as many commits as one writer can have."""
+    """Flushes (fdatasync) a second of 4 KiB on this disk: the commits that one writer can have."""
     path, count = folder / "flushes", 0
     with path.open("wb", buffering=0) as file:
         until = time.perf_counter() + seconds

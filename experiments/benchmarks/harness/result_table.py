@@ -1,4 +1,4 @@
-"""How a bench says what it found: rows of plain figures, a table for people, medians."""
+"""Result tables of benchmarks: terminal, Markdown, rounding, medians."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Progress = Callable[[str, int, int], None]
 
 def median(values: Iterable[float]) -> float:
     """The median; 0 of nothing, so that a row of a failed run can still be shown."""
-    found = list(values)
-    return statistics.median(found) if found else 0.0
+    known_values = list(values)
+    return statistics.median(known_values) if known_values else 0.0
 
 
 def rounded(value: float) -> float:
@@ -26,28 +26,30 @@ def rounded(value: float) -> float:
 
 
 def load_average() -> float:
-    """How many processes wanted a core during the last minute."""
+    """Load average of the last minute."""
     return round(os.getloadavg()[0], 1)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
     """Rows as a table: `columns` are the keys to show and their headings."""
-    found = Table(title=title, title_justify="left")
+    rendered = Table(title=title, title_justify="left")
     for heading in columns.values():
-        found.add_column(heading, justify="right")
+        rendered.add_column(heading, justify="right")
     for row in rows:
-        found.add_row(*(said(row.get(name)) for name in columns))
-    return found
+        rendered.add_row(*(format_figure(row.get(name)) for name in columns))
+    return rendered
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """The same for a document."""
+    """Rows as a Markdown table."""
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(said(row.get(name)) for name in columns) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(format_figure(row.get(name)) for name in columns) + " |" for row in rows
+    ]
     return "\n".join(lines)
 
 
-def said(value: object) -> str:
+def format_figure(value: object) -> str:
     """A figure as people read it."""
     if value is None:
         return "-"

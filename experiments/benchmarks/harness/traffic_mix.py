@@ -1,4 +1,4 @@
-"""What is sent while speed is measured: endless conversations, rendered to bytes at little cost.
+"""Traffic mixes for the load generator: endless conversations as HTTP requests in bytes.
 
 A *player* is one connection: a generator that gives the next request's bytes and is handed the
 body of the answer. Conversations have ten messages of about fifteen words, from the simulator's
@@ -28,19 +28,19 @@ BATCH = 256
 @cache
 def texts(conversations: int = CONVERSATIONS) -> tuple[str, ...]:
     """Customers' messages of about fifteen words, in an order that repeats nothing nearby."""
-    found = {
+    distinct = {
         message.text
         for episode in episodes(23, conversations)
         for message in episode.messages
         if message.author == "user" and WORDS[0] <= len(message.text.split()) <= WORDS[1]
     }
-    shuffled = sorted(found)
+    shuffled = sorted(distinct)
     Random(23).shuffle(shuffled)
     return tuple(shuffled)
 
 
 @cache
-def _quoted() -> tuple[bytes, ...]:
+def _json_texts() -> tuple[bytes, ...]:
     return tuple(json.dumps(text).encode() for text in texts())
 
 
@@ -66,111 +66,113 @@ class _Heads:
 
     def post(self, body: bytes) -> bytes:
         length = len(body)
-        found = self._known.get(length)
-        if found is None:
-            found = self._known[length] = head(self._path, self._key, length)
-        return found + body
+        rendered_head = self._known.get(length)
+        if rendered_head is None:
+            rendered_head = self._known[length] = head(self._path, self._key, length)
+        return rendered_head + body
 
 
 def _items(name: str, number: int) -> Generator[bytes, None, None]:
     """Score requests' bodies, conversation after conversation."""
-    said = _quoted()
+    messages = _json_texts()
     place = number * 7919
     for conversation in count(1):
         opening = f'{{"conversation_id":"{name}-{number}-{conversation}","message":'.encode()
         for turn in range(1, TURNS + 1):
             place += 1
-            yield b'%s{"id":"u%d","text":%s}}' % (opening, turn, said[place % len(said)])
+            yield b'%s{"id":"u%d","text":%s}}' % (opening, turn, messages[place % len(messages)])
 
 
-def score(given: Mapping[str, Any], number: int) -> Player:
+def score(settings: Mapping[str, Any], number: int) -> Player:
     """One message a request, to `/v1/score`."""
-    heads = _Heads(given.get("path", "/v1/score"), given["key"])
-    for body in _items(given["name"], number):
+    heads = _Heads(settings.get("path", "/v1/score"), settings["key"])
+    for body in _items(settings["name"], number):
         yield heads.post(body)
 
 
-def witness(given: Mapping[str, Any], number: int) -> Player:
+def witness(settings: Mapping[str, Any], number: int) -> Player:
     """`score`, and every acknowledged decision's id written down, in `file` and the number.
 
     One line each: conversation, message, decision. Only a good answer is written.
     """
-    heads = _Heads("/v1/score", given["key"])
-    seen: list[bytes] = []
+    heads = _Heads("/v1/score", settings["key"])
+    decisions: list[bytes] = []
     try:
-        for body in _items(given["name"], number):
+        for body in _items(settings["name"], number):
             answer = yield heads.post(body)
             if (place := answer.find(b'"decision_id":"')) >= 0:
-                asked = body.split(b'"', 11)
+                fields = body.split(b'"', 11)
                 decision = answer[place + 15 :].split(b'"', 1)[0]
-                seen.append(b" ".join((asked[3], asked[9], decision)))
+                decisions.append(b" ".join((fields[3], fields[9], decision)))
     finally:
-        Path(f"{given['file']}.{number}").write_bytes(b"".join(line + b"\n" for line in seen))
+        Path(f"{settings['file']}.{number}").write_bytes(
+            b"".join(line + b"\n" for line in decisions)
+        )
 
 
-def judged(given: Mapping[str, Any], number: int) -> Player:
+def score_and_judge(settings: Mapping[str, Any], number: int) -> Player:
     """Conversations of ten scored messages, and then the truth about each: eleven requests."""
-    heads, labels = _Heads("/v1/score", given["key"]), []
-    for turn, body in enumerate(_items(given["name"], number)):
+    heads, labels = _Heads("/v1/score", settings["key"]), []
+    for turn, body in enumerate(_items(settings["name"], number)):
         yield heads.post(body)
         conversation = body.split(b'"', 4)[3].decode()
         place = turn % TURNS + 1
         labels.append({"message_id": f"u{place}", "label": float(place > TURNS // 2)})
         if place == TURNS:
             path = f"/v1/conversations/{conversation}/outcome"
-            yield post(path, given["key"], json.dumps({"labels": labels}).encode())
+            yield post(path, settings["key"], json.dumps({"labels": labels}).encode())
             labels = []
 
 
-def ended(given: Mapping[str, Any], number: int) -> Player:
+def score_and_close(settings: Mapping[str, Any], number: int) -> Player:
     """Conversations of ten scored messages; those that no person was called to are closed."""
-    heads, called = _Heads("/v1/score", given["key"]), False
-    for turn, body in enumerate(_items(given["name"], number), 1):
+    heads, called = _Heads("/v1/score", settings["key"]), False
+    for turn, body in enumerate(_items(settings["name"], number), 1):
         answer = yield heads.post(body)
         called = called or b'"action":"escalate"' in answer
         if turn % TURNS == 0:
             if not called:
                 conversation = body.split(b'"', 4)[3].decode()
                 path = f"/v1/conversations/{conversation}/close"
-                yield post(path, given["key"], b'{"resolution":"resolved"}')
+                yield post(path, settings["key"], b'{"resolution":"resolved"}')
             called = False
 
 
-def batch(given: Mapping[str, Any], number: int) -> Player:
+def batch(settings: Mapping[str, Any], number: int) -> Player:
     """256 messages a request, each of another conversation, to `/v1/score/batch`."""
-    size = int(given.get("items", BATCH))
+    size = int(settings.get("items", BATCH))
     for round_ in count(1):
-        name = f"{given['name']}-{number}-{round_}"
+        name = f"{settings['name']}-{number}-{round_}"
         playing = [_items(name, item) for item in range(size)]
         for _ in range(TURNS):
             items = b",".join(next(one) for one in playing)
-            yield post("/v1/score/batch", given["key"], b'{"items":[%s]}' % items)
+            yield post("/v1/score/batch", settings["key"], b'{"items":[%s]}' % items)
 
 
-def mlflow(given: Mapping[str, Any], number: int) -> Player:
+def mlflow(settings: Mapping[str, Any], number: int) -> Player:
     """One message a request, to `/invocations` of a served MLflow model."""
-    heads = _Heads("/invocations", given["key"])
-    said = texts()
+    heads = _Heads("/invocations", settings["key"])
+    messages = texts()
     for place in count(number * 7919):
-        message = {"id": f"u{place}", "author": "user", "text": said[place % len(said)]}
+        message = {"id": f"u{place}", "author": "user", "text": messages[place % len(messages)]}
         rows = {"columns": ["messages"], "data": [[json.dumps([message])]]}
         yield heads.post(json.dumps({"dataframe_split": rows}).encode())
 
 
-def chantilly(given: Mapping[str, Any], number: int) -> Player:
+def chantilly(settings: Mapping[str, Any], number: int) -> Player:
     """One message a request, to chantilly's `/api/predict`, with an id so that it is kept."""
-    heads = _Heads("/api/predict", given["key"])
-    said = _quoted()
+    heads = _Heads("/api/predict", settings["key"])
+    messages = _json_texts()
     for place in count(number * 7919):
-        known = f"{given['name']}-{number}-{place}".encode()
-        yield heads.post(b'{"id":"%s","features":%s}' % (known, said[place % len(said)]))
+        identity = f"{settings['name']}-{number}-{place}".encode()
+        yield heads.post(b'{"id":"%s","features":%s}' % (identity, messages[place % len(messages)]))
 
 
 PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
     "witness": witness,
-    "judged": judged,
-    "ended": ended,
+    "judged": score_and_judge,
+    "ended": score_and_close,
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,

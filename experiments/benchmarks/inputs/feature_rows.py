@@ -1,4 +1,4 @@
-"""A data set as rows that are ready to be learned: features are made once, for every learner.
+"""Feature rows of a data set, hashed once and shared by every learner.
 
 Baton's learners, VowpalWabbit, River and scikit-learn all get the very same features, so what
 differs is the learner. What is said before a message, and the message, are kept as text besides,
@@ -40,7 +40,8 @@ class FeatureRows:
 
     `places` are those of the messages in the conversation, and `ruled` says where a rule of the
     default policy hands over, whatever the model says; `weights` are what the conversation's
-    lessons share when all its labels are known; `said` is a message, `before` the turn before it.
+    lessons share when all its labels are known; `texts` are theirs, `texts_before` those of the
+    turns before.
     """
 
     id: str
@@ -48,14 +49,14 @@ class FeatureRows:
     labels: tuple[float, ...]
     weights: tuple[float, ...]
     places: tuple[int, ...]
-    said: tuple[str, ...]
-    before: tuple[str, ...]
+    texts: tuple[str, ...]
+    texts_before: tuple[str, ...]
     bot: tuple[bool, ...]
     ruled: tuple[bool, ...]
 
 
-def talk(episode: Episode) -> FeatureRows | None:
-    """An episode as a talk; None where nothing is labelled."""
+def rows_of(episode: Episode) -> FeatureRows | None:
+    """The feature rows of an episode; None where nothing is labelled."""
     labels, state, rows, ruled = dict(episode.labels), EMPTY, [], []
     if not labels:
         return None
@@ -70,7 +71,7 @@ def talk(episode: Episode) -> FeatureRows | None:
         episode.id,
         tuple(rows),
         tuple(labels[place] for place in places),
-        shared(labels[place] for place in places),
+        lesson_weights(labels[place] for place in places),
         tuple(places),
         tuple(messages[place].text for place in places),
         tuple(messages[place - 1].text if place else "" for place in places),
@@ -79,11 +80,11 @@ def talk(episode: Episode) -> FeatureRows | None:
     )
 
 
-def shared(labels: Iterable[float]) -> tuple[float, ...]:
+def lesson_weights(labels: Iterable[float]) -> tuple[float, ...]:
     """The weights of one conversation's lessons, as the ledger would share them out."""
-    given = [(seq, label, 1.0) for seq, label in enumerate(labels, 1)]
-    body = {"verdict": "labels", "labels": given, "begins": 1, "covers": len(given)}
-    return tuple(lesson.weight for lesson in lessons(body, range(1, len(given) + 1)))
+    entries = [(seq, label, 1.0) for seq, label in enumerate(labels, 1)]
+    body = {"verdict": "labels", "labels": entries, "begins": 1, "covers": len(entries)}
+    return tuple(lesson.weight for lesson in lessons(body, range(1, len(entries) + 1)))
 
 
 @functools.lru_cache(maxsize=4)
@@ -93,22 +94,26 @@ def talks(name: str, folder: str, limit: int, seed: int = 31) -> tuple[FeatureRo
     Simulated ones are another sample for each seed. StreamError for a set that is not there.
     """
     if name == SIMULATED:
-        return simulated(seed, limit)
+        return simulated_talks(seed, limit)
     stream = (episode for file in SETS[name] for episode in read(Path(folder) / file))
-    return tuple(found for one in islice(stream, limit) if (found := talk(one)) is not None)
+    return tuple(rows for one in islice(stream, limit) if (rows := rows_of(one)) is not None)
 
 
-def simulated(seed: int, count: int, knobs: WorldSettings | None = None) -> tuple[FeatureRows, ...]:
+def simulated_talks(
+    seed: int, count: int, settings: WorldSettings | None = None
+) -> tuple[FeatureRows, ...]:
     """Conversations of the simulator with their known truth."""
-    return tuple(found for one in episodes(seed, count, knobs) if (found := talk(one)) is not None)
+    return tuple(
+        rows for one in episodes(seed, count, settings) if (rows := rows_of(one)) is not None
+    )
 
 
-def ordered(given: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
+def in_order(several: Sequence[FeatureRows], seed: int) -> list[FeatureRows]:
     """Seed 0: as recorded. Any other: shuffled, for nothing may hang on a file's order."""
     if seed == 0:
-        return list(given)
-    order = np.random.default_rng((7, seed)).permutation(len(given))
-    return [given[place] for place in order]
+        return list(several)
+    order = np.random.default_rng((7, seed)).permutation(len(several))
+    return [several[place] for place in order]
 
 
 class ModelLine:
@@ -126,18 +131,18 @@ class ModelLine:
         return self.calibrator(self.raw(row))
 
     def learn(
-        self, found: FeatureRows, which: Sequence[int] | None = None, propensity: float = 1.0
+        self, talk: FeatureRows, which: Sequence[int] | None = None, propensity: float = 1.0
     ) -> None:
         """Learn the labels of a conversation's messages: all of them, or those of some numbers."""
-        numbers = range(len(found.rows)) if which is None else which
-        rows, labels = [found.rows[n] for n in numbers], [found.labels[n] for n in numbers]
-        weights = found.weights if len(labels) == len(found.labels) else shared(labels)
+        numbers = range(len(talk.rows)) if which is None else which
+        rows, labels = ([talk.rows[n] for n in numbers], [talk.labels[n] for n in numbers])
+        weights = talk.weights if len(labels) == len(talk.labels) else lesson_weights(labels)
         self._learn(rows, labels, weights, propensity)
 
-    def hear_nothing(self, found: FeatureRows, share: float) -> None:
+    def learn_silence(self, talk: FeatureRows, share: float) -> None:
         """Learn that no person was needed, with a share of a conversation's weight."""
-        labels = [0.0] * len(found.rows)
-        self._learn(found.rows, labels, [share * weight for weight in shared(labels)])
+        labels = [0.0] * len(talk.rows)
+        self._learn(talk.rows, labels, [share * weight for weight in lesson_weights(labels)])
 
     def _learn(
         self,
@@ -152,14 +157,7 @@ class ModelLine:
         self.model.learn(rows, labels, weights)
 
 
-def flat(given: Iterable[FeatureRows]) -> tuple[list[Row], Floats]:
-    """All rows and labels of some conversations, one after another."""
-    several = list(given)
-    rows = [row for one in several for row in one.rows]
-    return rows, np.array([label for one in several for label in one.labels], np.float64)
-
-
 def mean(rows: Iterable[dict[str, Any]], key: str) -> float:
     """The mean of one figure over some rows; NaN of nothing."""
-    found = [row[key] for row in rows if row.get(key) is not None]
-    return float(np.mean(found)) if found else float("nan")
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return float(np.mean(values)) if values else float("nan")

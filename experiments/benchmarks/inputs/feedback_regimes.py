@@ -1,12 +1,12 @@
-"""Who gets which labels: everything, or what a service in use would come to know.
+"""Feedback regimes (partial, delayed labels): full labels, or those a service in use would get.
 
-A *full* learner is told the truth of every message when its conversation ends. In use, the policy
+A *full* learner gets the label of every message when its conversation ends. In use, the policy
 hands over at each message whose calibrated probability reaches the threshold of its costs, and
 where one of its rules says so; the agent tells the labels of the stretch since the last return and
 gives the customer back to the bot, so that the recorded conversation can go on. What follows the
 last handoff is kept: unknown, unless its miss is *caught*, or an audit draws it. Audits are the two
-coins of `learning.estimation.audit_sampling`, tossed for some kept stretches at a time, their
-propensities weighing in the calibrator alone. A fresh model hardly ever hands over, so the first
+Bernoulli draws of `learning.estimation.audit_sampling`, made for some kept stretches at a time;
+their propensities weigh in the calibrator alone. A fresh model hardly ever hands over, so the first
 conversations are reviewed in full. Labels are learned when the conversation ends, those of audits
 when they are drawn.
 
@@ -31,7 +31,7 @@ from learning.models.recipes import DEFAULT
 COSTS = Costs()
 THRESHOLD = COSTS.unneeded / (COSTS.unneeded + COSTS.missed)
 AUDITED = 0.02
-"""Share of the kept stretches that are audited, half by each coin."""
+"""Share of the kept stretches that are audited, half by each draw."""
 
 BATCH = 20
 """Kept stretches whose audits are drawn together, so a label comes so late at most."""
@@ -55,7 +55,7 @@ class FeedbackRegime:
 
 
 WARM = 50
-"""Conversations of which all is told before a service relies on its own handoffs."""
+"""Conversations with full labels before a service relies on its own handoffs."""
 
 FULL = FeedbackRegime("full labels", "all")
 AUDITS = "escalated + 2 % audits"
@@ -89,7 +89,7 @@ class RunResult:
         return np.array(self.probability[first:]), np.array(self.label[first:])
 
     def figures(self) -> dict[str, Any]:
-        """Of the second half, but for those that say otherwise."""
+        """Measures of the second half, but for those named otherwise."""
         p, y = self.half()
         late, whole = measures(p, y), measures(self.probability, self.label)
         return {
@@ -130,27 +130,27 @@ def play(
     line: ModelLine | None = None,
 ) -> RunResult:
     """Test, then learn what the regime tells, conversation after conversation."""
-    line, played = line or ModelLine(recipe), RunResult()
+    line, result = line or ModelLine(recipe), RunResult()
     waiting: list[tuple[FeatureRows, list[int], float]] = []
     for number, talk in enumerate(talks):
         scores = [line.score(row) for row in talk.rows]
-        played.starts.append(len(played.label))
-        played.probability += scores
-        played.label += talk.labels
-        known = _told(talk, scores, regime, seed, warm=number < regime.warm)
-        if known:
-            line.learn(talk, known)
-            played.labels += len(known)
-        if (regime.audited or regime.silence) and len(known) < len(scores):
-            rest = sorted(set(range(len(scores))).difference(known))
+        result.starts.append(len(result.label))
+        result.probability += scores
+        result.label += talk.labels
+        labelled = _labelled_numbers(talk, scores, regime, seed, warm=number < regime.warm)
+        if labelled:
+            line.learn(talk, labelled)
+            result.labels += len(labelled)
+        if (regime.audited or regime.silence) and len(labelled) < len(scores):
+            rest = sorted(set(range(len(scores))).difference(labelled))
             waiting.append((talk, rest, max(scores[n] for n in rest)))
         if len(waiting) >= BATCH:
-            _audit(line, played, waiting, regime, seed)
+            _audit(line, result, waiting, regime, seed)
             waiting = []
-    return played
+    return result
 
 
-def _told(
+def _labelled_numbers(
     talk: FeatureRows, scores: Sequence[float], regime: FeedbackRegime, seed: int, *, warm: bool
 ) -> list[int]:
     """Which of a conversation's messages are labelled when it ends."""
@@ -159,28 +159,34 @@ def _told(
         return every
     if regime.labels == "random":
         return every if uniform_variate(str(seed), "random", talk.id) < regime.share else []
-    up = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
-    known = up if regime.labels == "escalated" else every[: up[-1] + 1] if up else []
-    missed = any(talk.labels[n] > 0.5 for n in set(every).difference(known))
+    escalated = [n for n in every if scores[n] >= THRESHOLD or talk.ruled[n]]
+    labelled = (
+        escalated
+        if regime.labels == "escalated"
+        else every[: escalated[-1] + 1]
+        if escalated
+        else []
+    )
+    missed = any(talk.labels[n] > 0.5 for n in set(every).difference(labelled))
     if missed and uniform_variate(str(seed), "caught", talk.id) < regime.caught:
         return every
-    return known
+    return labelled
 
 
 def _audit(
     line: ModelLine,
-    played: RunResult,
+    result: RunResult,
     waiting: Sequence[tuple[FeatureRows, list[int], float]],
     regime: FeedbackRegime,
     seed: int,
 ) -> None:
     share = regime.audited
-    kept = [AuditCandidate(talk.id, probability) for talk, _, probability in waiting]
-    drawn = draw(kept, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
-    for (talk, rest, _), one in zip(waiting, drawn, strict=True):
-        if one.drawn:
-            line.learn(talk, rest, one.propensity)
-            played.labels += len(rest)
-            played.asked += len(rest)
+    unheard = [AuditCandidate(talk.id, probability) for talk, _, probability in waiting]
+    draws = draw(unheard, seed=str(seed), uniform_share=share / 2, targeted_share=share / 2)
+    for (talk, rest, _), audit in zip(waiting, draws, strict=True):
+        if audit.drawn:
+            line.learn(talk, rest, audit.propensity)
+            result.labels += len(rest)
+            result.asked += len(rest)
         elif regime.silence and len(rest) == len(talk.rows):
-            line.hear_nothing(talk, regime.silence)
+            line.learn_silence(talk, regime.silence)

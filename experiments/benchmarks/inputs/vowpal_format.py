@@ -1,4 +1,4 @@
-"""VowpalWabbit on the same streams: its default, and four other settings, chosen beforehand.
+"""VowpalWabbit learners and their input format, in the default and four other settings.
 
 On Baton's features it is told the very rows that Baton learns; on its own it cuts the words of the
 message and of the turn before it, with pairs of words. The best setting is known in hindsight only.
@@ -30,10 +30,10 @@ INPUTS = ("features", "words")
 class Vowpal:
     """One workspace. `given` is one of INPUTS, `setting` one of SETTINGS."""
 
-    def __init__(self, given: str, setting: str) -> None:
+    def __init__(self, inputs: str, setting: str) -> None:
         from vowpalwabbit import Workspace  # type: ignore[import-untyped]
 
-        options = f"{OPTIONS} {SETTINGS[setting]}" + (PAIRS if given == "words" else "")
+        options = f"{OPTIONS} {SETTINGS[setting]}" + (PAIRS if inputs == "words" else "")
         self._workspace = Workspace(options, enable_logging=False)
 
     def score(self, examples: Sequence[str]) -> list[float]:
@@ -51,12 +51,15 @@ class Vowpal:
         self._workspace.finish()
 
 
-def examples(talk: FeatureRows, given: str) -> list[str]:
+def examples(talk: FeatureRows, inputs: str) -> list[str]:
     """A conversation's messages as VowpalWabbit reads them."""
-    if given == "features":
+    if inputs == "features":
         return [_row(row) for row in talk.rows]
-    both = zip(talk.said, talk.before, talk.bot, strict=True)
-    return [f"|{'b' if bot else 'u'} {_said(one)} |o {_said(two)}" for one, two, bot in both]
+    both = zip(talk.texts, talk.texts_before, talk.bot, strict=True)
+    return [
+        f"|{'b' if bot else 'u'} {_tokens(message)} |o {_tokens(turn_before)}"
+        for message, turn_before, bot in both
+    ]
 
 
 def _row(row: Row) -> str:
@@ -64,20 +67,20 @@ def _row(row: Row) -> str:
     return "|f " + " ".join([f"{index}:{value:.6g}" for index, value in pairs])
 
 
-def _said(text: str) -> str:
+def _tokens(text: str) -> str:
     return " ".join(words(text)).replace(":", "").replace("|", "")
 
 
-def played(
-    talks: Sequence[FeatureRows], made: Sequence[Sequence[str]], given: str, setting: str
+def play(
+    talks: Sequence[FeatureRows], lines_of: Sequence[Sequence[str]], inputs: str, setting: str
 ) -> list[float]:
     """Test, then learn at the end of each conversation; the probability of every message.
 
     `made` are the `examples` of each of the talks.
     """
-    vowpal, found = Vowpal(given, setting), []
-    for talk, lines in zip(talks, made, strict=True):
-        found += vowpal.score(lines)
+    vowpal, scores = Vowpal(inputs, setting), []
+    for talk, lines in zip(talks, lines_of, strict=True):
+        scores += vowpal.score(lines)
         vowpal.learn(lines, talk.labels)
     vowpal.end()
-    return found
+    return scores

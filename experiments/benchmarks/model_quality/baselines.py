@@ -1,6 +1,6 @@
-"""Logistic regression refitted on all labels so far, as often as one likes: an upper yardstick.
+"""Baselines: batch logistic regression refitted on all labels so far, and River's own classifiers.
 
-It sees every label as often as it wants, where an online learner sees each once. On Baton's
+The batch fit sees every label many times, where an online learner sees each once. On Baton's
 features it fits the very rows that Baton learns; the plain one fits TF-IDF of the words and pairs
 of words of the message and of the turn before it. Soft labels are two lessons that share a weight.
 """
@@ -25,58 +25,58 @@ INPUTS = ("features", "TF-IDF")
 class Matrix:
     """The messages of some conversations as one sparse matrix, a row each, with their labels."""
 
-    def __init__(self, talks: Sequence[FeatureRows], given: str) -> None:
+    def __init__(self, talks: Sequence[FeatureRows], inputs: str) -> None:
         self.label: Floats = np.array([y for talk in talks for y in talk.labels], np.float64)
         self.talk = np.repeat(np.arange(len(talks)), [len(talk.labels) for talk in talks])
         self._talks = list(talks)
-        self.given = given
-        self._rows: Any = _rows(talks) if given == "features" else None
+        self.inputs = inputs
+        self._rows: Any = _rows(talks) if inputs == "features" else None
 
-    def fitted(self, learned: np.ndarray, tested: np.ndarray, strength: float = 1.0) -> Floats:
+    def fitted(self, train: np.ndarray, test: np.ndarray, strength: float = 1.0) -> Floats:
         """Probabilities of the rows `tested` after a fit on the rows `learned` (numbers of rows).
 
         The vocabulary of TF-IDF is that of the rows learned.
         """
         from sklearn.linear_model import LogisticRegression
 
-        one, other = self._parts(learned, tested)
-        y = self.label[learned]
-        both = np.concatenate([learned * 0 + 1, learned * 0]).astype(float)
+        train_x, test_x = self._parts(train, test)
+        y = self.label[train]
+        classes = np.concatenate([train * 0 + 1, train * 0]).astype(float)
         weight = np.concatenate([y, 1.0 - y])
-        used = weight > 0.0
-        if len(set(both[used])) < 2:
-            return np.full(len(tested), float(y.mean()) if len(y) else 0.5)
-        place = np.tile(np.arange(len(learned)), 2)[used]
+        counts = weight > 0.0
+        if len(set(classes[counts])) < 2:
+            return np.full(len(test), float(y.mean()) if len(y) else 0.5)
+        rows = np.tile(np.arange(len(train)), 2)[counts]
         model = LogisticRegression(C=strength, solver="liblinear", tol=1e-3)
-        model.fit(one[place], both[used], sample_weight=weight[used])
-        return np.asarray(model.predict_proba(other)[:, 1], np.float64)
+        model.fit(train_x[rows], classes[counts], sample_weight=weight[counts])
+        return np.asarray(model.predict_proba(test_x)[:, 1], np.float64)
 
     def folds(self, strength: float = 1.0) -> Floats:
         """A probability for every row from a fit on the other folds, split by conversation."""
         random = np.random.default_rng(11)
         fold = random.permutation(np.arange(len(self._talks)) % FOLDS)[self.talk]
-        found = np.zeros(len(self.label))
+        probabilities = np.zeros(len(self.label))
         for number in range(FOLDS):
-            tested = np.flatnonzero(fold == number)
-            found[tested] = self.fitted(np.flatnonzero(fold != number), tested, strength)
-        return found
+            test = np.flatnonzero(fold == number)
+            probabilities[test] = self.fitted(np.flatnonzero(fold != number), test, strength)
+        return probabilities
 
-    def _parts(self, learned: np.ndarray, tested: np.ndarray) -> tuple[Any, Any]:
+    def _parts(self, train: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
         if self._rows is not None:
-            return self._rows[learned], self._rows[tested]
+            return self._rows[train], self._rows[test]
         from scipy.sparse import hstack
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         parts = []
-        for said in ("said", "before"):
-            texts = np.array([t for talk in self._talks for t in getattr(talk, said)], object)
+        for field in ("texts", "texts_before"):
+            texts = np.array([t for talk in self._talks for t in getattr(talk, field)], object)
             words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
             try:
-                parts.append((words.fit_transform(texts[learned]), words.transform(texts[tested])))
+                parts.append((words.fit_transform(texts[train]), words.transform(texts[test])))
             except ValueError:  # no word occurs twice
                 continue
         if not parts:
-            return np.zeros((len(learned), 1)), np.zeros((len(tested), 1))
+            return np.zeros((len(train), 1)), np.zeros((len(test), 1))
         return tuple(hstack(several).tocsr() for several in zip(*parts, strict=True))
 
 
@@ -92,8 +92,8 @@ def _rows(talks: Sequence[FeatureRows]) -> Any:
 
 def soft_errors(p: Floats, y: Floats) -> dict[str, float]:
     """Mean squared error and Jensen-Shannon divergence (bits) of shares p and y, both 0 to 1."""
-    one, two = (np.stack([share, 1.0 - share], axis=1) for share in (p, y))
-    return {"mse": float(((p - y) ** 2).mean()), "js": jensen_shannon(one, two)}
+    predicted, observed = (np.stack([share, 1.0 - share], axis=1) for share in (p, y))
+    return {"mse": float(((p - y) ** 2).mean()), "js": jensen_shannon(predicted, observed)}
 
 
 STOCK: Mapping[str, Callable[[], base.Classifier]] = MappingProxyType(
@@ -107,15 +107,15 @@ STOCK: Mapping[str, Callable[[], base.Classifier]] = MappingProxyType(
 )
 
 
-def played(talks: Sequence[FeatureRows], name: str) -> list[float]:
+def play(talks: Sequence[FeatureRows], name: str) -> list[float]:
     """Test, then learn at the end of each conversation; soft labels count as the nearer class."""
-    model, found = STOCK[name](), []
+    model, probabilities = STOCK[name](), []
     for talk in talks:
-        given = [_features(row) for row in talk.rows]
-        found += [float(model.predict_proba_one(x).get(True, 0.0)) for x in given]
-        for x, label in zip(given, talk.labels, strict=True):
+        examples = [_features(row) for row in talk.rows]
+        probabilities += [float(model.predict_proba_one(x).get(True, 0.0)) for x in examples]
+        for x, label in zip(examples, talk.labels, strict=True):
             model.learn_one(x, label > 0.5)
-    return found
+    return probabilities
 
 
 def _features(row: Row) -> dict[Hashable, Any]:

@@ -1,4 +1,4 @@
-"""Is a probability of 20 % right in 20 of 100 cases? Also with few labels, and after a jump.
+"""Expected calibration error (ECE) in the simulator: steady, with few labels, after a jump.
 
 Measured where truth is known and plentiful, in the simulator, since the measure has a floor of its
 own: with few labels in a bin even a perfectly honest model looks dishonest.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.inputs.feature_rows import Floats, ModelLine, simulated
+from experiments.benchmarks.inputs.feature_rows import Floats, ModelLine, simulated_talks
 from experiments.benchmarks.inputs.feedback_regimes import (
     FULL,
     SERVED,
@@ -30,11 +30,13 @@ WITHIN = 2000
 
 def steady(seed: int, size: int, recipe: str = DEFAULT) -> list[dict[str, Any]]:
     """ECE of the second half of a world that stays as it is, for full and for selective labels."""
-    talks = simulated(400 + seed, size)
-    return [_said(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])]
+    talks = simulated_talks(400 + seed, size)
+    return [
+        _figures(regime, play(talks, regime, seed, recipe).half()) for regime in (FULL, SERVED[0])
+    ]
 
 
-def _said(regime: FeedbackRegime, half: tuple[Floats, Floats]) -> dict[str, Any]:
+def _figures(regime: FeedbackRegime, half: tuple[Floats, Floats]) -> dict[str, Any]:
     p, y = half
     bins = reliability(p, y)
     return {
@@ -52,30 +54,30 @@ def jump(seed: int, size: int, recipe: str = DEFAULT) -> dict[str, list[float]]:
     frequent: calibrated, and raw as the model alone says.
     """
     at = round(size * 0.75)
-    knobs = WorldSettings(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
+    settings = WorldSettings(base_rate=RARE, drifts=(Drift("base_rate", at, TIMES),))
     line = ModelLine(recipe)
-    found: dict[str, list[float]] = {"calibrated": [], "raw": [], "label": []}
-    for number, talk in enumerate(simulated(500 + seed, size, knobs)):
+    scores: dict[str, list[float]] = {"calibrated": [], "raw": [], "label": []}
+    for number, talk in enumerate(simulated_talks(500 + seed, size, settings)):
         if number >= at:
             raws = [line.raw(row) for row in talk.rows]
-            found["raw"] += raws
-            found["calibrated"] += [line.calibrator(raw) for raw in raws]
-            found["label"] += talk.labels
+            scores["raw"] += raws
+            scores["calibrated"] += [line.calibrator(raw) for raw in raws]
+            scores["label"] += talk.labels
         line.learn(talk)
-        if len(found["label"]) >= WITHIN:
+        if len(scores["label"]) >= WITHIN:
             break
-    return {name: values[:WITHIN] for name, values in found.items()}
+    return {name: values[:WITHIN] for name, values in scores.items()}
 
 
 def after_jump(seeds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """ECE over the first labels after the jump, those of all seeds together."""
-    label = np.array([y for one in seeds for y in one["label"]])
-    late = np.array([n >= WITHIN // 2 for one in seeds for n in range(len(one["label"]))])
-    found = {}
+    label = np.array([y for scores in seeds for y in scores["label"]])
+    late = np.array([n >= WITHIN // 2 for scores in seeds for n in range(len(scores["label"]))])
+    figures = {}
     for name in ("calibrated", "raw"):
-        p = np.array([x for one in seeds for x in one[name]])
-        found[name] = measures(p, label)["ece"]
+        p = np.array([x for scores in seeds for x in scores[name]])
+        figures[name] = measures(p, label)["ece"]
         if late.any():
-            found[f"{name}_second_half"] = measures(p[late], label[late])["ece"]
-    p = np.array([x for one in seeds for x in one["calibrated"]])
-    return found | {"by_chance": noise_floor(p), "labels": float(len(label))}
+            figures[f"{name}_second_half"] = measures(p[late], label[late])["ece"]
+    p = np.array([x for scores in seeds for x in scores["calibrated"]])
+    return figures | {"by_chance": noise_floor(p), "labels": float(len(label))}

@@ -1,4 +1,4 @@
-"""The model alone, without server or store: time and accuracy beside VowpalWabbit on one text.
+"""Model alone, without server or store: time a message and accuracy beside VowpalWabbit.
 
 Expected: features, probability and learning of a message take at most 2.5 times what VowpalWabbit
 takes for the same messages, with accuracy no worse.
@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.datasets.episode import Episode
-from experiments.datasets.streams import SETS, folder, read
+from experiments.datasets.streams import SETS, data_folder, read
 from experiments.simulation.world import episodes
 from learning.conversation.features import features, parts
 from learning.conversation.state import EMPTY, Message, State, step
@@ -62,16 +62,6 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 5
-    conversations: int = 300
-    data: Sequence[str] = DATA
-    systems: Sequence[str] = SYSTEMS
-
-
 class NoData(LookupError):
     """A data set is not there; the message says where it was looked for."""
 
@@ -90,11 +80,11 @@ class Clock:
 class Learner(Protocol):
     """One system: examples of messages as they come, scores, lessons. `example` None: not scored.
 
-    `hear` is called for every message, and makes an example of those that are scored.
+    `observe` is called for every message, and makes an example of those that are scored.
     """
 
     def begin(self) -> None: ...
-    def hear(self, message: Message, scored: bool) -> Any: ...
+    def observe(self, message: Message, scored: bool) -> Any: ...
     def predict(self, example: Any) -> float: ...
     def learn(self, example: Any, label: float) -> None: ...
     def end(self) -> None: ...
@@ -110,7 +100,7 @@ class Baton:
     def begin(self) -> None:
         self._state = EMPTY
 
-    def hear(self, message: Message, scored: bool) -> Hashed | None:
+    def observe(self, message: Message, scored: bool) -> Hashed | None:
         self._state = step(self._state, message)
         return Hashed.of_parts(parts(self._state), self._model.buckets) if scored else None
 
@@ -131,15 +121,15 @@ class Wabbit:
         from vowpalwabbit import Workspace  # type: ignore[import-untyped]
 
         self._workspace = Workspace(options, enable_logging=False)
-        self._said = {"user": "", "bot": ""}
+        self._words = {"user": "", "bot": ""}
 
     def begin(self) -> None:
-        self._said = {"user": "", "bot": ""}
+        self._words = {"user": "", "bot": ""}
 
-    def hear(self, message: Message, scored: bool) -> str | None:
+    def observe(self, message: Message, scored: bool) -> str | None:
         author = "bot" if message.author == "bot" else "user"
-        self._said[author] = " ".join(WORD.findall(message.text.lower()))
-        return f"|u {self._said['user']} |b {self._said['bot']}" if scored else None
+        self._words[author] = " ".join(WORD.findall(message.text.lower()))
+        return f"|u {self._words['user']} |b {self._words['bot']}" if scored else None
 
     def predict(self, example: str) -> float:
         return float(self._workspace.predict(example))
@@ -161,63 +151,63 @@ class WabbitOnFeatures(Wabbit):
     def begin(self) -> None:
         self._state = EMPTY
 
-    def hear(self, message: Message, scored: bool) -> str | None:
+    def observe(self, message: Message, scored: bool) -> str | None:
         self._state = step(self._state, message)
         if not scored:
             return None
-        found = features(self._state).items()
-        return "|f " + " ".join(f"{_safe(name)}:{value:.6g}" for name, value in found)
+        values = features(self._state).items()
+        return "|f " + " ".join(f"{_safe(name)}:{value:.6g}" for name, value in values)
 
 
 def _safe(name: str) -> str:
     return name.replace(":", "_").replace("|", "_").replace(" ", "_")
 
 
-def made(system: str) -> Learner:
+def build_learner(system: str) -> Learner:
     """A learner that has learned nothing, by its name in the plan."""
     if system.startswith("baton "):
         return Baton(system.removeprefix("baton "))
     return Wabbit() if system == VOWPAL else WabbitOnFeatures()
 
 
-def run(plan: Plan, progress: Progress) -> list[Row]:
+def run(rounds: int, conversations: int, data: Sequence[str], progress: Progress) -> list[Row]:
     """Measure. Raises NoData for a set that is not there, ModuleNotFoundError without the wheel."""
     rows = []
-    turns = len(plan.data) * plan.rounds * len(plan.systems)
+    turns = len(data) * rounds * len(SYSTEMS)
     done = 0
-    for name in plan.data:
-        stream = list(islice(conversations(name), plan.conversations))
+    for name in data:
+        stream = list(islice(recorded(name), conversations))
         before = load_average()
-        for system in plan.systems:
-            played(made(system), stream[:WARM])
-        clocks: dict[str, list[Clock]] = {system: [] for system in plan.systems}
-        for number in range(plan.rounds):
-            for place in range(len(plan.systems)):
-                system = plan.systems[(place + number) % len(plan.systems)]
+        for system in SYSTEMS:
+            play(build_learner(system), stream[:WARM])
+        clocks: dict[str, list[Clock]] = {system: [] for system in SYSTEMS}
+        for number in range(rounds):
+            for place in range(len(SYSTEMS)):
+                system = SYSTEMS[(place + number) % len(SYSTEMS)]
                 progress(f"{name}, {system}", done, turns)
-                clocks[system].append(played(made(system), stream))
+                clocks[system].append(play(build_learner(system), stream))
                 done += 1
-        rows += [_row(name, s, clocks) | {"load_average": before} for s in plan.systems]
+        rows += [_row(name, s, clocks) | {"load_average": before} for s in SYSTEMS]
     return rows
 
 
-def conversations(name: str) -> Iterator[Episode]:
+def recorded(name: str) -> Iterator[Episode]:
     """A data set's conversations, or simulated ones. Raises NoData."""
     if name == "simulated":
         return episodes(31, 100_000)
-    paths = [folder(os.environ) / file for file in SETS[name]]
+    paths = [data_folder(os.environ) / file for file in SETS[name]]
     if missing := [path for path in paths if not path.exists()]:
         raise NoData(f"{missing[0]} is not there; BATON_DATA names the folder of recorded data")
     return (episode for path in paths for episode in read(path, None, TARGETS.get(name)))
 
 
-def there(names: Sequence[str]) -> list[str]:
-    """Those of the data sets that are on this machine."""
-    here = folder(os.environ)
+def available(names: Sequence[str]) -> list[str]:
+    """The data sets among these names that are on this machine."""
+    here = data_folder(os.environ)
     return [n for n in names if n == "simulated" or all((here / f).exists() for f in SETS[n])]
 
 
-def played(learner: Learner, stream: Sequence[Episode]) -> Clock:
+def play(learner: Learner, stream: Sequence[Episode]) -> Clock:
     """One pass, test then learn, from nothing."""
     clock, now = Clock(), time.perf_counter_ns
     for episode in stream:
@@ -226,7 +216,7 @@ def played(learner: Learner, stream: Sequence[Episode]) -> Clock:
         learner.begin()
         for place, message in enumerate(episode.messages):
             began = now()
-            example = learner.hear(message, place in scored)
+            example = learner.observe(message, place in scored)
             heard = now()
             clock.features += heard - began
             if example is None:
@@ -248,19 +238,19 @@ def played(learner: Learner, stream: Sequence[Episode]) -> Clock:
 def _row(name: str, system: str, clocks: dict[str, list[Clock]]) -> Row:
     own = clocks[system]
     n = len(own[0].labels)
-    found = _measures(own[0])
+    accuracy = _measures(own[0])
     row: Row = {"data": name, "system": system, "messages": n}
     for part in ("features", "predict", "learn"):
-        row[f"{part}_us"] = rounded(median(getattr(one, part) for one in own) / n / 1e3)
+        row[f"{part}_us"] = rounded(median(getattr(clock, part) for clock in own) / n / 1e3)
     row["total_us"] = rounded(median(map(_total, own)) / n / 1e3)
     if system.startswith("baton"):
         for key, other in (("ratio_to_vw", VOWPAL), ("ratio_to_vw_features", VOWPAL_FEATURES)):
             pairs = zip(own, clocks[other], strict=True)
             row[key] = rounded(median(_total(a) / _total(b) for a, b in pairs))
-        theirs = _measures(clocks[VOWPAL][0])
+        vowpal = _measures(clocks[VOWPAL][0])
         row["goal"] = GOAL
-        row["reached"] = bool(row["ratio_to_vw"] <= GOAL and found["auc"] >= theirs["auc"])
-    return row | {"auc": rounded(found["auc"]), "log_loss": rounded(found["log_loss"])}
+        row["reached"] = bool(row["ratio_to_vw"] <= GOAL and accuracy["auc"] >= vowpal["auc"])
+    return row | {"auc": rounded(accuracy["auc"]), "log_loss": rounded(accuracy["log_loss"])}
 
 
 def _measures(clock: Clock) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""After the world has changed: how many labels until the lost ground is regained?
+"""Recovery after concept drift: labels until the lost AUC is regained, beside learning anew.
 
 One learner has learned the world before, and goes on; another starts anew with the first label
 after the change. Both are tested, again and again, on conversations of the world after it that
@@ -19,8 +19,8 @@ from experiments.benchmarks.inputs.feature_rows import (
     FeatureRows,
     Floats,
     ModelLine,
-    ordered,
-    simulated,
+    in_order,
+    simulated_talks,
     talks,
 )
 from experiments.simulation.world import Drift, WorldSettings
@@ -50,52 +50,52 @@ def change(kind: str, folder: str, size: int, seed: int) -> Change:
     if kind == "simulated":
         drifts = WorldSettings(drifts=(Drift("new_product", 0), Drift("harmless_intent", 0)))
         return Change(
-            simulated(100 + seed, size),
-            simulated(200 + seed, size, drifts),
-            simulated(300 + seed, size // 2, drifts),
+            simulated_talks(100 + seed, size),
+            simulated_talks(200 + seed, size, drifts),
+            simulated_talks(300 + seed, size // 2, drifts),
         )
-    first, second = (ordered(talks(name, folder, size), seed + 1) for name in kind.split(" to "))
+    first, second = (in_order(talks(name, folder, size), seed + 1) for name in kind.split(" to "))
     cut = round(len(second) * 0.7)
     return Change(first, second[:cut], second[cut:])
 
 
-def recovery(found: Change, seed: int, recipe: str = DEFAULT) -> Iterator[dict[str, Any]]:
+def recovery(world_change: Change, seed: int, recipe: str = DEFAULT) -> Iterator[dict[str, Any]]:
     """AUC on the held out after so many labels: rows of `learner` (kept or
     anew), `seed`, `labels`, `auc`.
     """
-    kept, anew = ModelLine(recipe), ModelLine(recipe)
-    for old in found.before:
-        kept.learn(old)
-    truth = np.array([y for talk in found.held for y in talk.labels], np.float64)
-    told = due = 0
-    for talk in (None, *found.after):
+    experienced, fresh = ModelLine(recipe), ModelLine(recipe)
+    for old in world_change.before:
+        experienced.learn(old)
+    labels = np.array([y for talk in world_change.held for y in talk.labels], np.float64)
+    labels_learned = due = 0
+    for talk in (None, *world_change.after):
         if talk is not None:
-            kept.learn(talk)
-            anew.learn(talk)
-            told += len(talk.labels)
-        if told < due:
+            experienced.learn(talk)
+            fresh.learn(talk)
+            labels_learned += len(talk.labels)
+        if labels_learned < due:
             continue
-        due = told + max(EVERY, told // 20)
-        for name, line in (("kept", kept), ("anew", anew)):
-            p = np.array([line.score(row) for one in found.held for row in one.rows])
-            auc = measures(p, truth)["auc"]
-            yield {"learner": name, "seed": seed, "labels": told, "auc": auc}
+        due = labels_learned + max(EVERY, labels_learned // 20)
+        for name, line in (("kept", experienced), ("anew", fresh)):
+            p = np.array([line.score(row) for one in world_change.held for row in one.rows])
+            auc = measures(p, labels)["auc"]
+            yield {"learner": name, "seed": seed, "labels": labels_learned, "auc": auc}
 
 
 def labels_needed(points: Sequence[dict[str, Any]]) -> dict[str, float]:
     """From the points of several seeds: labels that either learner needs, and their ratio."""
     grid = np.arange(0, min(x["labels"] for x in _last(points)) + 1, EVERY)
-    kept, anew = (_curve(points, name, grid) for name in ("kept", "anew"))
-    start, reached = float(kept[0]), float(anew[-3:].mean())
-    bar = start + REGAINED * (reached - start)
-    found = [int(grid[np.argmax(auc >= bar)]) for auc in (kept, anew)]
+    experienced, fresh = (_curve(points, name, grid) for name in ("kept", "anew"))
+    start, asymptote = float(experienced[0]), float(fresh[-3:].mean())
+    bar = start + REGAINED * (asymptote - start)
+    needed = [int(grid[np.argmax(auc >= bar)]) for auc in (experienced, fresh)]
     return {
         "auc_at_change": start,
-        "auc_anew": reached,
-        "auc_kept": float(kept[-3:].mean()),
-        "kept": max(found[0], EVERY),
-        "anew": max(found[1], EVERY),
-        "ratio": max(found[0], EVERY) / max(found[1], EVERY),
+        "auc_anew": asymptote,
+        "auc_kept": float(experienced[-3:].mean()),
+        "kept": max(needed[0], EVERY),
+        "anew": max(needed[1], EVERY),
+        "ratio": max(needed[0], EVERY) / max(needed[1], EVERY),
     }
 
 

@@ -1,4 +1,4 @@
-"""Where to hand over: points of handoff in dialogues whose every utterance is annotated.
+"""Handoff-point detection (F1, AUC, GT-T) in dialogues with every utterance annotated.
 
 The learner goes through one file and then, test-then-learn, through another. The threshold is the
 one that served F1 best on the labels of earlier dialogues. GT-T says how near the chosen points
@@ -28,14 +28,14 @@ def handoffs(
 ) -> dict[str, Any]:
     """F1, AUC, AP and GT on the tested dialogues after learning those before."""
     line, threshold = ModelLine(recipe), OnlineThreshold()
-    found: list[tuple[FeatureRows, list[float], list[bool]]] = []
+    decided: list[tuple[FeatureRows, list[float], list[bool]]] = []
     for talk in (*before, *tested):
         scores = [line.score(row) for row in talk.rows]
-        found.append((talk, scores, [threshold.decides(p) for p in scores]))
+        decided.append((talk, scores, [threshold.decides(p) for p in scores]))
         line.learn(talk)
         for p, label in zip(scores, talk.labels, strict=True):
             threshold.learn(p, label)
-    return figures(found[len(before) :])
+    return figures(decided[len(before) :])
 
 
 def blind(tested: Sequence[FeatureRows]) -> dict[str, Any]:
@@ -45,18 +45,18 @@ def blind(tested: Sequence[FeatureRows]) -> dict[str, Any]:
 
 
 def offline(
-    before: Sequence[FeatureRows], tested: Sequence[FeatureRows], given: str
+    before: Sequence[FeatureRows], tested: Sequence[FeatureRows], inputs: str
 ) -> dict[str, Any]:
     """Logistic regression fitted on the dialogues before, its threshold the best one there."""
-    matrix = Matrix([*before, *tested], given)
-    learned = np.flatnonzero(matrix.talk < len(before))
-    other = np.flatnonzero(matrix.talk >= len(before))
+    matrix = Matrix([*before, *tested], inputs)
+    train = np.flatnonzero(matrix.talk < len(before))
+    test = np.flatnonzero(matrix.talk >= len(before))
     threshold = OnlineThreshold()
     half = len(before) // 2
-    first, second = learned[matrix.talk[learned] < half], learned[matrix.talk[learned] >= half]
+    first, second = train[matrix.talk[train] < half], train[matrix.talk[train] >= half]
     for p, y in zip(matrix.fitted(first, second), matrix.label[second], strict=True):
         threshold.learn(float(p), float(y))
-    scores = matrix.fitted(learned, other)
+    scores = matrix.fitted(train, test)
     parts = _split(scores, tested)
     return figures(
         [(t, p, [threshold.decides(x) for x in p]) for t, p in zip(tested, parts, strict=True)]
@@ -68,22 +68,24 @@ def _split(scores: Floats, talks: Sequence[FeatureRows]) -> list[list[float]]:
     return [[float(x) for x in part] for part in np.split(scores, ends)]
 
 
-def figures(found: Sequence[tuple[FeatureRows, list[float], list[bool]]]) -> dict[str, Any]:
-    p = np.array([x for _, scores, _ in found for x in scores])
-    y = np.array([x for talk, _, _ in found for x in talk.labels])
-    up = np.array([x for _, _, chosen in found for x in chosen], bool)
-    both = int((up & (y > 0.5)).sum())
+def figures(decided: Sequence[tuple[FeatureRows, list[float], list[bool]]]) -> dict[str, Any]:
+    p = np.array([x for _, scores, _ in decided for x in scores])
+    y = np.array([x for talk, _, _ in decided for x in talk.labels])
+    escalated = np.array([x for _, _, chosen in decided for x in chosen], bool)
+    true_positives = int((escalated & (y > 0.5)).sum())
     scored = measures(p, y)
-    gt = {t: float(np.mean([_match(*one, t) for one in found])) for t in TOLERANCES}
+    gt = {t: float(np.mean([_match(*case, t) for case in decided])) for t in TOLERANCES}
     return {
-        "f1": 2 * both / max(int(up.sum() + (y > 0.5).sum()), 1),
+        "f1": 2 * true_positives / max(int(escalated.sum() + (y > 0.5).sum()), 1),
         "auc": scored["auc"],
         "ap": scored["average_precision"],
         **{f"gt_{t}": value for t, value in gt.items()},
     }
 
 
-def _match(talk: FeatureRows, _: Sequence[float], chosen: Sequence[bool], tolerance: int) -> float:
+def _match(
+    talk: FeatureRows, _: Sequence[float], escalated: Sequence[bool], tolerance: int
+) -> float:
     gold = [place for place, y in zip(talk.places, talk.labels, strict=True) if y > 0.5]
-    named = [place for place, yes in zip(talk.places, chosen, strict=True) if yes]
-    return handoff_match(gold, named, tolerance)
+    predicted = [place for place, yes in zip(talk.places, escalated, strict=True) if yes]
+    return handoff_match(gold, predicted, tolerance)

@@ -1,4 +1,4 @@
-"""How much is known after so many labels: each learner on the same conversations, held out alike.
+"""Learning curves: held-out AUC and log loss by number of labels, for every learner.
 
 The last three of ten conversations, in an order shuffled by the seed, are never learned; the others
 are learned one after another. After about 100, 500 and 2000 labels (whole conversations) and after
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.inputs import vowpal_format
-from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine, ordered
+from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine, in_order
 from experiments.benchmarks.model_quality.baselines import INPUTS as OFFLINE
 from experiments.benchmarks.model_quality.baselines import Matrix
 from learning.measures.scores import measures
@@ -29,72 +29,72 @@ def curves(talks: Sequence[FeatureRows], seed: int) -> Iterator[Row]:
     """A row for each learner and number of labels: `learner`, `after` (as asked for), `labels` (as
     learned), `auc`, `log_loss`.
     """
-    mixed = ordered(talks, seed + 1)
-    cut = round(len(mixed) * (1 - HELD_OUT))
-    learned, held = mixed[:cut], mixed[cut:]
-    stops = _stops(learned)
-    reached = np.cumsum([len(talk.labels) for talk in learned])
-    counts = {name: int(reached[number]) for number, name in stops.items()}
-    truth = np.array([y for talk in held for y in talk.labels], np.float64)
+    shuffled = in_order(talks, seed + 1)
+    cut = round(len(shuffled) * (1 - HELD_OUT))
+    train, test = shuffled[:cut], shuffled[cut:]
+    stops = _stops(train)
+    labels_so_far = np.cumsum([len(talk.labels) for talk in train])
+    counts = {name: int(labels_so_far[number]) for number, name in stops.items()}
+    test_labels = np.array([y for talk in test for y in talk.labels], np.float64)
 
-    def said(learner: str, labels: str, p: Sequence[float] | Floats) -> Row:
-        found = measures(p, truth)
-        figures = {"auc": found.get("auc"), "log_loss": found["log_loss"]}
+    def point(learner: str, labels: str, p: Sequence[float] | Floats) -> Row:
+        scores = measures(p, test_labels)
+        figures = {"auc": scores.get("auc"), "log_loss": scores["log_loss"]}
         return {"learner": learner, "after": labels, "labels": counts[labels], **figures}
 
     for recipe in (*RECIPES, EMPTY):
-        for labels, p in _online(ModelLine(recipe), learned, held, stops):
-            yield said(f"Baton {recipe}", labels, p)
-    for given in vowpal_format.INPUTS:
-        made = [vowpal_format.examples(talk, given) for talk in mixed]
+        for labels, p in _online(ModelLine(recipe), train, test, stops):
+            yield point(f"Baton {recipe}", labels, p)
+    for inputs in vowpal_format.INPUTS:
+        lines = [vowpal_format.examples(talk, inputs) for talk in shuffled]
         for setting in vowpal_format.SETTINGS:
-            for labels, p in _wabbit(given, setting, made, learned, stops):
-                yield said(f"VW {setting}, {given}", labels, p)
-    for given in OFFLINE:
-        yield from _offline(Matrix(mixed, given), cut, stops, said)
+            for labels, p in _wabbit(inputs, setting, lines, train, stops):
+                yield point(f"VW {setting}, {inputs}", labels, p)
+    for inputs in OFFLINE:
+        yield from _offline(Matrix(shuffled, inputs), cut, stops, point)
 
 
-def _stops(learned: Sequence[FeatureRows]) -> dict[int, str]:
+def _stops(train: Sequence[FeatureRows]) -> dict[int, str]:
     """After which conversation to test, and what that is called."""
-    reached = np.cumsum([len(talk.labels) for talk in learned])
-    found = {int(np.searchsorted(reached, n)): str(n) for n in AFTER if n < reached[-1]}
-    return found | {len(learned) - 1: "all"}
+    labels_so_far = np.cumsum([len(talk.labels) for talk in train])
+    stops = {int(np.searchsorted(labels_so_far, n)): str(n) for n in AFTER if n < labels_so_far[-1]}
+    return stops | {len(train) - 1: "all"}
 
 
 def _online(
     line: ModelLine,
-    learned: Sequence[FeatureRows],
-    held: Sequence[FeatureRows],
+    train: Sequence[FeatureRows],
+    test: Sequence[FeatureRows],
     stops: dict[int, str],
 ) -> Iterator[tuple[str, list[float]]]:
-    for number, talk in enumerate(learned):
+    for number, talk in enumerate(train):
         line.learn(talk)
         if number in stops:
-            yield stops[number], [line.score(row) for one in held for row in one.rows]
+            yield stops[number], [line.score(row) for other in test for row in other.rows]
 
 
 def _wabbit(
-    given: str,
+    inputs: str,
     setting: str,
-    made: Sequence[Sequence[str]],
-    learned: Sequence[FeatureRows],
+    examples: Sequence[Sequence[str]],
+    train: Sequence[FeatureRows],
     stops: dict[int, str],
 ) -> Iterator[tuple[str, list[float]]]:
-    one = vowpal_format.Vowpal(given, setting)
-    held = [line for lines in made[len(learned) :] for line in lines]
-    for number, talk in enumerate(learned):
-        one.learn(made[number], talk.labels)
+    learner = vowpal_format.Vowpal(inputs, setting)
+    test = [line for lines in examples[len(train) :] for line in lines]
+    for number, talk in enumerate(train):
+        learner.learn(examples[number], talk.labels)
         if number in stops:
-            yield stops[number], one.score(held)
-    one.end()
+            yield stops[number], learner.score(test)
+    learner.end()
 
 
 def _offline(
-    matrix: Matrix, cut: int, stops: dict[int, str], said: Callable[..., Row]
+    matrix: Matrix, cut: int, stops: dict[int, str], point: Callable[..., Row]
 ) -> Iterator[Row]:
-    tested = np.flatnonzero(matrix.talk >= cut)
+    test = np.flatnonzero(matrix.talk >= cut)
     for number, labels in stops.items():
-        learned = np.flatnonzero(matrix.talk <= number)
-        for strength in STRENGTHS if matrix.given == "features" else (1.0,):
-            p = matrix.fitted(learned, tested, strength)
-            yield said(f"offline, {matrix.given}, C={strength:g}", labels, p)
+        train = np.flatnonzero(matrix.talk <= number)
+        for strength in STRENGTHS if matrix.inputs == "features" else (1.0,):
+            p = matrix.fitted(train, test, strength)
+            yield point(f"offline, {matrix.inputs}, C={strength:g}", labels, p)

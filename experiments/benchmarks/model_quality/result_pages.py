@@ -1,4 +1,4 @@
-"""A figure for each question about learning, as HTML files that need no network."""
+"""HTML pages of the learning benchmark, one a question, that need no network."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ Row = dict[str, Any]
 def write(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """One file a question, into a folder that is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    paths = []
     for name, title, introduction, figures in _pages(rows):
         path = folder / f"{name}.html"
         path.write_text(charts.page(title, introduction, figures), encoding="utf-8")
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
 def _pages(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    asked: dict[str, list[Row]] = {}
+    by_question: dict[str, list[Row]] = {}
     for row in rows:
-        asked.setdefault(row["question"], []).append(row)
-    if found := asked.get("curves"):
+        by_question.setdefault(row["question"], []).append(row)
+    if own := by_question.get("curves"):
         yield (
             *("curves", "How much is known after so many labels?"),
             "Every learner on the same conversations, held out alike; means over seeds.",
-            {f"{data}: held-out AUC": _curves(data, found) for data in _sets(found)},
+            {f"{data}: held-out AUC": _curves(data, own) for data in _sets(own)},
         )
-    if found := asked.get("random labels"):
-        both = [*found, *asked.get("labels", [])]
+    if own := by_question.get("random labels"):
+        both = [*own, *by_question.get("labels", [])]
         yield (
             *("labels", "What do late, one-sided labels cost?"),
             "The points are what a service in use learns from its handoffs and audits.",
-            {f"{data}: AUC over labels known": _labels(data, both) for data in _sets(found)},
+            {f"{data}: AUC over labels known": _labels(data, both) for data in _sets(own)},
         )
-    if found := asked.get("calibration"):
+    if own := by_question.get("calibration"):
         yield (
             *("calibration", "Is a probability of 20 % right in 20 of 100 cases?"),
             "The second half of a simulated year, with all labels and with selective ones.",
-            {"On the diagonal a probability means what it says.": _reliability(found)},
+            {"On the diagonal a probability means what it says.": _reliability(own)},
         )
-    if found := asked.get("drift"):
+    if own := by_question.get("drift"):
         yield (
             *("drift", "How soon is lost ground regained?"),
             "One learner goes on after the change, the other starts anew.",
-            {f"{kind}: held-out AUC": _drift(kind, found) for kind in _sets(found)},
+            {f"{kind}: held-out AUC": _drift(kind, own) for kind in _sets(own)},
         )
-    if found := asked.get("points of handoff"):
+    if own := by_question.get("points of handoff"):
         yield (
             *("handoffs", "How near lie the points of handoff?"),
             "GT at three tolerances; the blind rule shows what the measure alone is worth.",
-            {"GT by tolerance, in utterances": _handoffs(found)},
+            {"GT by tolerance, in utterances": _handoffs(own)},
         )
 
 
@@ -78,7 +78,7 @@ def _lines(
 
 def _curves(data: str, rows: Sequence[Row]) -> Any:
     own = [row for row in rows if row["data"] == data]
-    named = {
+    names = {
         f"Baton {DEFAULT}": "Baton",
         "VW default, features": "VowpalWabbit, default",
         "VW coin betting, features": "VowpalWabbit, coin betting",
@@ -86,10 +86,10 @@ def _curves(data: str, rows: Sequence[Row]) -> Any:
         "offline, TF-IDF, C=1": "offline refit, TF-IDF",
     }
     lines = []
-    for learner, name in named.items():
-        found = [row for row in own if row["learner"] == learner]
-        steps = list(dict.fromkeys(row["after"] for row in found))
-        points = [[row for row in found if row["after"] == step] for step in steps]
+    for learner, name in names.items():
+        own_rows = [row for row in own if row["learner"] == learner]
+        steps = list(dict.fromkeys(row["after"] for row in own_rows))
+        points = [[row for row in own_rows if row["after"] == step] for step in steps]
         lines.append(
             charts.CurveStyle(
                 name, [mean(p, "labels") for p in points], [mean(p, "auc") for p in points]
@@ -102,11 +102,11 @@ def _labels(data: str, rows: Sequence[Row]) -> Any:
     own = [row for row in rows if row["data"] == data]
 
     def point(regime: str) -> tuple[float, float]:
-        found = [row for row in own if row["regime"] == regime]
-        return mean(found, "labels"), mean(found, "auc")
+        own_rows = [row for row in own if row["regime"] == regime]
+        return mean(own_rows, "labels"), mean(own_rows, "auc")
 
-    random = dict.fromkeys(row["regime"] for row in own if row["question"] == "random labels")
-    curve = sorted([*map(point, random), point(FULL.name)])
+    regimes = dict.fromkeys(row["regime"] for row in own if row["question"] == "random labels")
+    curve = sorted([*map(point, regimes), point(FULL.name)])
     lines = [charts.CurveStyle("random labels", *zip(*curve, strict=True))]
     for regime in SERVED:
         labels, auc = point(regime.name)
@@ -117,9 +117,16 @@ def _labels(data: str, rows: Sequence[Row]) -> Any:
 def _reliability(rows: Sequence[Row]) -> Any:
     models = []
     for regime in dict.fromkeys(row["regime"] for row in rows):
-        found = next(row for row in rows if row["regime"] == regime)
-        counts = np.histogram(found["predicted"], 20, (0, 1), weights=found["mass"])[0]
-        bins = (found["predicted"], found["observed"], found["mass"], counts)
+        row_of_regime = next(row for row in rows if row["regime"] == regime)
+        counts = np.histogram(
+            row_of_regime["predicted"], 20, (0, 1), weights=row_of_regime["mass"]
+        )[0]
+        bins = (
+            row_of_regime["predicted"],
+            row_of_regime["observed"],
+            row_of_regime["mass"],
+            counts,
+        )
         models.append(charts.Bins(regime, *bins))
     return charts.reliability(models)
 

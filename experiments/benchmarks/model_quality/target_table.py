@@ -1,4 +1,4 @@
-"""The goals of learning beside what was measured: one line for each part of a row.
+"""Targets of the learning benchmark beside what was measured: one line for each part of a row.
 
 A row of the table of goals is reached when all its lines are. The measured figure is that of the
 worst data set, the mean over its seeds; `parts` are those of all of them.
@@ -24,32 +24,32 @@ OFFLINE, VOWPAL, ECE, DRIFT, SETS = "offline refit", "VowpalWabbit", "ECE", "dri
 
 def targets(rows: Sequence[Row]) -> list[Row]:
     """Every line that the rows can answer."""
-    asked: dict[str, list[Row]] = {}
+    by_question: dict[str, list[Row]] = {}
     for row in rows:
-        asked.setdefault(row["question"], []).append(row)
-    found = [
-        *_selective(asked.get("labels", []), asked.get("random labels", [])),
-        *_offline(asked.get("curves", [])),
-        *_vowpal(asked.get("labels", []), asked.get("VowpalWabbit", [])),
-        *_honest(asked),
-        *_drift(asked.get("drift", [])),
-        *_sets(asked),
+        by_question.setdefault(row["question"], []).append(row)
+    lines = [
+        *_selective(by_question.get("labels", []), by_question.get("random labels", [])),
+        *_offline(by_question.get("curves", [])),
+        *_vowpal(by_question.get("labels", []), by_question.get("VowpalWabbit", [])),
+        *_calibration(by_question),
+        *_drift(by_question.get("drift", [])),
+        *_sets(by_question),
     ]
-    return [line for line in found if line is not None]
+    return [line for line in lines if line is not None]
 
 
 def _line(row: str, name: str, sense: str, goal: float, parts: Mapping[str, float]) -> Row | None:
-    known = {part: value for part, value in parts.items() if np.isfinite(value)}
-    if not known:
+    finite = {part: value for part, value in parts.items() if np.isfinite(value)}
+    if not finite:
         return None
-    worst = min(known.values()) if sense == ">=" else max(known.values())
+    worst = min(finite.values()) if sense == ">=" else max(finite.values())
     return {
         "row": row,
         "name": name,
         "goal": f"{sense} {goal:g}",
         "measured": float(f"{worst:.4g}"),
         "holds": bool(worst >= goal if sense == ">=" else worst <= goal),
-        "parts": {part: float(f"{value:.4g}") for part, value in known.items()},
+        "parts": {part: float(f"{value:.4g}") for part, value in finite.items()},
     }
 
 
@@ -57,16 +57,16 @@ def _sets_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row["data"] for row in rows))
 
 
-def _of(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+def _select(rows: Iterable[Row], **values: Any) -> list[Row]:
+    return [row for row in rows if all(row.get(k) == v for k, v in values.items())]
 
 
 def _ratio(rows: Sequence[Row], key: str, regime: str, data: str) -> float:
     """The mean over seeds of a regime's figure over the full-label learner's of the same seed."""
-    full = {row["seed"]: row[key] for row in _of(rows, data=data, regime=FULL.name)}
+    full = {row["seed"]: row[key] for row in _select(rows, data=data, regime=FULL.name)}
     pairs = [
         row[key] / full[row["seed"]]
-        for row in _of(rows, data=data, regime=regime)
+        for row in _select(rows, data=data, regime=regime)
         if row.get(key) is not None and full.get(row["seed"])
     ]
     return float(np.mean(pairs)) if pairs else float("nan")
@@ -80,20 +80,20 @@ def _selective(rows: Sequence[Row], random: Sequence[Row]) -> Iterable[Row | Non
     for name, key in (("all labels", "labels"), ("labels asked for by audits", "asked")):
         parts = {data: _share(rows, random, data, key) for data in sets}
         line = _line(LABELS, name, "<=", 0.33, parts)
-        yield line if key == "labels" else _shown(line)
+        yield line if key == "labels" else _without_goal(line)
     parts = {data: _ratio(rows, "cost", SERVED[0].name, data) for data in sets}
     yield _line(COST, "over the full-label learner's", "<=", 1.15, parts)
 
 
 def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> float:
     """Labels of audits and handoffs over those that random labelling needs for the same AUC."""
-    own = _of(rows, data=data, regime=SERVED[0].name)
+    own = _select(rows, data=data, regime=SERVED[0].name)
     curve = [
-        (mean(found, "labels"), mean(found, "auc"))
-        for regime in dict.fromkeys(row["regime"] for row in _of(random, data=data))
-        if (found := _of(random, data=data, regime=regime))
+        (mean(regime_rows, "labels"), mean(regime_rows, "auc"))
+        for regime in dict.fromkeys(row["regime"] for row in _select(random, data=data))
+        if (regime_rows := _select(random, data=data, regime=regime))
     ]
-    full = _of(rows, data=data, regime=FULL.name)
+    full = _select(rows, data=data, regime=FULL.name)
     if not own or not curve or not full:
         return float("nan")
     curve = sorted([*curve, (mean(full, "labels"), mean(full, "auc"))])
@@ -103,8 +103,8 @@ def _share(rows: Sequence[Row], random: Sequence[Row], data: str, key: str) -> f
     return mean(own, key) / max(needed, 1.0)
 
 
-def _shown(line: Row | None) -> Row | None:
-    """A line that is told, and judges nothing."""
+def _without_goal(line: Row | None) -> Row | None:
+    """A line without a goal."""
     return None if line is None else line | {"goal": "shown", "holds": None}
 
 
@@ -117,80 +117,86 @@ def _offline(rows: Sequence[Row]) -> Iterable[Row | None]:
         ("plain, TF-IDF", lambda name: name.startswith("offline, TF-IDF"), True),
         ("best strength in hindsight, same features", strength, True),
     )
-    for name, wanted, judged in kinds:
+    for name, matches, has_goal in kinds:
         parts = {}
         for data in _sets_of(rows):
             for after in ("500", "2000", "all"):
-                found = _of(rows, data=data, after=after)
-                own = mean(_of(found, learner=f"Baton {DEFAULT}"), "auc")
-                peers = {row["learner"] for row in found if wanted(row["learner"])}
+                at_stop = _select(rows, data=data, after=after)
+                own = mean(_select(at_stop, learner=f"Baton {DEFAULT}"), "auc")
+                peers = {row["learner"] for row in at_stop if matches(row["learner"])}
                 if peers:
-                    best = max(mean(_of(found, learner=peer), "auc") for peer in sorted(peers))
+                    best = max(
+                        mean(_select(at_stop, learner=peer), "auc") for peer in sorted(peers)
+                    )
                     parts[f"{data}, {after}"] = own / best
         line = _line(OFFLINE, name, ">=", 1.0, parts)
-        yield line if judged else _shown(line)
+        yield line if has_goal else _without_goal(line)
 
 
 def _vowpal(rows: Sequence[Row], wabbits: Sequence[Row]) -> Iterable[Row | None]:
     for name, key in (("best setting in hindsight, late", "auc"), ("and whole", "auc_whole")):
         parts = {}
         for data in _sets_of(wabbits):
-            seeds = {row["seed"] for row in _of(wabbits, data=data)}
-            own = [r for r in _of(rows, data=data, regime=FULL.name) if r["seed"] in seeds]
-            settings = {(row["input"], row["setting"]) for row in _of(wabbits, data=data)}
+            seeds = {row["seed"] for row in _select(wabbits, data=data)}
+            own = [r for r in _select(rows, data=data, regime=FULL.name) if r["seed"] in seeds]
+            settings = {(row["input"], row["setting"]) for row in _select(wabbits, data=data)}
             best = max(
-                mean(_of(wabbits, data=data, input=given, setting=setting), key)
-                for given, setting in sorted(settings)
+                mean(_select(wabbits, data=data, input=inputs, setting=setting), key)
+                for inputs, setting in sorted(settings)
             )
             parts[data] = mean(own, key) - best
         yield _line(VOWPAL, f"AUC minus {name}" if key == "auc" else name, ">=", -0.003, parts)
 
 
-def _honest(asked: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
-    rows = asked.get("calibration", [])
+def _calibration(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
+    rows = by_question.get("calibration", [])
     for regime, goal in ((FULL, 0.01), (SERVED[0], 0.015)):
-        found = _of(rows, regime=regime.name)
-        line = _line(ECE, f"late, {regime.name}", "<=", goal, {"simulated": mean(found, "ece")})
+        regime_rows = _select(rows, regime=regime.name)
+        line = _line(
+            ECE, f"late, {regime.name}", "<=", goal, {"simulated": mean(regime_rows, "ece")}
+        )
         yield line
-        sets = [row for row in asked.get("labels", []) if row["regime"] == regime.name]
+        sets = [row for row in by_question.get("labels", []) if row["regime"] == regime.name]
         over = {
-            data: mean(_of(sets, data=data), "ece") - mean(_of(sets, data=data), "ece_by_chance")
+            data: mean(_select(sets, data=data), "ece")
+            - mean(_select(sets, data=data), "ece_by_chance")
             for data in _sets_of(sets)
         }
         yield _line(ECE, f"late, {regime.name}, above chance", "<=", goal, over)
-    if jumps := asked.get("a jump"):
+    if jumps := by_question.get("a jump"):
         after = calibration_error.after_jump(jumps)
         yield _line(
             ECE, "first 2000 labels after a jump", "<=", 0.02, {"simulated": after["calibrated"]}
         )
         parts = {name: value for name, value in after.items() if name != "labels"}
-        yield _shown(_line(ECE, "the jump's other figures", "<=", 0.02, parts))
+        yield _without_goal(_line(ECE, "the jump's other figures", "<=", 0.02, parts))
 
 
 def _drift(rows: Sequence[Row]) -> Iterable[Row | None]:
     parts = {
-        kind: drift_recovery.labels_needed(_of(rows, data=kind))["ratio"] for kind in _sets_of(rows)
+        kind: drift_recovery.labels_needed(_select(rows, data=kind))["ratio"]
+        for kind in _sets_of(rows)
     }
     yield _line(DRIFT, "labels to recover, of training anew", "<=", 0.5, parts)
 
 
-def _sets(asked: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
-    rows = _of(asked.get("labels", []), regime=FULL.name, seed=0)
+def _sets(by_question: Mapping[str, Sequence[Row]]) -> Iterable[Row | None]:
+    rows = _select(by_question.get("labels", []), regime=FULL.name, seed=0)
     goals = (
         *(("uss_sgd", "auc", 0.84), ("uss_sgd", "ap", 0.65)),
         *(("uss_redial", "auc", 0.79), ("uss_redial", "ap", 0.55)),
     )
     for data, key, goal in goals:
         yield _line(
-            SETS, f"{data}, late {key}", ">=", goal, {data: mean(_of(rows, data=data), key)}
+            SETS, f"{data}, late {key}", ">=", goal, {data: mean(_select(rows, data=data), key)}
         )
-    shares = asked.get("breakdown shares", [])
+    shares = by_question.get("breakdown shares", [])
     for key in ("mse", "js"):
-        own = mean(_of(shares, learner="Baton, test-then-learn"), key)
-        theirs = mean(_of(shares, learner="offline, TF-IDF, five folds"), key)
+        own = mean(_select(shares, learner="Baton, test-then-learn"), key)
+        theirs = mean(_select(shares, learner="offline, TF-IDF, five folds"), key)
         name = f"dbdc3, {key} over five offline folds"
         yield _line(SETS, name, "<=", 1.0, {"dbdc3": own / theirs})
-    own_points = _of(asked.get("points of handoff", []), learner=f"Baton {DEFAULT}")
+    own_points = _select(by_question.get("points of handoff", []), learner=f"Baton {DEFAULT}")
     for key, goal in (("f1", 0.66), ("auc", 0.90), ("gt_1", 0.66)):
         name = f"mhch_clothing test, {key}"
         yield _line(SETS, name, ">=", goal, {"mhch_clothing": mean(own_points, key)})

@@ -1,4 +1,4 @@
-"""Messages per second through `/v1/score/batch` at 256, beside one message a request.
+"""Batch throughput: messages per second through `/v1/score/batch` at 256, beside single ones.
 
 Expected: one connection with 256 messages a request decides at least 3 times as many messages as
 one connection with one message a request. Beside it stands single scoring on 64 connections, which
@@ -7,17 +7,13 @@ the engine batches by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import BATCH
-from experiments.replay import play
-from experiments.simulation.world import episodes
 
 GOAL = 3.0
 WAYS = (("batch", 1), ("score", 1), ("score", 64))
@@ -37,28 +33,14 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    stores: Sequence[str] = STORES
-    items: int = BATCH
-    lessons: int = 100
-
-
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
     rows = []
     turns = plan.rounds * len(WAYS) * len(plan.stores)
     with ExitStack() as stack:
         load = stack.enter_context(Load())
         for store in plan.stores:
-            system = stack.enter_context(taught(folder / store, store, lessons, standing))
+            system = stack.enter_context(taught_system(folder / store, store))
             rates: dict[tuple[str, int], list[tuple[float, float, float, float]]] = {}
             for number in range(plan.rounds):
                 for place in range(len(WAYS)):
@@ -70,20 +52,22 @@ def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
 
 
 def _turn(
-    load: Load, system: System, way: tuple[str, int], number: int, plan: Plan
+    load: Load, system: System, way: tuple[str, int], number: int, plan: LoadPlan
 ) -> tuple[float, float, float, float]:
     """Messages per second, p50 and p99 of a request in ms, processor us per message."""
     kind, connections = way
-    given = {"key": system.key, "name": f"b{number}{kind}{connections}", "items": plan.items}
-    cpu = system.running.cpu_seconds()
-    found = load.play(Order(system.running.port, kind, given, connections, plan.seconds))
-    each = plan.items if kind == "batch" else 1
-    spent = (system.running.cpu_seconds() - cpu) / max(found.answered * each, 1)
-    return found.answered * each / plan.seconds, found.p50_ms, found.p99_ms, spent * 1e6
+    settings = {"key": system.key, "name": f"b{number}{kind}{connections}"}
+    cpu = system.server.cpu_seconds()
+    figures = load.play(Order(system.server.port, kind, settings, connections, plan.seconds))
+    each = BATCH if kind == "batch" else 1
+    spent = (system.server.cpu_seconds() - cpu) / max(figures.answered * each, 1)
+    return figures.answered * each / plan.seconds, figures.p50_ms, figures.p99_ms, spent * 1e6
 
 
 def _row(
-    store: str, plan: Plan, rates: dict[tuple[str, int], list[tuple[float, float, float, float]]]
+    store: str,
+    plan: LoadPlan,
+    rates: dict[tuple[str, int], list[tuple[float, float, float, float]]],
 ) -> Row:
     many, single, busy = (rates[way] for way in WAYS)
 
@@ -92,7 +76,7 @@ def _row(
 
     return {
         "store": store,
-        "items": plan.items,
+        "items": BATCH,
         "per_second": rounded(median(one[0] for one in many)),
         "p50_ms": rounded(median(one[1] for one in many)),
         "p99_ms": rounded(median(one[2] for one in many)),

@@ -1,4 +1,4 @@
-"""What the agents' console costs: open pages that hear of everything, and a long queue.
+"""Load of the console: open pages on the event stream, and the latency of a long queue.
 
 Expected: 200 open pages slow scoring by no more than 10 %; a page of the queue takes the server
 less than 50 ms in 95 of 100 cases while 2 000 conversations wait, and so does a conversation of 200
@@ -17,9 +17,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -27,12 +26,10 @@ import httpx
 import numpy as np
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
-from experiments.replay import play
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 
 GOAL_SLOWED, GOAL_PAGE_MS = 0.10, 50.0
 COLUMNS = {
@@ -56,19 +53,9 @@ COLUMNS = {
 }
 ESCALATES = "please let me talk to a human"
 WAITING, TURNS, PAGES = 2_000, 200, 200
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `per_second` escalations are told to all `followers`."""
-
-    rounds: int = 7
-    seconds: float = 4.0
-    followers: int = 200
-    per_second: float = 10.0
-    connections: int = 16
-    stores: Sequence[str] = STORES
-    lessons: int = 100
+CONNECTIONS = 16
+PER_SECOND = 10.0
+"""Escalations, of which every open page hears."""
 
 
 class Followers:
@@ -107,12 +94,12 @@ class Followers:
 
 
 def _follow(port: int, key: str) -> socket.socket:
-    one = socket.create_connection(("127.0.0.1", port))
+    connection = socket.create_connection(("127.0.0.1", port))
     head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
-    one.sendall(head.encode())
-    if b" 200 " not in one.recv(65_536):
+    connection.sendall(head.encode())
+    if b" 200 " not in connection.recv(65_536):
         raise ConnectionError("the events refuse a follower")
-    return one
+    return connection
 
 
 class Escalations(threading.Thread):
@@ -131,8 +118,8 @@ class Escalations(threading.Thread):
                 number += 1
                 due += self._pause
                 message = {"id": "u1", "text": ESCALATES}
-                asked = {"conversation_id": f"asks-{id(self)}-{number}", "message": message}
-                handoff = bot.post("/v1/score", asked)["handoff"]["id"]
+                body = {"conversation_id": f"asks-{id(self)}-{number}", "message": message}
+                handoff = bot.post("/v1/score", body)["handoff"]["id"]
                 self.acknowledged[handoff] = time.perf_counter()
 
     def end(self) -> None:
@@ -140,40 +127,37 @@ class Escalations(threading.Thread):
         self.join()
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 200) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
     rows = []
     for store in plan.stores:
         with ExitStack() as stack:
-            system = stack.enter_context(taught(folder / store, store, lessons, standing))
-            rows.append(_row(stack, system, plan, progress))
+            system = stack.enter_context(taught_system(folder / store, store))
+            rows.append(_row(stack, system, plan, progress, followers))
     return rows
 
 
-def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Row:
-    home, port = system.running.folder, system.running.port
+def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, pages: int) -> Row:
+    home, port = system.server.folder, system.server.port
     load = stack.enter_context(Load())
-    rates: dict[int, list[tuple[float, float]]] = {0: [], plan.followers: []}
-    told, late = list[float](), list[float]()
-    with _escalating(system, plan) as escalations:
+    rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
+    events, delays = list[float](), list[float]()
+    with _escalating(system) as escalations:
         for number in range(plan.rounds):
             progress(system.name, number, plan.rounds)
-            for count in (0, plan.followers) if number % 2 else (plan.followers, 0):
+            for count in (0, pages) if number % 2 else (pages, 0):
                 followers = Followers(port, processes.key(home, "agent"), count)
-                given = {"key": system.key, "name": f"c{number}-{count}"}
-                order = Order(port, "score", given, plan.connections, plan.seconds)
-                cpu = system.running.cpu_seconds()
+                settings = {"key": system.key, "name": f"c{number}-{count}"}
+                order = Order(port, "score", settings, CONNECTIONS, plan.seconds)
+                cpu = system.server.cpu_seconds()
                 figures = load.play(order)
-                cpu = system.running.cpu_seconds() - cpu
+                cpu = system.server.cpu_seconds() - cpu
                 rates[count].append((figures.per_second, cpu / max(figures.answered, 1)))
                 followers.close()
                 if count:
-                    told.append(followers.events / plan.seconds)
-                    late += _late(escalations, followers)
-    alone, followed = rates[0], rates[plan.followers]
+                    events.append(followers.events / plan.seconds)
+                    delays += _delays(escalations, followers)
+    alone, followed = rates[0], rates[pages]
     queue, conversation = _pages(system)
     pairs = list(zip(alone, followed, strict=True))
     slowed = 1 - median(b[0] / a[0] for a, b in pairs)
@@ -181,16 +165,16 @@ def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Ro
     turns_p50, turns_p95 = (float(np.percentile(conversation, share)) for share in (50, 95))
     return {
         "store": system.name,
-        "followers": plan.followers,
+        "followers": pages,
         "alone_per_second": rounded(median(one[0] for one in alone)),
         "followed_per_second": rounded(median(one[0] for one in followed)),
         "slowed": rounded(slowed),
         "slowed_cpu": rounded(1 - median(a[1] / b[1] for a, b in pairs)),
         "goal_slowed": GOAL_SLOWED,
         "slowed_reached": slowed <= GOAL_SLOWED,
-        "events_per_second": rounded(median(told)),
-        "heard_p50_ms": rounded(float(np.percentile(late, 50))) if late else None,
-        "heard_p99_ms": rounded(float(np.percentile(late, 99))) if late else None,
+        "events_per_second": rounded(median(events)),
+        "heard_p50_ms": rounded(float(np.percentile(delays, 50))) if delays else None,
+        "heard_p99_ms": rounded(float(np.percentile(delays, 99))) if delays else None,
         "page_p50_ms": rounded(p50),
         "page_p95_ms": rounded(p95),
         "turns_p50_ms": rounded(turns_p50),
@@ -203,27 +187,29 @@ def _row(stack: ExitStack, system: System, plan: Plan, progress: Progress) -> Ro
 
 
 @contextmanager
-def _escalating(system: System, plan: Plan) -> Iterator[Escalations]:
-    bot = processes.key(system.running.folder, "bot")
-    made = Escalations(system.running.url, bot, plan.per_second)
-    made.start()
+def _escalating(system: System) -> Iterator[Escalations]:
+    bot = processes.key(system.server.folder, "bot")
+    escalations = Escalations(system.server.url, bot, PER_SECOND)
+    escalations.start()
     try:
-        yield made
+        yield escalations
     finally:
-        made.end()
+        escalations.end()
 
 
-def _late(escalations: Escalations, followers: Followers) -> list[float]:
+def _delays(escalations: Escalations, followers: Followers) -> list[float]:
     """From each escalation's acknowledgement until one follower heard of it, in milliseconds."""
-    known = dict(escalations.acknowledged)
+    acknowledged = dict(escalations.acknowledged)
     return [
-        max(0.0, at - known[name]) * 1000 for name, at in followers.heard.items() if name in known
+        max(0.0, at - acknowledged[name]) * 1000
+        for name, at in followers.heard.items()
+        if name in acknowledged
     ]
 
 
 def _pages(system: System) -> tuple[list[float], list[float]]:
-    """How long a page of the queue takes while 2 000 wait, and a long conversation's, in ms."""
-    home, url = system.running.folder, system.running.url
+    """Latencies of the queue page while 2 000 wait, and of a long conversation's page, in ms."""
+    home, url = system.server.folder, system.server.url
     with BatonClient(url, processes.key(home, "bot")) as bot:
         for start in range(0, WAITING, 250):
             items = [
@@ -242,16 +228,16 @@ def _pages(system: System) -> tuple[list[float], list[float]]:
         form = browser.get("/console/sign-in").text
         token = re.search(r'name="token" value="(\w+)"', form)
         assert token is not None
-        given = {"token": token[1], "key": processes.key(home, "agent")}
-        browser.post("/console/sign-in", data=given).raise_for_status()
-        queue = _asked(browser, "/console/queue")
-        return queue, _asked(browser, f"/console/handoffs/{handoff}")
+        credentials = {"token": token[1], "key": processes.key(home, "agent")}
+        browser.post("/console/sign-in", data=credentials).raise_for_status()
+        queue = _page_times(browser, "/console/queue")
+        return queue, _page_times(browser, f"/console/handoffs/{handoff}")
 
 
-def _asked(browser: httpx.Client, path: str) -> list[float]:
-    taken = []
+def _page_times(browser: httpx.Client, path: str) -> list[float]:
+    times = []
     for _ in range(PAGES):
         began = time.perf_counter()
         browser.get(path).raise_for_status()
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken
+        times.append((time.perf_counter() - began) * 1000)
+    return times

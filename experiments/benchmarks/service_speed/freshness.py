@@ -1,4 +1,4 @@
-"""From an outcome's acknowledgement to the answer of a score that reflects it, under load.
+"""Freshness: time from an acknowledged outcome to a score that reflects it, under load.
 
 Expected: 99 of 100 within 50 ms on the replica that took the outcome, within 300 ms on another.
 
@@ -21,13 +21,11 @@ from pathlib import Path
 from zlib import crc32
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import STORES, System, taught
+from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.benchmarks.harness.traffic_mix import texts
-from experiments.replay import play
 from experiments.replay.client import BatonClient, path_of
-from experiments.simulation.world import episodes
 
 GOALS_MS = {"same": 50.0, "another": 300.0}
 PATIENCE_SECONDS = 20.0
@@ -46,42 +44,41 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `connections` load each replica all the time."""
-
-    outcomes: int = 300
-    connections: int = 8
-    stores: Sequence[str] = STORES
-    lessons: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """How long until an outcome was reflected, and by which score it was."""
+class Delay:
+    """Time until an outcome was reflected, and the number of probes it took."""
 
     milliseconds: float
     probes: int
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
-    """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
+def run(
+    folder: Path,
+    stores: Sequence[str],
+    progress: Progress,
+    *,
+    outcomes: int = 300,
+    connections: int = 8,
+) -> list[Row]:
+    """Measure; `folder` is empty and takes all files. `connections` load each replica."""
     rows: list[Row] = []
-    for store in plan.stores:
+    for store in stores:
         with ExitStack() as stack:
-            first = stack.enter_context(taught(folder / store, store, lessons, standing))
-            ports = {"same": first.running.port}
+            first = stack.enter_context(taught_system(folder / store, store))
+            ports = {"same": first.server.port}
             if store != "sqlite":
-                second = processes.replica(first.running, "another")
+                second = processes.replica(first.server, "another")
                 ports["another"] = stack.enter_context(processes.running(second)).port
-            rows += _measured(stack, plan, first, ports, progress)
+            rows += _measure(stack, first, ports, progress, outcomes, connections)
     return rows
 
 
-def _measured(
-    stack: ExitStack, plan: Plan, first: System, ports: Mapping[str, int], progress: Progress
+def _measure(
+    stack: ExitStack,
+    first: System,
+    ports: Mapping[str, int],
+    progress: Progress,
+    outcomes: int,
+    connections: int,
 ) -> list[Row]:
     loads = {name: stack.enter_context(Load()) for name in ports}
     callers = {
@@ -89,59 +86,59 @@ def _measured(
         for name, port in ports.items()
     }
     pool = stack.enter_context(ThreadPoolExecutor(2))
-    seen: dict[str, list[Seen]] = {name: [] for name in ports}
+    delays: dict[str, list[Delay]] = {name: [] for name in ports}
     began, rates = time.monotonic(), []
     number = 0
-    while number < plan.outcomes:
+    while number < outcomes:
         for name, load in loads.items():
-            given = {"key": first.key, "name": f"l{name}{number}"}
-            load.start(Order(ports[name], "score", given, plan.connections, _SLICE_SECONDS))
+            settings = {"key": first.key, "name": f"l{name}{number}"}
+            load.start(Order(ports[name], "score", settings, connections, _SLICE_SECONDS))
         until = time.monotonic() + _SLICE_SECONDS
-        while time.monotonic() < until - 0.2 and number < plan.outcomes:
-            progress(first.name, number, plan.outcomes)
-            position, acknowledged = given_outcome(callers["same"], str(number))
-            asked = {
-                name: pool.submit(_until_seen, caller, position, acknowledged, f"{name}{number}")
+        while time.monotonic() < until - 0.2 and number < outcomes:
+            progress(first.name, number, outcomes)
+            position, acknowledged = post_outcome(callers["same"], str(number))
+            probes = {
+                name: pool.submit(_probe, caller, position, acknowledged, f"{name}{number}")
                 for name, caller in callers.items()
             }
-            for name, answer in asked.items():
-                seen[name].append(answer.result())
+            for name, answer in probes.items():
+                delays[name].append(answer.result())
             number += 1
         rates.append(sum(load.result().per_second for load in loads.values()))
         if time.monotonic() - began > _SECONDS_MAX:
             break
-    return [_row(first.name, name, found, rates) for name, found in seen.items()]
+    return [_row(first.name, name, own, rates) for name, own in delays.items()]
 
 
 _SLICE_SECONDS = 3.0
 _SECONDS_MAX = 600.0
 
 
-def given_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
+def post_outcome(caller: BatonClient, name: str) -> tuple[int, float]:
     """Score a message and label it; the outcome's position, and when it was acknowledged."""
     conversation, number = f"outcome-{name}", crc32(name.encode())
-    said = texts()[number % len(texts())]
-    body = {"conversation_id": conversation, "message": {"id": "u1", "text": said}}
+    text = texts()[number % len(texts())]
+    body = {"conversation_id": conversation, "message": {"id": "u1", "text": text}}
     caller.post("/v1/score", body)
     labels = {"labels": [{"message_id": "u1", "label": float(number % 2)}]}
     answer = caller.post(path_of("conversations", conversation, "outcome"), labels)
     return int(answer["position"]), time.perf_counter()
 
 
-def _until_seen(caller: BatonClient, position: int, acknowledged: float, name: str) -> Seen:
+def _probe(caller: BatonClient, position: int, acknowledged: float, name: str) -> Delay:
     for probe in count(1):
-        said = texts()[probe % len(texts())]
-        message = {"id": "u1", "text": said}
+        text = texts()[probe % len(texts())]
+        message = {"id": "u1", "text": text}
         body = {"conversation_id": f"probe-{name}-{probe}", "message": message}
         answer = caller.post("/v1/score", body)
         seconds = time.perf_counter() - acknowledged
         if answer["position"] >= position or seconds > PATIENCE_SECONDS:
-            return Seen(seconds * 1e3, probe)
+            return Delay(seconds * 1e3, probe)
     raise AssertionError("count() has no end")
 
 
-def _row(store: str, replica: str, found: Sequence[Seen], rates: Sequence[float]) -> Row:
-    times = sorted(one.milliseconds for one in found)
+def _row(store: str, replica: str, delays: Sequence[Delay], rates: Sequence[float]) -> Row:
+    times = sorted(delay.milliseconds for delay in delays)
 
     def at(share: float) -> float:
         return rounded(times[min(int(share * len(times)), len(times) - 1)])
@@ -154,7 +151,7 @@ def _row(store: str, replica: str, found: Sequence[Seen], rates: Sequence[float]
         "p50_ms": at(0.5),
         "p99_ms": at(0.99),
         "max_ms": at(1.0),
-        "probes": max(one.probes for one in found),
+        "probes": max(delay.probes for delay in delays),
         "goal_ms": GOALS_MS[replica],
         "reached": at(0.99) <= GOALS_MS[replica],
         "load_average": load_average(),

@@ -1,4 +1,4 @@
-"""From kill to ready, with ledgers of ten thousand to a million entries.
+"""Recovery time: from SIGKILL to ready, with ledgers of ten thousand to a million entries.
 
 Expected: at most 5 s with the largest, and the same with every size.
 
@@ -21,18 +21,26 @@ from typing import Any, Protocol
 
 import psycopg
 
-from experiments.benchmarks.harness.compared_systems import STORES, WORKSPACE, System, taught
-from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.compared_systems import (
+    WORKSPACE,
+    LoadPlan,
+    System,
+    taught_system,
+    warm_start,
+)
+from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay import play
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 
 GOAL_SECONDS = 5.0
 FLAT = 1.5
 """The largest may take so many times as long as the smallest and still be called flat."""
+
+TAIL = 200
+"""Entries after the newest checkpoint."""
 
 BEGINNING = 2
 """A workspace's ledger begins with its policy and its switch; the line has the switch's number."""
@@ -52,24 +60,13 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `tail` entries come after the newest checkpoint."""
-
-    rounds: int = 5
-    entries: Sequence[int] = (10_000, 100_000, 1_000_000)
-    stores: Sequence[str] = STORES
-    tail: int = 200
-    lessons: int = 100
-
-
 @dataclass(slots=True)
 class Subject:
     """One installation with a ledger of its own, killed again and again."""
 
     entries: int
     tail: int
-    running: Running
+    server: ServerProcess
     key: str
     ready_s: list[float] = field(default_factory=list)
     decision_s: list[float] = field(default_factory=list)
@@ -77,79 +74,75 @@ class Subject:
     digests: set[str] = field(default_factory=set)
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: LoadPlan, progress: Progress, *, entries: Sequence[int]) -> list[Row]:
     """Measure; `folder` is empty and takes all files (1.5 GB for a million entries)."""
     rows: list[Row] = []
-    sizes = (0, *plan.entries)
+    sizes = (0, *entries)
     turns = len(plan.stores) * len(sizes) * plan.rounds
     for store in plan.stores:
         with ExitStack() as stack:
             subjects = []
             for size in sizes:
                 progress(f"{store}, making {size} entries", len(rows), turns)
-                subjects.append(_made(stack, folder / f"{store}{size}", store, size, plan))
+                subjects.append(_installation(stack, folder / f"{store}{size}", store, size))
             for number in range(plan.rounds):
                 for subject in subjects:
                     progress(f"{store}, {subject.entries} entries", number, turns)
-                    _killed(subject, number)
+                    _kill_and_restart(subject, number)
             rows += [_row(store, subject, subjects[0]) for subject in subjects]
     return rows
 
 
-def _made(stack: ExitStack, folder: Path, store: str, size: int, plan: Plan) -> Subject:
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    system = stack.enter_context(taught(folder, store, lessons, standing))
-    entries = standing.position
+def _installation(stack: ExitStack, folder: Path, store: str, size: int) -> Subject:
+    system = stack.enter_context(taught_system(folder, store))
+    _, state = warm_start()
+    entries = state.position
     if size:
-        system.running.stop()
-        with opened(system) as database:
-            entries = grown(database, standing, size, plan.tail)
-        system.running.start()
-        system.running.ready()
-    tail = plan.tail if size else standing.position
-    return Subject(entries, tail, system.running, system.key)
+        system.server.stop()
+        with open_database(system) as database:
+            entries = grow_ledger(database, state, size, TAIL)
+        system.server.start()
+        system.server.ready()
+    tail = TAIL if size else state.position
+    return Subject(entries, tail, system.server, system.key)
 
 
-def _killed(subject: Subject, number: int) -> None:
+def _kill_and_restart(subject: Subject, number: int) -> None:
     began = time.perf_counter()
-    subject.running.kill()
-    subject.running.start()
-    subject.running.ready(pause_seconds=0.01)
+    subject.server.kill()
+    subject.server.start()
+    subject.server.ready(pause_seconds=0.01)
     subject.ready_s.append(time.perf_counter() - began)
-    subject.cpu_s.append(subject.running.cpu_seconds())
-    with BatonClient(subject.running.url, subject.key) as caller:
+    subject.cpu_s.append(subject.server.cpu_seconds())
+    with BatonClient(subject.server.url, subject.key) as caller:
         message = {"id": "u1", "text": "where is my parcel, it should be here by now"}
         caller.post("/v1/score", {"conversation_id": f"after-{number}", "message": message})
         subject.decision_s.append(time.perf_counter() - began)
-        standing = caller.get("/v1/standing")
-    if standing["position"] != subject.entries:
-        raise RuntimeError(
-            f"stands at {standing['position']} of {subject.entries}: it is not ready"
-        )
-    subject.digests.add(standing["digest"])
+        state = caller.get("/v1/standing")
+    if state["position"] != subject.entries:
+        raise RuntimeError(f"stands at {state['position']} of {subject.entries}: it is not ready")
+    subject.digests.add(state["digest"])
 
 
 class Database(Protocol):
-    """What of PEP 249 is used here; placeholders are written %s."""
+    """The part of PEP 249 used here; placeholders are written %s."""
 
-    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any: ...
 
 
 class _Sqlite:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def execute(self, sql: str, given: Sequence[Any] = ()) -> Any:
-        return self._connection.execute(sql.replace("%s", "?"), given)
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(sql.replace("%s", "?"), parameters)
 
 
 @contextmanager
-def opened(system: System) -> Iterator[Database]:
+def open_database(system: System) -> Iterator[Database]:
     """The database of a Baton that does not run now; what is done is committed."""
     if system.store is None:
-        path = system.running.folder / "baton.sqlite3"
+        path = system.server.folder / "baton.sqlite3"
         with closing(sqlite3.connect(path)) as connection, connection:
             yield _Sqlite(connection)
     else:
@@ -157,52 +150,52 @@ def opened(system: System) -> Iterator[Database]:
             yield connection_
 
 
-def grown(database: Database, standing: ModelState, entries: int, tail: int) -> int:
+def grow_ledger(database: Database, state: ModelState, entries: int, tail: int) -> int:
     """Copy the learned outcomes onward up to `entries`, and put a checkpoint `tail` before the end.
 
     The checkpoint holds what was learned from the first of them, at a later position: its size and
     what comes after it are as they would be.
     """
-    at = standing.position
+    at = state.position
     while at < entries:
         last = min(BEGINNING + entries - at, at)
         shift = at - BEGINNING
-        copied(
+        copy_rows(
             database,
             "ledger",
             {"position": f"position + {shift}"},
             f"position BETWEEN 3 AND {last}",
         )
         at += last - BEGINNING
-    kept = play.begun(standing.recipe)
-    kept.model, kept.calibrator, kept.window = standing.model, standing.calibrator, standing.window
-    kept.position = entries - tail
-    given = (2, BEGINNING, kept.position, checkpoint.digest(kept), checkpoint.dump(kept))
+    saved = play.new_model_state(state.recipe)
+    saved.model, saved.calibrator, saved.window = state.model, state.calibrator, state.window
+    saved.position = entries - tail
+    parameters = (2, BEGINNING, saved.position, checkpoint.digest(saved), checkpoint.dump(saved))
     names = ("number", "line", "position", "digest", "state")
-    copied(database, "version", dict.fromkeys(names, "%s"), "number = 1", given)
+    copy_rows(database, "version", dict.fromkeys(names, "%s"), "number = 1", parameters)
     database.execute(
         "UPDATE workspace SET head = %s, versions = 2 WHERE id = %s", (entries, WORKSPACE)
     )
     return entries
 
 
-def copied(
+def copy_rows(
     database: Database,
     table: str,
-    changed: Mapping[str, str],
+    changes: Mapping[str, str],
     where: str,
-    given: Sequence[Any] = (),
+    parameters: Sequence[Any] = (),
     workspace: str = WORKSPACE,
 ) -> None:
     """Insert changed copies of rows, whatever further columns the table has."""
-    found = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
-    kept = [f'"{column[0]}"' for column in found.description if column[0] not in changed]
-    inserted = [*kept, *changed]
-    taken = [*kept, *changed.values()]
+    cursor = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  (names of our own tables)
+    same = [f'"{column[0]}"' for column in cursor.description if column[0] not in changes]
+    columns = [*same, *changes]
+    values = [*same, *changes.values()]
     database.execute(
-        f"INSERT INTO {table} ({', '.join(inserted)}) SELECT {', '.join(taken)} "  # noqa: S608  (names of our own tables)
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} "  # noqa: S608  (names of our own tables)
         f"FROM {table} WHERE workspace = '{workspace}' AND {where}",
-        given,
+        parameters,
     )
 
 

@@ -1,4 +1,4 @@
-"""Throughput and equality of 1, 2 and 4 processes on one PostgreSQL.
+"""Horizontal scaling: throughput and equality of 1, 2 and 4 processes on one PostgreSQL.
 
 Expected: no decision lost, doubled or changed, equal digests; the scaling that the cores allow.
 
@@ -20,16 +20,23 @@ from pathlib import Path
 import psycopg
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import WORKSPACE, System, taught
+from experiments.benchmarks.harness.compared_systems import (
+    WORKSPACE,
+    LoadPlan,
+    System,
+    taught_system,
+)
 from experiments.benchmarks.harness.load_generator import Load, Order
-from experiments.benchmarks.harness.processes import Running
+from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
-from experiments.benchmarks.service_speed.freshness import given_outcome
-from experiments.replay import play
+from experiments.benchmarks.service_speed.freshness import post_outcome
 from experiments.replay.client import BatonClient
-from experiments.simulation.world import episodes
 
 SETTLE_SECONDS = 30.0
+CONNECTIONS, OUTCOMES = 16, 10
+CONTESTED = 2
+"""Connections of each replica that play what those of the others play."""
+
 COLUMNS = {
     "replicas": "replicas",
     "per_second": "decisions/s",
@@ -48,19 +55,6 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `contested` connections of each replica play what the others play."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    replicas: Sequence[int] = (1, 2, 4)
-    connections: int = 16
-    contested: int = 2
-    outcomes: int = 10
-    lessons: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Turn:
     """One count of replicas under load, once."""
 
@@ -73,106 +67,105 @@ class Turn:
     faults: int
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> list[Row]:
+def run(
+    folder: Path, plan: LoadPlan, progress: Progress, *, replicas: Sequence[int] = (1, 2, 4)
+) -> list[Row]:
     """Measure; `folder` is empty and takes all files."""
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    turns: dict[int, list[Turn]] = {count: [] for count in plan.replicas}
-    digests: dict[int, bool] = dict.fromkeys(plan.replicas, True)
+    turns: dict[int, list[Turn]] = {count: [] for count in replicas}
+    digests: dict[int, bool] = dict.fromkeys(replicas, True)
     (folder / "seen").mkdir(parents=True)
     with ExitStack() as stack:
-        system = stack.enter_context(taught(folder / "store", "postgresql", lessons, standing))
-        most = max(plan.replicas)
-        batons = [system.running]
+        system = stack.enter_context(taught_system(folder / "store", "postgresql"))
+        most = max(replicas)
+        batons = [system.server]
         for number in range(1, most):
-            batons.append(processes.replica(system.running, f"replica{number}"))
+            batons.append(processes.replica(system.server, f"replica{number}"))
             stack.enter_context(processes.running(batons[-1]))
         loads = [(stack.enter_context(Load()), stack.enter_context(Load())) for _ in range(most)]
         for number in range(plan.rounds):
-            for place, count in enumerate(plan.replicas):
-                done = number * len(plan.replicas) + place
-                progress(f"{count} replicas", done, plan.rounds * len(plan.replicas))
-                seen = folder / "seen" / f"{count}-{number}"
-                turns[count].append(_turn(plan, system, batons[:count], loads, seen))
+            for place, count in enumerate(replicas):
+                done = number * len(replicas) + place
+                progress(f"{count} replicas", done, plan.rounds * len(replicas))
+                decisions_file = folder / "seen" / f"{count}-{number}"
+                turns[count].append(_turn(plan, system, batons[:count], loads, decisions_file))
                 digests[count] &= _equal(system, batons[:count])
-        return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in plan.replicas]
+        return [_row(plan, system, c, turns, digests[c], folder / "seen") for c in replicas]
 
 
 def _turn(
-    plan: Plan,
+    plan: LoadPlan,
     system: System,
-    batons: Sequence[Running],
+    batons: Sequence[ServerProcess],
     loads: Sequence[tuple[Load, Load]],
-    seen: Path,
+    decisions_file: Path,
 ) -> Turn:
     assert system.store is not None
-    cpu = sum(one.cpu_seconds() for one in batons)
+    cpu = sum(figure.cpu_seconds() for figure in batons)
     store = system.store.cpu_seconds()
     for number, (baton, (own, shared)) in enumerate(zip(batons, loads, strict=False)):
         for load, name, connections in (
-            (own, f"{seen.name}-own{number}", plan.connections - plan.contested),
-            (shared, f"{seen.name}-shared", plan.contested),
+            (own, f"{decisions_file.name}-own{number}", CONNECTIONS - CONTESTED),
+            (shared, f"{decisions_file.name}-shared", CONTESTED),
         ):
-            file = f"{seen}-{'own' if load is own else 'shared'}-{number}"
-            given = {"key": system.key, "name": name, "file": file}
-            load.start(Order(baton.port, "witness", given, connections, plan.seconds))
+            file = f"{decisions_file}-{'own' if load is own else 'shared'}-{number}"
+            settings = {"key": system.key, "name": name, "file": file}
+            load.start(Order(baton.port, "witness", settings, connections, plan.seconds))
     until = time.monotonic() + plan.seconds * 0.9
-    given_ = 0
-    while given_ < plan.outcomes and time.monotonic() < until:
-        with BatonClient(batons[given_ % len(batons)].url, system.key) as caller:
-            given_outcome(caller, f"{seen.name}-{given_}")
-        given_ += 1
-        time.sleep(plan.seconds * 0.4 / plan.outcomes)
-    found = [load.result() for pair in loads[: len(batons)] for load in pair]
-    answered = max(sum(one.answered for one in found), 1)
-    owns = found[::2]
+    outcomes = 0
+    while outcomes < OUTCOMES and time.monotonic() < until:
+        with BatonClient(batons[outcomes % len(batons)].url, system.key) as caller:
+            post_outcome(caller, f"{decisions_file.name}-{outcomes}")
+        outcomes += 1
+        time.sleep(plan.seconds * 0.4 / OUTCOMES)
+    figures = [load.result() for pair in loads[: len(batons)] for load in pair]
+    requests = max(sum(figure.answered for figure in figures), 1)
+    owns = figures[::2]
     return Turn(
-        sum(one.per_second for one in found),
-        median(one.p50_ms for one in owns),
-        max(one.p99_ms for one in owns),
-        (sum(one.cpu_seconds() for one in batons) - cpu) / answered * 1e6,
-        (system.store.cpu_seconds() - store) / answered * 1e6,
-        given_,
-        sum(sum(one.faults.values()) for one in found),
+        sum(figure.per_second for figure in figures),
+        median(figure.p50_ms for figure in owns),
+        max(figure.p99_ms for figure in owns),
+        (sum(figure.cpu_seconds() for figure in batons) - cpu) / requests * 1e6,
+        (system.store.cpu_seconds() - store) / requests * 1e6,
+        outcomes,
+        sum(sum(figure.faults.values()) for figure in figures),
     )
 
 
-def _equal(system: System, batons: Sequence[Running]) -> bool:
+def _equal(system: System, batons: Sequence[ServerProcess]) -> bool:
     """Whether all replicas come to one position with one digest."""
     give_up = time.monotonic() + SETTLE_SECONDS
     while True:
-        found = set()
+        states = set()
         for baton in batons:
             with BatonClient(baton.url, system.key) as caller:
-                standing = caller.get("/v1/standing")
-            found.add((standing["position"], standing["digest"]))
-        if len(found) == 1:
+                state = caller.get("/v1/standing")
+            states.add((state["position"], state["digest"]))
+        if len(states) == 1:
             return True
-        if len({position for position, _ in found}) == 1 or time.monotonic() > give_up:
+        if len({position for position, _ in states}) == 1 or time.monotonic() > give_up:
             return False
         time.sleep(0.1)
 
 
 def _row(
-    plan: Plan,
+    plan: LoadPlan,
     system: System,
     count: int,
     turns: dict[int, list[Turn]],
     equal: bool,
-    seen: Path,
+    folder: Path,
 ) -> Row:
-    own, one = turns[count], turns[plan.replicas[0]]
+    own, baseline = turns[count], next(iter(turns.values()))
     row: Row = {"replicas": count}
     for name in ("per_second", "p50_ms", "p99_ms", "cpu_us", "store_cpu_us"):
         row[name] = rounded(median(getattr(turn, name) for turn in own))
-    pairs = zip(own, one, strict=True)
+    pairs = zip(own, baseline, strict=True)
     return {
         **row,
         "ratio_to_one": rounded(median(a.per_second / b.per_second for a, b in pairs)),
         "faults": sum(turn.faults for turn in own),
         "outcomes": sum(turn.outcomes for turn in own),
-        **_checked(system, seen, count),
+        **_check_decisions(system, folder, count),
         "equal": "equal" if equal else "DIFFER",
         "cores": os.cpu_count(),
         "rounds": plan.rounds,
@@ -180,11 +173,11 @@ def _row(
     }
 
 
-def _checked(system: System, seen: Path, count: int) -> Row:
+def _check_decisions(system: System, folder: Path, count: int) -> Row:
     """Every acknowledged decision, looked for in the database."""
     assert system.store is not None
     acknowledged: dict[tuple[str, str], set[str]] = {}
-    for path in sorted(seen.glob(f"{count}-*")):
+    for path in sorted(folder.glob(f"{count}-*")):
         for line in path.read_text().splitlines():
             conversation, message, decision = line.split()
             acknowledged.setdefault((conversation, message), set()).add(decision)
@@ -194,10 +187,10 @@ def _checked(system: System, seen: Path, count: int) -> Row:
             " WHERE workspace = %s AND conversation_id LIKE %s",
             (WORKSPACE, f"{count}-%"),
         ).fetchall()
-    return compared(acknowledged, stored)
+    return compare_decisions(acknowledged, stored)
 
 
-def compared(
+def compare_decisions(
     acknowledged: Mapping[tuple[str, str], set[str]], stored: Sequence[tuple[str, ...]]
 ) -> Row:
     """Decisions acknowledged, by conversation and message, and those stored, with their ids.
@@ -205,14 +198,15 @@ def compared(
     A lost one is not stored, a doubled one stored more than once; one that differs was not
     acknowledged under the one id that is stored.
     """
-    there: dict[tuple[str, str], list[str]] = {}
+    stored_ids: dict[tuple[str, str], list[str]] = {}
     for conversation, message, decision in stored:
-        there.setdefault((conversation, message), []).append(decision)
+        stored_ids.setdefault((conversation, message), []).append(decision)
     return {
         "acknowledged": len(acknowledged),
-        "lost": sum(key not in there for key in acknowledged),
-        "doubled": sum(len(ids) - 1 for ids in there.values()),
+        "lost": sum(key not in stored_ids for key in acknowledged),
+        "doubled": sum(len(ids) - 1 for ids in stored_ids.values()),
         "differing": sum(
-            key in there and found != set(there[key]) for key, found in acknowledged.items()
+            key in stored_ids and ids_answered != set(stored_ids[key])
+            for key, ids_answered in acknowledged.items()
         ),
     }

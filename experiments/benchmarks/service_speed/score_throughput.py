@@ -1,4 +1,4 @@
-"""Durable decisions per second, beside what people would use instead.
+"""Throughput and latency of durable decisions, beside an empty route and peer services.
 
 Expected: on SQLite at least 0.6 of an empty route at 16 connections and 0.8 at 64, on PostgreSQL
 at least 0.6 at both; at least 5 times `mlflow models serve` and 5 times chantilly.
@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness import peer_services, processes
-from experiments.benchmarks.harness.compared_systems import System, taught
+from experiments.benchmarks.harness.compared_systems import (
+    LoadPlan,
+    System,
+    taught_system,
+    warm_start,
+)
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
-from experiments.replay import play
-from experiments.simulation.world import episodes
 
-GOALS = {
-    ("sqlite", 16): 0.6,
-    ("sqlite", 64): 0.8,
-    ("postgresql", 16): 0.6,
-    ("postgresql", 64): 0.6,
-}
-TIMES_PEER = 5.0
+GOALS = {("sqlite", 16): 0.6, ("sqlite", 64): 0.8, ("postgresql", 16): 0.6, ("postgresql", 64): 0.6}
+PEERS = ("mlflow", "chantilly")
+"""What is compared besides the empty route; chantilly is installed for it."""
+
 COLUMNS = {
     "store": "store",
     "connections": "connections",
@@ -53,29 +53,16 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. The defaults take about six minutes."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    connections: Sequence[int] = (1, 16, 64)
-    stores: Sequence[str] = ("sqlite", "postgresql")
-    mlflow: bool = True
-    chantilly: bool = True
-    lessons: int = 100
-
-
 @dataclass(slots=True)
-class Found:
-    """What a run gave: rows, and what could not be compared with and why."""
+class ThroughputResult:
+    """Rows of a run, and notes on peers that could not run."""
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TurnFigures:
     """One system's figures of one turn."""
 
     figures: Figures
@@ -87,69 +74,72 @@ class Measured:
         return self.figures.per_second
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> Found:
-    """Measure; `folder` is empty and takes all files."""
-    found = Found([])
+def run(
+    folder: Path,
+    plan: LoadPlan,
+    progress: Progress,
+    *,
+    connections: Sequence[int] = (1, 16, 64),
+    peers: Sequence[str] = PEERS,
+) -> ThroughputResult:
+    """Measure; `folder` is empty and takes all files. It takes about six minutes."""
+    result = ThroughputResult([])
     flushes = round(processes.flushes_per_second(folder))
     with ExitStack() as stack:
-        systems = list(_systems(stack, folder, plan, found.notes, progress))
+        systems = list(_systems(stack, folder, plan.stores, peers, result.notes, progress))
         load = stack.enter_context(Load())
-        measured: dict[tuple[str, int, int], Measured] = {}
+        measured: dict[tuple[str, int, int], TurnFigures] = {}
         turns = [
-            (number, connections, systems[(number + place) % len(systems)])
+            (number, count, systems[(number + place) % len(systems)])
             for number in range(plan.rounds)
-            for connections in plan.connections
+            for count in connections
             for place in range(len(systems))
         ]
         for system in systems:
             _turn(load, system, 4, min(1.0, plan.seconds), "warm")
-        for done, (number, connections, system) in enumerate(turns):
-            progress(f"{system.name} at {connections}", done, len(turns))
-            name = f"r{number}c{connections}"
-            measured[system.name, connections, number] = _turn(
-                load, system, connections, plan.seconds, name
-            )
+        for done, (number, count, system) in enumerate(turns):
+            progress(f"{system.name} at {count}", done, len(turns))
+            name = f"r{number}c{count}"
+            measured[system.name, count, number] = _turn(load, system, count, plan.seconds, name)
     for store in plan.stores:
-        for connections in plan.connections:
-            row = _row(store, connections, _Rounds(measured, connections, plan.rounds))
+        for count in connections:
+            row = _row(store, count, _Rounds(measured, count, plan.rounds))
             row |= {"rounds": plan.rounds, "load_average": load_average(), "flushes": flushes}
-            found.rows.append(row)
-    return found
+            result.rows.append(row)
+    return result
 
 
-def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> Measured:
-    given: Mapping[str, Any] = {"key": system.key, "name": name}
-    order = Order(system.running.port, system.kind, given, connections, seconds)
-    cpu = system.running.cpu_seconds()
+def _turn(load: Load, system: System, connections: int, seconds: float, name: str) -> TurnFigures:
+    settings: Mapping[str, Any] = {"key": system.key, "name": name}
+    order = Order(system.server.port, system.kind, settings, connections, seconds)
+    cpu = system.server.cpu_seconds()
     store = system.store.cpu_seconds() if system.store else 0.0
     figures = load.play(order)
     each = 1e6 / max(figures.answered, 1)
-    return Measured(
+    return TurnFigures(
         figures,
-        (system.running.cpu_seconds() - cpu) * each,
+        (system.server.cpu_seconds() - cpu) * each,
         (system.store.cpu_seconds() - store) * each if system.store else None,
     )
 
 
 class _Rounds:
-    """What was measured at one number of connections, asked for by system."""
+    """Turns at one number of connections, by system."""
 
     def __init__(
-        self, measured: Mapping[tuple[str, int, int], Measured], connections: int, rounds: int
+        self, turns: Mapping[tuple[str, int, int], TurnFigures], connections: int, rounds: int
     ) -> None:
-        names = {name for name, *_ in measured}
-        self._turns = {
-            name: [measured[name, connections, n] for n in range(rounds)] for name in names
-        }
+        names = {name for name, *_ in turns}
+        self._turns = {name: [turns[name, connections, n] for n in range(rounds)] for name in names}
 
-    def median(self, system: str, take: Callable[[Measured], float | None]) -> float | None:
+    def median(self, system: str, figure: Callable[[TurnFigures], float | None]) -> float | None:
         """The median over the rounds; None for a system that was not there."""
-        found = [take(turn) for turn in self._turns.get(system, ())]
-        known = [value for value in found if value is not None]
-        return rounded(median(known)) if known else None
+        values = [figure(turn) for turn in self._turns.get(system, ())]
+        known_values = [value for value in values if value is not None]
+        return rounded(median(known_values)) if known_values else None
 
     def ratio(
-        self, one: str, other: str, take: Callable[[Measured], float] = lambda m: m.per_second
+        self, one: str, other: str, take: Callable[[TurnFigures], float] = lambda m: m.per_second
     ) -> float | None:
         """The median of the ratios within each round."""
         if one not in self._turns or other not in self._turns:
@@ -162,7 +152,7 @@ class _Rounds:
 
 
 def _row(store: str, connections: int, rounds: _Rounds) -> Row:
-    goal, found = GOALS.get((store, connections)), rounds.ratio(store, "empty")
+    goal, ratio = GOALS.get((store, connections)), rounds.ratio(store, "empty")
     return {
         "store": store,
         "connections": connections,
@@ -174,10 +164,10 @@ def _row(store: str, connections: int, rounds: _Rounds) -> Row:
         "faults": rounds.faults(store),
         "empty_per_second": rounds.median("empty", lambda m: m.per_second),
         "empty_cpu_us": rounds.median("empty", lambda m: m.cpu_us),
-        "ratio_to_empty": found,
+        "ratio_to_empty": ratio,
         "cpu_ratio_to_empty": rounds.ratio("empty", store, lambda m: m.cpu_us),
         "goal": goal,
-        "reached": None if goal is None or found is None else found >= goal,
+        "reached": None if goal is None or ratio is None else ratio >= goal,
         "mlflow_per_second": rounds.median("mlflow", lambda m: m.per_second),
         "mlflow_cpu_us": rounds.median("mlflow", lambda m: m.cpu_us),
         "ratio_to_mlflow": rounds.ratio(store, "mlflow"),
@@ -190,31 +180,34 @@ def _row(store: str, connections: int, rounds: _Rounds) -> Row:
 
 
 def _systems(
-    stack: ExitStack, folder: Path, plan: Plan, notes: list[str], progress: Progress
+    stack: ExitStack,
+    folder: Path,
+    stores: Sequence[str],
+    peers: Sequence[str],
+    notes: list[str],
+    progress: Progress,
 ) -> Iterator[System]:
-    lessons = list(episodes(5, plan.lessons))
-    standing = play.begun()
-    play.bare(lessons, standing=standing)
-    for store in plan.stores:
+    lessons, state = warm_start()
+    for store in stores:
         progress(f"starting Baton on {store}", 0, 1)
-        yield stack.enter_context(taught(folder / store, store, lessons, standing))
+        yield stack.enter_context(taught_system(folder / store, store))
     progress("starting the empty route", 0, 1)
     yield System(
         "empty", stack.enter_context(processes.running(peer_services.empty(folder))), "score"
     )
-    if plan.mlflow:
+    if "mlflow" in peers:
         progress("starting mlflow models serve", 0, 1)
         served = stack.enter_context(
-            processes.running(peer_services.mlflow(folder / "mlflow", standing))
+            processes.running(peer_services.mlflow(folder / "mlflow", state))
         )
         yield System("mlflow", served, "mlflow")
-    if plan.chantilly:
+    if "chantilly" in peers:
         progress("installing chantilly", 0, 1)
         try:
             (folder / "chantilly").mkdir()
-            other = peer_services.chantilly(folder / "chantilly")
-            other = stack.enter_context(processes.running(other))
-            peer_services.teach_chantilly(other, lessons)
-            yield System("chantilly", other, "chantilly")
+            peer = peer_services.chantilly(folder / "chantilly")
+            peer = stack.enter_context(processes.running(peer))
+            peer_services.teach_chantilly(peer, lessons)
+            yield System("chantilly", peer, "chantilly")
         except (peer_services.NoPeerError, processes.NotRunningError) as error:
             notes.append(str(error))

@@ -1,12 +1,12 @@
-"""Half an hour of mixed load on one machine: does anything grow, fail or slow down?
+"""Soak test: half an hour of mixed load; memory, errors and latency by the minute.
 
 Expected: memory flat once the caches are full, no error, latency of the last minutes as of the
 first.
 
 `serve` and `jobs` run as `baton up` runs them (MLflow away: nothing may depend on it). Bots score
 at a steady rate in the live workspace `default` and close what they kept; an agent claims handoffs,
-judges them, gives some back and closes others, and reviews what the coins drew; an engineer looks
-at quality, standing and versions. One row a minute.
+judges them, gives some back and closes others, and reviews the audits that were drawn; an engineer
+looks at quality, standing and versions. One row a minute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.compared_systems import sqlite_bytes
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
-from experiments.benchmarks.harness.processes import Running, postgres
+from experiments.benchmarks.harness.processes import ServerProcess, postgres
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay.client import BatonClient, RefusedError, UnreachableError, path_of
 
@@ -50,7 +50,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SoakPlan:
     """How much to measure. `per_second` is the rate of the bots' requests asked for.
 
     At 300 the process has heard of the 20 000 conversations that it remembers at most after some
@@ -72,15 +72,15 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Found:
+class SoakResult:
     """Rows by the minute, and what they come to."""
 
     rows: list[Row] = field(default_factory=list)
     verdict: Row = field(default_factory=dict)
 
 
-class People(threading.Thread):
-    """An agent and an engineer, who do what people do until told to stop."""
+class SimulatedStaff(threading.Thread):
+    """Thread of an agent and an engineer at work, until `stop`."""
 
     def __init__(self, url: str, agent: str, engineer: str) -> None:
         super().__init__(daemon=True)
@@ -147,37 +147,41 @@ class People(threading.Thread):
         self.done["looked"] += 1
 
 
-def run(folder: Path, plan: Plan, progress: Progress) -> Found:
+def run(folder: Path, plan: SoakPlan, progress: Progress) -> SoakResult:
     """Measure; `folder` is empty and takes all files. Ends with what is found so far on Ctrl-C."""
-    found = Found()
+    result = SoakResult()
     home = folder / "home"
     home.mkdir(parents=True)
     with ExitStack() as stack:
         database = "" if plan.store == "sqlite" else stack.enter_context(postgres(folder)).uri
         serve = stack.enter_context(processes.running(processes.baton(home, database=database)))
-        jobs = processes.jobs(serve)
-        jobs.start()
-        stack.callback(jobs.stop)
+        jobs = stack.enter_context(processes.running(processes.jobs(serve)))
         keys = {role: processes.key(home, role) for role in ("bot", "agent", "engineer")}
         load = stack.enter_context(Load())
-        people = People(serve.url, keys["agent"], keys["engineer"])
+        people = SimulatedStaff(serve.url, keys["agent"], keys["engineer"])
         people.start()
         stack.callback(people.stop)
         began = time.monotonic()
         for number in range(plan.slices):
             progress("running", number, plan.slices)
-            given = {"key": keys["bot"], "name": f"s{number}"}
+            settings = {"key": keys["bot"], "name": f"s{number}"}
             seconds = plan.slice_seconds
             figures = load.play(
-                Order(serve.port, "ended", given, plan.connections, seconds, plan.per_second)
+                Order(serve.port, "ended", settings, plan.connections, seconds, plan.per_second)
             )
             minute = round((time.monotonic() - began) / 60, 2)
-            found.rows.append(_row(minute, figures, people, serve, jobs))
-    found.verdict = verdict(found.rows)
-    return found
+            result.rows.append(_row(minute, figures, people, serve, jobs))
+    result.verdict = verdict(result.rows)
+    return result
 
 
-def _row(minute: float, figures: Figures, people: People, serve: Running, jobs: Running) -> Row:
+def _row(
+    minute: float,
+    figures: Figures,
+    people: SimulatedStaff,
+    serve: ServerProcess,
+    jobs: ServerProcess,
+) -> Row:
     if jobs.process.poll() is not None:
         people.faults["jobs ended"] += 1
     faults: dict[str, Any] = dict(people.faults) | dict(figures.faults)
@@ -203,18 +207,18 @@ def verdict(rows: list[Row]) -> Row:
     """Flat, faultless, steady: each as its figure and whether it was so."""
     half, third = rows[len(rows) // 2 :], len(rows) // 3
     minutes = half[-1]["minute"] - half[0]["minute"] or 1.0
-    found: Row = {"faults": sum(row["faults"] for row in rows)}
+    figures: Row = {"faults": sum(row["faults"] for row in rows)}
     for name in ("serve_mib", "jobs_mib"):
-        found[f"{name}_per_minute"] = rounded((half[-1][name] - half[0][name]) / minutes)
+        figures[f"{name}_per_minute"] = rounded((half[-1][name] - half[0][name]) / minutes)
     for name, figure in (("latency_drift", "p50_ms"), ("tail_drift", "p99_ms")):
         first = median(row[figure] for row in rows[third : 2 * third])
         last = median(row[figure] for row in rows[2 * third :])
-        found[name] = rounded(last / first)
-    found["reached"] = (
-        found["faults"] == 0
-        and found["serve_mib_per_minute"] <= GROWTH_MIB
-        and found["jobs_mib_per_minute"] <= GROWTH_MIB
-        and found["latency_drift"] <= DRIFT
-        and found["tail_drift"] <= DRIFT
+        figures[name] = rounded(last / first)
+    figures["reached"] = (
+        figures["faults"] == 0
+        and figures["serve_mib_per_minute"] <= GROWTH_MIB
+        and figures["jobs_mib_per_minute"] <= GROWTH_MIB
+        and figures["latency_drift"] <= DRIFT
+        and figures["tail_drift"] <= DRIFT
     )
-    return found
+    return figures

@@ -1,4 +1,4 @@
-"""What versions cost as the ledger grows: to evaluate, save, mend and publish; and to rebuild it.
+"""Cost of versions as the ledger grows: evaluate, save, correct, publish and rebuild.
 
 Expected: each evaluation costs the same with a million entries as with ten thousand, since every
 line learns only what is new; a million lessons are rebuilt in less than five minutes on one core.
@@ -8,8 +8,8 @@ tasks of `jobs`, ledger entries are copied onward in the database, with a checkp
 the head as `jobs` would leave it; then each round appends outcomes and does every task once, and
 medians are shown. For the rebuild the conversations are copied as well, each under an id of its
 own, so that every outcome's text is read from the database; their texts repeat after
-`Plan.conversations` of them, which no part of the learning remembers. Time is of the processor,
-in this one thread, and by the clock.
+`VersionsPlan.conversations` of them, which no part of the learning remembers. Time is of the
+processor, in this one thread, and by the clock.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Protocol
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.service_speed.recovery import BEGINNING, Database
-from experiments.benchmarks.service_speed.recovery import copied as copied_of
-from experiments.datasets.streams import written
+from experiments.benchmarks.service_speed.recovery import copy_rows as copied_of
+from experiments.datasets.streams import episode_line
 from experiments.registry.mlflow_server import server
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
@@ -58,9 +58,9 @@ COLUMNS = {
 }
 
 
-def copied(database: Database, table: str, changed: dict[str, str], where: str) -> None:
+def copy_table(database: Database, table: str, changes: dict[str, str], where: str) -> None:
     """Insert changed copies of a table's rows."""
-    copied_of(database, table, changed, where, workspace="default")
+    copied_of(database, table, changes, where, workspace="default")
 
 
 class Tasks(Protocol):
@@ -76,11 +76,11 @@ class Tasks(Protocol):
     def close(self) -> None: ...
 
 
-Opened = Callable[[Path, str], Tasks]
+OpenTasks = Callable[[Path, str], Tasks]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VersionsPlan:
     """How much to measure."""
 
     rounds: int = 10
@@ -104,11 +104,11 @@ class Times:
         self.seconds.setdefault(name, []).append(clock() - began)
 
     def ms(self, name: str) -> float | None:
-        found = self.seconds.get(name)
-        return rounded(median(found) * 1000) if found else None
+        seconds = self.seconds.get(name)
+        return rounded(median(seconds) * 1000) if seconds else None
 
 
-def run(folder: Path, plan: Plan, opened: Opened, progress: Progress) -> list[Row]:
+def run(folder: Path, plan: VersionsPlan, opened: OpenTasks, progress: Progress) -> list[Row]:
     """Measure; `folder` is empty and takes all files (3 GB for a million of each)."""
     rows: list[Row] = []
     turns = len(plan.entries) * plan.rounds
@@ -117,36 +117,38 @@ def run(folder: Path, plan: Plan, opened: Opened, progress: Progress) -> list[Ro
         for number, size in enumerate(plan.entries):
             progress(f"making {size} entries", number * plan.rounds, turns)
             home = folder / f"entries{size}"
-            _begun(home, opened, min(plan.conversations, 1000))
-            _grown(home, size)
+            _prepare(home, opened, min(plan.conversations, 1000))
+            _grow_ledger(home, size)
 
-            def shown(done: int, at: int = number, what: int = size) -> None:
+            def on_round(done: int, at: int = number, what: int = size) -> None:
                 progress(f"{what} entries", at * plan.rounds + done, turns)
 
-            rows.append(_tasks(home, url, plan.rounds, opened, shown))
+            rows.append(_measure_tasks(home, url, plan.rounds, opened, on_round))
     for row in rows:
         ratio = row["evaluate_ms"] / rows[0]["evaluate_ms"]
         row |= {"evaluate_to_smallest": rounded(ratio), "reached": ratio <= FLAT}
-    return [*rows, _rebuilt(folder / "rebuild", plan, opened, progress)]
+    return [*rows, _measure_rebuild(folder / "rebuild", plan, opened, progress)]
 
 
 @contextmanager
 def _mlflow(folder: Path) -> Iterator[str]:
     home = folder / "mlflow"
     home.mkdir(parents=True)
-    made = server(home, environ=environ, port=processes.free_port())
-    port = int(made.url.rpartition(":")[2])
-    process = processes.Running("mlflow", made.command, made.environment, home, port, "/health")
+    command = server(home, environ=environ, port=processes.free_port())
+    port = int(command.url.rpartition(":")[2])
+    process = processes.ServerProcess(
+        "mlflow", command.command, command.environment, home, port, "/health"
+    )
     with processes.running(process):
-        yield made.url
+        yield command.url
 
 
-def _begun(home: Path, opened: Opened, conversations: int) -> int:
+def _prepare(home: Path, opened: OpenTasks, conversations: int) -> int:
     """A Baton that has learned simulated conversations; gives their lessons."""
     home.mkdir(parents=True)
     history = home / "history.jsonl"
     with history.open("w") as out:
-        out.writelines(written(one) + "\n" for one in episodes(5, conversations))
+        out.writelines(episode_line(one) + "\n" for one in episodes(5, conversations))
     tasks = opened(home, "")
     try:
         lessons = tasks.warm(history)
@@ -157,7 +159,9 @@ def _begun(home: Path, opened: Opened, conversations: int) -> int:
     return lessons
 
 
-def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[int], None]) -> Row:
+def _measure_tasks(
+    home: Path, url: str, rounds: int, opened: OpenTasks, on_round: Callable[[int], None]
+) -> Row:
     times, sizes = Times(), []
     tasks = opened(home, url)
     try:
@@ -166,8 +170,8 @@ def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[i
         tasks.mend()
         tasks.publish()
         for number in range(rounds):
-            shown(number)
-            _appended(home, position, FRESH)
+            on_round(number)
+            _append_outcomes(home, position, FRESH)
             with times.of("learn"):
                 position = tasks.learn()
             with times.of("evaluate"):
@@ -181,16 +185,16 @@ def _tasks(home: Path, url: str, rounds: int, opened: Opened, shown: Callable[[i
                     tasks.publish()
     finally:
         tasks.close()
-    found: Row = {"entries": position}
-    found |= {f"{name}_ms": times.ms(name) for name in ("learn", "evaluate", "save", "mend")}
-    found |= {"publish_ms": times.ms("publish"), "version_kib": rounded(median(sizes) / 1024)}
-    return found | {"load_average": load_average()}
+    row: Row = {"entries": position}
+    row |= {f"{name}_ms": times.ms(name) for name in ("learn", "evaluate", "save", "mend")}
+    row |= {"publish_ms": times.ms("publish"), "version_kib": rounded(median(sizes) / 1024)}
+    return row | {"load_average": load_average()}
 
 
-def _rebuilt(home: Path, plan: Plan, opened: Opened, progress: Progress) -> Row:
+def _measure_rebuild(home: Path, plan: VersionsPlan, opened: OpenTasks, progress: Progress) -> Row:
     progress(f"making {plan.lessons} lessons", 0, plan.lessons)
-    made = _begun(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
-    _repeated(home, -(-plan.lessons // made))
+    lessons_each = _prepare(home, opened, min(plan.conversations, plan.lessons // 3 + 1))
+    _repeat_conversations(home, -(-plan.lessons // lessons_each))
     tasks = opened(home, "")
     try:
         began, worked = time.perf_counter(), time.process_time()
@@ -211,27 +215,29 @@ def _rebuilt(home: Path, plan: Plan, opened: Opened, progress: Progress) -> Row:
     }
 
 
-def _grown(home: Path, entries: int) -> None:
+def _grow_ledger(home: Path, entries: int) -> None:
     """Copy the outcomes onward, and let the newest checkpoint stand TAIL entries before the end."""
-    with _opened(home) as database:
+    with _open_database(home) as database:
         (at,) = database.execute("SELECT head FROM workspace").fetchone()
         while at < entries:
             last = min(BEGINNING + entries - at, at)
-            copied(database, "ledger", {"position": f"position + {at - BEGINNING}"}, _upto(last))
+            copy_table(
+                database, "ledger", {"position": f"position + {at - BEGINNING}"}, _upto(last)
+            )
             at += last - BEGINNING
         database.execute("UPDATE workspace SET head = ?", (at,))
         (state,) = database.execute("SELECT state FROM version WHERE number = 2").fetchone()
-        standing = checkpoint.load(state)
-        standing.position = at - TAIL
-        moved = (standing.position, checkpoint.dump(standing))
-        database.execute("UPDATE version SET position = ?, state = ? WHERE number = 2", moved)
+        model_state = checkpoint.load(state)
+        model_state.position = at - TAIL
+        parameters = (model_state.position, checkpoint.dump(model_state))
+        database.execute("UPDATE version SET position = ?, state = ? WHERE number = 2", parameters)
         database.execute("UPDATE conversation SET status = 'closed'")
 
 
-def _appended(home: Path, position: int, count: int) -> None:
-    with _opened(home) as database:
-        changed = {"position": f"position + {position - BEGINNING}"}
-        copied(database, "ledger", changed, _upto(BEGINNING + count))
+def _append_outcomes(home: Path, position: int, count: int) -> None:
+    with _open_database(home) as database:
+        changes = {"position": f"position + {position - BEGINNING}"}
+        copy_table(database, "ledger", changes, _upto(BEGINNING + count))
         database.execute("UPDATE workspace SET head = ?", (position + count,))
 
 
@@ -239,25 +245,25 @@ def _upto(position: int) -> str:
     return f"position BETWEEN {BEGINNING + 1} AND {position}"
 
 
-def _repeated(home: Path, times: int) -> None:
+def _repeat_conversations(home: Path, times: int) -> None:
     """Copy all conversations with their outcomes, so often, each under an id of its own."""
-    with _opened(home) as database:
+    with _open_database(home) as database:
         (head,) = database.execute("SELECT head FROM workspace").fetchone()
         most = BEGINNING + (head - BEGINNING)
         for number in range(1, times):
             name = f"|| '|{number}'"
             outcome = f"json_set(body, '$.conversation_id', body ->> 'conversation_id' {name})"
             shift = number * (head - BEGINNING)
-            changed = {"position": f"position + {shift}", "body": outcome}
-            copied(database, "ledger", changed, _upto(most))
+            changes = {"position": f"position + {shift}", "body": outcome}
+            copy_table(database, "ledger", changes, _upto(most))
             whole = "instr(conversation_id, '|') = 0"
-            copied(database, "message", {"conversation_id": f"conversation_id {name}"}, whole)
-            copied(database, "conversation", {"id": f"id {name}"}, "instr(id, '|') = 0")
+            copy_table(database, "message", {"conversation_id": f"conversation_id {name}"}, whole)
+            copy_table(database, "conversation", {"id": f"id {name}"}, "instr(id, '|') = 0")
         database.execute("UPDATE workspace SET head = ?", (BEGINNING + times * (head - BEGINNING),))
 
 
 @contextmanager
-def _opened(home: Path) -> Iterator[sqlite3.Connection]:
+def _open_database(home: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(home / "baton.sqlite3")) as connection, connection:
         connection.execute("PRAGMA synchronous = OFF")
         yield connection

@@ -1,4 +1,4 @@
-"""The figures, from plain arrays, in one look for MLflow and the console; the door to plotly.
+"""Plotly charts from plain arrays, in one look for MLflow and the console; the door to plotly.
 
 Each figure explains itself: its title says what is shown, its axes what is better. `page` puts
 several into one HTML file that needs no network. MLflow shows such a file in a sandboxed frame,
@@ -237,8 +237,8 @@ def page(title: str, introduction: str, figures: Mapping[str, Figure]) -> str:
 
 def script() -> str:
     """plotly.js itself, which draws a figure's JSON in a browser."""
-    found: str = plotly.offline.get_plotlyjs()
-    return found
+    source: str = plotly.offline.get_plotlyjs()
+    return source
 
 
 @functools.cache

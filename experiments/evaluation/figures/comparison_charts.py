@@ -1,4 +1,4 @@
-"""What a model goes by, what it got most wrong, and how sure a measure is; beside `charts`."""
+"""Charts of feature influence, costliest mistakes, drift evidence and costs by line."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROW_PIXELS, FRAME_PIXELS = 24, 150
 
 
 def with_band(figure: Figure, x: ArrayLike, low: ArrayLike, high: ArrayLike, name: str) -> Figure:
-    """The same figure with an interval behind its lines, where it is known."""
+    """Add an interval behind a figure's lines, where it is known."""
     at, below, above = (np.asarray(values, np.float64) for values in (x, low, high))
-    known = np.isfinite(below) & np.isfinite(above)
+    is_known = np.isfinite(below) & np.isfinite(above)
     figure.add_scatter(
-        x=np.concatenate((at[known], at[known][::-1])),
-        y=np.concatenate((above[known], below[known][::-1])),
+        x=np.concatenate((at[is_known], at[is_known][::-1])),
+        y=np.concatenate((above[is_known], below[is_known][::-1])),
         fill="toself",
         fillcolor=BAND,
         line={"width": 0, "color": BAND},
@@ -35,20 +35,20 @@ def with_band(figure: Figure, x: ArrayLike, low: ArrayLike, high: ArrayLike, nam
     return figure
 
 
-def moving(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+def influence_bars(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Names by how far each moves the log odds, with two standard deviations; a panel a group.
 
     `groups` maps a panel's title to rows of `experiments.evaluation.attribution.FeatureInfluence`
     as JSON, the strongest first.
     """
-    shown = {title: rows for title, rows in groups.items() if rows}
+    panels = {title: rows for title, rows in groups.items() if rows}
     figure = make_subplots(
         rows=1,
-        cols=max(1, len(shown)),
-        subplot_titles=[html.escape(title) for title in shown],
+        cols=max(1, len(panels)),
+        subplot_titles=[html.escape(title) for title in panels],
         horizontal_spacing=0.24,
     )
-    for column, rows in enumerate(shown.values(), 1):
+    for column, rows in enumerate(panels.values(), 1):
         upwards = list(reversed(rows))
         effects = [row["effect"] for row in upwards]
         figure.add_bar(
@@ -75,11 +75,11 @@ def moving(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         )
         figure.update_yaxes(type="category", dtick=1, row=1, col=column)
         figure.update_xaxes(title="rise of the log odds", row=1, col=column)
-    longest = max((len(rows) for rows in shown.values()), default=0)
+    longest = max((len(rows) for rows in panels.values()), default=0)
     height = max(420, FRAME_PIXELS + ROW_PIXELS * longest)
     styled(figure, "What the champion goes by", height=height)
     figure.update_xaxes(zeroline=True, zerolinecolor=QUIET)
-    figure.update_yaxes(title="" if shown else "name")
+    figure.update_yaxes(title="" if panels else "name")
     figure.update_layout(showlegend=False, margin={"l": 140, "b": 80, "t": 84})
     return figure
 
@@ -184,7 +184,7 @@ def side_by_side(costs: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def shifts(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """What customers bring that has changed: before (hollow) and now (filled), the clearest first.
+    """Covariate shifts, as multiples of the value before, the clearest first.
 
     `rows` are `learning.monitoring.covariate_shift.ShiftFinding` as JSON. Scales differ from name
     to name, so each is drawn relative to what it was before.

@@ -1,4 +1,4 @@
-"""The figures of an evaluation's report, each under a sentence that says how to read it.
+"""Figures page of an evaluation's report, each figure with a caption on how to read it.
 
 Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
 """
@@ -37,7 +37,7 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
         "How well those who need a person are told from the rest: 0.5 is chance, 1 is perfect. "
         "Missing where a span of lessons has one kind only.": _over(report, "auc", None),
         **_rates(report),
-        **_beside(report),
+        **_compared_costs(report),
         "On the diagonal, of the messages given 30 % three in ten needed a person. Above it the "
         "model says too little, below it too much. The bars show how often it said what.": (
             charts.reliability([_bins(line) for line in lines])
@@ -55,8 +55,8 @@ def figures(report: Mapping[str, Any]) -> dict[str, Figure]:
             [charts.CurveStyle(x["name"], *x["cost"]) for x in lines], threshold=_cheapest(report)
         ),
         **_drift(report),
-        **_moving(report),
-        **_traffic(report),
+        **_influences(report),
+        **_segments(report),
         **_mistakes(report),
         **_routing(report),
     }
@@ -75,62 +75,62 @@ def _rates(report: Mapping[str, Any]) -> dict[str, Figure]:
     ]
     if not any(rate and rate["rate"] is not None for x in points for rate in list(x.values())[1:]):
         return {}
-    said = (
+    caption = (
         "Around the newest outcomes at each evaluation. What was missed is estimated from audits, "
         "and missing where none is answered. The bands hold however often one looks; answer audits "
         "and judge handoffs to make them narrower."
     )
-    return {said: rates_over_time("Automation, and how honest it is", points, joined=True)}
+    return {caption: rates_over_time("Automation, and how honest it is", points, joined=True)}
 
 
 def _of(rate: Mapping[str, Any] | None, among: int | None) -> dict[str, Any] | None:
     return None if rate is None else {**rate, "among": among or 0}
 
 
-def _beside(report: Mapping[str, Any]) -> dict[str, Figure]:
+def _compared_costs(report: Mapping[str, Any]) -> dict[str, Figure]:
     """What each line's and yardstick's decisions would have cost."""
     beside = (report.get("beside") or {}).get("recent") or {}
     rows = {name: x["cost_per_conversation"] for name, x in beside.items()}
-    known = {name: cost for name, cost in rows.items() if cost is not None}
-    if not known:
+    known_costs = {name: cost for name, cost in rows.items() if cost is not None}
+    if not known_costs:
         return {}
-    said = (
+    caption = (
         "What the decisions of each line would have cost a conversation, and those of two "
         "yardsticks that learn nothing, over the newest outcomes, weighted by how likely each was "
         "to become known. Bars are 95 % intervals for one look."
     )
-    return {said: comparison_charts.side_by_side(known)}
+    return {caption: comparison_charts.side_by_side(known_costs)}
 
 
 def _drift(report: Mapping[str, Any]) -> dict[str, Figure]:
     """The evidence of the detector on the champion's loss, and what was found to have shifted."""
-    found: dict[str, Figure] = {}
+    charts_by_caption: dict[str, Figure] = {}
     points = [x for x in report.get("trail") or () if x["evidence"] is not None]
     if points:
-        said = (
+        caption = (
             "Evidence that the champion's own loss has risen above what was usual, at each "
             "evaluation. At the dashed line it gives alarm and opens a challenger; nothing is "
             "reset."
         )
         evidence = [(x["position"], x["evidence"]) for x in points]
-        found[said] = comparison_charts.evidence(evidence, points[-1]["alarm_at"])
+        charts_by_caption[caption] = comparison_charts.evidence(evidence, points[-1]["alarm_at"])
     tested = (report.get("drift") or {}).get("tested") or {}
     if shifts := tested.get("shifts"):
-        said = (
+        caption = (
             f"What clearly differs between the newest {tested['recent']} closed conversations and "
             f"{tested['reference']} before them."
         )
-        found[said] = comparison_charts.shifts(shifts)
-    return found
+        charts_by_caption[caption] = comparison_charts.shifts(shifts)
+    return charts_by_caption
 
 
-def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
-    found = report.get("insight") or {}
-    if not (rows := found.get("moving")):
+def _influences(report: Mapping[str, Any]) -> dict[str, Figure]:
+    insight = report.get("insight") or {}
+    if not (rows := insight.get("moving")):
         return {}
-    said = (
+    caption = (
         f"By how much a name alone moves the log odds at its typical value, in the newest "
-        f"{found['conversations']} conversations with an outcome: to the right it speaks for a "
+        f"{insight['conversations']} conversations with an outcome: to the right it speaks for a "
         "person. The whiskers are two standard deviations of what the model believes. Words stand "
         f"behind whose they are (user, bot); one is named only if {WORD_CONVERSATIONS} "
         "conversations used it."
@@ -139,50 +139,50 @@ def _moving(report: Mapping[str, Any]) -> dict[str, Figure]:
         "what was seen": [row for row in rows if "=" not in row["name"]],
         "words": [row for row in rows if "=" in row["name"]],
     }
-    return {said: comparison_charts.moving(groups)}
+    return {caption: comparison_charts.influence_bars(groups)}
 
 
-def _traffic(report: Mapping[str, Any]) -> dict[str, Figure]:
+def _segments(report: Mapping[str, Any]) -> dict[str, Figure]:
     """The parts of the traffic beside one another."""
     if not report.get("segments"):
         return {}
-    said = (
+    caption = (
         "Each part of the newest outcomes by rule, team, language, channel and hour: what the "
         "champion's decisions would have cost a conversation, beside the two yardsticks, with "
         "95 % intervals for one look; and of the handoffs and audits that there really were, the "
         "shares not needed and missed, with intervals that hold at every look. All of it is in "
         "segments.csv."
     )
-    return {said: segment_charts.figure(report)}
+    return {caption: segment_charts.figure(report)}
 
 
 def _mistakes(report: Mapping[str, Any]) -> dict[str, Figure]:
     if not (rows := report.get("mistakes")):
         return {}
-    said = (
+    caption = (
         "What was decided, ordered by its cost times how sure the champion was of the contrary. "
         "The run's description links to the transcripts in Baton."
     )
-    return {said: comparison_charts.mistakes(rows)}
+    return {caption: comparison_charts.mistakes(rows)}
 
 
 def _routing(report: Mapping[str, Any]) -> dict[str, Figure]:
     """How often the right team was named, where anybody said which it was."""
-    found = report.get("routing")
-    if not found or not found["curve"]:
+    routing = report.get("routing")
+    if not routing or not routing["curve"]:
         return {}
     lines = [
         charts.CurveStyle(
-            called, [at for at, _ in found["curve"]], [y[way] for _, y in found["curve"]]
+            label, [at for at, _ in routing["curve"]], [y[way] for _, y in routing["curve"]]
         )
-        for way, called in METHODS.items()
+        for way, label in METHODS.items()
     ]
-    said = (
+    caption = (
         "Of the conversations whose team an agent named or moved them to, the share that had been "
         "routed there, each before it was learned."
     )
     title = "The right team over the ledger"
-    return {said: charts.over_positions(title, "share right", lines, lower_is_better=False)}
+    return {caption: charts.over_positions(title, "share right", lines, lower_is_better=False)}
 
 
 def _bins(line: Mapping[str, Any]) -> charts.Bins:
@@ -193,7 +193,7 @@ def _bins(line: Mapping[str, Any]) -> charts.Bins:
 def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure:
     lines = []
     for line in report["lines"]:
-        points = [(at, found[measure]) for at, found in line["curve"] if measure in found]
+        points = [(at, measures[measure]) for at, measures in line["curve"] if measure in measures]
         lines.append(
             charts.CurveStyle(line["name"], [x for x, _ in points], [y for _, y in points])
         )
@@ -207,7 +207,7 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         figure = charts.over_positions(
             "Ranking (AUC) over the ledger", "AUC", lines, lower_is_better=False, marks=marks
         )
-        return _sure(figure, report["lines"][0], measure)
+        return _with_interval(figure, report["lines"][0], measure)
     figure = charts.over_positions(
         "Log loss over the ledger",
         "log loss, nats",
@@ -216,12 +216,16 @@ def _over(report: Mapping[str, Any], measure: str, base: float | None) -> Figure
         marks=marks,
         reference=None if base is None else (_entropy(base), "always saying the base rate"),
     )
-    return _sure(figure, report["lines"][0], measure)
+    return _with_interval(figure, report["lines"][0], measure)
 
 
-def _sure(figure: Figure, line: Mapping[str, Any], measure: str) -> Figure:
+def _with_interval(figure: Figure, line: Mapping[str, Any], measure: str) -> Figure:
     """With the interval of one line's measure behind it."""
-    bands = [(at, *found[measure]) for at, found in line.get("bands") or () if measure in found]
+    bands = [
+        (at, *intervals[measure])
+        for at, intervals in line.get("bands") or ()
+        if measure in intervals
+    ]
     if not bands:
         return figure
     at, low, high = zip(*bands, strict=True)

@@ -1,4 +1,4 @@
-"""Rates over time with their intervals: the width says how much is known.
+"""Charts of rates over time with their intervals.
 
 Beside `charts`, in its look.
 """
@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from experiments.evaluation.figures.charts import COLOURS, styled
 
 MARGIN_SECONDS = 1800.0
-"""Around points that lie closer together than this, so that the axis tells hours."""
+"""Margin around points closer together than this, so that the axis shows hours."""
 
 
 PANELS = {
@@ -43,18 +43,18 @@ def rates_over_time(
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.11,
-        subplot_titles=[said for _, said in PANELS.values()],
+        subplot_titles=[heading for _, heading in PANELS.values()],
     )
     for number, (name, (axis, _)) in enumerate(PANELS.items(), 1):
-        known = [
+        known_points = [
             {"at": point["at"]} | point[name]
             for point in points
             if point[name] and point[name]["rate"] is not None
         ]
-        for trace in _rate(axis, known, COLOURS[number - 1], joined=joined):
+        for trace in _rate(axis, known_points, COLOURS[number - 1], joined=joined):
             figure.add_trace(trace, row=number, col=1)
         figure.update_yaxes(title=axis, tickformat=".0%", rangemode="tozero", row=number, col=1)
-        if not known:
+        if not known_points:
             figure.update_yaxes(range=[0, 1], row=number, col=1)
     styled(figure, title, height=_FRAME_PIXELS + _PANEL_PIXELS * len(PANELS))
     figure.update_layout(showlegend=False, margin={"t": 84, "b": 64})
@@ -69,13 +69,13 @@ def rates_over_time(
 
 
 def _rate(
-    measure: str, known: Sequence[Mapping[str, Any]], colour: str, *, joined: bool
+    measure: str, points: Sequence[Mapping[str, Any]], colour: str, *, joined: bool
 ) -> Iterator[Scatter]:
-    times = [_moment(point["at"]) for point in known]
+    times = [_moment(point["at"]) for point in points]
     if joined:
         yield Scatter(
             x=[*times, *reversed(times)],
-            y=[*(p["high"] for p in known), *(p["low"] for p in reversed(known))],
+            y=[*(p["high"] for p in points), *(p["low"] for p in reversed(points))],
             fill="toself",
             fillcolor=_faint(colour),
             line={"width": 0},
@@ -83,7 +83,7 @@ def _rate(
         )
     yield Scatter(
         x=times,
-        y=[point["rate"] for point in known],
+        y=[point["rate"] for point in points],
         name=measure,
         mode="lines+markers",
         line={"color": colour, "width": 2 if joined else 1, "dash": "solid" if joined else "dot"},
@@ -91,11 +91,11 @@ def _rate(
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [p["high"] - p["rate"] for p in known],
-            "arrayminus": [p["rate"] - p["low"] for p in known],
+            "array": [p["high"] - p["rate"] for p in points],
+            "arrayminus": [p["rate"] - p["low"] for p in points],
             "visible": not joined,
         },
-        customdata=[[p["low"], p["high"], p["among"]] for p in known],
+        customdata=[[p["low"], p["high"], p["among"]] for p in points],
         hovertemplate="%{x}<br>%{y:.1%}, between %{customdata[0]:.1%} and %{customdata[1]:.1%}"
         "<br>of %{customdata[2]:.0f}<extra></extra>",
     )
@@ -108,9 +108,9 @@ def _faint(colour: str) -> str:
 
 
 def counts_over_time(
-    title: str, counted: str, times: Sequence[float], series: Mapping[str, Sequence[int]]
+    title: str, axis_title: str, times: Sequence[float], series: Mapping[str, Sequence[int]]
 ) -> Figure:
-    """How many of each kind there were in each span of time, one kind on top of the other.
+    """Stacked bars: counts of each kind in each span of time.
 
     `times` are when the spans begin, in seconds since the epoch; `counted` is what is counted.
     """
@@ -126,7 +126,7 @@ def counts_over_time(
         )
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(title="time (UTC)", type="date")
-    figure.update_yaxes(title=counted, rangemode="tozero")
+    figure.update_yaxes(title=axis_title, rangemode="tozero")
     return styled(figure, title)
 
 

@@ -1,4 +1,4 @@
-"""The champion by part of the traffic (rule, team, language, channel, hour): a table and a CSV.
+"""Champion by segment (rule, team, language, channel, hour): a table and a CSV.
 
 Everything here reads `Report.body()`, the plain JSON that is kept of an evaluation.
 """
@@ -32,22 +32,22 @@ SHOWN = {
 """Columns of the table by the figure that they show."""
 
 
-def _figures(part: Mapping[str, Any]) -> dict[str, Interval]:
+def _figures(segment: Mapping[str, Any]) -> dict[str, Interval]:
     """The measures of a part, each with the ends of its interval, None where it is not known."""
-    made, yardsticks = part["made"], part["yardsticks"]
-    found: dict[str, Interval] = {"cost": part["cost_per_conversation"]}
-    found |= {f"{name} cost": yardsticks[name] for name in (RULES_ONLY, ALWAYS_CONTINUE)}
+    decided, yardsticks = segment["made"], segment["yardsticks"]
+    figures: dict[str, Interval] = {"cost": segment["cost_per_conversation"]}
+    figures |= {f"{name} cost": yardsticks[name] for name in (RULES_ONLY, ALWAYS_CONTINUE)}
     for name in ("escalated", "missed_of_kept", "unneeded_of_escalated", "needed", "log_loss"):
-        found[name] = part[name]
+        figures[name] = segment[name]
     for name in ("false_escalation_rate", "missed_of_audited"):
-        found[name] = [made[name][bound] for bound in ("rate", "low", "high")]
-    return found
+        figures[name] = [decided[name][bound] for bound in ("rate", "low", "high")]
+    return figures
 
 
-def _parts(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _segments(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The parts by kind, the hours last; of a kind the largest first."""
-    found = report["segments"]
-    return {name: found[name] for name in sorted(found, key=_kind)}
+    segments = report["segments"]
+    return {name: segments[name] for name in sorted(segments, key=_kind)}
 
 
 def _kind(name: str) -> int:
@@ -57,43 +57,45 @@ def _kind(name: str) -> int:
 
 def rows(report: Mapping[str, Any]) -> Iterator[dict[str, str | float | None]]:
     """One for each part: its name, its counts, and each measure with `low` and `high`."""
-    for name, part in _parts(report).items():
-        counts = {count: part["made"][count] for count in ("audited", "caught", "unknowable")}
-        row = {"part": name, "conversations": part["conversations"], **counts}
-        for measure, found in _figures(part).items():
+    for name, segment in _segments(report).items():
+        counts = {count: segment["made"][count] for count in ("audited", "caught", "unknowable")}
+        row = {"part": name, "conversations": segment["conversations"], **counts}
+        for measure, interval in _figures(segment).items():
             ends = (measure, f"{measure} low", f"{measure} high")
-            row |= dict(zip(ends, found or (None,) * 3, strict=True))
+            row |= dict(zip(ends, interval or (None,) * 3, strict=True))
         yield row
 
 
 def files(report: Mapping[str, Any]) -> dict[str, str]:
     """The CSV, which MLflow shows as a table; none where there is nothing in it."""
-    found = list(rows(report))
-    if not found:
+    table_rows = list(rows(report))
+    if not table_rows:
         return {}
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(table_rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(table_rows)
     return {FILE: text.getvalue()}
 
 
 def figure(report: Mapping[str, Any]) -> Figure:
     """The table, in which each measure has its interval under it."""
-    parts = _parts(report)
+    segments = _segments(report)
     columns: dict[str, list[object]] = {
-        "part": list(parts),
-        "outcomes": [part["conversations"] for part in parts.values()],
+        "part": list(segments),
+        "outcomes": [segment["conversations"] for segment in segments.values()],
     }
-    for measure, said in SHOWN.items():
+    for measure, heading in SHOWN.items():
         form = ".2f" if measure.endswith("cost") else ".1%"
-        columns[said] = [_said(_figures(part)[measure], form) for part in parts.values()]
+        columns[heading] = [
+            _cell(_figures(segment)[measure], form) for segment in segments.values()
+        ]
     widths = [24, 13, *[20] * len(SHOWN)]
     return table("The champion by part of the traffic", columns, widths, lines=2)
 
 
-def _said(found: Interval, form: str) -> str:
-    if found is None or found[0] is None:
+def _cell(interval: Interval, form: str) -> str:
+    if interval is None or interval[0] is None:
         return "not known"
-    middle, low, high = (format(max(x or 0.0, 0.0), form) for x in found)
+    middle, low, high = (format(max(x or 0.0, 0.0), form) for x in interval)
     return f"{middle}<br>{low} to {high}"

@@ -1,6 +1,6 @@
-"""Customers, bots and agents with a known truth, written for Baton and seeded.
+"""Simulated world: customers, bots and agents with a known truth, seeded.
 
-    world = World(seed=7, knobs=WorldSettings(base_rate=0.2))
+    world = World(seed=7, settings=WorldSettings(base_rate=0.2))
     conversation = world.conversation(0)
     turns = conversation.next()
     while not conversation.ended:

@@ -1,4 +1,4 @@
-"""Agents and complaints: what people come to say of a conversation, late and not always rightly."""
+"""Simulated agents (noisy annotators) and complaints: late verdicts, not always right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANNERS = ("careful", "careless", "hostile")
 
 @dataclass(frozen=True, slots=True)
 class AgentBehaviour:
-    """How an agent judges.
+    """Noise of an agent's verdicts.
 
     wrong: share of verdicts against the truth. vague: share of "needed" without the first message.
     misplaced: share of those that name a neighbouring message instead. unknowable: share that
@@ -36,7 +36,7 @@ class AgentBehaviour:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an agent says, and how long after. `body` is what the API takes."""
+    """Verdict of an agent and its delay. `body` is what the API takes."""
 
     verdict: str
     first_needed_message_id: str | None
@@ -51,7 +51,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A missed one that came to light: which, how, since when (if told), and how long after."""
+    """Complaint about a missed one: source, first needed message (if named), and delay."""
 
     conversation_id: str
     source: str
@@ -59,10 +59,10 @@ class Complaint:
     delay_seconds: float
 
     def body(self) -> dict[str, str]:
-        told = {"verdict": "missed", "source": self.source}
+        body = {"verdict": "missed", "source": self.source}
         if self.first_needed_message_id is not None:
-            told["first_needed_message_id"] = self.first_needed_message_id
-        return told
+            body["first_needed_message_id"] = self.first_needed_message_id
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,44 +70,44 @@ class Agent:
     """One agent. Every verdict has its own random stream, so the order of questions is nothing."""
 
     name: str
-    habits: AgentBehaviour
+    behaviour: AgentBehaviour
     seed: int
 
     def verdict(self, conversation: Conversation) -> Verdict:
-        """Of a handoff, on what was true by the time of it: needed, not_needed or unknowable."""
+        """Verdict on a handoff, by the truth at its time: needed, not_needed or unknowable."""
         rng = Random(
             f"{self.seed}/verdict/{self.name}/{conversation.id}/{len(conversation.labels)}"
         )
         return self._judge(conversation, rng, ("needed", "not_needed"))
 
     def review(self, conversation: Conversation) -> Verdict:
-        """Of a kept conversation drawn for an audit: missed, fine or unknowable."""
+        """Verdict on a kept conversation drawn for an audit: missed, fine or unknowable."""
         rng = Random(f"{self.seed}/review/{self.name}/{conversation.id}/{len(conversation.labels)}")
         return self._judge(conversation, rng, ("missed", "fine"))
 
     def _judge(self, conversation: Conversation, rng: Random, words: tuple[str, str]) -> Verdict:
-        habits, truth = self.habits, conversation.truth
+        behaviour, truth = self.behaviour, conversation.truth
         needed, first = truth.needed, truth.first_needed_message_id
-        delay = _delay(habits.delay_seconds, rng)
-        if habits.manner == "careless":
-            said = words[0] if rng.random() < 0.9 else words[1]
-            return Verdict(said, None, None, None, min(delay, 20.0))
-        if rng.random() < habits.unknowable:
+        delay = _delay(behaviour.delay_seconds, rng)
+        if behaviour.manner == "careless":
+            guess = words[0] if rng.random() < 0.9 else words[1]
+            return Verdict(guess, None, None, None, min(delay, 20.0))
+        if rng.random() < behaviour.unknowable:
             return Verdict("unknowable", None, None, None, delay)
-        if rng.random() < habits.wrong or habits.manner == "hostile":
+        if rng.random() < behaviour.wrong or behaviour.manner == "hostile":
             needed, first = not needed, None
         if not needed:
             note = pick(templates("agent", "note_not_needed"), rng)
             return Verdict(words[1], None, None, str(note[0]), delay)
         note = pick(templates("agent", "note_needed"), rng)
-        named = _named(conversation, first, habits, rng)
-        return Verdict(words[0], named, conversation.team, str(note[0]), delay)
+        first_named = _named_message(conversation, first, behaviour, rng)
+        return Verdict(words[0], first_named, conversation.team, str(note[0]), delay)
 
 
 def complaint(
     conversation: Conversation, seed: int, caught: float, delay_seconds: float
 ) -> Complaint | None:
-    """What comes to light of a conversation that ended with no person and needed one.
+    """Complaint about a conversation that ended without a person and needed one, or None.
 
     A share `caught` does, half of it with the first message that needed a person; else None.
     """
@@ -122,16 +122,16 @@ def complaint(
     return Complaint(conversation.id, source, first, _delay(delay_seconds, rng))
 
 
-def _named(
-    conversation: Conversation, first: str | None, habits: AgentBehaviour, rng: Random
+def _named_message(
+    conversation: Conversation, first: str | None, behaviour: AgentBehaviour, rng: Random
 ) -> str | None:
-    if rng.random() < habits.vague or first is None:
+    if rng.random() < behaviour.vague or first is None:
         return None
-    if rng.random() >= habits.misplaced:
+    if rng.random() >= behaviour.misplaced:
         return first
-    known = list(conversation.labels)[conversation.begins :]
-    place = known.index(first) + (1 if rng.random() < 0.5 else -1)
-    return known[min(max(place, 0), len(known) - 1)]
+    message_ids = list(conversation.labels)[conversation.begins :]
+    place = message_ids.index(first) + (1 if rng.random() < 0.5 else -1)
+    return message_ids[min(max(place, 0), len(message_ids) - 1)]
 
 
 def _delay(mean: float, rng: Random) -> float:

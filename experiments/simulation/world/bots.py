@@ -1,4 +1,4 @@
-"""The bot: it guesses the intent with a confidence, answers, asks, and fails in several ways."""
+"""Simulated bot: guesses the intent with a confidence, answers, asks, and fails in several ways."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Bot:
     last: str = ""
 
     def perplexed(self) -> BotReport:
-        """What it reports with a request for a person: nothing it knows."""
+        """Report on a request for a person: no intent that it knows."""
         return BotReport(intent="other", confidence=round(self.rng.uniform(0.3, 0.7), 3))
 
     def understand(self, intent: Intent, need: Need) -> BotReport:
-        """What it reports with a message, before it answers: less sure where a person is needed."""
+        """Report on a message before the answer: less confident where a person is needed."""
         kind = need.draw((0.52, 0.31), (0.68, 0.23))
         if kind == 0:
             confidence = 0.62 + 0.38 * self.rng.random() ** 0.8

@@ -1,4 +1,4 @@
-"""One conversation with the bot, played turn by turn, for what comes next depends on Baton."""
+"""Simulated conversation, played turn by turn: what comes next depends on the decisions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from experiments.datasets.episode import Episode
 from experiments.simulation.world import customers
 from experiments.simulation.world.bots import ASKED, FAILED, HELPED, STEPPED, Bot
-from experiments.simulation.world.customers import ANGER_MAX, TONES, Customer, customer, worded
+from experiments.simulation.world.customers import ANGER_MAX, TONES, Customer, customer, write_text
 from experiments.simulation.world.intents import Intent
 from experiments.simulation.world.need import Need
 from experiments.simulation.world.templates import data, fill, templates
@@ -96,8 +96,8 @@ class Conversation:
         """
         if self.ended or self.handed_over:
             raise ValueError(f"conversation {self.id} waits for a person or has ended")
-        known = len(self.messages)
-        if not known:
+        before = len(self.messages)
+        if not before:
             self._open()
         elif action in ("escalate", "human_active"):
             self.handed_over = True
@@ -105,21 +105,21 @@ class Conversation:
             self._go_on()
         else:
             raise ValueError(f"action {action!r} is unknown; use a decision's action")
-        return tuple(self.messages[known:])
+        return tuple(self.messages[before:])
 
     def accepts(self) -> bool:
         """Whether the customer, offered a person now, would like one."""
         return self._need.draw((0.9,), (0.25,)) == 0
 
     def serve(self, agent: str, returned: bool = False) -> tuple[Message, ...]:
-        """What is said with the person who takes over.
+        """The turns with the person who takes over.
 
         Afterwards the conversation has ended, or, if it is `returned` to the bot, goes on with a
         new question of the customer, the last message, to be scored.
         """
         if not self.handed_over or self.ended:
             raise ValueError(f"conversation {self.id} was not handed over, or has ended")
-        known = len(self.messages)
+        before = len(self.messages)
         slots = {"agent": agent.capitalize(), "team": self.team}
         self._say("agent", fill(templates("agent", "hello"), self.rng, slots), 120.0)
         done = "solved" if self._need.now else "needless"
@@ -133,12 +133,12 @@ class Conversation:
             self._ask_another()
         else:
             self.ended, self.resolution = True, "resolved"
-        return tuple(self.messages[known:])
+        return tuple(self.messages[before:])
 
     def episode(self) -> Episode:
         """The conversation so far as a recorded one, labelled with the truth."""
         places = [(place, m.id) for place, m in enumerate(self.messages) if m.author == "user"]
-        labels = tuple((place, float(self.labels[known])) for place, known in places)
+        labels = tuple((place, float(self.labels[message_id])) for place, message_id in places)
         return Episode(self.id, tuple(self.messages), labels, tuple(p for p, _ in places))
 
     def _open(self) -> None:
@@ -160,8 +160,8 @@ class Conversation:
         self._say("bot", answer.text, 2.0, answer.report)
         if answer.came_to == ASKED:
             slot = self.customer.slots[self._intent.wants]
-            told = (slot, f"it is {slot}", f"{slot}, as I said", f"{slot} I think")
-            self._speak([told[self.rng.randrange(4)]], cues=False)
+            replies = (slot, f"it is {slot}", f"{slot}, as I said", f"{slot} I think")
+            self._speak([replies[self.rng.randrange(4)]], cues=False)
         elif answer.came_to == HELPED:
             self._helped()
         else:
@@ -196,15 +196,15 @@ class Conversation:
             return
         harder = 0.35 * (self._failures - 1) + 0.3 * self._anger
         self._arise(self._intent.per_failure + harder - 0.6)
-        said = [customers.reply(self.customer, self._anger, came_to == STEPPED, self.rng)]
+        sentences = [customers.reply(self.customer, self._anger, came_to == STEPPED, self.rng)]
         if self._user_turns == 1 and self.customer.habit:
-            said = [customers.about(self.customer, self._intent, self.rng)]
+            sentences = [customers.about(self.customer, self._intent, self.rng)]
         elif self._plea and self._need.draw((0.16,), (0.09,)) == 0:
             self._hear(list(self._plea))
             return
         elif came_to == FAILED and self.rng.random() < 0.5:
-            said.append(customers.about(self.customer, self._intent, self.rng))
-        self._speak(said)
+            sentences.append(customers.about(self.customer, self._intent, self.rng))
+        self._speak(sentences)
 
     @property
     def _english(self) -> bool:
@@ -219,36 +219,36 @@ class Conversation:
         if self._need.arise(log_odds):
             self._first = f"u{self._user_turns + 1}"
 
-    def _speak(self, said: list[str], greets: bool = False, cues: bool = True) -> None:
+    def _speak(self, sentences: list[str], greets: bool = False, cues: bool = True) -> None:
         """The customer's message: what they say, the words that tell, and perhaps a request."""
         who, rng, anger = self.customer, self.rng, self._anger
         if cues:
             kind = self._need.draw((0.36, 0.15), (0.09, 0.28))
             if kind < 2:
-                said.append(customers.cue(who, self._intent, ("hard", "easy")[kind], rng))
+                sentences.append(customers.cue(who, self._intent, ("hard", "easy")[kind], rng))
             worn = 0.05 * min(self._failures, 3) + 0.04 * anger
             if self._need.draw((0.04 + 1.2 * worn,), (0.005 + 0.15 * worn,)) == 0:
-                self._hear([said[0], customers.request(who, rng)], self._bot.perplexed())
+                self._hear([sentences[0], customers.request(who, rng)], self._bot.perplexed())
                 self.requests += 1
                 return
             if self._english and self._need.draw((0.002,), (0.012,)) == 0:
-                said.append(fill(templates("request", "negated"), rng, {}))
-        self._plea = tuple(said) if greets else self._plea
+                sentences.append(fill(templates("request", "negated"), rng, {}))
+        self._plea = tuple(sentences) if greets else self._plea
         if self._english:
             if greets:
-                said.insert(0, fill(templates("greeting", TONES[anger]), rng, {}))
+                sentences.insert(0, fill(templates("greeting", TONES[anger]), rng, {}))
             if greets or (anger and rng.random() < 0.5):
-                said.append(fill(templates("closing", TONES[anger]), rng, {}))
-        self._hear(said)
+                sentences.append(fill(templates("closing", TONES[anger]), rng, {}))
+        self._hear(sentences)
 
-    def _hear(self, said: list[str], report: BotReport | None = None) -> None:
+    def _hear(self, sentences: list[str], report: BotReport | None = None) -> None:
         self._user_turns += 1
-        known = f"u{self._user_turns}"
+        message_id = f"u{self._user_turns}"
         report = report or self._bot.understand(self._intent, self._need)
-        text = worded(said, self.customer, self._anger, self.rng)
-        self._say("user", text, 20.0 + 40.0 * self.rng.random(), report, known)
-        self.labels[known] = int(self._need.now)
-        self.beliefs[known] = self._need.belief
+        text = write_text(sentences, self.customer, self._anger, self.rng)
+        self._say("user", text, 20.0 + 40.0 * self.rng.random(), report, message_id)
+        self.labels[message_id] = int(self._need.now)
+        self.beliefs[message_id] = self._need.belief
 
     def _say(
         self,
@@ -256,13 +256,13 @@ class Conversation:
         text: str,
         after_seconds: float,
         report: BotReport | None = None,
-        known: str | None = None,
+        message_id: str | None = None,
     ) -> None:
         self.at += after_seconds
         first = author == "user" and self._user_turns == 1
         self.messages.append(
             Message(
-                id=known or f"{author[0]}{len(self.messages) + 1}",
+                id=message_id or f"{author[0]}{len(self.messages) + 1}",
                 author=author,
                 text=text,
                 at=self.at,

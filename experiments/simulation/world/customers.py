@@ -1,10 +1,9 @@
-"""Customers: what they are about, their temper, and the way they write."""
+"""Simulated customers: intent, temper, language and style of writing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 
 from experiments.simulation.world.intents import Intent, intents, shares
@@ -43,11 +42,11 @@ class Customer:
 def customer(rng: Random, intent: str | None = None, product: str | None = None) -> Customer:
     """Draw a customer, with a given intent or product where named."""
     names, cumulative = shares()
-    drawn = intents()[intent or rng.choices(names, cum_weights=cumulative)[0]]
+    its_intent = intents()[intent or rng.choices(names, cum_weights=cumulative)[0]]
     slots = _slots(rng, product)
     spot, hot = rng.random(), rng.random()
     return Customer(
-        intent=drawn,
+        intent=its_intent,
         language=next(name for name, share in LANGUAGES if spot < share),
         product=slots["product"],
         anger=(1 + (rng.random() < 0.5)) if hot < 0.1 else int(hot > 0.93),
@@ -62,8 +61,8 @@ def customer(rng: Random, intent: str | None = None, product: str | None = None)
 
 
 def _slots(rng: Random, product: str | None) -> Mapping[str, str]:
-    known: Mapping[str, tuple[str, ...]] = data("talk.toml")["slots"]
-    slots = {name: pick(values, rng) for name, values in known.items()}
+    values_by_slot: Mapping[str, tuple[str, ...]] = data("talk.toml")["slots"]
+    slots = {name: pick(values, rng) for name, values in values_by_slot.items()}
     if product:
         slots["product"] = product
     number = rng.randrange(10_000, 99_999)
@@ -72,7 +71,7 @@ def _slots(rng: Random, product: str | None) -> Mapping[str, str]:
         "code": f"GIFT{number % 997}",
         "amount": f"{rng.randrange(4, 480)}.{pick(('00', '50', '90', '99'), rng)}",
         "n": str(rng.randrange(2, 10)),
-        "product2": pick(known["product"], rng),
+        "product2": pick(values_by_slot["product"], rng),
         "mail": f"{pick(_NAMES, rng)}{number % 89}@mail.example",
         "birthday": f"{number % 28 + 1}.{number % 12 + 1}.{1950 + number % 55}",
     }
@@ -81,18 +80,16 @@ def _slots(rng: Random, product: str | None) -> Mapping[str, str]:
 _NAMES = ("mara", "joel", "tomas", "ines", "petra", "yusuf", "lena", "kofi", "anouk", "bram")
 
 
-@cache
-def _alphabet() -> str:
-    return "abcdefghijklmnoprstuvwy"
+_ALPHABET = "abcdefghijklmnoprstuvwy"
 
 
-def worded(parts: list[str], who: Customer, anger: int, rng: Random) -> str:
+def write_text(parts: list[str], who: Customer, anger: int, rng: Random) -> str:
     """The parts as this customer would write them: sentences, or all lower case, or shouted."""
-    said = [part for part in parts if part]
+    sentences = [part for part in parts if part]
     if who.style == PLAIN:
-        text = " ".join(_sentence(part) for part in said)
+        text = " ".join(_sentence(part) for part in sentences)
     else:
-        text = _run_on(said, pick((",", "", "."), rng))
+        text = _run_on(sentences, pick((",", "", "."), rng))
         text = text.lower() if who.style == LOWER else text
     if who.typos:
         text = " ".join(_mistyped(word, who.typos, rng) for word in text.split(" "))
@@ -109,8 +106,8 @@ def _sentence(part: str) -> str:
     return part if part[-1] in ".?!:," else part + "."
 
 
-def _run_on(said: list[str], mark: str) -> str:
-    return " ".join(part if part[-1] in ".?!:," else part + mark for part in said).rstrip(",")
+def _run_on(sentences: list[str], mark: str) -> str:
+    return " ".join(part if part[-1] in ".?!:," else part + mark for part in sentences).rstrip(",")
 
 
 def _mistyped(word: str, rate: float, rng: Random) -> str:
@@ -122,11 +119,11 @@ def _mistyped(word: str, rate: float, rng: Random) -> str:
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
     if kind < 0.7:
         return word[:place] + word[place + 1 :]
-    return word[:place] + pick(_alphabet(), rng) + word[place + 1 :]
+    return word[:place] + pick(_ALPHABET, rng) + word[place + 1 :]
 
 
 def about(who: Customer, intent: Intent, rng: Random) -> str:
-    """What they want, in their language."""
+    """Statement of the intent, in the customer's language."""
     if who.language == "en":
         return fill(intent.open, rng, who.slots)
     topic = data("talk.toml")["lang"][who.language]["topics"][intent.name].format_map(who.slots)
@@ -137,10 +134,10 @@ def cue(who: Customer, intent: Intent, kind: str, rng: Random) -> str:
     """Words that tell an eye for it whether a person is needed (`hard`) or not (`easy`)."""
     if who.language != "en":
         return fill(templates("lang", who.language, kind), rng, who.slots)
-    known = intent.hard if kind == "hard" else intent.easy
+    cues = intent.hard if kind == "hard" else intent.easy
     if rng.random() < 0.2:
-        known = templates("cues", kind)
-    return fill(known, rng, who.slots)
+        cues = templates("cues", kind)
+    return fill(cues, rng, who.slots)
 
 
 def request(who: Customer, rng: Random) -> str:
@@ -151,7 +148,7 @@ def request(who: Customer, rng: Random) -> str:
 
 
 def reply(who: Customer, anger: int, stepped: bool, rng: Random) -> str:
-    """What they say to an answer that failed; `stepped` if it was a step of troubleshooting."""
+    """Reply to an answer that failed; `stepped` if it was a step of troubleshooting."""
     if who.language != "en":
         kind = "angry" if anger == ANGER_MAX else "failed"
         return fill(templates("lang", who.language, kind), rng, {})

@@ -1,4 +1,4 @@
-"""What customers want: how often, how well the bot does it, and how soon it needs a person."""
+"""Intents of simulated customers: frequency, the bot's skill, and hazard of needing a person."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Intent:
 @cache
 def intents() -> Mapping[str, Intent]:
     """All intents by name, in the order of the file."""
-    found = {}
+    by_name = {}
     for name, table in data("intents.toml").items():
         fields: dict[str, Any] = {"needs_product": False, "steps": [], **table}
         for key in ("open", "hard", "easy", "answer", "ask", "steps"):
             fields[key] = tuple(template(text) for text in fields[key])
-        found[name] = Intent(name=name, **fields)
-    return MappingProxyType(found)
+        by_name[name] = Intent(name=name, **fields)
+    return MappingProxyType(by_name)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""When a person becomes needed: the hidden truth, and the best that anyone could know of it.
+"""Hidden need of a person (two-state hidden Markov model) and its exact forward filter.
 
 A person is not needed at first. At each message of the customer they may become needed, with a
 chance (`hazard`) that depends on the intent, the product, the failed answers since and the temper;

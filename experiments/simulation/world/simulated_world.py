@@ -1,4 +1,4 @@
-"""A world with a known truth: what may be set in it, and where its conversations come from."""
+"""Settings of a simulated world, and its conversations, agents and drifts by number."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """Of conversations `first` to `last` one in `every`, where it is handed over, is judged by one
-    of this manner: who inverts the truth, or who does not look.
+    """Adversarial labels: of conversations `first` to `last` one in `every`, if handed over, is
+    judged by an agent of this manner: hostile (inverts the truth) or careless.
     """
 
     first: int
@@ -62,18 +62,18 @@ class Forgery:
 
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
-    """What may be set in a world.
+    """Settings of a world.
 
     base_rate: share of conversations that come to need a person when the bot is left alone
       (.0098 to .767). caught: share of the missed ones that a complaint or the like tells of.
-    complaint_delay_seconds: its mean delay after the conversation. habits: of each agent by name;
-      agents take turns in this order. drifts, forgeries: see there.
+    complaint_delay_seconds: its mean delay after the conversation. behaviours: of each agent by
+      name; agents take turns in this order. drifts, forgeries: see there.
     """
 
     base_rate: float = 0.2
     caught: float = 0.3
     complaint_delay_seconds: float = 86_400.0
-    habits: tuple[tuple[str, AgentBehaviour], ...] = (
+    behaviours: tuple[tuple[str, AgentBehaviour], ...] = (
         ("ada", AgentBehaviour()),
         ("ben", AgentBehaviour(wrong=0.03, vague=0.35)),
         ("cleo", AgentBehaviour(wrong=0.08, vague=0.15)),
@@ -84,13 +84,13 @@ class WorldSettings:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Customers, bots and agents of one seed. The same seed and knobs give the same texts, truths
-    and verdicts, in any process and order: each conversation has its own random stream, and
+    """Customers, bots and agents of one seed. The same seed and settings give the same texts,
+    truths and verdicts, in any process and order: each conversation has its own random stream, and
     depends only on its number and on what was decided in it.
     """
 
     seed: int = 0
-    knobs: WorldSettings = field(default_factory=WorldSettings)
+    settings: WorldSettings = field(default_factory=WorldSettings)
 
     def __post_init__(self) -> None:
         offset(self._rate(1 << 60))
@@ -113,31 +113,35 @@ class World:
 
     def agents(self) -> tuple[Agent, ...]:
         """The honest and less honest agents who take turns; forgers are not among them."""
-        return tuple(Agent(name, habits, self.seed) for name, habits in self.knobs.habits)
+        return tuple(
+            Agent(name, behaviour, self.seed) for name, behaviour in self.settings.behaviours
+        )
 
     def agent(self, number: int) -> Agent:
-        """Who judges the handoff of conversation `number`."""
-        for forgery in self.knobs.forgeries:
+        """The agent who judges the handoff of conversation `number`."""
+        for forgery in self.settings.forgeries:
             if forgery.judges(number):
-                habits = AgentBehaviour(manner=forgery.manner, unknowable=0.0, delay_seconds=30.0)
-                return Agent(forgery.name, habits, self.seed)
+                behaviour = AgentBehaviour(
+                    manner=forgery.manner, unknowable=0.0, delay_seconds=30.0
+                )
+                return Agent(forgery.name, behaviour, self.seed)
         agents = self.agents()
         return agents[number % len(agents)]
 
     def complaint(self, conversation: Conversation) -> Complaint | None:
-        """What comes to light later of a conversation that ended without a person, if anything."""
-        knobs = self.knobs
-        return complaint(conversation, self.seed, knobs.caught, knobs.complaint_delay_seconds)
+        """Complaint about a conversation that ended without a person, if any."""
+        settings = self.settings
+        return complaint(conversation, self.seed, settings.caught, settings.complaint_delay_seconds)
 
     def _rate(self, number: int) -> float:
-        rate = self.knobs.base_rate
-        for drift in self.knobs.drifts:
+        rate = self.settings.base_rate
+        for drift in self.settings.drifts:
             if drift.kind == "base_rate" and number >= drift.at:
                 rate *= drift.times
         return rate
 
     def _setting(self, number: int) -> Setting:
-        kinds = {drift.kind for drift in self.knobs.drifts if number >= drift.at}
+        kinds = {drift.kind for drift in self.settings.drifts if number >= drift.at}
         return Setting(
             offset=offset(self._rate(number)),
             new_product="new_product" in kinds,
@@ -146,11 +150,11 @@ class World:
         )
 
 
-def episodes(seed: int, count: int, knobs: WorldSettings | None = None) -> Iterator[Episode]:
+def episodes(seed: int, count: int, settings: WorldSettings | None = None) -> Iterator[Episode]:
     """Complete conversations with the bot left alone, each message of the customer labelled with
     the truth (1 from the message on that needed a person): for offline benches and for a prior.
     """
-    world = World(seed, knobs or WorldSettings())
+    world = World(seed, settings or WorldSettings())
     for number in range(count):
         conversation = world.conversation(number)
         while not conversation.ended:

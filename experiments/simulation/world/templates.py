@@ -1,4 +1,4 @@
-"""The words of customers, bots and agents: templates read from this package's data files.
+"""Text templates of customers, bots and agents, read from this package's data files.
 
 All of it was written for Baton. A template is text with choices, `[a|b|]`, and slots, `{order}`;
 a few hundred of them make far more sentences than a model could learn by heart.
@@ -55,7 +55,7 @@ def data(name: str) -> Mapping[str, Any]:
 @cache
 def templates(*path: str) -> tuple[Template, ...]:
     """The parsed templates at a place of talk.toml; KeyError where there is none."""
-    found: Any = data("talk.toml")
+    node: Any = data("talk.toml")
     for name in path:
-        found = found[name]
-    return tuple(template(text) for text in found)
+        node = node[name]
+    return tuple(template(text) for text in node)

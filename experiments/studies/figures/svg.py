@@ -1,4 +1,4 @@
-"""Small pictures for documents: lines, bands and bars as SVG text, the same text every time.
+"""Deterministic SVG charts for documents: lines, bands and bars.
 
 plotly's figures need a browser and two megabytes; a document needs a picture that any page shows
 and any reader of the repository sees. White paper, so that it is read in dark surroundings, too.
@@ -29,7 +29,7 @@ class Scale:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """How far along the axis a value lies, 0 to 1, held within it."""
+        """Position of a value along the axis, 0 to 1, clipped."""
         a, b, x = self.first, self.last, min(max(value, self.first), self.last)
         if self.log:
             a, b, x = math.log(a), math.log(b), math.log(x)
@@ -85,20 +85,20 @@ class Panel:
         self, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: str
     ) -> None:
         """Everything between two lines."""
-        there = self._through(xs, highs)
-        back = self._through(list(reversed(xs)), list(reversed(lows)))
-        self.parts.append(f'<path d="M{there}L{back}Z" fill="{colour}" fill-opacity="0.18"/>')
+        upper = self._through(xs, highs)
+        lower = self._through(list(reversed(xs)), list(reversed(lows)))
+        self.parts.append(f'<path d="M{upper}L{lower}Z" fill="{colour}" fill-opacity="0.18"/>')
 
     def dot(self, x: float, y: float, colour: str) -> None:
         across, down = self.at(x, y)
         self.parts.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="5" fill="{colour}"/>')
 
     def words(
-        self, x: float, y: float, said: str, colour: str = INK, anchor: str = "start"
+        self, x: float, y: float, label: str, colour: str = INK, anchor: str = "start"
     ) -> None:
         """Words beside a point, in the axes' own values."""
         across, down = self.at(x, y)
-        self.parts.append(text(across, down, said, colour, anchor))
+        self.parts.append(text(across, down, label, colour, anchor))
 
     def bar(self, y: float, start: float, stop: float, colour: str, high: float = 34.0) -> None:
         """A lying bar, centred on a height."""
@@ -110,43 +110,43 @@ class Panel:
 
     def _through(self, xs: Sequence[float], ys: Sequence[float]) -> str:
         points = [self.at(x, y) for x, y in zip(xs, ys, strict=True)]
-        kept = [
+        corners = [
             point
             for n, point in enumerate(points)
             if n in (0, len(points) - 1)
             or abs(points[n - 1][1] - point[1]) > 0.05
             or abs(points[n + 1][1] - point[1]) > 0.05
         ]
-        return "L".join(f"{across:.1f} {down:.1f}" for across, down in kept)
+        return "L".join(f"{across:.1f} {down:.1f}" for across, down in corners)
 
     def drawn(self) -> str:
         """The axes, then what is in them."""
-        found, bottom = [], self.top + self.height
+        marks, bottom = [], self.top + self.height
         if self.title:
-            found.append(text(self.left, self.top - 12, self.title, INK, weight="600"))
+            marks.append(text(self.left, self.top - 12, self.title, INK, weight="600"))
         for value, words in self.x.ticks:
             across = self.left + self.width * self.x.share(value)
-            found.append(_stroke(across, bottom, across, bottom + 5, GREY))
-            found.append(text(across, bottom + 20, words, INK, "middle"))
+            marks.append(_stroke(across, bottom, across, bottom + 5, GREY))
+            marks.append(text(across, bottom + 20, words, INK, "middle"))
         for value, words in self.y.ticks:
             down = self.top + self.height * (1 - self.y.share(value))
-            found.append(_stroke(self.left, down, self.left + self.width, down, GRID))
-            found.append(text(self.left - 8, down + 4, words, INK, "end"))
+            marks.append(_stroke(self.left, down, self.left + self.width, down, GRID))
+            marks.append(text(self.left - 8, down + 4, words, INK, "end"))
         if self.x.ticks:
-            found.append(_stroke(self.left, bottom, self.left + self.width, bottom, GREY))
+            marks.append(_stroke(self.left, bottom, self.left + self.width, bottom, GREY))
         middle = self.left + self.width / 2
-        found.append(text(middle, bottom + 42, self.x.title, INK, "middle"))
+        marks.append(text(middle, bottom + 42, self.x.title, INK, "middle"))
         if self.y.title:
-            found.append(text(self.left, self.top - (30 if self.title else 12), self.y.title, INK))
-        return "\n".join([*found, *self.parts])
+            marks.append(text(self.left, self.top - (30 if self.title else 12), self.y.title, INK))
+        return "\n".join([*marks, *self.parts])
 
 
 def text(
-    x: float, y: float, said: str, colour: str, anchor: str = "start", weight: str = "400"
+    x: float, y: float, label: str, colour: str, anchor: str = "start", weight: str = "400"
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" '
-        f'font-weight="{weight}">{escape(said)}</text>'
+        f'font-weight="{weight}">{escape(label)}</text>'
     )
 
 
@@ -157,13 +157,13 @@ def _stroke(x: float, y: float, to_x: float, to_y: float, colour: str) -> str:
     )
 
 
-def picture(title: str, told: str, width: int, height: int, panels: Sequence[Panel]) -> str:
-    """One SVG file. `told` says in words what is to be seen, for those who do not see it."""
-    drawn = "\n".join(panel.drawn() for panel in panels)
+def picture(title: str, caption: str, width: int, height: int, panels: Sequence[Panel]) -> str:
+    """One SVG file. `caption` describes it in words for those who do not see it."""
+    body = "\n".join(panel.drawn() for panel in panels)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" font-family="{escape(_FONT)}" font-size="{SIZE}">\n'
-        f"<title>{escape(title)}</title>\n<desc>{escape(told)}</desc>\n"
+        f"<title>{escape(title)}</title>\n<desc>{escape(caption)}</desc>\n"
         f'<rect width="{width}" height="{height}" rx="8" fill="white" stroke="{PALE}"/>\n'
-        f"{drawn}\n</svg>\n"
+        f"{body}\n</svg>\n"
     )

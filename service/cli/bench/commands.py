@@ -26,15 +26,13 @@ def score(
     """Durable decisions per second and their latency, beside an empty route, MLflow, chantilly."""
     from experiments.benchmarks.service_speed import score_throughput as measured
 
-    plan = measured.Plan(
-        rounds=run.rounds(rounds),
-        seconds=run.seconds(seconds),
+    found = measured.run(
+        run.folder,
+        run.plan(rounds, seconds, store),
+        run.shown,
         connections=tuple(connections or (1, 16, 64)),
-        stores=stores(store),
-        mlflow=mlflow,
-        chantilly=chantilly and not run.quick,
+        peers=["mlflow"] * mlflow + ["chantilly"] * (chantilly and not run.quick),
     )
-    found = measured.run(run.folder, plan, run.shown)
     return Found(found.rows, measured.COLUMNS, found.notes)
 
 
@@ -48,12 +46,10 @@ def model(
     """Features, probability and learning of a message, and accuracy, beside VowpalWabbit."""
     from experiments.benchmarks.model_quality import compared_models as measured
 
-    plan = measured.Plan(
-        rounds=run.rounds(rounds),
-        conversations=min(conversations, 60) if run.quick else conversations,
-        data=data or measured.there(measured.DATA),
-    )
-    return Found(measured.run(plan, run.shown), measured.COLUMNS)
+    count = min(conversations, 60) if run.quick else conversations
+    sets = data or measured.available(measured.DATA)
+    rows = measured.run(run.rounds(rounds), count, sets, run.shown)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("batch", "messages in batches", "baton bench batch --store sqlite")
@@ -61,8 +57,8 @@ def batch(run: Run, rounds: Rounds = None, seconds: Seconds = 3.0, store: Stores
     """Messages per second through /v1/score/batch at 256, beside one message a request."""
     from experiments.benchmarks.service_speed import batch_throughput as measured
 
-    plan = measured.Plan(run.rounds(rounds), run.seconds(seconds), stores=stores(store))
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    rows = measured.run(run.folder, run.plan(rounds, seconds, store), run.shown)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("freshness", "from outcome to score", "baton bench freshness --outcomes 300")
@@ -75,12 +71,11 @@ def freshness(
     """From an outcome's acknowledgement to a score that reflects it, under load."""
     from experiments.benchmarks.service_speed import freshness as measured
 
-    plan = measured.Plan(
-        outcomes=min(outcomes, 40) if run.quick else outcomes,
-        connections=connections,
-        stores=stores(store),
+    count = min(outcomes, 40) if run.quick else outcomes
+    rows = measured.run(
+        run.folder, stores(store), run.shown, outcomes=count, connections=connections
     )
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("console", "open pages and a long queue", "baton bench console --followers 200")
@@ -94,13 +89,9 @@ def console(
     """What open pages of the console cost scoring, and how quick long queues and talks are."""
     from experiments.benchmarks.service_speed import console_load as measured
 
-    plan = measured.Plan(
-        rounds=run.rounds(rounds, 7),
-        seconds=run.seconds(seconds),
-        followers=followers,
-        stores=stores(store),
-    )
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    plan = run.plan(rounds, seconds, store, usual=7)
+    rows = measured.run(run.folder, plan, run.shown, followers=followers)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("recovery", "from kill to ready", "baton bench recovery --entries 10000")
@@ -114,10 +105,9 @@ def recovery(
     from experiments.benchmarks.service_speed import recovery as measured
 
     sizes = (10_000, 100_000) if run.quick else (10_000, 100_000, 1_000_000)
-    plan = measured.Plan(
-        rounds=run.rounds(rounds), entries=tuple(entries or sizes), stores=stores(store)
-    )
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    plan = run.plan(rounds, 3.0, store)
+    rows = measured.run(run.folder, plan, run.shown, entries=tuple(entries or sizes))
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("versions", "versions, as the ledger grows", "baton bench versions --entries 100000")
@@ -134,7 +124,7 @@ def versions(
     from service.cli.bench.job_runner import JobRunner
 
     sizes = (2_000, 10_000) if run.quick else (10_000, 100_000, 1_000_000)
-    plan = measured.Plan(
+    plan = measured.VersionsPlan(
         rounds=run.rounds(rounds, 10),
         entries=tuple(entries or sizes),
         lessons=lessons or (3_000 if run.quick else 1_000_000),
@@ -154,12 +144,10 @@ def replicas(
     """Throughput of 1, 2 and 4 processes on PostgreSQL; whether any effect is lost or doubled."""
     from experiments.benchmarks.service_speed import replicas as measured
 
-    plan = measured.Plan(
-        rounds=run.rounds(rounds),
-        seconds=run.seconds(seconds),
-        replicas=tuple(sorted(count or (1, 2, 4))),
-    )
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    counts = tuple(sorted(count or (1, 2, 4)))
+    plan = run.plan(rounds, seconds, ["postgresql"])
+    rows = measured.run(run.folder, plan, run.shown, replicas=counts)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("soak", "mixed load", "baton bench soak --minutes 30 --per-second 300")
@@ -172,7 +160,7 @@ def soak(
     """Mixed load for half an hour: memory, errors and latency by the minute."""
     from experiments.benchmarks.service_speed import soak as measured
 
-    plan = measured.Plan(
+    plan = measured.SoakPlan(
         minutes=min(minutes, 1.0) if run.quick else minutes,
         per_second=per_second,
         store=stores([store])[0],
@@ -187,8 +175,8 @@ def cost(run: Run, rounds: Rounds = None, seconds: Seconds = 3.0, store: Stores 
     """What one message and one outcome cost: processor time, storage, a follower's share."""
     from experiments.benchmarks.service_speed import unit_cost as measured
 
-    plan = measured.Plan(run.rounds(rounds), run.seconds(seconds), stores=stores(store))
-    return Found(measured.run(run.folder, plan, run.shown), measured.COLUMNS)
+    rows = measured.run(run.folder, run.plan(rounds, seconds, store), run.shown)
+    return Found(rows, measured.COLUMNS)
 
 
 @bench("learning", "learning, and its goals", "baton bench learning --figures figures")
@@ -205,10 +193,10 @@ def learning(
     from experiments.benchmarks.model_quality import target_table as targets
     from experiments.datasets import streams
 
-    folder = str(data or streams.folder(os.environ))
-    names = measured.chosen(sets or ())
-    short = measured.Plan.quick(folder, names, workers)
-    plan = short if run.quick else measured.Plan(folder, names, few=seeds, workers=workers)
+    folder = str(data or streams.data_folder(os.environ))
+    names = measured.choose_data(sets or ())
+    short = measured.LearningPlan.quick(folder, names, workers)
+    plan = short if run.quick else measured.LearningPlan(folder, names, few=seeds, workers=workers)
     rows = measured.run(plan, run.shown)
     judged = targets.targets(rows)
     if figures is not None:

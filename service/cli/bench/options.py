@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.cli.main import Json, app, console, handle_errors, print_json
+
+if TYPE_CHECKING:
+    from experiments.benchmarks.harness.compared_systems import LoadPlan
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Measure speed and scale, beside what people would use instead."
@@ -49,8 +52,14 @@ class Run:
     def rounds(self, given: int | None, usual: int = 5) -> int:
         return given or (1 if self.quick else usual)
 
-    def seconds(self, given: float) -> float:
-        return min(given, 1.0) if self.quick else given
+    def plan(
+        self, rounds: int | None, seconds: float, names: Sequence[str] | None, usual: int = 5
+    ) -> LoadPlan:
+        """So many rounds of so long turns on the named stores; few and short if quick."""
+        from experiments.benchmarks.harness.compared_systems import LoadPlan
+
+        length = min(seconds, 1.0) if self.quick else seconds
+        return LoadPlan(self.rounds(rounds, usual), length, stores(names))
 
 
 @dataclass(frozen=True, slots=True)

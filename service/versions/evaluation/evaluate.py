@@ -78,9 +78,9 @@ class Evaluator:
             switches=[
                 Switch(s.position, s.body["version"], s.body["reason"]) for s in inputs.switches
             ],
-            finding=verdict,
-            facts=outcomes.values(),
-            seen=EvaluationInputs(
+            verdict=verdict,
+            outcomes=outcomes.values(),
+            inputs=EvaluationInputs(
                 drift,
                 comparison_reports,
                 None if guard_result is None else asdict(guard_result),

@@ -32,7 +32,7 @@ def feature_influences(
             sample.add(_scored_features(connection, workspace, name))
     return {
         "conversations": len(newest),
-        "moving": [asdict(influence) for influence in sample.moving(champion.model)],
+        "moving": [asdict(influence) for influence in sample.influences(champion.model)],
     }
 
 

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, Row
 
 from experiments.registry.mlflow_client import RegistryRefused
-from experiments.registry.registered_versions import Registered, Registry
+from experiments.registry.registered_versions import RegisteredVersion, Registry
 from learning.ledger.model_state import Entry
 from service.runtime.errors import RequestRefused
 from service.store.database.transactions import Store
@@ -89,7 +89,7 @@ class AliasSync:
 
     def _handle_alias_move(self, workspace: str, number: str, back_to: str) -> None:
         """An engineer moved `champion`: switch to that version if it is valid, else revert."""
-        registered = self._registry.registered(workspace, number)
+        get_version = self._registry.get_version(workspace, number)
         try:
             with self._store.write() as connection:
                 version = _append_requested_switch(connection, workspace, number, registered)
@@ -137,7 +137,7 @@ class AliasSync:
 
 
 def _append_requested_switch(
-    connection: Connection, workspace: str, number: str, registered: Registered | None
+    connection: Connection, workspace: str, number: str, registered: RegisteredVersion | None
 ) -> int:
     """Append the switch that an engineer requests; gives the version. Raises RequestRefused.
 

@@ -80,7 +80,7 @@ class MlflowPublisher:
         with self._store.read() as connection:
             record = mlflow_rows.alias(connection, workspace, CHAMPION)
         number = record and record.registry_version
-        if number is not None and self._registry.registered(workspace, number) is None:
+        if number is not None and self._registry.get_version(workspace, number) is None:
             _log.warning("mlflow_lost", workspace=workspace, version=number)
             self._description_keys.pop(workspace, None)
             with self._store.write() as connection:
@@ -115,7 +115,7 @@ class MlflowPublisher:
             if self._description_keys.get(workspace) == key:
                 return
             text = description.render_description(connection, workspace)
-        self._registry.tell(workspace, text)
+        self._registry.describe(workspace, text)
         self._description_keys[workspace] = key
 
     def _publish_evaluations(self, workspace: str) -> None:

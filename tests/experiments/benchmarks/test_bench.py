@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from experiments.benchmarks.harness import processes
@@ -25,8 +26,6 @@ from experiments.benchmarks.harness.result_table import markdown
 from experiments.benchmarks.harness.traffic_mix import PLAYERS, WORDS, texts
 from experiments.benchmarks.service_speed import replicas, soak
 from service.cli import app as baton
-from service.runtime.settings import Settings
-from service.web.app import create_app
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ("--rounds", "1", "--seconds", "0.3")
@@ -144,13 +143,13 @@ def test_an_unknown_store_is_refused_by_name() -> None:
 # What the benches stand on
 
 
-def test_the_yardstick_takes_and_gives_the_fields_of_the_score_route(tmp_path: Path) -> None:
-    """If the service's shapes change, the yardstick must follow, or it measures something else."""
-    ours = create_app(Settings.from_environ({}, home=tmp_path)).openapi()["components"]["schemas"]
-    theirs = application().openapi()["components"]["schemas"]
-    for name in ("ScoreRequest", "Scored", "Turn", "Report", "Decision", "Reason", "Trigger"):
-        assert ours[name]["properties"].keys() == theirs[name]["properties"].keys(), name
-        assert ours[name].get("required") == theirs[name].get("required"), name
+def test_the_yardstick_answers_what_the_load_generator_sends() -> None:
+    """If it refused it, it would measure how quick a refusal is."""
+    player = PLAYERS["score"]({"key": "k", "name": "n"}, 0)
+    body = next(player).partition(b"\r\n\r\n")[2]
+    answer = TestClient(application()).post("/v1/score", json=json.loads(body))
+    assert answer.status_code == 200
+    assert answer.json()["action"] == "continue"
 
 
 @pytest.mark.parametrize("kind", ["score", "batch"])
@@ -273,7 +272,7 @@ def test_lost_doubled_and_differing_decisions_are_told_apart() -> None:
         ("c", "u4"): {"d5"},
     }
     stored = [("c", "u1", "d1"), ("c", "u3", "d3"), ("c", "u4", "d5"), ("c", "u4", "d6")]
-    found = replicas.compared(acknowledged, stored)
+    found = replicas.compare_decisions(acknowledged, stored)
     assert found == {"acknowledged": 4, "lost": 1, "doubled": 1, "differing": 2}
 
 

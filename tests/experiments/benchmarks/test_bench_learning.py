@@ -15,11 +15,11 @@ from experiments.benchmarks.inputs.feature_rows import (
     SIMULATED,
     FeatureRows,
     ModelLine,
-    ordered,
-    simulated,
+    in_order,
+    simulated_talks,
 )
 from experiments.benchmarks.model_quality import calibration_error, handoff_points, target_table
-from experiments.benchmarks.model_quality.benchmark import Plan, chosen, run
+from experiments.benchmarks.model_quality.benchmark import LearningPlan, choose_data, run
 from experiments.replay.play import bare
 from experiments.simulation.world import episodes
 from learning.measures.scores import measures
@@ -30,7 +30,7 @@ SEED, COUNT = 77, 60
 
 @pytest.fixture(scope="module")
 def talks() -> tuple[FeatureRows, ...]:
-    return simulated(SEED, COUNT)
+    return simulated_talks(SEED, COUNT)
 
 
 def test_a_line_on_rows_says_to_the_bit_what_the_ledger_s_loop_says(
@@ -78,7 +78,7 @@ def test_silence_teaches_of_what_nobody_told_that_nobody_was_needed(
 
 def test_a_catch_tells_only_of_what_was_missed() -> None:
     """A kept conversation that needed nobody cannot be caught."""
-    needless = [talk for talk in simulated(SEED, COUNT) if max(talk.labels) <= 0.5]
+    needless = [talk for talk in simulated_talks(SEED, COUNT) if max(talk.labels) <= 0.5]
     caught = feedback_regimes.FeedbackRegime("caught", caught=1.0)
     alone = feedback_regimes.FeedbackRegime("alone")
     one, other = (feedback_regimes.play(needless, regime, 0) for regime in (caught, alone))
@@ -93,13 +93,13 @@ def test_an_honest_model_shows_what_chance_shows() -> None:
 
 
 def test_only_the_order_differs_between_seeds(talks: tuple[FeatureRows, ...]) -> None:
-    assert ordered(talks, 0) == list(talks)
-    assert ordered(talks, 1) != list(talks)
-    assert sorted(t.id for t in ordered(talks, 1)) == sorted(t.id for t in talks)
+    assert in_order(talks, 0) == list(talks)
+    assert in_order(talks, 1) != list(talks)
+    assert sorted(t.id for t in in_order(talks, 1)) == sorted(t.id for t in talks)
 
 
 def test_perfect_points_of_handoff_score_one_and_the_blind_rule_less() -> None:
-    talks = simulated(SEED, COUNT)
+    talks = simulated_talks(SEED, COUNT)
     perfect = handoff_points.figures(
         [(t, list(t.labels), [y > 0.5 for y in t.labels]) for t in talks]
     )
@@ -114,7 +114,7 @@ def test_after_a_jump_only_the_labels_after_it_count() -> None:
 
 
 def test_every_line_of_the_targets_is_judged_by_its_worst_data_set() -> None:
-    rows = run(Plan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
+    rows = run(LearningPlan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
     lines = target_table.targets(rows)
     assert {"AUC of full labels'", "VowpalWabbit", "ECE", "drift"} <= {x["row"] for x in lines}
     for line in lines:
@@ -125,7 +125,7 @@ def test_every_line_of_the_targets_is_judged_by_its_worst_data_set() -> None:
 
 def test_an_unknown_data_set_is_named() -> None:
     with pytest.raises(ValueError, match="moon is no data set"):
-        chosen(["moon"])
+        choose_data(["moon"])
 
 
 def test_the_guarantees_are_told_as_promised_and_seen() -> None:

@@ -16,11 +16,11 @@ from experiments.datasets.streams import (
     SETS,
     Episode,
     StreamError,
-    counting,
-    folder,
+    count_conversations,
+    data_folder,
+    episode_line,
     read,
     recognise,
-    written,
 )
 from learning.conversation.state import BotReport, Message
 
@@ -214,7 +214,7 @@ def test_what_is_written_reads_back_the_same(
     labels = tuple((place, data.draw(st.floats(0, 1))) for place in sorted(scored))
     episode = Episode("written-1", known, labels, tuple(sorted(scored)))
     path = tmp_path_factory.mktemp("written") / "own.jsonl"
-    path.write_text(written(episode) + "\n", "utf-8")
+    path.write_text(episode_line(episode) + "\n", "utf-8")
     assert list(read(path)) == [episode]
 
 
@@ -236,7 +236,7 @@ def test_turns_are_thirty_seconds_apart_in_every_conversation(write: Write) -> N
 def test_counting_counts_conversations_and_not_blank_lines(write: Write) -> None:
     path = write(USS, DBDC, MHCH)
     path.write_text(path.read_text("utf-8").replace("\n", "\n\n") + "  \n", "utf-8")
-    assert counting(path) == 3
+    assert count_conversations(path) == 3
 
 
 def test_a_byte_order_mark_and_blank_lines_do_no_harm(write: Write) -> None:
@@ -265,7 +265,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "no such file" in complaint(tmp_path / "none.jsonl")
     assert "cannot be read" in complaint(tmp_path)
     with pytest.raises(StreamError, match="no such file"):
-        counting(tmp_path / "none.jsonl")
+        count_conversations(tmp_path / "none.jsonl")
 
 
 def test_an_empty_file_is_no_stream(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_a_conversation_that_comes_twice_is_refused(write: Write) -> None:
 
 # -- the recorded conversations themselves --------------------------------------------------------
 
-DATA = folder(os.environ)
+DATA = data_folder(os.environ)
 recorded = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"the recorded conversations are not in {DATA}; set BATON_DATA"
 )
@@ -406,7 +406,7 @@ def test_the_data_sets_hold_what_their_description_says(
 ) -> None:
     files = [DATA / file for file in SETS[name]]
     episodes = [episode for file in files for episode in read(file, target=target)]
-    assert len(episodes) == sum(counting(file) for file in files) == conversations
+    assert len(episodes) == sum(count_conversations(file) for file in files) == conversations
     assert len({episode.id for episode in episodes}) == conversations
     found = [label for episode in episodes for _, label in episode.labels]
     assert len(found) == labels
@@ -415,5 +415,5 @@ def test_the_data_sets_hold_what_their_description_says(
 
 
 def test_the_data_folder_can_be_set() -> None:
-    assert folder({"BATON_DATA": "elsewhere"}) == Path("elsewhere")
-    assert folder({}).parts[-2:] == ("shared", "data")
+    assert data_folder({"BATON_DATA": "elsewhere"}) == Path("elsewhere")
+    assert data_folder({}).parts[-2:] == ("shared", "data")

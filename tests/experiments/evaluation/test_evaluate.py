@@ -82,14 +82,14 @@ def known(scores: Scores, **changed) -> list[JudgedOutcome]:
 
 
 def test_what_was_found_stands_in_the_report_with_its_evidence():
-    found = report(scored(1000, 1.5), finding=BACK)
+    found = report(scored(1000, 1.5), verdict=BACK)
     assert (found.verdict, found.acted, found.evidence) == ("roll back", True, {"champion": 12})
     assert report(scored(1000, 1.5)).verdict == "keep"
 
 
 def test_lines_and_yardsticks_stand_side_by_side_over_the_same_conversations():
     good, other = scored(900, 1.5), scored(900, 0.2, seed=2)
-    found = report(good, other, facts=known(good)).beside["recent"]
+    found = report(good, other, outcomes=known(good)).beside["recent"]
     assert set(found) == {"champion", "previous", RULES_ONLY, ALWAYS_CONTINUE}
     assert {one["conversations"] for one in found.values()} == {500}
     needed = good.label[-500:].mean()
@@ -102,7 +102,7 @@ def test_lines_and_yardsticks_stand_side_by_side_over_the_same_conversations():
 
 def test_rules_hand_over_whatever_a_line_says():
     good = scored(900, 1.5)
-    found = report(good, facts=known(good, ruled=True)).beside["recent"]
+    found = report(good, outcomes=known(good, ruled=True)).beside["recent"]
     assert found[RULES_ONLY]["escalated"][0] == found["champion"]["escalated"][0] == 1.0
     assert found[ALWAYS_CONTINUE]["escalated"][0] == 0.0
 
@@ -114,7 +114,9 @@ def test_an_audited_conversation_speaks_for_those_that_were_not_drawn():
     some = [f for f in every if f.position % 2] + [
         fact for fact in known(good, propensity=0.5) if fact.position % 4 == 0
     ]
-    whole, part = (report(good, facts=f, switches=()).beside["since_switch"] for f in (every, some))
+    whole, part = (
+        report(good, outcomes=f, switches=()).beside["since_switch"] for f in (every, some)
+    )
     exact = whole["champion"]["cost_per_conversation"][0]
     _, low, high = part["champion"]["cost_per_conversation"]
     assert low < exact < high
@@ -122,13 +124,13 @@ def test_an_audited_conversation_speaks_for_those_that_were_not_drawn():
 
 def test_what_is_no_sample_is_not_counted():
     good = scored(900, 1.5)
-    assert report(good, facts=known(good, propensity=0.0)).segments == {}
+    assert report(good, outcomes=known(good, propensity=0.0)).segments == {}
 
 
 def test_each_segment_has_its_own_figures():
     good = scored(900, 1.5)
     some = [*known(good)[:600], *known(good, segments=("channel app", "language de"))[600:]]
-    found = report(good, facts=some).segments
+    found = report(good, outcomes=some).segments
     assert {name: one["conversations"] for name, one in found.items()} == {
         "team support": 600,
         "channel app": 300,
@@ -143,7 +145,7 @@ def test_each_segment_tells_what_was_really_found_and_the_yardsticks_beside_it()
     judged = known(good, handed_over=True, segments=("rule legal",))
     sampled = known(good, uniform=0.5, segments=("channel app",))
     lost = [fact for fact in known(good, caught=True, segments=("channel app",)) if fact.needed]
-    found = report(good, facts=[*judged, *sampled, *lost]).segments
+    found = report(good, outcomes=[*judged, *sampled, *lost]).segments
     rate, app = found["rule legal"]["made"]["false_escalation_rate"], found["channel app"]["made"]
     needed = int(good.label.sum())
     assert (rate["count"], rate["among"]) == (900 - needed, 900)
@@ -162,7 +164,7 @@ def test_the_table_of_segments_has_every_part_and_says_what_is_not_known():
         *known(good, segments=('channel =app, "x"',))[:600],
         *known(good, segments=("language de",))[600:],
     ]
-    body = report(good, facts=facts).body()
+    body = report(good, outcomes=facts).body()
     (text,) = files(body).values()
     written = list(csv.DictReader(io.StringIO(text)))
     assert {row["part"]: int(row["conversations"]) for row in written} == names
@@ -253,7 +255,7 @@ def test_every_report_is_plain_json_that_reads_back_the_same_and_can_be_drawn(ro
     y = np.array([row[1] for row in rows], float)
     conversation = np.array([row[2] for row in rows], np.int64)
     scores = Scores(np.arange(1, len(rows) + 1), p, y, np.ones(len(rows)), conversation)
-    found = report(scores, scores, facts=known(scores))
+    found = report(scores, scores, outcomes=known(scores))
     text = json.dumps(found.body(), allow_nan=False)
     assert Report.of(json.loads(text)).body() == json.loads(text)
     assert len(figures(json.loads(text))) >= 6
@@ -291,7 +293,7 @@ def test_a_mistake_is_told_by_its_conversation_alone_and_links_to_its_transcript
     """Only what it got most wrong is named, so that somebody can read it in Baton."""
     scores = scored(300, 1.2)
     facts = known(scores, handed_over=False)
-    found = report(scores, facts=facts).body()
+    found = report(scores, outcomes=facts).body()
     worst = found["mistakes"]
     assert 0 < len(worst) <= TOP
     assert [one["regret"] for one in worst] == sorted((x["regret"] for x in worst), reverse=True)
@@ -366,7 +368,7 @@ def test_a_report_kept_while_mlflow_was_away_is_published_later_once(tmp_path):
     from tests.mlflow_server import free_port
 
     good = scored(1000, 1.5)
-    found = report(good, scored(1000, 1.5, seed=2), finding=BACK, facts=known(good))
+    found = report(good, scored(1000, 1.5, seed=2), verdict=BACK, outcomes=known(good))
     kept = json.dumps(found.body())
     port = free_port()
     registry = Registry(f"http://127.0.0.1:{port}")

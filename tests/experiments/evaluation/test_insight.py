@@ -20,7 +20,7 @@ def told(recipe: str = "bayes-1", users: int = WORD_CONVERSATIONS) -> dict[str, 
             x = {f"user={word}": 1.0, f"user=order_{number}": 1.0, "turns": 0.5}
             seen.add([x, x])
             model.learn_one(x, label)
-    return {one.name: one for one in seen.moving(model)}
+    return {one.name: one for one in seen.influences(model)}
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -49,4 +49,4 @@ def test_a_word_is_told_only_if_as_many_conversations_used_it(users: int) -> Non
 def test_one_conversation_that_says_a_word_often_is_one_conversation() -> None:
     seen, model = InfluenceSample(), get_recipe("bayes-1").build()
     seen.add([{"user=secret": 1.0}] * 100)
-    assert seen.moving(model) == []
+    assert seen.influences(model) == []

@@ -24,7 +24,7 @@ from tests.registered import DIGEST, STATE, CutOff, publish, taught
 
 def test_a_version_is_registered_with_all_that_identifies_it(registry, client):
     number = publish(registry, "identified", 3, parent=2, tags={"code.commit": "abc"})
-    found = registry.registered("identified", number)
+    found = registry.get_version("identified", number)
     assert (found.version, found.position, found.recipe) == (3, 40, "mixture-2")
     assert found.digest == DIGEST
     assert found.tags["baton.parent"] == "2"
@@ -93,8 +93,8 @@ def test_aliases_say_where_they_stand(registry):
     registry.set_alias("named", "previous", first)
     registry.set_alias("named", "champion", second)
     assert registry.aliases("named") == {"champion": second, "previous": first}
-    assert registry.alias_of("named", "champion") == second
-    assert registry.alias_of("named", "challenger-1") is None
+    assert registry.aliases("named").get("champion") == second
+    assert registry.aliases("named").get("challenger-1") is None
     registry.drop_alias("named", "previous")
     registry.drop_alias("named", "previous")
     assert registry.aliases("named") == {"champion": second}
@@ -104,8 +104,8 @@ def test_what_cannot_be_is_refused_and_not_asked_again(registry):
     publish(registry, "refused")
     with pytest.raises(RegistryRefused):
         registry.set_alias("refused", "champion", "77")
-    assert registry.registered("refused", "77") is None
-    assert registry.registered("nobody", "1") is None
+    assert registry.get_version("refused", "77") is None
+    assert registry.get_version("nobody", "1") is None
 
 
 def test_a_version_made_by_hand_in_mlflow_is_told_from_batons_own(registry, client):
@@ -113,19 +113,19 @@ def test_a_version_made_by_hand_in_mlflow_is_told_from_batons_own(registry, clie
     source = client.get_model_version("baton-by-hand", number).source
     model_id = source.removeprefix("models:/")
     made = client.create_model_version("baton-by-hand", source, model_id=model_id)
-    assert registry.registered("by-hand", made.version).version is None
+    assert registry.get_version("by-hand", made.version).version is None
 
 
 def test_a_refusal_can_be_explained_on_the_version(registry):
     number = publish(registry, "told")
     registry.tag("told", number, "baton.refused", "the digest does not match")
-    assert registry.registered("told", number).tags["baton.refused"] == "the digest does not match"
+    assert registry.get_version("told", number).tags["baton.refused"] == "the digest does not match"
 
 
 def test_workspaces_are_apart(registry):
     publish(registry, "left", 5)
     number = publish(registry, "right", 9)
-    assert registry.registered("right", number).version == 9
+    assert registry.get_version("right", number).version == 9
     assert registry.aliases("left") == {}
 
 
@@ -160,8 +160,8 @@ def test_descriptions_tell_what_is_the_case_unless_an_engineer_wrote_them(regist
         tags = client.get_experiment_by_name("baton/telling").tags
         return tags["mlflow.note.content"], client.get_registered_model("baton-telling").description
 
-    registry.tell("telling", "# The line of version 1 serves")
-    registry.tell("telling", "# The line of version 2 serves")
+    registry.describe("telling", "# The line of version 1 serves")
+    registry.describe("telling", "# The line of version 2 serves")
     readme, about = read()
     assert readme.startswith("# The line of version 2 serves\n")
     assert "models:/baton-telling@champion" in readme
@@ -169,5 +169,5 @@ def test_descriptions_tell_what_is_the_case_unless_an_engineer_wrote_them(regist
     client.update_registered_model("baton-telling", "ours")
     experiment = client.get_experiment_by_name("baton/telling").experiment_id
     client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
-    registry.tell("telling", "# The line of version 3 serves")
+    registry.describe("telling", "# The line of version 3 serves")
     assert read() == ("mine", "ours")

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from experiments.datasets.streams import SETS, Episode, folder, read
+from experiments.datasets.streams import SETS, Episode, data_folder, read
 from experiments.replay.client import BatonClient, RefusedError
 from experiments.replay.play import PlayedStream, bare, through_http, workspace_key
 from experiments.simulation.world import episodes
@@ -201,7 +201,7 @@ def test_a_replay_outlives_kills_at_random_instants(tmp_path: Path) -> None:
             assert caller.get("/v1/standing")["digest"] == expected.report.digest
 
 
-DATA = folder(os.environ)
+DATA = data_folder(os.environ)
 
 
 @pytest.mark.data

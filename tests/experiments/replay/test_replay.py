@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 
 from experiments.datasets.streams import Episode
 from experiments.replay.client import BatonClient, RefusedError, UnreachableError, path_of
-from experiments.replay.play import bare, begun, told
+from experiments.replay.play import bare, new_model_state, without_system_events
 from experiments.replay.stream_measures import StreamMeasures
 from learning.conversation.state import Message
 from learning.measures.scores import handoff_match
@@ -68,8 +68,8 @@ def test_it_learns_only_when_a_conversation_has_ended() -> None:
 
 def test_a_replay_in_two_parts_is_the_replay_of_the_whole() -> None:
     whole = bare(stream())
-    standing = begun()
-    first, second = bare(stream()[:15], standing=standing), bare(stream()[15:], standing=standing)
+    state = new_model_state()
+    first, second = bare(stream()[:15], state=state), bare(stream()[15:], state=state)
     assert first.tally.probabilities + second.tally.probabilities == whole.tally.probabilities
     assert second.report.digest == whole.report.digest
     assert second.report.position == whole.report.position == 42
@@ -156,8 +156,8 @@ def test_notes_of_past_handoffs_are_left_out_and_places_move_up() -> None:
         moved,
         tuple(place for place, _ in moved),
     )
-    assert told(noted) == plain
-    assert told(plain) is plain
+    assert without_system_events(noted) == plain
+    assert without_system_events(plain) is plain
 
 
 # -- the caller, against a small real server ------------------------------------------------------

@@ -233,8 +233,8 @@ def test_a_play_is_bounded_in_time() -> None:
 def test_what_was_missed_is_counted_by_the_hidden_truth() -> None:
     """Where the bot keeps everything, the share missed is the world's base rate."""
     with double() as url:
-        knobs = WorldSettings(base_rate=0.4, caught=0.0)
-        found = play(url, KEYS, conversations=300, console=quiet(), knobs=knobs)
+        settings = WorldSettings(base_rate=0.4, caught=0.0)
+        found = play(url, KEYS, conversations=300, console=quiet(), settings=settings)
     assert found.handoffs == 0
     assert abs((found.missed_rate or 0) - 0.4) < 0.09
 
@@ -286,9 +286,9 @@ def test_an_error_in_a_job_stops_everybody() -> None:
 def test_the_scoreboard_takes_the_loss_of_the_newest_lessons_again_and_again() -> None:
     board = Scoreboard()
     for _ in range(NEWEST // 2):
-        board.taught("not_needed", [(0.5, 0.0), (0.5, 0.0)])
+        board.add_outcome("not_needed", [(0.5, 0.0), (0.5, 0.0)])
     for _ in range(NEWEST):
-        board.taught("needed", [(0.9, 1.0)])
+        board.add_outcome("needed", [(0.9, 1.0)])
     found = board.summary()
     plain, sure = 0.693147, 0.105361
     expected = (plain, plain, plain, (plain + sure) / 2, sure)
@@ -302,7 +302,7 @@ def test_the_scoreboard_takes_the_loss_of_the_newest_lessons_again_and_again() -
 
 def test_what_no_lesson_counts_for_still_counts_as_an_outcome() -> None:
     board = Scoreboard()
-    board.taught("unknowable", [])
+    board.add_outcome("unknowable", [])
     assert board.summary().outcomes == 1
     assert board.summary().lessons == 0
 

@@ -396,7 +396,7 @@ def test_a_thousand_conversations_take_less_than_a_second() -> None:
 
 
 def test_knobs_can_be_changed_one_at_a_time() -> None:
-    """The knobs of judgement leave the conversations as they are."""
-    knobs = WorldSettings(base_rate=0.1)
-    other = replace(knobs, caught=0.9, habits=(("zoe", AgentBehaviour(wrong=0.4)),))
-    assert list(episodes(3, 50, knobs)) == list(episodes(3, 50, other))
+    """The settings of judgement leave the conversations as they are."""
+    settings = WorldSettings(base_rate=0.1)
+    other = replace(settings, caught=0.9, behaviours=(("zoe", AgentBehaviour(wrong=0.4)),))
+    assert list(episodes(3, 50, settings)) == list(episodes(3, 50, other))

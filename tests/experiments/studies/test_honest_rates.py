@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from experiments.replay.client import BatonClient
-from experiments.studies.simulated_rates import Plan, Run
+from experiments.studies.simulated_rates import ServicePlan, ServiceRun
 from learning.decision.policy import Policy
 from service.outcomes import audit_tasks
 from service.store.ledger import entries
@@ -38,7 +38,9 @@ def test_every_look_holds_the_true_share_of_kept_conversations_that_needed_a_per
     """95 of 100 runs are promised; these are seeded ones in which it holds."""
     place = service.workspace()
     callers = {role: BatonClient(service.url, key) for role, key in place.keys.items()}
-    looks = Run(Plan(seed, conversations=160, every=20), callers, lambda: toss(place)).play()
+    looks = ServiceRun(
+        ServicePlan(seed, conversations=160, every=20), callers, lambda: toss(place)
+    ).play()
     for caller in callers.values():
         caller.__exit__(None, None, None)
     assert len(looks) > 5

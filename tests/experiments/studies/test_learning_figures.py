@@ -13,7 +13,7 @@ import pytest
 
 from experiments.simulation.world import World
 from experiments.studies.figures.audits import budget, unseen, wrong
-from experiments.studies.figures.simulated_service import Ended, Served
+from experiments.studies.figures.simulated_service import EndedConversation, SimulatedService
 from experiments.studies.figures.svg import BLUE, Panel, Scale, picture
 from experiments.studies.figures.thresholds import costs
 from learning.estimation.audit_sampling import uniform_variate
@@ -26,8 +26,8 @@ BYTES_MAX = 80_000
 
 
 @pytest.fixture(scope="module")
-def ended() -> list[Ended]:
-    return list(Served(World(made.SEED, made.WORLD)).play(made.BEGINNING))
+def ended() -> list[EndedConversation]:
+    return list(SimulatedService(World(made.SEED, made.WORLD)).play(made.BEGINNING))
 
 
 def test_the_pages_thresholds_are_those_of_its_costs() -> None:
@@ -69,7 +69,7 @@ def test_the_pages_numbers_are_of_the_run_that_drew_its_pictures() -> None:
         assert told in PAGE
 
 
-def test_the_pages_run_begins_as_it_would_today(ended: list[Ended]) -> None:
+def test_the_pages_run_begins_as_it_would_today(ended: list[EndedConversation]) -> None:
     again = (
         "the model is another: run experiments.studies.004_learning_figures, mend docs/learning.md"
     )
@@ -87,7 +87,9 @@ def test_every_picture_of_the_page_is_there_small_and_well_formed() -> None:
         assert ElementTree.fromstring(drawn).tag.endswith("svg")
 
 
-def test_a_service_is_told_of_handoffs_complaints_and_what_is_drawn(ended: list[Ended]) -> None:
+def test_a_service_is_told_of_handoffs_complaints_and_what_is_drawn(
+    ended: list[EndedConversation],
+) -> None:
     kept = [one for one in ended if not one.handed_over]
     assert 0 < len(kept) < len(ended) == 900
     assert all(one.needed and not one.handed_over for one in ended if one.caught)
@@ -95,12 +97,12 @@ def test_a_service_is_told_of_handoffs_complaints_and_what_is_drawn(ended: list[
     for one in kept:
         assert one.audit is not None
         assert one.audit.uniform == (uniform_variate("7", "uniform", one.id) < 0.03)
-    assert [one.scored for one in Served(World(7, made.WORLD)).play(20)] == [
+    assert [one.scored for one in SimulatedService(World(7, made.WORLD)).play(20)] == [
         one.scored for one in ended[:20]
     ]
 
 
-def test_pictures_are_drawn_of_what_happened(ended: list[Ended]) -> None:
+def test_pictures_are_drawn_of_what_happened(ended: list[EndedConversation]) -> None:
     drawn, said = unseen(ended)
     assert said["kept"] + said["handed_over"] == len(ended)
     assert said["estimate"][1] <= said["estimate"][0] <= said["estimate"][2]

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from mlflow import MlflowClient
 
 from experiments.datasets import ledger_export
-from experiments.datasets.streams import read, written
+from experiments.datasets.streams import episode_line, read
 from experiments.replay import play
 from experiments.simulation.world import episodes
 from experiments.sweeps import backends, grid, trials
@@ -43,7 +43,7 @@ TRIED = ["adagrad-1", "bayes-1?v0=0.03", "bayes-1?v0=0.3"]
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stream") / "talks.jsonl"
-    path.write_text("".join(written(one) + "\n" for one in episodes(5, 60)))
+    path.write_text("".join(episode_line(one) + "\n" for one in episodes(5, 60)))
     return path
 
 
@@ -87,9 +87,11 @@ def test_a_grid_is_every_recipe_with_every_value_that_it_has_a_parameter_for() -
 
 def test_the_same_seed_draws_the_same_trials_within_their_ranges() -> None:
     values = grid.named_values(["v0=0.01..1", "forgetting=0..0.1"])
-    found = grid.drawn(["bayes-1"], values, 20, seed=3)
-    assert found == grid.drawn(["bayes-1"], values, 20, seed=3)
-    assert len(set(found)) == 20 != len(set(found) & set(grid.drawn(["bayes-1"], values, 20, 4)))
+    found = grid.draw_trials(["bayes-1"], values, 20, seed=3)
+    assert found == grid.draw_trials(["bayes-1"], values, 20, seed=3)
+    assert (
+        len(set(found)) == 20 != len(set(found) & set(grid.draw_trials(["bayes-1"], values, 20, 4)))
+    )
     drawn = [trials_parameters(name) for name in found]
     assert all(0.01 <= one.get("v0", 0.1) <= 1.0 for one in drawn)
     assert all(0.0 <= one.get("forgetting", 0.0) <= 0.1 for one in drawn)
@@ -206,7 +208,7 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
     texts = [p for p in (home.folder / "sweeps").rglob("*") if p.suffix == ".gz"]
     assert texts == []
     begun = resume_or_begin(home.folder, LedgerSource(store, "swept", 5), TRIED)
-    assert begun.found.position == 5
+    assert begun.history.position == 5
     store.close()
 
 
@@ -319,6 +321,6 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         BackendUnavailable, match=r"needs the extra `ray`: pip install 'baton\[ray\]'"
     ):
-        backends.engine("ray")
+        backends.get_backend("ray")
     with pytest.raises(BackendUnavailable, match="use local or ray"):
-        backends.engine("spark")
+        backends.get_backend("spark")

@@ -102,7 +102,7 @@ def serving(place: Place) -> dict[str, Any]:
 
 def agrees(place: Place, registry: Registry) -> bool:
     number = serving(place)["registry_version"]
-    return number is not None and registry.alias_of(place.name, "champion") == number
+    return number is not None and registry.aliases(place.name).get("champion") == number
 
 
 def published_once(place: Place, registry: Registry) -> None:
@@ -272,7 +272,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         until(lambda: agrees(place, registry), SOON, "the alias agrees")
         (before,) = [r for r in versions(place) if r["number"] == saved["number"]]
         until(
-            lambda: registry.alias_of(place.name, "previous") == before["registry_version"],
+            lambda: registry.aliases(place.name).get("previous") == before["registry_version"],
             SOON,
             "previous is the line before",
         )
@@ -285,7 +285,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         )
         registry.set_alias(place.name, "champion", foreign.version)
         until(lambda: agrees(place, registry), SOON, "the alias is put back")
-        why = registry.registered(place.name, foreign.version).tags[REFUSED_TAG]
+        why = registry.get_version(place.name, foreign.version).tags[REFUSED_TAG]
         assert "not one that Baton published" in why
         assert len(place.entries()) == head
 
@@ -374,9 +374,9 @@ def test_an_mlflow_that_lost_everything_is_given_everything_anew(tmp_path: Path)
             server.start()
             registry = Registry(server.url)
             MlflowPublisher(store, registry).publish()
-            stood = registry.alias_of("default", "champion")
+            stood = registry.aliases("default").get("champion")
             assert stood is not None
-            found = registry.registered("default", stood)
+            found = registry.get_version("default", stood)
             assert found is not None
             assert found.version == 1
     store.close()

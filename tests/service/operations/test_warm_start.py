@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.datasets.streams import StreamError, read, written
+from experiments.datasets.streams import StreamError, episode_line, read
 from experiments.replay import play
 from experiments.simulation.world import episodes
 from learning.ledger import checkpoint
@@ -49,7 +49,7 @@ HISTORY = list(episodes(5, 40))
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "history.jsonl"
-    path.write_text("".join(written(one) + "\n" for one in HISTORY))
+    path.write_text("".join(episode_line(one) + "\n" for one in HISTORY))
     return path
 
 
@@ -110,7 +110,7 @@ def test_a_warm_start_makes_the_model_that_a_replay_makes_and_done_again_it_is_d
     again = here.warm(file)
     assert (again.outcomes, again.there, again.position) == (0, 40, found.position)
     without = rebuild(here.store, here.name, RECIPE, Exclusions(source="history"))
-    assert checkpoint.digest(without) == checkpoint.digest(play.begun(RECIPE))
+    assert checkpoint.digest(without) == checkpoint.digest(play.new_model_state(RECIPE))
 
 
 def test_parquet_and_json_lines_teach_the_same(here: Here, file: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_parquet_file_may_have_a_message_in_each_row(tmp_path: Path, file: Pat
             row["bot"] = json.dumps(message["bot"]) if message.get("bot") else None
             rows.append(row | {"attributes": json.dumps(message.get("attributes") or {})})
     flat = as_parquet(tmp_path / "flat.parquet", rows)
-    assert [written(one) for one in read(flat)] == [written(one) for one in read(file)]
+    assert [episode_line(one) for one in read(flat)] == [episode_line(one) for one in read(file)]
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(flat.read_bytes()[:-40])
     with pytest.raises(StreamError, match="is not a whole Parquet file"):
@@ -194,7 +194,7 @@ def test_killed_half_way_it_is_finished_by_the_same_command(file: Path, tmp_path
         store = Store(settings.database_url)
         prepare(settings, store)
         long = list(episodes(7, 300))
-        file.write_text("".join(written(one) + "\n" for one in long))
+        file.write_text("".join(episode_line(one) + "\n" for one in long))
         words = [sys.executable, "-m", "service", "warm-start", str(file), "--per-second", "200"]
         environ = home._environ({})
         process = subprocess.Popen(words, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)

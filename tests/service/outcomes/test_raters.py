@@ -20,7 +20,7 @@ import pytest
 
 from experiments.replay.client import BatonClient
 from experiments.simulation.world import AgentBehaviour, Forgery, WorldSettings, episodes
-from experiments.studies.simulated_rates import Plan, Run
+from experiments.studies.simulated_rates import ServicePlan, ServiceRun
 from learning.conversation.state import EMPTY, step
 from learning.decision.policy import Policy
 from learning.ledger.model_state import ModelState, replay_entries
@@ -169,12 +169,12 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
         made = place.admin.posted("/v1/keys", {"role": "agent", "name": name})
         callers[name] = BatonClient(service.url, made["key"])
     everyone = list(callers.values())
-    knobs = WorldSettings(habits=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
-    plan = Plan(4, HONEST + FORGED, every=15, base_rate=NEED, knobs=knobs)
+    settings = WorldSettings(behaviours=STAFF, forgeries=(Forgery(HONEST, HONEST + FORGED),))
+    plan = ServicePlan(4, HONEST + FORGED, every=15, base_rate=NEED, settings=settings)
     place.policy(costs={"unneeded": 1.0, "missed": 1.0, "ask": 1e6})
     store = service.baton.store
     story = Story(place, Maintenance(store, Settings(home=home)), callers)
-    Run(plan, callers, story.look).play()
+    ServiceRun(plan, callers, story.look).play()
     for caller in everyone:
         caller.__exit__(None, None, None)
 

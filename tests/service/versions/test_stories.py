@@ -65,11 +65,11 @@ class Story:
         registry: Registry,
         recipe: str = "bayes-1",
         name: str = "",
-        **knobs: Any,
+        **settings: Any,
     ) -> None:
         self.place: Place = service.workspace("shadow", recipe, name)
         self.place.policy(costs=EVEN, switching=EAGER)
-        self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | knobs))
+        self.town = Town(self.place, **({"seed": 3, "base_rate": 0.4} | settings))
         self.registry, self.store = registry, service.baton.store
         self.upkeep = Maintenance(self.store, service.baton.settings)
 
@@ -93,9 +93,9 @@ class Story:
         serving = last.body["version"]
         found = self.place.engineer
         until(lambda: found.got("/v1/standing")["switch"] == last.position, 10, "served")
-        alias = self.registry.alias_of(self.place.name, "champion")
+        alias = self.registry.aliases(self.place.name).get("champion")
         assert alias is not None
-        registered = self.registry.registered(self.place.name, alias)
+        registered = self.registry.get_version(self.place.name, alias)
         assert registered is not None
         with self.store.read() as connection:
             lines = version_rows.of_line(connection, self.place.name, last.position, 2**31 - 1)
@@ -239,7 +239,7 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     story.publish()
     assert story.serves() == 1
     assert "alarm" in story.told()
-    alias = story.registry.alias_of(story.place.name, "challenger-1")
+    alias = story.registry.aliases(story.place.name).get("challenger-1")
     assert alias is not None
     assert any("**Alarm.**" in run.data.tags["mlflow.note.content"] for run in story.runs())
     desk = story.registry._client.get_experiment(story.run().info.experiment_id)
