@@ -70,7 +70,7 @@ types: $(STAMP)  ## strict types
 
 docs: $(STAMP)  ## write the reference pages and build the site, strictly, into build/docs
 	@$(BIN)/python -m docs.generate
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the site is in build/docs: open its index.html, or serve it to search, too"
 
 check: lint types docs test  ## what CI does

@@ -152,7 +152,8 @@ def route_section(name: str, role: str, told: str, operation: Mapping[str, Any])
     body = content_schema(operation.get("requestBody", {}))
     if body:
         parts.append(f"Body: {type_of(body)}.\n")
-    answer = content_schema(operation["responses"].get("200", {}))
+    good = [one for status, one in operation["responses"].items() if status.startswith("2")]
+    answer = content_schema(good[0]) if good else {}
     if answer and "$ref" in str(answer):
         parts.append(f"Answer: {type_of(answer)}.\n")
     return "\n".join(parts)
