@@ -88,7 +88,7 @@ def routes_page() -> str:
         'Errors have one shape: `{"error": {"code", "message", "field"?, "hint"?}}`. With 503\n'
         "nothing was recorded: send the request again after `Retry-After` seconds.\n",
         table(("route", "role", "does"), overview),
-        *(f"## {tag.capitalize()}\n\n" + "\n".join(some) for tag, some in by_tag.items()),
+        *(f"## {tag.capitalize()} routes\n\n" + "\n".join(some) for tag, some in by_tag.items()),
         "## Fields\n",
         *shapes,
     )
@@ -382,7 +382,7 @@ def policy_page() -> str:
     ]
     bars = Policy().thresholds
     return page(
-        "Policy",
+        "The policy",
         "What follows from a probability: `GET`, `PUT` and `POST .../preview` under\n"
         "[`/v1/policy`](routes.md#get-v1policy). How to choose the values:\n"
         "[setting the policy](../guides/policy.md).\n",

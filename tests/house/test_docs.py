@@ -277,6 +277,14 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     assert broken_links(path) == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_no_two_headings_of_a_page_have_one_anchor(path: Path) -> None:
+    """A link would lead to the first of them."""
+    text = path.read_text(encoding="utf-8")
+    headings = [anchor(one) for one in re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)]
+    assert sorted(set(headings)) == sorted(headings)
+
+
 def nav_pages() -> list[str]:
     """The pages of the site's navigation, in its order."""
 
