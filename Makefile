@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check lint types format pictures stories requirements clean
+.PHONY: help install demo test soak check lint types docs format pictures stories requirements clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,7 +68,12 @@ lint: $(STAMP)  ## style and format
 types: $(STAMP)  ## strict types
 	@$(BIN)/mypy
 
-check: lint types test  ## what CI does
+docs: $(STAMP)  ## write the reference pages and build the site, strictly, into build/docs
+	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the site is in build/docs: open its index.html, or serve it to search, too"
+
+check: lint types docs test  ## what CI does
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""The newcomer's page is run, block by block, against a real service; its answers are true."""
+"""The newcomer's pages are run, block by block, against a real service; their answers are true."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from typing import Any
 import httpx
 import pytest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "first-correction.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "start" / "first-correction.md"
+BOT = ROOT / "docs" / "start" / "first-bot.md"
 START = "make install\n.venv/bin/baton serve\n"
 READY_SECONDS = 60
 
 Block = tuple[str, str]  # language and text
 
 
-def blocks() -> list[Block]:
-    """The page's fenced blocks in their order; the first one starts the service."""
-    text = PAGE.read_text(encoding="utf-8")
+def blocks(page: Path = PAGE) -> list[Block]:
+    """A page's fenced blocks in their order; the first one of PAGE starts the service."""
+    text = page.read_text(encoding="utf-8")
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -42,7 +44,7 @@ def service(tmp_path: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve", "--port", str(port)],
             cwd=tmp_path,
-            env=kept | {"PYTHONPATH": str(PAGE.parent.parent)},
+            env=kept | {"PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=log,
         )
@@ -117,6 +119,25 @@ def test_the_page_teaches_a_correction(service: str, tmp_path: Path) -> None:
     first, _request, taught, corrected, rolled_back = asked
     assert [first, taught, corrected] == pytest.approx(figures_told(), abs=0.02)
     assert rolled_back == pytest.approx(first)
+
+
+def test_the_first_bot_answers_hands_over_and_is_silent(service: str, tmp_path: Path) -> None:
+    (language, program), (_, talk) = blocks(BOT)
+    assert language == "python"
+    (tmp_path / "bot.py").write_text(program, encoding="utf-8")
+    run = subprocess.run(
+        ["sh", "-c", talk.replace(".venv/bin/python", sys.executable)],
+        cwd=tmp_path,
+        env=os.environ | {"BATON": service},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        "bot: We are open from 8 to 18.",
+        "bot: A person takes over now.",
+    ]
 
 
 def test_what_the_page_tells_can_differ_from_an_answer() -> None:

@@ -19,7 +19,7 @@ from experiments.studies.figures.thresholds import costs
 from learning.estimation.audit_sampling import uniform_variate
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "learning.md").read_text(encoding="utf-8")
 SAID = json.loads((ROOT / "docs" / "figures" / "numbers.json").read_text(encoding="utf-8"))
 made = importlib.import_module("experiments.studies.004_learning_figures")
 BYTES_MAX = 80_000
@@ -71,13 +71,14 @@ def test_the_pages_numbers_are_of_the_run_that_drew_its_pictures() -> None:
 
 def test_the_pages_run_begins_as_it_would_today(ended: list[EndedConversation]) -> None:
     again = (
-        "the model is another: run experiments.studies.004_learning_figures, mend docs/learning.md"
+        "the model is another: run experiments.studies.004_learning_figures,"
+        " mend docs/explanation/learning.md"
     )
     assert unseen(ended)[1] == SAID["beginning"], again
 
 
 def test_every_picture_of_the_page_is_there_small_and_well_formed() -> None:
-    shown = re.findall(r"!\[[^\]]+\]\((figures/\w+\.svg)\)", PAGE)
+    shown = re.findall(r"!\[[^\]]+\]\(\.\./(figures/\w+\.svg)\)", PAGE)
     there = {f"figures/{path.name}" for path in (ROOT / "docs" / "figures").glob("*.svg")}
     assert len(shown) >= 3
     assert set(shown) == there
