@@ -21,7 +21,9 @@ from learning.decision.policy_document import PolicyDocument
 class LabelRequestPolicy(PolicyDocument):
     """How many answers about handoffs an agent is asked for in a day; more may be given."""
 
-    per_agent_per_day: Annotated[int, Field(ge=0, le=1000)] = 20
+    per_agent_per_day: Annotated[
+        int, Field(ge=0, le=1000, description="Most answers that one agent is asked for in a day.")
+    ] = 20
 
 
 def value(probability: float | None, uncertainty: float | None, *, by_rule_alone: bool) -> float:

@@ -78,8 +78,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "reports",
     ),
     "service.web": (
-        "access schemas middleware",
-        "event_stream",
+        "access schemas",
+        "error_responses",
+        "middleware event_stream",
         "request_context",
         "api console",
         "app",

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.web.access.keys import ROLES
 from service.web.console import static_files
 from service.web.console.signed_in_user import SessionUser
+from service.web.schemas import moment as iso
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -49,7 +50,7 @@ def _templates() -> Environment:
     )
     found.globals["static"] = static_files.address
     found.filters |= {"waited": waited, "moment": moment, "clock": clock, "percent": percent}
-    found.filters |= {"share": share, "lasted": lasted}
+    found.filters |= {"share": share, "lasted": lasted, "iso": iso}
     return found
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.runtime.errors import STATUS, NotFound, RequestRefused, Unavailable, away
+from service.runtime.errors import STATUS, NotFound, RequestRefused, away
 from service.store.database.transactions import UnavailableError
 from service.web.access.sessions import SignInFailures
 from service.web.console import queue_page, sign_in, static_files
@@ -21,7 +21,7 @@ from service.web.console.dashboard import dashboard_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, transcript_page
 from service.web.console.signed_in_user import NotSignedIn, find
-from service.web.request_context import fault
+from service.web.error_responses import retry_headers, validation_error
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -96,7 +96,7 @@ def _signed_out(request: Request, _error: Exception) -> RedirectResponse:
 async def _refused(request: Request, error: Exception) -> Any:
     """What went wrong and what to do, as a page."""
     refusal = _refusal(error)
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
+    headers = retry_headers(refusal)
     visitor = None
     if not isinstance(error, UnavailableError):
         visitor = await find(request)
@@ -108,7 +108,7 @@ def _refusal(error: Exception) -> RequestRefused:
     if isinstance(error, RequestRefused):
         return error
     if isinstance(error, RequestValidationError):
-        return fault(error.errors())
+        return validation_error(error.errors())
     if isinstance(error, HTTPException):
         if isinstance(error.__cause__, RequestRefused):
             return error.__cause__

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse
 
-from service.runtime.errors import STATUS, RequestRefused, TooMany, Unauthenticated
+from service.runtime.errors import STATUS, RequestRefused, Unauthenticated
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.access import sessions
@@ -16,6 +16,7 @@ from service.web.access.keys import Principal, hashed
 from service.web.access.sessions import SESSION_SECONDS, SignInFailures
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import Actor, check_form, cookie_of, find, set_cookie
+from service.web.error_responses import retry_headers
 from service.web.request_context import AppDependency, AppState
 
 router = APIRouter()
@@ -46,7 +47,7 @@ async def sign_in(
     failures: SignInFailures = request.app.state.failures
     try:
         failures.check(address, time.monotonic())
-        principal = baton.doorkeeper.admit(f"Bearer {key.strip()}")
+        principal = baton.authenticator.admit(f"Bearer {key.strip()}")
         principal.require("agent")
     except Unauthenticated as refusal:
         failures.count(address, time.monotonic())
@@ -85,7 +86,7 @@ async def _begin(baton: AppState, principal: Principal) -> str:
 
 def _form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
     cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooMany) else {}
+    headers = {} if refusal is None else retry_headers(refusal)
     status = 200 if refusal is None else STATUS[type(refusal)]
     response = page(
         request,

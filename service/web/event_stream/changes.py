@@ -19,6 +19,7 @@ from learning.ledger.model_state import Entry
 from service.handoffs import queue
 from service.store.handoffs import handoff_rows
 from service.store.ledger import entries as ledger
+from service.web.schemas import moment, timed
 
 OVERLAP_SECONDS = 15.0
 """The longest transaction (10 s), and as much as the clocks of two processes may differ."""
@@ -104,7 +105,7 @@ def _written(
     parts = []
     for row in handoff_rows.some(connection, workspace, changed) if changed else ():
         cursor = EventCursor(max(cursor.changed_at, row.changed_at), cursor.position)
-        parts.append(_event("handoff", cursor, queue.queue_json(row)))
+        parts.append(_event("handoff", cursor, timed(queue.queue_json(row))))
     if changed:
         waiting = {one.name: one.waiting for one in queue.teams(connection, workspace)}
         parts.append(_event("queue", cursor, {"waiting": waiting}))
@@ -129,7 +130,7 @@ def _of(entry: Entry) -> tuple[str, dict[str, Any]] | None:
     found = {name: entry.body[name] for name in _KEPT[entry.kind] if name in entry.body}
     if entry.kind == "retraction":
         found["verdict"] = None
-    found |= {"position": entry.position, "actor": entry.actor, "at": entry.at}
+    found |= {"position": entry.position, "actor": entry.actor, "at": moment(entry.at)}
     return ("switch" if entry.kind == "switch" else "outcome"), found
 
 

@@ -12,7 +12,6 @@ import time
 from typing import Any, ClassVar
 
 import uvicorn
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,7 +19,7 @@ from service.runtime import logs
 from service.runtime.errors import Unavailable
 from service.runtime.settings import Settings
 from service.web.app import create_app
-from service.web.request_context import refused
+from service.web.error_responses import error_response
 
 HEADERS_SECONDS = 15
 """How long a client may take for a request's first line and headers."""
@@ -40,7 +39,7 @@ BACKLOG = 2048
 async def refuse_connection(scope: Scope, receive: Receive, send: Send) -> None:
     """The answer to a connection too many."""
     busy = Unavailable("connections_full", "too many connections are open", hint="send it again")
-    answer = refused(Request(scope), busy)
+    answer = error_response(busy)
     answer.headers["Connection"] = "close"
     await answer(scope, receive, send)
 

@@ -224,7 +224,7 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(broadcast, "CHECK_SECONDS", 0.1)
     monkeypatch.setattr(broadcast, "SEND_SECONDS", 0.3)
-    told = service.baton.feed._told
+    told = service.baton.broadcaster._told
     with following(place.agent) as slow:
         slow.next()
         (follower,) = told[place.name].followers

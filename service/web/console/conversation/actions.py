@@ -15,7 +15,7 @@ from service.web.console import queue_page
 from service.web.console.conversation.conversation_page import address, shown
 from service.web.console.signed_in_user import Actor, SessionUser
 from service.web.request_context import AppDependency, AppState
-from service.web.schemas import Id, NoteText, Said, ShortText
+from service.web.schemas import Id, NoteText, RequiredNote, ShortText
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 Do = Callable[[Batch], Mapping[str, Any]]
@@ -93,7 +93,7 @@ async def note(
     handoff_id: Id,
     baton: AppDependency,
     visitor: Actor,
-    text: Annotated[Said, Form()],
+    text: Annotated[RequiredNote, Form()],
 ) -> Any:
     """Keep a note for colleagues."""
     workspace = visitor.workspace

@@ -15,7 +15,8 @@ from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.console.conversation.actions import acted
 from service.web.console.signed_in_user import Actor
-from service.web.request_context import AppDependency, fault
+from service.web.error_responses import validation_error
+from service.web.request_context import AppDependency
 from service.web.schemas import HandoffOutcome, Id
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
@@ -43,8 +44,8 @@ async def tell(
             note=note.strip() or None,
         )
     except ValidationError as error:
-        raise fault(error.errors()) from error
-    workspace, found = visitor.workspace, asked.found(visitor.principal)
+        raise validation_error(error.errors()) from error
+    workspace, found = visitor.workspace, asked.verdict_of(visitor.principal)
 
     def do(batch: Batch) -> Mapping[str, Any]:
         held = _held(batch, workspace, handoff_id)
