@@ -1,7 +1,8 @@
-"""Speed and scale: what `baton bench` runs.
+"""Benchmarks of speed, scale and learning: `baton bench`, `python -m experiments.benchmarks`.
 
-One file per bench, beside what they share: `traffic` (what is sent), `load` (the process that
-sends it and measures), `running` (what is measured, as processes of their own), `table`.
+One file a benchmark, beside what they share in `harness`: `traffic_mix` (what is sent),
+`load_generator` (the process that sends it and measures), `processes` (what is measured),
+`result_table`, `command_line`.
 
 The benches look at Baton from outside, as a bot does: real processes, real sockets, real files.
 What is compared is measured in turns within one run (A B C, A B C, ...), and each ratio is taken

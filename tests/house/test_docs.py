@@ -87,7 +87,7 @@ def commands() -> dict[str, TyperCommand]:
             full = f"{prefix}{name}"
             if isinstance(command, TyperGroup):
                 walk(f"{full} ", command)
-            else:
+            elif not command.hidden:
                 found[full] = command
 
     top = get_command(baton)

@@ -1,8 +1,9 @@
-"""The yardstick: a FastAPI route with the shapes of `/v1/score` that decides nothing.
+"""Yardstick of throughput: a FastAPI route that takes what `/v1/score` takes and decides nothing.
 
-The shapes are written out as anyone would write them, and stay so whatever the service does to
-read its own faster; a test holds their fields to the service's OpenAPI description. The service's
-checks in Python (no U+0000 in a text, no reserved id) are left out: the yardstick is the quicker.
+The request's shapes are written out as anyone would write them, and stay so whatever the service
+does to read its own faster; a test holds their fields to the service's OpenAPI description. The
+answer has fields of its own. The service's checks in Python (no U+0000 in a text, no reserved id)
+are left out: the yardstick is the quicker.
 """
 
 from __future__ import annotations
@@ -53,53 +54,38 @@ class ScoreRequest(Shape):
     attributes: Annotated[dict[Id, str | bool | float], Field(max_length=50)] = {}
 
 
-class Thresholds(BaseModel):
-    offer: float
-    escalate: float
-
-
-class Trigger(BaseModel):
-    kind: str
-    name: str
-    message_ids: list[str]
-
-
-class Reason(BaseModel):
+class Line(BaseModel):
     text: str
     weight: float
 
 
-class HandoffSummary(BaseModel):
+class Answer(BaseModel):
+    """As many fields and bytes as a decision has, under names of its own."""
+
     id: str
-    team: str
-    priority: int
-
-
-class Decision(BaseModel):
-    decision_id: str
     action: Literal["continue", "offer", "escalate", "human_active"]
-    probability: float | None
-    uncertainty: float | None
-    thresholds: Thresholds
-    triggers: list[Trigger]
-    reasons: list[Reason]
-    handoff: HandoffSummary | None
+    share: float | None
+    spread: float | None
+    bars: dict[str, float]
+    marks: list[Line]
+    lines: list[Line]
+    person: Line | None
     version: int
     position: int
 
 
-ANSWER = Decision(
-    decision_id="d19ab2c3d4e5f60718293a4",
+ANSWER = Answer(
+    id="d19ab2c3d4e5f60718293a4f5061728",
     action="continue",
-    probability=0.17348234,
-    uncertainty=0.0423411,
-    thresholds=Thresholds(offer=0.41, escalate=0.62),
-    triggers=[],
-    reasons=[
-        Reason(text="the customer has now asked twice", weight=0.41),
-        Reason(text="words: refund, late", weight=0.22),
+    share=0.17348234,
+    spread=0.0423411,
+    bars={"offer": 0.41, "escalate": 0.62},
+    marks=[],
+    lines=[
+        Line(text="the customer has now asked twice", weight=0.41),
+        Line(text="words: refund, late", weight=0.22),
     ],
-    handoff=None,
+    person=None,
     version=3,
     position=202,
 )
@@ -109,8 +95,8 @@ def application() -> FastAPI:
     """The yardstick as an ASGI application."""
     app = FastAPI()
 
-    @app.post("/v1/score", response_model=Decision)
-    async def score(_asked: ScoreRequest) -> Decision:
+    @app.post("/v1/score", response_model=Answer)
+    async def score(_asked: ScoreRequest) -> Answer:
         return ANSWER
 
     @app.get("/readyz")

@@ -42,7 +42,7 @@ async def stream_events(
     now; one may come twice after a reconnection.
     """
     principal, session = await _authenticate(request, baton)
-    subscriber = await baton.broadcaster.follow(principal, session, last_event_id or after)
+    subscriber = await baton.broadcaster.subscribe(principal, session, last_event_id or after)
     return Stream(baton.broadcaster, subscriber)
 
 

@@ -1,4 +1,4 @@
-"""The console as an application of its own, mounted under /console: routes, headers, errors."""
+"""Console application, mounted under /console: routers, security headers (CSP), error pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.web.console.conversation import actions, conversation_page, verdict
 from service.web.console.dashboard import dashboard_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, transcript_page
-from service.web.console.signed_in_user import NotSignedIn, find
+from service.web.console.signed_in_user import NotSignedIn, session_user
 from service.web.error_responses import retry_headers, validation_error
 
 HEADERS = {
@@ -50,19 +50,18 @@ _ROUTERS = (
 
 
 def site(state: State) -> FastAPI:
-    """The pages; they share the process's parts with the API through `state`."""
-    made = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
-    made.state = state
+    """Application factory of the console; it shares `state` with the API."""
+    app = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state = state
     state.failures = SignInFailures()
     for router in _ROUTERS:
-        made.include_router(router)
-    made.add_api_route("/", _home, include_in_schema=False)
-    made.add_exception_handler(NotSignedIn, _signed_out)
-    for kind in (RequestRefused, UnavailableError, RequestValidationError, HTTPException):
-        for one in kind if isinstance(kind, tuple) else (kind,):
-            made.add_exception_handler(one, _refused)
-    made.add_middleware(SecurityHeaders)
-    return made
+        app.include_router(router)
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_exception_handler(NotSignedIn, _ask_to_sign_in)
+    for kind in (RequestRefused, *UnavailableError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _error_page)
+    app.add_middleware(SecurityHeaders)
+    return app
 
 
 async def _home() -> RedirectResponse:
@@ -70,41 +69,41 @@ async def _home() -> RedirectResponse:
 
 
 class SecurityHeaders:
-    """Sends what tells browsers how little these pages may do; a page may say otherwise."""
+    """Middleware that adds security headers to every response, unless a page sets its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        await self._app(scope, receive, send_with_headers)
 
 
-def _signed_out(request: Request, _error: Exception) -> RedirectResponse:
+def _ask_to_sign_in(request: Request, _error: Exception) -> RedirectResponse:
     if request.method != "GET":
         return RedirectResponse("/console/sign-in", 303)
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"/console/sign-in?next={quote(asked, safe='')}", 303)
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/console/sign-in?next={quote(target, safe='')}", 303)
 
 
-async def _refused(request: Request, error: Exception) -> Any:
-    """What went wrong and what to do, as a page."""
-    refusal = _refusal(error)
+async def _error_page(request: Request, error: Exception) -> Any:
+    """Error page: what went wrong and what to do."""
+    refusal = _as_refusal(error)
     headers = retry_headers(refusal)
     visitor = None
     if not isinstance(error, UnavailableError):
-        visitor = await find(request)
+        visitor = await session_user(request)
     status = STATUS[type(refusal)]
     return page(request, visitor, "error.html", status, headers, refusal=refusal)
 
 
-def _refusal(error: Exception) -> RequestRefused:
+def _as_refusal(error: Exception) -> RequestRefused:
     if isinstance(error, RequestRefused):
         return error
     if isinstance(error, RequestValidationError):
