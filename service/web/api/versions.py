@@ -407,6 +407,8 @@ def _version_json(row: Any) -> dict[str, Any]:
 
 
 def _challenger_json(row: Any) -> dict[str, Any]:
-    values = row if isinstance(row, dict) else row._asdict()
+    """A challenger as stored, or as it was just asked for."""
+    values: dict[str, Any] = dict.fromkeys(("opened_at", "closed_at", "closed_why", "closed_by"))
+    values |= row if isinstance(row, dict) else row._asdict()
     hidden = ("workspace", "state", "duel")
     return timed({name: value for name, value in values.items() if name not in hidden})
