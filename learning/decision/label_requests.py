@@ -21,7 +21,9 @@ from learning.decision.policy_document import PolicyDocument
 class LabelRequestPolicy(PolicyDocument):
     """Budget of label requests: how many labels an agent is asked for in a day."""
 
-    per_agent_per_day: Annotated[int, Field(ge=0, le=1000)] = 20
+    per_agent_per_day: Annotated[
+        int, Field(ge=0, le=1000, description="Most answers that one agent is asked for in a day.")
+    ] = 20
 
 
 def label_value(

@@ -28,11 +28,14 @@ class OpeningHours(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     days: Annotated[
-        tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...],
-        Field(min_length=1, max_length=7),
+        Annotated[
+            tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...],
+            Field(min_length=1, max_length=7),
+        ],
+        Field(description="Days of the week."),
     ] = ("mon", "tue", "wed", "thu", "fri")
-    opens: Clock = "08:00"
-    closes: Clock = "18:00"
+    opens: Annotated[Clock, Field(description="Opens at.")] = "08:00"
+    closes: Annotated[Clock, Field(description="Closes at; 24:00 is midnight.")] = "18:00"
 
     @model_validator(mode="after")
     def _closes_later(self) -> OpeningHours:
@@ -54,14 +57,39 @@ class Team(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    hours: Annotated[tuple[OpeningHours, ...], Field(max_length=50)] = ()
-    zone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    utc_offset_minutes: Annotated[int, Field(ge=-840, le=840)] = 0
-    per_hour: Annotated[float, Field(ge=0.01, le=100_000)] | None = None
-    priority: Annotated[int, Field(ge=1, le=4)] | None = None
-    waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    full: bool = False
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=64, description="The team's name.", examples=["billing"]),
+    ]
+    hours: Annotated[
+        tuple[OpeningHours, ...],
+        Field(max_length=50, description="When it is there; none: always."),
+    ] = ()
+    zone: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Field(
+            description="Time zone of its hours, such as Europe/Berlin.", examples=["Europe/Berlin"]
+        ),
+    ] = None
+    utc_offset_minutes: Annotated[
+        int, Field(ge=-840, le=840, description="Distance from UTC, where no zone is named.")
+    ] = 0
+    per_hour: Annotated[
+        Annotated[float, Field(ge=0.01, le=100_000)] | None,
+        Field(description="Handoffs that it takes in an hour.", examples=[12]),
+    ] = None
+    priority: Annotated[
+        Annotated[int, Field(ge=1, le=4)] | None,
+        Field(
+            description="Priority of its handoffs where no rule says another; 1 is first.",
+            examples=[2],
+        ),
+    ] = None
+    waiting_max: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | None,
+        Field(description="How many may wait before it counts as full.", examples=[50]),
+    ] = None
+    full: Annotated[bool, Field(description="Whether it is full; jobs set it.")] = False
 
     @model_validator(mode="after")
     def _one_place(self) -> Team:

@@ -37,27 +37,50 @@ Action = Literal["continue", "offer", "escalate"]
 class Costs(PolicyDocument):
     """Misclassification costs, in any one unit; only the ratios matter."""
 
-    unneeded: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    missed: Annotated[float, Field(gt=0, le=1e6)] = 4.0
-    ask: Annotated[float, Field(ge=0, le=1e6)] = 0.15
+    unneeded: Annotated[
+        float, Field(gt=0, le=1e6, description="What a person costs where nobody was needed.")
+    ] = 1.0
+    missed: Annotated[
+        float,
+        Field(
+            gt=0, le=1e6, description="What it costs that nobody came where a person was needed."
+        ),
+    ] = 4.0
+    ask: Annotated[float, Field(ge=0, le=1e6, description="What it costs to ask the customer.")] = (
+        0.15
+    )
 
 
 class AcceptanceRates(PolicyDocument):
     """Acceptance rates of an offer, when a person is needed and when not."""
 
-    needed: Annotated[float, Field(ge=0, le=1)] = 0.9
-    unneeded: Annotated[float, Field(ge=0, le=1)] = 0.25
+    needed: Annotated[
+        float, Field(ge=0, le=1, description="Share of those who need a person that accepts one.")
+    ] = 0.9
+    unneeded: Annotated[
+        float, Field(ge=0, le=1, description="Share of those who do not that accepts one.")
+    ] = 0.25
 
 
 class AuditBudget(PolicyDocument):
     """Audit sampling budget: shares of the conversations kept by the bot, reviews a day, times."""
 
-    uniform_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    targeted_share: Annotated[float, Field(ge=0, le=1)] = 0.02
-    per_day: Annotated[int, Field(ge=0, le=100_000)] = 100
-    per_reviewer_per_day: Annotated[int, Field(ge=1, le=10_000)] = 40
-    double_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    offered_seconds: Annotated[int, Field(ge=60, le=604_800)] = 1800
+    uniform_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of kept conversations drawn at random.")
+    ] = 0.03
+    targeted_share: Annotated[
+        float, Field(ge=0, le=1, description="Share drawn where a label would teach most.")
+    ] = 0.02
+    per_day: Annotated[int, Field(ge=0, le=100_000, description="Most audits in a day.")] = 100
+    per_reviewer_per_day: Annotated[
+        int, Field(ge=1, le=10_000, description="Most reviews by one person in a day.")
+    ] = 40
+    double_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of audits reviewed twice.")
+    ] = 0.1
+    offered_seconds: Annotated[
+        int, Field(ge=60, le=604_800, description="How long an audit is one reviewer's.")
+    ] = 1800
 
 
 class SilencePolicy(PolicyDocument):
@@ -68,8 +91,22 @@ class SilencePolicy(PolicyDocument):
     within that time had been missed (`learning.conversation.reopening`).
     """
 
-    after_seconds: Annotated[int, Field(ge=3600, le=31_536_000)] = 259_200
-    weight: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    after_seconds: Annotated[
+        int,
+        Field(
+            ge=3600,
+            le=31_536_000,
+            description="Time in which a customer who comes back unsettled had been missed.",
+        ),
+    ] = 259_200
+    weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.5,
+            description="Share of a lesson's weight that silence teaches with; 0: nothing.",
+        ),
+    ] = 0.0
 
 
 class Policy(PolicyDocument):
@@ -80,21 +117,69 @@ class Policy(PolicyDocument):
     people enough) to where the model is silent. Rules are not held back by it.
     """
 
-    costs: Costs = Costs()
-    accepting: AcceptanceRates = AcceptanceRates()
-    capacity: Annotated[float, Field(gt=0, lt=1)] | None = None
-    price: Annotated[float, Field(ge=0, le=2)] = 0.0
-    teams: Annotated[tuple[Team, ...], Field(max_length=100)] = ()
-    rules: Annotated[tuple[Rule, ...], Field(max_length=100)] = Field(default_factory=default_rules)
-    default_team: Annotated[str, Field(min_length=1, max_length=64)] = "support"
-    routing: Routing = Routing()
-    cooldown_messages: Annotated[int, Field(ge=0, le=100)] = 3
-    claim_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
-    waiting_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
-    audits: AuditBudget = AuditBudget()
-    silence: SilencePolicy = SilencePolicy()
-    questions: LabelRequestPolicy = LabelRequestPolicy()
-    switching: PromotionTerms = PromotionTerms()
+    costs: Annotated[Costs, Field(description="What mistakes and asking cost.")] = Costs()
+    accepting: Annotated[AcceptanceRates, Field(description="Who accepts an offered person.")] = (
+        AcceptanceRates()
+    )
+    capacity: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        Field(
+            description="Share of decisions that may lead to a handoff; null: any.", examples=[0.15]
+        ),
+    ] = None
+    price: Annotated[
+        float,
+        Field(
+            ge=0, le=2, description="What capacity adds to the model's thresholds; jobs move it."
+        ),
+    ] = 0.0
+    teams: Annotated[
+        tuple[Team, ...], Field(max_length=100, description="Teams with hours, pace or place.")
+    ] = ()
+    rules: Annotated[
+        tuple[Rule, ...],
+        Field(max_length=100, description="Rules; the protected ones always escalate."),
+    ] = Field(default_factory=default_rules)
+    default_team: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Whose work it is where no rule and no model says so.",
+        ),
+    ] = "support"
+    routing: Annotated[Routing, Field(description="What the model may decide of teams.")] = (
+        Routing()
+    )
+    cooldown_messages: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Messages after a return or a decline in which only protected rules act.",
+        ),
+    ] = 3
+    claim_seconds: Annotated[
+        int, Field(ge=10, le=86_400, description="How long a quiet agent keeps a claim.")
+    ] = 900
+    waiting_seconds: Annotated[
+        int,
+        Field(
+            ge=60, le=604_800, description="How long a handoff waits before it counts as abandoned."
+        ),
+    ] = 86_400
+    audits: Annotated[AuditBudget, Field(description="How kept conversations are reviewed.")] = (
+        AuditBudget()
+    )
+    silence: Annotated[
+        SilencePolicy, Field(description="What it means that nobody complained.")
+    ] = SilencePolicy()
+    questions: Annotated[
+        LabelRequestPolicy, Field(description="Answers that an agent is asked for.")
+    ] = LabelRequestPolicy()
+    switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
+        PromotionTerms()
+    )
 
     @field_validator("rules")
     @classmethod

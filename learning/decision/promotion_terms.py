@@ -31,15 +31,39 @@ class PromotionTerms(PolicyDocument):
     switch. A champion is watched for `watch_days`; one false alarm in `false_alarm_in` outcomes.
     """
 
-    automatic: bool = True
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    judged_min: Annotated[int, Field(ge=1, le=1_000_000)] = 200
-    days_min: Annotated[float, Field(ge=0, le=365)] = 2.0
-    segment_min: Annotated[int, Field(ge=10, le=1_000_000)] = 50
-    ece_max: Annotated[float, Field(gt=0, le=1)] = 0.05
-    cooldown_days: Annotated[float, Field(ge=0, le=365)] = 1.0
-    watch_days: Annotated[float, Field(ge=0, le=3650)] = 14.0
-    false_alarm_in: Annotated[float, Field(ge=100, le=1e9)] = 10_000.0
+    automatic: Annotated[
+        bool,
+        Field(description="Jobs promote and roll back by themselves; false: they only recommend."),
+    ] = True
+    alpha: Annotated[
+        float,
+        Field(gt=0, le=0.5, description="Chance that a challenger no better is ever promoted."),
+    ] = 0.05
+    judged_min: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Least judged conversations.")
+    ] = 200
+    days_min: Annotated[float, Field(ge=0, le=365, description="Least days of comparison.")] = 2.0
+    segment_min: Annotated[
+        int,
+        Field(
+            ge=10, le=1_000_000, description="Judged conversations from which on a segment counts."
+        ),
+    ] = 50
+    ece_max: Annotated[
+        float,
+        Field(
+            gt=0, le=1, description="Largest calibration error, unless the champion's is larger."
+        ),
+    ] = 0.05
+    cooldown_days: Annotated[
+        float, Field(ge=0, le=365, description="Days after a switch in which none follows.")
+    ] = 1.0
+    watch_days: Annotated[
+        float, Field(ge=0, le=3650, description="Days that a new champion is watched.")
+    ] = 14.0
+    false_alarm_in: Annotated[
+        float, Field(ge=100, le=1e9, description="Outcomes in which one false alarm is expected.")
+    ] = 10_000.0
 
 
 @dataclass(slots=True)

@@ -24,7 +24,10 @@ PRIORITY = 3
 class Routing(PolicyDocument):
     """What the model may decide: a team, if it gives it at least this `confidence`; 1 is never."""
 
-    confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    confidence: Annotated[
+        float,
+        Field(ge=0, le=1, description="How sure the model must be to name a team; 1 is never."),
+    ] = 0.4
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,36 @@ class Rule(PolicyDocument):
     One that names no `team` leaves it to the other rules, the model and the default team.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
-    watches: Annotated[str, Field(max_length=64)]
-    at_least: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    action: Literal["offer", "escalate"] = "escalate"
-    team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=64,
+            pattern=r"^[a-z][a-z0-9_-]*$",
+            description="The rule's name.",
+            examples=["cancellation"],
+        ),
+    ]
+    watches: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="What it reads: request, topic:<name>, says:<words>, repeats, ...",
+            examples=["topic:cancellation"],
+        ),
+    ]
+    at_least: Annotated[
+        float, Field(gt=0, le=1000, description="From which reading on it fires.")
+    ] = 1.0
+    action: Annotated[Literal["offer", "escalate"], Field(description="What it asks for.")] = (
+        "escalate"
+    )
+    team: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Field(description="Whose work it is; null: the others say.", examples=["retention"]),
+    ] = None
     priority: Annotated[int, Field(ge=1, le=4, description="1 is served first")] = 3
-    enabled: bool = True
+    enabled: Annotated[bool, Field(description="Whether it is on.")] = True
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Rule:

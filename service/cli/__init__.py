@@ -1,4 +1,4 @@
-"""The `baton` command.
+"""Command-line interface: the `baton` command.
 
 Heavy parts are imported by the command that needs them: `baton --help` answers at once, and no
 command but `jobs`, `evaluate` and `doctor` pays for importing MLflow.

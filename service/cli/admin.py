@@ -1,4 +1,4 @@
-"""Commands that keep an installation: keys, export, backup, restore, doctor."""
+"""Administration commands: keys, backup, restore, erase, export, doctor."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ Archive = Annotated[Path, typer.Argument(help="The archive file.")]
 @key_app.command("create", epilog="Example: baton key create --role agent --name dana")
 def key_create(
     role: Annotated[str, typer.Option(help="bot, agent, engineer or admin")],
-    name: Annotated[str, typer.Option(help="How its holder appears.")] = "",
+    name: Annotated[
+        str, typer.Option(help="How its holder appears in claims and outcomes [the role]")
+    ] = "",
     workspace: Workspace = "default",
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Make a key and print it, once."""
+    """Make an API key and print it; it is shown only once.
+
+    Give the bot a key of role bot and each agent one of their own, so that their claims and
+    verdicts are told apart.
+    """
     from service.web.access.keys import ROLES, add_key, new_secret
 
     with handle_errors():
@@ -41,16 +47,20 @@ def key_create(
             raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
         store = open_store(settings(home=home), workspace)
         with store.write() as connection:
-            made = add_key(connection, workspace, role, name or role, new_secret())
+            key = add_key(connection, workspace, role, name or role, new_secret())
         if json_:
-            print_json(made)
+            print_json(key)
         else:
-            typer.echo(made["key"])
+            typer.echo(key["key"])
 
 
 @app.command(epilog="Example: baton backup /srv/backups/baton-today.tar.gz")
 def backup(archive: Archive, home: Home = None) -> None:
-    """Write everything (database and keys) to one file, while Baton runs. SQLite only."""
+    """Back up everything (database and keys) to one file, while Baton runs.
+
+    For SQLite only: a PostgreSQL database is backed up by its own tools, such as pg_dump. `baton
+    restore` makes an installation of the file.
+    """
     from service.operations.backup import back_up
 
     with handle_errors():
@@ -60,18 +70,21 @@ def backup(archive: Archive, home: Home = None) -> None:
 
 @app.command(epilog="Example: baton restore /srv/backups/baton-today.tar.gz --home /srv/new")
 def restore(archive: Archive, home: Home = None) -> None:
-    """Make an installation from a backup, in a home folder that has none."""
-    from service.operations.backup import restore_backup as bring_back
+    """Make an installation from a backup, in a home folder that has none.
+
+    Start it with `baton up` afterwards; the keys are those of the backup.
+    """
+    from service.operations.backup import restore_backup
 
     with handle_errors():
         chosen = settings(home=home)
-        bring_back(archive, chosen)
+        restore_backup(archive, chosen)
         console.print(f"restored to {chosen.home}; start it with `baton up`", highlight=False)
 
 
 @app.command(epilog="Example: baton erase c-20261123-17 --yes")
 def erase(
-    conversation: Annotated[str, typer.Argument(help="Its id.")],
+    conversation: Annotated[str, typer.Argument(help="The conversation's id.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     workspace: Workspace = "default",
     home: Home = None,
@@ -82,19 +95,19 @@ def erase(
     The serving model keeps what it learned from it until the next exact rebuild: `jobs` schedules
     one, `baton rebuild --promote` makes one now.
     """
-    from service.privacy.erasure import erase as remove
+    from service.privacy.erasure import erase as erase_conversation
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
         if not yes:
             typer.confirm(f"Erase conversation {conversation!r} for good?", abort=True)
-        done = remove(store, workspace, conversation, actor="command line")
-        found = {"conversation": conversation, "position": done.position}
+        erasure = erase_conversation(store, workspace, conversation, actor="command line")
         if json_:
-            print_json(found | {"outcomes": list(done.outcomes)})
+            report = {"conversation": conversation, "position": erasure.position}
+            print_json(report | {"outcomes": list(erasure.outcomes)})
         else:
-            void = f"; {len(done.outcomes)} of its outcomes are void" if done.outcomes else ""
-            console.print(f"erased at ledger position {done.position}{void}", highlight=False)
+            void = f"; {len(erasure.outcomes)} of its outcomes are void" if erasure.outcomes else ""
+            console.print(f"erased at ledger position {erasure.position}{void}", highlight=False)
 
 
 @app.command(epilog="Example: baton export --workspace default > history.jsonl")
@@ -125,7 +138,10 @@ def export(
 
 @app.command(epilog="Example: baton doctor --home /srv/baton")
 def doctor(home: Home = None, json_: Json = False) -> None:
-    """Say what is wrong with this installation and how to mend it. Exit status 1 if anything is."""
+    """Diagnose this installation: what is wrong, and how to mend it. Exit status 1 if anything is.
+
+    It changes nothing. Run it after an upgrade, or when `/readyz` answers 503.
+    """
     from service.operations.doctor import examine
 
     with handle_errors():

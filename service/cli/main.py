@@ -1,4 +1,4 @@
-"""The command's root: the options that every command shares, and how errors are told."""
+"""Root of the command-line interface: shared options, settings, and error messages."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ Workspace = Annotated[str, typer.Option("--workspace", "-w", help="The workspace
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
-def settings(**given: Any) -> Settings:
-    """Settings of the environment with what the command line gave."""
+def settings(**options: Any) -> Settings:
+    """Settings of the environment, overridden by options of the command line."""
     try:
-        return Settings.from_environ(os.environ, **given)
+        return Settings.from_environ(os.environ, **options)
     except SettingError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def print_json(figures: Any) -> None:
-    """Figures as JSON, on standard output."""
-    sys.stdout.write(json.dumps(figures, indent=2, default=str) + "\n")
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def open_store(chosen: Settings, workspace: str) -> Store:
-    """The database of an installation that is there. LookupError without it or the workspace."""
+    """Open the database of an existing installation. LookupError without it or the workspace."""
     from service.store.ledger import entries
 
     if not chosen.database and not (chosen.home / "baton.sqlite3").exists():
@@ -66,8 +66,8 @@ def open_store(chosen: Settings, workspace: str) -> Store:
     store = Store(chosen.database_url)
     with store.read() as connection:
         if entries.workspace(connection, workspace) is None:
-            known = ", ".join(entries.workspaces(connection))
-            raise LookupError(f"there is no workspace {workspace!r}; there are: {known}")
+            names = ", ".join(entries.workspaces(connection))
+            raise LookupError(f"there is no workspace {workspace!r}; there are: {names}")
     return store
 
 
@@ -86,7 +86,8 @@ def handle_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from error
 
 
-def print_error(what: str, hint: str | None) -> None:
-    console.print(f"[red]baton:[/red] {escape(what)}", highlight=False, soft_wrap=True)
+def print_error(message: str, hint: str | None) -> None:
+    """Print an error on standard error, with what to do about it."""
+    console.print(f"[red]baton:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     if hint:
         console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)

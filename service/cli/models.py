@@ -1,4 +1,4 @@
-"""Commands about what was learned: replay, evaluate, rollback, rebuild."""
+"""Model commands: replay, evaluate, rollback, rebuild, challenge."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from service.cli.main import (
     print_json,
     settings,
 )
+
+ACTOR = "command line"
+"""Who did it, in the ledger."""
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ADMIN_KEY_HELP = "Admin key [default: from keys.json in the home folder]"
@@ -72,58 +75,73 @@ def replay(
     from learning.models.recipes import DEFAULT
 
     with handle_errors():
-        get_recipe = format_ or recognise(stream)
+        name_of_format = format_ or recognise(stream)
         with bar() as progress:
             task = progress.add_task("replay", total=count_conversations(stream), figures="")
 
-            def shown(tally: StreamMeasures) -> None:
-                loss = tally.newest_loss()
-                figures = "" if loss is None else f"log loss of the newest {loss:.3f}"
-                progress.update(task, completed=tally.conversations, figures=figures)
+            def on_progress(measures: StreamMeasures) -> None:
+                loss = measures.newest_loss()
+                text = "" if loss is None else f"log loss of the newest {loss:.3f}"
+                progress.update(task, completed=measures.conversations, figures=text)
 
-            episodes, gt = read(stream, get_recipe, target), get_recipe == "mhch"
+            episodes = read(stream, name_of_format, target)
+            by_turn = name_of_format == "mhch"
             if not (http or live):
-                played = play.bare(episodes, recipe=recipe or DEFAULT, handoffs=gt, progress=shown)
+                played = play.bare(
+                    episodes, recipe=recipe or DEFAULT, handoffs=by_turn, progress=on_progress
+                )
             else:
                 admin = key or _admin_key(settings(home=home).home)
-                name = workspace or f"replay-{secrets.token_hex(4)}"
+                replay_workspace = workspace or f"replay-{secrets.token_hex(4)}"
                 mode = "live" if live else "shadow"
-                engineer = play.workspace_key(url, admin, name, mode=mode, recipe=recipe)
-                played = play.through_http(
-                    episodes, url, engineer, handoffs=gt, live=live, progress=shown
+                engineer = play.workspace_key(
+                    url, admin, replay_workspace, mode=mode, recipe=recipe
                 )
-        found = played.report.json()
+                played = play.through_http(
+                    episodes, url, engineer, handoffs=by_turn, live=live, progress=on_progress
+                )
+        report = played.report.json()
         if played.service is not None:
-            found["service"] = played.service.rates()
-        figures(found, json_)
+            report["service"] = played.service.rates()
+        print_figures(report, json_)
 
 
 @app.command(epilog="Example: baton evaluate --workspace default --json")
 def evaluate(workspace: Workspace = "default", home: Home = None, json_: Json = False) -> None:
-    """Evaluate the serving version now: measures, verdict and evidence, kept for MLflow."""
+    """Evaluate the serving version now: measures, verdict and evidence, kept for MLflow.
+
+    `baton jobs` does the same on its own clock; this does not wait for it. The verdict says whether
+    a challenger should serve, or the version before.
+    """
     from service.jobs.maintenance import Maintenance
 
     with handle_errors():
         chosen = settings(home=home)
         store = open_store(chosen, workspace)
         report = Maintenance(store, chosen).evaluate_one(workspace)
-        found = {
+        summary = {
             "position": report.position,
             "verdict": report.verdict,
             "why": report.sentence,
             "lines": {line["role"]: line["measures"]["kept"] for line in report.lines},
         }
-        figures(found, json_)
+        print_figures(summary, json_)
 
 
 @app.command(epilog='Example: baton rollback --to 3 --reason "wrong labels this morning"')
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
     to: Annotated[int | None, typer.Option(help="Version [default: the one before]")] = None,
-    without_agent: Annotated[str | None, typer.Option(help="Repair: leave out this one's.")] = None,
-    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
-    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
-    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
+    without_agent: Annotated[
+        str | None, typer.Option(help="Leave out this agent's outcomes.")
+    ] = None,
+    without_source: Annotated[
+        str | None, typer.Option(help="Leave out outcomes of this source.")
+    ] = None,
+    from_position: Annotated[
+        int | None, typer.Option(help="Leave out from this ledger position ...")
+    ] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to this one.")] = None,
     workspace: Workspace = "default",
     home: Home = None,
     json_: Json = False,
@@ -134,33 +152,39 @@ def rollback(
     build a challenger that learns the whole ledger as if they had never come: promote it then.
     """
     from learning.ledger.model_state import Exclusions
-    from service.versions import rollback as repair
+    from service.versions import rollback as rollbacks
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
         without = Exclusions(without_agent, without_source, from_position, to_position)
         with store.write() as connection:
-            found = repair.roll_back(
+            switched = rollbacks.roll_back(
                 connection,
                 workspace,
                 to=to,
                 without=without,
-                actor="command line",
+                actor=ACTOR,
                 reason=reason,
             )
-        asked = found.pop("challenger")
-        if asked is not None:
-            found["challenger"] = asked["id"]
-        figures(found, json_)
+        challenger = switched.pop("challenger")
+        if challenger is not None:
+            switched["challenger"] = challenger["id"]
+        print_figures(switched, json_)
 
 
 @app.command(epilog="Example: baton rebuild --without-agent mallory --promote")
 def rebuild(
     recipe: Annotated[str, typer.Option(help="Recipe [default: the serving one]")] = "",
-    without_agent: Annotated[str | None, typer.Option(help="Leave out this agent's.")] = None,
-    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
-    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
-    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
+    without_agent: Annotated[
+        str | None, typer.Option(help="Leave out this agent's outcomes.")
+    ] = None,
+    without_source: Annotated[
+        str | None, typer.Option(help="Leave out outcomes of this source.")
+    ] = None,
+    from_position: Annotated[
+        int | None, typer.Option(help="Leave out from this ledger position ...")
+    ] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to this one.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Let the result serve.")] = False,
     workspace: Workspace = "default",
     home: Home = None,
@@ -175,10 +199,10 @@ def rebuild(
     from service.store.ledger import entries, version_rows
     from service.versions import switches
     from service.versions.challengers import challenger_requests
-    from service.versions.model_lines import rebuild as learn
+    from service.versions.model_lines import rebuild as learn_anew
 
     with handle_errors():
-        wanted = recipe and get_recipe(recipe).name
+        asked_recipe = recipe and get_recipe(recipe).name
         store = open_store(settings(home=home), workspace)
         without = Exclusions(without_agent, without_source, from_position, to_position)
         with store.read() as connection:
@@ -186,27 +210,27 @@ def rebuild(
                 challenger_requests.first_excluded_position(connection, workspace, without)
             switch = entries.switches(connection, workspace)[-1]
             serving = version_rows.version(connection, workspace, switch.body["version"])
-        chosen = wanted or (serving.recipe if serving is not None else DEFAULT)
+        chosen = asked_recipe or (serving.recipe if serving is not None else DEFAULT)
         with bar() as progress:
             task = progress.add_task("rebuild", total=None, figures="")
-            standing = learn(
+            state = learn_anew(
                 store,
                 workspace,
                 chosen,
                 without,
-                lambda done, of: progress.update(task, completed=done, total=of),
+                lambda count, total: progress.update(task, completed=count, total=total),
             )
         left = ", ".join(f"{name} {value}" for name, value in without.body().items())
         why = f"rebuilt by {chosen}" + (f" without {left}" if left else "")
-        packed = switches.SerializedState.of(standing)
+        checkpoint = switches.SerializedState.of(state)
         with store.write() as connection:
-            number = switches.save_version(connection, workspace, packed, line=0, reason=why)
-            found: dict[str, Any] = {"version": number, "position": standing.position}
+            number = switches.save_version(connection, workspace, checkpoint, line=0, reason=why)
+            report: dict[str, Any] = {"version": number, "position": state.position}
             if promote:
-                found["switch"] = switches.promote(
-                    connection, workspace, number, actor="command line", reason=why
+                report["switch"] = switches.promote(
+                    connection, workspace, number, actor=ACTOR, reason=why
                 )
-        figures(found, json_)
+        print_figures(report, json_)
 
 
 @app.command(epilog='Example: baton challenge forgetting-1 --reason "refunds have changed"')
@@ -215,33 +239,42 @@ def challenge(
     reason: Annotated[str, typer.Option(help="Why; it stands on record.")] = "asked for",
     version: Annotated[int | None, typer.Option(help="A version as it is, instead.")] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="It never learns.")] = False,
-    without_agent: Annotated[str | None, typer.Option(help="Leave out this agent's.")] = None,
-    without_source: Annotated[str | None, typer.Option(help="Leave out this source's.")] = None,
-    from_position: Annotated[int | None, typer.Option(help="Leave out from here ...")] = None,
-    to_position: Annotated[int | None, typer.Option(help="... to here.")] = None,
+    without_agent: Annotated[
+        str | None, typer.Option(help="Leave out this agent's outcomes.")
+    ] = None,
+    without_source: Annotated[
+        str | None, typer.Option(help="Leave out outcomes of this source.")
+    ] = None,
+    from_position: Annotated[
+        int | None, typer.Option(help="Leave out from this ledger position ...")
+    ] = None,
+    to_position: Annotated[int | None, typer.Option(help="... to this one.")] = None,
     close: Annotated[str | None, typer.Option(help="Close this challenger, by its id.")] = None,
     workspace: Workspace = "default",
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Ask for a challenger, which jobs build, follow and promote once it is proven better."""
+    """Ask for a challenger, which jobs build, follow and promote once it is proven better.
+
+    It learns in the shadow of the version that serves, up to four of them at once; `baton
+    versions` shows how far they are, `--close` ends one.
+    """
     from learning.ledger.model_state import Exclusions
     from service.versions.challengers import challenger_requests
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
-        who = "command line"
         with store.write() as connection:
             if close is not None:
-                found = challenger_requests.close(connection, workspace, close, who, reason)
+                row = challenger_requests.close(connection, workspace, close, ACTOR, reason)
             else:
                 without = Exclusions(without_agent, without_source, from_position, to_position)
-                wish = challenger_requests.ChallengerRequest(
-                    reason, who, recipe, without, version, frozen
+                request = challenger_requests.ChallengerRequest(
+                    reason, ACTOR, recipe, without, version, frozen
                 )
-                found = challenger_requests.open_challenger(connection, workspace, wish)
+                row = challenger_requests.open_challenger(connection, workspace, request)
         shown = ("id", "slot", "status", "recipe", "version", "frozen", "without", "why")
-        figures({name: found[name] for name in shown}, json_)
+        print_figures({name: row[name] for name in shown}, json_)
 
 
 def _admin_key(home: Path) -> str:
@@ -251,18 +284,19 @@ def _admin_key(home: Path) -> str:
     return str(json.loads(path.read_text())["admin"])
 
 
-def figures(found: dict[str, Any], as_json: bool) -> None:
+def print_figures(report: dict[str, Any], as_json: bool) -> None:
+    """Print a report as JSON, or as lines of name and value, nested names joined by dots."""
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    for name, value in _flat(found):
+    for name, value in _flat(report):
         shown = f"{value:.4f}" if isinstance(value, float) else value
         typer.echo(f"{name:32} {shown}")
 
 
-def _flat(found: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in found.items():
+def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in report.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{within}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield within + name, value
+            yield prefix + name, value

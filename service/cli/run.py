@@ -1,4 +1,4 @@
-"""Commands that run Baton: up, serve, jobs, demo."""
+"""Commands that run Baton: up (all of it), serve (API), jobs (background tasks), demo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on."
 
 @app.command(epilog="Example: baton up --home /srv/baton --port 8000 --mlflow-port 5000")
 def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> None:
-    """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C."""
+    """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C.
+
+    The first start makes the database and prints a key for each role; they stand in keys.json of
+    the home folder, too. A process that ends is started again.
+    """
     with handle_errors():
         _stop_on_terminate()
         chosen = settings(home=home, port=port)
@@ -52,7 +56,11 @@ def serve(
     listening: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
-    """Run the API alone. Jobs and MLflow run elsewhere."""
+    """Run the API alone; jobs and MLflow run elsewhere.
+
+    With --workers several processes share the port, each a replica of the model. On SQLite they
+    take turns writing; BATON_DATABASE names a PostgreSQL database, on which they share the work.
+    """
     from service.operations.bootstrap import prepare_database
     from service.web.serve.http_server import serve as run
     from service.web.serve.http_server import serve_from
@@ -72,7 +80,10 @@ def serve(
 
 @app.command(epilog="Example: BATON_MLFLOW_URL=http://mlflow:5000 baton jobs")
 def jobs(home: Home = None) -> None:
-    """Run the clock: checkpoints, evaluations, promotion, rollback, audits, MLflow, expiry."""
+    """Run the background tasks: checkpoints, evaluations, promotion, audits, MLflow, expiry.
+
+    One active process per database: a second one waits until the first has gone.
+    """
     from service.jobs.scheduler import run
     from service.operations.bootstrap import prepare_database
 
@@ -92,7 +103,10 @@ def demo(
     concurrency: Annotated[int, typer.Option(help="Bots at once.", min=1, max=64)] = 4,
     stay: Annotated[bool, typer.Option(help="Stay up afterwards.")] = True,
 ) -> None:
-    """Run all of Baton, let simulated customers, bots and agents play, and stay up."""
+    """Run all of Baton, let simulated customers, bots and agents play, and stay up.
+
+    The console then shows a queue with a few handoffs left to claim, and what was learned.
+    """
     from experiments.simulation.demo import play
 
     with handle_errors():

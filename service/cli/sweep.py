@@ -1,4 +1,4 @@
-"""The command `baton sweep`: which recipe, with which parameters, would have done best."""
+"""Command `baton sweep`: hyperparameter search over recipes on one ledger, test-then-learn."""
 
 from __future__ import annotations
 
@@ -53,14 +53,18 @@ def sweep(
     recipe: Annotated[list[str] | None, typer.Option(help="Recipes to try [all]")] = None,
     values: Values = None,
     random: Drawn = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     by: Annotated[str, typer.Option(help="Measure to rank by.")] = "log_loss",
     engine: Annotated[str, typer.Option(help="local or ray")] = "local",
     workers: Workers = None,
     ray_address: Address = None,
     until: Position = None,
-    format_: Annotated[str | None, typer.Option("--format", help="Of STREAM.")] = None,
-    target: Annotated[str | None, typer.Option(help="Of STREAM: what stands in.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Format of STREAM: uss, dbdc, mhch or baton.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column of STREAM that stands in for the outcome.")
+    ] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Forget an unfinished one.")] = False,
     mlflow: Annotated[bool, typer.Option(help="Log every trial to MLflow.")] = True,
     workspace: Workspace = "default",
@@ -81,60 +85,64 @@ def sweep(
         chosen = settings(home=home)
         if by not in trials.MEASURES:
             raise ValueError(f"there is no measure {by!r}; use {', '.join(trials.MEASURES)}")
-        running = engine_of(engine, workers=workers, address=ray_address)
-        given, tried = grid.named_values(values or ()), recipe or grid.EVERY
-        tries = grid.draw_trials(tried, given, random, seed) if random else grid.grid(tried, given)
+        backend = engine_of(engine, workers=workers, address=ray_address)
+        choices, recipes = grid.named_values(values or ()), recipe or grid.EVERY
+        candidates = (
+            grid.draw_trials(recipes, choices, random, seed)
+            if random
+            else grid.grid(recipes, choices)
+        )
         source = (
             sweep_source.StreamSource(stream, format_, target)
             if stream is not None
             else sweep_source.LedgerSource(open_store(chosen, workspace), workspace, until)
         )
         with console.status(f"reading {source.label}"):
-            swept = sweep_source.resume_or_begin(chosen.home, source, tries, anew=anew)
-        log = _log(chosen.mlflow_url, workspace, swept, source.label) if mlflow else None
+            search = sweep_source.resume_or_begin(chosen.home, source, candidates, anew=anew)
+        log = _log(chosen.mlflow_url, workspace, search, source.label) if mlflow else None
         with bar() as progress:
-            task = progress.add_task("trials", total=len(tries), figures="")
+            task = progress.add_task("trials", total=len(candidates), figures="")
 
-            def heard(result: Mapping[str, Any]) -> None:
+            def on_result(result: Mapping[str, Any]) -> None:
                 progress.update(task, advance=1, figures=f"{result['recipe']} ended")
                 if log is not None:
                     log.trial(result)
 
-            outcome = swept.run(running, tries, heard)
+            outcome = search.run(backend, candidates, on_result)
         best = trials.ranked(outcome.results, by)
         if log is not None:
             log.end(best, by)
         if not outcome.failed:
-            swept.finish()
-        found = {
+            search.finish()
+        report = {
             "of": source.label,
-            "position": swept.history.position,
-            "outcomes": swept.history.outcomes,
-            "history": swept.history.digest,
-            "engine": running.name,
+            "position": search.history.position,
+            "outcomes": search.history.outcomes,
+            "history": search.history.digest,
+            "engine": backend.name,
             "resumed": outcome.resumed,
             "by": by,
             "trials": best,
             "failed": outcome.failed,
-            "folder": str(swept.folder),
+            "folder": str(search.folder),
             "mlflow": log.body() if log is not None else {"why": "--no-mlflow"},
             "next": _next(best, workspace, home),
         }
-        print_json(found) if json_ else _show(found)
+        print_json(report) if json_ else _print_table(report)
     if outcome.failed:
         raise typer.Exit(1)
 
 
-def _log(url: str, workspace: str, swept: Any, said: str) -> Any:
-    """Importing MLflow takes seconds: only a sweep that logs there pays for it."""
+def _log(url: str, workspace: str, search: Any, source: str) -> Any:
+    """Log of the search in MLflow, whose import takes seconds: only who logs there pays for it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from experiments.sweeps.mlflow_trials import SweepLog
 
     with console.status("asking MLflow"):
-        log = SweepLog(url, workspace, swept, said)
+        log = SweepLog(url, workspace, search, source)
     if log.why is not None:
         console.print(f"not logged to MLflow: {log.why}", highlight=False, markup=False)
-        console.print(f"trials are kept in {swept.folder}; the same command logs them later")
+        console.print(f"trials are kept in {search.folder}; the same command logs them later")
     return log
 
 
@@ -146,16 +154,16 @@ def _next(best: Sequence[Mapping[str, Any]], workspace: str, home: Path | None) 
     return shlex.join(words + ([] if home is None else ["--home", str(home)]))
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _print_table(report: Mapping[str, Any]) -> None:
     from experiments.benchmarks.harness.result_table import table
 
-    rows = [{"recipe": trial["recipe"], **trial["later"]} for trial in found["trials"]]
-    title = f"{len(rows)} trials of {found['of']}, later half of the lessons, by {found['by']}"
+    rows = [{"recipe": trial["recipe"], **trial["later"]} for trial in report["trials"]]
+    title = f"{len(rows)} trials of {report['of']}, later half of the lessons, by {report['by']}"
     out = Console(width=None if console.is_terminal else 200)
     out.print(table(title, rows[:SHOWN_MAX], COLUMNS))
-    for trial in found["failed"]:
+    for trial in report["failed"]:
         console.print(f"failed: {trial['recipe']}: {trial['failed']}", markup=False)
-    if found["resumed"]:
-        console.print(f"{found['resumed']} of them had ended before", highlight=False)
-    if found["next"]:
-        out.print(f"open the best as a challenger: {found['next']}", markup=False, highlight=False)
+    if report["resumed"]:
+        console.print(f"{report['resumed']} of them had ended before", highlight=False)
+    if report["next"]:
+        out.print(f"open the best as a challenger: {report['next']}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""Commands about versions: which there are and what moved, promotion, and taking them elsewhere."""
+"""Version commands: list versions and moves, promote, import, export."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def versions(
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Say which versions there are, which serves, and what moved: when, by whom and why."""
+    """List versions, which of them serves, and every move: when, by whom and why.
+
+    A version is a checkpoint of what was learned. `baton promote` lets one serve, `baton rollback`
+    the one before.
+    """
     from service.store.ledger import challenger_rows, entries, version_rows
     from service.versions import switch_history
 
@@ -42,25 +46,25 @@ def versions(
         store = open_store(settings(home=home), workspace)
         with store.read() as connection:
             serving = entries.switches(connection, workspace)[-1].body["version"]
-            found = [row._asdict() for row in version_rows.versions(connection, workspace, most)]
+            rows = [row._asdict() for row in version_rows.versions(connection, workspace, most)]
             moves = switch_history.moves(connection, workspace)[:most]
-            known = entries.workspace(connection, workspace)
-            head = 0 if known is None else known.head
+            row = entries.workspace(connection, workspace)
+            head = 0 if row is None else row.head
             building = [
                 {"id": row.id, "recipe": row.recipe, "built": row.built, "of": head}
                 for row in challenger_rows.of_workspace(connection, workspace)
                 if row.status == challenger_rows.ASKED
             ]
         if json_:
-            told_of = {"versions": found, "moves": moves, "building": building}
-            print_json({"serving": serving} | told_of)
+            report = {"versions": rows, "moves": moves, "building": building}
+            print_json({"serving": serving} | report)
             return
         out = Console(highlight=False)
-        out.print(_versions(found, serving))
-        for one in building:
-            done = "challenger {id} ({recipe}) is being built: {built} of {of} entries"
-            out.print(escape(done.format(**one)))
-        out.print(_moves(moves))
+        out.print(_version_table(rows, serving))
+        for challenger in building:
+            text = "challenger {id} ({recipe}) is being built: {built} of {of} entries"
+            out.print(escape(text.format(**challenger)))
+        out.print(_move_table(moves))
 
 
 @app.command(epilog='Example: baton promote 7 --reason "it is better on refunds"')
@@ -71,14 +75,18 @@ def promote(
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Let a version serve, with all that was learned since it was made. Takes effect at once."""
+    """Let a version serve, with all that was learned since it was made. Takes effect at once.
+
+    `baton versions` lists them. What was learned since then is learned on top of it, so nothing is
+    lost.
+    """
     from service.versions import switches
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
         with store.write() as connection:
             switch = switches.promote(connection, workspace, number, actor=ACTOR, reason=reason)
-        _said({"switch": switch, "version": number}, json_)
+        _print_report({"switch": switch, "version": number}, json_)
 
 
 @app.command("import", epilog="Example: baton import ./version-7 --workspace default")
@@ -97,22 +105,22 @@ def import_(
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
-        _said(import_version(store, workspace, path, ACTOR), json_)
+        _print_report(import_version(store, workspace, path, ACTOR), json_)
 
 
-def _said(found: dict[str, Any], as_json: bool) -> None:
+def _print_report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    for name, value in found.items():
+    for name, value in report.items():
         typer.echo(f"{name:10} {value}")
 
 
-def _versions(found: list[dict[str, Any]], serving: int) -> Table:
+def _version_table(rows: list[dict[str, Any]], serving: int) -> Table:
     table = Table(title="Versions, the newest first", title_justify="left")
     for name in ("version", "recipe", "position", "log loss", "made", "MLflow", "because"):
         table.add_column(name, justify="right" if name in ("version", "position") else "left")
-    for row in found:
+    for row in rows:
         loss = row["metrics"].get("log_loss")
         because = row["reason"] + (f"; blocked: {row['blocked']}" if row["blocked"] else "")
         cells = (
@@ -129,7 +137,7 @@ def _versions(found: list[dict[str, Any]], serving: int) -> Table:
     return table
 
 
-def _moves(moves: list[dict[str, Any]]) -> Table:
+def _move_table(moves: list[dict[str, Any]]) -> Table:
     table = Table(title="Moves, the newest first", title_justify="left")
     for name in ("when", "what", "version", "by", "why"):
         table.add_column(name)
@@ -149,10 +157,10 @@ def exported(number: int, folder: Path, workspace: str, home: Path | None) -> No
     from service.versions.mlflow.export_version import export_version
 
     store = open_store(settings(home=home), workspace)
-    about = export_version(store, workspace, number, folder)
+    tags = export_version(store, workspace, number, folder)
     console.print(
-        f"wrote version {number} ({about['baton.recipe']} at position {about['baton.position']}, "
-        f"digest {about['baton.digest'][:12]}) to {folder}\n"
+        f"wrote version {number} ({tags['baton.recipe']} at position {tags['baton.position']}, "
+        f"digest {tags['baton.digest'][:12]}) to {folder}\n"
         f"  score with it:     mlflow models serve -m {folder} --env-manager local\n"
         f"  into another one:  baton import {folder}",
         highlight=False,

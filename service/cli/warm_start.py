@@ -1,4 +1,4 @@
-"""The command `baton warm-start`: learn from conversations that Baton never had."""
+"""Command `baton warm-start`: learn from recorded conversations (bootstrapping, transfer)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from service.cli.main import Home, Json, Workspace, app, handle_errors, open_store, settings
-from service.cli.models import bar, figures
+from service.cli.models import bar, print_figures
 
 Pace = Annotated[
-    float | None, typer.Option(help="Outcomes a second, 0 for no limit [500]", min=0.0)
+    float | None, typer.Option(help="Outcomes a second, 0 for no limit [default: 500]", min=0.0)
 ]
 
 
@@ -22,7 +22,9 @@ def warm_start(
     format_: Annotated[
         str | None, typer.Option("--format", help="uss, dbdc, mhch or baton")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Outcome that stands in.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column that stands in for the outcome, such as mean.")
+    ] = None,
     per_second: Pace = None,
     workspace: Workspace = "default",
     home: Home = None,
@@ -41,19 +43,19 @@ def warm_start(
         store = open_store(settings(home=home), workspace)
         source = warming.HistoryFile(file, format_, target)
         with bar() as progress:
-            task = progress.add_task("looking", total=count_conversations(file), figures="")
+            task = progress.add_task("checking", total=count_conversations(file), figures="")
 
-            def shown(done: int) -> None:
-                progress.update(task, completed=done)
+            def on_progress(count: int) -> None:
+                progress.update(task, completed=count)
 
-            warming.check(store, workspace, source, shown)
+            warming.check(store, workspace, source, on_progress)
             progress.update(task, description="writing", completed=0)
-            found = warming.warm_start(
+            report = warming.warm_start(
                 store,
                 workspace,
                 source,
                 actor="command line",
-                progress=shown,
+                progress=on_progress,
                 per_second=warming.PER_SECOND if per_second is None else per_second,
             )
-        figures(asdict(found), json_)
+        print_figures(asdict(report), json_)

@@ -1,8 +1,9 @@
 """Capacity control: the price of a handoff moves with the load, by policy entries in the ledger.
 
 Scoring changes nothing by itself. Each pass takes the decisions since the last one as one batch
-(`learning.decision.capacity_price.next_price` states the bound for such batches); a change too small for
-an entry is kept in memory until it is not. A team with too many waiting is marked full, likewise.
+(`learning.decision.capacity_price.next_price` states the bound for such batches); a change too
+small for an entry is kept in memory until it is not. A team with too many waiting is marked full,
+likewise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 
 from learning.decision.capacity_price import ETA, next_price
 from learning.decision.policy import Policy, Team
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.handoffs import handoff_rows
 from service.store.ledger import entries
@@ -58,7 +59,7 @@ class CapacityUpdate:
                 for name in entries.workspaces(connection)
             }
         for name, body in policies.items():
-            with by_itself(name):
+            with isolate_errors(name):
                 policy = Policy.model_validate(body)
                 bound = any(team.waiting_max for team in policy.teams)
                 limited = bound or policy.capacity is not None

@@ -21,7 +21,7 @@ from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.conversations.batch import Batch, StateCache
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 from service.store.ledger import entries, mlflow_rows, version_rows
@@ -84,7 +84,7 @@ class Maintenance:
         last.
         """
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 model_state = self._lines.champion(workspace)
                 if self._is_due(workspace, model_state):
                     self.save(workspace, model_state)
@@ -132,7 +132,7 @@ class Maintenance:
         `evaluate_seconds` or `evaluate_outcomes`.
         """
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 if self._is_evaluation_due(workspace):
                     self.evaluate_one(workspace)
 
@@ -141,7 +141,9 @@ class Maintenance:
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
             position = 0 if last is None else last.position
-            new_outcomes = outcome_context.count_outcomes_since(connection, workspace, position, most)
+            new_outcomes = outcome_context.count_outcomes_since(
+                connection, workspace, position, most
+            )
         due = last is None or time.time() - last.at >= self._settings.evaluate_seconds
         return new_outcomes > 0 and (due or new_outcomes >= most)
 
@@ -152,13 +154,13 @@ class Maintenance:
     def build_challengers(self) -> None:
         """Build the challengers that were requested."""
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 challenger_requests.build_pending(self._store, workspace)
 
     def rebuild_corrected(self) -> None:
         """Where enough corrected outcomes wait, retrain exactly without them and serve that."""
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 champion = self._lines.champion(workspace)
                 corrected = self._corrected_positions(workspace, champion.position)
                 excluded = champion.without
@@ -199,7 +201,7 @@ class Maintenance:
         if not self._settings.keep_days:
             return
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 previous = self._lines.previous(workspace)
                 if previous is not None and self._is_due(workspace, previous):
                     self.save(workspace, previous)
@@ -208,7 +210,7 @@ class Maintenance:
     def draw_audits(self) -> None:
         """Draw audits among the conversations that closed."""
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 disagreements = self._disagreeing(workspace)
                 now = time.time()
                 with self._store.read() as connection:
@@ -226,7 +228,7 @@ class Maintenance:
     def learn_from_silence(self) -> None:
         """Learn from customers' silence where the policy allows it, SILENCE_BATCH at a time."""
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 with self._store.read() as connection:
                     policy = Policy.model_validate(entries.newest_policy(connection, workspace))
                     due = audit_tasks.due_for_silence(
@@ -242,7 +244,7 @@ class Maintenance:
     def detect_missed(self) -> None:
         """Detect missed escalations among the customers who came back."""
         for workspace in self._workspaces():
-            with by_itself(workspace):
+            with isolate_errors(workspace):
                 reopened.detect_missed(self._store, workspace, time.time())
 
     def _disagreeing(self, workspace: str) -> frozenset[str]:
@@ -262,6 +264,6 @@ class Maintenance:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
         for name in self._workspaces():
-            with by_itself(name), self._store.write() as connection:
+            with isolate_errors(name), self._store.write() as connection:
                 policy = Policy.model_validate(entries.newest_policy(connection, name))
                 lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)

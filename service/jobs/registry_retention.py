@@ -7,7 +7,7 @@ import structlog
 from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
 from experiments.registry.registered_versions import Registry
 from service.privacy.retention import Retention
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 
@@ -29,7 +29,7 @@ class RegistryRetention:
         for name in names or self._workspaces():
             for remove_surplus in (self._retire_versions, self._retire_evaluations):
                 try:
-                    with by_itself(name, RegistryUnavailable, RegistryRefused):
+                    with isolate_errors(name, RegistryUnavailable, RegistryRefused):
                         remove_surplus(name)
                 except (RegistryUnavailable, RegistryRefused) as error:
                     _log.info("surplus_kept", workspace=name, why=str(error))

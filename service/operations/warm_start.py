@@ -242,7 +242,8 @@ def _limit_violation(episode: Episode) -> str | None:
 
 def _fingerprint(episode: Episode) -> str:
     return (
-        "history " + hashlib.sha256(episode_line(episode).encode("utf-8", "replace")).hexdigest()[:32]
+        "history "
+        + hashlib.sha256(episode_line(episode).encode("utf-8", "replace")).hexdigest()[:32]
     )
 
 

@@ -20,7 +20,7 @@ from learning.decision.policy import AcceptanceRates, Policy
 from learning.estimation.audit_sampling import kappa
 from learning.estimation.rate_intervals import under_drift
 from learning.ledger.model_state import Entry, Exclusions
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.labels import annotator_rows, audit_rows
 from service.store.ledger import change_log, version_rows
@@ -87,7 +87,7 @@ class AnnotatorMonitor:
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names:
-            with by_itself(name):
+            with isolate_errors(name):
                 while self.review_workspace(name, time.time() - SETTLED_SECONDS):
                     pass
 

@@ -44,7 +44,7 @@ def record_for_conversation(
     batch: Batch, workspace: str, name: str, verdict: Verdict
 ) -> dict[str, Any]:
     """Record that a conversation was missed or rightly kept, or the labels of its messages."""
-    conversation = batch.begun(workspace, name)
+    conversation = batch.require_started(workspace, name)
     batch.open(workspace, {name: referenced_messages(verdict)})
     return _record(batch, conversation, verdict, None)
 

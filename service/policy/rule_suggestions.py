@@ -43,7 +43,9 @@ def rule_report(connection: Connection, workspace: str, policy: Policy) -> dict[
             }
             for rule in policy.rules
         },
-        "suggestions": [asdict(suggestion) for suggestion in suggest_rules(policy.rules, cases, bar)],
+        "suggestions": [
+            asdict(suggestion) for suggestion in suggest_rules(policy.rules, cases, bar)
+        ],
     }
 
 

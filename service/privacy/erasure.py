@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.runtime.errors import DOCTOR, Contradiction, NotFound
+from service.runtime.errors import DOCTOR_HINT, Contradiction, NotFound
 from service.store.conversations import conversation_rows, removal
 from service.store.database.transactions import Store
 from service.store.ledger import entries
@@ -66,7 +66,7 @@ def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -
         model_state = restore(store, workspace)
     except (BrokenEntryError, NoModelError, TextRemovedError) as error:
         # Nobody can start here, erased or not: whoever mends it starts past this head.
-        _log.error("line_not_saved", workspace=workspace, why=str(error), mend=DOCTOR)
+        _log.error("line_not_saved", workspace=workspace, why=str(error), mend=DOCTOR_HINT)
         return switch.position, positions[-1]
     serialized = switches.SerializedState.of(model_state)
     with store.write() as connection:

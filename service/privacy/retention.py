@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from learning.ledger.model_state import Entry
 from service.runtime.settings import Settings
 from service.store.conversations import removal
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, entries, mlflow_rows
 from service.versions.model_lines import champion_switch_index
@@ -53,7 +53,7 @@ class Retention:
         with self._store.read() as connection:
             names = entries.workspaces(connection)
         for name in names:
-            with by_itself(name):
+            with isolate_errors(name):
                 while (removed := self._remove_text_piece(name, cutoff)) == REMOVED_AT_ONCE:
                     pass
                 if removed:
@@ -63,7 +63,9 @@ class Retention:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
             until = removable_up_to(connection, workspace, cutoff)
-            names = removal.removable_conversations(connection, workspace, cutoff, until, REMOVED_AT_ONCE)
+            names = removal.removable_conversations(
+                connection, workspace, cutoff, until, REMOVED_AT_ONCE
+            )
             removal.remove_text(connection, workspace, names)
         return len(names)
 

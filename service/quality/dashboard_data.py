@@ -110,7 +110,7 @@ def load_dashboard(
     kept = len(ended) - escalated
     caught = {row.verdict: row.total for row in counts.caught(connection, workspace, since)}
     reopened_missed = reopening_rows.count_late(connection, workspace, since)
-    uniform_sample = audit_rows.uniform_sample(connection, workspace, since)
+    sample = audit_rows.uniform_sample(connection, workspace, since)
     verdicts = Counter(row.verdict or "pending" for row in opened)
     judged = verdicts["needed"] + verdicts["not_needed"]
     decided, handed = counts.decision_counts(connection, workspace, since, now)

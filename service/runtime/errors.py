@@ -63,26 +63,26 @@ def database_unavailable() -> Unavailable:
     return Unavailable("database", "the database does not answer", hint="send it again")
 
 
-DOCTOR = "`baton doctor` on the server says what is wrong and how to mend it"
+DOCTOR_HINT = "`baton doctor` on the server says what is wrong and how to mend it"
 
 
-class Misfit(RequestRefused, RuntimeError):
+class SchemaMismatch(RequestRefused, RuntimeError):
     """The database's tables are not this build's: sent again it fails again."""
 
 
-def misfit() -> Misfit:
-    return Misfit("schema", "the database's tables are not this build's", hint=DOCTOR)
+def schema_mismatch() -> SchemaMismatch:
+    return SchemaMismatch("schema", "the database's tables are not this build's", hint=DOCTOR_HINT)
 
 
-class Broken(Unavailable):
+class WorkspaceBroken(Unavailable):
     """A workspace cannot be stood in; all others are served."""
 
     retry_after = 5
 
 
-def broken(workspace: str) -> Broken:
+def workspace_broken(workspace: str) -> WorkspaceBroken:
     what = f"workspace {workspace!r} is broken and not served; nothing was recorded"
-    return Broken("workspace_broken", what, hint=DOCTOR)
+    return WorkspaceBroken("workspace_broken", what, hint=DOCTOR_HINT)
 
 
 HTTP_STATUS: dict[type[RequestRefused], int] = {
@@ -95,6 +95,6 @@ HTTP_STATUS: dict[type[RequestRefused], int] = {
     BodyTimeout: 408,
     Unavailable: 503,
     TooManyAttempts: 429,
-    Broken: 503,
-    Misfit: 500,
+    WorkspaceBroken: 503,
+    SchemaMismatch: 500,
 }

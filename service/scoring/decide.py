@@ -13,6 +13,7 @@ from learning.ledger.model_state import ModelState
 from service.handoffs import lifecycle
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
+from service.scoring.decision_response import decision_response
 from service.store.conversations import conversation_rows, reopening_rows
 from service.store.conversations.batch import Batch, OpenConversation, StoredMessage
 from service.store.labels import outcome_rows
@@ -233,22 +234,3 @@ def _existing_decision(
 def with_timestamp(message: Message, now: float) -> Message:
     """The message, with the time it is stored if it came without one."""
     return message if message.at else replace(message, at=now)
-
-
-def decision_response(decision: Mapping[str, Any]) -> dict[str, Any]:
-    """A decision as the API returns it; the same row always gives the same response."""
-    return {
-        "decision_id": decision["id"],
-        "action": decision["action"],
-        "probability": decision["probability"],
-        "uncertainty": decision["uncertainty"],
-        "thresholds": {
-            "offer": decision["offer_threshold"],
-            "escalate": decision["escalate_threshold"],
-        },
-        "triggers": decision["triggers"],
-        "reasons": decision["reasons"],
-        "handoff": decision["handoff"],
-        "version": decision["version"],
-        "position": decision["position"],
-    }

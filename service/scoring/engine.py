@@ -23,7 +23,7 @@ from service.runtime.errors import (
     RequestRefused,
     Unavailable,
     database_unavailable,
-    misfit,
+    schema_mismatch,
 )
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
@@ -175,7 +175,7 @@ class Engine:
     def _to_refusal(self, error: Exception) -> Exception:
         if isinstance(error, SchemaError):
             _log.error("schema", why=str(error.orig))
-            return misfit()
+            return schema_mismatch()
         if not isinstance(error, UnavailableError):
             return error
         if is_lock_timeout(error):

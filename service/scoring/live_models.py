@@ -22,12 +22,12 @@ from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
 from learning.text.signals import read
 from service.runtime.errors import (
-    DOCTOR,
-    Broken,
+    DOCTOR_HINT,
     NotFound,
     Unavailable,
-    broken,
+    WorkspaceBroken,
     database_unavailable,
+    workspace_broken,
 )
 from service.runtime.lru import lru_put
 from service.runtime.metrics import Metrics
@@ -50,7 +50,8 @@ VERIFY_SECONDS = 1.0
 
 BROKEN_SECONDS = 5.0
 RETRY_FACTOR = 10
-"""A broken workspace is loaded again after BROKEN_SECONDS, or so many times as long as that took."""
+"""A broken workspace is loaded again after BROKEN_SECONDS, or so many times as long as that took.
+"""
 
 _log = structlog.get_logger("baton.serving")
 
@@ -112,7 +113,7 @@ class LiveModels:
         with self._store.read() as connection:
             names = ledger.workspaces(connection)
         for name in names[: self._settings.models_max]:
-            with contextlib.suppress(Broken):  # it was told; the others are served
+            with contextlib.suppress(WorkspaceBroken):  # it was told; the others are served
                 await self.get(name)
         self._idle = asyncio.create_task(self._follow_idle())
 
@@ -135,7 +136,7 @@ class LiveModels:
     async def get(self, workspace: str) -> LiveModel:
         """The model of a workspace, loaded first if need be. Raises NotFound, Broken."""
         if time.monotonic() < self._broken.get(workspace, 0.0):
-            raise broken(workspace)
+            raise workspace_broken(workspace)
         while workspace not in self._models:
             await self._ensure_loaded(workspace)
         return self._touch(workspace, self._models[workspace])
@@ -164,7 +165,7 @@ class LiveModels:
             raise
         except Exception as error:
             self._mark_broken(workspace, error, RETRY_FACTOR * (time.monotonic() - began))
-            raise broken(workspace) from error
+            raise workspace_broken(workspace) from error
         self._mark_mended(workspace)
         if workspace not in self._models:
             self._touch(workspace, LiveModel(state, live=False, head=state.position))
@@ -174,7 +175,7 @@ class LiveModels:
         self._models.pop(workspace, None)
         self._broken[workspace] = time.monotonic() + max(BROKEN_SECONDS, seconds)
         self._metrics.set_broken(workspace, 1)
-        _log.error("workspace_broken", workspace=workspace, mend=DOCTOR, exc_info=error)
+        _log.error("workspace_broken", workspace=workspace, mend=DOCTOR_HINT, exc_info=error)
 
     def _mark_mended(self, workspace: str) -> None:
         if self._broken.pop(workspace, None) is not None:
@@ -208,7 +209,10 @@ class LiveModels:
         try:
             entries = ledger.tail(connection, name, position, limit)
             switch = replay_entries(
-                state, entries, transcript_reader(connection, name), on_learned=model.remember_effect
+                state,
+                entries,
+                transcript_reader(connection, name),
+                on_learned=model.remember_effect,
             )
         except DatabaseError:
             raise
@@ -244,7 +248,7 @@ class LiveModels:
                 _log.exception("not_followed")
 
     def _retry_broken(self) -> None:
-        """Load broken workspaces again: a rebuild, a newer build or a restored row may mend them."""
+        """Load broken workspaces again: they may have been mended meanwhile."""
         for name, until in self._broken.items():
             if time.monotonic() >= until and name not in self._loading:
                 task = self._loading[name] = asyncio.create_task(self._load(name))

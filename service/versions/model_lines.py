@@ -145,7 +145,11 @@ def advance_shadow(store: Store, workspace: str, model_state: ModelState, until:
             model_state.position = until
             return
         with store.read() as connection:
-            erased_positions = {p for p in entries.erased_positions(connection, workspace) if p > model_state.position}
+            erased_positions = {
+                p
+                for p in entries.erased_positions(connection, workspace)
+                if p > model_state.position
+            }
         without = model_state.without
         model_state.without = replace(without, positions=without.positions | erased_positions)
         advance(store, workspace, model_state, until, through_switches=True)

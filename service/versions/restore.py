@@ -126,8 +126,10 @@ def restore(
         )
         model_state = _load(connection, workspace, line_switch, until)
         if switch is not None:
-            erased_positions = frozenset(
-                p for p in ledger.erased_positions(connection, workspace) if p > model_state.position
+            erased = frozenset(
+                p
+                for p in ledger.erased_positions(connection, workspace)
+                if p > model_state.position
             )
             positions = model_state.without.positions | erased
             model_state.without = replace(model_state.without, positions=positions)
@@ -152,7 +154,9 @@ def advance(
             entries = ledger.tail(connection, workspace, model_state.position, most)
             read = prefetching_reader(connection, workspace, model_state, entries)
             try:
-                stopped = replay_entries(model_state, entries, read, through_switches=through_switches)
+                stopped = replay_entries(
+                    model_state, entries, read, through_switches=through_switches
+                )
             except (DatabaseError, TextRemovedError):
                 raise
             except Exception as error:

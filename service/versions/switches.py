@@ -164,7 +164,9 @@ def promote(
     row = require_servable(connection, workspace, number)
     without = Exclusions.of(row["without"])
     erased_positions = entries.erased_positions(connection, workspace)
-    erased_since = frozenset(position for position in erased_positions if position > row["position"])
+    erased_since = frozenset(
+        position for position in erased_positions if position > row["position"]
+    )
     without = replace(without, positions=without.positions | erased_since)
     change = Switch(number, row["position"], reason, actor, without, evidence)
     return append_switch(connection, workspace, change)

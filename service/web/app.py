@@ -1,16 +1,17 @@
-"""create_app: the API process, built by a factory and a lifespan; nothing at import."""
+"""Application factory of the API process: routers, middleware, lifespan, health routes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from service.quality.quality_report import is_large
@@ -35,13 +36,30 @@ from service.web.api import (
     workspaces,
 )
 from service.web.console.routes import site
+from service.web.error_responses import handle_http_exception, handle_invalid, handle_refused
 from service.web.event_stream.broadcast import EventBroadcaster
 from service.web.middleware import RequestMiddleware
-from service.web.request_context import AppDependency, AppState, Keyed, misshapen, refused, unrouted
+from service.web.request_context import AppDependency, AppState, Keyed
+from service.web.schemas import about
 
 DESCRIPTION = """Baton decides when a support bot should hand a conversation to a person, and learns
 from what people say was true. Send each message to `POST /v1/score`; say what was true with
 `POST /v1/handoffs/{id}/outcome`. Keys: `Authorization: Bearer <key>`."""
+
+TAGS = {
+    "score": "Send each message; tell the customer's answer to an offer.",
+    "conversations": "Turns that are not scored, the end of a conversation, its transcript.",
+    "handoffs": "The queue of conversations that wait for a person, and what an agent does.",
+    "outcomes": "Say what was true: the model learns it at once.",
+    "audits": "Review conversations that the bot kept, without their score.",
+    "events": "What happens, as it happens.",
+    "quality": "Rates with intervals, calibration, and whose labels can be trusted.",
+    "policy": "Costs, rules and waiting times, and what another policy would have done.",
+    "versions": "Model versions, promotion, rollback, challengers.",
+    "workspaces": "Workspaces and keys.",
+    "health": "For load balancers and Prometheus.",
+}
+"""The API's parts, in the order in which they are used."""
 
 # The conversations' own routes take any path, so more particular ones come before them.
 _ROUTERS = (
@@ -60,13 +78,13 @@ _ROUTERS = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its lifespan opens the database and starts the engine."""
-    measures = Metrics()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database_url)
-        engine = Engine(store, settings, measures)
-        feed = EventBroadcaster(store)
+        engine = Engine(store, settings, metrics)
+        broadcaster = EventBroadcaster(store)
         try:
             await engine.start()
             app.state.baton = AppState(
@@ -74,29 +92,36 @@ def create_app(settings: Settings) -> FastAPI:
                 store,
                 engine,
                 KeyAuthenticator(store),
-                measures,
+                metrics,
                 DecisionReplay(store),
-                feed,
+                broadcaster,
                 AsyncCache(is_large),
             )
             yield
         finally:
-            await feed.stop()
+            await broadcaster.stop()
             await engine.stop()
             store.close()
 
-    app = FastAPIOffline(title="Baton", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(
+        title="Baton",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        generate_unique_id_function=lambda route: route.name,
+    )
     for router in _ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
     app.include_router(health)
     app.mount("/console", site(app.state))
     app.add_api_route("/", _home, include_in_schema=False)
-    app.add_exception_handler(RequestRefused, refused)
-    app.add_exception_handler(RequestValidationError, misshapen)
-    app.add_exception_handler(HTTPException, unrouted)
-    app.add_middleware(score.Shortcut)
+    app.add_exception_handler(RequestRefused, handle_refused)
+    app.add_exception_handler(RequestValidationError, handle_invalid)
+    app.add_exception_handler(HTTPException, handle_http_exception)
+    app.add_middleware(score.ScoreShortcut)
     app.add_middleware(
-        RequestMiddleware, measures=measures, verbose=settings.log_level.lower() == "debug"
+        RequestMiddleware, metrics=metrics, verbose=settings.log_level.lower() == "debug"
     )
     return app
 
@@ -108,18 +133,35 @@ async def _home() -> RedirectResponse:
 health = APIRouter(tags=["health"])
 
 
-@health.head("/healthz", include_in_schema=False)
-@health.get("/healthz")
-async def alive() -> Any:
+class Alive(BaseModel):
     """This process runs."""
+
+    status: Annotated[str, about("Always ok.", "ok")]
+
+
+class Readiness(BaseModel):
+    """Whether this process can serve."""
+
+    ready: Annotated[bool, about("Whether it can.", True)]
+    why: Annotated[list[str], about("Why it cannot.", ["the database does not answer"])]
+
+
+@health.head("/healthz", include_in_schema=False)
+@health.get("/healthz", response_model=Alive)
+async def get_liveness() -> Any:
+    """Liveness: this process runs."""
     return JSONResponse({"status": "ok"})
 
 
 @health.head("/readyz", include_in_schema=False)
-@health.get("/readyz", responses={503: {"description": "not ready; `why` tells"}})
-async def ready(baton: AppDependency) -> Any:
-    """The database is reached and has this build's schema, and every standing is within one batch
-    of the ledger's end.
+@health.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Not ready; `why` tells."}},
+)
+async def get_readiness(baton: AppDependency) -> Any:
+    """Readiness: the database is reached and has this build's schema, and every model is within a
+    batch of its ledger's end.
 
     Workspaces that are `broken` are named and hold up nobody: all others are served.
     """
@@ -130,10 +172,9 @@ async def ready(baton: AppDependency) -> Any:
         why.append(str(error))
     except DatabaseError as error:
         why.append(f"the database does not answer: {error.orig}")
-    lag = baton.engine.lag()
     why += [
         f"workspace {name} is {entries} entries behind"
-        for name, entries in lag.items()
+        for name, entries in baton.engine.lag().items()
         if entries > ENTRIES_PER_BATCH
     ]
     status = 503 if why else 200
@@ -144,8 +185,17 @@ async def ready(baton: AppDependency) -> Any:
     return JSONResponse(said, status_code=status, headers=headers)
 
 
-@health.get("/metrics", response_class=Response)
-async def metrics(baton: AppDependency) -> Any:
-    """Measures in Prometheus' text format."""
-    baton.measures.set_lags(baton.engine.lag())
-    return Response(baton.measures.render(), media_type="text/plain; version=0.0.4")
+@health.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Counters and gauges.",
+            "content": {"render/plain": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def get_metrics(baton: AppDependency) -> Any:
+    """Metrics in Prometheus' render format."""
+    baton.metrics.set_lags(baton.engine.lag())
+    return Response(baton.metrics.render(), media_type="render/plain; version=0.0.4")

@@ -1,40 +1,42 @@
-"""Around every request: its id, its size limit, its log line, and an answer to what broke."""
+"""ASGI middleware around every request: its id, body limits, metrics, log line, and an answer to
+whatever broke.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import structlog
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.runtime.errors import (
-    HTTP_STATUS,
     BodyTimeout,
     RequestRefused,
     TooLarge,
     Unavailable,
     database_unavailable,
-    misfit,
+    schema_mismatch,
 )
 from service.runtime.metrics import Metrics
 from service.store.database.transactions import SchemaError, UnavailableError
+from service.web.error_responses import error_response
 
 _ID_CHARS_MAX = 100
 _log = structlog.get_logger("baton.request")
 
 
 class RequestMiddleware:
-    """Pure ASGI, which costs a fraction of Starlette's middleware base class."""
+    """Request id, limits, metrics and logging as pure ASGI, which costs a fraction of Starlette's
+    middleware base class.
+    """
 
-    def __init__(self, app: ASGIApp, measures: Metrics, *, verbose: bool = False) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, verbose: bool = False) -> None:
         self._app = app
         self._verbose = verbose
-        self._measures = measures
+        self._metrics = metrics
         self._bodies = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,13 +44,13 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request = given if given.isprintable() and 0 < len(given) <= _ID_CHARS_MAX else ""
-        request = request or secrets.token_hex(8)
+        client_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        is_usable = client_id.isprintable() and 0 < len(client_id) <= _ID_CHARS_MAX
+        request = client_id if is_usable else secrets.token_hex(8)
         started, status = time.perf_counter(), 0
         body = LimitedBody(receive, self._bodies)
 
-        async def named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -63,25 +65,27 @@ class RequestMiddleware:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > BODY_BYTES_MAX:
                 raise too_large()
-            await self._app(scope, body.receive, named)
+            await self._app(scope, body.receive, send_with_id)
         except RequestRefused as error:
-            await _refuse(named, error)
+            await _close_with(error_response(error), scope, receive, send_with_id)
         except (SchemaError, *UnavailableError) as error:
             fits = not isinstance(error, SchemaError)
             what = "database_away" if fits else "schema"
             _log.error(what, path=scope["path"], why=str(error.orig))
             if status:
                 raise
-            await _refuse(named, database_unavailable() if fits else misfit())
+            refusal = database_unavailable() if fits else schema_mismatch()
+            await _close_with(error_response(refusal), scope, receive, send_with_id)
         except Exception:
             _log.exception("request_broke", method=scope["method"], path=scope["path"])
             if status:
                 raise
             text = f"something broke in Baton; the log has it as request {request}"
-            await _answer(named, 500, {"code": "broken", "message": text})
+            broken = JSONResponse({"error": {"code": "broken", "message": text}}, status_code=500)
+            await _close_with(broken, scope, receive, send_with_id)
         finally:
             body.done()
-            self._measures.count_response(status)
+            self._metrics.count_response(status)
             if self._verbose:
                 _log.debug(
                     "request",
@@ -93,21 +97,6 @@ class RequestMiddleware:
             structlog.contextvars.unbind_contextvars("request")
 
 
-async def _refuse(send: Send, error: RequestRefused) -> None:
-    told = {"code": error.code, "message": error.message, "hint": error.hint}
-    more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Unavailable) else []
-    await _answer(send, HTTP_STATUS[type(error)], told, more)
-
-
-async def _answer(
-    send: Send, status: int, error: dict[str, Any], more: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 BODY_BYTES_MAX = 16 * 2**20
 BODY_SECONDS = 20
 """How long a client may pause while it sends a body."""
@@ -116,25 +105,31 @@ BODIES_BYTES_MAX = 16 * BODY_BYTES_MAX
 """All bodies in a process together: many large ones must not take its memory."""
 
 
+async def _close_with(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer and close the connection: what is left of the body is not read."""
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)
+
+
 class BodyBudget:
-    """The bodies that a process holds now."""
+    """Bytes of all the bodies that a process holds now."""
 
     def __init__(self) -> None:
         self.held = 0
 
 
 class LimitedBody:
-    """One of them, as it comes: stands in for the request's `receive`."""
+    """A request's body with a limit of size, time and memory: stands in for `receive`."""
 
-    def __init__(self, receive: Receive, among: BodyBudget) -> None:
+    def __init__(self, receive: Receive, budget: BodyBudget) -> None:
         self._receive = receive
-        self._among = among
+        self._budget = budget
         self._received = 0
-        self._whole = False
+        self._complete = False
 
     async def receive(self) -> Message:
-        """The next piece. Raises TooLarge, Slow, Busy."""
-        if self._whole:  # what is waited for now is that the client hangs up
+        """The next piece. Raises TooLarge, BodyTimeout, Unavailable."""
+        if self._complete:  # what is waited for now is that the client hangs up
             return await self._receive()
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -145,13 +140,13 @@ class LimitedBody:
                 f"no part of the body came for {BODY_SECONDS} seconds",
                 hint="send it again, in one piece",
             ) from error
-        self._whole = not message.get("more_body", False)
+        self._complete = not message.get("more_body", False)
         size = len(message.get("body", b""))
         self._received += size
-        self._among.held += size
+        self._budget.held += size
         if self._received > BODY_BYTES_MAX:
             raise too_large()
-        if self._among.held > BODIES_BYTES_MAX:
+        if self._budget.held > BODIES_BYTES_MAX:
             raise Unavailable(
                 "bodies_full", "too many large requests at once", hint="send it again"
             )
@@ -159,7 +154,7 @@ class LimitedBody:
 
     def done(self) -> None:
         """The request is over."""
-        self._among.held -= self._received
+        self._budget.held -= self._received
 
 
 def too_large() -> TooLarge:

@@ -1,4 +1,8 @@
-"""The shapes that requests share: ids, texts, messages. Every limit has its number here."""
+"""Request and response schemas that routes share: ids, texts, turns, errors.
+
+Every limit of a request has its number here. Responses are built as plain JSON; a response's model
+is its OpenAPI description alone, beside the route that makes it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,6 @@ from pydantic_core import PydanticCustomError
 
 from learning.conversation.state import BotReport, Message
 from service.outcomes.verdict import Verdict
-from service.web.access.keys import Principal
 
 TEXT_CHARS_MAX = 20_000
 HISTORY_MAX = 200
@@ -27,19 +30,24 @@ BATCH_MAX = 256
 ATTRIBUTES_MAX = 50
 
 
-def _storable(text: str) -> str:
+def about(description: str, *examples: Any) -> Any:
+    """A field's description and examples, as OpenAPI shows them."""
+    return Field(description=description, examples=list(examples) or None)
+
+
+def _without_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000; remove it")
     return text
 
 
-def _said(text: str) -> str:
+def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must say something")
     return text.strip()
 
 
-def _free(name: str) -> str:
+def _not_reserved(name: str) -> str:
     if name.startswith("baton:") or name in (".", ".."):
         raise ValueError('must not start with "baton:" nor be "." or ".."; choose another id')
     if any(character < " " or character == "\x7f" for character in name):
@@ -47,7 +55,7 @@ def _free(name: str) -> str:
     return name
 
 
-def _plain(value: Any, check: Callable[[Any], Any]) -> Any:
+def _attribute_value(value: Any, check: Callable[[Any], Any]) -> Any:
     try:
         return check(value)
     except ValidationError as error:
@@ -55,26 +63,32 @@ def _plain(value: Any, check: Callable[[Any], Any]) -> Any:
         raise PydanticCustomError("attribute_value", "should be " + wants) from error
 
 
-def _epoch(moment: datetime) -> datetime:
+def _in_range(moment: datetime) -> datetime:
     if moment.year < 1971 or moment.year > 2999:
         raise ValueError("must lie between the years 1971 and 2999, as ISO 8601 or epoch seconds")
     return moment
 
 
-Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_free)]
-Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_storable)]
-ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
-Said = Annotated[str, Field(max_length=4000), AfterValidator(_storable), AfterValidator(_said)]
-NoteText = Annotated[str, Field(max_length=4000), AfterValidator(_storable)]
-Moment = Annotated[datetime, AfterValidator(_epoch)]
+Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_reserved)]
+Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_without_nul)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_nul)]
+RequiredNote = Annotated[
+    str, Field(max_length=4000), AfterValidator(_without_nul), AfterValidator(_not_blank)
+]
+NoteText = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
+Moment = Annotated[datetime, AfterValidator(_in_range)]
 Value = Annotated[
-    Annotated[str, Field(max_length=500), AfterValidator(_storable)] | bool | float,
-    WrapValidator(_plain),
+    Annotated[str, Field(max_length=500), AfterValidator(_without_nul)] | bool | float,
+    WrapValidator(_attribute_value),
+]
+Language = Annotated[
+    Annotated[str, Field(max_length=35), AfterValidator(_without_nul)] | None,
+    about("Language tag (BCP 47); recognised from the text where it is left out.", "en"),
 ]
 
 
 class RequestModel(BaseModel):
-    """A request's shape: unknown fields are refused by name."""
+    """Base of all requests: unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -82,56 +96,77 @@ class RequestModel(BaseModel):
 class Report(RequestModel):
     """What the bot reports of its own work at a turn."""
 
-    intent: ShortText | None = None
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
-    fallback: bool = False
-    tool_error: Annotated[str, Field(max_length=500), AfterValidator(_storable)] | None = None
-    attempt: ShortText | None = None
+    intent: Annotated[ShortText | None, about("The intent it recognised.", "refund_status")] = None
+    confidence: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None, about("How sure it is of the intent.", 0.42)
+    ] = None
+    fallback: Annotated[bool, about("It did not understand.", True)] = False
+    tool_error: Annotated[
+        Annotated[str, Field(max_length=500), AfterValidator(_without_nul)] | None,
+        about("What a tool or system that it called answered wrongly.", "order system timed out"),
+    ] = None
+    attempt: Annotated[
+        ShortText | None, about("What it tried, for the agent to read.", "looked up the order")
+    ] = None
 
 
 class Turn(RequestModel):
     """A turn of the conversation, without a score."""
 
-    id: Id
-    author: Literal["user", "bot", "agent", "system"]
-    text: Text
-    at: Moment | None = None
-    language: Annotated[str, Field(max_length=35), AfterValidator(_storable)] | None = None
-    bot: Report | None = None
+    id: Annotated[Id, about("Its id, unique in the conversation.", "m-2")]
+    author: Annotated[
+        Literal["user", "bot", "agent", "system"], about("Who said it; user: the customer.", "bot")
+    ]
+    text: Annotated[Text, about("What was said.", "Your order is on its way.")]
+    at: Annotated[
+        Moment | None, about("When it was said; now, if left out.", "2026-11-28T09:30:00Z")
+    ] = None
+    language: Language = None
+    bot: Annotated[Report | None, about("What the bot reports of its work at this turn.")] = None
 
 
 class ScoredMessage(RequestModel):
     """The message to decide about: the customer's, or the bot's own."""
 
-    id: Id
-    text: Text
-    author: Literal["user", "bot"] = "user"
-    at: Moment | None = None
-    language: Annotated[str, Field(max_length=35), AfterValidator(_storable)] | None = None
+    id: Annotated[Id, about("Its id: the same id again gets the same decision.", "m-3")]
+    text: Annotated[Text, about("What was said.", "I want to talk to a person")]
+    author: Annotated[Literal["user", "bot"], about("Who said it; user: the customer.", "user")] = (
+        "user"
+    )
+    at: Annotated[
+        Moment | None, about("When it was said; now, if left out.", "2026-11-28T09:30:00Z")
+    ] = None
+    language: Language = None
 
 
 class Error(BaseModel):
     """What was wrong, in which field, and what to do about it."""
 
-    code: str
-    message: str
-    field: str | None = None
-    hint: str | None = None
+    code: Annotated[str, about("A plain code for programs.", "message_differs")]
+    message: Annotated[
+        str, about("What was wrong, for people.", "message 'm-3' is already recorded")
+    ]
+    field: Annotated[str | None, about("The field it is about.", "message.id")] = None
+    hint: Annotated[
+        str | None, about("What to do about it.", "a corrected text is a new message")
+    ] = None
 
 
 class ErrorAnswer(BaseModel):
-    error: Error
+    """A refused request: nothing of it was written."""
+
+    error: Annotated[Error, about("What was wrong.")]
 
 
 def message(
-    shape: ScoredMessage | Turn,
+    turn: ScoredMessage | Turn,
     report: Report | None,
     attributes: dict[str, Any] | None = None,
 ) -> Message:
     """A message as it is folded; `at` 0 stands for the moment it is stored."""
-    given = None
+    bot = None
     if report is not None:
-        given = BotReport(
+        bot = BotReport(
             intent=report.intent,
             confidence=report.confidence,
             fallback=report.fallback,
@@ -139,12 +174,12 @@ def message(
             attempt=report.attempt,
         )
     return Message(
-        id=shape.id,
-        author=shape.author,
-        text=shape.text,
-        at=seconds(shape.at) if shape.at is not None else 0.0,
-        language=shape.language,
-        bot=given,
+        id=turn.id,
+        author=turn.author,
+        text=turn.text,
+        at=seconds(turn.at) if turn.at is not None else 0.0,
+        language=turn.language,
+        bot=bot,
         attributes=tuple(sorted((attributes or {}).items())),
     )
 
@@ -160,7 +195,7 @@ def moment(at: float | None) -> str | None:
 
 
 def timed(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for people: every time in it as ISO 8601."""
+    """A row as JSON: every time in it as ISO 8601."""
     return {
         name: moment(value) if name == "at" or name.endswith("_at") else value
         for name, value in row.items()
@@ -170,11 +205,20 @@ def timed(row: dict[str, Any]) -> dict[str, Any]:
 class HandoffOutcome(RequestModel):
     """Was the escalation needed, and since which message?"""
 
-    verdict: Literal["needed", "not_needed", "unknowable"]
-    first_needed_message_id: Id | None = None
-    team: ShortText | None = None
-    reason: ShortText | None = None
-    note: NoteText | None = None
+    verdict: Annotated[
+        Literal["needed", "not_needed", "unknowable"],
+        about("Whether a person was needed; unknowable teaches nothing.", "needed"),
+    ]
+    first_needed_message_id: Annotated[
+        Id | None, about("The customer's message since which a person was needed.", "m-3")
+    ] = None
+    team: Annotated[ShortText | None, about("Whose work it was.", "billing")] = None
+    reason: Annotated[
+        ShortText | None, about("Why, in a few words.", "only a person may do this")
+    ] = None
+    note: Annotated[
+        NoteText | None, about("Anything else worth keeping.", "asked for a refund twice")
+    ] = None
 
     @model_validator(mode="after")
     def _since_only_if_needed(self) -> HandoffOutcome:
@@ -182,11 +226,12 @@ class HandoffOutcome(RequestModel):
             raise ValueError("first_needed_message_id goes only with verdict needed")
         return self
 
-    def found(self, principal: Principal) -> Verdict:
+    def verdict_of(self, agent: str) -> Verdict:
+        """The verdict as this agent gives it."""
         return Verdict(
             self.verdict,
             "agent",
-            principal.name,
+            agent,
             self.first_needed_message_id,
             self.team,
             self.reason,

@@ -60,10 +60,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "reports",
     ),
     "service.web": (
-        "access middleware",
-        "schemas",
-        "event_stream",
-        "request_context",
+        "access schemas",
+        "error_responses event_stream",
+        "middleware request_context",
         "api console",
         "app",
         "serve",

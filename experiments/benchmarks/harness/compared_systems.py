@@ -19,18 +19,8 @@ from learning.ledger.model_state import ModelState
 WORKSPACE = "bench"
 """A shadow workspace: no handoff silences a conversation, so every message is scored."""
 
-STORES = ("sqlite", "postgresql")
 LESSONS = 100
 """Conversations that every measured Baton has learned before."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
-    """How much to measure: rounds, of which medians are shown, of so long turns on each store."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    stores: Sequence[str] = STORES
 
 
 @cache

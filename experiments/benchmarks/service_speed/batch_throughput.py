@@ -10,8 +10,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
+from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import BATCH
 

@@ -26,8 +26,9 @@ import httpx
 import numpy as np
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import LoadPlan, System, taught_system
+from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, rounded
 from experiments.replay.client import BatonClient
 

@@ -23,11 +23,11 @@ import psycopg
 
 from experiments.benchmarks.harness.compared_systems import (
     WORKSPACE,
-    LoadPlan,
     System,
     taught_system,
     warm_start,
 )
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.replay import play

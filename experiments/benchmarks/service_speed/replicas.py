@@ -20,13 +20,9 @@ from pathlib import Path
 import psycopg
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import (
-    WORKSPACE,
-    LoadPlan,
-    System,
-    taught_system,
-)
+from experiments.benchmarks.harness.compared_systems import WORKSPACE, System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.service_speed.freshness import post_outcome

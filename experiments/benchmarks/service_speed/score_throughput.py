@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness import peer_services, processes
-from experiments.benchmarks.harness.compared_systems import (
-    LoadPlan,
-    System,
-    taught_system,
-    warm_start,
-)
+from experiments.benchmarks.harness.compared_systems import System, taught_system, warm_start
 from experiments.benchmarks.harness.load_generator import Figures, Load, Order
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 
 GOALS = {("sqlite", 16): 0.6, ("sqlite", 64): 0.8, ("postgresql", 16): 0.6, ("postgresql", 64): 0.6}

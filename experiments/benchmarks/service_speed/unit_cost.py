@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.benchmarks.harness import processes
-from experiments.benchmarks.harness.compared_systems import (
-    LoadPlan,
-    System,
-    taught_system,
-    warm_start,
-)
+from experiments.benchmarks.harness.compared_systems import System, taught_system, warm_start
 from experiments.benchmarks.harness.load_generator import Load, Order
+from experiments.benchmarks.harness.load_plan import LoadPlan
 from experiments.benchmarks.harness.processes import ServerProcess
 from experiments.benchmarks.harness.result_table import Progress, Row, load_average, median, rounded
 from experiments.benchmarks.harness.traffic_mix import TURNS

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from experiments.simulation.world.customers import Customer
 from experiments.simulation.world.intents import Intent, intents
 from experiments.simulation.world.need import Need
 from experiments.simulation.world.templates import data, fill, pick, templates
@@ -53,7 +53,12 @@ class Bot:
         return BotReport(intent=guess, confidence=round(confidence, 3), fallback=kind == 2)
 
     def answer(
-        self, who: Customer, intent: Intent, need: Need, heard: BotReport, skill: float
+        self,
+        slots: Mapping[str, str],
+        intent: Intent,
+        need: Need,
+        heard: BotReport,
+        skill: float,
     ) -> Answer:
         """The bot's next turn after `heard`, with its chance of success set to `skill`."""
         rng = self.rng
@@ -63,17 +68,17 @@ class Bot:
             return self._say(fill(templates("bot", "fallback"), rng, {}), "fallback", FAILED)
         if not self.asked and rng.random() < intent.asks:
             self.asked = True
-            return self._say(fill(intent.ask, rng, who.slots), f"ask_{intent.wants}", ASKED)
+            return self._say(fill(intent.ask, rng, slots), f"ask_{intent.wants}", ASKED)
         helps = need.draw((SKILL_WHEN_NEEDED * skill,), (skill,)) == 0
         if intent.steps and self.step < len(intent.steps):
-            text = fill((intent.steps[self.step],), rng, who.slots)
+            text = fill((intent.steps[self.step],), rng, slots)
             self.step += 1
             return self._say(text, f"step_{self.step}", HELPED if helps else STEPPED)
         if helps:
-            return self._say(fill(intent.answer, rng, who.slots), intent.name, HELPED)
-        return self._fail(who, intent)
+            return self._say(fill(intent.answer, rng, slots), intent.name, HELPED)
+        return self._fail(slots, intent)
 
-    def _fail(self, who: Customer, intent: Intent) -> Answer:
+    def _fail(self, slots: Mapping[str, str], intent: Intent) -> Answer:
         rng = self.rng
         kind = rng.random()
         if kind < 0.22:
@@ -83,7 +88,7 @@ class Bot:
         if kind < 0.45 and self.last:
             return self._say(self.last, intent.name, FAILED)
         if kind < 0.8:
-            return self._say(fill(intent.answer, rng, who.slots), intent.name, FAILED)
+            return self._say(fill(intent.answer, rng, slots), intent.name, FAILED)
         return self._say(fill(templates("bot", "wrong"), rng, {}), "article", FAILED)
 
     def _say(self, text: str, attempt: str, came_to: str) -> Answer:

@@ -156,7 +156,7 @@ class Conversation:
             self.ended, self.resolution = True, "resolved"
             return
         skill = self._intent.skill
-        answer = self._bot.answer(self.customer, self._intent, self._need, heard, skill)
+        answer = self._bot.answer(self.customer.slots, self._intent, self._need, heard, skill)
         self._say("bot", answer.text, 2.0, answer.report)
         if answer.came_to == ASKED:
             slot = self.customer.slots[self._intent.wants]

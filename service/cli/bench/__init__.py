@@ -1,1 +1,1 @@
-"""The `baton bench` commands."""
+"""Benchmark commands: `baton bench`."""

@@ -1,4 +1,4 @@
-"""What `jobs` does, one task at a time: what `baton bench versions` measures."""
+"""Background tasks of `jobs`, one at a time, for the benchmark of version costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.versions.model_lines import ModelLines, rebuild
 
 
 class JobRunner:
-    """The tasks of one installation on SQLite, in the folder `home`; of one thread."""
+    """Task runner of one installation on SQLite, in the folder `home`; for one thread."""
 
     def __init__(self, home: Path, mlflow_url: str = "") -> None:
         logs.configure("error", process="bench")
@@ -29,43 +29,41 @@ class JobRunner:
         self._store = Store(settings.database_url)
         prepare(settings, self._store)
         self._lines = ModelLines(self._store)
-        self._judging = Evaluator(self._store, self._lines, settings.models_max)
-        self._upkeep = Maintenance(self._store, settings)
-        self._publishing = (
-            MlflowPublisher(self._store, Registry(mlflow_url)) if mlflow_url else None
-        )
+        self._evaluator = Evaluator(self._store, self._lines, settings.models_max)
+        self._maintenance = Maintenance(self._store, settings)
+        self._publisher = MlflowPublisher(self._store, Registry(mlflow_url)) if mlflow_url else None
 
     def warm(self, history: Path) -> int:
-        """Learn recorded conversations; gives the lessons in them."""
+        """Learn recorded conversations; returns the number of lessons in them."""
         file = warm_start.HistoryFile(history)
-        found = warm_start.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
-        return found.lessons
+        report = warm_start.warm_start(self._store, INSTALLATION, file, actor="bench", per_second=0)
+        return report.lessons
 
     def learn(self) -> int:
-        """Bring the serving line to the ledger's end; gives the position."""
+        """Bring the serving line to the ledger's end; returns the position."""
         return self._lines.champion(INSTALLATION).position
 
     def evaluate(self) -> None:
-        self._judging.evaluate(INSTALLATION)
+        self._evaluator.evaluate(INSTALLATION)
 
     def save(self) -> int:
-        """Save the serving line as a version; gives its bytes."""
-        number = self._upkeep.save(INSTALLATION, self._lines.champion(INSTALLATION))
+        """Save the serving line as a version; returns its size in bytes."""
+        number = self._maintenance.save(INSTALLATION, self._lines.champion(INSTALLATION))
         with self._store.read() as connection:
             return len(version_rows.state(connection, INSTALLATION, number) or b"")
 
     def mend(self) -> None:
-        self._upkeep.rebuild_corrected()
+        self._maintenance.rebuild_corrected()
 
     def publish(self) -> None:
-        """Publish what is owed; nothing where there is no MLflow."""
-        if self._publishing is not None:
-            self._publishing.publish()
+        """Publish to MLflow what is not published yet; nothing where there is no MLflow."""
+        if self._publisher is not None:
+            self._publisher.publish()
 
     def rebuild(self, recipe: str, progress: Callable[[int, int], None]) -> int:
-        """Learn the whole ledger anew; gives the lessons."""
-        standing = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Exclusions(), progress)
-        return standing.window.lessons
+        """Learn the whole ledger anew; returns the number of lessons."""
+        state = rebuild(self._store, INSTALLATION, recipe or DEFAULT, Exclusions(), progress)
+        return state.window.lessons
 
     def close(self) -> None:
         self._store.close()

@@ -155,7 +155,7 @@ class Batch:
             )
         return conversation
 
-    def begun(self, workspace: str, name: str) -> OpenConversation:
+    def require_started(self, workspace: str, name: str) -> OpenConversation:
         """A conversation that has a message. Raises NotFound where there is none: it may be open
         only because another request of this batch is about to begin it, or was refused.
         """

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
@@ -147,3 +159,81 @@ def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> lis
         }
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Conversations, the last heard of first; `after` is where the next page begins, if any."""
+
+    rows: Sequence[Row[Any]]
+    after: tuple[float, str] | None
+
+
+def conversations(
+    connection: Connection,
+    workspace: str,
+    *,
+    status: str | None = None,
+    text: str = "",
+    after: tuple[float, str] | None = None,
+    most: int = 50,
+) -> Page:
+    """A page of a workspace's conversations (keyset pagination by `last_at` and id): of one status
+    or of all, and with a text those in one of whose messages all its words stand.
+
+    With a text the newest SCANNED_MAX of them are looked through, without one as many as are shown.
+    """
+    reach = SCANNED_MAX if text else most + 1
+    looked = union_all(
+        *(
+            select(_newest(workspace, name, after, reach).subquery())
+            for name in ([status] if status is not None else ("open", "closed"))
+        )
+    ).subquery()
+    order = (looked.c.last_at.desc(), looked.c.id)
+    near = connection.execute(select(looked.c.id, looked.c.last_at).order_by(*order).limit(reach))
+    names = {row.id: row.last_at for row in near}
+    matching = _with_words(connection, workspace, list(names), text) if text else set(names)
+    found = [name for name in names if name in matching]
+    shown = found[:most]
+    last = None
+    if len(found) > most:
+        last = shown[-1]
+    elif text and len(names) == SCANNED_MAX:
+        last = list(names)[-1]
+    rows = connection.execute(
+        select(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id.in_(shown))
+        .order_by(_conversation.c.last_at.desc(), _conversation.c.id)
+    ).all()
+    return Page(rows, None if last is None else (names[last], last))
+
+
+def _newest(workspace: str, status: str, after: tuple[float, str] | None, most: int) -> Any:
+    """Ids of the conversations of a status, the last heard of first."""
+    found = select(_conversation.c.id, _conversation.c.last_at).where(
+        _conversation.c.workspace == workspace, _conversation.c.status == status
+    )
+    if after is not None:
+        at, name = after
+        found = found.where(
+            _conversation.c.last_at <= at,
+            or_(_conversation.c.last_at < at, _conversation.c.id > name),
+        )
+    return found.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(most)
+
+
+def _with_words(
+    connection: Connection, workspace: str, names: Sequence[str], text: str
+) -> set[str]:
+    """Which of these conversations have a message in which all words of a text stand."""
+    rows = connection.execute(
+        select(_message.c.conversation_id)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id.in_(names),
+            *[_contains(word) for word in text.split()[:8]],
+        )
+        .distinct()
+    )
+    return {row.conversation_id for row in rows}

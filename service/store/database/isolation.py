@@ -13,7 +13,7 @@ _log = structlog.get_logger("baton.jobs")
 
 
 @contextmanager
-def by_itself(workspace: str, *passing: type[Exception]) -> Iterator[None]:
+def isolate_errors(workspace: str, *passing: type[Exception]) -> Iterator[None]:
     """Log what breaks in the block, and go on; but a database that is away is away for all, and
     so is what is named in `passing`.
     """

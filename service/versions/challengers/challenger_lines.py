@@ -92,7 +92,9 @@ class ChallengerLines:
             return {}
         with self._store.read() as connection:
             versions_by_conversation: dict[str, list[int]] = {}
-            due_for_sampling = audit_rows.due_for_sampling(connection, workspace, time.time(), ENDED_AT_ONCE)
+            due_for_sampling = audit_rows.due_for_sampling(
+                connection, workspace, time.time(), ENDED_AT_ONCE
+            )
             for row in audit_rows.sampling_frame(connection, workspace, due_for_sampling):
                 highest = _highest_probabilities(
                     connection, workspace, row, [x.model_state for x in lines]

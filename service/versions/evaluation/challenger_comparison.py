@@ -159,7 +159,7 @@ def _promotion_evidence(
     outcomes: Mapping[int, JudgedOutcome],
 ) -> PromotionEvidence:
     terms, now = champion.policy.switching, time.time()
-    a, b = paired(champion.window.scores(), challenger.model_state.window.scores())
+    a, b = pair_scores(champion.window.scores(), challenger.model_state.window.scores())
     since = max(challenger.row.opened_at, switched_at)
     return PromotionEvidence(
         comparison.proven(terms),
@@ -168,7 +168,7 @@ def _promotion_evidence(
         (now - switched_at) / DAY,
         _ece(b, outcomes, comparison.opened),
         _ece(a, outcomes, comparison.opened),
-        tuple(harmed(comparison.segments, terms)),
+        tuple(harmed_segments(comparison.segments, terms)),
     )
 
 

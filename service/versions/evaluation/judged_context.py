@@ -64,7 +64,8 @@ def _judged_outcomes(
     for row in outcome_context.decisions(connection, workspace, names):
         decisions.setdefault(row.conversation_id, []).append(row)
     first_scores = {
-        row.conversation_id: row for row in outcome_context.first_messages(connection, workspace, names)
+        row.conversation_id: row
+        for row in outcome_context.first_messages(connection, workspace, names)
     }
     audits = {
         row.conversation_id: row for row in outcome_context.audits(connection, workspace, names)

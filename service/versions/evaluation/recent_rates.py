@@ -56,7 +56,9 @@ class RecentRates:
         for outcome in newest:
             recent.add(outcome)
         with self._store.read() as connection:
-            sums.kept += outcome_context.count_sampled(connection, workspace, float(previous["at"]), now)
+            sums.kept += outcome_context.count_sampled(
+                connection, workspace, float(previous["at"]), now
+            )
             if newest:
                 recent.kept = outcome_context.count_sampled(
                     connection, workspace, newest[0].decided_at, now

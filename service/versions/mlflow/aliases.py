@@ -89,7 +89,7 @@ class AliasSync:
 
     def _handle_alias_move(self, workspace: str, number: str, back_to: str) -> None:
         """An engineer moved `champion`: switch to that version if it is valid, else revert."""
-        get_version = self._registry.get_version(workspace, number)
+        registered = self._registry.get_version(workspace, number)
         try:
             with self._store.write() as connection:
                 version = _append_requested_switch(connection, workspace, number, registered)

@@ -31,7 +31,7 @@ def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
         newest["at"],
         newest["what"],
         challengers,
-        mlflow_rows.last_evaluated(connection, workspace),
+        mlflow_rows.last_evaluation_id(connection, workspace),
     )
 
 

@@ -14,7 +14,7 @@ from experiments.evaluation import evaluation_report
 from experiments.evaluation.mlflow_run import publish
 from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavailable
 from experiments.registry.registered_versions import Registry
-from service.store.database.isolation import by_itself
+from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions.mlflow import description
@@ -49,7 +49,7 @@ class MlflowPublisher:
         """
         try:
             for name in names or self._workspaces():
-                with by_itself(name, RegistryUnavailable):
+                with isolate_errors(name, RegistryUnavailable):
                     self._publish_workspace(name)
             self._is_away = False
         except RegistryUnavailable as error:

@@ -1,8 +1,8 @@
-"""Who asks: keys, roles and workspaces.
+"""Authentication and authorisation by API key (bearer token): keys, roles, workspaces.
 
-A key is 32 random bytes, so its SHA-256 is enough to keep. Keys that a request makes are derived
-from the maker's own key and the request's id: a repeated request gets the same key again, and
-nothing secret is ever stored.
+A key is 32 random bytes, so its SHA-256 is stored alone. Keys that a request makes are derived
+(HMAC) from the maker's own key and the request's id: a repeated request gets the same key again,
+and nothing secret is ever stored.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from service.store.database.transactions import Store
 
 ROLES = ("bot", "agent", "engineer", "admin")
 
-_REMEMBERED_SECONDS = 1.0
-_REMEMBERED_MAX = 1024
+_CACHE_SECONDS = 1.0
+_CACHE_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a key. `name` is how outcomes and claims call them."""
+    """Principal: the holder of a key. `name` is how outcomes and claims call them."""
 
     key_id: str
     workspace: str
@@ -39,7 +39,7 @@ class Principal:
     secret_hash: str
 
     def require(self, role: str) -> None:
-        """Raises Forbidden unless this role reaches `role`."""
+        """Authorise: raises Forbidden unless this role reaches `role`."""
         if ROLES.index(self.role) < ROLES.index(role):
             raise Forbidden(
                 "role_too_low",
@@ -57,18 +57,18 @@ def new_secret() -> str:
 
 
 def derived_secret(maker_secret: str, purpose: str) -> str:
-    """The secret of a key made by a request: the same request by the same maker, the same key."""
-    found = hmac.new(maker_secret.encode(), purpose.encode(), hashlib.sha256).digest()
-    return "bk_" + found.hex()
+    """Key derivation: the same request by the same maker gets the same secret."""
+    digest = hmac.new(maker_secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+    return "bk_" + digest
 
 
 def add_key(
     connection: Connection, workspace: str, role: str, name: str, secret: str
 ) -> dict[str, Any]:
-    """Store a key by its hash, once; gives it as the API shows it."""
+    """Store a key by its hash, once; returns it as JSON, with its secret."""
     row = access.key_by_hash(connection, hashed(secret))
     if row is None:
-        made = {
+        values = {
             "id": new_id("k"),
             "workspace": workspace,
             "role": role,
@@ -77,8 +77,8 @@ def add_key(
             "created_at": time.time(),
             "revoked_at": None,
         }
-        access.add_key(connection, made)
-        return key_json(made) | {"key": secret}
+        access.add_key(connection, values)
+        return key_json(values) | {"key": secret}
     return key_json(row._asdict()) | {"key": secret}
 
 
@@ -87,11 +87,11 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class KeyAuthenticator:
-    """From the Authorization header to a principal; remembers the answer for a second."""
+    """Authenticator: from the Authorization header to a principal, cached for a second (LRU)."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
 
     def admit(self, authorization: str | None) -> Principal:
         """Raises Unauthenticated for a missing, unknown or revoked key."""
@@ -103,26 +103,26 @@ class KeyAuthenticator:
                 field="Authorization",
                 hint="send the header Authorization: Bearer <key>",
             )
-        found = hashed(secret.strip())
+        digest = hashed(secret.strip())
         now = time.monotonic()
-        known = self._known.get(found)
-        if known is not None and known[0] > now:
-            return known[1]
-        principal = self._look_up(found)
-        self._known[found] = (now + _REMEMBERED_SECONDS, principal)
-        while len(self._known) > _REMEMBERED_MAX:
-            self._known.popitem(last=False)
+        cached = self._cache.get(digest)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        principal = self._look_up(digest)
+        self._cache[digest] = (now + _CACHE_SECONDS, principal)
+        while len(self._cache) > _CACHE_MAX:
+            self._cache.popitem(last=False)
         return principal
 
     def forget(self) -> None:
-        """After a revocation: this process asks the database again at once."""
-        self._known.clear()
+        """Clear the cache, after a revocation: this process asks the database again at once."""
+        self._cache.clear()
 
-    def _look_up(self, found: str) -> Principal:
+    def _look_up(self, digest: str) -> Principal:
         with self._store.read() as connection:
-            row = access.key_by_hash(connection, found)
+            row = access.key_by_hash(connection, digest)
         if row is None or row.revoked_at is not None:
-            self._known.pop(found, None)
+            self._cache.pop(digest, None)
             raise Unauthenticated(
                 "unknown_key",
                 "the key is unknown or was revoked",

@@ -1,7 +1,7 @@
-"""Signing in: an agent's key is exchanged for a session, and the browser keeps its cookie.
+"""Sessions of the console: cookies, CSRF tokens of forms, and a limit of failed sign-ins.
 
-The cookie is 32 random bytes, so its SHA-256 is enough to keep, and every replica knows it. A
-session ends when it is signed out, after a working day, or with its key.
+An agent's key is exchanged for a cookie of 32 random bytes; its SHA-256 is stored alone, so every
+replica knows it. A session ends when it is signed out, after a working day, or with its key.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def session_holder(connection: Connection, cookie: str) -> Principal | None:
 
 
 def form_token(cookie: str) -> str:
-    """What a form must carry so that only pages shown to this cookie's browser can send it."""
+    """CSRF token: what a form must carry so that only this session's pages can send it."""
     return hmac.new(cookie.encode(), b"form", hashlib.sha256).hexdigest()
 
 
-def is_token_of(given: str, cookie: str) -> bool:
-    return hmac.compare_digest(given.encode(), form_token(cookie).encode())
+def is_token_of(token: str, cookie: str) -> bool:
+    return hmac.compare_digest(token.encode(), form_token(cookie).encode())
 
 
 class SignInFailures:
-    """Wrong keys by the address they came from, in this process; the memory of it is bounded."""
+    """Rate limit of failed sign-ins by address, in this process; the memory of it is bounded."""
 
     def __init__(self) -> None:
         self._times: OrderedDict[str, list[float]] = OrderedDict()

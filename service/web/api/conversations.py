@@ -1,31 +1,52 @@
-"""Conversations: turns without a score, closing, and the transcript."""
+"""Conversation routes: list and search, append turns, close, transcript."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
+from sqlalchemy import Connection
 
 from service.handoffs import lifecycle
-from service.runtime.errors import Contradiction
+from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import new_turns, with_timestamp
-from service.store.conversations import conversation_rows
+from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
-from service.web.request_context import ERRORS, AppDependency, Bot
-from service.web.schemas import HISTORY_MAX, Id, RequestModel, Turn, message, timed
+from service.web.api.handoffs import HandoffResponse
+from service.web.api.outcomes import OutcomeResponse
+from service.web.api.score import StoredDecision
+from service.web.error_responses import ERRORS
+from service.web.request_context import Agent, AppDependency, Bot
+from service.web.schemas import (
+    HISTORY_MAX,
+    Id,
+    RequestModel,
+    ShortText,
+    Turn,
+    about,
+    message,
+    timed,
+)
 
 router = APIRouter(tags=["conversations"], responses=ERRORS)
+Status = Literal["open", "closed"]
+Resolution = Literal["resolved", "abandoned", "unknown"]
 
 
 class MessagesRequest(RequestModel):
     """Turns of the bot, an agent or the system, in their order."""
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=HISTORY_MAX)]
+    messages: Annotated[
+        list[Turn],
+        Field(min_length=1, max_length=HISTORY_MAX),
+        about("The turns, oldest first; the customer's own go to POST /v1/score."),
+    ]
 
     @field_validator("messages")
     @classmethod
@@ -39,97 +60,234 @@ class MessagesRequest(RequestModel):
         return turns
 
 
+class MessagesResponse(BaseModel):
+    """How many turns are new, and where the conversation stands."""
+
+    conversation_id: Annotated[str, about("The conversation.", "c-17")]
+    appended: Annotated[int, about("Turns that it did not have yet.", 2)]
+    length: Annotated[int, about("Turns that it has now.", 9)]
+    human_active: Annotated[bool, about("A person has it: the bot stays silent.", False)]
+
+
 class CloseRequest(RequestModel):
-    resolution: Literal["resolved", "abandoned", "unknown"]
+    """How the conversation ended."""
+
+    resolution: Annotated[
+        Resolution, about("How it ended; unknown where the customer just went.", "resolved")
+    ]
 
 
-@router.post("/conversations/{conversation_id:path}/messages")
-async def append(
+class CloseResponse(BaseModel):
+    """The conversation as it is closed."""
+
+    conversation_id: Annotated[str, about("The conversation.", "c-17")]
+    status: Annotated[Status, about("Closed; a new message opens it again.", "closed")]
+    resolution: Annotated[str | None, about("How it ended.", "resolved")]
+
+
+class ConversationResponse(BaseModel):
+    """A conversation's state."""
+
+    id: Annotated[str, about("Its id.", "c-17")]
+    length: Annotated[int, about("How many turns it has.", 9)]
+    begins: Annotated[int, about("The first turn after the last return of a person, from 1.", 1)]
+    status: Annotated[Status, about("Open, or closed.", "open")]
+    resolution: Annotated[str | None, about("How it ended, once closed.", "resolved")]
+    handoff_id: Annotated[str | None, about("Its open handoff, if one is.", "h19ab2c3d4e5")]
+    human_active: Annotated[bool, about("A person has it: the bot stays silent.", False)]
+    escalated: Annotated[bool, about("Whether a person ever had it.", False)]
+    opened_at: Annotated[datetime, about("When it began.", "2026-11-28T09:30:00+00:00")]
+    last_at: Annotated[datetime, about("When it was last heard of.", "2026-11-28T09:36:00+00:00")]
+    closed_at: Annotated[datetime | None, about("When it ended.", "2026-11-28T09:40:00+00:00")]
+    language: Annotated[str | None, about("The language of its first message.", "en")]
+    version: Annotated[int | None, about("The model version that it is counted under.", 3)]
+    team: Annotated[str | None, about("The team that it is counted under.", "support")]
+    tossed: Annotated[bool, about("Whether it was drawn for an audit or passed over.", False)]
+
+
+class ConversationList(BaseModel):
+    """A page of conversations, the last heard of first."""
+
+    conversations: Annotated[list[ConversationResponse], about("Those of this page.")]
+    next: Annotated[
+        str | None,
+        about("Give it as `after` for the next page; null at the end.", "1764322200.25:c-17"),
+    ]
+
+
+class MessageResponse(BaseModel):
+    """A turn as it is stored."""
+
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    seq: Annotated[int, about("Its place in the conversation, from 1.", 3)]
+    id: Annotated[str, about("Its id.", "m-3")]
+    author: Annotated[str, about("user, bot, agent or system.", "user")]
+    text: Annotated[str, about("What was said.", "I want to talk to a person")]
+    at: Annotated[datetime, about("When.", "2026-11-28T09:30:00+00:00")]
+    language: Annotated[str | None, about("Its language tag, where one was given.", "en")]
+    bot: Annotated[
+        dict[str, Any] | None, about("What the bot reported at it.", {"intent": "refund_status"})
+    ]
+    attributes: Annotated[
+        dict[str, Any] | None, about("What was known of the customer with it.", {"plan": "pro"})
+    ]
+    event: Annotated[
+        str | None, about("What a turn of the system records, such as handed_over.", "handed_over")
+    ]
+    scored: Annotated[bool, about("Whether it was decided about.", True)]
+
+
+class TranscriptHandoff(HandoffResponse):
+    """A handoff of this conversation."""
+
+    changed_at: Annotated[datetime, about("When it last changed.", "2026-11-28T09:33:00+00:00")]
+
+
+class Transcript(ConversationResponse):
+    """A conversation with all that belongs to it."""
+
+    messages: Annotated[list[MessageResponse], about("Its turns, in their order.")]
+    decisions: Annotated[list[StoredDecision], about("The decisions in it, in their order.")]
+    handoffs: Annotated[list[TranscriptHandoff], about("Its handoffs, the oldest first.")]
+    outcomes: Annotated[
+        list[OutcomeResponse] | None, about("Its outcomes; left out for a bot's key.")
+    ] = None
+
+
+@router.get("/conversations", response_model=ConversationList)
+async def list_conversations(
+    baton: AppDependency,
+    principal: Agent,
+    status: Annotated[Status | None, Query(description="Only those open, or closed.")] = None,
+    text: Annotated[
+        ShortText | None, Query(description="Words that stand in one of its messages or its id.")
+    ] = None,
+    after: Annotated[
+        str | None, Query(max_length=300, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="At most so many.")] = 50,
+) -> Any:
+    """Conversations, the last heard of first, a page at a time.
+
+    With `text`, a page looks through the newest 2000 from `after` on: it may hold fewer than
+    `limit`, and `next` goes on where it stopped.
+    """
+    begin = None if after is None else _cursor(after)
+
+    def look(connection: Connection) -> dict[str, Any]:
+        page = search.conversations(
+            connection, principal.workspace, status=status, text=text or "", after=begin, most=limit
+        )
+        return {
+            "conversations": [_conversation_json(row) for row in page.rows],
+            "next": page.after and f"{page.after[0]!r}:{page.after[1]}",
+        }
+
+    return JSONResponse(await baton.read(look))
+
+
+@router.post("/conversations/{conversation_id:path}/messages", response_model=MessagesResponse)
+async def append_messages(
     conversation_id: Id, asked: MessagesRequest, baton: AppDependency, principal: Bot
 ) -> Any:
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
-    standing = await baton.engine.model_state(workspace)
-    seconds = standing.policy.claim_seconds
+    model_state = await baton.engine.model_state(workspace)
+    seconds = model_state.policy.claim_seconds
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        working = batch.conversation(workspace, conversation_id)
-        fresh = new_turns(working, turns)
-        batch.require_room(working, len(fresh))
+    def append(batch: Batch) -> Mapping[str, Any]:
+        conversation = batch.conversation(workspace, conversation_id)
+        fresh = new_turns(conversation, turns)
+        batch.require_room(conversation, len(fresh))
         for turn in fresh:
-            batch.append(working, with_timestamp(turn, batch.now))
+            batch.append(conversation, with_timestamp(turn, batch.now))
         if any(turn.author == "agent" for turn in fresh):
-            lifecycle.extend_claim(batch, working, seconds)
+            lifecycle.extend_claim(batch, conversation, seconds)
         return {
             "conversation_id": conversation_id,
             "appended": len(fresh),
-            "length": working.length,
-            "human_active": working.handoff_id is not None,
+            "length": conversation.length,
+            "human_active": conversation.handoff_id is not None,
         }
 
     needs = {conversation_id: [turn.id for turn in turns]}
-    answer = await baton.engine.run(workspace, do, needs=needs)
-    return JSONResponse(dict(answer))
+    return JSONResponse(dict(await baton.engine.run(workspace, append, needs=needs)))
 
 
-@router.post("/conversations/{conversation_id:path}/close")
-async def close(
+@router.post("/conversations/{conversation_id:path}/close", response_model=CloseResponse)
+async def close_conversation(
     conversation_id: Id, asked: CloseRequest, baton: AppDependency, principal: Bot
 ) -> Any:
-    """The conversation is over; a handoff that still waits is abandoned."""
+    """Close a conversation; a handoff that still waits is abandoned."""
     workspace = principal.workspace
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        working = batch.begun(workspace, conversation_id)
-        if working.status == "closed" and working.resolution != asked.resolution:
+    def close(batch: Batch) -> Mapping[str, Any]:
+        conversation = batch.require_started(workspace, conversation_id)
+        if conversation.status == "closed" and conversation.resolution != asked.resolution:
             raise Contradiction(
                 "closed_otherwise",
-                f"conversation {conversation_id!r} was closed as {working.resolution}",
+                f"conversation {conversation_id!r} was closed as {conversation.resolution}",
                 field="resolution",
                 hint="a new message opens it again",
             )
-        if working.status == "open":
-            if working.handoff_id is not None:
-                row = handoff_rows.handoff(batch.connection, workspace, working.handoff_id)
+        if conversation.status == "open":
+            if conversation.handoff_id is not None:
+                row = handoff_rows.handoff(batch.connection, workspace, conversation.handoff_id)
                 if row is not None and row.status == "waiting":
                     lifecycle.close(batch, row._asdict(), "abandoned")
-            working.status, working.resolution = "closed", asked.resolution
-            working.closed_at = batch.now
-            batch.change(working)
+            conversation.status, conversation.resolution = "closed", asked.resolution
+            conversation.closed_at = batch.now
+            batch.change(conversation)
         return {
             "conversation_id": conversation_id,
-            "status": working.status,
-            "resolution": working.resolution,
+            "status": conversation.status,
+            "resolution": conversation.resolution,
         }
 
     needs = conversation_rows.lock_targets(workspace, conversation_id)
-    return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
+    return JSONResponse(dict(await baton.engine.run(workspace, close, needs=needs)))
 
 
-@router.get("/conversations/{conversation_id:path}")
-async def conversation(conversation_id: Id, baton: AppDependency, principal: Bot) -> Any:
+@router.get("/conversations/{conversation_id:path}", response_model=Transcript)
+async def get_conversation(conversation_id: Id, baton: AppDependency, principal: Bot) -> Any:
     """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes."""
     workspace = principal.workspace
 
-    def look(connection: Any) -> dict[str, Any]:
+    def look(connection: Connection) -> dict[str, Any]:
         row = conversation_rows.conversation(connection, workspace, conversation_id)
         if row is None:
             raise no_conversation(conversation_id)
-        found = {
+        rows = {
             "messages": conversation_rows.messages(connection, workspace, conversation_id),
             "decisions": conversation_rows.decisions(connection, workspace, conversation_id),
             "handoffs": handoff_rows.of_conversation(connection, workspace, conversation_id),
         }
         if principal.role != "bot":
             outcomes = outcome_rows.of_conversation(connection, workspace, conversation_id)
-            found["outcomes"] = outcomes
-        parts = {name: [_shown(one) for one in ones] for name, ones in found.items()}
-        return _shown(row) | {"human_active": row.handoff_id is not None} | parts
+            rows["outcomes"] = outcomes
+        parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
+        return _conversation_json(row) | parts
 
     return JSONResponse(await baton.read(look))
 
 
-def _shown(row: Any) -> dict[str, Any]:
+def _cursor(text: str) -> tuple[float, str]:
+    """From `next` of a page. Raises Invalid."""
+    at, _, name = text.partition(":")
+    try:
+        return float(at), name
+    except ValueError as error:
+        hint = "give `next` of the page before as it is, or leave it out"
+        raise Invalid(
+            "unknown_cursor", "after is no cursor of a page", field="after", hint=hint
+        ) from error
+
+
+def _conversation_json(row: Any) -> dict[str, Any]:
+    return _row_json(row) | {"human_active": row.handoff_id is not None}
+
+
+def _row_json(row: Any) -> dict[str, Any]:
     hidden = ("workspace", "fingerprint", "fired")
     return timed({name: value for name, value in row._asdict().items() if name not in hidden})

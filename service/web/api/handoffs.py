@@ -1,142 +1,304 @@
-"""Handoffs: the queue, the context packet, and what an agent does with one."""
+"""Handoff routes: the queue, the context packet, claim, note, transfer, return and resolve."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from service.handoffs import brief, lifecycle, notes, transfers
 from service.runtime.errors import NotFound
+from service.scoring.decision_response import ReasonResponse, TriggerResponse
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
-from service.web.request_context import ERRORS, Agent, AppDependency, once
-from service.web.schemas import Id, NoteText, RequestModel, Said, ShortText, timed
+from service.web.api.score import RouteResponse
+from service.web.error_responses import ERRORS
+from service.web.request_context import Agent, AppDependency, AppState, once
+from service.web.schemas import (
+    Id,
+    NoteText,
+    RequestModel,
+    RequiredNote,
+    ShortText,
+    about,
+    timed,
+)
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
 _HIDDEN = ("workspace", "changed_at", "fired")
 Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
 
 
-class Remark(RequestModel):
+class NoteRequest(RequestModel):
     """What one agent tells the others; the customer and the bot never see it."""
 
-    text: Said
+    text: Annotated[RequiredNote, about("The note.", "I have asked the warehouse")]
 
 
-class Transfer(RequestModel):
+class TransferRequest(RequestModel):
     """The team that it belongs to, and what they should know."""
 
-    team: ShortText
-    note: NoteText | None = None
+    team: Annotated[ShortText, about("A team that the policy speaks of.", "billing")]
+    note: Annotated[NoteText | None, about("What they should know.", "wants two refunds")] = None
 
 
-@router.get("")
-async def queue(
+class HandoffResponse(BaseModel):
+    """A handoff: an episode with a person."""
+
+    id: Annotated[str, about("Its id.", "h19ab2c3d4e5f60718293a4")]
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    decision_id: Annotated[str, about("The decision that led to it.", "d19ab2c3d4e5f60718293a4")]
+    begins: Annotated[int, about("The first turn that belongs to it, from 1.", 1)]
+    seq: Annotated[int, about("The turn that led to it.", 3)]
+    by_rule: Annotated[bool, about("Whether a rule or a request was among its triggers.", True)]
+    version: Annotated[int, about("The model version that decided.", 3)]
+    team: Annotated[str, about("The team that it is for.", "support")]
+    priority: Annotated[int, about("1 is served first, 4 last.", 2)]
+    status: Annotated[Status, about("Where it stands.", "waiting")]
+    claimed_by: Annotated[str | None, about("The agent who has it.", "dana")]
+    opened_at: Annotated[datetime, about("When it was opened.", "2026-11-28T09:30:00+00:00")]
+    claimed_at: Annotated[
+        datetime | None, about("When it was claimed.", "2026-11-28T09:32:00+00:00")
+    ]
+    claim_expires_at: Annotated[
+        datetime | None,
+        about("When the claim ends unless its agent writes.", "2026-11-28T09:47:00+00:00"),
+    ]
+    ended_at: Annotated[datetime | None, about("When it ended.", "2026-11-28T09:45:00+00:00")]
+    promised_at: Annotated[
+        datetime | None,
+        about("When its team gets to it, where not at once.", "2026-11-30T08:00:00+00:00"),
+    ]
+
+
+class HandoffList(BaseModel):
+    """Handoffs, the most urgent and oldest first."""
+
+    handoffs: Annotated[list[HandoffResponse], about("Those asked for.")]
+
+
+class NoteResponse(BaseModel):
+    """A note by an agent, or a move to another team."""
+
+    agent: Annotated[str, about("Who wrote it.", "dana")]
+    team: Annotated[str | None, about("The team that it was moved to, if it was.", "billing")]
+    text: Annotated[str | None, about("The note, if there is one.", "I have asked the warehouse")]
+    at: Annotated[datetime, about("When.", "2026-11-28T09:33:00+00:00")]
+
+
+class StoredNote(NoteResponse):
+    """A note with its place."""
+
+    id: Annotated[str, about("Its id.", "n19ab2c3d4e5f60718293a4")]
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    handoff_id: Annotated[str, about("Its handoff.", "h19ab2c3d4e5f60718293a4")]
+
+
+class BriefTurn(BaseModel):
+    """A turn of the transcript."""
+
+    seq: Annotated[int, about("Its place in the conversation, from 1.", 3)]
+    id: Annotated[str, about("Its id.", "m-3")]
+    author: Annotated[str, about("user, bot, agent or system.", "user")]
+    text: Annotated[str, about("What was said.", "I want to talk to a person")]
+    at: Annotated[datetime, about("When.", "2026-11-28T09:30:00+00:00")]
+    event: Annotated[str | None, about("What a turn of the system records.", "handed_over")]
+    scored: Annotated[bool, about("Whether it was decided about.", True)]
+
+
+class Attempt(BaseModel):
+    """What automation tried at a turn, and how it failed."""
+
+    message_id: Annotated[str, about("The turn.", "m-2")]
+    tried: Annotated[str | None, about("What it tried.", "looked up the order")]
+    confidence: Annotated[float | None, about("How sure it was.", 0.42)]
+    fallback: Annotated[bool, about("It did not understand.", False)]
+    tool_error: Annotated[str | None, about("What failed.", "order system timed out")]
+    failed: Annotated[bool, about("Whether the attempt failed.", True)]
+    failure: Annotated[str | None, about("How, in words.", "a tool failed: order system")]
+
+
+class Evidence(BaseModel):
+    """The characters of a message that show something."""
+
+    message_id: Annotated[str, about("The message.", "m-3")]
+    start: Annotated[int, about("The first character, from 0.", 7)]
+    stop: Annotated[int, about("The one after the last.", 26)]
+    signal: Annotated[str, about("What they show.", "request")]
+    led: Annotated[bool, about("Whether a trigger of the handoff went by them.", True)]
+
+
+class SentimentPoint(BaseModel):
+    """The sentiment of one of the customer's messages."""
+
+    message_id: Annotated[str, about("The message.", "m-3")]
+    sentiment: Annotated[float, about("From -1 (bad) to 1 (good).", -0.4)]
+
+
+class CustomerFact(BaseModel):
+    """A fact that the customer already gave, in their own writing."""
+
+    kind: Annotated[str, about("What it is: email, phone, order, ...", "order")]
+    value: Annotated[str, about("As they wrote it.", "A-1042")]
+    message_id: Annotated[str, about("Where.", "m-1")]
+    start: Annotated[int, about("Its first character there, from 0.", 12)]
+    stop: Annotated[int, about("The one after its last.", 18)]
+
+
+class SummaryLine(BaseModel):
+    """A sentence that says most, as the customer wrote it."""
+
+    text: Annotated[str, about("The sentence.", "my order has not come")]
+    message_id: Annotated[str, about("Where.", "m-1")]
+    start: Annotated[int, about("Its first character there, from 0.", 0)]
+    stop: Annotated[int, about("The one after its last.", 21)]
+
+
+class BriefOutcome(BaseModel):
+    """What an agent found true of this handoff."""
+
+    id: Annotated[str, about("The outcome's id.", "o19ab2c3d4e5f60718293a4")]
+    verdict: Annotated[str, about("needed, not_needed or unknowable.", "needed")]
+    first_needed_message_id: Annotated[str | None, about("Since which message.", "m-3")]
+    team: Annotated[str | None, about("Whose work it was.", "billing")]
+    reason: Annotated[str | None, about("Why.", "only a person may do this")]
+    note: Annotated[str | None, about("Anything else.", "asked for a refund twice")]
+    agent: Annotated[str, about("Who found it.", "dana")]
+    at: Annotated[datetime, about("When.", "2026-11-28T09:45:00+00:00")]
+    position: Annotated[int, about("Its ledger position.", 203)]
+
+
+class HandoffBrief(HandoffResponse):
+    """A handoff with its context packet: what an agent needs to go on where automation stopped."""
+
+    transcript: Annotated[list[BriefTurn], about("All turns, in their order.")]
+    attempts: Annotated[list[Attempt], about("What automation tried.")]
+    reasons: Annotated[list[ReasonResponse], about("Why a person was asked for, in words.")]
+    triggers: Annotated[list[TriggerResponse], about("What spoke for a person.")]
+    evidence: Annotated[list[Evidence], about("The words that show it.")]
+    probability: Annotated[float | None, about("That a person was needed.", 0.81)]
+    uncertainty: Annotated[float | None, about("Variance of its log odds.", 0.04)]
+    message_id: Annotated[str | None, about("The message that led to it.", "m-3")]
+    sentiment: Annotated[list[SentimentPoint], about("Sentiment over time.")]
+    suggested_team: Annotated[str, about("The team that the decision named.", "support")]
+    route: Annotated[RouteResponse | None, about("Whose word chose the team.")]
+    facts: Annotated[list[CustomerFact], about("What the customer already gave.")]
+    summary: Annotated[list[SummaryLine], about("The sentences that say most.")]
+    attributes: Annotated[
+        dict[str, Any], about("What the bot said of the customer.", {"plan": "pro"})
+    ]
+    remarks: Annotated[list[NoteResponse], about("Notes of agents, and moves between teams.")]
+    outcome: Annotated[BriefOutcome | None, about("What was found true, if anybody said.")]
+
+
+@router.get("", response_model=HandoffList)
+async def list_handoffs(
     baton: AppDependency,
     principal: Agent,
-    status: Status | None = None,
-    team: ShortText | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
+    team: Annotated[ShortText | None, Query(description="Only those of this team.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 200,
 ) -> Any:
-    """Handoffs, the most urgent and oldest first."""
-    found = await baton.read(
+    """The queue: handoffs, the most urgent and oldest first."""
+    rows = await baton.read(
         lambda connection: handoff_rows.queue(
             connection, principal.workspace, status=status, team=team, most=limit
         )
     )
-    return JSONResponse({"handoffs": [_shown(row._asdict()) for row in found]})
+    return JSONResponse({"handoffs": [_handoff_json(row._asdict()) for row in rows]})
 
 
-@router.get("/{handoff_id}")
-async def handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+@router.get("/{handoff_id}", response_model=HandoffBrief)
+async def get_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The whole context of a handoff: the customer repeats nothing."""
     workspace = principal.workspace
 
-    def look(connection: Any) -> dict[str, Any]:
+    def look(connection: Connection) -> dict[str, Any]:
         row = handoff_rows.handoff(connection, workspace, handoff_id)
         if row is None:
             raise NotFound("no_handoff", f"there is no handoff {handoff_id!r} in this workspace")
-        found = brief.context_packet(connection, workspace, row._asdict())
+        packet = brief.context_packet(connection, workspace, row._asdict())
         for name in ("transcript", "remarks"):
-            found[name] = [timed(one) for one in found[name]]
-        found["outcome"] = found["outcome"] and timed(found["outcome"])
-        return _shown(row._asdict()) | found
+            packet[name] = [timed(part) for part in packet[name]]
+        packet["outcome"] = packet["outcome"] and timed(packet["outcome"])
+        return _handoff_json(row._asdict()) | packet
 
     return JSONResponse(await baton.read(look))
 
 
-@router.post("/{handoff_id}/claim")
-async def claim(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
-    """Take a handoff, or keep it: a claim ends when its agent goes quiet."""
+@router.post("/{handoff_id}/claim", response_model=HandoffResponse)
+async def claim_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+    """Take a handoff for yourself, or keep it: a claim ends when its agent goes quiet."""
     workspace = principal.workspace
-    standing = await baton.engine.model_state(workspace)
-    seconds = standing.policy.claim_seconds
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def claim(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.claim(batch, workspace, handoff_id, principal.name, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
-    answer = await baton.engine.run(workspace, do, needs=needs)
-    return JSONResponse(_shown(dict(answer)))
+    row = await baton.engine.run(workspace, claim, needs=needs)
+    return JSONResponse(_handoff_json(dict(row)))
 
 
-@router.post("/{handoff_id}/note")
-async def note(handoff_id: Id, asked: Remark, baton: AppDependency, principal: Agent) -> Any:
+@router.post("/{handoff_id}/note", response_model=StoredNote)
+async def add_note(
+    handoff_id: Id, asked: NoteRequest, baton: AppDependency, principal: Agent
+) -> Any:
     """Keep a note for other agents; it stands in the context and is no turn to the bot."""
     workspace = principal.workspace
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def add(batch: Batch) -> Mapping[str, Any]:
         return notes.add_note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
-    return JSONResponse(timed(dict(await baton.engine.run(workspace, do, needs=needs))))
+    return JSONResponse(timed(dict(await baton.engine.run(workspace, add, needs=needs))))
 
 
-@router.post("/{handoff_id}/transfer")
-async def transfer(
-    request: Request, handoff_id: Id, asked: Transfer, baton: AppDependency, principal: Agent
+@router.post("/{handoff_id}/transfer", response_model=HandoffResponse)
+async def transfer_handoff(
+    request: Request, handoff_id: Id, asked: TransferRequest, baton: AppDependency, principal: Agent
 ) -> Any:
-    """Let it wait for another team, which the policy must speak of."""
+    """Let a handoff wait for another team, which the policy must speak of."""
     workspace = principal.workspace
     policy = (await baton.engine.model_state(workspace)).policy
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        given = (handoff_id, principal.name, asked.team, asked.note)
-        return _shown(transfers.transfer(batch, policy, workspace, *given))
+    def transfer(batch: Batch) -> Mapping[str, Any]:
+        move = (handoff_id, principal.name, asked.team, asked.note)
+        return _handoff_json(transfers.transfer(batch, policy, workspace, *move))
 
-    done = once(request, principal, asked.model_dump(), do)
+    do_once = once(request, principal, asked.model_dump(), transfer)
     needs = lifecycle.lock_targets(workspace, handoff_id)
-    return JSONResponse(dict(await baton.engine.run(workspace, done, needs=needs)))
+    return JSONResponse(dict(await baton.engine.run(workspace, do_once, needs=needs)))
 
 
-@router.post("/{handoff_id}/return")
-async def give_back(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+@router.post("/{handoff_id}/return", response_model=HandoffResponse)
+async def return_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Give the conversation back to the bot."""
     return await _end(handoff_id, baton, principal, "returned")
 
 
-@router.post("/{handoff_id}/resolve")
-async def resolve(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+@router.post("/{handoff_id}/resolve", response_model=HandoffResponse)
+async def resolve_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The person settled it; later messages are the bot's again."""
     return await _end(handoff_id, baton, principal, "resolved")
 
 
-async def _end(
-    handoff_id: str, baton: AppDependency, principal: Agent, status: str
-) -> JSONResponse:
+async def _end(handoff_id: str, baton: AppState, principal: Agent, status: str) -> JSONResponse:
     workspace = principal.workspace
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def end(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.end(batch, workspace, handoff_id, principal.name, status)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
-    answer = await baton.engine.run(workspace, do, needs=needs)
-    return JSONResponse(_shown(dict(answer)))
+    row = await baton.engine.run(workspace, end, needs=needs)
+    return JSONResponse(_handoff_json(dict(row)))
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _handoff_json(row: dict[str, Any]) -> dict[str, Any]:
     return timed({name: value for name, value in row.items() if name not in _HIDDEN})

@@ -1,12 +1,15 @@
-"""The workspace's policy: costs, rules and waiting times."""
+"""Policy routes: costs, rules and waiting times in force, and off-policy preview of others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 
 from learning.decision import opening_hours
 from learning.decision.policy import Policy
@@ -15,54 +18,124 @@ from service.policy import preview
 from service.runtime.errors import Invalid
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
-from service.web.request_context import ERRORS, AppDependency, Engineer
-from service.web.schemas import moment
+from service.web.api.quality_schemas import Estimate
+from service.web.error_responses import ERRORS
+from service.web.request_context import AppDependency, Engineer
+from service.web.schemas import about, moment
 
 router = APIRouter(tags=["policy"], responses=ERRORS)
 
 
+class ActionCounts(BaseModel):
+    """Decisions by action."""
+
+    model_config = {"populate_by_name": True}
+    go_on: Annotated[int, Field(alias="continue", description="The bot goes on.", examples=[900])]
+    offer: Annotated[int, about("A person is offered.", 60)]
+    escalate: Annotated[int, about("A person is called.", 40)]
+
+
+class DecisionChanges(BaseModel):
+    """Decisions as they were made, and as this policy makes them."""
+
+    as_made: Annotated[ActionCounts, about("As they were made.")]
+    under_this_policy: Annotated[ActionCounts, about("Under this policy.")]
+    all: Annotated[int, about("All of them.", 1000)]
+    changed: Annotated[int, about("Those that would differ.", 35)]
+
+
+class TriggerChange(BaseModel):
+    """How often a trigger fires."""
+
+    as_made: Annotated[int, about("As it was.", 12)]
+    under_this_policy: Annotated[int, about("Under this policy.", 20)]
+
+
+class ConversationChanges(BaseModel):
+    """Conversations that would go another way."""
+
+    looked_at: Annotated[int, about("Conversations with a decision in that time.", 500)]
+    not_over_yet: Annotated[int, about("Those whose truth cannot be known yet.", 40)]
+    without_text: Annotated[int, about("Those whose text was removed.", 0)]
+    no_longer_escalated: Annotated[int, about("Those that a person would not get.", 5)]
+    newly_escalated: Annotated[int, about("Those that a person would get.", 12)]
+
+
+class PolicyValueResponse(BaseModel):
+    """What a policy comes to (off-policy estimate)."""
+
+    conversations: Annotated[int, about("Conversations that are over.", 460)]
+    kept: Annotated[int, about("Kept by the bot.", 380)]
+    offered: Annotated[int, about("Offered a person.", 40)]
+    escalated: Annotated[int, about("Escalated.", 40)]
+    missed: Annotated[Estimate, about("Missed conversations.")]
+    missed_rate: Annotated[Estimate, about("Of those not escalated, the share missed.")]
+    unneeded: Annotated[Estimate, about("Escalated for nothing.")]
+    false_escalation_rate: Annotated[Estimate, about("Of those escalated, the unneeded share.")]
+    cost_per_conversation: Annotated[Estimate, about("What mistakes cost.")]
+
+
+class PolicyPreview(BaseModel):
+    """What the last days would have been under a policy."""
+
+    since: Annotated[datetime, about("From when on.", "2026-11-21T09:30:00+00:00")]
+    until: Annotated[datetime, about("Until when.", "2026-11-28T09:30:00+00:00")]
+    cut: Annotated[
+        str | None,
+        about("What bounded the work.", "only the newest 3000 decisions were made again"),
+    ]
+    decisions: Annotated[DecisionChanges, about("Decisions.")]
+    by_trigger: Annotated[dict[str, TriggerChange], about("By what fires.")]
+    conversations: Annotated[ConversationChanges, about("Conversations.")]
+    as_made: Annotated[PolicyValueResponse, about("What it was.")]
+    under_this_policy: Annotated[PolicyValueResponse, about("What it would have been.")]
+    cannot_know: Annotated[
+        list[str], about("What nobody can know of it.", ["how a capacity's price would have moved"])
+    ]
+
+
 @router.get("/policy", response_model=Policy)
-async def policy(baton: AppDependency, principal: Engineer) -> Any:
+async def get_policy(baton: AppDependency, principal: Engineer) -> Any:
     """The policy in force."""
 
-    def look(connection: Any) -> Mapping[str, Any]:
+    def look(connection: Connection) -> Mapping[str, Any]:
         return entries.newest_policy(connection, principal.workspace)
 
     return JSONResponse(dict(await baton.read(look)))
 
 
 @router.put("/policy", response_model=Policy)
-async def put(asked: Policy, baton: AppDependency, principal: Engineer) -> Any:
-    """Set the policy: a new ledger entry, in force from the next message on."""
-    _can_be_read(asked)
+async def put_policy(asked: Policy, baton: AppDependency, principal: Engineer) -> Any:
+    """Set the policy as a whole: a new ledger entry, in force from the next message on."""
+    _require_readable(asked)
     workspace, body = principal.workspace, asked.model_dump(mode="json")
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def append(batch: Batch) -> Mapping[str, Any]:
         entries.lock_head(batch.connection, workspace)
         if entries.newest_policy(batch.connection, workspace) != body:
             entries.append(batch.connection, workspace, "policy", body, principal.name)
         return body
 
-    return JSONResponse(dict(await baton.engine.run(workspace, do)))
+    return JSONResponse(dict(await baton.engine.run(workspace, append)))
 
 
-@router.post("/policy/preview")
-async def previewed(
+@router.post("/policy/preview", response_model=PolicyPreview)
+async def preview_policy(
     asked: Policy,
     baton: AppDependency,
     principal: Engineer,
-    days: Annotated[float, Query(gt=0, le=90)] = 7.0,
+    days: Annotated[float, Query(gt=0, le=90, description="How many days to look back.")] = 7.0,
 ) -> Any:
     """What the last days would have been under this policy, and what nobody can know of it."""
-    _can_be_read(asked)
-    found = await baton.read(
+    _require_readable(asked)
+    report = await baton.read(
         lambda connection: preview.preview(connection, principal.workspace, asked, days)
     )
-    times = {name: moment(found[name]) for name in ("since", "until")}
-    return JSONResponse(found | times)
+    times = {name: moment(report[name]) for name in ("since", "until")}
+    return JSONResponse(report | times)
 
 
-def _can_be_read(policy: Policy) -> None:
+def _require_readable(policy: Policy) -> None:
     """A rule that watches a topic which is never read would never fire, and a zone that is none
     would be read as UTC. Ledgers may hold those of other builds, so this is asked of new policies.
     """

@@ -1,4 +1,4 @@
-"""How well it goes: rates with intervals and counts, and the model's own measures."""
+"""Quality routes: rates with intervals and counts, calibration, and annotator agreement."""
 
 from __future__ import annotations
 
@@ -17,51 +17,65 @@ from learning.measures.prequential import Scores
 from learning.measures.scores import measures, reliability
 from service.outcomes import annotator_review
 from service.quality import quality_report
-from service.web.request_context import ERRORS, AppDependency, Engineer
-from service.web.schemas import moment
+from service.web.api.quality_schemas import AnnotatorReport, QualityReport
+from service.web.error_responses import ERRORS
+from service.web.request_context import AppDependency, Engineer
+from service.web.schemas import moment, timed
 
 router = APIRouter(tags=["quality"], responses=ERRORS)
 
 
-@router.get("/quality")
-async def rates(baton: AppDependency, principal: Engineer) -> Any:
+@router.get("/quality", response_model=QualityReport)
+async def get_quality(baton: AppDependency, principal: Engineer) -> Any:
     """False escalations, misses, automation, calibration; what is pending is shown, not counted."""
     workspace = principal.workspace
-    standing = await baton.engine.model_state(workspace)
-    scores = standing.window.scores()
-    policy, routed = standing.policy, deepcopy(standing.routed)
+    state = await baton.engine.model_state(workspace)
+    scores = state.window.scores()
+    policy, routed = state.policy, deepcopy(state.routed)
     model = {
-        "version": standing.version,
-        "recipe": standing.recipe,
-        "position": standing.position,
-        "lessons": standing.window.lessons,
+        "version": state.version,
+        "recipe": state.recipe,
+        "position": state.position,
+        "lessons": state.window.lessons,
     }
     routing = {
         "confidence": policy.routing.confidence,
-        "learned": standing.router.model.counts,
+        "learned": state.router.model.counts,
     }
 
     def look(connection: Connection) -> dict[str, Any]:
-        counted_at = moment(time.time())
-        return {"counted_at": counted_at} | quality_report.quality(connection, workspace, policy)
+        report = quality_report.quality(connection, workspace, policy)
+        return {"counted_at": moment(time.time())} | _with_iso_times(report)
 
-    found = await baton.counts.get(workspace, policy, lambda: baton.read(look))
-    judged = await asyncio.to_thread(_judged, scores)
-    routed_well = await asyncio.to_thread(accuracy, routed)
-    return JSONResponse(found | {"model": model | judged, "routing": routed_well | routing})
+    report = await baton.reports.get(workspace, policy, lambda: baton.read(look))
+    calibration = await asyncio.to_thread(_calibration, scores)
+    routing |= await asyncio.to_thread(accuracy, routed)
+    return JSONResponse(report | {"model": model | calibration, "routing": routing})
 
 
-def _judged(scores: Scores) -> dict[str, Any]:
+def _with_iso_times(report: dict[str, Any]) -> dict[str, Any]:
+    """A report whose times are ISO 8601: those of `over_time` and of `drift`."""
+    over_time, drift = report["over_time"], report["drift"]
+    points = [timed(point) for point in over_time["points"]]
+    report = report | {"over_time": over_time | {"points": points}}
+    if drift is not None:
+        tested = drift["tested"] and drift["tested"] | {"until": moment(drift["tested"]["until"])}
+        alarms = [timed(alarm) for alarm in drift["alarms"]]
+        report["drift"] = drift | {"tested": tested, "alarms": alarms}
+    return report
+
+
+def _calibration(scores: Scores) -> dict[str, Any]:
     """How well the model's newest probabilities went with the truth."""
     bins = reliability(scores.probability, scores.label, w=scores.weight)
     return {
         "window": measures(scores.probability, scores.label, scores.weight),
-        "reliability": {name: part.tolist() for name, part in asdict(bins).items()},
+        "reliability": {name: values.tolist() for name, values in asdict(bins).items()},
     }
 
 
-@router.get("/quality/agents")
-async def agents(baton: AppDependency, principal: Engineer) -> Any:
+@router.get("/quality/agents", response_model=AnnotatorReport)
+async def get_annotator_quality(baton: AppDependency, principal: Engineer) -> Any:
     """Whose labels can be trusted: agreement, drift and speed of each agent, suspicions first."""
     workspace = principal.workspace
     return JSONResponse(

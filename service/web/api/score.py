@@ -1,16 +1,15 @@
-"""Decisions: one message, a batch of them, an offer's answer, and a decision looked at again."""
+"""Score routes: decide about a message or a batch of them, answer an offer, replay a decision."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 from sqlalchemy import Connection
@@ -21,27 +20,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.handoffs import lifecycle
 from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring.decide import ScoreCommand
+from service.scoring.decision_response import (
+    DecisionResponse,
+    HandoffSummary,
+    ReasonResponse,
+    TriggerResponse,
+)
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
 from service.versions import switch_history
 from service.web.access.keys import Principal
-from service.web.request_context import (
+from service.web.api.versions import SwitchResponse
+from service.web.error_responses import (
     ERRORS,
-    Agent,
-    AppDependency,
-    AppState,
-    Bot,
-    admit,
-    fault,
-    misshapen,
-    problem,
-    refused,
+    error_json,
+    error_response,
+    invalid_response,
+    validation_error,
 )
+from service.web.request_context import Agent, AppDependency, AppState, Bot, admit
 from service.web.schemas import (
     ATTRIBUTES_MAX,
     BATCH_MAX,
     HISTORY_MAX,
+    Error,
     Id,
     Report,
     RequestModel,
@@ -49,201 +52,270 @@ from service.web.schemas import (
     ShortText,
     Turn,
     Value,
+    about,
     message,
     timed,
 )
 
-router = APIRouter(tags=["decisions"], responses=ERRORS)
+router = APIRouter(tags=["score"], responses=ERRORS)
 _log = structlog.get_logger("baton.score")
 
+SCORE_PATH = "/v1/score"
 
-async def decided(request: Request) -> Response:
-    """From the body's bytes to the engine and back, without FastAPI's solving of dependencies,
-    which costs more than the decision. Raises Refusal, RequestValidationError.
+
+class ScoreShortcut:
+    """ASGI middleware that answers `POST /v1/score` past FastAPI, whose solving of dependencies
+    costs more than the decision; everything else goes through. The route below describes it.
     """
-    principal = admit(request, "bot")
-    try:
-        asked = ScoreRequest.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from error
-    baton: AppState = request.app.state.baton
-    answer = await baton.engine.score(asked.ask(principal.workspace))
-    return Response(to_json(answer), media_type="application/json")
-
-
-class _Decided(APIRoute):
-    """Keeps the route's description and answers with `decided`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return decided
-
-
-class Shortcut:
-    """Takes scoring past FastAPI's layers; everything else goes through them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/v1/score"):
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", SCORE_PATH):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
+        response: Response
         try:
-            response = await decided(request)
+            principal = admit(request, "bot")
+            command = ScoreRequest.model_validate_json(await request.body())
+            baton: AppState = request.app.state.baton
+            decision = await baton.engine.score(command.command(principal.workspace))
+            response = Response(to_json(decision), media_type="application/json")
         except RequestRefused as refusal:
-            response = refused(request, refusal)
-        except RequestValidationError as error:
-            response = misshapen(request, error)
+            response = error_response(refusal)
+        except ValidationError as error:
+            response = invalid_response(error.errors(include_url=False))
         await response(scope, receive, send)
 
 
 class ScoreRequest(RequestModel):
     """A message to decide about, and the turns since the last call."""
 
-    conversation_id: Id
-    message: ScoredMessage
-    bot: Report | None = None
-    history: Annotated[list[Turn], Field(max_length=HISTORY_MAX)] = []
-    attributes: Annotated[dict[ShortText, Value], Field(max_length=ATTRIBUTES_MAX)] = {}
+    conversation_id: Annotated[Id, about("The conversation's id, of your choosing.", "c-17")]
+    message: Annotated[ScoredMessage, about("The message to decide about.")]
+    bot: Annotated[Report | None, about("What the bot reports of its work at this message.")] = None
+    history: Annotated[
+        list[Turn],
+        Field(max_length=HISTORY_MAX),
+        about("The turns since the last call, the bot's replies among them, oldest first."),
+    ] = []
+    attributes: Annotated[
+        dict[ShortText, Value],
+        Field(max_length=ATTRIBUTES_MAX),
+        about("What is known of the customer or case, by name.", {"plan": "pro", "orders": 3}),
+    ] = {}
 
-    def ask(self, workspace: str) -> ScoreCommand:
+    def command(self, workspace: str) -> ScoreCommand:
+        """The request as the engine takes it."""
         history = tuple(message(turn, turn.bot) for turn in self.history)
         scored = message(self.message, self.bot, self.attributes)
         return ScoreCommand(workspace, self.conversation_id, scored, history)
 
 
-class Thresholds(BaseModel):
-    offer: float
-    escalate: float
-
-
-class Trigger(BaseModel):
-    kind: str
-    name: str
-    message_ids: list[str]
-
-
-class Reason(BaseModel):
-    text: str
-    weight: float
-
-
-class HandoffSummary(BaseModel):
-    """`promised_at`, where it is given: nobody of the team is there before."""
-
-    id: str
-    team: str
-    priority: int
-    promised_at: str | None = None
-
-
-class Decision(BaseModel):
-    """The answer to a scored message."""
-
-    decision_id: str
-    action: Literal["continue", "offer", "escalate", "human_active"]
-    probability: float | None
-    uncertainty: float | None
-    thresholds: Thresholds
-    triggers: list[Trigger]
-    reasons: list[Reason]
-    handoff: HandoffSummary | None
-    version: int
-    position: int
-
-
 class BatchRequest(RequestModel):
-    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=BATCH_MAX)]
+    """Messages to decide about, of one or many conversations."""
+
+    items: Annotated[
+        list[dict[str, Any]],
+        Field(min_length=1, max_length=BATCH_MAX),
+        about(
+            "Each as for POST /v1/score.",
+            [{"conversation_id": "c-17", "message": {"id": "m-1", "text": "where is my order"}}],
+        ),
+    ]
 
 
-class Answer(RequestModel):
-    accepted: bool
+class BatchItemError(BaseModel):
+    """Why one item of a batch was refused, and its HTTP status."""
+
+    error: Annotated[Error, about("What was wrong.")]
+    status: Annotated[int, about("The status that it alone would have had.", 409)]
 
 
-@router.post("/score/batch")
+class BatchResponse(BaseModel):
+    """Results in the order of the items."""
+
+    results: Annotated[
+        list[DecisionResponse | BatchItemError], about("A decision or an error for each item.")
+    ]
+
+
+class OfferAnswer(RequestModel):
+    """The customer's answer to an offered person."""
+
+    accepted: Annotated[bool, about("Whether they want a person.", True)]
+
+
+class OfferAnswerResponse(BaseModel):
+    """What follows from the customer's answer."""
+
+    decision_id: Annotated[str, about("The decision that offered.", "d19ab2c3d4e5f60718293a4")]
+    answer: Annotated[Literal["accepted", "declined"], about("The answer on record.", "accepted")]
+    handoff: Annotated[HandoffSummary | None, about("The handoff that it opened, if it did.")]
+
+
+class SuggestedTeam(BaseModel):
+    """The team that the model thinks likeliest."""
+
+    team: Annotated[str, about("Its name.", "billing")]
+    probability: Annotated[float, about("How sure the model is.", 0.62)]
+
+
+class RouteResponse(BaseModel):
+    """Whose word chose the team of a handoff."""
+
+    by: Annotated[Literal["rule", "model", "default"], about("Whose word it was.", "rule")]
+    rule: Annotated[str | None, about("The rule that chose, if one did.", "legal")] = None
+    suggested: Annotated[SuggestedTeam | None, about("What the model suggested, if it did.")] = None
+
+
+class StoredDecision(BaseModel):
+    """A decision as it was made, and how the version that made it came to serve."""
+
+    id: Annotated[str, about("Its id.", "d19ab2c3d4e5f60718293a4")]
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    seq: Annotated[int, about("The message's place in the conversation, from 1.", 3)]
+    message_id: Annotated[str, about("The message it is about.", "m-3")]
+    action: Annotated[str, about("continue, offer, escalate or human_active.", "offer")]
+    probability: Annotated[float | None, about("That a person is needed.", 0.31)]
+    uncertainty: Annotated[float | None, about("Variance of its log odds.", 0.04)]
+    offer_threshold: Annotated[float, about("From here on a person is offered.", 0.1)]
+    escalate_threshold: Annotated[float, about("From here on a person is called.", 0.5)]
+    triggers: Annotated[list[TriggerResponse], about("What spoke for a person.")]
+    reasons: Annotated[list[ReasonResponse], about("Why, in words.")]
+    handoff: Annotated[HandoffSummary | None, about("The open handoff as it was told then.")]
+    team: Annotated[str, about("Whose work it would be.", "support")]
+    priority: Annotated[int, about("1 is served first, 4 last.", 3)]
+    route: Annotated[RouteResponse | None, about("Whose word chose the team, where one was.")]
+    by_rule: Annotated[bool, about("Whether a rule or a request was among its triggers.", False)]
+    version: Annotated[int, about("The model version that decided.", 3)]
+    position: Annotated[int, about("The ledger position it had learned up to.", 202)]
+    build: Annotated[str, about("The build (packages, processor) that computed it.", "5f0c9a")]
+    answer: Annotated[str | None, about("The customer's answer to the offer.", "accepted")]
+    at: Annotated[datetime, about("When it was made.", "2026-11-28T09:30:00+00:00")]
+
+
+class DecisionWithVersion(StoredDecision):
+    """A decision as it was made, and how the version that made it came to serve."""
+
+    serving: Annotated[SwitchResponse | None, about("The switch in force at its position.")]
+
+
+class ReplayedDecision(BaseModel):
+    """The part of a decision that a replay must find again."""
+
+    action: Annotated[str, about("continue, offer or escalate.", "offer")]
+    probability: Annotated[float, about("That a person is needed.", 0.31)]
+    uncertainty: Annotated[float | None, about("Variance of its log odds.", 0.04)]
+    offer_threshold: Annotated[float, about("From here on a person is offered.", 0.1)]
+    escalate_threshold: Annotated[float, about("From here on a person is called.", 0.5)]
+    triggers: Annotated[list[TriggerResponse], about("What speaks for a person.")]
+    reasons: Annotated[list[ReasonResponse], about("Why, in words.")]
+    team: Annotated[str, about("Whose work it would be.", "support")]
+    priority: Annotated[int, about("1 is served first, 4 last.", 3)]
+    route: Annotated[RouteResponse | None, about("Whose word chose the team, where one was.")]
+
+
+class ReplayResponse(BaseModel):
+    """A past decision computed again from the stored conversation at its ledger position."""
+
+    decision_id: Annotated[str, about("The decision.", "d19ab2c3d4e5f60718293a4")]
+    identical: Annotated[
+        bool | None, about("Whether it is the same to the bit; null where nobody can know.", True)
+    ]
+    why: Annotated[str | None, about("Why not, or why unknown.", "its text was removed")]
+    again: Annotated[ReplayedDecision | None, about("The decision as computed now.")]
+
+
+@router.post("/score", response_model=DecisionResponse)
+async def score_message(_asked: ScoreRequest) -> Any:
+    """Decide about one message: continue, offer a person, or escalate.
+
+    The same message id again gets the same decision; with another text it is 409.
+    """
+    raise NotFound("no_route", f"ScoreShortcut answers {SCORE_PATH} alone")
+
+
+@router.post("/score/batch", response_model=BatchResponse)
 async def score_batch(asked: BatchRequest, baton: AppDependency, principal: Bot) -> Any:
     """Decide about up to 256 messages, each with its own result or error, in their order."""
-    results = await asyncio.gather(*(_one(baton, principal, item) for item in asked.items))
+    results = await asyncio.gather(*(_score_item(baton, principal, item) for item in asked.items))
     return JSONResponse({"results": results})
 
 
-async def score(asked: ScoreRequest) -> Any:
-    """Decide about one message: continue, offer a person, or escalate."""
-
-
-router.add_api_route(
-    "/score", score, methods=["POST"], response_model=Decision, route_class_override=_Decided
-)
-
-
-async def _one(baton: AppDependency, principal: Principal, item: dict[str, Any]) -> dict[str, Any]:
+async def _score_item(
+    baton: AppState, principal: Principal, item: dict[str, Any]
+) -> dict[str, Any]:
     try:
-        ask = ScoreRequest.model_validate(item).ask(principal.workspace)
-        return dict(await baton.engine.score(ask))
+        command = ScoreRequest.model_validate(item).command(principal.workspace)
+        return dict(await baton.engine.score(command))
     except RequestRefused as refusal:
-        return problem(refusal) | {"status": HTTP_STATUS[type(refusal)]}
+        return error_json(refusal) | {"status": HTTP_STATUS[type(refusal)]}
     except ValidationError as error:
-        return problem(fault(error.errors(include_url=False))) | {"status": 422}
+        return error_json(validation_error(error.errors(include_url=False))) | {"status": 422}
     except Exception:
         _log.exception("item_broke", workspace=principal.workspace)
         broken = {"code": "broken", "message": "something broke in Baton; its log says what"}
         return {"error": broken, "status": 500}
 
 
-@router.post("/decisions/{decision_id}/answer")
-async def answer(decision_id: Id, given: Answer, baton: AppDependency, principal: Bot) -> Any:
-    """The customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
+@router.post("/decisions/{decision_id}/answer", response_model=OfferAnswerResponse)
+async def answer_offer(
+    decision_id: Id, asked: OfferAnswer, baton: AppDependency, principal: Bot
+) -> Any:
+    """Tell the customer's answer to an offer: accepted opens a handoff, declined a cool-down."""
     workspace = principal.workspace
     policy = (await baton.engine.model_state(workspace)).policy
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def record(batch: Batch) -> Mapping[str, Any]:
         row = conversation_rows.decision(batch.connection, workspace, decision_id)
         if row is None:
-            raise _missing(decision_id)
+            raise _no_decision(decision_id)
         batch.open(workspace, {row.conversation_id: ()})
-        here = entries.workspace(batch.connection, workspace)
-        live = here is not None and here.mode == "live"
+        settings = entries.workspace(batch.connection, workspace)
+        live = settings is not None and settings.mode == "live"
         return lifecycle.answer_offer(
-            batch, workspace, row._asdict(), given.accepted, live=live, policy=policy
+            batch, workspace, row._asdict(), asked.accepted, live=live, policy=policy
         )
 
     def needs(connection: Connection) -> dict[str, list[str]]:
         row = conversation_rows.decision(connection, workspace, decision_id)
         return {} if row is None else {row.conversation_id: []}
 
-    return JSONResponse(dict(await baton.engine.run(workspace, do, needs=needs)))
+    return JSONResponse(dict(await baton.engine.run(workspace, record, needs=needs)))
 
 
-@router.get("/decisions/{decision_id}")
-async def decision(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
+@router.get("/decisions/{decision_id}", response_model=DecisionWithVersion)
+async def get_decision(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """A decision as it was made, and how the version that made it came to serve."""
-    row = await _decision(baton, principal, decision_id)
-    found = await baton.read(
+    row = await _decision_row(baton, principal, decision_id)
+    switch = await baton.read(
         lambda connection: switch_history.switch_at(
             connection, principal.workspace, row["position"]
         )
     )
-    shown = {name: value for name, value in row.items() if name != "workspace"}
-    return JSONResponse(timed(shown) | {"serving": found})
+    body = timed({name: value for name, value in row.items() if name != "workspace"})
+    return JSONResponse(body | {"serving": switch and timed(switch)})
 
 
-@router.get("/decisions/{decision_id}/replay")
-async def replay(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
+@router.get("/decisions/{decision_id}/replay", response_model=ReplayResponse)
+async def replay_decision(decision_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """The same decision, recomputed at its position from the stored conversation."""
-    row = await _decision(baton, principal, decision_id)
-    found = await asyncio.to_thread(baton.replayer.replay, principal.workspace, row)
-    return JSONResponse({"decision_id": decision_id} | found)
+    row = await _decision_row(baton, principal, decision_id)
+    replayed = await asyncio.to_thread(baton.replayer.replay, principal.workspace, row)
+    return JSONResponse({"decision_id": decision_id} | replayed)
 
 
-async def _decision(baton: AppDependency, principal: Principal, name: str) -> dict[str, Any]:
+async def _decision_row(baton: AppState, principal: Principal, name: str) -> dict[str, Any]:
     row = await baton.read(
         lambda connection: conversation_rows.decision(connection, principal.workspace, name)
     )
     if row is None:
-        raise _missing(name)
+        raise _no_decision(name)
     return row._asdict()
 
 
-def _missing(name: str) -> NotFound:
+def _no_decision(name: str) -> NotFound:
     return NotFound("no_decision", f"there is no decision {name!r} in this workspace")

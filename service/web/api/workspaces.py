@@ -1,13 +1,14 @@
-"""Workspaces and keys: who may do what, where."""
+"""Workspace and key routes: tenants, their mode, and API keys with their roles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from learning.models.recipes import get_recipe
 from service.runtime.errors import Contradiction, Forbidden, NotFound
@@ -25,45 +26,109 @@ from service.web.access.keys import (
     key_json,
     new_secret,
 )
-from service.web.request_context import ERRORS, Admin, AppDependency, once
-from service.web.schemas import Id, RequestModel, ShortText, timed
+from service.web.error_responses import ERRORS
+from service.web.request_context import Admin, AppDependency, once
+from service.web.schemas import Id, RequestModel, ShortText, about, timed
 
 router = APIRouter(tags=["workspaces"], responses=ERRORS)
 Mode = Literal["live", "shadow"]
+Role = Literal["bot", "agent", "engineer", "admin"]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+_MODE = about("live; or shadow: decide and learn, and open no handoff.", "shadow")
 
 
 class WorkspaceRequest(RequestModel):
-    """A new workspace; `recipe` names the model configuration it starts with."""
+    """A new workspace."""
 
-    id: Annotated[Name, Field(validation_alias=AliasChoices("id", "name", "workspace"))]
-    mode: Mode = "live"
-    recipe: Annotated[str, Field(max_length=200)] = ""
+    id: Annotated[
+        Name,
+        Field(
+            validation_alias=AliasChoices("id", "name", "workspace"),
+            description="Its id: lower-case letters, digits, - and _.",
+            examples=["shop"],
+        ),
+    ]
+    mode: Annotated[Mode, _MODE] = "live"
+    recipe: Annotated[
+        str,
+        Field(max_length=200),
+        about("The model configuration it starts with; the setting's.", "mixture-2"),
+    ] = ""
 
 
 class ModeRequest(RequestModel):
-    mode: Mode
+    """The mode that a workspace shall have."""
+
+    mode: Annotated[Mode, _MODE]
 
 
 class KeyRequest(RequestModel):
-    """A new key. `name` is how its holder appears in claims and outcomes; without one, it gets a
-    name of its own, so that two agents are never taken for one.
-    """
+    """A new key."""
 
-    role: Literal["bot", "agent", "engineer", "admin"]
-    name: ShortText | None = None
-    workspace: Name | None = None
+    role: Annotated[Role, about("What its holder may do; each role includes those before.", "bot")]
+    name: Annotated[
+        ShortText | None,
+        about("How its holder appears in claims and outcomes; left out, one of its own.", "dana"),
+    ] = None
+    workspace: Annotated[Name | None, about("Its workspace; yours.", "shop")] = None
 
 
-@router.post("/workspaces")
-async def create(
+class WorkspaceResponse(BaseModel):
+    """A workspace and its mode."""
+
+    id: Annotated[str, about("Its id.", "shop")]
+    mode: Annotated[Mode, _MODE]
+
+
+class WorkspaceKeys(BaseModel):
+    """The first keys of a workspace, one of each role; shown now and never again."""
+
+    bot: Annotated[str, about("The bot's key.", "bk_5d41402a")]
+    agent: Annotated[str, about("An agent's key.", "bk_9bc4b2a7")]
+    engineer: Annotated[str, about("An engineer's key.", "bk_6b9719d9")]
+    admin: Annotated[str, about("An admin's key.", "bk_11c85b2e")]
+
+
+class NewWorkspace(WorkspaceResponse):
+    """A workspace that was just made."""
+
+    keys: Annotated[WorkspaceKeys, about("Its first keys.")]
+
+
+class KeyResponse(BaseModel):
+    """A key, without its secret."""
+
+    id: Annotated[str, about("Its id.", "k19ab2c3d4e5f60718293a4")]
+    workspace: Annotated[str, about("Its workspace.", "shop")]
+    role: Annotated[Role, about("What its holder may do.", "bot")]
+    name: Annotated[str, about("How its holder appears.", "dana")]
+    created_at: Annotated[datetime, about("When it was made.", "2026-11-28T09:30:00+00:00")]
+    revoked_at: Annotated[
+        datetime | None, about("When it was revoked.", "2026-12-01T08:00:00+00:00")
+    ]
+
+
+class NewKey(KeyResponse):
+    """A key that was just made, with its secret."""
+
+    key: Annotated[str, about("The secret: send it as `Authorization: Bearer`.", "bk_5d41402a")]
+
+
+class KeyList(BaseModel):
+    """The workspace's keys."""
+
+    keys: Annotated[list[KeyResponse], about("The oldest first.")]
+
+
+@router.post("/workspaces", response_model=NewWorkspace)
+async def create_workspace(
     asked: WorkspaceRequest, baton: AppDependency, principal: Admin, request: Request
 ) -> Any:
     """Make a workspace, with a first key of each role."""
-    _installation(principal)
+    _require_installation(principal)
     secret = _secret(request)
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def create(batch: Batch) -> Mapping[str, Any]:
         recipe = asked.recipe or baton.settings.recipe
         switches.begin_workspace(batch.connection, asked.id, asked.mode, principal.name, recipe)
         row = entries.workspace(batch.connection, asked.id)
@@ -74,15 +139,15 @@ async def create(
                 field="mode",
                 hint=f"change it with PUT /v1/workspaces/{asked.id}/mode",
             )
-        began = version_rows.version(batch.connection, asked.id, 1)
-        if asked.recipe and began is not None and began.recipe != get_recipe(asked.recipe).name:
+        first = version_rows.version(batch.connection, asked.id, 1)
+        if asked.recipe and first is not None and first.recipe != get_recipe(asked.recipe).name:
             raise Contradiction(
                 "workspace_exists",
-                f"workspace {asked.id!r} exists and began with recipe {began.recipe}",
+                f"workspace {asked.id!r} exists and began with recipe {first.recipe}",
                 field="recipe",
                 hint="leave the recipe out, or choose another id",
             )
-        made = {
+        keys = {
             role: add_key(
                 batch.connection,
                 asked.id,
@@ -92,79 +157,82 @@ async def create(
             )["key"]
             for role in ROLES
         }
-        return {"id": asked.id, "mode": asked.mode, "keys": made}
+        return {"id": asked.id, "mode": asked.mode, "keys": keys}
 
-    return JSONResponse(dict(await baton.engine.run(principal.workspace, do)))
+    return JSONResponse(dict(await baton.engine.run(principal.workspace, create)))
 
 
-@router.put("/workspaces/{workspace}/mode")
-async def set_mode(
+@router.put("/workspaces/{workspace}/mode", response_model=WorkspaceResponse)
+async def set_workspace_mode(
     workspace: Id, asked: ModeRequest, baton: AppDependency, principal: Admin
 ) -> Any:
     """Live, or shadow: decide and learn, but open no handoff."""
     if workspace != principal.workspace:
-        _installation(principal)
+        _require_installation(principal)
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def set_mode(batch: Batch) -> Mapping[str, Any]:
         if entries.workspace(batch.connection, workspace) is None:
             raise NotFound("no_workspace", f"there is no workspace {workspace!r}")
         entries.set_mode(batch.connection, workspace, asked.mode)
         return {"id": workspace, "mode": asked.mode}
 
-    return JSONResponse(dict(await baton.engine.run(principal.workspace, do)))
+    return JSONResponse(dict(await baton.engine.run(principal.workspace, set_mode)))
 
 
-@router.post("/keys")
-async def issue(asked: KeyRequest, baton: AppDependency, principal: Admin, request: Request) -> Any:
+@router.post("/keys", response_model=NewKey)
+async def create_key(
+    asked: KeyRequest, baton: AppDependency, principal: Admin, request: Request
+) -> Any:
     """Issue a key. It is shown now and never again, except to the same Idempotency-Key."""
     workspace = asked.workspace or principal.workspace
     if workspace != principal.workspace:
-        _installation(principal)
+        _require_installation(principal)
     repeat = request.headers.get("idempotency-key")
     purpose = f"key {repeat}"
     secret = derived_secret(_secret(request), purpose) if repeat else new_secret()
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def create(batch: Batch) -> Mapping[str, Any]:
         if entries.workspace(batch.connection, workspace) is None:
             raise NotFound(
                 "no_workspace", f"there is no workspace {workspace!r}", field="workspace"
             )
         name = asked.name or f"{asked.role}-{hashed(secret)[:6]}"
-        made = add_key(batch.connection, workspace, asked.role, name, secret)
-        return {part: value for part, value in made.items() if part != "key"}
+        key = add_key(batch.connection, workspace, asked.role, name, secret)
+        return {part: value for part, value in key.items() if part != "key"}
 
     body = asked.model_dump(mode="json")
-    answer = await baton.engine.run(principal.workspace, once(request, principal, body, do))
+    answer = await baton.engine.run(principal.workspace, once(request, principal, body, create))
     return JSONResponse(timed(dict(answer)) | {"key": secret})
 
 
-@router.get("/keys")
-async def listed(baton: AppDependency, principal: Admin) -> Any:
+@router.get("/keys", response_model=KeyList)
+async def list_keys(baton: AppDependency, principal: Admin) -> Any:
     """The workspace's keys, without their secrets."""
-    found = await baton.read(lambda connection: access.keys(connection, principal.workspace))
-    return JSONResponse({"keys": [timed(key_json(row._asdict())) for row in found]})
+    rows = await baton.read(lambda connection: access.keys(connection, principal.workspace))
+    return JSONResponse({"keys": [timed(key_json(row._asdict())) for row in rows]})
 
 
-@router.delete("/keys/{key_id}")
-async def revoke(key_id: Id, baton: AppDependency, principal: Admin) -> Any:
+@router.delete("/keys/{key_id}", response_model=KeyResponse)
+async def revoke_key(key_id: Id, baton: AppDependency, principal: Admin) -> Any:
     """Revoke a key: at once here, within a second in every other process."""
-    anywhere = principal.workspace == INSTALLATION
+    is_installation = principal.workspace == INSTALLATION
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        where = None if anywhere else principal.workspace
-        row = access.key(batch.connection, where, key_id)
+    def revoke(batch: Batch) -> Mapping[str, Any]:
+        workspace = None if is_installation else principal.workspace
+        row = access.key(batch.connection, workspace, key_id)
         if row is None:
             raise NotFound("no_key", f"there is no key {key_id!r}")
         access.revoke(batch.connection, key_id, batch.now)
-        again = access.key(batch.connection, where, key_id)
-        return key_json((again or row)._asdict())
+        revoked = access.key(batch.connection, workspace, key_id)
+        return key_json((revoked or row)._asdict())
 
-    answer = await baton.engine.run(principal.workspace, do)
-    baton.doorkeeper.forget()
+    answer = await baton.engine.run(principal.workspace, revoke)
+    baton.authenticator.forget()
     return JSONResponse(timed(dict(answer)))
 
 
-def _installation(principal: Principal) -> None:
+def _require_installation(principal: Principal) -> None:
+    """Raises Forbidden for an admin of one workspace only."""
     if principal.workspace != INSTALLATION:
         raise Forbidden(
             "other_workspace",

@@ -1,4 +1,4 @@
-"""The queue: who waits for a person, the most urgent first; one of them is taken with a click."""
+"""Queue page: handoffs that wait, the most urgent first, claimed with a click."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ router = APIRouter()
 
 
 @router.get("/queue")
-async def show(
+async def get_queue(
     request: Request,
     baton: AppDependency,
     visitor: Viewer,
     team: Annotated[ShortText | None, Query()] = None,
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> Any:
-    """Those that wait, by priority and age; and who has claimed what."""
-    return await shown(request, baton, visitor, team, number)
+    """Handoffs that wait, by priority and age; and who has claimed what."""
+    return await render_queue(request, baton, visitor, team, number)
 
 
-async def shown(
+async def render_queue(
     request: Request,
     baton: AppState,
     visitor: SessionUser,
@@ -39,23 +39,23 @@ async def shown(
     number: int,
     refusal: RequestRefused | None = None,
 ) -> Any:
-    """The queue's page, with what was refused if anything was."""
+    """The queue's page, with a refusal on top if there is one."""
 
     def look(connection: Connection) -> tuple[changes.EventCursor, queue.QueuePage]:
-        heard = changes.now_of(connection, visitor.workspace)
-        return heard, queue.load_queue(connection, visitor.workspace, visitor.name, team, number)
+        cursor = changes.now_of(connection, visitor.workspace)
+        return cursor, queue.load_queue(connection, visitor.workspace, visitor.name, team, number)
 
-    heard, found = await baton.read(look)
+    cursor, rows = await baton.read(look)
     policy = (await baton.engine.model_state(visitor.workspace)).policy
     return page(
         request,
         visitor,
         "queue.html",
         200 if refusal is None else HTTP_STATUS[type(refusal)],
-        queue=found,
-        heard=heard,
+        queue=rows,
+        cursor=cursor,
         most=queue.PAGE_SIZE,
         team=team,
-        absences=queue.unavailable_teams(policy, found.teams, time.time()),
+        unavailable_teams=queue.unavailable_teams(policy, rows.teams, time.time()),
         refusal=refusal,
     )

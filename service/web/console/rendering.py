@@ -1,4 +1,4 @@
-"""From a template to a page: what every page is given, and how times and shares are written."""
+"""Template rendering (Jinja2): shared context, navigation, and filters for times and shares."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.web.access.keys import ROLES
 from service.web.console import static_files
 from service.web.console.signed_in_user import SessionUser
+from service.web.schemas import moment as iso
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
-    """A page in the navigation, and the least role that sees it there."""
+    """Navigation item: a page, and the least role that sees it there."""
 
     path: str
     name: str
@@ -40,22 +41,27 @@ NAVIGATION = (
 
 @cache
 def _templates() -> Environment:
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals["static"] = static_files.address
-    found.filters |= {"waited": waited, "moment": moment, "clock": clock, "percent": percent}
-    found.filters |= {"share": share, "lasted": lasted}
-    return found
+    environment.globals["static"] = static_files.address
+    environment.filters |= {
+        "waited": format_wait,
+        "moment": moment,
+        "clock": clock,
+        "percent": percent,
+    }
+    environment.filters |= {"share": format_share, "lasted": format_duration, "iso": iso}
+    return environment
 
 
-def render(template: str, **given: Any) -> str:
+def render(template: str, **context: Any) -> str:
     """A template as text, everything in it escaped."""
-    return _templates().get_template(template).render(**given)
+    return _templates().get_template(template).render(**context)
 
 
 def page(
@@ -64,18 +70,18 @@ def page(
     template: str,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
-    **given: Any,
+    **context: Any,
 ) -> HTMLResponse:
-    """A whole page for a visitor, or for somebody who has not signed in."""
-    places = [place for place in NAVIGATION if visitor is not None and visitor.may(place.role)]
+    """Render a whole page, for a signed-in user or for nobody (`visitor` None)."""
+    items = [item for item in NAVIGATION if visitor is not None and visitor.may(item.role)]
     shared = {
         "visitor": visitor,
-        "places": places,
+        "places": items,
         "path": request.url.path,
         "now": time.time(),
         "status": status,
     }
-    text = render(template, **shared | given)
+    text = render(template, **shared | context)
     return HTMLResponse(text, status, {"Cache-Control": "no-store"} | dict(headers or {}))
 
 
@@ -89,8 +95,8 @@ def clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%a %H:%M UTC")
 
 
-def waited(seconds: float) -> str:
-    """How long something has lasted, in the largest unit that says enough."""
+def format_wait(seconds: float) -> str:
+    """A waiting time, in the largest unit that says enough."""
     minutes = int(max(0.0, seconds) // 60)
     if minutes < 1:
         return "< 1 min"
@@ -105,14 +111,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def share(part: float) -> str:
-    """A small rate with a digit more, where it matters."""
-    return f"{100 * part:.1f} %" if 0 < part < 0.1 else percent(part)
+def format_share(share: float) -> str:
+    """A rate in percent; a small one with a digit more."""
+    return f"{100 * share:.1f} %" if 0 < share < 0.1 else percent(share)
 
 
-def lasted(seconds: float) -> str:
-    """A time that is over; a short one in seconds."""
-    return f"{seconds:.0f} s" if seconds < 90 else waited(seconds)
+def format_duration(seconds: float) -> str:
+    """A duration; a short one in seconds."""
+    return f"{seconds:.0f} s" if seconds < 90 else format_wait(seconds)
 
 
 __all__ = [
@@ -120,9 +126,9 @@ __all__ = [
     "ROLES",
     "NavItem",
     "clock",
+    "format_wait",
     "moment",
     "page",
     "percent",
     "render",
-    "waited",
 ]

@@ -1,4 +1,4 @@
-"""The console as an application of its own, mounted under /console: routes, headers, errors."""
+"""Console application, mounted under /console: routers, security headers (CSP), error pages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from service.runtime.errors import (
     HTTP_STATUS,
     NotFound,
     RequestRefused,
-    Unavailable,
     database_unavailable,
-    misfit,
+    schema_mismatch,
 )
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
@@ -27,8 +26,8 @@ from service.web.console.conversation import actions, conversation_page, verdict
 from service.web.console.dashboard import dashboard_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, transcript_page
-from service.web.console.signed_in_user import NotSignedIn, find
-from service.web.request_context import fault
+from service.web.console.signed_in_user import NotSignedIn, session_user
+from service.web.error_responses import retry_headers, validation_error
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -57,25 +56,24 @@ _ROUTERS = (
 
 
 def site(state: State) -> FastAPI:
-    """The pages; they share the process's parts with the API through `state`."""
-    made = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
-    made.state = state
+    """Application factory of the console; it shares `state` with the API."""
+    app = FastAPI(title="Baton's console", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state = state
     state.failures = SignInFailures()
     for router in _ROUTERS:
-        made.include_router(router)
-    made.add_api_route("/", _home, include_in_schema=False)
-    made.add_exception_handler(NotSignedIn, _signed_out)
+        app.include_router(router)
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_exception_handler(NotSignedIn, _ask_to_sign_in)
     for kind in (
         RequestRefused,
         SchemaError,
-        UnavailableError,
+        *UnavailableError,
         RequestValidationError,
         HTTPException,
     ):
-        for one in kind if isinstance(kind, tuple) else (kind,):
-            made.add_exception_handler(one, _refused)
-    made.add_middleware(SecurityHeaders)
-    return made
+        app.add_exception_handler(kind, _error_page)
+    app.add_middleware(SecurityHeaders)
+    return app
 
 
 async def _home() -> RedirectResponse:
@@ -83,47 +81,47 @@ async def _home() -> RedirectResponse:
 
 
 class SecurityHeaders:
-    """Sends what tells browsers how little these pages may do; a page may say otherwise."""
+    """Middleware that adds security headers to every response, unless a page sets its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        await self._app(scope, receive, send_with_headers)
 
 
-def _signed_out(request: Request, _error: Exception) -> RedirectResponse:
+def _ask_to_sign_in(request: Request, _error: Exception) -> RedirectResponse:
     if request.method != "GET":
         return RedirectResponse("/console/sign-in", 303)
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"/console/sign-in?next={quote(asked, safe='')}", 303)
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/console/sign-in?next={quote(target, safe='')}", 303)
 
 
-async def _refused(request: Request, error: Exception) -> Any:
-    """What went wrong and what to do, as a page."""
-    refusal = _refusal(error)
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
+async def _error_page(request: Request, error: Exception) -> Any:
+    """Error page: what went wrong and what to do."""
+    refusal = _as_refusal(error)
+    headers = retry_headers(refusal)
     visitor = None
     if not isinstance(error, (SchemaError, *UnavailableError)):
-        visitor = await find(request)
+        visitor = await session_user(request)
     status = HTTP_STATUS[type(refusal)]
     return page(request, visitor, "error.html", status, headers, refusal=refusal)
 
 
-def _refusal(error: Exception) -> RequestRefused:
+def _as_refusal(error: Exception) -> RequestRefused:
     if isinstance(error, RequestRefused):
         return error
     if isinstance(error, RequestValidationError):
-        return fault(error.errors())
+        return validation_error(error.errors())
     if isinstance(error, HTTPException):
         if isinstance(error.__cause__, RequestRefused):
             return error.__cause__
         return NotFound("no_page", "there is no such page", hint="start from the queue")
-    return misfit() if isinstance(error, SchemaError) else database_unavailable()
+    return schema_mismatch() if isinstance(error, SchemaError) else database_unavailable()

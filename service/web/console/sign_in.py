@@ -1,4 +1,4 @@
-"""Signing in with a key, and out again."""
+"""Sign-in and sign-out pages: an API key is exchanged for a session cookie."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse
 
-from service.runtime.errors import HTTP_STATUS, RequestRefused, TooManyAttempts, Unauthenticated
+from service.runtime.errors import HTTP_STATUS, RequestRefused, Unauthenticated
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.access import sessions
 from service.web.access.keys import Principal, hashed
 from service.web.access.sessions import SESSION_SECONDS, SignInFailures
 from service.web.console.rendering import page
-from service.web.console.signed_in_user import Actor, check_form, cookie_of, find, set_cookie
+from service.web.console.signed_in_user import (
+    Actor,
+    check_form,
+    cookie_of,
+    session_user,
+    set_cookie,
+)
+from service.web.error_responses import retry_headers
 from service.web.request_context import AppDependency, AppState
 
 router = APIRouter()
@@ -26,11 +33,11 @@ _COOKIE_CHARS_MAX = 100
 
 
 @router.get("/sign-in")
-async def ask(request: Request, then: Annotated[str, Query(alias="next")] = "") -> Any:
-    """The form. Its token belongs to a cookie that is nobody's session yet."""
-    if await find(request) is not None:
-        return RedirectResponse(_safe(then), 303)
-    return _form(request, then)
+async def get_sign_in(request: Request, then: Annotated[str, Query(alias="next")] = "") -> Any:
+    """The sign-in form. Its CSRF token belongs to a cookie that is nobody's session yet."""
+    if await session_user(request) is not None:
+        return RedirectResponse(_safe_target(then), 303)
+    return _sign_in_form(request, then)
 
 
 @router.post("/sign-in")
@@ -46,15 +53,15 @@ async def sign_in(
     failures: SignInFailures = request.app.state.failures
     try:
         failures.check(address, time.monotonic())
-        principal = baton.doorkeeper.admit(f"Bearer {key.strip()}")
+        principal = baton.authenticator.admit(f"Bearer {key.strip()}")
         principal.require("agent")
     except Unauthenticated as refusal:
         failures.count(address, time.monotonic())
-        return _form(request, then, refusal)
+        return _sign_in_form(request, then, refusal)
     except RequestRefused as refusal:
-        return _form(request, then, refusal)
-    cookie = await _begin(baton, principal)
-    response = RedirectResponse(_safe(then), 303)
+        return _sign_in_form(request, then, refusal)
+    cookie = await _begin_session(baton, principal)
+    response = RedirectResponse(_safe_target(then), 303)
     set_cookie(request, response, cookie, SESSION_SECONDS)
     return response
 
@@ -62,10 +69,10 @@ async def sign_in(
 @router.post("/sign-out")
 async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> Any:
     """End this session, in the database and in the browser."""
-    ended = hashed(cookie_of(request))
+    session = hashed(cookie_of(request))
 
     def do(batch: Batch) -> None:
-        access.end_session(batch.connection, ended)
+        access.end_session(batch.connection, session)
 
     await baton.engine.run(visitor.workspace, do, appends=False)
     response = RedirectResponse("/console/sign-in", 303)
@@ -73,7 +80,7 @@ async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> An
     return response
 
 
-async def _begin(baton: AppState, principal: Principal) -> str:
+async def _begin_session(baton: AppState, principal: Principal) -> str:
     cookie = sessions.new_cookie()
 
     def do(batch: Batch) -> None:
@@ -83,11 +90,9 @@ async def _begin(baton: AppState, principal: Principal) -> str:
     return cookie
 
 
-def _form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
+def _sign_in_form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
     cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
-    headers = (
-        {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, TooManyAttempts) else {}
-    )
+    headers = {} if refusal is None else retry_headers(refusal)
     status = 200 if refusal is None else HTTP_STATUS[type(refusal)]
     response = page(
         request,
@@ -103,7 +108,9 @@ def _form(request: Request, then: str, refusal: RequestRefused | None = None) ->
     return response
 
 
-def _safe(then: str) -> str:
-    """Where to go after signing in: a page of this console, whatever a link has asked for."""
+def _safe_target(then: str) -> str:
+    """Where to go after signing in: a page of this console, whatever a link asks for (no open
+    redirect).
+    """
     plain = then.isascii() and then.isprintable() and "\\" not in then
     return then if plain and then.startswith("/console/") else HOME

@@ -1,4 +1,4 @@
-"""Who looks at a page: from the session's cookie to a principal, and whether a form is theirs."""
+"""Session user of a page: from the cookie to a principal, and the CSRF check of forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NotSignedIn(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SessionUser:
-    """Somebody signed in. `form_token` goes into every form, as its hidden field `token`."""
+    """A signed-in user. `form_token` goes into every form, as its hidden field `token`."""
 
     principal: Principal
     form_token: str
@@ -59,8 +59,8 @@ def set_cookie(request: Request, response: Response, value: str, seconds: int) -
     )
 
 
-async def find(request: Request) -> SessionUser | None:
-    """Who has signed in, if anybody."""
+async def session_user(request: Request) -> SessionUser | None:
+    """The signed-in user of a request; None where nobody is."""
     baton: AppState = request.app.state.baton
     cookie = cookie_of(request)
     if not cookie:
@@ -69,33 +69,33 @@ async def find(request: Request) -> SessionUser | None:
     return None if principal is None else SessionUser(principal, sessions.form_token(cookie))
 
 
-def _seeing(role: str) -> Callable[[Request], Any]:
-    async def seeing(request: Request) -> SessionUser:
-        visitor = await find(request)
+def _viewer(role: str) -> Callable[[Request], Any]:
+    async def viewer(request: Request) -> SessionUser:
+        visitor = await session_user(request)
         if visitor is None:
             raise NotSignedIn
         visitor.principal.require(role)
         return visitor
 
-    return seeing
+    return viewer
 
 
-def _acting(role: str) -> Callable[[Request], Any]:
-    see = _seeing(role)
+def _actor(role: str) -> Callable[[Request], Any]:
+    view = _viewer(role)
 
-    async def acting(request: Request) -> SessionUser:
-        visitor: SessionUser = await see(request)
+    async def actor(request: Request) -> SessionUser:
+        visitor: SessionUser = await view(request)
         await check_form(request, cookie_of(request))
         return visitor
 
-    return acting
+    return actor
 
 
 async def check_form(request: Request, cookie: str) -> None:
-    """Raises Forbidden for a form that another site, or another session's page, has sent."""
-    given = (await request.form()).get("token")
-    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    if foreign or not isinstance(given, str) or not sessions.is_token_of(given, cookie):
+    """CSRF check: raises Forbidden for a form of another site or another session's page."""
+    token = (await request.form()).get("token")
+    is_foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if is_foreign or not isinstance(token, str) or not sessions.is_token_of(token, cookie):
         raise Forbidden(
             "form_not_ours",
             "this form was not sent from a page of this session",
@@ -104,11 +104,11 @@ async def check_form(request: Request, cookie: str) -> None:
         )
 
 
-Viewer = Annotated[SessionUser, Depends(_seeing("agent"))]
-"""Of a page that shows."""
+Viewer = Annotated[SessionUser, Depends(_viewer("agent"))]
+"""Dependency of a page that only shows."""
 
-Actor = Annotated[SessionUser, Depends(_acting("agent"))]
-"""Of a form that changes something: its token has been checked."""
+Actor = Annotated[SessionUser, Depends(_actor("agent"))]
+"""Dependency of a form that changes something: its token has been checked."""
 
-Lead = Annotated[SessionUser, Depends(_seeing("engineer"))]
-"""Of a page for engineers and admins."""
+Lead = Annotated[SessionUser, Depends(_viewer("engineer"))]
+"""Dependency of a page for engineers and admins."""

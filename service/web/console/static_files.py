@@ -1,4 +1,4 @@
-"""Scripts, styles and images of the console: small files, named by their content, cached."""
+"""Static files of the console (scripts, styles, images), addressed by content and cached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is sent; its digest is part of its address."""
+    """Static file as it is sent; its digest is part of its address."""
 
     body: bytes
     media_type: str
@@ -46,11 +46,11 @@ def address(name: str) -> str:
 
 @router.get("/static/{digest}/{name}")
 async def asset(digest: str, name: str) -> Response:
-    """A file. While a new release starts, another process may be asked for one it has not."""
-    found = _assets().get(name)
-    if found is None:
+    """A file; not cached where the digest is another release's."""
+    file = _assets().get(name)
+    if file is None:
         raise NotFound("no_file", f"there is no file {name!r}")
-    is_this = digest == found.digest
-    cached = f"public, max-age={YEAR_SECONDS}, immutable" if is_this else "no-store"
-    headers = {"Cache-Control": cached, "ETag": f'"{found.digest}"'}
-    return Response(found.body, media_type=found.media_type, headers=headers)
+    is_current = digest == file.digest
+    cached = f"public, max-age={YEAR_SECONDS}, immutable" if is_current else "no-store"
+    headers = {"Cache-Control": cached, "ETag": f'"{file.digest}"'}
+    return Response(file.body, media_type=file.media_type, headers=headers)

@@ -1,8 +1,8 @@
-"""Everyone who follows a workspace's events, and what they are sent.
+"""Event broadcaster (publish/subscribe): polls the change log and sends it to each subscriber.
 
-Each process follows the database for those connected to it, so it tells what any other process
-did. A follower that comes again names the last event it got, and hears what it missed, some of it
-twice.
+Each process polls the database for those connected to it, so it tells what any other process
+did. A subscriber that reconnects names the last event it got, and is sent what it missed, some of
+it twice (at least once).
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
 from service.web.event_stream import changes
 
-FOLLOWERS_MAX = 1000
-"""Followers of one process; what they cost is measured by `baton bench console`."""
+SUBSCRIBERS_MAX = 1000
+"""Subscribers of one process; the benchmark `console` measures what they cost."""
 
 CHUNKS_MAX = 16
-"""What may wait for one slow follower before it is dropped; it comes again and hears the rest."""
+"""Chunks queued for one slow subscriber before it is dropped; it reconnects and gets the rest."""
 
-LOOK_SECONDS, LOOK_SECONDS_MAX = 0.5, 2.0
-"""How often news is looked for. With very many followers less often, or telling all of them would
-cost scoring too much.
+POLL_SECONDS, POLL_SECONDS_MAX = 0.5, 2.0
+"""How often the change log is polled; less often with very many subscribers, since sending to all
+of them would cost scoring too much.
 """
 
-TELLS_PER_SECOND_MAX = 200
-"""Followers that are told something in a second, up to LOOK_SECONDS_MAX: at 200 each waits 1 s."""
+SENDS_PER_SECOND_MAX = 200
+"""Subscribers that are sent something in a second, up to POLL_SECONDS_MAX."""
 
 CHECK_SECONDS = 5.0
-"""How soon a revoked key or an ended session stops hearing."""
+"""How soon a revoked key or an ended session is sent nothing more."""
 
 PING_SECONDS = 15.0
-"""How often a quiet connection is told that it lives, for proxies on the way."""
+"""Keep-alive: how often a quiet connection is sent a comment, for proxies on the way."""
 
 SEND_SECONDS = 20.0
-"""A follower that takes nothing for so long is hung up on."""
+"""A subscriber that takes nothing for so long is disconnected."""
 
 _PING = b": ping\n\n"
 
@@ -52,15 +52,15 @@ _log = structlog.get_logger("baton.feed")
 
 
 class SlowSubscriber(ConnectionError):
-    """A follower takes too little too late."""
+    """Backpressure: a subscriber takes too little too late."""
 
 
 @dataclass(eq=False, slots=True)
 class Subscriber:
-    """One connection: whose it is, and what waits to be sent to it.
+    """Subscriber: one connection, whose it is, and its bounded queue.
 
     `send` is its connection, once that is open. `busy_since` is when what is being sent now was
-    begun, None while nothing is; `is_slow` that it was hung up on.
+    begun, None while nothing is; `is_slow` that it was disconnected.
     """
 
     principal: Principal
@@ -72,17 +72,17 @@ class Subscriber:
     )
     busy_since: float | None = None
     is_slow: bool = False
-    _telling: asyncio.Task[Any] | None = None
+    _sending: asyncio.Task[Any] | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """What it is sent: what it has missed; then what happens, until it is ended.
 
-        Of what happens nothing is yielded: each chunk goes to the connection as it is, which costs
-        half of what a response's own ways do. Raises SlowError for one that was hung up on.
+        After the first, nothing is yielded: each chunk goes to the connection as it is, which costs
+        half of what a response's own ways do. Raises SlowSubscriber once disconnected as slow.
         """
         yield _PING
         assert self.send is not None
-        self._telling = asyncio.current_task()
+        self._sending = asyncio.current_task()
         chunk: bytes | None = self.first
         try:
             while chunk is not None:
@@ -95,107 +95,107 @@ class Subscriber:
                 raise SlowSubscriber from None
             raise
 
-    def tell(self, chunk: bytes) -> bool:
-        """Let a chunk wait for it; False when too many do."""
+    def enqueue(self, chunk: bytes) -> bool:
+        """Queue a chunk; False when the queue is full."""
         if self.waiting.qsize() >= CHUNKS_MAX:
             return False
         self.waiting.put_nowait(chunk)
         return True
 
     def end(self) -> None:
-        """It hears no more; what waits is dropped."""
+        """End the subscription; what is queued is dropped."""
         while not self.waiting.empty():
             self.waiting.get_nowait()
         self.waiting.put_nowait(None)
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """End it even if it takes nothing any more."""
         self.is_slow = True
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
 
 
 @dataclass(eq=False, slots=True)
 class _Channel:
-    """A workspace with followers: how far it is told, and which changes of late were."""
+    """A workspace with subscribers: its cursor, and the changes of late that were sent."""
 
     cursor: changes.EventCursor
-    late: changes.Late
-    followers: set[Subscriber] = field(default_factory=set)
+    recently_sent: changes.RecentlySent
+    subscribers: set[Subscriber] = field(default_factory=set)
 
 
 class EventBroadcaster:
-    """The followers of this process. Owned by the event loop's thread; looks happen in others."""
+    """Broadcaster of this process. Owned by the event loop's thread; polls happen in others."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._told: dict[str, _Channel] = {}
+        self._channels: dict[str, _Channel] = {}
         self._count = 0
-        """Followers of all workspaces."""
+        """Subscribers of all workspaces."""
         self._task: asyncio.Task[None] | None = None
 
-    async def follow(self, principal: Principal, session: str | None, last: str) -> Subscriber:
-        """Hear of everything from now on, or from after the event `last`; until `leave`.
+    async def subscribe(self, principal: Principal, session: str | None, last: str) -> Subscriber:
+        """Subscribe to everything from now on, or from after the event `last`; until `leave`.
 
-        Raises Busy when too many do.
+        Raises Unavailable when too many do.
         """
-        if self._count >= FOLLOWERS_MAX:
+        if self._count >= SUBSCRIBERS_MAX:
             raise Unavailable(
                 "followers_full",
-                f"{FOLLOWERS_MAX} connections follow the events of this process",
+                f"{SUBSCRIBERS_MAX} connections follow the events of this process",
                 hint="try again later, or ask GET /v1/handoffs now and then",
             )
-        workspace, follower = principal.workspace, Subscriber(principal, session)
-        if workspace not in self._told:
-            begun = await self._look(changes.start_cursor, workspace)
-            self._told.setdefault(workspace, _Channel(*begun))
-        told = self._told[workspace]
-        told.followers.add(follower)  # before the look, so that nothing falls between
+        workspace, subscriber = principal.workspace, Subscriber(principal, session)
+        if workspace not in self._channels:
+            start = await self._read(changes.start_cursor, workspace)
+            self._channels.setdefault(workspace, _Channel(*start))
+        channel = self._channels[workspace]
+        channel.subscribers.add(subscriber)  # before the look, so that nothing falls between
         self._count += 1
         try:
-            given = workspace, changes.EventCursor.read(last), told.cursor
-            follower.first = await self._look(changes.events_after_reconnect, *given)
+            cursors = changes.EventCursor.read(last), channel.cursor
+            subscriber.first = await self._read(changes.events_after_reconnect, workspace, *cursors)
         except BaseException:
-            self.leave(follower)
+            self.leave(subscriber)
             raise
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return follower
+        return subscriber
 
-    def leave(self, follower: Subscriber) -> None:
-        """It has gone, or is sent away."""
-        told = self._told.get(follower.principal.workspace)
-        if told is not None and follower in told.followers:
-            told.followers.remove(follower)
+    def leave(self, subscriber: Subscriber) -> None:
+        """Unsubscribe: it has gone, or is sent away."""
+        channel = self._channels.get(subscriber.principal.workspace)
+        if channel is not None and subscriber in channel.subscribers:
+            channel.subscribers.remove(subscriber)
             self._count -= 1
 
     async def stop(self) -> None:
-        """Tell nobody any more."""
+        """End every subscription."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for told in self._told.values():
-            for follower in told.followers:
-                follower.end()
+        for channel in self._channels.values():
+            for subscriber in channel.subscribers:
+                subscriber.end()
 
-    async def _look(self, look: Any, *given: Any) -> Any:
+    async def _read(self, look: Any, *arguments: Any) -> Any:
         def read() -> Any:
             with self._store.read() as connection:
-                return look(connection, *given)
+                return look(connection, *arguments)
 
         return await asyncio.to_thread(read)
 
     async def _run(self) -> None:
         checked = pinged = time.monotonic()
         while self._count:
-            wanted = min(self._count / TELLS_PER_SECOND_MAX, LOOK_SECONDS_MAX)
-            await asyncio.sleep(max(LOOK_SECONDS, wanted))
+            pause = min(self._count / SENDS_PER_SECOND_MAX, POLL_SECONDS_MAX)
+            await asyncio.sleep(max(POLL_SECONDS, pause))
             if time.monotonic() - pinged > PING_SECONDS:
                 pinged = time.monotonic()
-                _tell(self._everyone(), _PING)
+                _send(self._subscribers(), _PING)
             try:
-                for workspace in list(self._told):
-                    await self._tell(workspace)
+                for workspace in list(self._channels):
+                    await self._poll(workspace)
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
                     await self._check()
@@ -204,44 +204,46 @@ class EventBroadcaster:
             except Exception:
                 _log.exception("feed_broke")
 
-    async def _tell(self, workspace: str) -> None:
-        told = self._told[workspace]
-        if not told.followers:
-            del self._told[workspace]
+    async def _poll(self, workspace: str) -> None:
+        channel = self._channels[workspace]
+        if not channel.subscribers:
+            del self._channels[workspace]
             return
-        chunk, told.cursor, told.late = await self._look(
-            changes.poll, workspace, told.cursor, told.late
+        chunk, channel.cursor, channel.recently_sent = await self._read(
+            changes.poll, workspace, channel.cursor, channel.recently_sent
         )
         if chunk:
-            _tell(list(told.followers), chunk)
+            _send(list(channel.subscribers), chunk)
 
-    def _everyone(self) -> list[Subscriber]:
-        return [one for told in self._told.values() for one in told.followers]
+    def _subscribers(self) -> list[Subscriber]:
+        return [
+            subscriber for channel in self._channels.values() for subscriber in channel.subscribers
+        ]
 
     async def _check(self) -> None:
         """End those whose key was revoked, whose session is over, or who take nothing."""
-        everyone = self._everyone()
-        late = time.monotonic() - SEND_SECONDS
-        for one in everyone:
-            if one.busy_since is not None and one.busy_since < late:
-                _log.info("follower_hung_up_on", name=one.principal.name)
-                one.hang_up()
-        asked = {one.session for one in everyone if one.session is not None}
-        bearers = {one.principal.key_id for one in everyone if one.session is None}
-        lasting = await self._look(_lasting, asked, bearers)
-        for one in everyone:
-            if (one.session or one.principal.key_id) not in lasting:
-                one.end()
+        subscribers = self._subscribers()
+        stalled_before = time.monotonic() - SEND_SECONDS
+        for subscriber in subscribers:
+            if subscriber.busy_since is not None and subscriber.busy_since < stalled_before:
+                _log.info("follower_hung_up_on", name=subscriber.principal.name)
+                subscriber.disconnect()
+        sessions = {s.session for s in subscribers if s.session is not None}
+        keys = {s.principal.key_id for s in subscribers if s.session is None}
+        unrevoked_keys = await self._read(_still_valid, sessions, keys)
+        for subscriber in subscribers:
+            if (subscriber.session or subscriber.principal.key_id) not in unrevoked_keys:
+                subscriber.end()
 
 
-def _tell(followers: Iterable[Subscriber], chunk: bytes) -> None:
-    for follower in followers:
-        if not follower.tell(chunk):
-            _log.info("follower_dropped", name=follower.principal.name)
-            follower.hang_up()
+def _send(subscribers: Iterable[Subscriber], chunk: bytes) -> None:
+    for subscriber in subscribers:
+        if not subscriber.enqueue(chunk):
+            _log.info("follower_dropped", name=subscriber.principal.name)
+            subscriber.disconnect()
 
 
-def _lasting(connection: Connection, asked: set[str], bearers: set[str]) -> set[str]:
-    return access.live_sessions(connection, asked, time.time()) | access.unrevoked_keys(
-        connection, bearers
+def _still_valid(connection: Connection, sessions: set[str], keys: set[str]) -> set[str]:
+    return access.live_sessions(connection, sessions, time.time()) | access.unrevoked_keys(
+        connection, keys
     )

@@ -1,4 +1,4 @@
-"""Running the API under uvicorn: one process, or several on one port."""
+"""HTTP server: the API under uvicorn, with timeouts and a limit of connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import time
 from typing import Any, ClassVar
 
 import uvicorn
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,7 +19,7 @@ from service.runtime import logs
 from service.runtime.errors import Unavailable
 from service.runtime.settings import Settings
 from service.web.app import create_app
-from service.web.request_context import refused
+from service.web.error_responses import error_response
 
 HEADERS_SECONDS = 15
 """How long a client may take for a request's first line and headers."""
@@ -28,7 +27,7 @@ HEADERS_SECONDS = 15
 IDLE_SECONDS = 75
 """How long a connection may idle between requests; longer than load balancers keep theirs."""
 
-TAKE_SECONDS = 60
+WRITE_SECONDS = 60
 """How long a client may take nothing of an answer. The kernel keeps a megabyte or two for it, so
 this is seen at that grain: who takes 40 KB a second gets all of it, however much it is.
 """
@@ -38,76 +37,76 @@ BACKLOG = 2048
 
 
 async def refuse_connection(scope: Scope, receive: Receive, send: Send) -> None:
-    """The answer to a connection too many."""
-    busy = Unavailable("connections_full", "too many connections are open", hint="send it again")
-    answer = refused(Request(scope), busy)
+    """Answer 503 to a connection beyond the limit, and close it."""
+    refusal = Unavailable("connections_full", "too many connections are open", hint="send it again")
+    answer = error_response(refusal)
     answer.headers["Connection"] = "close"
     await answer(scope, receive, send)
 
 
 class TimeoutProtocol(HttpToolsProtocol):
-    """Hangs up on a client that does not say what it wants, or does not take its answer; with
-    `connections_max` others there, on any, and says why.
+    """HTTP protocol with timeouts: closes the connection of a client that does not send its request
+    or does not read its answer; beyond `connections_max` connections, any, and says why.
     """
 
     connections_max: ClassVar[int]
-    _hang_up: asyncio.TimerHandle | None = None
-    _let_drop: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.connections_max:
             self.app = refuse_connection
-        self._wait(transport)
+        self._start_request_timer(transport)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._hang_up is None:
-            self._wait(self.transport)
+        if self._request_timer is None:
+            self._start_request_timer(self.transport)
 
     def on_headers_complete(self) -> None:
-        self._heard()
+        self._cancel_request_timer()
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait_for_taking()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
-        self._took()
+        self._cancel_write_timer()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._heard()
-        self._took()
+        self._cancel_request_timer()
+        self._cancel_write_timer()
         super().connection_lost(exc)
 
-    def _wait(self, transport: Any) -> None:
-        self._hang_up = self.loop.call_later(HEADERS_SECONDS, transport.close)
+    def _start_request_timer(self, transport: Any) -> None:
+        self._request_timer = self.loop.call_later(HEADERS_SECONDS, transport.close)
 
-    def _heard(self) -> None:
-        if self._hang_up is not None:
-            self._hang_up.cancel()
-            self._hang_up = None
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
-    def _wait_for_taking(self) -> None:
+    def _start_write_timer(self) -> None:
         left = self.transport.get_write_buffer_size()
-        self._let_drop = self.loop.call_later(TAKE_SECONDS, self._look, left)
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self._check_progress, left)
 
-    def _look(self, left: int) -> None:
+    def _check_progress(self, left: int) -> None:
         if self.transport.get_write_buffer_size() < left:
-            self._wait_for_taking()
+            self._start_write_timer()
         else:
             self.transport.abort()
 
-    def _took(self) -> None:
-        if self._let_drop is not None:
-            self._let_drop.cancel()
-            self._let_drop = None
+    def _cancel_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop; what was taken is answered first."""
+    """Serve until told to stop; requests in flight are answered first (graceful shutdown)."""
     logs.configure(settings.log_level, process="serve")
     _run(settings, listen(settings))
 
@@ -144,7 +143,9 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http=type("Patience", (TimeoutProtocol,), {"connections_max": settings.connections_max}),
+        http=type(
+            "LimitedProtocol", (TimeoutProtocol,), {"connections_max": settings.connections_max}
+        ),
         ws="none",
         access_log=False,
         log_level="warning",

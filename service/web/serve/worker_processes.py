@@ -1,4 +1,4 @@
-"""Several `serve` processes on one port: one opens it, the others serve from it, all are watched.
+"""Worker processes (pre-fork): several `serve` processes on one port, each restarted if it ends.
 
 Each is a replica like any other: it holds the model and follows the ledger. On SQLite they take
 turns writing, which is sound on one machine and buys little; on PostgreSQL they share the work.
@@ -23,7 +23,7 @@ from service.runtime.settings import Settings
 from service.web.serve.http_server import listen
 
 STOP_SECONDS = 25
-AGAIN_SECONDS_MAX = 10.0
+BACKOFF_SECONDS_MAX = 10.0
 STEADY_SECONDS = 60
 """A worker that ran this long before it ended is started again at once."""
 
@@ -42,28 +42,28 @@ def serve_with(settings: Settings, workers: int) -> None:
         try:
             while not stop.wait(0.2):
                 for worker in pool:
-                    worker.mend()
+                    worker.restart_if_ended()
         finally:
             for worker in pool:
                 worker.process.send_signal(signal.SIGTERM)
             until = time.monotonic() + STOP_SECONDS
             for worker in pool:
-                worker.end(until)
+                worker.stop(until)
 
 
 class Worker:
-    """One of them."""
+    """A supervised worker process."""
 
     def __init__(self, settings: Settings, listening: int, counts: str) -> None:
         self._listening = listening
         self._counts = counts
         self._environ = {**os.environ, **_environ(settings), MULTIPROCESS_VARIABLE: counts}
-        self._pause = 0.0
-        self._due: float | None = None
+        self._backoff = 0.0
+        self._restart_at: float | None = None
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._started, self._due = time.monotonic(), None
+        self._started, self._restart_at = time.monotonic(), None
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "service", "serve"),
@@ -74,21 +74,21 @@ class Worker:
             stdin=subprocess.DEVNULL,
         )
 
-    def mend(self) -> None:
-        """Start it again if it has ended, later each time it ends soon."""
+    def restart_if_ended(self) -> None:
+        """Restart it if it has ended, with exponential backoff where it ends soon."""
         if self.process.poll() is None:
             return
         now = time.monotonic()
-        if self._due is None:
+        if self._restart_at is None:
             quick = now - self._started < STEADY_SECONDS
-            self._pause = min(2 * self._pause or 0.25, AGAIN_SECONDS_MAX) if quick else 0.0
-            self._due = now + self._pause
+            self._backoff = min(2 * self._backoff or 0.25, BACKOFF_SECONDS_MAX) if quick else 0.0
+            self._restart_at = now + self._backoff
             forget_worker(self.process.pid, self._counts)
             _log.error("worker_ended", pid=self.process.pid, status=self.process.returncode)
-        if now >= self._due:
+        if now >= self._restart_at:
             self.process = self._start()
 
-    def end(self, until: float) -> None:
+    def stop(self, until: float) -> None:
         try:
             self.process.wait(max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -97,4 +97,6 @@ class Worker:
 
 
 def _environ(settings: Settings) -> dict[str, str]:
-    return {one.metadata["variable"]: str(getattr(settings, one.name)) for one in fields(settings)}
+    return {
+        field.metadata["variable"]: str(getattr(settings, field.name)) for field in fields(settings)
+    }

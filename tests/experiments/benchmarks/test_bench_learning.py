@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from experiments.benchmarks.__main__ import app as benchmarks
 from experiments.benchmarks.guarantees import guarantee_table
 from experiments.benchmarks.inputs import feedback_regimes
 from experiments.benchmarks.inputs.feature_rows import (
@@ -129,7 +130,7 @@ def test_an_unknown_data_set_is_named() -> None:
 
 
 def test_the_guarantees_are_told_as_promised_and_seen() -> None:
-    told = CliRunner().invoke(app, ["bench", "guarantees", "--streams", "4", "--json"])
+    told = CliRunner().invoke(benchmarks, ["guarantees", "--streams", "4", "--json"])
     assert told.exit_code == 0, told.output
     rows = json.loads(told.stdout)
     assert {"name", "promised", "seen", "holds"} <= set.intersection(*map(set, rows))

@@ -138,7 +138,7 @@ def test_a_handoff_that_nobody_answers_is_fine(place: Place) -> None:
 
 
 def test_a_page_of_200_turns_is_there_in_50_ms(place: Place) -> None:
-    """What a client waits, in the median; `baton bench console` measures the 95th percentile."""
+    """What a client waits, in the median; the bench `console` measures the 95th percentile."""
     turns = [
         {
             "id": f"t{n}",

@@ -181,7 +181,7 @@ def test_a_workspace_hears_nothing_of_another(service: InProcess, place: Place) 
     with following(place.agent) as events:
         events.next()
         other.bot.decided("c", "m1", ASKS)
-        time.sleep(2 * broadcast.LOOK_SECONDS)
+        time.sleep(2 * broadcast.POLL_SECONDS)
         handoff = place.bot.decided("c", "m1", ASKS)["handoff"]["id"]
         assert events.until("handoff").data["id"] == handoff
 
@@ -203,7 +203,7 @@ def test_a_bot_does_not_follow_and_nor_does_a_stranger(place: Place) -> None:
 def test_followers_have_a_greatest_number_and_leave_when_they_hang_up(
     place: Place, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(broadcast, "FOLLOWERS_MAX", 2)
+    monkeypatch.setattr(broadcast, "SUBSCRIBERS_MAX", 2)
     with ExitStack() as open_:
         callers = [place.service.caller(place.keys["agent"]) for _ in range(2)]
         events = [open_.enter_context(following(caller)) for caller in callers]
@@ -224,13 +224,13 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(broadcast, "CHECK_SECONDS", 0.1)
     monkeypatch.setattr(broadcast, "SEND_SECONDS", 0.3)
-    told = service.baton.feed._told
+    told = service.baton.broadcaster._channels
     with following(place.agent) as slow:
         slow.next()
         (follower,) = told[place.name].followers
         with following(place.service.caller(place.keys["agent"])) as events:
             events.next()
-            follower.tell(b": " + b"x" * 50_000_000)
+            follower.enqueue(b": " + b"x" * 50_000_000)
             first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
             assert events.until("handoff").data["id"] == first
             assert until(
@@ -242,7 +242,7 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
 
 def test_only_so_much_waits_for_a_follower() -> None:
     slow = broadcast.Subscriber(None, None)  # type: ignore[arg-type]
-    told = [slow.tell(b"x") for _ in range(broadcast.CHUNKS_MAX + 1)]
+    told = [slow.enqueue(b"x") for _ in range(broadcast.CHUNKS_MAX + 1)]
     assert told == [True] * broadcast.CHUNKS_MAX + [False]
     slow.end()
     assert slow.waiting.get_nowait() is None
@@ -256,7 +256,7 @@ def test_a_quiet_connection_is_told_that_it_lives(place: Place, monkeypatch: Any
 
 
 def test_very_many_are_told_less_often_and_the_same(place: Place, monkeypatch: Any) -> None:
-    monkeypatch.setattr(broadcast, "TELLS_PER_SECOND_MAX", 1)
+    monkeypatch.setattr(broadcast, "SENDS_PER_SECOND_MAX", 1)
     with following(place.agent) as events:
         events.next()
         handoffs = {place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(3)}

@@ -6,7 +6,9 @@ paths are replaced by ones that exist, so that more than 404 is seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,18 @@ from tests.service_in_process import ASKS, InProcess, Place, refusal, serving
 
 EXAMPLES = 20
 DESCRIBED = create_app(Settings(home=Path("nowhere"))).openapi()
-schema = schemathesis.openapi.from_dict(DESCRIBED)
+
+
+def closed(described: dict[str, Any]) -> dict[str, Any]:
+    """The description with no room for fields that it does not name: an answer must be whole."""
+    exact = deepcopy(described)
+    for shape in exact["components"]["schemas"].values():
+        if "properties" in shape:
+            shape["additionalProperties"] = False
+    return exact
+
+
+schema = schemathesis.openapi.from_dict(closed(DESCRIBED))
 CHECKS: Any = (
     not_a_server_error,
     checks.status_code_conformance,
@@ -97,6 +110,67 @@ def test_every_route_has_a_sentence_and_asks_for_a_key() -> None:
             assert operation.get("description"), f"{method} {path} does not say what it does"
             if path.startswith("/v1"):
                 assert operation.get("security"), f"{method} {path} asks for no key"
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in DESCRIBED["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_operation_has_a_plain_id_of_its_own() -> None:
+    ids = [operation["operationId"] for _, operation in operations()]
+    assert len(ids) == len(set(ids))
+    assert [name for name in ids if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+    assert [name for name in ids if "v1" in name or name.endswith(("_get", "_post"))] == []
+
+
+def test_every_operation_has_a_summary_and_one_tag_and_tags_stand_in_the_order_of_use() -> None:
+    tags = [tag["name"] for tag in DESCRIBED["tags"]]
+    assert tags[:5] == ["score", "conversations", "handoffs", "outcomes", "audits"]
+    assert tags[5:] == ["events", "quality", "policy", "versions", "workspaces", "health"]
+    for name, operation in operations():
+        assert operation["summary"], name
+        assert len(operation["tags"]) == 1, name
+        assert operation["tags"][0] in tags, name
+
+
+def test_every_operation_has_a_typed_answer() -> None:
+    for name, operation in operations():
+        for media in operation["responses"]["200"]["content"].values():
+            shape = media["schema"]
+            assert "$ref" in shape or shape.get("type") == "string", name
+
+
+def test_every_property_and_parameter_is_described_and_shown_by_an_example() -> None:
+    for name, shape in DESCRIBED["components"]["schemas"].items():
+        for field, told in shape.get("properties", {}).items():
+            assert told.get("description"), f"{name}.{field}"
+            shown = told.get("examples") or "default" in told or "$ref" in str(told)
+            assert shown, f"{name}.{field} has no example"
+
+
+def test_times_of_answers_are_described_as_such() -> None:
+    for name, shape in DESCRIBED["components"]["schemas"].items():
+        for field, told in shape.get("properties", {}).items():
+            is_count = told.get("type") == "integer"
+            if not is_count and (field == "at" or field.endswith(("_at", "since", "until"))):
+                assert "date-time" in str(told) or "T08:00" in str(told), f"{name}.{field}"
+
+
+def test_the_list_of_conversations_is_no_redirect(service: InProcess) -> None:
+    place = service.default()
+    for name in ("listed-1", "listed-2", "listed-3"):
+        place.bot.decided(name, "m1", f"where is parcel {name}")
+    place.bot.posted("/v1/conversations/listed-2/close", {"resolution": "resolved"})
+    first = place.agent.got("/v1/conversations?text=parcel&limit=2")
+    assert [one["id"] for one in first["conversations"]] == ["listed-3", "listed-2"]
+    rest = place.agent.got(f"/v1/conversations?text=parcel&limit=2&after={first['next']}")
+    assert ([one["id"] for one in rest["conversations"]], rest["next"]) == (["listed-1"], None)
+    closed_ones = place.agent.got("/v1/conversations?status=closed&text=parcel")["conversations"]
+    assert [one["id"] for one in closed_ones] == ["listed-2"]
+    answer = place.agent.get("/v1/conversations", params={"after": "nonsense"})
+    assert refusal(answer, 422)["field"] == "after"
 
 
 def test_the_service_still_decides_after_all_of_it(service: InProcess) -> None:

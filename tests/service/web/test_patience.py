@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 import service.web.serve.http_server as server
 from service.runtime.settings import Settings
-server.IDLE_SECONDS = server.TAKE_SECONDS = server.STOP_SECONDS = {SECOND:.0f}
+server.IDLE_SECONDS = server.WRITE_SECONDS = server.STOP_SECONDS = {SECOND:.0f}
 server.serve(Settings(home=Path(sys.argv[1]), port=int(sys.argv[2]), connections_max={CONNECTIONS}))
 """
 LARGE, TIMES = "/v1/conversations/long", 3

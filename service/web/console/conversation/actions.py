@@ -1,4 +1,4 @@
-"""What an agent does with a handoff from its page: claim, note, transfer, return, resolve."""
+"""Form actions on a handoff from its page: claim, note, transfer, return, resolve."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.handoffs import lifecycle, notes, transfers
 from service.runtime.errors import Contradiction, NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.web.console import queue_page
-from service.web.console.conversation.conversation_page import address, shown
+from service.web.console.conversation.conversation_page import address, render_conversation
 from service.web.console.signed_in_user import Actor, SessionUser
 from service.web.request_context import AppDependency, AppState
-from service.web.schemas import Id, NoteText, Said, ShortText
+from service.web.schemas import Id, NoteText, RequiredNote, ShortText
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
-Do = Callable[[Batch], Mapping[str, Any]]
+Action = Callable[[Batch], Mapping[str, Any]]
 
 
 @router.post("/claim")
@@ -30,41 +30,45 @@ async def claim(
     team: Annotated[ShortText | None, Form()] = None,
     back: Annotated[str, Form()] = "",
 ) -> Any:
-    """Take it; somebody else's says whose it is, where it was asked: here or in the queue."""
+    """Claim a handoff; one claimed by a colleague says by whom, on this page or in the queue."""
     workspace = visitor.workspace
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.claim(batch, workspace, handoff_id, visitor.name, seconds)
 
     if back != "queue":
-        return await acted(request, baton, visitor, handoff_id, do)
+        return await run_action(request, baton, visitor, handoff_id, action)
     try:
-        await baton.engine.run(workspace, do, needs=lifecycle.lock_targets(workspace, handoff_id))
+        await baton.engine.run(
+            workspace, action, needs=lifecycle.lock_targets(workspace, handoff_id)
+        )
     except (Contradiction, NotFound) as refusal:
-        return await queue_page.shown(request, baton, visitor, team, 1, refusal)
+        return await queue_page.render_queue(request, baton, visitor, team, 1, refusal)
     return RedirectResponse(address(handoff_id), 303)
 
 
 @router.post("/resolve")
 async def resolve(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
-    """The person settled it."""
+    """Resolve: the person settled it."""
     return await _end(request, baton, visitor, handoff_id, "resolved")
 
 
 @router.post("/return")
-async def give_back(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
-    """The bot goes on with it."""
+async def return_handoff(
+    request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor
+) -> Any:
+    """Return: the bot goes on with it."""
     return await _end(request, baton, visitor, handoff_id, "returned")
 
 
 async def _end(
     request: Request, baton: AppState, visitor: SessionUser, handoff_id: str, status: str
 ) -> Any:
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.end(batch, visitor.workspace, handoff_id, visitor.name, status)
 
-    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+    return await run_action(request, baton, visitor, handoff_id, action, "#teach")
 
 
 @router.post("/transfer")
@@ -76,15 +80,15 @@ async def transfer(
     team: Annotated[ShortText, Form()],
     note: Annotated[NoteText, Form()] = "",
 ) -> Any:
-    """Let it wait for another team."""
+    """Transfer: let it wait for another team."""
     workspace = visitor.workspace
     policy = (await baton.engine.model_state(workspace)).policy
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        given = (handoff_id, visitor.name, team, note.strip() or None)
-        return transfers.transfer(batch, policy, workspace, *given)
+    def action(batch: Batch) -> Mapping[str, Any]:
+        move = (handoff_id, visitor.name, team, note.strip() or None)
+        return transfers.transfer(batch, policy, workspace, *move)
 
-    return await acted(request, baton, visitor, handoff_id, do)
+    return await run_action(request, baton, visitor, handoff_id, action)
 
 
 @router.post("/note")
@@ -93,32 +97,32 @@ async def note(
     handoff_id: Id,
     baton: AppDependency,
     visitor: Actor,
-    text: Annotated[Said, Form()],
+    text: Annotated[RequiredNote, Form()],
 ) -> Any:
     """Keep a note for colleagues."""
     workspace = visitor.workspace
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         return notes.add_note(batch, workspace, handoff_id, visitor.name, text, seconds)
 
-    return await acted(request, baton, visitor, handoff_id, do, "#notes")
+    return await run_action(request, baton, visitor, handoff_id, action, "#notes")
 
 
-async def acted(
+async def run_action(
     request: Request,
     baton: AppState,
     visitor: SessionUser,
     handoff_id: str,
-    do: Do,
+    action: Action,
     place: str = "",
 ) -> Any:
     """Do something with a handoff and show its page anew; a refusal stands at its top."""
     needs = lifecycle.lock_targets(visitor.workspace, handoff_id)
     try:
-        await baton.engine.run(visitor.workspace, do, needs=needs)
+        await baton.engine.run(visitor.workspace, action, needs=needs)
     except NotFound:
         raise
     except RequestRefused as refusal:
-        return await shown(request, baton, visitor, handoff_id, refusal)
+        return await render_conversation(request, baton, visitor, handoff_id, refusal)
     return RedirectResponse(address(handoff_id, place), 303)

@@ -1,4 +1,4 @@
-"""A conversation that a person takes over: its whole context on one page."""
+"""Conversation page: the context packet of a handoff, and an ETag that open pages poll."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ REASONS = (
     "the customer wanted a person",
     "the bot could have done this",
 )
-"""What agents say most often; they may say anything else."""
+"""Reasons that agents give most often, as suggestions; they may write anything else."""
 
 TURNS_SHOWN = 300
 """Of a longer conversation the last turns are shown, and the rest when asked for."""
 
 UNDO_SECONDS = 10
-"""How long after an answer its undoing lies under the hand; later it can still be corrected."""
+"""How long the undo button is shown after an answer; later it can still be corrected."""
 
 
 @router.get("")
-async def show(
+async def get_conversation(
     request: Request, handoff_id: Id, baton: AppDependency, visitor: Viewer, whole: bool = False
 ) -> Any:
     """The whole context of a handoff on one page; of a very long one the last turns at first."""
-    return await shown(request, baton, visitor, handoff_id, whole=whole)
+    return await render_conversation(request, baton, visitor, handoff_id, whole=whole)
 
 
 @router.get("/state")
-async def state(request: Request, handoff_id: Id, baton: AppDependency) -> Any:
-    """A word that is another when the page would be: an open page asks for it now and then.
+async def get_state(request: Request, handoff_id: Id, baton: AppDependency) -> Any:
+    """ETag of the rendered page, as text: an open page polls it to decide whether to reload.
 
-    Who asks is found in the same look, for every open page asks again and again.
+    The session is looked up in the same read, since every open page asks again and again.
     """
     cookie = cookie_of(request)
 
@@ -61,17 +61,17 @@ async def state(request: Request, handoff_id: Id, baton: AppDependency) -> Any:
         if principal is None:
             raise NotSignedIn
         principal.require("agent")
-        return _state(connection, principal.workspace, handoff_id)
+        return _page_tag(connection, principal.workspace, handoff_id)
 
     return PlainTextResponse(await baton.read(look), headers={"Cache-Control": "no-store"})
 
 
 def address(handoff_id: str, place: str = "") -> str:
-    """Where a handoff's page is."""
+    """Path of a handoff's page."""
     return f"/console/handoffs/{handoff_id}{place}"
 
 
-async def shown(
+async def render_conversation(
     request: Request,
     baton: AppState,
     visitor: SessionUser,
@@ -80,39 +80,46 @@ async def shown(
     *,
     whole: bool = False,
 ) -> Any:
-    """The page of a handoff, with what was refused if anything was."""
+    """The page of a handoff, with a refusal on top if there is one."""
     workspace, agent = visitor.workspace, visitor.name
     policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
 
     def look(connection: Connection) -> dict[str, Any]:
         handoff = _handoff(connection, workspace, handoff_id)
-        state = _state(connection, workspace, handoff_id)
-        found = brief.context_packet(connection, workspace, handoff)
-        told = found["outcome"]
-        outcome = told and outcome_rows.outcome(connection, workspace, told["id"])
-        asked = label_requests.open_label_requests(
+        state = _page_tag(connection, workspace, handoff_id)
+        packet = brief.context_packet(connection, workspace, handoff)
+        summary = packet["outcome"]
+        outcome = summary and outcome_rows.outcome(connection, workspace, summary["id"])
+        requests = label_requests.open_label_requests(
             connection, workspace, agent, policy.questions, now
         )
-        given = {"handoff": handoff, "state": state, "packet": found, "asked": asked}
-        return given | {"outcome": outcome and outcome._asdict()}
+        return {
+            "handoff": handoff,
+            "state": state,
+            "packet": packet,
+            "outcome": outcome and outcome._asdict(),
+            "question": _label_request(requests, handoff_id),
+        }
 
-    found = await baton.read(look)
-    outcome, handoff = found["outcome"], found["handoff"]
+    context = await baton.read(look)
+    outcome, handoff, packet = context["outcome"], context["handoff"], context["packet"]
     mine = handoff["claimed_by"] == agent
+    tells = bool(outcome or mine or handoff["ended_at"])
     return page(
         request,
         visitor,
         "conversation.html",
         200 if refusal is None else HTTP_STATUS[type(refusal)],
-        **found,
-        **_view(found["packet"], handoff, tells := bool(outcome or mine or handoff["ended_at"])),
+        **context,
+        **_view(packet, handoff, tells),
         tells=tells,
         whole=whole,
-        earlier=0 if whole else max(0, len(found["packet"]["transcript"]) - TURNS_SHOWN),
+        earlier=0 if whole else max(0, len(packet["transcript"]) - TURNS_SHOWN),
         mine=mine,
-        effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
-        question=_question(found["asked"], handoff_id),
+        learned_effect_json=await learned_effect.learned_effect_json(baton.engine, outcome)
+        if outcome
+        else None,
         expired=(handoff["claim_expires_at"] or now) < now,
         teams=policy.team_names,
         usual=REASONS,
@@ -124,36 +131,37 @@ async def shown(
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:
     row = handoff_rows.handoff(connection, workspace, name)
     if row is None:
-        raise _missing(name)
-    found: dict[str, Any] = row._asdict()
-    return found
+        raise _no_handoff(name)
+    handoff: dict[str, Any] = row._asdict()
+    return handoff
 
 
-def _state(connection: Connection, workspace: str, name: str) -> str:
-    found = handoff_rows.etag_columns(connection, workspace, name)
-    if found is None:
-        raise _missing(name)
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+def _page_tag(connection: Connection, workspace: str, name: str) -> str:
+    etag_columns = handoff_rows.etag_columns(connection, workspace, name)
+    if etag_columns is None:
+        raise _no_handoff(name)
+    return hashlib.sha256(repr(etag_columns).encode()).hexdigest()[:16]
 
 
-def _missing(name: str) -> NotFound:
+def _no_handoff(name: str) -> NotFound:
     return NotFound("no_handoff", f"there is no handoff {name!r}", hint="start from the queue")
 
 
-def _view(context: Mapping[str, Any], handoff: Mapping[str, Any], tells: bool) -> dict[str, Any]:
-    seqs = {turn["id"]: turn["seq"] for turn in context["transcript"]}
+def _view(packet: Mapping[str, Any], handoff: Mapping[str, Any], tells: bool) -> dict[str, Any]:
+    seqs = {turn["id"]: turn["seq"] for turn in packet["transcript"]}
     span = range(handoff["begins"], handoff["seq"] + 1) if tells else range(0)
     return {
         "seqs": seqs,
-        "turns": transcript_view.turns(context, handoff["seq"], span),
-        "reasons": transcript_view.reasons(context, seqs),
-        "mood": transcript_view.mood(context),
-        "route": transcript_view.route(context, handoff["team"]),
+        "turns": transcript_view.turns(packet, handoff["seq"], span),
+        "reasons": transcript_view.reasons(packet, seqs),
+        "mood": transcript_view.mood(packet),
+        "route": transcript_view.route(packet, handoff["team"]),
     }
 
 
-def _question(asked: Mapping[str, Any], handoff_id: str) -> Mapping[str, Any] | None:
-    """The question that Baton asks about this handoff, if it is among those worth asking."""
-    found = (one for one in asked["questions"] if one["handoff_id"] == handoff_id)
-    question: Mapping[str, Any] | None = next(found, None)
-    return question
+def _label_request(requests: Mapping[str, Any], handoff_id: str) -> Mapping[str, Any] | None:
+    """The label request about this handoff, if it is among those worth asking."""
+    for request in requests["questions"]:
+        if request["handoff_id"] == handoff_id:
+            return dict(request)
+    return None

@@ -1,4 +1,4 @@
-"""A context packet as its page shows it: turns with marks, reasons with where they show."""
+"""View model of the conversation page: turns with highlights, reasons, sentiment as a line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True, slots=True)
 class HighlightedText:
-    """A stretch of a text; `shows` says what its words show, `led` that a rule went by them."""
+    """Highlight: a stretch of a text; `shows` says what its words show, `led` that a rule fired."""
 
     text: str
     shows: str = ""
@@ -66,12 +66,12 @@ class Mood:
 
 def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[TranscriptTurn]:
     """Every turn of the transcript; a person may have been needed since those in `may_begin`."""
-    marks = _by_message(packet["evidence"])
-    tried = {one["message_id"]: one for one in packet["attempts"]}
-    led: dict[str, list[str]] = {}
+    highlights = _by_message(packet["evidence"])
+    attempts = {attempt["message_id"]: attempt for attempt in packet["attempts"]}
+    labels: dict[str, list[str]] = {}
     for trigger in packet["triggers"]:
         for message in trigger["message_ids"]:
-            led.setdefault(message, []).append(_led(trigger))
+            labels.setdefault(message, []).append(_trigger_label(trigger))
     return [
         TranscriptTurn(
             turn["seq"],
@@ -79,48 +79,48 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
             turn["author"],
             turn["at"],
             turn["event"],
-            tuple(_pieces(turn["text"], marks.get(turn["id"], ()))),
+            tuple(_pieces(turn["text"], highlights.get(turn["id"], ()))),
             len(turn["text"]) > LONG_CHARS,
-            tuple(led.get(turn["id"], ())),
+            tuple(labels.get(turn["id"], ())),
             turn["seq"] == escalated,
             turn["author"] == "user" and turn["seq"] in may_begin,
-            tried.get(turn["id"]),
+            attempts.get(turn["id"]),
         )
         for turn in packet["transcript"]
     ]
 
 
-def _led(trigger: Mapping[str, Any]) -> str:
+def _trigger_label(trigger: Mapping[str, Any]) -> str:
     """A trigger in a word or two."""
-    said = {"request": "asks for a person", "model": "the model's word"}
-    return said.get(trigger["kind"]) or str(trigger["name"]).replace("_", " ")
+    labels = {"request": "asks for a person", "model": "the model's word"}
+    return labels.get(trigger["kind"]) or str(trigger["name"]).replace("_", " ")
 
 
 def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[Reason]:
     """The reasons, those of triggers first: a decision tells them in the triggers' order."""
-    found = []
+    views = []
     for number, reason in enumerate(packet["reasons"]):
-        ours = packet["triggers"][number : number + 1]
-        messages = ours[0]["message_ids"] if ours else ()
-        kind = ours[0]["kind"] if ours else ""
-        at = tuple(sorted(seqs[one] for one in messages if one in seqs))
-        found.append(Reason(reason["text"], reason["weight"], kind, at))
-    return found
+        trigger = packet["triggers"][number : number + 1]
+        messages = trigger[0]["message_ids"] if trigger else ()
+        kind = trigger[0]["kind"] if trigger else ""
+        at = tuple(sorted(seqs[name] for name in messages if name in seqs))
+        views.append(Reason(reason["text"], reason["weight"], kind, at))
+    return views
 
 
 def mood(packet: Mapping[str, Any]) -> Mood | None:
     """The customer's sentiment as a line, and the same in words; None before the second message."""
-    felt = [one["sentiment"] for one in packet["sentiment"]]
-    if len(felt) < 2:
+    values = [point["sentiment"] for point in packet["sentiment"]]
+    if len(values) < 2:
         return None
-    step = 296.0 / (len(felt) - 1)
-    points = tuple((round(2 + n * step, 1), round(30 - 26 * x, 1)) for n, x in enumerate(felt))
-    lowest = min(range(len(felt)), key=felt.__getitem__)
-    first, last = _feeling(felt[0]), _feeling(felt[-1])
-    said = f"{first} at first, {last} now" if first != last else f"{first} at first and now"
-    if felt[lowest] < min(felt[0], felt[-1]):
-        said += f", lowest at message {lowest + 1} of {len(felt)} ({_feeling(felt[lowest])})"
-    return Mood(points, said)
+    step = 296.0 / (len(values) - 1)
+    points = tuple((round(2 + n * step, 1), round(30 - 26 * x, 1)) for n, x in enumerate(values))
+    lowest = min(range(len(values)), key=values.__getitem__)
+    first, last = _feeling(values[0]), _feeling(values[-1])
+    text = f"{first} at first, {last} now" if first != last else f"{first} at first and now"
+    if values[lowest] < min(values[0], values[-1]):
+        text += f", lowest at message {lowest + 1} of {len(values)} ({_feeling(values[lowest])})"
+    return Mood(points, text)
 
 
 def _feeling(sentiment: float) -> str:
@@ -128,16 +128,16 @@ def _feeling(sentiment: float) -> str:
     return next((name for bar, name in bars if sentiment <= bar), "very positive")
 
 
-def _by_message(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    by: dict[str, list[Mapping[str, Any]]] = {}
-    for one in found:
-        by.setdefault(one["message_id"], []).append(one)
-    return by
+def _by_message(highlights: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    by_message: dict[str, list[Mapping[str, Any]]] = {}
+    for highlight in highlights:
+        by_message.setdefault(highlight["message_id"], []).append(highlight)
+    return by_message
 
 
-def _pieces(text: str, marks: Sequence[Mapping[str, Any]]) -> Iterator[HighlightedText]:
+def _pieces(text: str, highlights: Sequence[Mapping[str, Any]]) -> Iterator[HighlightedText]:
     at = 0
-    for mark in marks:
+    for mark in highlights:
         if mark["signal"] == "punctuation" and not mark["led"]:
             continue
         if at < mark["start"]:
@@ -150,15 +150,15 @@ def _pieces(text: str, marks: Sequence[Mapping[str, Any]]) -> Iterator[Highlight
 
 
 def route(packet: Mapping[str, Any], team: str) -> str:
-    """By whose word it is for its team, in words."""
-    found, suggested = packet["route"] or {}, packet["suggested_team"]
-    model = found.get("suggested")
-    by = {"rule": f"by the rule {found.get('rule')}", "model": "by the model"}.get(
-        found.get("by", ""), "by default"
+    """Routing in words: whose word chose the team."""
+    chosen, suggested = packet["route"] or {}, packet["suggested_team"]
+    model = chosen.get("suggested")
+    by = {"rule": f"by the rule {chosen.get('rule')}", "model": "by the model"}.get(
+        chosen.get("by", ""), "by default"
     )
-    said = f"For team {suggested}, {by}"
-    if model and (found.get("by") == "model" or model["team"] != suggested):
+    text = f"For team {suggested}, {by}"
+    if model and (chosen.get("by") == "model" or model["team"] != suggested):
         share = f"{model['probability']:.0%}"
-        said += f" ({share})" if found.get("by") == "model" else ""
-        said += f"; the model suggests {model['team']} ({share})" if found["by"] != "model" else ""
-    return said + (f"; moved to {team}" if team != suggested else "")
+        text += f" ({share})" if chosen.get("by") == "model" else ""
+        text += f"; the model suggests {model['team']} ({share})" if chosen["by"] != "model" else ""
+    return text + (f"; moved to {team}" if team != suggested else "")

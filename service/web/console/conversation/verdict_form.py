@@ -1,4 +1,4 @@
-"""An agent's word on a handoff: told with one key, taken back, corrected."""
+"""Verdict form of a handoff: outcome, undo, correction."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from service.runtime.errors import NotFound
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
-from service.web.console.conversation.actions import acted
+from service.web.console.conversation.actions import run_action
 from service.web.console.signed_in_user import Actor
-from service.web.request_context import AppDependency, fault
+from service.web.error_responses import validation_error
+from service.web.request_context import AppDependency
 from service.web.schemas import HandoffOutcome, Id
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 
 
 @router.post("/outcome")
-async def tell(
+async def post_verdict(
     request: Request,
     handoff_id: Id,
     baton: AppDependency,
@@ -33,7 +34,7 @@ async def tell(
     reason: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",
 ) -> Any:
-    """Was a person needed? Told again, it corrects what was told before."""
+    """Record whether a person was needed; given again, it corrects the outcome before."""
     try:
         asked = HandoffOutcome(
             verdict=verdict,  # type: ignore[arg-type]
@@ -43,31 +44,39 @@ async def tell(
             note=note.strip() or None,
         )
     except ValidationError as error:
-        raise fault(error.errors()) from error
-    workspace, found = visitor.workspace, asked.found(visitor.principal)
+        raise validation_error(error.errors()) from error
+    workspace, verdict_given = visitor.workspace, asked.verdict_of(visitor.principal.name)
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        held = _held(batch, workspace, handoff_id)
-        if held is None:
-            return record_outcome.record_for_handoff(batch, workspace, handoff_id, found)
-        return record_outcome.correct(batch, workspace, held, found, found.team)
+    def action(batch: Batch) -> Mapping[str, Any]:
+        outcome_id = _outcome_id(batch, workspace, handoff_id)
+        if outcome_id is None:
+            return record_outcome.record_for_handoff(batch, workspace, handoff_id, verdict_given)
+        return record_outcome.correct(
+            batch, workspace, outcome_id, verdict_given, verdict_given.team
+        )
 
-    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+    return await run_action(request, baton, visitor, handoff_id, action, "#teach")
 
 
 @router.post("/undo")
-async def undo(request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor) -> Any:
-    """Take back what was told; nothing is told then."""
+async def undo_verdict(
+    request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor
+) -> Any:
+    """Retract the outcome; there is none then."""
     workspace = visitor.workspace
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        held = _held(batch, workspace, handoff_id)
-        return {} if held is None else record_outcome.retract(batch, workspace, held, visitor.name)
+    def action(batch: Batch) -> Mapping[str, Any]:
+        outcome_id = _outcome_id(batch, workspace, handoff_id)
+        return (
+            {}
+            if outcome_id is None
+            else record_outcome.retract(batch, workspace, outcome_id, visitor.name)
+        )
 
-    return await acted(request, baton, visitor, handoff_id, do, "#teach")
+    return await run_action(request, baton, visitor, handoff_id, action, "#teach")
 
 
-def _held(batch: Batch, workspace: str, handoff_id: str) -> str | None:
+def _outcome_id(batch: Batch, workspace: str, handoff_id: str) -> str | None:
     """The id of the outcome that stands for a handoff, if one does."""
     handoff = handoff_rows.handoff(batch.connection, workspace, handoff_id)
     if handoff is None:

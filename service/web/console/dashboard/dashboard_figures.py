@@ -1,4 +1,4 @@
-"""The figures of the console: those of the runs, drawn by the same functions.
+"""Plotly figures of the dashboard, drawn by the same functions as those of MLflow runs.
 
 They are drawn only where somebody looks, in a thread, and the packages that draw are imported
 only then: who never looks never pays for them.
@@ -16,8 +16,8 @@ from importlib.metadata import version
 from threading import Lock
 from typing import Any
 
-REPORTS_KEPT = 8
-_drawn: OrderedDict[str, str] = OrderedDict()
+CACHED_REPORTS = 8
+_cache: OrderedDict[str, str] = OrderedDict()
 _lock = Lock()
 
 
@@ -40,7 +40,7 @@ def script_name() -> str:
     return f"plotly-{version('plotly')}.min.js"
 
 
-def today(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
+def dashboard_figures(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
     """The figures of a look (`service.quality.dashboard_data.dashboard_json`), as a JSON list of
     `{sentence, figure}`.
     """
@@ -53,37 +53,41 @@ def today(look: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
         bars["times"],
         {"kept by the bot": bars["kept"], "handed to a person": bars["handed_over"]},
     )
-    said = "Each conversation stands where it was last heard of. What the bot kept and a person "
-    said += "should have had is in the missed rate above, as far as audits know it."
-    drawn = [_drawn_as(said, figure)]
+    sentence = (
+        "Each conversation stands where it was last heard of. What the bot kept and a person "
+    )
+    sentence += "should have had is in the missed rate above, as far as audits know it."
+    figures = [_figure_json(sentence, figure)]
     if rates:
         figure = rate_charts.rates_over_time("Automation, and how honest it is, over time", rates)
-        said = "Each point is of the conversations that began around it, by what is known of them "
-        said += "now. The whiskers hold however often one looks; where nothing is judged or no "
-        said += "audit is answered, there is no point."
-        drawn.append(_drawn_as(said, figure))
+        sentence = (
+            "Each point is of the conversations that began around it, by what is known of them "
+        )
+        sentence += "now. The whiskers hold however often one looks; where nothing is judged or no "
+        sentence += "audit is answered, there is no point."
+        figures.append(_figure_json(sentence, figure))
     if report is not None:
-        drawn.append(_of_report(report))
-    return f"[{','.join(filter(None, drawn))}]"
+        figures.append(_report_figures(report))
+    return f"[{','.join(filter(None, figures))}]"
 
 
-def _drawn_as(sentence: str, figure: Any) -> str:
+def _figure_json(sentence: str, figure: Any) -> str:
     return f'{{"sentence":{json.dumps(sentence)},"figure":{figure.to_json(engine="json")}}}'
 
 
-def _of_report(report: Mapping[str, Any]) -> str:
+def _report_figures(report: Mapping[str, Any]) -> str:
     """A report never changes, so its figures are drawn once. Its tables are the page's own."""
     from experiments.evaluation.figures import figures_page
 
     name = report["evaluation"]
     with _lock:
-        if name not in _drawn:
-            _drawn[name] = ",".join(
-                _drawn_as(sentence, figure)
+        if name not in _cache:
+            _cache[name] = ",".join(
+                _figure_json(sentence, figure)
                 for sentence, figure in figures_page.figures(report).items()
                 if all(trace.type != "table" for trace in figure.data)
             )
-        _drawn.move_to_end(name)
-        while len(_drawn) > REPORTS_KEPT:
-            _drawn.popitem(last=False)
-        return _drawn[name]
+        _cache.move_to_end(name)
+        while len(_cache) > CACHED_REPORTS:
+            _cache.popitem(last=False)
+        return _cache[name]

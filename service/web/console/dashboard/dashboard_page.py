@@ -1,4 +1,4 @@
-"""Today: is automation honest, who waits, and what has changed? For leads and engineers."""
+"""Dashboard page (Today): rates, waiting teams, alarms and versions, for leads and engineers."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ from service.web.request_context import AppDependency, AppState
 
 router = APIRouter(prefix="/today")
 Days = Annotated[int, Query(ge=1, le=30)]
-STYLED = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-"""Of an empty style sheet, which plotly.js makes and fills by script."""
 
 
 @router.get("")
-async def show(request: Request, baton: AppDependency, visitor: Lead, days: Days = 1) -> Any:
+async def get_dashboard(
+    request: Request, baton: AppDependency, visitor: Lead, days: Days = 1
+) -> Any:
     """The last day, week or month in figures, and in tables where nothing can be drawn."""
-    found = await _look(baton, visitor, days)
-    served = await baton.engine.model_state(visitor.workspace)
-    routed = await asyncio.to_thread(accuracy, deepcopy(served.routed))
+    dashboard = await _load(baton, visitor, days)
+    model_state = await baton.engine.model_state(visitor.workspace)
+    routed = await asyncio.to_thread(accuracy, deepcopy(model_state.routed))
     return page(
         request,
         visitor,
         "today.html",
-        today=found,
-        policy=served.policy,
-        serving={"version": served.version, "recipe": served.recipe, "position": served.position},
+        today=dashboard,
+        policy=model_state.policy,
+        serving={
+            "version": model_state.version,
+            "recipe": model_state.recipe,
+            "position": model_state.position,
+        },
         routing=routed,
         spans=tuple(dashboard_data.SPANS),
         mlflow=_links(baton.settings.mlflow_url, visitor.workspace),
@@ -47,19 +51,19 @@ async def show(request: Request, baton: AppDependency, visitor: Lead, days: Days
 
 
 @router.get("/figures")
-async def drawn(baton: AppDependency, visitor: Lead, days: Days = 1) -> Response:
+async def get_figures(baton: AppDependency, visitor: Lead, days: Days = 1) -> Response:
     """The same figures as the runs', for the page's script to draw."""
-    found = await _look(baton, visitor, days)
-    evaluation = found.evaluation
+    dashboard = await _load(baton, visitor, days)
+    evaluation = dashboard.evaluation
     report = None if evaluation is None else evaluation.report
     text = await asyncio.to_thread(
-        dashboard_figures.today, dashboard_data.dashboard_json(found), report
+        dashboard_figures.dashboard_figures, dashboard_data.dashboard_json(dashboard), report
     )
     return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/{name}.js")
-async def script(name: str) -> Response:
+async def get_script(name: str) -> Response:
     """plotly.js from this very service."""
     if f"{name}.js" != dashboard_figures.script_name():
         raise NotFound("no_file", f"there is no file {name!r}", hint="reload the page")
@@ -71,9 +75,9 @@ async def script(name: str) -> Response:
     return Response(body, media_type="text/javascript", headers=headers)
 
 
-async def _look(baton: AppState, visitor: SessionUser, days: int) -> dashboard_data.Dashboard:
+async def _load(baton: AppState, visitor: SessionUser, days: int) -> dashboard_data.Dashboard:
     workspace, now = visitor.workspace, time.time()
-    span = max(one for one in dashboard_data.SPANS if one <= days)
+    span = max(span for span in dashboard_data.SPANS if span <= days)
     policy = (await baton.engine.model_state(workspace)).policy
     return await baton.read(
         lambda connection: dashboard_data.load_dashboard(connection, workspace, policy, span, now)

@@ -1,4 +1,4 @@
-"""Blind review of kept conversations: was a person needed? Baton's own word comes afterwards."""
+"""Audit page: blind review of kept conversations; the model's score is shown afterwards."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Progress:
 
 
 @router.get("")
-async def show(
+async def get_audit(
     request: Request,
     baton: AppDependency,
     visitor: Viewer,
     answered: Annotated[Id | None, Query()] = None,
 ) -> Any:
     """The next conversation to review, this reviewer's for a while; and what came of the last."""
-    return await _show(request, baton, visitor, answered)
+    return await _render_audit(request, baton, visitor, answered)
 
 
 @router.post("/{audit_id}/outcome")
-async def answer(
+async def post_answer(
     request: Request,
     audit_id: Id,
     baton: AppDependency,
@@ -60,27 +60,27 @@ async def answer(
     since: Annotated[Id | None, Form()] = None,
     note: Annotated[NoteText, Form()] = "",
 ) -> Any:
-    """The reviewer's verdict. Of a conversation that was kept rightly no turn is named."""
-    found = _found(visitor, verdict, since, note)
+    """Record the reviewer's verdict; a turn is named only for a missed conversation."""
+    given_verdict = _verdict(visitor, verdict, since, note)
 
-    def do(batch: Batch) -> Mapping[str, Any]:
-        return audit_tasks.answer(batch, visitor.workspace, audit_id, found)
+    def action(batch: Batch) -> Mapping[str, Any]:
+        return audit_tasks.answer(batch, visitor.workspace, audit_id, given_verdict)
 
-    return await _done(request, baton, visitor, do, audit_id)
+    return await _run_action(request, baton, visitor, action, audit_id)
 
 
 @router.post("/{audit_id}/skip")
-async def skip(request: Request, audit_id: Id, baton: AppDependency, visitor: Actor) -> Any:
+async def skip_audit(request: Request, audit_id: Id, baton: AppDependency, visitor: Actor) -> Any:
     """Pass it on to other reviewers."""
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.skip(batch, visitor.workspace, audit_id, visitor.name)
 
-    return await _done(request, baton, visitor, do)
+    return await _run_action(request, baton, visitor, action)
 
 
 @router.post("/{audit_id}/change")
-async def change(
+async def change_answer(
     request: Request,
     audit_id: Id,
     baton: AppDependency,
@@ -88,9 +88,9 @@ async def change(
     verdict: Annotated[Answer, Form()],
 ) -> Any:
     """Correct one's own answer: agreement is still measured by the first, blind one."""
-    found = _found(visitor, verdict, None, "")
+    given_verdict = _verdict(visitor, verdict, None, "")
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         own = review_rows.answered_audit(
             batch.connection, visitor.workspace, audit_id, visitor.name
         )
@@ -103,27 +103,31 @@ async def change(
                 "there is no review of yours that decides about this conversation",
                 hint="what a colleague found stands; tell them",
             )
-        return record_outcome.correct(batch, visitor.workspace, held.id, found)
+        return record_outcome.correct(batch, visitor.workspace, held.id, given_verdict)
 
-    return await _done(request, baton, visitor, do, audit_id)
+    return await _run_action(request, baton, visitor, action, audit_id)
 
 
-def _found(visitor: SessionUser, verdict: str, since: str | None, note: str) -> Verdict:
+def _verdict(visitor: SessionUser, verdict: str, since: str | None, note: str) -> Verdict:
     named = since if verdict == "missed" else None
     return Verdict(verdict, "audit", visitor.name, named, note=note.strip() or None)
 
 
-async def _done(
-    request: Request, baton: AppState, visitor: SessionUser, do: Any, answered: str | None = None
+async def _run_action(
+    request: Request,
+    baton: AppState,
+    visitor: SessionUser,
+    action: Any,
+    answered: str | None = None,
 ) -> Any:
     try:
-        await baton.engine.run(visitor.workspace, do)
+        await baton.engine.run(visitor.workspace, action)
     except (Contradiction, NotFound) as refusal:
-        return await _show(request, baton, visitor, answered, refusal)
+        return await _render_audit(request, baton, visitor, answered, refusal)
     return RedirectResponse(f"/console/audits{f'?answered={answered}' if answered else ''}", 303)
 
 
-async def _show(
+async def _render_audit(
     request: Request,
     baton: AppState,
     visitor: SessionUser,
@@ -133,14 +137,14 @@ async def _show(
     workspace, name = visitor.workspace, visitor.name
     policy = (await baton.engine.model_state(workspace)).policy.audits
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.offer(batch, workspace, name, policy)
 
     def look(connection: Connection) -> tuple[Progress, Any]:
         last = answered and review_rows.answered_audit(connection, workspace, answered, name)
         return _progress(connection, visitor, policy.per_reviewer_per_day), last
 
-    offered = await baton.engine.run(workspace, do, appends=False)
+    offered = await baton.engine.run(workspace, action, appends=False)
     progress, last = await baton.read(look)
     return page(
         request,
@@ -163,6 +167,6 @@ def _progress(connection: Connection, visitor: SessionUser, most: int) -> Progre
         review_rows.count_done_since(connection, visitor.workspace, visitor.name, since),
         most,
         len(pairs),
-        sum(one == other for one, other in pairs),
+        sum(first == second for first, second in pairs),
         kappa(pairs),
     )

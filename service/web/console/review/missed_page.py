@@ -1,4 +1,4 @@
-"""Missed: find a conversation that the bot kept, and say since when a person was needed."""
+"""Missed page: search kept conversations, and report one that needed a person after all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Words = Annotated[str, Field(max_length=200), AfterValidator(str.strip)]
 
 
 @router.get("")
-async def find(
+async def search_kept(
     request: Request,
     baton: AppDependency,
     visitor: Viewer,
@@ -43,31 +43,33 @@ async def find(
         exact = bool(text) and search.kept_by_id(connection, visitor.workspace, text) is not None
         return search.search_kept(connection, visitor.workspace, text, before), exact
 
-    found, exact = await baton.read(look)
+    page_of_results, exact = await baton.read(look)
     if exact:
         return RedirectResponse(address(text), 303)
-    shown = [one | {"pieces": list(_pieces(one["text"], text))} for one in found.conversations]
+    results = [
+        row | {"pieces": list(_pieces(row["text"], text))} for row in page_of_results.conversations
+    ]
     return page(
         request,
         visitor,
         "missed.html",
         q=text,
-        search=found,
-        found=shown,
+        search=page_of_results,
+        found=results,
         looked_at_most=search.SCANNED_MAX,
     )
 
 
 @router.get("/conversation")
-async def one(
+async def get_kept(
     request: Request, baton: AppDependency, visitor: Viewer, name: Annotated[Id, Query(alias="id")]
 ) -> Any:
     """A kept conversation, to say what was true of it."""
-    return await _one(request, baton, visitor, name)
+    return await _render_kept(request, baton, visitor, name)
 
 
 @router.post("/conversation")
-async def tell(
+async def post_verdict(
     request: Request,
     baton: AppDependency,
     visitor: Actor,
@@ -77,10 +79,10 @@ async def tell(
     team: Annotated[str, Form(max_length=64)] = "",
     note: Annotated[NoteText, Form()] = "",
 ) -> Any:
-    """What was true of it. Told again, it corrects what was told before."""
+    """Record what was true of it; given again, it corrects the outcome before."""
     late = verdict == "missed"
     policy = (await baton.engine.model_state(visitor.workspace)).policy
-    found = Verdict(
+    given_verdict = Verdict(
         verdict,
         "agent",
         visitor.name,
@@ -89,29 +91,33 @@ async def tell(
         note=note.strip() or None,
     )
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
         if held is None or held.source in OWN_SOURCES:
-            return record_outcome.record_for_conversation(batch, visitor.workspace, name, found)
-        corrected = replace(found, source=held.source)
-        return record_outcome.correct(batch, visitor.workspace, held.id, corrected, found.team)
+            return record_outcome.record_for_conversation(
+                batch, visitor.workspace, name, given_verdict
+            )
+        corrected = replace(given_verdict, source=held.source)
+        return record_outcome.correct(
+            batch, visitor.workspace, held.id, corrected, given_verdict.team
+        )
 
-    return await _told(request, baton, visitor, name, do)
+    return await _run_action(request, baton, visitor, name, action)
 
 
 @router.post("/undo")
-async def undo(
+async def undo_verdict(
     request: Request, baton: AppDependency, visitor: Actor, name: Annotated[Id, Form(alias="id")]
 ) -> Any:
-    """Take back what was told."""
+    """Retract the outcome."""
 
-    def do(batch: Batch) -> Mapping[str, Any]:
+    def action(batch: Batch) -> Mapping[str, Any]:
         held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
         if held is None:
             return {}
         return record_outcome.retract(batch, visitor.workspace, held.id, visitor.name)
 
-    return await _told(request, baton, visitor, name, do)
+    return await _run_action(request, baton, visitor, name, action)
 
 
 def address(name: str) -> str:
@@ -119,16 +125,18 @@ def address(name: str) -> str:
     return f"/console/missed/conversation?id={quote(name, safe='')}"
 
 
-async def _told(request: Request, baton: AppState, visitor: SessionUser, name: str, do: Any) -> Any:
+async def _run_action(
+    request: Request, baton: AppState, visitor: SessionUser, name: str, action: Any
+) -> Any:
     needs = conversation_rows.lock_targets(visitor.workspace, name)
     try:
-        await baton.engine.run(visitor.workspace, do, needs=needs)
+        await baton.engine.run(visitor.workspace, action, needs=needs)
     except (Contradiction, NotFound) as refusal:
-        return await _one(request, baton, visitor, name, refusal)
+        return await _render_kept(request, baton, visitor, name, refusal)
     return RedirectResponse(address(name), 303)
 
 
-async def _one(
+async def _render_kept(
     request: Request,
     baton: AppState,
     visitor: SessionUser,
@@ -138,21 +146,21 @@ async def _one(
     workspace = visitor.workspace
 
     def look(connection: Connection) -> dict[str, Any]:
-        found = conversation_rows.conversation(connection, workspace, name)
-        if found is None:
+        conversation = conversation_rows.conversation(connection, workspace, name)
+        if conversation is None:
             raise NotFound(
                 "no_conversation",
                 f"there is no conversation {name!r} in this workspace",
                 hint="search for another of its words, or look further back",
             )
         return {
-            "conversation": found,
+            "conversation": conversation,
             "turns": conversation_rows.messages(connection, workspace, name),
             "held": outcome_rows.current(connection, workspace, name, None),
             "handoffs": handoff_rows.of_conversation(connection, workspace, name),
         }
 
-    found = await baton.read(look)
+    context = await baton.read(look)
     policy = (await baton.engine.model_state(workspace)).policy
     return page(
         request,
@@ -160,22 +168,22 @@ async def _one(
         "kept.html",
         200 if refusal is None else HTTP_STATUS[type(refusal)],
         teams=policy.team_names,
-        attributes=_attributes(found["turns"]),
+        attributes=_attributes(context["turns"]),
         refusal=refusal,
-        **found,
+        **context,
     )
 
 
 def _attributes(turns: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for turn in turns:
-        given |= turn.attributes or {}
-    return given
+        attributes |= turn.attributes or {}
+    return attributes
 
 
-def _pieces(text: str, asked: str) -> Iterator[tuple[str, bool]]:
-    """A text around the first word that was asked for; what was found is marked."""
-    words = [word.lower() for word in asked.split()]
+def _pieces(text: str, query: str) -> Iterator[tuple[str, bool]]:
+    """Search snippet: the text around the first match, which is marked."""
+    words = [word.lower() for word in query.split()]
     low = text.lower()
     if len(low) != len(text):  # a letter that is two in lower case: nothing can be marked
         yield text[: 2 * AROUND_CHARS], False

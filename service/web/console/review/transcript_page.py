@@ -1,4 +1,4 @@
-"""Where a conversation can be read, by its id alone: what other programs' pages link to."""
+"""Permanent link of a conversation by its id: redirects to the page that shows it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ router = APIRouter(prefix="/transcript")
 
 
 @router.get("")
-async def find(
+async def redirect_to_page(
     baton: AppDependency, visitor: Viewer, name: Annotated[Id, Query(alias="id")]
 ) -> Any:
     """To the page of its newest handoff; to that of kept conversations where it had none."""
 
     def look(connection: Connection) -> str:
-        held = handoff_rows.of_conversation(connection, visitor.workspace, name)
-        return conversation_page.address(held[-1].id) if held else missed_page.address(name)
+        handoffs = handoff_rows.of_conversation(connection, visitor.workspace, name)
+        return conversation_page.address(handoffs[-1].id) if handoffs else missed_page.address(name)
 
     return RedirectResponse(await baton.read(look), 303)

@@ -29,8 +29,8 @@
     part(".team").textContent = handoff.team;
     const waits = handoff.status === "waiting";
     part(".waited").firstChild.textContent = waits ? "waits " : "for ";
-    part(".waited time").dataset.since = waits ? handoff.opened_at : handoff.claimed_at;
-    if (handoff.promised_at) part(".promised time").dateTime = new Date(handoff.promised_at * 1000).toISOString();
+    part(".waited time").dataset.since = Date.parse(waits ? handoff.opened_at : handoff.claimed_at) / 1000;
+    if (handoff.promised_at) part(".promised time").dateTime = new Date(handoff.promised_at).toISOString();
     else part(".promised").remove();
     if (waits) {
       part("form").action = `/console/handoffs/${encodeURIComponent(handoff.id)}/claim`;
@@ -47,9 +47,12 @@
     return item;
   }
 
+  // Times are ISO 8601 in UTC, which sort as text does.
+  const compare = (a, b) => (a < b ? -1 : Number(a > b));
+
   function before(one, other) {
     const [a, b] = [one.dataset, other.dataset];
-    return a.priority - b.priority || a.opened - b.opened || (one.id < other.id ? -1 : 1);
+    return a.priority - b.priority || compare(a.opened, b.opened) || compare(one.id, other.id);
   }
 
   function insert(into, item) {
@@ -77,7 +80,7 @@
 
   document.addEventListener("baton:handoff", ({ detail: handoff }) => {
     const old = document.getElementById(handoff.id);
-    if (old && Number(old.dataset.changed) >= handoff.changed_at) return;
+    if (old && old.dataset.changed >= handoff.changed_at) return;
     const had = old?.closest("ol")?.id;
     const focused = old?.contains(document.activeElement);
     old?.remove();

@@ -1,0 +1,99 @@
+"""Response of a scored message: its one description (types, words, examples) and its making.
+
+`/v1/score` answers with it, and the OpenAPI description is derived from these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+
+def _about(description: str, example: Any) -> Any:
+    return Field(description=description, examples=[example])
+
+
+class ThresholdsResponse(TypedDict):
+    """What the probability has to reach, from the policy's costs and the price of capacity."""
+
+    offer: Annotated[float, _about("From here on a person is offered.", 0.1)]
+    escalate: Annotated[float, _about("From here on a person is called.", 0.5)]
+
+
+class TriggerResponse(TypedDict):
+    """What spoke for a person: an explicit request, a rule, a loop, or the model."""
+
+    kind: Annotated[
+        Literal["request", "rule", "loop", "model"], _about("What kind of thing it is.", "request")
+    ]
+    name: Annotated[str, _about("The rule's name, or the model's action.", "request")]
+    message_ids: Annotated[list[str], _about("The messages that show it.", ["m-3"])]
+
+
+class ReasonResponse(TypedDict):
+    """A reason in words."""
+
+    text: Annotated[str, _about("A sentence for people.", "the customer asked for a person")]
+    weight: Annotated[float, _about("How much it weighed, from 0 to 1.", 1.0)]
+
+
+class HandoffSummary(TypedDict):
+    """The conversation's open handoff; `promised_at` stands only where nobody is there before."""
+
+    id: Annotated[str, _about("The handoff's id.", "h19ab2c3d4e5f60718293a4")]
+    team: Annotated[str, _about("The team it waits for.", "support")]
+    priority: Annotated[int, _about("1 is served first, 4 last.", 2)]
+    promised_at: NotRequired[
+        Annotated[str, _about("When the team gets to it.", "2026-11-30T08:00:00+00:00")]
+    ]
+
+
+class DecisionResponse(TypedDict):
+    """The decision about a message."""
+
+    decision_id: Annotated[str, _about("The decision's id.", "d19ab2c3d4e5f60718293a4")]
+    action: Annotated[
+        Literal["continue", "offer", "escalate", "human_active"],
+        _about(
+            "What the bot does now: go on, offer a person, hand over, or be silent because a "
+            "person has the conversation.",
+            "escalate",
+        ),
+    ]
+    probability: Annotated[
+        float | None,
+        _about("That a person is needed, calibrated; null while a person has it.", 0.81),
+    ]
+    uncertainty: Annotated[float | None, _about("Variance of the probability's log odds.", 0.04)]
+    thresholds: Annotated[ThresholdsResponse, Field(description="What the probability is held to.")]
+    triggers: Annotated[
+        list[TriggerResponse], Field(description="What spoke for a person, rules and model apart.")
+    ]
+    reasons: Annotated[list[ReasonResponse], Field(description="Why, in words.")]
+    handoff: Annotated[
+        HandoffSummary | None, Field(description="The open handoff, if there is one.")
+    ]
+    version: Annotated[int, _about("The model version that decided.", 3)]
+    position: Annotated[int, _about("The ledger position that it had learned up to.", 202)]
+
+
+def decision_response(decision: Mapping[str, Any]) -> DecisionResponse:
+    """A stored decision as the bot receives it; the same row always gives the same answer."""
+    return {
+        "decision_id": decision["id"],
+        "action": decision["action"],
+        "probability": decision["probability"],
+        "uncertainty": decision["uncertainty"],
+        "thresholds": {
+            "offer": decision["offer_threshold"],
+            "escalate": decision["escalate_threshold"],
+        },
+        "triggers": decision["triggers"],
+        "reasons": decision["reasons"],
+        "handoff": decision["handoff"],
+        "version": decision["version"],
+        "position": decision["position"],
+    }
