@@ -21,8 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.registry.mlflow_server import server
+from tests.waiting import LIMIT_SECONDS, until
 
-UP_SECONDS_MAX = 120.0
+ASKED_SECONDS = 10.0
+"""A group that was asked to end is killed after so long; nothing fails by it."""
 
 
 def free_port() -> int:
@@ -52,18 +54,17 @@ def running(command: tuple[str, ...], folder: Path, environment: dict[str, str],
 
 
 def await_answer(health: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    give_up = time.monotonic() + UP_SECONDS_MAX
-    while True:
-        if answers(health):
-            return
-        if process.poll() is not None or time.monotonic() > give_up:
+    def is_up() -> bool:
+        if process.poll() is not None:
             raise RuntimeError(f"{process.args} did not come up:\n{log.read_text()[-4000:]}")
-        time.sleep(0.2)
+        return answers(health)
+
+    until(is_up, f"{process.args} answers; see {log}", every=0.2)
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=LIMIT_SECONDS) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -75,13 +76,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+            process.wait(ASKED_SECONDS)
             if how is signal.SIGTERM and _alone(process.pid):
                 return
 
 
 def _alone(group: int) -> bool:
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + ASKED_SECONDS
     while time.monotonic() < give_up:
         try:
             os.killpg(group, 0)

@@ -20,7 +20,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +32,8 @@ import psutil
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
+
+from tests.waiting import until
 
 with warnings.catch_warnings():  # it says where it keeps its lock file
     warnings.simplefilter("ignore")
@@ -74,23 +75,21 @@ class Server:
         server = psutil.Process(self.pid)
         children = server.children(recursive=True)
         os.kill(self.pid, signal.SIGKILL)
-        give_up = time.monotonic() + 30
-        while any(_lives(one) for one in (server, *children)):
-            assert time.monotonic() < give_up, "PostgreSQL's processes did not end within 30 s"
-            time.sleep(0.02)
+        every = (server, *children)
+        until(lambda: not any(map(_lives, every)), "PostgreSQL's processes end", every=0.02)
         for name in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
             (self._server.pgdata / name).unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start again what was killed."""
-        give_up = time.monotonic() + 30
-        while True:
-            try:
+
+        def runs() -> bool:
+            with suppress(CalledProcessError, AssertionError):
                 self._server.ensure_postgres_running()
-                return
-            except (CalledProcessError, AssertionError):
-                assert time.monotonic() < give_up, "PostgreSQL did not start again within 30 s"
-                time.sleep(0.2)
+                return True
+            return False
+
+        until(runs, "PostgreSQL starts again", every=0.2)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

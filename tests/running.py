@@ -16,8 +16,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from learning.conversation.state import BotReport, Message
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
 from tests.mlflow_server import free_port
+from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "bayes-1"
@@ -100,13 +100,13 @@ class Process:
                 return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
             return False
 
-        until(answers, 90, "ready", every=0.05)
+        until(answers, "ready", every=0.05)
         return self
 
     def end(self, how: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(60)
+            self.process.wait(LIMIT_SECONDS)
             self.process = None
 
     def stop(self) -> None:
@@ -186,7 +186,7 @@ class Home:
         if self.database:
             with _postgres(self.database) as connection:
                 return connection.execute(sql.replace("?", "%s"), given or None).fetchall()
-        with closing(sqlite3.connect(self.folder / "baton.sqlite3", timeout=20)) as connection:
+        with closing(self._sqlite()) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, given)]
 
@@ -195,9 +195,12 @@ class Home:
             with _postgres(self.database) as connection:
                 connection.execute(sql.replace("?", "%s"), given or None)
             return
-        with closing(sqlite3.connect(self.folder / "baton.sqlite3", timeout=20)) as connection:
+        with closing(self._sqlite()) as connection:
             connection.execute(sql, given)
             connection.commit()
+
+    def _sqlite(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.folder / "baton.sqlite3", timeout=LIMIT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,9 @@ class Place:
     name: str
     keys: dict[str, str]
 
-    def caller(self, role: str, process: Process, patience_seconds: float = 60.0) -> Client:
+    def caller(
+        self, role: str, process: Process, patience_seconds: float = LIMIT_SECONDS
+    ) -> Client:
         return Client(process.url, self.keys[role], patience_seconds=patience_seconds)
 
     def entries(self) -> list[Entry]:
@@ -278,17 +283,6 @@ def installation(folder: Path, **given: Any) -> Iterator[Home]:
     finally:
         for process in home.processes:
             process.kill()
-
-
-def until(holds: Callable[[], Any], seconds: float, what: str, *, every: float = 0.1) -> Any:
-    """Wait until something holds; gives what was found."""
-    give_up = time.monotonic() + seconds
-    while True:
-        found = holds()
-        if found:
-            return found
-        assert time.monotonic() < give_up, f"not within {seconds} s: {what}"
-        time.sleep(every)
 
 
 TEXTS = (

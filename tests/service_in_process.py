@@ -6,7 +6,6 @@ import itertools
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from service.store.database.transactions import Store, table
 from service.store.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
 from service.web.app import create_app
 from service.web.request_context import AppState
+from tests.waiting import LIMIT_SECONDS, until
 
 T = TypeVar("T")
 ROLES = ("bot", "agent", "engineer", "admin")
@@ -136,7 +136,9 @@ class InProcess:
 
     def caller(self, key: str | None = None) -> Caller:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        made = Caller(base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=60)
+        made = Caller(
+            base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=LIMIT_SECONDS
+        )
         self._callers.append(made)
         return made
 
@@ -172,17 +174,14 @@ def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
         thread.start()
         service = InProcess(app, url, keys)
         try:
-            until = time.monotonic() + 30
-            while not server.started:
-                assert thread.is_alive(), "the service ended before it had started"
-                assert time.monotonic() < until, "the service did not start within 30 s"
-                time.sleep(0.01)
+            until(lambda: server.started or not thread.is_alive(), "the service starts", every=0.01)
+            assert thread.is_alive(), "the service ended before it had started"
             yield service
         finally:
             server.should_exit = True
-            thread.join(timeout=30)
+            thread.join(LIMIT_SECONDS)
             service.close()
-            assert not thread.is_alive(), "the service did not end within 30 s"
+            assert not thread.is_alive(), "the service did not end"
 
 
 def at_once(count: int, do: Callable[[int], T]) -> list[T]:
@@ -190,7 +189,7 @@ def at_once(count: int, do: Callable[[int], T]) -> list[T]:
     ready = threading.Barrier(count)
 
     def one(number: int) -> T:
-        ready.wait(timeout=10)
+        ready.wait(LIMIT_SECONDS)
         return do(number)
 
     with ThreadPoolExecutor(count) as pool:
@@ -202,19 +201,20 @@ def in_one_batch(
 ) -> list[httpx.Response]:
     """Send requests so that the engine takes all of them as one batch, in this order."""
     engine = service.baton.engine
-    idle = engine._serving._idle
+    idle = engine._live_models._idle
     assert idle is not None
-    engine._turn_is_due = True  # so nobody asks for a turn until all wait
+    engine._batch_scheduled = True  # so nobody schedules a batch until all wait
     with ThreadPoolExecutor(len(asks)) as pool:
         sent = []
         for number, ask in enumerate(asks, 1):
             sent.append(pool.submit(ask))
-            until = time.monotonic() + 30
-            while len(engine._waiting) < number - sum(one.done() for one in sent):
-                assert time.monotonic() < until, "a request did not reach the engine within 30 s"
-                time.sleep(0.001)
-        idle.get_loop().call_soon_threadsafe(engine._turn)
-        return [one.result(timeout=30) for one in sent]
+            until(
+                lambda number=number: len(engine._queue)
+                >= number - sum(one.done() for one in sent),
+                "the request is in the queue",
+            )
+        idle.get_loop().call_soon_threadsafe(engine._run_batch)
+        return [one.result(timeout=LIMIT_SECONDS) for one in sent]
 
 
 def same(answers: Sequence[httpx.Response]) -> Any:

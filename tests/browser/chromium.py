@@ -24,6 +24,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.running import Client, Place, Process
+from tests.waiting import LIMIT_MS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -113,7 +114,7 @@ class Desk:
             java_script_enabled=javascript,
             base_url=self.url,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(LIMIT_MS)
         self._open.callback(context.close)
         page = context.new_page()
         faults: list[str] = []
@@ -174,15 +175,33 @@ def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-def painted_ms(page: Page) -> float:
-    """How long after it was asked for a page first showed something."""
-    found = page.evaluate(
-        """new Promise((done) => new PerformanceObserver((list) => {
-          const [found] = list.getEntriesByName("first-contentful-paint");
-          if (found) done(found.startTime);
-        }).observe({ type: "paint", buffered: true }))"""
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """What a page's first paint waits for: what comes before it, and how much is laid out."""
+
+    bytes: int
+    blocking: list[str]
+    scripts: int
+    nodes: int
+
+
+def painted(page: Page) -> Painted:
+    """Of the page as it was loaded. `scripts` are those that the reader of the page stops for."""
+    found: dict[str, Any] = page.evaluate(
+        """() => {
+          const [page] = performance.getEntriesByType("navigation");
+          const blocking = performance.getEntriesByType("resource")
+            .filter((one) => one.renderBlockingStatus === "blocking");
+          return {
+            bytes: blocking.reduce((sum, one) => sum + one.decodedBodySize, page.decodedBodySize),
+            blocking: blocking.map((one) => one.name.split("/").at(-1)),
+            scripts: document.querySelectorAll(
+              "script[src]:not([defer], [async], [type=module])").length,
+            nodes: document.querySelectorAll("*").length,
+          };
+        }"""
     )
-    return float(found)
+    return Painted(**found)
 
 
 def picture(page: Page, folder: Path, name: str) -> Path:

@@ -10,10 +10,13 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.chromium import Desk, chromium, executable
 from tests.running import Home, Process, installation
+from tests.waiting import LIMIT_MS
+
+expect.set_options(timeout=LIMIT_MS)
 
 _numbers = itertools.count(1)
 

@@ -71,9 +71,7 @@ def test_the_whole_story_from_the_queue_to_a_message_that_is_scored_differently(
 
     silent = desk.bot.post("/v1/score", _said("order-4711", "m4", "hello? is anybody there?"))
     assert silent["action"] == "human_active"
-    expect(ann.locator("#turns")).to_contain_text(
-        "is anybody there?", timeout=10_000
-    )  # without reload
+    expect(ann.locator("#turns")).to_contain_text("is anybody there?")  # without reload
 
     ann.locator("#turn-1 .said").click()
     expect(ann.locator("#turn-1 input")).to_be_checked()

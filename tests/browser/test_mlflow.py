@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,9 +15,6 @@ from tests.browser.mlflow_pages import mlflow_page
 from tests.desk import Desk, desks
 from tests.running import Client, installation, teach, until
 from tests.service_in_process import InProcess
-
-SECONDS_MAX = 10.0
-"""From saving the alias in the page to the version that serves."""
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +43,8 @@ def desk(service: InProcess, mlflow_url: str) -> Desk:
     return desk
 
 
-def moved(browser: Browser, url: str, workspace: str, number: str) -> float:
-    """Give a version the alias `champion` in MLflow's page; when that was saved."""
+def moved(browser: Browser, url: str, workspace: str, number: str) -> None:
+    """Give a version the alias `champion` in MLflow's page."""
     page = mlflow_page(browser)
     page.goto(f"{url}/#/models/baton-{workspace}/versions/{number}")
     page.get_by_text(f"Version {number}", exact=True).first.wait_for()
@@ -56,14 +52,12 @@ def moved(browser: Browser, url: str, workspace: str, number: str) -> float:
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("combobox").fill("champion")
     dialog.get_by_role("combobox").press("Enter")
-    saved = time.monotonic()
     dialog.get_by_role("button", name="Save aliases").click()
     dialog.wait_for(state="hidden")
     page.close()
-    return saved
 
 
-def test_moving_champion_in_mlflow_changes_what_serves_within_ten_seconds(
+def test_moving_champion_in_mlflow_changes_what_serves(
     mlflow_url: str, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With real processes, and jobs that look as often as they do by default."""
@@ -77,14 +71,13 @@ def test_moving_champion_in_mlflow_changes_what_serves_within_ten_seconds(
             for number in range(22):
                 teach(client, f"c{number}", number)
                 if number == 10:
-                    until(lambda: len(_published(client)) == 2, 60, "a checkpoint")
+                    until(lambda: len(_published(client)) == 2, "a checkpoint")
             second = _published(client)[1]
-            until(lambda: len(_published(client)) == 3, 60, "another")
-            until(lambda: registry.aliases("moved")["champion"] != second, 30, "it has the alias")
+            until(lambda: len(_published(client)) == 3, "another")
+            until(lambda: registry.aliases("moved")["champion"] != second, "it has the alias")
             before = client.standing
-            saved = moved(browser, mlflow_url, "moved", second)
-            until(lambda: client.standing["switch"] != before["switch"], SECONDS_MAX, "it serves")
-            assert time.monotonic() - saved < SECONDS_MAX
+            moved(browser, mlflow_url, "moved", second)
+            until(lambda: client.standing["switch"] != before["switch"], "it serves")
             now = client.standing
             assert (now["version"], now["switch"]) == (2, before["position"] + 1)
             newest = client.get("/v1/versions")["moves"][0]

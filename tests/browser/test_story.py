@@ -34,7 +34,7 @@ def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     waiting_for_events(queue)
     queue.evaluate("window.still = true")
     played(desk)
-    expect(queue.locator("#waiting .item").first).to_be_visible(timeout=20_000)
+    expect(queue.locator("#waiting .item").first).to_be_visible()
     assert queue.evaluate("window.still"), "the page was loaded anew"
 
     ben = desk.visit("ben", "/console/queue")
@@ -65,7 +65,7 @@ def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     expect(told).to_contain_text("You said: a person was needed, since turn")
     after = scored(desk, "similar, after", "m1", said)["probability"]
     assert after > before
-    expect(told.get_by_role("button", name="Take it back")).to_be_visible(timeout=15_000)
+    expect(told.get_by_role("button", name="Take it back")).to_be_visible()
     queue.reload()
     told.get_by_text("Correct it").click()
     told.get_by_role("button", name="Cannot say").click()

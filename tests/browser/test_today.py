@@ -53,7 +53,7 @@ def drawn(page: Page) -> None:
     """Every figure that the service gives stands on the page."""
     figures = page.request.get(page.locator("#figures").get_attribute("data-figures") or "").json()
     assert len(figures) >= 7
-    expect(page.locator("#figures figure")).to_have_count(len(figures), timeout=20_000)
+    expect(page.locator("#figures figure")).to_have_count(len(figures))
     expect(page.locator("#figures svg.main-svg").first).to_be_visible()
 
 

@@ -23,6 +23,7 @@ from experiments.replay.client import RefusedError, path_of
 from learning.ledger import checkpoint
 from learning.ledger.model_state import replay_entries
 from tests.running import TEXTS, Client, Home, Place, installation, teach, until
+from tests.waiting import LIMIT_SECONDS
 
 KILLS = 10
 TALKERS = 4
@@ -87,7 +88,7 @@ def twice(number: int, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def under_load(
-    place: Place, process: Any, disturb: Callable[[], None], patience_seconds: float = 60.0
+    place: Place, process: Any, disturb: Callable[[], None], patience_seconds: float = LIMIT_SECONDS
 ) -> list[Acknowledged]:
     """Talk from several threads while something disturbs the service; what each was told."""
     done = threading.Event()
@@ -109,7 +110,7 @@ def under_load(
     finally:
         done.set()
         for thread in threads:
-            thread.join(120)
+            thread.join(LIMIT_SECONDS)
     assert not any(one.broken for one in told)
     return told
 
@@ -230,7 +231,7 @@ def test_two_processes_killed_in_turn_lose_and_double_nothing(
         expected = place.bare_digest(), len(place.entries())
         for process in (first, second):
             with place.caller("engineer", process) as engineer:
-                until(lambda e=engineer: e.standing["position"] >= expected[1], 10, "learned")
+                until(lambda e=engineer: e.standing["position"] >= expected[1], "learned")
                 assert (engineer.standing["digest"], engineer.standing["position"]) == expected
 
 
@@ -309,8 +310,8 @@ def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes
         service = home.serve()
         place = home.workspace("jobs", service)
         jobs = [home.jobs(), home.jobs()]
-        leader = until(lambda: leading(home), 60, "a leader")
-        until(lambda: all("started" in one.said for one in jobs), 60, "both run")
+        leader = until(lambda: leading(home), "a leader")
+        until(lambda: all("started" in one.said for one in jobs), "both run")
         taught: list[dict[str, Any]] = []
 
         def versions() -> list[dict[str, Any]]:
@@ -327,7 +328,7 @@ def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes
             for _ in range(3):
                 more(5)
                 seen = len(versions())
-                until(lambda n=seen: len(versions()) > n, 30, "a checkpoint by the leader")
+                until(lambda n=seen: len(versions()) > n, "a checkpoint by the leader")
                 (acting,) = [one for one in jobs if str(one.process.pid) in leader.split(":")]
                 (idle,) = [one for one in jobs if one is not acting]
                 assert "leading" in acting.said
@@ -344,11 +345,11 @@ def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes
                 assert leading(home) in (leader, None)
                 was = leader
                 leader = until(
-                    lambda w=was: (leading(home) or w) != w and leading(home), 20, "another leads"
+                    lambda w=was: (leading(home) or w) != w and leading(home), "another leads"
                 )
                 assert leader.endswith(f":{idle.process.pid}")
                 acting.start()
-            until(lambda: switched(place) == 6, 60, "every retraction is rebuilt without")
+            until(lambda: switched(place) == 6, "every retraction is rebuilt without")
         for row in versions():
             assert checkpoint.digest(checkpoint.load(row["state"])) == row["digest"]
         numbers = [row["number"] for row in versions()]
@@ -356,7 +357,7 @@ def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes
         entries = place.entries()
         assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
         with place.caller("engineer", service) as engineer:
-            until(lambda: engineer.standing["position"] == len(entries), 10, "learned")
+            until(lambda: engineer.standing["position"] == len(entries), "learned")
             found = engineer.standing
         assert found["digest"] == without_the_retracted(place)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from service.runtime.settings import Settings
 from service.versions.restore import restore
 from tests import postgres
 from tests.service_in_process import ROLES, Caller, InProcess, in_one_batch, serving
+from tests.waiting import until
 
 NAMES = ("a", "b", "c")
 TEXTS = (
@@ -252,10 +252,12 @@ class Machine(RuleBasedStateMachine):
         expected = checkpoint.digest(restore(store, "w"))
         for which in range(2):
             engineer = self.caller(which, "engineer")
-            give_up = time.monotonic() + 20
-            while (found := engineer.got("/v1/standing"))["position"] != self.head:
-                assert time.monotonic() < give_up, found
-                time.sleep(0.005)
+
+            def stands(engineer: Any = engineer) -> Any:
+                found = engineer.got("/v1/standing")
+                return found if found["position"] == self.head else None
+
+            found = until(stands, f"position {self.head}", every=0.005)
             assert (found["position"], found["digest"]) == (self.head, expected)
 
     def _look_again(self, which: int, pick: int) -> None:

@@ -92,6 +92,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
         "vowpalwabbit": PEER,
         "sklearn": PEER,
         "scipy": PEER,
+        "playwright": "only what sees a page painted needs a browser",
     },
 }
 

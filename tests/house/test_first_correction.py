@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.waiting import LIMIT_SECONDS, until
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "start" / "first-correction.md"
 BOT = ROOT / "docs" / "start" / "first-bot.md"
 START = "make install\n.venv/bin/baton serve\n"
-READY_SECONDS = 60
 
 Block = tuple[str, str]  # language and text
 
@@ -49,21 +49,21 @@ def service(tmp_path: Path) -> Iterator[str]:
             stderr=log,
         )
     try:
-        until = time.monotonic() + READY_SECONDS
-        while not _ready(url):
-            said = (tmp_path / "serve.log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < until, said
-            time.sleep(0.1)
+
+        def is_ready() -> bool:
+            assert process.poll() is None, (tmp_path / "serve.log").read_text()
+            return _ready(url)
+
+        until(is_ready, "the service is ready")
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(LIMIT_SECONDS)
 
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+        return httpx.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -7,7 +7,9 @@ turns.
 Scoring is loaded as `baton bench score` does it, in turns with and without the followers; in both
 ten conversations a second escalate, and every follower is told of each. By CPU: what one decision
 costs the server's processor in either, which other work on the machine disturbs less. The pages
-are asked for one at a time, of the same process that holds the 2 000.
+are asked for one at a time, of the same process that holds the 2 000. What another machine can
+compare is measured in turns: a conversation of 200 turns beside one of 20, and the first paint of
+Today in a browser beside that of the smallest page.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from statistics import median
 import httpx
 import numpy as np
 
+from experiments.bench import paint
 from experiments.benchmarks.harness import processes
 from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
@@ -51,9 +54,11 @@ COLUMNS = {
     "turns_p95_ms": "p95 ms",
     "goal_page_ms": "goal p95",
     "page_reached": "",
+    "turns_ratio": "200 turns by 20",
+    "today_paint_ratio": "first paint of Today by the smallest page's",
 }
 ESCALATES = "please let me talk to a human"
-WAITING, TURNS, PAGES = 2_000, 200, 200
+WAITING, TURNS, FEW_TURNS, PAGES = 2_000, 200, 20, 200
 CONNECTIONS = 16
 PER_SECOND = 10.0
 """Escalations, of which every open page hears."""
@@ -159,7 +164,8 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
                     events.append(followers.events / plan.seconds)
                     delays += _delays(escalations, followers)
     alone, followed = rates[0], rates[pages]
-    queue, conversation = _pages(system)
+    queue, conversation, short = _pages(system)
+    today = paint.ratio(system.server.url, processes.key(home, "engineer"), "/console/today")
     pairs = list(zip(alone, followed, strict=True))
     slowed = 1 - median(b[0] / a[0] for a, b in pairs)
     p50, p95 = (float(np.percentile(queue, share)) for share in (50, 95))
@@ -182,6 +188,8 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
         "turns_p95_ms": rounded(turns_p95),
         "goal_page_ms": GOAL_PAGE_MS,
         "page_reached": max(p95, turns_p95) <= GOAL_PAGE_MS,
+        "turns_ratio": rounded(median(a / b for a, b in zip(conversation, short, strict=True))),
+        "today_paint_ratio": None if today is None else rounded(today),
         "rounds": plan.rounds,
         "load_average": load_average(),
     }
@@ -208,8 +216,10 @@ def _delays(escalations: Escalations, followers: Followers) -> list[float]:
     ]
 
 
-def _pages(system: System) -> tuple[list[float], list[float]]:
-    """Latencies of the queue page while 2 000 wait, and of a long conversation's page, in ms."""
+def _pages(system: System) -> tuple[list[float], list[float], list[float]]:
+    """Latencies in ms of the queue page while 2 000 wait, and of a long and a short conversation's
+    page; the two conversations are asked for in turns.
+    """
     home, url = system.server.folder, system.server.url
     with BatonClient(url, processes.key(home, "bot")) as bot:
         for start in range(0, WAITING, 250):
@@ -218,27 +228,30 @@ def _pages(system: System) -> tuple[list[float], list[float]]:
                 for n in range(start, start + 250)
             ]
             bot.post("/v1/score/batch", {"items": items})
-        history = [
-            {"id": f"h{n}", "author": ("user", "bot")[n % 2], "text": f"where is my parcel {n}"}
-            for n in range(TURNS - 1)
-        ]
-        message = {"id": "u1", "text": ESCALATES}
-        long = {"conversation_id": "long", "message": message, "history": history}
-        handoff = bot.post("/v1/score", long)["handoff"]["id"]
+        long, short = (_talk(bot, turns) for turns in (TURNS, FEW_TURNS))
     with httpx.Client(base_url=url, trust_env=False, follow_redirects=True, timeout=30) as browser:
         form = browser.get("/console/sign-in").text
         token = re.search(r'name="token" value="(\w+)"', form)
         assert token is not None
         credentials = {"token": token[1], "key": processes.key(home, "agent")}
         browser.post("/console/sign-in", data=credentials).raise_for_status()
-        queue = _page_times(browser, "/console/queue")
-        return queue, _page_times(browser, f"/console/handoffs/{handoff}")
+        queue = [_page_times(browser, "/console/queue") for _ in range(PAGES)]
+        both = [(_page_times(browser, long), _page_times(browser, short)) for _ in range(PAGES)]
+    return queue, [one for one, _ in both], [other for _, other in both]
 
 
-def _page_times(browser: httpx.Client, path: str) -> list[float]:
-    times = []
-    for _ in range(PAGES):
-        began = time.perf_counter()
-        browser.get(path).raise_for_status()
-        times.append((time.perf_counter() - began) * 1000)
-    return times
+def _talk(bot: BatonClient, turns: int) -> str:
+    """The page of a conversation of so many turns, which waits."""
+    history = [
+        {"id": f"h{n}", "author": ("user", "bot")[n % 2], "text": f"where is my parcel {n}"}
+        for n in range(turns - 1)
+    ]
+    message = {"id": "u1", "text": ESCALATES}
+    asked = {"conversation_id": f"of {turns}", "message": message, "history": history}
+    return f"/console/handoffs/{bot.post('/v1/score', asked)['handoff']['id']}"
+
+
+def _page_times(browser: httpx.Client, path: str) -> float:
+    began = time.perf_counter()
+    browser.get(path).raise_for_status()
+    return (time.perf_counter() - began) * 1000

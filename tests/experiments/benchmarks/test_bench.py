@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from experiments.benchmarks.harness.result_table import markdown
 from experiments.benchmarks.harness.traffic_mix import PLAYERS, WORDS, texts
 from experiments.benchmarks.service_speed import replicas, soak
 from service.cli import app as baton
+from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[3]
 OF_USERS = {"score", "freshness", "cost", "learning", "soak", "versions"}
@@ -93,7 +93,7 @@ def test_freshness_is_measured_at_both_replicas() -> None:
     assert [row["replica"] for row in found] == ["same", "another"]
     for row in found:
         assert row["outcomes"] == 3
-        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"] < 20_000
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
 
 
 @pytest.mark.slow
@@ -112,6 +112,14 @@ def test_two_replicas_lose_and_double_nothing_and_hold_one_model() -> None:
         assert row["acknowledged"] > 0
         assert (row["lost"], row["doubled"], row["differing"], row["faults"]) == (0, 0, 0, 0)
         assert row["equal"] == "equal"
+
+
+@pytest.mark.slow
+def test_the_console_is_measured_beside_a_short_talk_and_the_smallest_page() -> None:
+    (row,) = rows("console", *TINY, "--store", "sqlite", "--followers", "3")
+    assert 0 < row["turns_p50_ms"] <= row["turns_p95_ms"]
+    assert row["turns_ratio"] > 0
+    assert row["today_paint_ratio"] is None or row["today_paint_ratio"] > 0
 
 
 @pytest.mark.slow
@@ -245,15 +253,17 @@ def test_a_bench_that_is_terminated_ends_what_it_started(tmp_path: Path) -> None
     with (tmp_path / "log").open("wb") as log:
         bench = psutil.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     started: list[psutil.Process] = []
-    give_up = time.monotonic() + 60
-    while len(started) < 3:  # the API, jobs, and the load generator
+
+    def all_started() -> bool:
         assert bench.poll() is None, (tmp_path / "log").read_text()
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
-        started = bench.children(recursive=True)
+        started[:] = bench.children(recursive=True)
+        return len(started) >= 3
+
+    until(all_started, "the API, jobs and the load generator")
     bench.terminate()
-    assert bench.wait(60) != 0
-    assert [one for one in psutil.wait_procs(started, timeout=10)[1] if one.is_running()] == []
+    assert bench.wait(LIMIT_SECONDS) != 0
+    left = psutil.wait_procs(started, timeout=LIMIT_SECONDS)[1]
+    assert [one for one in left if one.is_running()] == []
 
 
 def test_a_process_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from plotly.graph_objects import Figure
 from experiments.evaluation.figures import charts
 from experiments.evaluation.figures.rate_charts import PANELS, rates_over_time
 from learning.measures.scores import precision_recall, reliability
+from tests.waiting import LIMIT_MS
 
 DRAW = np.random.default_rng(7)
 LABELS = (DRAW.random(400) < 0.3).astype(float)
@@ -138,15 +139,16 @@ def test_a_page_draws_every_figure_in_a_sandboxed_frame_without_a_network():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         context = browser.new_context(offline=True)
+        context.set_default_timeout(LIMIT_MS)
         tab = context.new_page()
         wrong = []
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.on("requestfailed", lambda request: wrong.append(request.url))
         tab.evaluate(FRAMED, charts.page("Evaluation", "Keep.", every_figure()))
         frame = tab.frame_locator("iframe")
-        frame.locator("#f3 .main-svg").first.wait_for(timeout=30_000)
+        frame.locator("#f3 .main-svg").first.wait_for()
         assert frame.locator(".main-svg").count() >= len(every_figure())
-        frame.locator("#state").wait_for(state="detached", timeout=10_000)
+        frame.locator("#state").wait_for(state="detached")
         assert "Log loss over the ledger" in frame.locator("#f0").inner_text()
         assert wrong == []
         browser.close()

@@ -26,6 +26,7 @@ from experiments.replay.play import PlayedStream, bare, through_http, workspace_
 from experiments.simulation.world import episodes
 from learning.conversation.state import BotReport
 from learning.models.recipes import RECIPES
+from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parents[3]
 SERVE = (
@@ -58,17 +59,19 @@ class Service:
             )
 
     def ready(self) -> None:
-        for _ in range(600):
+        def is_ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.home / "log").read_text()
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise TimeoutError((self.home / "log").read_text())
+                return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+            return False
+
+        until(is_ready, "the service is ready")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(timeout=30)
+            self._process.wait(LIMIT_SECONDS)
             self._process = None
 
     def workspace(self, workspace: str, recipe: str = "", mode: str = "shadow") -> str:
@@ -181,7 +184,7 @@ def test_a_replay_outlives_kills_at_random_instants(tmp_path: Path) -> None:
         def kill() -> None:
             while len(killed) < KILLS and not over.wait(chance.uniform(0.05, 0.5)):
                 service.end(signal.SIGKILL)
-                killed.append(time.monotonic())
+                killed.append(True)
                 service.start()
                 service.ready()
 

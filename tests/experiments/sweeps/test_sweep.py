@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from service.versions.model_lines import rebuild
 from tests.ledgers import CONVERSATIONS, bodies, learned, numbered, transcript
 from tests.mlflow_server import running_mlflow
 from tests.running import NOWHERE, ROOT, Home, installation, teach
+from tests.waiting import LIMIT_SECONDS, until
 
 RECIPES = ("--recipe", "bayes-1", "--recipe", "adagrad-1", "--with", "v0=0.03,0.3")
 TRIED = ["adagrad-1", "bayes-1?v0=0.03", "bayes-1?v0=0.3"]
@@ -224,13 +224,14 @@ def test_a_killed_sweep_goes_on_where_it_was(stream: Path, tmp_path: Path) -> No
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    give_up = time.monotonic() + 60
-    while not list((tmp_path / "one").glob("sweeps/*/trials/*.json")):
+
+    def has_tried() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+        return bool(list((tmp_path / "one").glob("sweeps/*/trials/*.json")))
+
+    until(has_tried, "a trial is kept", every=0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(LIMIT_SECONDS)
     on = sweep(stream, tmp_path / "one", "--workers", "1", "--no-mlflow")
     whole = sweep(stream, tmp_path / "other", "--workers", "2", "--no-mlflow")
     assert (on["resumed"] >= 1, whole["resumed"]) == (True, 0)
@@ -313,7 +314,7 @@ class cluster:  # noqa: N801
         return address
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=LIMIT_SECONDS)
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 import pytest
 
 from learning.ledger.model_state import Entry, LearnedEffect
+from service.handoffs import brief
+from service.store.handoffs import handoff_rows
 from service.store.ledger import entries as ledger
 from service.versions.restore import restore, transcript_reader
 from tests.postgres import on_both
@@ -24,6 +24,7 @@ from tests.service_in_process import (
     refusal,
     serving,
 )
+from tests.work import Asked, asked, calls
 
 store_url = on_both()
 
@@ -253,17 +254,27 @@ def test_the_packet_marks_what_led_here_and_tells_how_attempts_failed(place: Pla
     assert (outcome["verdict"], outcome["first_needed_message_id"]) == ("needed", "m1")
 
 
-def test_the_packet_of_200_turns_is_read_quickly(place: Place) -> None:
+def test_the_packet_of_four_times_as_many_turns_takes_as_many_statements_and_as_much_a_turn(
+    place: Place,
+) -> None:
     said = "my order AB-12345 has not come, I paid $42.50 on 3 March 2026 and nobody answers me"
     turns = [
         {"id": f"t{n}", "author": "bot" if n % 2 else "user", "text": f"{said}, again {n * 7}"}
         for n in range(199)
     ]
-    decided = place.bot.decided("long", "m", ASKS, history=turns)
-    path = f"/v1/handoffs/{decided['handoff']['id']}"
-    times = []
-    for _ in range(20):
-        started = time.perf_counter()
-        assert len(place.agent.got(path)["transcript"]) == 201
-        times.append(time.perf_counter() - started)
-    assert statistics.median(times) < 0.15, times
+
+    def read(name: str, count: int) -> tuple[Asked, int]:
+        decided = place.bot.decided(name, "m", ASKS, history=turns[: count - 1])
+        handoff = decided["handoff"]["id"]
+        with asked(place.service) as work:
+            assert len(place.agent.got(f"/v1/handoffs/{handoff}")["transcript"]) == count + 1
+        with place.service.baton.store.read() as connection:
+            row = handoff_rows.handoff(connection, place.name, handoff)
+            assert row is not None
+            made = calls(lambda: brief.context_packet(connection, place.name, row._asdict()))
+        return work, made
+
+    (few, few_calls), (work, many_calls) = read("short", 50), read("long", 200)
+    assert work.sql == few.sql
+    assert work.steps <= 4 * few.steps
+    assert many_calls < 4 * few_calls

@@ -86,10 +86,10 @@ def test_a_backup_under_load_restores_elsewhere_to_the_same_model_and_the_same_d
     talker.start()
     path = tmp_path / "under-load.tar.gz"
     try:
-        until(lambda: len(told) > 10, 20, "load")
+        until(lambda: len(told) > 10, "load")
         before = len(told)
         back_up(Settings(home=home.folder), path)
-        until(lambda: len(told) > before + 10, 20, "load goes on")
+        until(lambda: len(told) > before + 10, "load goes on")
     finally:
         done.set()
         talker.join()

@@ -37,17 +37,17 @@ def gone(pid: int) -> bool:
 def test_what_an_ended_process_left_behind_ends_before_it_is_started_again(tmp_path: Path) -> None:
     child = script(LEAVES_A_CHILD, tmp_path / "log")
     child.start()
-    until(child.has_ended, 10, "it ends")
+    until(child.has_ended, "it ends")
     left = int((tmp_path / "log").read_text().split()[0])
     assert not gone(left)
     processes = watched(child, tmp_path)
     assert processes.restart_ended() == [], "it waits a little first"
-    until(partial(gone, left), 10, "its child ends")
-    until(lambda: processes.restart_ended() == ["it"], 10, "it is started again")
-    until(child.has_ended, 10, "it ends")
+    until(partial(gone, left), "its child ends")
+    until(lambda: processes.restart_ended() == ["it"], "it is started again")
+    until(child.has_ended, "it ends")
     processes.__exit__(None, None, None)
     for pid in map(int, (tmp_path / "log").read_text().split()):
-        until(partial(gone, pid), 10, "nothing is left")
+        until(partial(gone, pid), "nothing is left")
 
 
 def test_baton_ends_with_a_process_that_keeps_ending_unless_it_can_do_without(
@@ -56,7 +56,7 @@ def test_baton_ends_with_a_process_that_keeps_ending_unless_it_can_do_without(
     for is_needed in (True, False):
         child = script("exit 3", tmp_path / "log", is_needed=is_needed)
         child.start()
-        until(child.has_ended, 10, "it ends")
+        until(child.has_ended, "it ends")
         child.restarts = RESTARTS_MAX
         processes = watched(child, tmp_path)
         if is_needed:
@@ -69,7 +69,7 @@ def test_baton_ends_with_a_process_that_keeps_ending_unless_it_can_do_without(
 def test_a_process_that_ran_long_has_not_kept_ending(tmp_path: Path) -> None:
     child = script("exit 3", tmp_path / "log")
     child.start()
-    until(child.has_ended, 10, "it ends")
+    until(child.has_ended, "it ends")
     child.restarts, child.started_at = RESTARTS_MAX, time.monotonic() - 3600
     assert watched(child, tmp_path).restart_ended() == []
     assert child.restarts == 1

@@ -16,6 +16,7 @@ from tests import postgres
 from tests.faults.test_crash import under_load, whole
 from tests.mlflow_server import free_port, running_mlflow
 from tests.running import Client, installation, until
+from tests.waiting import LIMIT_SECONDS
 
 
 class Proxy:
@@ -67,12 +68,12 @@ def proxy(ports: list[int]) -> Iterator[str]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    started.wait(5)
+    assert started.wait(LIMIT_SECONDS), "the proxy starts"
     try:
         yield f"http://127.0.0.1:{made.port}"
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(LIMIT_SECONDS)
         loop.close()
 
 
@@ -93,25 +94,25 @@ def test_the_topology_serves_learns_publishes_and_survives_a_replica(tmp_path: P
         home.jobs()
         with proxy([int(one.url.rsplit(":", 1)[1]) for one in replicas]) as front:
             through = type(replicas[0])(("serve",), {}, replicas[0].log, front)
-            until(lambda: _ready(front), 10, "the proxy answers")
+            until(lambda: _ready(front), "the proxy answers")
             place = home.workspace("topology", through, mode="live")
 
             def disturb() -> None:
                 replicas[0].kill()
-                until(lambda: len(place.entries()) > 20, 60, "the other goes on")
+                until(lambda: len(place.entries()) > 20, "the other goes on")
                 replicas[0].start().ready()
-                until(lambda: len(place.entries()) > 30, 60, "both go on")
+                until(lambda: len(place.entries()) > 30, "both go on")
 
             told = under_load(place, through, disturb)
             whole(place, told)
         head, digests = len(place.entries()), set()
         for one in replicas:
             with place.caller("engineer", one) as engineer:
-                until(lambda e=engineer: e.standing["position"] == head, 20, "all is learned")
+                until(lambda e=engineer: e.standing["position"] == head, "all is learned")
                 digests.add(engineer.standing["digest"])
         assert digests == {place.bare_digest()}
         sql = "SELECT count(*) AS n FROM version WHERE workspace = ? AND registry_version IS NULL"
-        until(lambda: home.rows(sql, place.name)[0]["n"] == 0, 90, "MLflow has every version")
+        until(lambda: home.rows(sql, place.name)[0]["n"] == 0, "MLflow has every version")
         assert len(home.rows("SELECT number FROM version WHERE workspace = ?", place.name)) > 1
         with Client(replicas[1].url, place.keys["bot"]) as bot:
             assert bot.score("after", "m", "where is my parcel")["position"] == head

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from service.versions.switches import begin_workspace
 from tests.postgres import on_both
 from tests.running import NOWHERE, ROOT, installation, until
 from tests.service_in_process import InProcess, refusal, serving
+from tests.waiting import LIMIT_SECONDS
 
 RECIPE = "bayes-1"
 HISTORY = list(episodes(5, 40))
@@ -202,9 +202,9 @@ def test_killed_half_way_it_is_finished_by_the_same_command(file: Path, tmp_path
         def outcomes() -> int:
             return home.rows("SELECT count(*) AS n FROM ledger WHERE kind = 'outcome'")[0]["n"]
 
-        until(outcomes, 30, "some are written", every=0.01)
+        until(outcomes, "some are written", every=0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(LIMIT_SECONDS)
         some = outcomes()
         assert 0 < some < 300
         found = home.command("warm-start", str(file), "--per-second", "0")
@@ -229,10 +229,7 @@ def test_a_service_learns_it_while_it_serves_and_its_rates_do_not_count_it(
     rates = place.engineer.got("/v1/quality")
     store = service.baton.store
     warm_start(store, place.name, HistoryFile(file), actor="test", per_second=0)
-    give_up = time.monotonic() + 20
-    while place.engineer.got("/v1/standing")["position"] < 42:
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    until(lambda: place.engineer.got("/v1/standing")["position"] >= 42, "learned", every=0.05)
     assert place.bot.decided("d", "m1", "where is my parcel")["probability"] != before
     bodies = place.ledger()
     assert {(b["source"], b["agent"], b["propensity"]) for b in bodies} == {

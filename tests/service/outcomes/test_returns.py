@@ -130,7 +130,7 @@ def test_who_comes_back_and_asks_for_a_person_had_been_missed_before(place: Plac
     (outcome,) = place.agent.got("/v1/conversations/c")["outcomes"]
     assert outcome["reason"] == "asked for a person"
     learned = outcome["position"]
-    until(lambda: place.engineer.got("/v1/standing")["position"] == learned, 10, "learned")
+    until(lambda: place.engineer.got("/v1/standing")["position"] == learned, "learned")
     assert place.bot.decided("probe2", "m1", QUIET)["probability"] > before
 
 

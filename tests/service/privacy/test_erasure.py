@@ -73,7 +73,7 @@ def test_its_text_is_nowhere_and_the_model_that_serves_is_the_same(
     assert "5500 0000" not in everything(store)
     found = place.agent.got("/v1/conversations/secret")
     assert (found["status"], found["messages"]) == ("removed", [])
-    until(lambda: place.engineer.got("/v1/standing")["position"] == done.position, 5, "followed")
+    until(lambda: place.engineer.got("/v1/standing")["position"] == done.position, "followed")
     assert digest(place) == before
     assert checkpoint.digest(restore(store, place.name)) == before
     taught(place, "d")

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from service.quality import report_cache
 from service.quality.report_cache import ENTRIES_MAX, LIFETIME_FACTOR, UNCACHED_SECONDS, AsyncCache
+
+
+class Clock:
+    """Time that passes where a test says so, and a microsecond at every look."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(report_cache, "time", made)
+    return made
 
 
 class Counted:
     """A look that takes so long and gives how many looks there were."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
+        self.clock, self.seconds = clock, seconds
         self.looks = 0
 
     async def __call__(self) -> int:
         self.looks += 1
         found = self.looks
-        await asyncio.sleep(self.seconds)
+        for _ in range(3):  # others have their turns meanwhile
+            await asyncio.sleep(0)
+        self.clock.now += self.seconds
         return found
 
 
@@ -33,38 +53,37 @@ def much() -> AsyncCache[int]:
 SLOW = UNCACHED_SECONDS + 0.1
 
 
-def test_a_quick_answer_is_found_anew_each_time() -> None:
+def test_a_quick_answer_is_found_anew_each_time(clock: Clock) -> None:
     async def ask() -> None:
-        reused, look = much(), Counted()
+        reused, look = much(), Counted(clock)
         assert [await reused.get("w", 0, look) for _ in range(3)] == [1, 2, 3]
 
     asyncio.run(ask())
 
 
-def test_an_answer_that_took_long_holds_in_proportion_and_no_longer() -> None:
+def test_an_answer_that_took_long_holds_in_proportion_and_no_longer(clock: Clock) -> None:
     async def ask() -> None:
-        reused, look = much(), Counted(SLOW)
-        began = time.monotonic()
+        reused, look = much(), Counted(clock, SLOW)
         assert await reused.get("w", 0, look) == 1
-        took = time.monotonic() - began
+        clock.now += LIFETIME_FACTOR * (SLOW - UNCACHED_SECONDS) - 0.01
         assert await reused.get("w", 0, look) == 1
-        await asyncio.sleep(LIFETIME_FACTOR * (took - UNCACHED_SECONDS) + 0.05)
+        clock.now += 0.02
         assert await reused.get("w", 0, look) == 2
 
     asyncio.run(ask())
 
 
-def test_an_answer_about_little_never_holds_however_long_it_took() -> None:
+def test_an_answer_about_little_never_holds_however_long_it_took(clock: Clock) -> None:
     async def ask() -> None:
-        reused, look = AsyncCache[int](lambda found: found > 1), Counted(SLOW)
+        reused, look = AsyncCache[int](lambda found: found > 1), Counted(clock, SLOW)
         assert [await reused.get("w", 0, look) for _ in range(3)] == [1, 2, 2]
 
     asyncio.run(ask())
 
 
-def test_an_answer_holds_only_for_what_it_was_asked_with_and_under_its_key() -> None:
+def test_an_answer_holds_only_for_what_it_was_asked_with_and_under_its_key(clock: Clock) -> None:
     async def ask() -> None:
-        reused, look = much(), Counted(SLOW)
+        reused, look = much(), Counted(clock, SLOW)
         assert await reused.get("w", "old", look) == 1
         assert await reused.get("w", "new", look) == 2
         assert await reused.get("other", "new", look) == 3
@@ -72,11 +91,14 @@ def test_an_answer_holds_only_for_what_it_was_asked_with_and_under_its_key() -> 
     asyncio.run(ask())
 
 
-def test_many_who_ask_at_once_cost_two_looks_and_nobody_gets_one_begun_before_they_asked() -> None:
+def test_many_who_ask_at_once_cost_two_looks_and_nobody_gets_one_begun_before_they_asked(
+    clock: Clock,
+) -> None:
     async def ask() -> None:
-        reused, look = much(), Counted(0.05)
+        reused, look = much(), Counted(clock, 0.05)
         first = asyncio.create_task(reused.get("w", 0, look))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        clock.now += 0.01
         late = [asyncio.create_task(reused.get("w", 0, look)) for _ in range(20)]
         assert await first == 1
         assert await asyncio.gather(*late) == [2] * 20
@@ -85,12 +107,12 @@ def test_many_who_ask_at_once_cost_two_looks_and_nobody_gets_one_begun_before_th
     asyncio.run(ask())
 
 
-def test_a_look_that_fails_is_not_kept_and_the_next_who_asks_looks_anew() -> None:
+def test_a_look_that_fails_is_not_kept_and_the_next_who_asks_looks_anew(clock: Clock) -> None:
     async def broken() -> int:
         raise ConnectionError("away")
 
     async def ask() -> None:
-        reused, look = much(), Counted()
+        reused, look = much(), Counted(clock)
         with pytest.raises(ConnectionError):
             await reused.get("w", 0, broken)
         assert await reused.get("w", 0, look) == 1

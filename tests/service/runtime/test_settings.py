@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.runtime.settings import SettingError, Settings
+from tests.waiting import LIMIT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def baton(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={**os.environ, **environ},
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
 

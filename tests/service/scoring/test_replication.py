@@ -6,7 +6,6 @@ import json
 import random
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -22,8 +21,6 @@ from service.store.database.transactions import Store
 from service.versions.model_lines import ModelLines
 from service.versions.restore import restore
 from tests.running import Home, Place, Process, installation, teach, until
-
-SEEN_SECONDS_MAX = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +45,7 @@ def store_of(home: Home) -> Store:
 
 def settled(place: Place, process: Process, position: int) -> str:
     with place.caller("engineer", process) as engineer:
-        until(lambda: engineer.standing["position"] >= position, 10, "learned", every=0.02)
+        until(lambda: engineer.standing["position"] >= position, "learned", every=0.02)
         found = engineer.standing
     assert found["position"] == position
     return str(found["digest"])
@@ -79,19 +76,16 @@ def test_two_processes_that_both_take_outcomes_hold_one_model(
     assert digests == {place.bare_digest(recipe=recipe)}
 
 
-def test_an_outcome_posted_at_one_process_is_learned_by_the_other_within_300_ms(
+def test_an_outcome_posted_at_one_process_is_learned_by_the_other_while_it_idles(
     home: Home, first: Process, second: Process
 ) -> None:
+    """How soon, `baton bench freshness` measures; by default it looks five times a second."""
     place = home.workspace("seen", first)
-    waits = []
     with place.caller("bot", first) as bot, place.caller("engineer", second) as engineer:
         assert engineer.standing["position"] == 2
         for number in range(7):
             position = teach(bot, f"c{number}", number)["position"]
-            posted = time.monotonic()
-            until(lambda wanted=position: engineer.standing["position"] >= wanted, 5, "", every=0.0)
-            waits.append(time.monotonic() - posted)
-    assert sorted(waits)[len(waits) // 2] < SEEN_SECONDS_MAX, waits
+            until(lambda wanted=position: engineer.standing["position"] >= wanted, "learned")
 
 
 def test_restarting_gives_the_same_model_while_outcomes_go_on_elsewhere(
@@ -268,7 +262,7 @@ def test_an_entry_that_breaks_in_the_middle_is_never_half_learned(
         before = engineer.standing
         assert before["position"] == position - 1
         home.change("UPDATE workspace SET head = head + 1 WHERE id = ?", place.name)
-        until(lambda: "not_learned" in first.said, 10, "the entry is come upon")
+        until(lambda: "not_learned" in first.said, "the entry is come upon")
         assert engineer.standing["position"] == position - 1
         with place.caller("bot", first, 0.0) as hasty, pytest.raises(RefusedError) as refused:
             hasty.score("meanwhile", "m0", "half of it is learned")

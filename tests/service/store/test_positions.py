@@ -16,6 +16,7 @@ from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 from tests import postgres
+from tests.waiting import LIMIT_SECONDS, until
 
 Append = Callable[[Connection], int]
 
@@ -54,19 +55,24 @@ def overtaken(store: Store, append: Append) -> None:
     with store.read() as connection:
         begins = entries.heads(connection, ["default"])["default"][0]
     seen: list[int] = []
-    done, opened = threading.Event(), threading.Event()
+    done, opened, committed = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> int:
         with store.write() as connection:
             position = append(connection)
             opened.set()
-            time.sleep(0.4)
+            until(lambda: quick_is_read() or waits(store), "the quick one is read, or waits")
         return position
 
     def quick() -> int:
-        assert opened.wait(5)
+        assert opened.wait(LIMIT_SECONDS)
         with store.write() as connection:
-            return append(connection)
+            position = append(connection)
+        committed.set()
+        return position
+
+    def quick_is_read() -> bool:
+        return committed.is_set() and bool(seen)
 
     def follow() -> None:
         while not done.is_set():
@@ -78,11 +84,24 @@ def overtaken(store: Store, append: Append) -> None:
     with ThreadPoolExecutor(3) as pool:
         reader = pool.submit(follow)
         positions = [one.result() for one in (pool.submit(slow), pool.submit(quick))]
-        time.sleep(0.05)
+        until(lambda: reader.done() or len(seen) >= 2 or seen == [max(positions)], "all is read")
         done.set()
         reader.result()
     assert positions == [begins + 1, begins + 2]
     assert seen == positions
+
+
+def waits(store: Store) -> bool:
+    """Whether somebody waits for a lock."""
+    with store.read() as connection:
+        return bool(
+            connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            ).scalar_one()
+        )
 
 
 def test_no_reader_passes_over_a_slow_writer(store: Store) -> None:

@@ -170,6 +170,6 @@ def test_an_erasure_in_a_broken_workspace_leaves_its_outcomes_out_of_what_mends_
         append(store, place.name, outcome("b", verdict="labels", labels=7))
         baton(tmp_path, store_url, "erase", "b", "--yes", "-w", place.name)
         with store.read() as connection:
-            assert entries.erased(connection, place.name) == {4, 5}
+            assert entries.erased_positions(connection, place.name) == {4, 5}
         rebuilt = rebuild(store, place.name, "bayes-1", Exclusions())
         assert rebuilt.position == 6

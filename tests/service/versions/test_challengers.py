@@ -165,7 +165,7 @@ def test_one_that_is_proven_better_serves_with_its_evidence(
     assert (switch["version"] == number) == frozen
     assert heard(place, "promotion")[-1]["version"] == switch["version"]
     serves = switch["version"]
-    until(lambda: place.engineer.got("/v1/standing")["version"] == serves, 10, "served")
+    until(lambda: place.engineer.got("/v1/standing")["version"] == serves, "served")
     assert newest_report(place)["acted"] is True
     upkeep.evaluate_one(place.name)
     assert {line["role"] for line in newest_report(place)["lines"]} == {

@@ -24,6 +24,7 @@ from service.versions.restore import restore
 from tests.desk import Desk, desks
 from tests.mlflow_server import free_port, running
 from tests.service_in_process import OTHERS, InProcess, Place
+from tests.waiting import LIMIT_SECONDS
 
 TURNS = 4
 AT = 1_790_000_000.0
@@ -130,7 +131,7 @@ def test_mlflow_models_serve_gives_the_services_own_probabilities_for_1000_messa
         request = urllib.request.Request(
             f"{url}/invocations", json.dumps(asked).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:
             found = [row["probability"] for row in json.load(answer)["predictions"]]
     assert found == [probability for _, probability in expected]
 

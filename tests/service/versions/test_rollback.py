@@ -93,11 +93,11 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
         else:
             words = ("--to", str(saved), "--reason", "wrong labels", "-w", place.name)
             answer = home.command("rollback", *words)
-            until(lambda: client.standing["position"] == answer["switch"], 20, "served")
+            until(lambda: client.standing["position"] == answer["switch"], "served")
         assert answer["version"] == saved
         assert probe(client, "after") == before
         with place.caller("engineer", second) as engineer:
-            until(lambda: engineer.standing["position"] == answer["switch"], 20, "served")
+            until(lambda: engineer.standing["position"] == answer["switch"], "served")
         assert probe(other, "after, at the other") == before
 
         teach(client, "new", 3)
@@ -105,7 +105,7 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
         expected = place.bare_digest(Exclusions(positions=positions(wrong)))
         for process in (service, second):
             with place.caller("engineer", process) as engineer:
-                until(lambda e=engineer: e.standing["position"] == head, 5, "learned")
+                until(lambda e=engineer: e.standing["position"] == head, "learned")
                 assert engineer.standing["digest"] == expected
         entry = place.entries()[answer["switch"] - 1]
         assert (entry.kind, entry.body["kind"]) == ("switch", "rollback")
@@ -137,7 +137,7 @@ def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(
         upkeep.rebuild_corrected()
         assert switches(place)[-1]["reason"] == "rebuilt without 3 corrected outcomes"
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 20, "served")
+        until(lambda: client.standing["position"] == head, "served")
         gone = positions(wrong) | positions(kept[:3])
         assert client.standing["digest"] == place.bare_digest(Exclusions(positions=gone))
         assert checkpoint.digest(lines.champion(place.name)) == client.standing["digest"]
@@ -164,7 +164,7 @@ def test_without_a_version_named_the_predecessor_s_newest_one_comes_back(
         before = probe(client, "before")
         newest = save(upkeep, store, place)
         other = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-1", "--promote")
-        until(lambda: client.standing["version"] == other["version"], 20, "served")
+        until(lambda: client.standing["version"] == other["version"], "served")
         burst(client, 4)
         answer = client.post("/v1/rollback", {"reason": "the new one is worse"})
         assert (answer["version"], answer["serving"]) == (newest, True)
@@ -241,7 +241,7 @@ def test_switches_that_follow_each_other_closely_end_at_the_last_one(
         expected = checkpoint.digest(restore(store, place.name))
         last = switches(place)[-1]
         for caller in (client, other):
-            until(lambda c=caller: c.standing["position"] == head, 10, "served")
+            until(lambda c=caller: c.standing["position"] == head, "served")
             assert caller.standing["digest"] == expected
             assert caller.standing["version"] == last["version"]
 
@@ -301,7 +301,7 @@ def test_jobs_roll_back_a_champion_that_does_harm_since_its_promotion(
         assert evidence["previous_line"]["excess"] >= evidence["alarm_at"]
         assert evidence["champion_line"]["mean"] > evidence["allowed"]
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 20, "served")
+        until(lambda: client.standing["position"] == head, "served")
         assert client.standing["digest"] == place.bare_digest()
         made = client.score("fresh", "m1", truth(0)[0])
         shown = client.get(path_of("decisions", made["decision_id"]))["serving"]
@@ -330,13 +330,13 @@ def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
         talker = threading.Thread(target=go_on)
         talker.start()
         try:
-            until(lambda head=len(place.entries()): len(place.entries()) > head, 10, "talks")
+            until(lambda head=len(place.entries()): len(place.entries()) > head, "talks")
             assert upkeep.evaluate_one(place.name).verdict == "roll back"
         finally:
             done.set()
             talker.join()
         head = len(place.entries())
-        until(lambda: client.standing["position"] == head, 20, "served")
+        until(lambda: client.standing["position"] == head, "served")
         last = switches(place)[-1]
         position = next(e.position for e in reversed(place.entries()) if e.kind == "switch")
         (kept,) = home.rows(

@@ -92,7 +92,7 @@ class Story:
         last = self.switches[-1]
         serving = last.body["version"]
         found = self.place.engineer
-        until(lambda: found.got("/v1/standing")["switch"] == last.position, 10, "served")
+        until(lambda: found.got("/v1/standing")["switch"] == last.position, "served")
         alias = self.registry.aliases(self.place.name).get("champion")
         assert alias is not None
         registered = self.registry.get_version(self.place.name, alias)
