@@ -149,7 +149,7 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
         chunk, cursor, late = changes.poll(connection, place.name, begun, late)
     assert first.encode() not in chunk
     with service.baton.store.write() as connection:
-        changes.handoffs.change(connection, place.name, first, team="other")
+        changes.handoff_rows.change(connection, place.name, first, team="other")
         connection.exec_driver_sql(
             "UPDATE handoff SET changed_at = changed_at - 5 WHERE id = ?", (first,)
         )
@@ -227,14 +227,14 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
     told = service.baton.broadcaster._channels
     with following(place.agent) as slow:
         slow.next()
-        (follower,) = told[place.name].followers
+        (follower,) = told[place.name].subscribers
         with following(place.service.caller(place.keys["agent"])) as events:
             events.next()
             follower.enqueue(b": " + b"x" * 50_000_000)
             first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
             assert events.until("handoff").data["id"] == first
             assert until(
-                lambda: follower not in told[place.name].followers, SECONDS, "the slow one left"
+                lambda: follower not in told[place.name].subscribers, SECONDS, "the slow one left"
             )
             second = place.bot.decided("c2", "m1", ASKS)["handoff"]["id"]
             assert events.until("handoff").data["id"] == second
