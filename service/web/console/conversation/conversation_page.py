@@ -129,6 +129,7 @@ def _load_context(
         "state": state,
         "packet": packet,
         "outcome": outcome and outcome._asdict(),
+        "asked": requests,
         "question": _label_request(requests, handoff_id),
     }
 
