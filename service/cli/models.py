@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from service.cli.main import (
     Home,
@@ -213,13 +221,8 @@ def rebuild(
         chosen = asked_recipe or (serving.recipe if serving is not None else DEFAULT)
         with bar() as progress:
             task = progress.add_task("rebuild", total=None, figures="")
-            state = learn_anew(
-                store,
-                workspace,
-                chosen,
-                without,
-                lambda count, total: progress.update(task, completed=count, total=total),
-            )
+            on_progress = partial(_show_progress, progress, task)
+            state = learn_anew(store, workspace, chosen, without, on_progress)
         left = ", ".join(f"{name} {value}" for name, value in without.body().items())
         why = f"rebuilt by {chosen}" + (f" without {left}" if left else "")
         checkpoint = switches.SerializedState.of(state)
@@ -231,6 +234,10 @@ def rebuild(
                     connection, workspace, number, actor=ACTOR, reason=why
                 )
         print_figures(report, json_)
+
+
+def _show_progress(progress: Progress, task: TaskID, count: int, total: int) -> None:
+    progress.update(task, completed=count, total=total)
 
 
 @app.command(epilog='Example: baton challenge forgetting-1 --reason "refunds have changed"')

@@ -238,13 +238,13 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
     told = service.baton.broadcaster._channels
     with following(place.agent) as slow:
         slow.next()
-        (follower,) = told[place.name].followers
+        (follower,) = told[place.name].subscribers
         with following(place.service.caller(place.keys["agent"])) as events:
             events.next()
             follower.enqueue(b": " + b"x" * 50_000_000)
             first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
             assert events.until("handoff").data["id"] == first
-            assert until(lambda: follower not in told[place.name].followers, "the slow one left")
+            assert until(lambda: follower not in told[place.name].subscribers, "the slow one left")
             second = place.bot.decided("c2", "m1", ASKS)["handoff"]["id"]
             assert events.until("handoff").data["id"] == second
 

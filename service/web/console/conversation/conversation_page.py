@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import Connection
 
+from learning.decision.policy import Policy
 from service.handoffs import brief, label_requests
 from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring import learned_effect
@@ -85,24 +86,9 @@ async def render_conversation(
     policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
 
-    def look(connection: Connection) -> dict[str, Any]:
-        handoff = _handoff(connection, workspace, handoff_id)
-        state = _page_tag(connection, workspace, handoff_id)
-        packet = brief.context_packet(connection, workspace, handoff)
-        summary = packet["outcome"]
-        outcome = summary and outcome_rows.outcome(connection, workspace, summary["id"])
-        requests = label_requests.open_label_requests(
-            connection, workspace, agent, policy.questions, now
-        )
-        return {
-            "handoff": handoff,
-            "state": state,
-            "packet": packet,
-            "outcome": outcome and outcome._asdict(),
-            "question": _label_request(requests, handoff_id),
-        }
-
-    context = await baton.read(look)
+    context = await baton.read(
+        lambda connection: _load_context(connection, workspace, handoff_id, agent, policy)
+    )
     outcome, handoff, packet = context["outcome"], context["handoff"], context["packet"]
     mine = handoff["claimed_by"] == agent
     tells = bool(outcome or mine or handoff["ended_at"])
@@ -126,6 +112,28 @@ async def render_conversation(
         undo_seconds=UNDO_SECONDS,
         refusal=refusal,
     )
+
+
+def _load_context(
+    connection: Connection, workspace: str, handoff_id: str, agent: str, policy: Policy
+) -> dict[str, Any]:
+    """All that the page shows of a handoff, in one read."""
+    handoff = _handoff(connection, workspace, handoff_id)
+    state = _page_tag(connection, workspace, handoff_id)
+    packet = brief.context_packet(connection, workspace, handoff)
+    summary = packet["outcome"]
+    outcome = summary and outcome_rows.outcome(connection, workspace, summary["id"])
+    requests = label_requests.open_label_requests(
+        connection, workspace, agent, policy.questions, time.time()
+    )
+    return {
+        "handoff": handoff,
+        "state": state,
+        "packet": packet,
+        "outcome": outcome and outcome._asdict(),
+        "asked": requests,
+        "question": _label_request(requests, handoff_id),
+    }
 
 
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:
