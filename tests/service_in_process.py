@@ -209,8 +209,9 @@ def in_one_batch(
         for number, ask in enumerate(asks, 1):
             sent.append(pool.submit(ask))
             until(
-                lambda number=number: len(engine._queue)
-                >= number - sum(one.done() for one in sent),
+                lambda number=number: (
+                    len(engine._queue) >= number - sum(one.done() for one in sent)
+                ),
                 "the request is in the queue",
             )
         idle.get_loop().call_soon_threadsafe(engine._run_batch)
