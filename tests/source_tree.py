@@ -50,6 +50,7 @@ class Tree:
     def __init__(self, root: Path, packages: Sequence[str]) -> None:
         self.root, self.packages = root, tuple(packages)
         self.modules: dict[str, Module] = {}
+        self._imports_of: dict[str, list[Import]] = {}
         for package in self.packages:
             for path in sorted((root / package).rglob("*.py")):
                 parts = path.relative_to(root).with_suffix("").parts
@@ -59,7 +60,9 @@ class Tree:
 
     def imports(self, module: Module) -> list[Import]:
         """What a module imports, wherever it says so, `import_module("...")` among it."""
-        return list(self._imports(module, module.tree, None, False))
+        if module.name not in self._imports_of:
+            self._imports_of[module.name] = list(self._imports(module, module.tree, None, False))
+        return self._imports_of[module.name]
 
     def _imports(
         self, module: Module, node: ast.AST, inside: str | None, checked: bool

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests import source_tree
 from tests.house.packages import FLOORS, MAY_IMPORT, OF_EXPERIMENTS
+from tests.house.ways import ways
 from tests.source_tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +108,7 @@ def report(tree: Tree) -> dict[str, object]:
         "import_violations": violations(tree),
         "file_names_in_more_than_two_places": repeated_files(tree),
         "class_names_in_more_than_two_places": repeated_classes(tree),
+        "modules_on_the_ways": {way: len(names) for way, names in ways().items()},
         "lines": {**by_package, "all": sum(by_package.values())},
     }
 
