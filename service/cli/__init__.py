@@ -1,13 +1,19 @@
-"""Command-line interface: the `baton` command.
+"""Command-line interface: the `baton` command; every module of this package adds its commands.
 
-Heavy parts are imported by the command that needs them: `baton --help` answers at once, and no
+A new command is a function under `@app.command` in a module here, new or not: nothing else names
+it. Heavy parts are imported by the command that needs them: `baton --help` answers at once, and no
 command but `jobs`, `evaluate` and `doctor` pays for importing MLflow.
 """
 
 from __future__ import annotations
 
-from service.cli import admin, models, run, sweep, versions, warm_start
-from service.cli.bench import commands
-from service.cli.main import app
+import pkgutil
+from importlib import import_module
 
-__all__ = ["admin", "app", "commands", "models", "run", "sweep", "versions", "warm_start"]
+from service.cli.options import app
+
+__all__ = ["app"]
+
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    if not _module.name.endswith(".job_runner"):  # it needs what only one benchmark pays for
+        import_module(_module.name)

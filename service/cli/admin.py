@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from service.cli.main import (
+from service.cli.options import (
     Home,
     Json,
     Workspace,

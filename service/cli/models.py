@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from service.cli.main import (
+from service.cli.options import (
     Home,
     Json,
     Workspace,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from experiments.registry.mlflow_server import mlflow_pages_url
-from service.cli.main import Home, app, console, handle_errors, settings
+from service.cli.options import Home, app, console, handle_errors, settings
 from service.operations.supervisor import READY_SECONDS_MAX, Processes, StartError
 from service.runtime.settings import Settings
 

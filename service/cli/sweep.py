@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.cli.main import (
+from service.cli.models import bar
+from service.cli.options import (
     Home,
     Json,
     Workspace,
@@ -22,7 +23,6 @@ from service.cli.main import (
     print_json,
     settings,
 )
-from service.cli.models import bar
 
 SHOWN_MAX = 20
 COLUMNS = {

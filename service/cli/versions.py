@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.main import (
+from service.cli.options import (
     Home,
     Json,
     Workspace,

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.main import Home, Json, Workspace, app, handle_errors, open_store, settings
 from service.cli.models import bar, print_figures
+from service.cli.options import Home, Json, Workspace, app, handle_errors, open_store, settings
 
 Pace = Annotated[
     float | None, typer.Option(help="Outcomes a second, 0 for no limit [default: 500]", min=0.0)

@@ -73,7 +73,7 @@ PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figu
 QUICK = "a command imports what only it needs, so that `baton --help` answers at once"
 PEER = "what Baton is measured beside need not be installed"
 HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
-    "service.cli.main": {"service": QUICK},
+    "service.cli.options": {"service": QUICK},
     "service.cli.run": {"service": QUICK, "experiments": QUICK},
     "service.cli.models": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
     "service.cli.admin": {"service": QUICK},

@@ -27,8 +27,7 @@ from statistics import median
 import httpx
 import numpy as np
 
-from experiments.bench import paint
-from experiments.benchmarks.harness import processes
+from experiments.benchmarks.harness import first_paint, processes
 from experiments.benchmarks.harness.compared_systems import System, taught_system
 from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.load_plan import LoadPlan
@@ -165,7 +164,7 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
                     delays += _delays(escalations, followers)
     alone, followed = rates[0], rates[pages]
     queue, conversation, short = _pages(system)
-    today = paint.ratio(system.server.url, processes.key(home, "engineer"), "/console/today")
+    today = first_paint.ratio(system.server.url, processes.key(home, "engineer"), "/console/today")
     pairs = list(zip(alone, followed, strict=True))
     slowed = 1 - median(b[0] / a[0] for a, b in pairs)
     p50, p95 = (float(np.percentile(queue, share)) for share in (50, 95))

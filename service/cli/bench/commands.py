@@ -21,7 +21,7 @@ from experiments.benchmarks.harness.command_line import (
     benchmark,
     stores,
 )
-from service.cli.main import app
+from service.cli.options import app
 
 bench_app = typer.Typer(
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""How soon a browser shows a page, beside the smallest page of the same site."""
+"""First contentful paint of a page in a real browser, beside that of the smallest page."""
 
 from __future__ import annotations
 

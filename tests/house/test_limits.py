@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 CLOCKS = r"\b(?:monotonic|perf_counter|process_time|thread_time)(?:_ns)?\(\)"
 LIMITS = r"\btimeout=\d|\.(?:wait|join|result|communicate)\((?:timeout=)?\d|mark\.timeout\("
 SEEN = re.compile(f"{CLOCKS}|{LIMITS}")
