@@ -30,6 +30,10 @@ class CheckpointError(ValueError):
     """The bytes are not a checkpoint that this build can restore."""
 
 
+class UnknownRecipeError(CheckpointError):
+    """A checkpoint of a recipe that this build does not have: another build wrote it."""
+
+
 def dump(model_state: ModelState) -> bytes:
     """Serialise a model state: an `.npz` of arrays with one JSON header."""
     arrays: dict[str, np.ndarray] = {}
@@ -53,15 +57,16 @@ def dump(model_state: ModelState) -> bytes:
 def load(data: bytes) -> ModelState:
     """Restore a model state from `dump`'s bytes, its digest verified.
 
-    Raises CheckpointError for bytes that are cut, altered, too large, or of an unknown recipe.
-    The policy is the ledger's to tell, and the version and switch the caller's.
+    Raises CheckpointError for bytes that are cut, altered or too large, UnknownRecipeError for
+    those of a recipe that this build does not have. The policy is the ledger's to tell, and the
+    version and switch the caller's.
     """
     header, arrays = _read(data)
     recipe = str(header.get("recipe"))
     try:
         model_state = ModelState(recipe=recipe)
     except UnknownRecipe as error:
-        raise CheckpointError(f"{error}; rebuild the version with `baton rebuild`") from error
+        raise UnknownRecipeError(f"{error}; rebuild the version with `baton rebuild`") from error
     try:
         model_state.position = header["position"].__index__()
         if model_state.position < 0:

@@ -134,7 +134,9 @@ class ModelState:
 
     `half_learned` is true from the first lesson of an outcome to its last. One that stays so, since
     an error came in between, is no longer the fold of its ledger: restore it anew. One that is
-    `frozen` is tested and never learns.
+    `frozen` is tested and never learns. One that is `provisional` was trained on the newest
+    outcomes alone, because its line's recipe is another build's: it serves until the line is
+    rebuilt, and is neither saved nor compared.
     """
 
     recipe: str
@@ -151,6 +153,7 @@ class ModelState:
     routed: RoutingScores = field(default_factory=RoutingScores)
     half_learned: bool = False
     frozen: bool = False
+    provisional: bool = False
 
     def __post_init__(self) -> None:
         recipe = get_recipe(self.recipe)

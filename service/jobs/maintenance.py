@@ -6,7 +6,9 @@ Each task is one pass over the workspaces, idempotent and safe to be killed in.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -30,7 +32,7 @@ from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation.evaluate import Evaluator
 from service.versions.model_lines import ModelLines, rebuild
-from service.versions.restore import TextRemovedError
+from service.versions.restore import TextRemovedError, advance_where_text_is
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
@@ -91,6 +93,8 @@ class Maintenance:
 
     def _save_at_mark(self, workspace: str, model_state: ModelState) -> None:
         """Checkpoint the serving line, once, at a position where processes compare digests."""
+        if model_state.provisional:
+            return
         with self._store.read() as connection:
             line, position = model_state.switch, model_state.position
             saved = version_rows.digests(connection, workspace, line, [position])
@@ -98,6 +102,8 @@ class Maintenance:
             self.save(workspace, model_state)
 
     def _is_due(self, workspace: str, model_state: ModelState) -> bool:
+        if model_state.provisional:
+            return False
         with self._store.read() as connection:
             line = version_rows.of_line(
                 connection, workspace, model_state.switch, model_state.position
@@ -137,6 +143,8 @@ class Maintenance:
                     self.evaluate_one(workspace)
 
     def _is_evaluation_due(self, workspace: str) -> bool:
+        if self._lines.champion(workspace).provisional:
+            return False
         most = self._settings.evaluate_outcomes
         with self._store.read() as connection:
             last = mlflow_rows.last_evaluation(connection, workspace)
@@ -156,6 +164,26 @@ class Maintenance:
         for workspace in self._workspaces():
             with isolate_errors(workspace):
                 challenger_requests.build_pending(self._store, workspace)
+
+    def upgrade(self) -> None:
+        """Where the serving version's recipe is another build's, retrain the line by this build's
+        from all that is kept, and serve that. Challengers of unknown recipes are closed.
+        """
+        for workspace in self._workspaces():
+            with isolate_errors(workspace):
+                champion = self._lines.champion(workspace)
+                if champion.provisional:
+                    challenger_requests.close_unknown_recipes(self._store, workspace, "upgrade")
+                    self._upgrade_line(workspace, champion)
+
+    def _upgrade_line(self, workspace: str, champion: ModelState) -> None:
+        with self._store.read() as connection:
+            corrected = entries.replaced_positions(connection, workspace, champion.position)
+        without = replace(champion.without, positions=champion.without.positions | corrected)
+        rebuilt = ModelState(recipe=champion.recipe, without=without)
+        advance_where_text_is(self._store, workspace, rebuilt, champion.position)
+        reason = f"learned anew by {rebuilt.recipe}: the version's recipe is another build's"
+        self._serve_rebuilt(workspace, champion, rebuilt, reason, "upgrade", {})
 
     def rebuild_corrected(self) -> None:
         """Where enough corrected outcomes wait, retrain exactly without them and serve that."""
@@ -185,11 +213,23 @@ class Maintenance:
             _log.error("not_mended", workspace=workspace, why=str(error))
             return
         reason = f"rebuilt without {waiting} corrected outcomes"
+        evidence = {"corrected": waiting}
+        self._serve_rebuilt(workspace, champion, rebuilt, reason, "jobs", evidence)
+
+    def _serve_rebuilt(
+        self,
+        workspace: str,
+        champion: ModelState,
+        rebuilt: ModelState,
+        reason: str,
+        actor: str,
+        evidence: Mapping[str, Any],
+    ) -> None:
         serialized = switches.SerializedState.of(rebuilt)
         with self._store.write() as connection:
             number = switches.save_version(connection, workspace, serialized, line=0, reason=reason)
             change = switches.Switch(
-                number, rebuilt.position, reason, "jobs", rebuilt.without, {"corrected": waiting}
+                number, rebuilt.position, reason, actor, rebuilt.without, evidence
             )
             try:
                 switches.append_switch(connection, workspace, change, after=champion.switch)

@@ -136,6 +136,7 @@ def run(settings: Settings) -> None:
                 "model",
             ),
             "challenge": (upkeep.build_challengers, CHALLENGE_SECONDS, "model"),
+            "upgrade": (upkeep.upgrade, settings.checkpoint_seconds, "model"),
             "mend": (upkeep.rebuild_corrected, settings.checkpoint_seconds, "model"),
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),

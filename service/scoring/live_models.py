@@ -90,6 +90,8 @@ class LiveModel:
 
     def note_digest(self) -> None:
         """Note the digest at this position; the oldest unverified one is forgotten."""
+        if self.state.provisional:
+            return
         self.unverified[self.state.position] = self.digest
         while len(self.unverified) > UNVERIFIED_MAX:
             del self.unverified[min(self.unverified)]

@@ -10,7 +10,13 @@ from learning.ledger.model_state import Entry, Exclusions, ModelState
 from service.runtime.lru import lru_put
 from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
-from service.versions.restore import NoWorkspaceError, TextRemovedError, advance, restore
+from service.versions.restore import (
+    NoModelError,
+    NoWorkspaceError,
+    TextRemovedError,
+    advance,
+    restore,
+)
 
 PROGRESS_ENTRIES = 200
 """Ledger entries between two progress reports of a rebuild."""
@@ -84,7 +90,10 @@ class ModelLines:
             return None
         state = self._previous.get(workspace)
         if state is None or state.half_learned or state.switch != before.position:
-            state = restore(self._store, workspace, until=head, switch=before)
+            try:
+                state = restore(self._store, workspace, until=head, switch=before)
+            except NoModelError:  # damaged, or of a recipe that only another build has
+                return None
         lru_put(self._previous, workspace, state, self._most)
         try:
             return advance(self._store, workspace, state, head, through_switches=True)

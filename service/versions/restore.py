@@ -20,6 +20,7 @@ from learning.ledger.model_state import (
     Turn,
     replay_entries,
 )
+from learning.models.recipes import DEFAULT
 from service.store.conversations import conversation_rows, transcripts
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
@@ -30,6 +31,9 @@ ENTRIES_AT_ONCE = 500
 
 TURNS_AT_ONCE = 4000
 """Turns held in memory while the outcomes of their conversations are learned."""
+
+PROVISIONAL_OUTCOMES = 2000
+"""Newest outcomes that a provisional model is trained on when a build meets another's recipe."""
 
 _log = structlog.get_logger("baton.standing")
 
@@ -124,7 +128,7 @@ def restore(
         line_switch = switch or _last_switch(
             ledger.switches(connection, workspace, until), workspace
         )
-        model_state = _load(connection, workspace, line_switch, until)
+        model_state = _load(connection, workspace, line_switch, until, serving=switch is None)
         if switch is not None:
             erased = frozenset(
                 p
@@ -133,6 +137,8 @@ def restore(
             )
             positions = model_state.without.positions | erased
             model_state.without = replace(model_state.without, positions=positions)
+    if model_state.provisional:
+        advance_where_text_is(store, workspace, model_state, until)
     return advance(store, workspace, model_state, until, through_switches=switch is not None)
 
 
@@ -169,14 +175,34 @@ def advance(
     return model_state
 
 
+def advance_where_text_is(
+    store: Store, workspace: str, model_state: ModelState, until: int
+) -> ModelState:
+    """Replay the ledger through switches, leaving out outcomes whose text was removed since."""
+    while model_state.position < until:
+        try:
+            advance(store, workspace, model_state, until, through_switches=True)
+        except TextRemovedError:
+            without = model_state.without
+            removed = without.positions | {model_state.position + 1}
+            model_state.without = replace(without, positions=removed)
+    return model_state
+
+
 def _last_switch(switches: Sequence[Entry], workspace: str) -> Entry:
     if not switches:
         raise NoModelError(f"workspace {workspace!r} has no switch in its ledger")
     return switches[-1]
 
 
-def _load(connection: Connection, workspace: str, line_switch: Entry, until: int) -> ModelState:
-    """The newest loadable checkpoint of a line; a damaged one is skipped and logged."""
+def _load(
+    connection: Connection, workspace: str, line_switch: Entry, until: int, *, serving: bool
+) -> ModelState:
+    """The newest loadable checkpoint of a line; a damaged one is skipped and logged.
+
+    Where the `serving` line's recipe is another build's, a provisional state of this one's.
+    """
+    unknown = False
     numbers = [
         row.number
         for row in version_rows.of_line(connection, workspace, line_switch.position, until)
@@ -188,15 +214,28 @@ def _load(connection: Connection, workspace: str, line_switch: Entry, until: int
                 raise checkpoint.CheckpointError("it is not in the database")
             model_state = checkpoint.load(data)
         except checkpoint.CheckpointError as error:
+            unknown = unknown or isinstance(error, checkpoint.UnknownRecipeError)
             _log.error(
                 "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
             )
             continue
-        model_state.version = line_switch.body["version"]
-        model_state.switch = line_switch.position
         model_state.learn_from = line_switch.body["learn_from"]
-        model_state.without = Exclusions.of(line_switch.body.get("without"))
-        policy = ledger.newest_policy(connection, workspace, model_state.position)
-        model_state.policy = Policy.model_validate(policy)
-        return model_state
+        return _of_line(connection, workspace, model_state, line_switch)
+    if unknown and serving:
+        oldest = ledger.nth_newest_outcome(connection, workspace, until, PROVISIONAL_OUTCOMES)
+        model_state = ModelState(recipe=DEFAULT, position=max(0, oldest - 1), provisional=True)
+        _log.warning("provisional", workspace=workspace, recipe=DEFAULT, after=model_state.position)
+        return _of_line(connection, workspace, model_state, line_switch)
     raise NoModelError(f"no version of the line at switch {line_switch.position} can be loaded")
+
+
+def _of_line(
+    connection: Connection, workspace: str, model_state: ModelState, line_switch: Entry
+) -> ModelState:
+    """A model state as one of the line that a switch began, with the policy of its position."""
+    model_state.version = line_switch.body["version"]
+    model_state.switch = line_switch.position
+    model_state.without = Exclusions.of(line_switch.body.get("without"))
+    policy = ledger.newest_policy(connection, workspace, model_state.position)
+    model_state.policy = Policy.model_validate(policy)
+    return model_state

@@ -128,6 +128,22 @@ EVER = 2**31 - 1
 """Later than any position; the greatest integer that both databases take."""
 
 
+def nth_newest_outcome(connection: Connection, workspace: str, until: int, count: int) -> int:
+    """The position of the `count`-th newest outcome up to `until`; 0 if there are fewer."""
+    position: int | None = connection.execute(
+        select(_ledger.c.position)
+        .where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "outcome",
+            _ledger.c.position <= until,
+        )
+        .order_by(_ledger.c.position.desc())
+        .offset(count - 1)
+        .limit(1)
+    ).scalar_one_or_none()
+    return position or 0
+
+
 def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> Mapping[str, Any]:
     """The policy in force at a position."""
     body: Mapping[str, Any] | None = connection.execute(

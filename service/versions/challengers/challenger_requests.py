@@ -170,6 +170,17 @@ def close(connection: Connection, workspace: str, name: str, by: str, why: str) 
     return {} if closed is None else closed._asdict()
 
 
+def close_unknown_recipes(store: Store, workspace: str, by: str) -> None:
+    """Close the challengers whose recipe this build does not have: another build made them."""
+    with store.write() as connection:
+        for row in challenger_rows.of_workspace(connection, workspace):
+            if row.status in (challenger_rows.ASKED, challenger_rows.OPEN):
+                try:
+                    get_recipe(row.recipe)
+                except UnknownRecipe as error:
+                    close(connection, workspace, row.id, by, str(error))
+
+
 def build_pending(store: Store, workspace: str) -> None:
     """Build the requested challengers: retrain each on the ledger, or load its version."""
     with store.read() as connection:

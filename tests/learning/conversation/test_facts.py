@@ -224,7 +224,12 @@ def repeats(pattern: re.Pattern[str]) -> Iterator[int]:
 
 def test_no_search_for_a_fact_looks_further_than_some_characters() -> None:
     """So that each is linear in a text's length: whatever it repeats, it repeats only so often."""
-    found = [*searched(learning.facts), *searched(learning.addresses), *searched(learning.phones)]
+    entities, emails, phones = (
+        learning.conversation.brief.entities,
+        learning.conversation.brief.emails,
+        learning.conversation.brief.phones,
+    )
+    found = [*searched(entities), *searched(emails), *searched(phones)]
     assert len(found) > 20
     for pattern in found:
         assert all(most <= 253 for most in repeats(pattern)), pattern.pattern
