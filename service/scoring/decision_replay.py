@@ -67,6 +67,9 @@ class DecisionReplay:
         if different and decision["build"] != build_id():
             why = f"another build ({decision['build']}) made it; this one is {build_id()}"
             result = {"identical": None, "why": why}
+        elif different and model_state.provisional:
+            why = "a provisional model made it, before the line was learned anew"
+            result = {"identical": None, "why": why}
         elif different:
             result["why"] = f"differs in {', '.join(different)}"
         return result | {"again": {name: replayed[name] for name in _COMPARED}}

@@ -214,7 +214,9 @@ def _load(
                 raise checkpoint.CheckpointError("it is not in the database")
             model_state = checkpoint.load(data)
         except checkpoint.CheckpointError as error:
-            unknown = unknown or isinstance(error, checkpoint.UnknownRecipeError)
+            if isinstance(error, checkpoint.UnknownRecipeError):
+                unknown = True
+                continue
             _log.error(
                 "checkpoint_passed_over", workspace=workspace, version=number, why=str(error)
             )

@@ -52,7 +52,7 @@ class WorkspaceRequest(RequestModel):
     recipe: Annotated[
         str,
         Field(max_length=200),
-        about("The model configuration it starts with; the setting's.", "mixture-2"),
+        about("The model configuration it starts with; the setting's.", "mixture-3"),
     ] = ""
 
 

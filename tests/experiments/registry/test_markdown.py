@@ -37,7 +37,7 @@ def test_plain_text_is_shown_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("reason", [PICTURE, "\\[a](http://elsewhere.example)"])
 def test_the_reason_of_a_version_is_no_markup(reason: str) -> None:
-    seen, kinds = shown(about_version(7, "bayes-1", 9, 6, reason, {}))
+    seen, kinds = shown(about_version(7, "bayes-2", 9, 6, reason, {}))
     assert reason in seen
     assert kinds == {"text"}
 

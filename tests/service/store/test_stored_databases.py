@@ -15,9 +15,10 @@ import pytest
 from experiments.build_info import build_id
 from learning.ledger import checkpoint
 from learning.models.recipes import UnknownRecipe, get_recipe
+from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
-from service.store.ledger import version_rows
+from service.store.ledger import entries, version_rows
 from service.versions.restore import restore
 from service.web.access.keys import add_key, new_secret
 from tests.make_stored_database import BYTES_MAX, FOLDER, counted
@@ -74,6 +75,8 @@ def test_what_it_held_is_there_after_the_upgrade_to_the_byte(
                 )
         standing = restore(store, name)
         assert standing.position == workspace["position"]
+        recipes = {one["recipe"] for one in workspace["versions"]}
+        assert standing.provisional is not any(map(is_known, recipes))
         if held["build"] == build_id():
             assert checkpoint.digest(standing) == workspace["digest"]
     store.close()
@@ -125,3 +128,26 @@ def keys_of(service: InProcess, workspace: str) -> dict[str, str]:
         for role, secret in made.items():
             add_key(connection, workspace, role, role, secret)
     return made
+
+
+def test_jobs_learn_a_line_of_an_unknown_recipe_anew_and_switch_to_it(
+    held: dict[str, Any], tmp_path: Path
+) -> None:
+    """The serving line's recipe is another build's: this build's is retrained on the whole ledger
+    and serves; of so few outcomes it is the very model that served provisionally.
+    """
+    settings = Settings(home=tmp_path)
+    store = Store(settings.database_url)
+    store.migrate()
+    provisional = {name: restore(store, name) for name in held["workspaces"]}
+    Maintenance(store, settings).upgrade()
+    for name, before in provisional.items():
+        served = restore(store, name)
+        with store.read() as connection:
+            switch = entries.switches(connection, name)[-1]
+        assert not served.provisional
+        assert (switch.actor == "upgrade") is before.provisional
+        assert get_recipe(served.recipe).name == served.recipe
+        if before.provisional:  # fewer outcomes than a provisional model is trained on
+            assert checkpoint.digest(served) == checkpoint.digest(before)
+    store.close()
