@@ -7,9 +7,9 @@ score, so any past decision can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -23,10 +23,14 @@ from learning.decision.rules import (
     NOTABLE_READINGS,
     PROTECTED,
     PROTECTED_WATCH,
+    UNANSWERED,
+    URGENT,
+    WITHOUT_COOLDOWN,
     Rule,
     default_rules,
     reading,
     sentence,
+    with_protected_rules,
 )
 
 __all__ = ["PROTECTED", "Policy", "Rule", "Team", "decide", "default_rules", "reading"]
@@ -148,6 +152,14 @@ class Policy(PolicyDocument):
             description="Whose work it is where no rule and no model says so.",
         ),
     ] = "support"
+    on_call_team: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Field(
+            description="Whose work urgent cases (safety, security) of a closed team are, at once; "
+            "null: the default team's.",
+            examples=["on_call"],
+        ),
+    ] = None
     routing: Annotated[Routing, Field(description="What the model may decide of teams.")] = (
         Routing()
     )
@@ -159,13 +171,22 @@ class Policy(PolicyDocument):
             description="Messages after a return or a decline in which only protected rules act.",
         ),
     ] = 3
+    cooldown_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="Time after a return or a decline that ends the cool-down, however few "
+            "messages came.",
+        ),
+    ] = 3600
     claim_seconds: Annotated[
         int, Field(ge=10, le=86_400, description="How long a quiet agent keeps a claim.")
     ] = 900
     waiting_seconds: Annotated[
         int,
         Field(
-            ge=60, le=604_800, description="How long a handoff waits before it counts as abandoned."
+            ge=60, le=604_800, description="How long a handoff waits before it counts as unanswered."
         ),
     ] = 86_400
     audits: Annotated[AuditBudget, Field(description="How kept conversations are reviewed.")] = (
@@ -180,6 +201,15 @@ class Policy(PolicyDocument):
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )
+
+    @classmethod
+    def from_ledger(cls, body: Mapping[str, Any]) -> Policy:
+        """A policy as the ledger has it, read leniently: whatever build wrote it, unknown fields
+        are ignored, and protected rules that it lacks are added.
+        """
+        if "rules" in body:
+            body = {**body, "rules": with_protected_rules(body["rules"])}
+        return cls.model_validate(body, extra="ignore")
 
     @field_validator("rules")
     @classmethod
@@ -219,7 +249,13 @@ class Policy(PolicyDocument):
     def team_names(self) -> tuple[str, ...]:
         """Every team that it speaks of: a handoff goes to no other."""
         by_rules = [rule.team for rule in self.rules if rule.team is not None]
-        return tuple(sorted({self.default_team, *by_rules, *(team.name for team in self.teams)}))
+        own = [self.default_team, self.urgent_team, *(team.name for team in self.teams)]
+        return tuple(sorted({*own, *by_rules}))
+
+    @property
+    def urgent_team(self) -> str:
+        """Who takes the urgent cases of a closed team."""
+        return self.on_call_team or self.default_team
 
     @property
     def cost_thresholds(self) -> Thresholds:
@@ -300,7 +336,7 @@ def decide(
     if by_model != "continue":
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
     cooldown = in_cooldown(policy, state)
-    effective = [rule for rule in fired if not cooldown or rule.name in PROTECTED]
+    effective = [rule for rule in fired if not cooldown or rule.name in WITHOUT_COOLDOWN]
     actions = [rule.action for rule in effective] + ([] if cooldown else [by_model])
     action: Action = "continue"
     if "escalate" in actions:
@@ -311,15 +347,19 @@ def decide(
         target = Route(policy.default_team, PRIORITY, "default")
     else:
         target = _choose_route(policy, effective, suggest())
-    reasons = list(_reasons(state, fired, probability, by_model, cooldown, thresholds))
+    held_back = cooldown and (len(effective) < len(fired) or by_model != "continue")
+    reasons = list(_reasons(state, fired, probability, by_model, held_back, thresholds))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
         reasons.append(Reason(text, 0.0))
     team = policy.team(target.team)
     away = team.away(state.at) if team is not None and action != "continue" else None
-    if action == "escalate" and away and not any(rule.name in PROTECTED for rule in effective):
-        action = "offer"
-    if away:
+    if away and any(rule.name in URGENT for rule in effective):
+        target = replace(target, team=policy.urgent_team, by="on_call")
+        reasons.append(Reason(f"{away}; team {target.team} takes it at once", 1.0))
+    elif away:
+        if action == "escalate" and not any(rule.name in PROTECTED for rule in effective):
+            action = "offer"
         reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
     return PolicyDecision(action, tuple(triggers), tuple(reasons), target, thresholds)
 
@@ -337,20 +377,59 @@ def _fired_rules(policy: Policy, state: State) -> list[Rule]:
     """The rules that the newest message sets off."""
     return [
         rule
-        for rule in policy.rules
+        for rule in (*policy.rules, UNANSWERED)
         if rule.enabled and reading(state, rule.watches) >= rule.at_least
     ]
+
+
+def urgent_rules(policy: Policy, state: State) -> list[Rule]:
+    """The rules of the newest message that raise a handoff which is open, most urgent first."""
+    urgent = [rule for rule in _fired_rules(policy, state) if rule.name in URGENT]
+    return sorted(urgent, key=lambda rule: rule.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class UrgentCase:
+    """What an urgent message of a conversation that a person has, or waits for, asks for."""
+
+    triggers: tuple[Trigger, ...]
+    reasons: tuple[Reason, ...]
+    route: Route
+
+
+def urgent_case(policy: Policy, state: State) -> UrgentCase | None:
+    """Whether the newest message is urgent, and where its handoff then belongs. Pure."""
+    rules = urgent_rules(policy, state)
+    if not rules:
+        return None
+    target = _choose_route(policy, rules, None)
+    team = policy.team(target.team)
+    if team is not None and team.away(state.at):
+        target = replace(target, team=policy.urgent_team, by="on_call")
+    return UrgentCase(
+        tuple(_trigger(rule, state) for rule in rules),
+        tuple(Reason(sentence(rule.watches, state), 1.0) for rule in rules),
+        target,
+    )
 
 
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
 
 
 def in_cooldown(policy: Policy, state: State) -> bool:
-    """Cool-down: a return or a declined offer is so recent that only protected rules act."""
-    since = [
-        count for count in (state.user_since_return, state.user_since_decline) if count is not None
-    ]
-    return bool(since) and min(since) <= policy.cooldown_messages
+    """Cool-down: a return or an offer that was not taken is so recent, by messages and by time,
+    that only some rules act.
+    """
+    since = (
+        (state.user_since_return, state.returned_at),
+        (state.user_since_decline, state.declined_at),
+    )
+    return any(
+        count is not None
+        and count <= policy.cooldown_messages
+        and state.at - at <= policy.cooldown_seconds
+        for count, at in since
+    )
 
 
 def _trigger(rule: Rule, state: State) -> Trigger:
@@ -369,7 +448,7 @@ def _reasons(
     fired: list[Rule],
     probability: float,
     by_model: Action,
-    cooldown: bool,
+    held_back: bool,
     thresholds: Thresholds,
 ) -> Iterator[Reason]:
     watched = {rule.watches for rule in fired}
@@ -383,5 +462,14 @@ def _reasons(
         for watches, bar in NOTABLE_READINGS.items():
             if watches not in watched and reading(state, watches) >= bar:
                 yield Reason(sentence(watches, state), 0.5)
-    if cooldown and (fired or by_model != "continue"):
-        yield Reason("held back: a person has just returned or the customer just declined", 0.0)
+    if held_back:
+        yield Reason(f"held back: {_cooldown_cause(state)}", 0.0)
+
+
+def _cooldown_cause(state: State) -> str:
+    """What began the cool-down; of two things the later."""
+    if state.user_since_decline is not None and (
+        state.user_since_return is None or state.declined_at >= state.returned_at
+    ):
+        return "the customer has just not taken the offer of a person"
+    return "a person has just given the conversation back"

@@ -282,7 +282,7 @@ def replay_entries(
         if entry.kind == "switch" and entry.position > model_state.switch and not through_switches:
             return entry
         if entry.kind == "policy":
-            model_state.policy = Policy.model_validate(entry.body)
+            model_state.policy = Policy.from_ledger(entry.body)
         elif model_state.learns(entry):
             body = entry.body
             turns = transcript(body["conversation_id"], body["covers"])

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.state import Message
-from learning.decision.policy import PolicyDecision, decide
+from learning.conversation.state import Message, step
+from learning.decision.policy import PolicyDecision, Reason, Trigger, decide, urgent_case
 from learning.decision.routing import PRIORITY
 from learning.ledger.model_state import ModelState
 from service.handoffs import lifecycle
+from service.handoffs.takeover import Standing, take_over
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.scoring.decision_response import decision_response
@@ -65,16 +66,21 @@ def score(
                 field="message.id",
                 hint="score a message when it comes, before its conversation is judged",
             )
-    batch.require_room(conversation, len(turns) + 2)
+    batch.require_room(conversation, len(turns) + 3)
     if conversation.status == "closed":
         _reopen(batch, conversation)
-    for turn in turns:
-        batch.append(conversation, with_timestamp(turn, batch.now))
+    appended = [with_timestamp(turn, batch.now) for turn in turns]
+    for turn in appended:
+        batch.append(conversation, turn)
+    take_over(
+        batch, conversation, appended, Standing(model_state.policy, model_state.version, live)
+    )
     human_active = conversation.handoff_id is not None
     if stored_message is None:
-        seq = batch.append(
-            conversation, with_timestamp(command.message, batch.now), scored=not human_active
-        )
+        message = with_timestamp(command.message, batch.now)
+        if live and not human_active:
+            _end_offer(batch, conversation, message)
+        seq = batch.append(conversation, message, scored=not human_active)
     else:
         seq = stored_message.seq
         if not human_active:
@@ -99,6 +105,8 @@ def score(
             decision["handoff"] = lifecycle.open_handoff(
                 batch, conversation, decision, model_state.policy
             )
+        elif live and decision["action"] == "offer":
+            conversation.offer_id = decision["id"]
     batch.add_decision(conversation, decision)
     return decision_response(decision)
 
@@ -135,11 +143,8 @@ def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
         "uncertainty": prediction.uncertainty,
         "offer_threshold": choice.thresholds.offer,
         "escalate_threshold": choice.thresholds.escalate,
-        "triggers": [
-            {"kind": t.kind, "name": t.name, "message_ids": list(t.message_ids)}
-            for t in choice.triggers
-        ],
-        "reasons": [{"text": r.text, "weight": r.weight} for r in choice.reasons],
+        "triggers": _triggers_json(choice.triggers),
+        "reasons": _reasons_json(choice.reasons),
         "by_rule": any(t.kind != "model" for t in choice.triggers),
         "team": choice.route.team,
         "priority": choice.route.priority,
@@ -154,23 +159,48 @@ def _scored_decision(conversation: OpenConversation, model_state: ModelState) ->
 def _human_active_decision(
     batch: Batch, conversation: OpenConversation, model_state: ModelState
 ) -> dict[str, Any]:
-    thresholds = model_state.policy.thresholds
+    policy, state = model_state.policy, conversation.state
+    thresholds = policy.thresholds
+    urgent = urgent_case(policy, state) if state.author == "user" else None
+    handoff = (
+        lifecycle.open_handoff_json(batch, conversation)
+        if urgent is None
+        else lifecycle.raise_priority(batch, conversation, policy, urgent.route)
+    )
+    silent = Reason("a person has this conversation; the bot stays silent", 1.0)
     return {
         "action": "human_active",
         "probability": None,
         "uncertainty": None,
         "offer_threshold": thresholds.offer,
         "escalate_threshold": thresholds.escalate,
-        "triggers": [],
-        "reasons": [
-            {"text": "a person has this conversation; the bot stays silent", "weight": 1.0}
-        ],
-        "by_rule": False,
-        "team": model_state.policy.default_team,
-        "priority": PRIORITY,
-        "route": None,
-        "handoff": lifecycle.open_handoff_json(batch, conversation),
+        "triggers": _triggers_json(() if urgent is None else urgent.triggers),
+        "reasons": _reasons_json((*(() if urgent is None else urgent.reasons), silent)),
+        "by_rule": urgent is not None,
+        "team": policy.default_team if handoff is None else handoff["team"],
+        "priority": PRIORITY if handoff is None else handoff["priority"],
+        "route": None if urgent is None else urgent.route.body(),
+        "handoff": handoff,
     }
+
+
+def _triggers_json(triggers: Sequence[Trigger]) -> list[dict[str, Any]]:
+    return [{"kind": t.kind, "name": t.name, "message_ids": list(t.message_ids)} for t in triggers]
+
+
+def _reasons_json(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    return [{"text": r.text, "weight": r.weight} for r in reasons]
+
+
+def _end_offer(batch: Batch, conversation: OpenConversation, message: Message) -> None:
+    """The customer wrote instead of answering an offer: unless this asks for the person, the offer
+    was ignored, which begins a cool-down.
+    """
+    if conversation.offer_id is None or message.author != "user":
+        return
+    if step(conversation.state, message).signals.request is None:
+        batch.append_system_event(conversation, "ignored", conversation.offer_id)
+    conversation.offer_id = None
 
 
 def new_turns(

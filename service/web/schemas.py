@@ -123,6 +123,22 @@ class Turn(RequestModel):
     ] = None
     language: Language = None
     bot: Annotated[Report | None, about("What the bot reports of its work at this turn.")] = None
+    agent: Annotated[
+        ShortText | None,
+        about("The person who speaks, or to whom a system turn says it was assigned.", "Ana"),
+    ] = None
+    event: Annotated[
+        Literal["assigned"] | None,
+        about("What a system turn records: a person was assigned.", "assigned"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _people_only_where_they_are(self) -> Turn:
+        if self.agent is not None and self.author not in ("agent", "system"):
+            raise ValueError("agent goes only with author agent or system")
+        if self.event is not None and (self.author != "system" or self.agent is None):
+            raise ValueError("event assigned goes only with author system, and names its agent")
+        return self
 
 
 class ScoredMessage(RequestModel):
@@ -181,6 +197,8 @@ def message(
         language=turn.language,
         bot=bot,
         attributes=tuple(sorted((attributes or {}).items())),
+        event=turn.event if isinstance(turn, Turn) else None,
+        agent=turn.agent if isinstance(turn, Turn) else None,
     )
 
 

@@ -22,6 +22,17 @@ from service.store.conversations import conversation_rows
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
+SYSTEM_EVENTS: Mapping[str, str] = {
+    "handed_over": "Handed over to a person.",
+    "returned": "Given back to the bot.",
+    "resolved": "Settled by a person.",
+    "unanswered": "No person came in time.",
+    "abandoned": "Closed before a person came.",
+    "declined": "The customer declined a person.",
+    "ignored": "The customer did not answer the offer of a person.",
+}
+"""What Baton's own system messages say."""
+
 STATES_MAX = 20_000
 """Most conversations whose states are cached; others are folded again when a message comes."""
 
@@ -62,6 +73,7 @@ class OpenConversation:
     version: int | None
     team: str | None
     fired: str | None
+    offer_id: str | None
     tossed: bool
     state: State = EMPTY
     messages: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +133,8 @@ class Batch:
         row = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
         row |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         row |= {"opened_at": self.now, "last_at": self.now}
-        row |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
+        row |= {"language": None, "version": None, "team": None, "fired": None, "offer_id": None}
+        row |= {"tossed": False}
         conversation_rows.add(self.connection, [row | {"id": name} for name in sorted(names)])
         self._added.update((workspace, name) for name in names)
 
@@ -207,14 +220,16 @@ class Batch:
         return seq
 
     def append_system_event(self, conversation: OpenConversation, event: str, subject: str) -> int:
-        """Append a system message of Baton's own: handed_over, returned or declined."""
-        text = {
-            "handed_over": "Handed over to a person.",
-            "returned": "Given back to the bot.",
-            "declined": "The customer declined a person.",
-        }[event]
+        """Append a system message of Baton's own, in the words of SYSTEM_EVENTS.
+
+        A handoff that is taken up late is handed over, and may end, more than once.
+        """
         name = f"baton:{event}:{subject}"
-        return self.append(conversation, Message(name, "system", text, self.now, event=event))
+        if conversation.state.unanswered or event == "unanswered":
+            name += f":{conversation.length + 1}"
+        return self.append(
+            conversation, Message(name, "system", SYSTEM_EVENTS[event], self.now, event=event)
+        )
 
     def mark_scored(
         self, conversation: OpenConversation, stored_message: StoredMessage, message_id: str

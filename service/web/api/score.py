@@ -166,7 +166,10 @@ class SuggestedTeam(BaseModel):
 class RouteResponse(BaseModel):
     """Whose word chose the team of a handoff."""
 
-    by: Annotated[Literal["rule", "model", "default"], about("Whose word it was.", "rule")]
+    by: Annotated[
+        Literal["rule", "model", "default", "on_call"],
+        about("Whose word it was; on_call: urgent, and its own team is not there.", "rule"),
+    ]
     rule: Annotated[str | None, about("The rule that chose, if one did.", "legal")] = None
     suggested: Annotated[SuggestedTeam | None, about("What the model suggested, if it did.")] = None
 
