@@ -337,17 +337,12 @@ def decide(
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
     cooldown = in_cooldown(policy, state)
     effective = [rule for rule in fired if not cooldown or rule.name in WITHOUT_COOLDOWN]
-    actions = [rule.action for rule in effective] + ([] if cooldown else [by_model])
-    action: Action = "continue"
-    if "escalate" in actions:
-        action = "escalate"
-    elif "offer" in actions:
-        action = "offer"
+    action = _strongest(effective, "continue" if cooldown else by_model)
     if action == "continue":
         target = Route(policy.default_team, PRIORITY, "default")
     else:
         target = _choose_route(policy, effective, suggest())
-    held_back = cooldown and (len(effective) < len(fired) or by_model != "continue")
+    held_back = action != _strongest(fired, by_model)
     reasons = list(_reasons(state, fired, probability, by_model, held_back, thresholds))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
@@ -362,6 +357,12 @@ def decide(
             action = "offer"
         reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
     return PolicyDecision(action, tuple(triggers), tuple(reasons), target, thresholds)
+
+
+def _strongest(rules: Sequence[Rule], by_model: Action) -> Action:
+    """The strongest of what rules and model ask for."""
+    actions = {by_model, *(rule.action for rule in rules)}
+    return "escalate" if "escalate" in actions else "offer" if "offer" in actions else "continue"
 
 
 def route_for_state(policy: Policy, state: State, suggested: Suggestion | None) -> Route:

@@ -214,7 +214,7 @@ def _reopen_unanswered(batch: Batch, row: dict[str, Any]) -> None:
     if not conversation.state.unanswered or last.id != row["id"]:
         raise _handoff_over(row)
     batch.append_system_event(conversation, "handed_over", row["id"])
-    conversation.handoff_id = row["id"]
+    conversation.handoff_id, conversation.offer_id = row["id"], None
     batch.change(conversation)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from learning.conversation.presence import presence
 from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from learning.decision.routing import PRIORITY
@@ -44,41 +45,32 @@ class HandoffRequest:
     taken_by: str | None = None
 
 
-def person_present(turns: Sequence[Message], now: float, recent_seconds: float) -> str | None:
-    """The person who has the conversation after these turns, by name; None where none is seen.
-
-    An agent who spoke lately, and after whom no bot spoke; or to whom it was assigned.
-    """
-    present: str | None = None
-    assigned: str | None = None
-    for turn in turns:
-        if turn.event == "assigned" and turn.agent:
-            assigned = turn.agent
-        elif turn.author == "agent" and now - turn.at < recent_seconds:
-            present = turn.agent or lifecycle.COLLEAGUE
-        elif turn.author == "bot":
-            present = None
-    return present or assigned
-
-
 def take_over(
     batch: Batch, conversation: OpenConversation, turns: Sequence[Message], standing: Standing
 ) -> None:
     """Let a person who is seen in these new turns have the conversation; never in shadow mode.
 
     A handoff that waits becomes theirs where their name is known; a claim stays, and is renewed.
+    One that was taken over ends when another system says that it was given back.
     """
     seconds = standing.policy.claim_seconds
-    agent = person_present(turns, batch.now, seconds)
-    if agent is None or not standing.live:
+    seen = presence(turns, batch.now, seconds)
+    if seen is None or not standing.live:
         return
     if conversation.handoff_id is None:
-        request = HandoffRequest("person", "other", taken_by=agent)
-        open_without_decision(batch, conversation, request, standing)
+        if seen.kind == "here":
+            taken_by = seen.agent or lifecycle.COLLEAGUE
+            request = HandoffRequest("person", "other", taken_by=taken_by)
+            open_without_decision(batch, conversation, request, standing)
         return
     row = handoff_rows.handoff(batch.connection, conversation.workspace, conversation.handoff_id)
-    if row is not None and row.status == "waiting" and agent != lifecycle.COLLEAGUE:
-        lifecycle.claim(batch, conversation.workspace, row.id, agent, seconds)
+    if row is None:
+        return
+    if seen.kind == "gone":
+        if row.opened_by == "person":
+            lifecycle.close(batch, row._asdict(), "returned")
+    elif row.status == "waiting" and seen.agent is not None:
+        lifecycle.claim(batch, conversation.workspace, row.id, seen.agent, seconds)
     else:
         lifecycle.extend_claim(batch, conversation, seconds)
 

@@ -128,16 +128,18 @@ class Turn(RequestModel):
         about("The person who speaks, or to whom a system turn says it was assigned.", "Ana"),
     ] = None
     event: Annotated[
-        Literal["assigned"] | None,
-        about("What a system turn records: a person was assigned.", "assigned"),
+        Literal["assigned", "unassigned"] | None,
+        about("What a system turn records: a person has it, or no longer.", "assigned"),
     ] = None
 
     @model_validator(mode="after")
     def _people_only_where_they_are(self) -> Turn:
         if self.agent is not None and self.author not in ("agent", "system"):
             raise ValueError("agent goes only with author agent or system")
-        if self.event is not None and (self.author != "system" or self.agent is None):
-            raise ValueError("event assigned goes only with author system, and names its agent")
+        if self.event is not None and self.author != "system":
+            raise ValueError("event goes only with author system")
+        if self.event == "assigned" and self.agent is None:
+            raise ValueError("event assigned names its agent")
         return self
 
 
