@@ -214,6 +214,7 @@ def _apply_system_event(state: State, message: Message) -> State:
         changes |= {"user_since_decline": 0, "declined_at": message.at, "unanswered": False}
     elif message.event == "unanswered":
         changes |= {"with_agent": False, "unanswered": True}
+        changes |= {"user_since_return": None, "user_since_decline": None}  # it was asked for since
     elif message.event in ("returned", "resolved", "abandoned"):
         return _after_handoff(state, message, changes)
     return replace(state, **changes)

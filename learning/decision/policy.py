@@ -186,7 +186,9 @@ class Policy(PolicyDocument):
     waiting_seconds: Annotated[
         int,
         Field(
-            ge=60, le=604_800, description="How long a handoff waits before it counts as unanswered."
+            ge=60,
+            le=604_800,
+            description="How long a handoff waits before it counts as unanswered.",
         ),
     ] = 86_400
     audits: Annotated[AuditBudget, Field(description="How kept conversations are reviewed.")] = (

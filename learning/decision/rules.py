@@ -80,9 +80,7 @@ def default_rules() -> tuple[Rule, ...]:
         Rule(name="security", watches="topic:security", team="security", priority=1),
         Rule(name="safety", watches="topic:safety", team="safety", priority=1),
         Rule(name="legal", watches="topic:legal", team="legal", priority=2),
-        Rule(
-            name="identity_mention", watches="topic:identity_mention", action="offer", priority=3
-        ),
+        Rule(name="identity_mention", watches="topic:identity_mention", action="offer", priority=3),
         Rule(name="legal_mention", watches="topic:legal_mention", action="offer", priority=3),
         Rule(name="repeated_by_customer", watches="repeats", at_least=3),
         Rule(name="failed_automation", watches="failures", at_least=3),

@@ -26,7 +26,6 @@ COLLEAGUE = "a colleague"
 """Who holds a claim where it is not known which person speaks."""
 
 
-
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
     """What a request about a handoff locks: the conversation it belongs to.
 
@@ -325,19 +324,7 @@ def answer_offer(
     otherwise, or is passed.
     """
     answer = "accepted" if accepted else "declined"
-    if decision["action"] != "offer":
-        raise Contradiction(
-            "not_an_offer",
-            f"decision {decision['id']!r} was {decision['action']}, not an offer",
-            hint="only decisions with action offer are answered",
-        )
-    if decision["answer"] not in (None, answer):
-        raise Contradiction(
-            "answered_otherwise",
-            f"decision {decision['id']!r} was {decision['answer']} before",
-            field="accepted",
-            hint="the first answer holds; score the customer's next message",
-        )
+    _require_offer(decision, answer)
     conversation = batch.conversation(workspace, decision["conversation_id"])
     if conversation.handoff_id is not None:
         if decision["answer"] is None:
@@ -371,6 +358,22 @@ def answer_offer(
         "answer": answer,
         "handoff": handoff if accepted else None,
     }
+
+
+def _require_offer(decision: Mapping[str, Any], answer: str) -> None:
+    if decision["action"] != "offer":
+        raise Contradiction(
+            "not_an_offer",
+            f"decision {decision['id']!r} was {decision['action']}, not an offer",
+            hint="only decisions with action offer are answered",
+        )
+    if decision["answer"] not in (None, answer):
+        raise Contradiction(
+            "answered_otherwise",
+            f"decision {decision['id']!r} was {decision['answer']} before",
+            field="accepted",
+            hint="the first answer holds; score the customer's next message",
+        )
 
 
 def responsible_team(

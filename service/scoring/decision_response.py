@@ -46,9 +46,7 @@ class HandoffSummary(TypedDict):
     id: Annotated[str, _about("The handoff's id.", "h19ab2c3d4e5f60718293a4")]
     team: Annotated[str, _about("The team it waits for.", "support")]
     priority: Annotated[int, _about("1 is served first, 4 last.", 2)]
-    raised: NotRequired[
-        Annotated[bool, _about("This message was urgent, and raised it.", False)]
-    ]
+    raised: NotRequired[Annotated[bool, _about("This message was urgent, and raised it.", False)]]
     promised_at: NotRequired[
         Annotated[str, _about("When the team gets to it.", "2026-11-30T08:00:00+00:00")]
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -155,10 +156,11 @@ class Machine(RuleBasedStateMachine):
         elif said in PROTECTED:
             assert found["action"] == "escalate"
         elif name in self.unanswered:
-            assert found["action"] == "offer"
+            assert found["action"] in ("offer", "escalate")
             self.unanswered.discard(name)  # the next message ignores it: a cool-down
         if found["action"] == "escalate":
             self.open[name] = found["handoff"]["id"]
+            self.unanswered.discard(name)
         self._decided_again(which, found)
 
     def _score_again(self, which: int, pick: int) -> None:
@@ -185,6 +187,8 @@ class Machine(RuleBasedStateMachine):
     def _take(self, which: int, name: str, *, by_bot: bool) -> None:
         """A bot hands over by itself, or a person speaks: both open a handoff, or find it open."""
         bot = self.caller(which, "bot")
+        if not by_bot and not any(conversation == name for conversation, _ in self.decided):
+            return
         if by_bot:
             answer = bot.post("/v1/handoffs", json={"conversation_id": name, "reason": "stuck"})
             if not any(conversation == name for conversation, _ in self.decided):

@@ -36,9 +36,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def append(place: Place, *turns: dict[str, Any], conversation: str = "c") -> Any:
-    return place.bot.posted(
-        f"/v1/conversations/{conversation}/messages", {"messages": list(turns)}
-    )
+    return place.bot.posted(f"/v1/conversations/{conversation}/messages", {"messages": list(turns)})
 
 
 def after_the_bot(place: Place) -> None:
@@ -250,9 +248,7 @@ def test_a_takeover_ends_in_the_queue_when_its_agent_goes_quiet(place: Place) ->
     append(place, AGENT)
     (handoff,) = place.agent.got("/v1/handoffs")["handoffs"]
     with place.service.baton.store.write() as connection:
-        handoff_rows.change(
-            connection, place.name, handoff["id"], claim_expires_at=time.time() - 1
-        )
+        handoff_rows.change(connection, place.name, handoff["id"], claim_expires_at=time.time() - 1)
     assert place.agent.posted(f"/v1/handoffs/{handoff['id']}/claim")["status"] == "claimed"
 
 

@@ -105,7 +105,7 @@ def test_what_is_urgent_escalates_whatever_came_before(
     assert not any("held back" in reason["text"] for reason in decided["reasons"])
 
 
-@pytest.mark.parametrize("before", (returned, declined, ignored), ids=lambda b: b.__name__)
+@pytest.mark.parametrize("before", [returned, declined, ignored], ids=lambda b: b.__name__)
 def test_a_legal_threat_knows_no_cool_down(place: Place, before: Callable[[Place], None]) -> None:
     before(place)
     assert place.bot.decided("c", "m1", LEGAL)["action"] == "escalate"
@@ -223,7 +223,7 @@ def asking_at(place: Place) -> Iterator[Callable[[str, str, float], Any]]:
     yield ask
 
 
-@pytest.mark.parametrize("before", (returned, declined), ids=lambda b: b.__name__)
+@pytest.mark.parametrize("before", [returned, declined], ids=lambda b: b.__name__)
 def test_the_cool_down_ends_by_time_as_well_as_by_messages(
     place: Place, before: Callable[[Place], None]
 ) -> None:
@@ -238,7 +238,7 @@ def test_the_cool_down_ends_by_time_as_well_as_by_messages(
         assert ask("n2", OTHERS[2], 4000)["action"] == "escalate"
 
 
-@pytest.mark.parametrize("before", (resolved_and_closed, abandoned), ids=lambda b: b.__name__)
+@pytest.mark.parametrize("before", [resolved_and_closed, abandoned], ids=lambda b: b.__name__)
 def test_ordinary_rules_are_not_cooled_down_unless_the_conversation_was_given_back(
     place: Place, before: Callable[[Place], None]
 ) -> None:
