@@ -8,7 +8,7 @@ score, so any past decision can be made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -29,6 +29,7 @@ from learning.decision.rules import (
     Rule,
     default_rules,
     reading,
+    reason_params,
     sentence,
     with_protected_rules,
 )
@@ -297,10 +298,25 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """An explanation for people: a sentence, and how much it weighed (0 to 1)."""
+    """An explanation for people: a sentence, and how much it weighed (0 to 1).
+
+    `code` says what kind of reason it is, and `params` what the sentence was made of, so that
+    another program can word it in its own language.
+    """
 
     text: str
     weight: float
+    code: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON, for a decision's record."""
+        return {
+            "code": self.code,
+            "params": dict(self.params),
+            "text": self.text,
+            "weight": self.weight,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,14 +334,20 @@ _LOOPS = frozenset({"repeats", "bot_repeats"})
 
 
 Suggest = Callable[[], Suggestion | None]
+Causes = Callable[[], Sequence[str]]
 
 
 def decide(
-    policy: Policy, state: State, probability: float, suggest: Suggest = lambda: None
+    policy: Policy,
+    state: State,
+    probability: float,
+    suggest: Suggest = lambda: None,
+    causes: Causes = lambda: (),
 ) -> PolicyDecision:
     """Choose the action for the newest message of `state`, given the calibrated probability.
 
-    `suggest` names the model's team; it is called only where a person may be. Pure.
+    `suggest` names the model's team, and `causes` what moved the model; they are called only where
+    a person may be. Pure.
     """
     thresholds = policy.thresholds
     fired = _fired_rules(policy, state)
@@ -344,21 +366,42 @@ def decide(
         target = Route(policy.default_team, PRIORITY, "default")
     else:
         target = _choose_route(policy, effective, suggest())
-    held_back = action != _strongest(fired, by_model)
-    reasons = list(_reasons(state, fired, probability, by_model, held_back, thresholds))
+    reasons = list(_rule_reasons(state, fired))
+    if by_model != "continue":
+        reasons += _model_reasons(state, fired, probability, by_model, thresholds, causes())
+    if action != _strongest(fired, by_model):
+        cause, text = _cooldown_cause(state)
+        reasons.append(Reason(f"held back: {text}", 0.0, "held_back", {"cause": cause}))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
-        reasons.append(Reason(text, 0.0))
-    team = policy.team(target.team)
-    away = team.away(state.at) if team is not None and action != "continue" else None
-    if away and any(rule.name in URGENT for rule in effective):
-        target = replace(target, team=policy.urgent_team, by="on_call")
-        reasons.append(Reason(f"{away}; team {target.team} takes it at once", 1.0))
-    elif away:
-        if action == "escalate" and not any(rule.name in PROTECTED for rule in effective):
-            action = "offer"
-        reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
+        suggested = {"team": target.team, "probability": target.suggested.probability}
+        reasons.append(Reason(text, 0.0, "team_suggested", suggested))
+    if action != "continue":
+        action, target, absence = _by_opening_hours(policy, state, action, target, effective)
+        reasons += absence
     return PolicyDecision(action, tuple(triggers), tuple(reasons), target, thresholds)
+
+
+def _by_opening_hours(
+    policy: Policy, state: State, action: Action, target: Route, rules: Sequence[Rule]
+) -> tuple[Action, Route, list[Reason]]:
+    """What becomes of a handoff whose team is not there: urgent cases pass by it, protected ones
+    wait for it, and for the others a callback is offered.
+    """
+    team = policy.team(target.team)
+    away = None if team is None else team.away(state.at)
+    if not away:
+        return action, target, []
+    names = {rule.name for rule in rules}
+    if not names.isdisjoint(URGENT):
+        target = replace(target, team=policy.urgent_team, by="on_call")
+        params = {"away": away, "team": target.team}
+        text = f"{away}; team {target.team} takes it at once"
+        return action, target, [Reason(text, 1.0, "on_call", params)]
+    if action == "escalate" and names.isdisjoint(PROTECTED):
+        action = "offer"
+    params = {"away": away, "team": target.team, "action": action}
+    return action, target, [Reason(f"{away}; {_THEN[action]}", 1.0, "team_away", params)]
 
 
 def _strongest(rules: Sequence[Rule], by_model: Action) -> Action:
@@ -383,6 +426,11 @@ def _fired_rules(policy: Policy, state: State) -> list[Rule]:
         for rule in (*policy.rules, UNANSWERED)
         if rule.enabled and reading(state, rule.watches) >= rule.at_least
     ]
+
+
+def is_protected(policy: Policy, state: State) -> bool:
+    """Whether the newest message sets off a rule that always escalates."""
+    return any(rule.name in PROTECTED for rule in _fired_rules(policy, state))
 
 
 def urgent_rules(policy: Policy, state: State) -> list[Rule]:
@@ -411,7 +459,7 @@ def urgent_case(policy: Policy, state: State) -> UrgentCase | None:
         target = replace(target, team=policy.urgent_team, by="on_call")
     return UrgentCase(
         tuple(_trigger(rule, state) for rule in rules),
-        tuple(Reason(sentence(rule.watches, state), 1.0) for rule in rules),
+        tuple(_rule_reasons(state, rules)),
         target,
     )
 
@@ -446,33 +494,44 @@ def _trigger(rule: Rule, state: State) -> Trigger:
     return Trigger("loop" if rule.watches in _LOOPS else "rule", rule.name, tuple(evidence))
 
 
-def _reasons(
+def _reading_reason(watches: str, state: State, weight: float) -> Reason:
+    code = watches.partition(":")[0]
+    return Reason(sentence(watches, state), weight, code, reason_params(watches, state))
+
+
+def _rule_reasons(state: State, fired: Sequence[Rule]) -> Iterator[Reason]:
+    return (_reading_reason(rule.watches, state, 1.0) for rule in fired)
+
+
+def _model_reasons(
     state: State,
-    fired: list[Rule],
+    fired: Sequence[Rule],
     probability: float,
     by_model: Action,
-    held_back: bool,
     thresholds: Thresholds,
+    causes: Sequence[str],
 ) -> Iterator[Reason]:
+    """What the model says, with its causes, and what is worth a sentence beside it."""
+    escalates = by_model == "escalate"
+    bar = thresholds.escalate if escalates else thresholds.offer
+    what = "looks like: " + ", ".join(causes) if causes else "cases like this often need a person"
+    begin = "handing over starts" if escalates else "offers start"
+    yield Reason(
+        f"{what} ({probability:.0%}, {begin} at {bar:.0%})",
+        probability,
+        f"model_{by_model}",
+        {"causes": list(causes), "probability": probability, "bar": bar},
+    )
     watched = {rule.watches for rule in fired}
-    for rule in fired:
-        yield Reason(sentence(rule.watches, state), 1.0)
-    if by_model != "continue":
-        bar = thresholds.escalate if by_model == "escalate" else thresholds.offer
-        what = "handing over" if by_model == "escalate" else "an offer"
-        text = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
-        yield Reason(text, probability)
-        for watches, bar in NOTABLE_READINGS.items():
-            if watches not in watched and reading(state, watches) >= bar:
-                yield Reason(sentence(watches, state), 0.5)
-    if held_back:
-        yield Reason(f"held back: {_cooldown_cause(state)}", 0.0)
+    for watches, least in NOTABLE_READINGS.items():
+        if watches not in watched and reading(state, watches) >= least:
+            yield _reading_reason(watches, state, 0.5)
 
 
-def _cooldown_cause(state: State) -> str:
-    """What began the cool-down; of two things the later."""
+def _cooldown_cause(state: State) -> tuple[str, str]:
+    """What began the cool-down, as a code and in words; of two things the later."""
     if state.user_since_decline is not None and (
         state.user_since_return is None or state.declined_at >= state.returned_at
     ):
-        return "the customer has just not taken the offer of a person"
-    return "a person has just given the conversation back"
+        return "declined", "the customer has just not taken the offer of a person"
+    return "returned", "a person has just given the conversation back"

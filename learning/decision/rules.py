@@ -197,3 +197,18 @@ def sentence(watches: str, state: State) -> str:
         return f"says “{watches[5:]}”"
     matched = evidence.get(watches)
     return f"shows {watches}" + (f": “{matched}”" if matched else "")
+
+
+def reason_params(watches: str, state: State) -> dict[str, Any]:
+    """What a reading's sentence was made of, for whoever words it anew."""
+    kind, _, what = watches.partition(":")
+    params: dict[str, Any] = {"watches": watches}
+    evidence = dict(state.signals.evidence)
+    quote = state.signals.request if watches == "request" else evidence.get(what or watches)
+    if what:
+        params[kind] = what
+    if quote:
+        params["quote"] = quote
+    if watches in ("repeats", "bot_repeats", "failures"):
+        params["times"] = int(reading(state, watches))
+    return params

@@ -34,8 +34,12 @@ class TriggerResponse(TypedDict):
 
 
 class ReasonResponse(TypedDict):
-    """A reason in words."""
+    """A reason in words, and what they were made of."""
 
+    code: NotRequired[Annotated[str, _about("What kind of reason it is.", "request")]]
+    params: NotRequired[
+        Annotated[dict[str, Any], _about("What the sentence was made of.", {"quote": "a person"})]
+    ]
     text: Annotated[str, _about("A sentence for people.", "the customer asked for a person")]
     weight: Annotated[float, _about("How much it weighed, from 0 to 1.", 1.0)]
 

@@ -22,6 +22,9 @@ from service.store.conversations import conversation_rows
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
+TURNS_RESERVED = 1000
+"""And so many more for messages that a protected rule answers."""
+
 SYSTEM_EVENTS: Mapping[str, str] = {
     "handed_over": "Handed over to a person.",
     "returned": "Given back to the bot.",
@@ -181,7 +184,9 @@ class Batch:
             raise no_conversation(name)
         return conversation
 
-    def require_room(self, conversation: OpenConversation, turns: int) -> None:
+    def require_room(
+        self, conversation: OpenConversation, turns: int, *, reserved: int = 0
+    ) -> None:
         """Raises Contradiction for an imported history, which has ended, Invalid for a turn
         too many.
         """
@@ -192,7 +197,7 @@ class Batch:
                 field="conversation_id",
                 hint="go on under a new conversation_id",
             )
-        if conversation.length + turns > TURNS_MAX:
+        if conversation.length + turns > TURNS_MAX + reserved:
             raise Invalid(
                 "conversation_too_long",
                 f"conversation {conversation.id!r} would have more than {TURNS_MAX} messages",

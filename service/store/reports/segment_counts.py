@@ -139,8 +139,8 @@ def audited(
 def handoffs(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """Handoffs by segment, verdict in force (None without one), `by_rule`, `opened_by`, status, and by their own
-    team, version and triggers (`own_...`).
+    """Handoffs by segment, verdict in force (None without one), `by_rule`, `opened_by`, status, and
+    by their own team, version and triggers (`own_...`).
     """
     joined = and_(
         _conversation.c.workspace == _handoff.c.workspace,

@@ -32,6 +32,7 @@ from service.web.schemas import (
     Turn,
     about,
     message,
+    require_texts,
     timed,
 )
 
@@ -58,6 +59,7 @@ class MessagesRequest(RequestModel):
                     f"message {turn.id!r} is the customer's: send it to POST /v1/score, "
                     "or in its history"
                 )
+        require_texts(turn.text for turn in turns)
         return turns
 
 

@@ -1,4 +1,4 @@
-"""Handoff routes: opening, the queue, the context packet, claim, note, transfer, return and resolve."""
+"""Handoff routes: opening, queue, context packet, claim, note, transfer, return and resolve."""
 
 from __future__ import annotations
 
