@@ -89,7 +89,7 @@ def add_handoff(batch: Batch, conversation: OpenConversation, **values: Any) -> 
         "changed_at": batch.now,
         "opened_by": "decision",
         "reason": None,
-        "summary": None,
+        "opening_note": None,
         "raised_at": None,
     } | values
     handoff_rows.add(batch.connection, row)

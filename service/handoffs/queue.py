@@ -83,7 +83,7 @@ def queue_json(row: Any) -> dict[str, Any]:
     entry: dict[str, Any] = row._asdict()
     del entry["workspace"], entry["fired"]
     reasons = entry.pop("reasons") or []
-    entry["why"] = reasons[0]["text"] if reasons else entry["summary"] or ""
+    entry["why"] = reasons[0]["text"] if reasons else entry["opening_note"] or ""
     entry["raised"] = entry["raised_at"] is not None
     entry["overdue"] = entry["status"] == "unanswered"
     return entry

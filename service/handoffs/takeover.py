@@ -139,6 +139,6 @@ def open_without_decision(
         priority=request.priority or (known.priority if known is not None else None) or PRIORITY,
         opened_by=request.opened_by,
         reason=request.reason,
-        summary=request.summary,
+        opening_note=request.summary,
         **claimed,
     )

@@ -209,7 +209,7 @@ class Handoff(SQLModel, table=True):
         sa_column=Column(String, nullable=False, server_default=text("'decision'"))
     )
     reason: str | None
-    summary: str | None
+    opening_note: str | None
     raised_at: float | None = _time(nullable=True)
 
 

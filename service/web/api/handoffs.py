@@ -98,7 +98,7 @@ class HandoffResponse(BaseModel):
         Literal["decision", "bot", "person"], about("By whose word it was opened.", "decision")
     ]
     reason: Annotated[str | None, about("Why, where no decision led to it.", "stuck")]
-    summary: Annotated[str | None, about("What it is about, as told then.", "order lost twice")]
+    opening_note: Annotated[str | None, about("What its request said.", "order lost twice")]
     raised_at: Annotated[
         datetime | None,
         about("When something urgent was last said in it.", "2026-11-28T09:31:00+00:00"),

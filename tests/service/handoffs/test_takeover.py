@@ -184,7 +184,7 @@ def test_a_bot_hands_over_by_itself_once(place: Place) -> None:
     handoff = answers[0]
     assert (handoff["opened_by"], handoff["reason"]) == ("bot", "stuck")
     assert (handoff["team"], handoff["priority"], handoff["status"]) == ("legal", 2, "waiting")
-    assert (handoff["decision_id"], handoff["summary"]) == (None, "lost twice")
+    assert (handoff["decision_id"], handoff["opening_note"]) == (None, "lost twice")
     assert place.bot.decided("c", "m2", QUIET)["action"] == "human_active"
     packet = place.agent.got(f"/v1/handoffs/{handoff['id']}")
     assert (packet["triggers"], packet["reasons"]) == ([], [])

@@ -16,7 +16,7 @@ def upgrade() -> None:
             sa.Column("opened_by", sa.String(), nullable=False, server_default="decision")
         )
         handoff.add_column(sa.Column("reason", sa.String(), nullable=True))
-        handoff.add_column(sa.Column("summary", sa.String(), nullable=True))
+        handoff.add_column(sa.Column("opening_note", sa.String(), nullable=True))
         handoff.add_column(sa.Column("raised_at", sa.Double(), nullable=True))
     with op.batch_alter_table("conversation") as conversation:
         conversation.add_column(sa.Column("offer_id", sa.String(), nullable=True))
