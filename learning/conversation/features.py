@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from learning.conversation.speaker import SETBACKS, SpeakerState
@@ -110,6 +110,70 @@ def parts(state: State) -> Parts:
             attributes[name[:32]] = _squash(float(value))
     groups["attribute="] = attributes
     return groups
+
+
+NAMED_WORDS_MAX = 12
+"""Of the scored message, so many words at most are named as causes, the longest."""
+
+MOOD = ("sentiment", "negative", "mood", "trend", "gloom", "frustration", "profanity")
+"""Context that says how the customer feels."""
+
+
+def names(state: State) -> dict[str, frozenset[str]]:
+    """What moves the model, in words that a person uses: each with the features that it stands for.
+
+    Words of the message come in quotation marks, then what happened and what is known.
+    """
+    groups = parts(state)
+    context = groups.get("", groups.get("reply_", {}))
+    side = "reply_" if state.author == "bot" else ""
+    by_phrase = _named_words(state, groups)
+    for phrase, those in _named_context(state, context):
+        by_phrase[phrase] = frozenset(side + name for name in those)
+    for namespace, label in (("intent=", "the bot took it for"), ("tried=", "the bot tried")):
+        for word in groups.get(namespace, ()):
+            by_phrase[f"{label} {word}"] = frozenset([namespace + word])
+    for word in groups["attribute="]:
+        by_phrase[word.replace("_", " ")] = frozenset(["attribute=" + word])
+    return by_phrase
+
+
+def _named_words(state: State, groups: Parts) -> dict[str, frozenset[str]]:
+    own = state.bot if state.author == "bot" else state.user
+    longest = sorted(dict.fromkeys(own.words[:WORDS_MAX]), key=len, reverse=True)
+    named: dict[str, set[str]] = {word: set() for word in longest[:NAMED_WORDS_MAX]}
+    prefix = "reply" if state.author == "bot" else "user"
+    for namespace, group in groups.items():
+        if namespace.startswith(prefix) and namespace.endswith("="):
+            for name in group:
+                for word in name.split("_"):
+                    if word in named:
+                        named[word].add(namespace + name)
+    return {f"“{word}”": frozenset(those) for word, those in named.items() if those}
+
+
+def _named_context(
+    state: State, context: Mapping[str, float]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if state.failures:
+        times = "once" if state.failures == 1 else f"{state.failures} times"
+        yield f"automation failed {times}", ("failures", "failed", "tool_error", "confidence")
+    if state.repeats > 1:
+        yield "asked nearly the same before", tuple(n for n in context if n.startswith("user_"))
+    if state.bot_repeats > 1:
+        yield (
+            "the bot answered nearly the same before",
+            tuple(name for name in context if name.startswith("bot_")),
+        )
+    if state.signals.sentiment < 0 or state.signals.frustration:
+        yield "the customer is upset", MOOD
+    if state.signals.urgency:
+        yield "the customer is in a hurry", ("urgency",)
+    for topic in state.signals.topics:
+        yield f"it is about {topic.replace('_', ' ')}", (f"topic_{topic}",)
+    if state.turns >= 6:
+        turns = tuple(name for name in context if name.startswith("turn"))
+        yield "the conversation is long", (*turns, "waited")
 
 
 def _attempt_features(groups: Parts, state: State) -> None:

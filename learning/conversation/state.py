@@ -45,7 +45,10 @@ class BotReport:
 class Message:
     """One turn. `author` is user, bot, agent or system; `at` is in seconds since the epoch.
 
-    `event` is of system messages only: handed_over, returned or declined (an offer of a person).
+    `event` is of system messages only: handed_over; how a handoff ended (returned, resolved,
+    unanswered, abandoned); an offer that was declined or ignored; assigned. `agent` is the person
+    who speaks, or to whom it was assigned. `attachments` are (type, name) of what came with it.
+    `format` is text, html, markdown or email; None: it is recognised.
     """
 
     id: str
@@ -56,6 +59,9 @@ class Message:
     bot: BotReport | None = None
     attributes: tuple[tuple[str, str | float | bool], ...] = ()
     event: str | None = None
+    format: str | None = None
+    agent: str | None = None
+    attachments: tuple[tuple[str, str | None], ...] = ()
 
 
 NOBODY = SpeakerState()
@@ -69,7 +75,8 @@ class State:
     a running mean, and `trend` how far the newest message lies above (or, below zero, under) it;
     `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
     the newest messages did, `order` which side sent them (u or b, the newest last).
-    The counts of turns are of the whole conversation; all else begins anew at a return.
+    `unanswered` says that a person was asked for and did not come in time.
+    The counts of turns are of the whole conversation; all else begins anew once a person had it.
     """
 
     message_id: str = ""
@@ -97,6 +104,9 @@ class State:
     with_agent: bool = False
     user_since_return: int | None = None
     user_since_decline: int | None = None
+    returned_at: float = 0.0
+    declined_at: float = 0.0
+    unanswered: bool = False
 
     @property
     def repeats(self) -> int:
@@ -195,20 +205,32 @@ def _bot_changes(state: State, message: Message) -> dict[str, Any]:
 
 
 def _apply_system_event(state: State, message: Message) -> State:
+    if message.event == "ignored":  # noted when the next message comes: no turn of anybody
+        return replace(state, user_since_decline=0, declined_at=message.at)
     changes = _message_changes(state, message)
     if message.event == "handed_over":
-        changes["with_agent"] = True
+        changes |= {"with_agent": True, "unanswered": False}
     elif message.event == "declined":
-        changes["user_since_decline"] = 0
-    elif message.event == "returned":
-        return State(
-            **changes | {"report": None},
-            user=SpeakerState(turns=state.user.turns),
-            bot=SpeakerState(turns=state.bot.turns),
-            user_since_return=0,
-            user_since_decline=state.user_since_decline,
-        )
+        changes |= {"user_since_decline": 0, "declined_at": message.at, "unanswered": False}
+    elif message.event == "unanswered":
+        changes |= {"with_agent": False, "unanswered": True}
+        changes |= {"user_since_return": None, "user_since_decline": None}  # it was asked for since
+    elif message.event in ("returned", "resolved", "abandoned"):
+        return _after_handoff(state, message, changes)
     return replace(state, **changes)
+
+
+def _after_handoff(state: State, message: Message, changes: dict[str, Any]) -> State:
+    """The conversation is the bot's again, and begins anew; only a return begins a cool-down."""
+    if message.event == "returned":
+        changes |= {"user_since_return": 0, "returned_at": message.at}
+    return State(
+        **changes | {"report": None},
+        user=SpeakerState(turns=state.user.turns),
+        bot=SpeakerState(turns=state.bot.turns),
+        user_since_decline=state.user_since_decline,
+        declined_at=state.declined_at,
+    )
 
 
 def _increment(count: int | None) -> int | None:

@@ -7,9 +7,9 @@ score, so any past decision can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,96 +17,39 @@ from learning.conversation.state import State
 from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.opening_hours import Team
 from learning.decision.policy_document import PolicyDocument
+from learning.decision.policy_parts import AcceptanceRates, AuditBudget, Costs, SilencePolicy
 from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
     NOTABLE_READINGS,
     PROTECTED,
     PROTECTED_WATCH,
+    UNANSWERED,
+    URGENT,
+    WITHOUT_COOLDOWN,
     Rule,
     default_rules,
     reading,
+    reason_params,
     sentence,
+    with_protected_rules,
 )
 
-__all__ = ["PROTECTED", "Policy", "Rule", "Team", "decide", "default_rules", "reading"]
+__all__ = [
+    "PROTECTED",
+    "AcceptanceRates",
+    "AuditBudget",
+    "Costs",
+    "Policy",
+    "Rule",
+    "SilencePolicy",
+    "Team",
+    "decide",
+    "default_rules",
+    "reading",
+]
 
 Action = Literal["continue", "offer", "escalate"]
-
-
-class Costs(PolicyDocument):
-    """Misclassification costs, in any one unit; only the ratios matter."""
-
-    unneeded: Annotated[
-        float, Field(gt=0, le=1e6, description="What a person costs where nobody was needed.")
-    ] = 1.0
-    missed: Annotated[
-        float,
-        Field(
-            gt=0, le=1e6, description="What it costs that nobody came where a person was needed."
-        ),
-    ] = 4.0
-    ask: Annotated[float, Field(ge=0, le=1e6, description="What it costs to ask the customer.")] = (
-        0.15
-    )
-
-
-class AcceptanceRates(PolicyDocument):
-    """Acceptance rates of an offer, when a person is needed and when not."""
-
-    needed: Annotated[
-        float, Field(ge=0, le=1, description="Share of those who need a person that accepts one.")
-    ] = 0.9
-    unneeded: Annotated[
-        float, Field(ge=0, le=1, description="Share of those who do not that accepts one.")
-    ] = 0.25
-
-
-class AuditBudget(PolicyDocument):
-    """Audit sampling budget: shares of the conversations kept by the bot, reviews a day, times."""
-
-    uniform_share: Annotated[
-        float, Field(ge=0, le=1, description="Share of kept conversations drawn at random.")
-    ] = 0.03
-    targeted_share: Annotated[
-        float, Field(ge=0, le=1, description="Share drawn where a label would teach most.")
-    ] = 0.02
-    per_day: Annotated[int, Field(ge=0, le=100_000, description="Most audits in a day.")] = 100
-    per_reviewer_per_day: Annotated[
-        int, Field(ge=1, le=10_000, description="Most reviews by one person in a day.")
-    ] = 40
-    double_share: Annotated[
-        float, Field(ge=0, le=1, description="Share of audits reviewed twice.")
-    ] = 0.1
-    offered_seconds: Annotated[
-        int, Field(ge=60, le=604_800, description="How long an audit is one reviewer's.")
-    ] = 1800
-
-
-class SilencePolicy(PolicyDocument):
-    """Weak negative label from silence: none, unless it has a weight.
-
-    A conversation kept by the bot about which nothing was heard for `after_seconds` teaches "no
-    person was needed" with that share of a lesson's weight. Customers who come back unsettled
-    within that time had been missed (`learning.conversation.reopening`).
-    """
-
-    after_seconds: Annotated[
-        int,
-        Field(
-            ge=3600,
-            le=31_536_000,
-            description="Time in which a customer who comes back unsettled had been missed.",
-        ),
-    ] = 259_200
-    weight: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=0.5,
-            description="Share of a lesson's weight that silence teaches with; 0: nothing.",
-        ),
-    ] = 0.0
 
 
 class Policy(PolicyDocument):
@@ -148,6 +91,14 @@ class Policy(PolicyDocument):
             description="Whose work it is where no rule and no model says so.",
         ),
     ] = "support"
+    on_call_team: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Field(
+            description="Whose work urgent cases (safety, security) of a closed team are, at once; "
+            "null: the default team's.",
+            examples=["on_call"],
+        ),
+    ] = None
     routing: Annotated[Routing, Field(description="What the model may decide of teams.")] = (
         Routing()
     )
@@ -159,13 +110,24 @@ class Policy(PolicyDocument):
             description="Messages after a return or a decline in which only protected rules act.",
         ),
     ] = 3
+    cooldown_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="Time after a return or a decline that ends the cool-down, however few "
+            "messages came.",
+        ),
+    ] = 3600
     claim_seconds: Annotated[
         int, Field(ge=10, le=86_400, description="How long a quiet agent keeps a claim.")
     ] = 900
     waiting_seconds: Annotated[
         int,
         Field(
-            ge=60, le=604_800, description="How long a handoff waits before it counts as abandoned."
+            ge=60,
+            le=604_800,
+            description="How long a handoff waits before it counts as unanswered.",
         ),
     ] = 86_400
     audits: Annotated[AuditBudget, Field(description="How kept conversations are reviewed.")] = (
@@ -180,6 +142,15 @@ class Policy(PolicyDocument):
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )
+
+    @classmethod
+    def from_ledger(cls, body: Mapping[str, Any]) -> Policy:
+        """A policy as the ledger has it, read leniently: whatever build wrote it, unknown fields
+        are ignored, and protected rules that it lacks are added.
+        """
+        if "rules" in body:
+            body = {**body, "rules": with_protected_rules(body["rules"])}
+        return cls.model_validate(body, extra="ignore")
 
     @field_validator("rules")
     @classmethod
@@ -219,7 +190,13 @@ class Policy(PolicyDocument):
     def team_names(self) -> tuple[str, ...]:
         """Every team that it speaks of: a handoff goes to no other."""
         by_rules = [rule.team for rule in self.rules if rule.team is not None]
-        return tuple(sorted({self.default_team, *by_rules, *(team.name for team in self.teams)}))
+        own = [self.default_team, self.urgent_team, *(team.name for team in self.teams)]
+        return tuple(sorted({*own, *by_rules}))
+
+    @property
+    def urgent_team(self) -> str:
+        """Who takes the urgent cases of a closed team."""
+        return self.on_call_team or self.default_team
 
     @property
     def cost_thresholds(self) -> Thresholds:
@@ -259,10 +236,25 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """An explanation for people: a sentence, and how much it weighed (0 to 1)."""
+    """An explanation for people: a sentence, and how much it weighed (0 to 1).
+
+    `code` says what kind of reason it is, and `params` what the sentence was made of, so that
+    another program can word it in its own language.
+    """
 
     text: str
     weight: float
+    code: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON, for a decision's record."""
+        return {
+            "code": self.code,
+            "params": dict(self.params),
+            "text": self.text,
+            "weight": self.weight,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +272,20 @@ _LOOPS = frozenset({"repeats", "bot_repeats"})
 
 
 Suggest = Callable[[], Suggestion | None]
+Causes = Callable[[], Sequence[str]]
 
 
 def decide(
-    policy: Policy, state: State, probability: float, suggest: Suggest = lambda: None
+    policy: Policy,
+    state: State,
+    probability: float,
+    suggest: Suggest = lambda: None,
+    causes: Causes = lambda: (),
 ) -> PolicyDecision:
     """Choose the action for the newest message of `state`, given the calibrated probability.
 
-    `suggest` names the model's team; it is called only where a person may be. Pure.
+    `suggest` names the model's team, and `causes` what moved the model; they are called only where
+    a person may be. Pure.
     """
     thresholds = policy.thresholds
     fired = _fired_rules(policy, state)
@@ -300,28 +298,54 @@ def decide(
     if by_model != "continue":
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
     cooldown = in_cooldown(policy, state)
-    effective = [rule for rule in fired if not cooldown or rule.name in PROTECTED]
-    actions = [rule.action for rule in effective] + ([] if cooldown else [by_model])
-    action: Action = "continue"
-    if "escalate" in actions:
-        action = "escalate"
-    elif "offer" in actions:
-        action = "offer"
+    effective = [rule for rule in fired if not cooldown or rule.name in WITHOUT_COOLDOWN]
+    action = _strongest(effective, "continue" if cooldown else by_model)
     if action == "continue":
         target = Route(policy.default_team, PRIORITY, "default")
     else:
         target = _choose_route(policy, effective, suggest())
-    reasons = list(_reasons(state, fired, probability, by_model, cooldown, thresholds))
+    reasons = list(_rule_reasons(state, fired))
+    if by_model != "continue":
+        reasons += _model_reasons(state, fired, probability, by_model, thresholds, causes())
+    if action != _strongest(fired, by_model):
+        cause, text = _cooldown_cause(state)
+        reasons.append(Reason(f"held back: {text}", 0.0, "held_back", {"cause": cause}))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
-        reasons.append(Reason(text, 0.0))
-    team = policy.team(target.team)
-    away = team.away(state.at) if team is not None and action != "continue" else None
-    if action == "escalate" and away and not any(rule.name in PROTECTED for rule in effective):
-        action = "offer"
-    if away:
-        reasons.append(Reason(f"{away}; {_THEN[action]}", 1.0))
+        suggested = {"team": target.team, "probability": target.suggested.probability}
+        reasons.append(Reason(text, 0.0, "team_suggested", suggested))
+    if action != "continue":
+        action, target, absence = _by_opening_hours(policy, state, action, target, effective)
+        reasons += absence
     return PolicyDecision(action, tuple(triggers), tuple(reasons), target, thresholds)
+
+
+def _by_opening_hours(
+    policy: Policy, state: State, action: Action, target: Route, rules: Sequence[Rule]
+) -> tuple[Action, Route, list[Reason]]:
+    """What becomes of a handoff whose team is not there: urgent cases pass by it, protected ones
+    wait for it, and for the others a callback is offered.
+    """
+    team = policy.team(target.team)
+    away = None if team is None else team.away(state.at)
+    if not away:
+        return action, target, []
+    names = {rule.name for rule in rules}
+    if not names.isdisjoint(URGENT):
+        target = replace(target, team=policy.urgent_team, by="on_call")
+        params = {"away": away, "team": target.team}
+        text = f"{away}; team {target.team} takes it at once"
+        return action, target, [Reason(text, 1.0, "on_call", params)]
+    if action == "escalate" and names.isdisjoint(PROTECTED):
+        action = "offer"
+    params = {"away": away, "team": target.team, "action": action}
+    return action, target, [Reason(f"{away}; {_THEN[action]}", 1.0, "team_away", params)]
+
+
+def _strongest(rules: Sequence[Rule], by_model: Action) -> Action:
+    """The strongest of what rules and model ask for."""
+    actions = {by_model, *(rule.action for rule in rules)}
+    return "escalate" if "escalate" in actions else "offer" if "offer" in actions else "continue"
 
 
 def route_for_state(policy: Policy, state: State, suggested: Suggestion | None) -> Route:
@@ -337,20 +361,64 @@ def _fired_rules(policy: Policy, state: State) -> list[Rule]:
     """The rules that the newest message sets off."""
     return [
         rule
-        for rule in policy.rules
+        for rule in (*policy.rules, UNANSWERED)
         if rule.enabled and reading(state, rule.watches) >= rule.at_least
     ]
+
+
+def is_protected(policy: Policy, state: State) -> bool:
+    """Whether the newest message sets off a rule that always escalates."""
+    return any(rule.name in PROTECTED for rule in _fired_rules(policy, state))
+
+
+def urgent_rules(policy: Policy, state: State) -> list[Rule]:
+    """The rules of the newest message that raise a handoff which is open, most urgent first."""
+    urgent = [rule for rule in _fired_rules(policy, state) if rule.name in URGENT]
+    return sorted(urgent, key=lambda rule: rule.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class UrgentCase:
+    """What an urgent message of a conversation that a person has, or waits for, asks for."""
+
+    triggers: tuple[Trigger, ...]
+    reasons: tuple[Reason, ...]
+    route: Route
+
+
+def urgent_case(policy: Policy, state: State) -> UrgentCase | None:
+    """Whether the newest message is urgent, and where its handoff then belongs. Pure."""
+    rules = urgent_rules(policy, state)
+    if not rules:
+        return None
+    target = _choose_route(policy, rules, None)
+    team = policy.team(target.team)
+    if team is not None and team.away(state.at):
+        target = replace(target, team=policy.urgent_team, by="on_call")
+    return UrgentCase(
+        tuple(_trigger(rule, state) for rule in rules),
+        tuple(_rule_reasons(state, rules)),
+        target,
+    )
 
 
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
 
 
 def in_cooldown(policy: Policy, state: State) -> bool:
-    """Cool-down: a return or a declined offer is so recent that only protected rules act."""
-    since = [
-        count for count in (state.user_since_return, state.user_since_decline) if count is not None
-    ]
-    return bool(since) and min(since) <= policy.cooldown_messages
+    """Cool-down: a return or an offer that was not taken is so recent, by messages and by time,
+    that only some rules act.
+    """
+    since = (
+        (state.user_since_return, state.returned_at),
+        (state.user_since_decline, state.declined_at),
+    )
+    return any(
+        count is not None
+        and count <= policy.cooldown_messages
+        and state.at - at <= policy.cooldown_seconds
+        for count, at in since
+    )
 
 
 def _trigger(rule: Rule, state: State) -> Trigger:
@@ -364,24 +432,44 @@ def _trigger(rule: Rule, state: State) -> Trigger:
     return Trigger("loop" if rule.watches in _LOOPS else "rule", rule.name, tuple(evidence))
 
 
-def _reasons(
+def _reading_reason(watches: str, state: State, weight: float) -> Reason:
+    code = watches.partition(":")[0]
+    return Reason(sentence(watches, state), weight, code, reason_params(watches, state))
+
+
+def _rule_reasons(state: State, fired: Sequence[Rule]) -> Iterator[Reason]:
+    return (_reading_reason(rule.watches, state, 1.0) for rule in fired)
+
+
+def _model_reasons(
     state: State,
-    fired: list[Rule],
+    fired: Sequence[Rule],
     probability: float,
     by_model: Action,
-    cooldown: bool,
     thresholds: Thresholds,
+    causes: Sequence[str],
 ) -> Iterator[Reason]:
+    """What the model says, with its causes, and what is worth a sentence beside it."""
+    escalates = by_model == "escalate"
+    bar = thresholds.escalate if escalates else thresholds.offer
+    what = "looks like: " + ", ".join(causes) if causes else "cases like this often need a person"
+    begin = "handing over starts" if escalates else "offers start"
+    yield Reason(
+        f"{what} ({probability:.0%}, {begin} at {bar:.0%})",
+        probability,
+        f"model_{by_model}",
+        {"causes": list(causes), "probability": probability, "bar": bar},
+    )
     watched = {rule.watches for rule in fired}
-    for rule in fired:
-        yield Reason(sentence(rule.watches, state), 1.0)
-    if by_model != "continue":
-        bar = thresholds.escalate if by_model == "escalate" else thresholds.offer
-        what = "handing over" if by_model == "escalate" else "an offer"
-        text = f"the model gives {probability:.0%}; the bar for {what} is {bar:.0%}"
-        yield Reason(text, probability)
-        for watches, bar in NOTABLE_READINGS.items():
-            if watches not in watched and reading(state, watches) >= bar:
-                yield Reason(sentence(watches, state), 0.5)
-    if cooldown and (fired or by_model != "continue"):
-        yield Reason("held back: a person has just returned or the customer just declined", 0.0)
+    for watches, least in NOTABLE_READINGS.items():
+        if watches not in watched and reading(state, watches) >= least:
+            yield _reading_reason(watches, state, 0.5)
+
+
+def _cooldown_cause(state: State) -> tuple[str, str]:
+    """What began the cool-down, as a code and in words; of two things the later."""
+    if state.user_since_decline is not None and (
+        state.user_since_return is None or state.declined_at >= state.returned_at
+    ):
+        return "declined", "the customer has just not taken the offer of a person"
+    return "returned", "a person has just given the conversation back"

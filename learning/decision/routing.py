@@ -40,11 +40,13 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a handoff goes, and by whose word. `suggested` is the model's, heeded or not."""
+    """Where a handoff goes, and by whose word: `on_call` where an urgent case passes by a team
+    that is closed. `suggested` is the model's, heeded or not.
+    """
 
     team: str
     priority: int
-    by: Literal["rule", "model", "default"]
+    by: Literal["rule", "model", "default", "on_call"]
     rule: str | None = None
     suggested: Suggestion | None = None
 

@@ -5,8 +5,8 @@ A rule speaks of the newest message; those named in `PROTECTED` always escalate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,14 @@ from learning.conversation.state import State
 from learning.decision.policy_document import PolicyDocument
 from learning.text.similarity import words
 
-PROTECTED = ("request", "identity", "security")
+PROTECTED = ("request", "identity", "security", "safety")
 """Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
+
+URGENT = ("security", "safety")
+"""Protected rules that raise an open handoff, and pass by a team that is closed."""
+
+WITHOUT_COOLDOWN = (*PROTECTED, "legal")
+"""Rules that no cool-down holds back; legal threats wait for opening hours all the same."""
 
 
 class Rule(PolicyDocument):
@@ -74,10 +80,34 @@ def default_rules() -> tuple[Rule, ...]:
         Rule(name="security", watches="topic:security", team="security", priority=1),
         Rule(name="safety", watches="topic:safety", team="safety", priority=1),
         Rule(name="legal", watches="topic:legal", team="legal", priority=2),
+        Rule(name="identity_mention", watches="topic:identity_mention", action="offer", priority=3),
+        Rule(name="legal_mention", watches="topic:legal_mention", action="offer", priority=3),
         Rule(name="repeated_by_customer", watches="repeats", at_least=3),
         Rule(name="failed_automation", watches="failures", at_least=3),
         Rule(name="repeated_by_bot", watches="bot_repeats", at_least=3, action="offer"),
         Rule(name="frustration", watches="frustration", at_least=0.8, action="offer"),
+    )
+
+
+def with_protected_rules(rules: Sequence[Any]) -> list[Any]:
+    """Rules of a policy that was stored, each protected one as it has to be."""
+    defaults = {rule.name: rule.model_dump() for rule in default_rules() if rule.name in PROTECTED}
+    kept = [
+        rule
+        for rule in rules
+        if not isinstance(rule, Mapping) or rule.get("name") not in defaults or _is_protecting(rule)
+    ]
+    names = {rule.get("name") for rule in kept if isinstance(rule, Mapping)}
+    return [*kept, *(rule for name, rule in defaults.items() if name not in names)]
+
+
+def _is_protecting(rule: Mapping[str, Any]) -> bool:
+    """Whether a protected rule is on, escalates, and watches what it is there for."""
+    return (
+        rule.get("watches") == PROTECTED_WATCH[rule["name"]]
+        and rule.get("at_least", 1.0) <= 1
+        and rule.get("action", "escalate") == "escalate"
+        and rule.get("enabled", True) is True
     )
 
 
@@ -96,12 +126,16 @@ READINGS: Mapping[str, Callable[[State], float]] = {
     "repeats": _of_newest_message(lambda state: float(state.repeats)),
     "failures": lambda state: float(state.failures),
     "bot_repeats": lambda state: float(state.bot_repeats),
+    "unanswered": _of_newest_message(lambda state: float(state.unanswered)),
 }
 PROTECTED_WATCH: Mapping[str, str] = {
     "request": "request",
     "identity": "topic:identity",
     "security": "topic:security",
+    "safety": "topic:safety",
 }
+UNANSWERED = Rule(name="unanswered", watches="unanswered", action="offer", priority=2)
+"""In force under every policy: a person was promised, and nobody came in time."""
 
 
 NOTABLE_READINGS: Mapping[str, float] = {
@@ -150,6 +184,8 @@ def sentence(watches: str, state: State) -> str:
         return f"asked nearly the same thing {_times(state.repeats)}"
     if watches == "bot_repeats":
         return f"the bot gave nearly the same answer {_times(state.bot_repeats)}"
+    if watches == "unanswered":
+        return "a person was asked for, and nobody came in time"
     if watches == "failures":
         return f"automation failed {_times(state.failures)}"
     if watches.startswith("topic:"):
@@ -161,3 +197,18 @@ def sentence(watches: str, state: State) -> str:
         return f"says “{watches[5:]}”"
     matched = evidence.get(watches)
     return f"shows {watches}" + (f": “{matched}”" if matched else "")
+
+
+def reason_params(watches: str, state: State) -> dict[str, Any]:
+    """What a reading's sentence was made of, for whoever words it anew."""
+    kind, _, what = watches.partition(":")
+    params: dict[str, Any] = {"watches": watches}
+    evidence = dict(state.signals.evidence)
+    quote = state.signals.request if watches == "request" else evidence.get(what or watches)
+    if what:
+        params[kind] = what
+    if quote:
+        params["quote"] = quote
+    if watches in ("repeats", "bot_repeats", "failures"):
+        params["times"] = int(reading(state, watches))
+    return params

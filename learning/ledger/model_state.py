@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from learning.conversation.features import parts
+from learning.conversation.features import names, parts
 from learning.conversation.state import EMPTY, Message, State, step
 from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
@@ -106,6 +106,13 @@ class Exclusions:
         )
 
 
+CAUSES_MAX = 3
+"""So many causes of a probability are named."""
+
+CAUSE_MIN = 0.05
+"""Less than this on the log odds is no cause."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """Prediction for a message. `raw` is the probability before calibration."""
@@ -162,6 +169,23 @@ class ModelState:
     def score(self, state: State) -> Score:
         """Score the newest message of a conversation state. Changes nothing."""
         return self._score(self._row(state))
+
+    def causes(self, state: State) -> tuple[str, ...]:
+        """What speaks most for a person at the newest message (leave-one-out attribution), in words
+        that a person uses, the strongest first. Changes nothing.
+        """
+        groups = parts(state)
+        whole, _ = self.model.margin_row(Row.of_parts(groups, self.model.buckets))
+        effects = []
+        for phrase, dropped in names(state).items():
+            rest = {
+                space: {name: x for name, x in group.items() if space + name not in dropped}
+                for space, group in groups.items()
+            }
+            margin, _ = self.model.margin_row(Row.of_parts(rest, self.model.buckets))
+            effects.append((whole - margin, phrase))
+        effects.sort(key=lambda effect: (-effect[0], effect[1]))
+        return tuple(phrase for effect, phrase in effects[:CAUSES_MAX] if effect >= CAUSE_MIN)
 
     def _row(self, state: State) -> Row:
         return Row.of_parts(parts(state), self.model.buckets)
@@ -282,7 +306,7 @@ def replay_entries(
         if entry.kind == "switch" and entry.position > model_state.switch and not through_switches:
             return entry
         if entry.kind == "policy":
-            model_state.policy = Policy.model_validate(entry.body)
+            model_state.policy = Policy.from_ledger(entry.body)
         elif model_state.learns(entry):
             body = entry.body
             turns = transcript(body["conversation_id"], body["covers"])

@@ -21,7 +21,8 @@ TEXT_CHARS_MAX = 20_000
 EVIDENCE_MAX = 16
 EVIDENCE_CHARS_MAX = 120
 TOPICS = (
-    "cancellation", "complaint", "identity", "legal", "refund", "safety", "security", "technical",
+    "cancellation", "complaint", "identity", "identity_mention", "legal", "legal_mention", "refund",
+    "safety", "security", "technical",
 )  # fmt: skip
 """Every topic that `Signals.topics` may name."""
 

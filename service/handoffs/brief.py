@@ -38,7 +38,11 @@ def context_packet(
     name = handoff["conversation_id"]
     rows = conversation_rows.messages(connection, workspace, name)
     messages = [conversation_rows.message_of(row) for row in rows]
-    decision = conversation_rows.decision(connection, workspace, handoff["decision_id"])
+    decision = (
+        None
+        if handoff["decision_id"] is None
+        else conversation_rows.decision(connection, workspace, handoff["decision_id"])
+    )
     watched = _watched_by_message(connection, workspace, decision)
     signals = _signals_by_message(messages)
     episode = messages[handoff["begins"] - 1 :]
@@ -80,7 +84,7 @@ def _watched_by_message(
     """What the rules that triggered the decision watch for, by message, under its policy."""
     if decision is None:
         return {}
-    policy = Policy.model_validate(entries.newest_policy(connection, workspace, decision.position))
+    policy = Policy.from_ledger(entries.newest_policy(connection, workspace, decision.position))
     watches = {rule.name: rule.watches for rule in policy.rules}
     phrases: dict[str, list[str]] = {}
     for trigger in decision.triggers:

@@ -1,9 +1,10 @@
-"""State machine of a handoff: opened, claimed, released, resolved, returned to the bot or
-abandoned; and the answer to an offer.
+"""State machine of a handoff: opened, raised, claimed, released, and resolved, returned to the bot,
+unanswered or abandoned; and the answer to an offer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
+from learning.decision.routing import Route
 from service.runtime.errors import Contradiction, NotFound
 from service.runtime.ids import new_id
+from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation, trigger_names
 from service.store.handoffs import handoff_rows
 
 OPEN = ("waiting", "claimed")
-ENDED = ("resolved", "returned", "abandoned")
-STATUSES = OPEN + ENDED
+
+COLLEAGUE = "a colleague"
+"""Who holds a claim where it is not known which person speaks."""
 
 
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
@@ -42,41 +46,59 @@ def open_handoff(
 
     `promised_at` says when the team gets to it, if that is not at once.
     """
-    row = {
-        "id": new_id("h"),
-        "workspace": conversation.workspace,
-        "conversation_id": conversation.id,
-        "decision_id": decision["id"],
-        "begins": conversation.begins,
-        "seq": decision["seq"],
-        "by_rule": decision["by_rule"],
-        "version": decision["version"],
-        "fired": trigger_names(decision["triggers"]),
-        "team": decision["team"],
-        "priority": decision["priority"],
-        "status": "waiting",
-        "claimed_by": None,
-        "opened_at": batch.now,
-        "claimed_at": None,
-        "claim_expires_at": None,
-        "ended_at": None,
-        "promised_at": estimated_start(
+    on_call = (decision.get("route") or {}).get("by") == "on_call"
+    row = add_handoff(
+        batch,
+        conversation,
+        decision_id=decision["id"],
+        seq=decision["seq"],
+        by_rule=decision["by_rule"],
+        version=decision["version"],
+        fired=trigger_names(decision["triggers"]),
+        team=decision["team"],
+        priority=decision["priority"],
+        promised_at=None
+        if on_call
+        else estimated_start(
             batch.connection,
             conversation.workspace,
             decision["team"],
             policy,
             conversation.state.at,
         ),
+    )
+    return handoff_summary(row)
+
+
+def add_handoff(batch: Batch, conversation: OpenConversation, **values: Any) -> dict[str, Any]:
+    """Add a handoff of a conversation, which is a person's from here on."""
+    row = {
+        "id": new_id("h"),
+        "workspace": conversation.workspace,
+        "conversation_id": conversation.id,
+        "decision_id": None,
+        "begins": conversation.begins,
+        "fired": "",
+        "status": "waiting",
+        "claimed_by": None,
+        "opened_at": batch.now,
+        "claimed_at": None,
+        "claim_expires_at": None,
+        "ended_at": None,
+        "promised_at": None,
         "changed_at": batch.now,
-    }
+        "opened_by": "decision",
+        "reason": None,
+        "opening_note": None,
+        "raised_at": None,
+    } | values
     handoff_rows.add(batch.connection, row)
     batch.append_system_event(conversation, "handed_over", row["id"])
     conversation.handoff_id, conversation.escalated = row["id"], True
-    conversation.version, conversation.team = decision["version"], decision["team"]
+    conversation.version, conversation.team = row["version"], row["team"]
+    conversation.offer_id = None
     batch.change(conversation)
-    return _with_promise(
-        {name: row[name] for name in ("id", "team", "priority")}, row["promised_at"]
-    )
+    return row
 
 
 def estimated_start(
@@ -102,17 +124,47 @@ def open_handoff_json(batch: Batch, conversation: OpenConversation) -> dict[str,
 
 
 def _handoff_json(row: Any) -> dict[str, Any]:
-    handoff = {"id": row.id, "team": row.team, "priority": row.priority}
-    return _with_promise(handoff, row.promised_at)
+    return handoff_summary(row._asdict())
 
 
-def _with_promise(handoff: dict[str, Any], at: float | None) -> dict[str, Any]:
-    """Add `promised_at` in ISO 8601, where the team is not there at once."""
-    return (
-        handoff
-        if at is None
-        else handoff | {"promised_at": datetime.fromtimestamp(at, UTC).isoformat()}
-    )
+def handoff_summary(row: Mapping[str, Any], *, raised: bool = False) -> dict[str, Any]:
+    """A handoff as decisions show it; `promised_at` in ISO 8601 where its team is not there at
+    once, `raised` where the message decided about raised it.
+    """
+    summary = {name: row[name] for name in ("id", "team", "priority")} | {"raised": raised}
+    at = row["promised_at"]
+    if at is not None:
+        summary["promised_at"] = datetime.fromtimestamp(at, UTC).isoformat()
+    return summary
+
+
+def raise_priority(
+    batch: Batch, conversation: OpenConversation, policy: Policy, target: Route
+) -> dict[str, Any] | None:
+    """Raise the open handoff of a conversation, in which something urgent was said: its priority,
+    and while it waits its team. A claim stays; its agent hears of it by `raised_at`.
+    """
+    workspace, name = conversation.workspace, conversation.handoff_id
+    stored = None if name is None else handoff_rows.handoff(batch.connection, workspace, name)
+    if name is None or stored is None:
+        return None
+    row: dict[str, Any] = stored._asdict()
+    changes: dict[str, Any] = {"priority": min(row["priority"], target.priority)}
+    if row["status"] == "claimed" and _is_expired(batch, row):
+        release(batch, row)
+        row["status"] = "waiting"
+    if row["status"] == "waiting":
+        changes["team"] = conversation.team = target.team
+        changes["promised_at"] = (
+            None
+            if target.by == "on_call"
+            else estimated_start(
+                batch.connection, workspace, target.team, policy, conversation.state.at
+            )
+        )
+        batch.change(conversation)
+    handoff_rows.change(batch.connection, workspace, name, raised_at=time.time(), **changes)
+    return handoff_summary(row | changes, raised=True)
 
 
 def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
@@ -121,10 +173,11 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
     Raises Contradiction when it is over, or claimed by another.
     """
     row = _require_handoff(batch, workspace, name)
-    if row["status"] not in OPEN:
+    if row["status"] == "unanswered":
+        _reopen_unanswered(batch, row)
+    elif row["status"] not in OPEN:
         raise _handoff_over(row)
-    expired = row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
-    if row["status"] == "claimed" and row["claimed_by"] != agent and not expired:
+    if _is_held_by_another(row, agent) and not _is_expired(batch, row):
         raise Contradiction(
             "already_claimed",
             f"handoff {name!r} is claimed by {row['claimed_by']}",
@@ -136,9 +189,32 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
         "claimed_by": agent,
         "claimed_at": row["claimed_at"] if is_own else batch.now,
         "claim_expires_at": batch.now + seconds,
+        "ended_at": None,
     }
     handoff_rows.change(batch.connection, workspace, name, **changes)
     return row | changes
+
+
+def _is_expired(batch: Batch, row: Mapping[str, Any]) -> bool:
+    return row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
+
+
+def _is_held_by_another(row: Mapping[str, Any], agent: str) -> bool:
+    return row["status"] == "claimed" and row["claimed_by"] not in (agent, COLLEAGUE)
+
+
+def _reopen_unanswered(batch: Batch, row: dict[str, Any]) -> None:
+    """Hand over again, late, what nobody had taken in time. Raises Contradiction where it stands
+    no longer: the conversation has another handoff, or the customer no longer wants one.
+    """
+    batch.open(row["workspace"], {row["conversation_id"]: ()})
+    conversation = batch.conversation(row["workspace"], row["conversation_id"])
+    last = handoff_rows.of_conversation(batch.connection, row["workspace"], conversation.id)[-1]
+    if not conversation.state.unanswered or last.id != row["id"]:
+        raise _handoff_over(row)
+    batch.append_system_event(conversation, "handed_over", row["id"])
+    conversation.handoff_id, conversation.offer_id = row["id"], None
+    batch.change(conversation)
 
 
 def extend_claim(batch: Batch, conversation: OpenConversation, seconds: float) -> None:
@@ -156,6 +232,8 @@ def extend_claim(batch: Batch, conversation: OpenConversation, seconds: float) -
 def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
     """Resolve a handoff, or return the conversation to the bot. Idempotent.
 
+    A claim of somebody who has no key here (seen in another system) anybody may end.
+
     Raises Contradiction when it is over otherwise, or claimed by another.
     """
     row = _require_handoff(batch, workspace, name)
@@ -163,7 +241,9 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dic
         return row
     if row["status"] not in OPEN:
         raise _handoff_over(row)
-    if row["status"] == "claimed" and row["claimed_by"] != agent:
+    if _is_held_by_another(row, agent) and access.has_agent(
+        batch.connection, workspace, row["claimed_by"]
+    ):
         raise Contradiction(
             "claimed_by_another",
             f"handoff {name!r} is claimed by {row['claimed_by']}",
@@ -173,21 +253,25 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dic
 
 
 def close(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
-    """End an open handoff with any status: the conversation is the bot's again."""
+    """End an open handoff with any status, which the fold hears: the conversation is the bot's
+    again. What was `unanswered` leaves the episode open, for its request stands.
+    """
     workspace, name = row["workspace"], row["conversation_id"]
     batch.open(workspace, {name: ()})
     conversation = batch.conversation(workspace, name)
     changes = {"status": status, "ended_at": batch.now, "claim_expires_at": None}
     handoff_rows.change(batch.connection, workspace, row["id"], **changes)
     if conversation.handoff_id == row["id"]:
-        conversation.begins = batch.append_system_event(conversation, "returned", row["id"]) + 1
+        seq = batch.append_system_event(conversation, status, row["id"])
         conversation.handoff_id = None
+        if status != "unanswered":
+            conversation.begins = seq + 1
         batch.change(conversation)
     return dict(row) | changes
 
 
 def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
-    """Release expired claims, and abandon handoffs that nobody claimed in time.
+    """Release expired claims, and end as unanswered the handoffs that nobody claimed in time.
 
     Rows are looked up first and locked afterwards, in order, so each is read again under its lock:
     its agent may have written meanwhile.
@@ -212,7 +296,7 @@ def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
                 if status == "claimed":
                     release(batch, current._asdict())
                 else:
-                    close(batch, current._asdict(), "abandoned")
+                    close(batch, current._asdict(), "unanswered")
     batch.flush()
 
 
@@ -234,12 +318,49 @@ def answer_offer(
     policy: Policy,
 ) -> dict[str, Any]:
     """Record the customer's answer to an offer: it opens a handoff if `live`, or begins a
-    cool-down.
+    cool-down. While a person has the conversation, or is waited for, any answer gives that handoff.
 
     Neither answer is a label. Raises Contradiction for a decision that was no offer, was answered
     otherwise, or is passed.
     """
     answer = "accepted" if accepted else "declined"
+    _require_offer(decision, answer)
+    conversation = batch.conversation(workspace, decision["conversation_id"])
+    if conversation.handoff_id is not None:
+        if decision["answer"] is None:
+            conversation_rows.record_answer(batch.connection, workspace, decision["id"], answer)
+        return {
+            "decision_id": decision["id"],
+            "answer": answer,
+            "handoff": open_handoff_json(batch, conversation),
+        }
+    if accepted and decision["answer"] is None and decision["seq"] < conversation.begins:
+        raise Contradiction(
+            "offer_passed",
+            f"a person had the conversation since decision {decision['id']!r} offered one",
+            field="accepted",
+            hint="score the customer's next message",
+        )
+    if decision["answer"] is None:
+        conversation_rows.record_answer(batch.connection, workspace, decision["id"], answer)
+        conversation.offer_id = None
+        batch.change(conversation)
+        if not accepted:
+            batch.append_system_event(conversation, "declined", decision["id"])
+        elif live:
+            open_handoff(batch, conversation, decision, policy)
+    opened = handoff_rows.of_decision(batch.connection, workspace, decision["id"])
+    handoff = (
+        _handoff_json(opened) if opened is not None else open_handoff_json(batch, conversation)
+    )
+    return {
+        "decision_id": decision["id"],
+        "answer": answer,
+        "handoff": handoff if accepted else None,
+    }
+
+
+def _require_offer(decision: Mapping[str, Any], answer: str) -> None:
     if decision["action"] != "offer":
         raise Contradiction(
             "not_an_offer",
@@ -253,29 +374,6 @@ def answer_offer(
             field="accepted",
             hint="the first answer holds; score the customer's next message",
         )
-    conversation = batch.conversation(workspace, decision["conversation_id"])
-    if accepted and decision["answer"] is None and decision["seq"] < conversation.begins:
-        raise Contradiction(
-            "offer_passed",
-            f"a person had the conversation since decision {decision['id']!r} offered one",
-            field="accepted",
-            hint="score the customer's next message",
-        )
-    if decision["answer"] is None:
-        conversation_rows.record_answer(batch.connection, workspace, decision["id"], answer)
-        if not accepted:
-            batch.append_system_event(conversation, "declined", decision["id"])
-        elif live and conversation.handoff_id is None:
-            open_handoff(batch, conversation, decision, policy)
-    opened = handoff_rows.of_decision(batch.connection, workspace, decision["id"])
-    handoff = (
-        _handoff_json(opened) if opened is not None else open_handoff_json(batch, conversation)
-    )
-    return {
-        "decision_id": decision["id"],
-        "answer": answer,
-        "handoff": handoff if accepted else None,
-    }
 
 
 def responsible_team(
@@ -290,7 +388,11 @@ def responsible_team(
         return {"team": team, "team_by": "agent"}
     if handoff is None:
         return {}
-    decision = conversation_rows.decision(connection, handoff["workspace"], handoff["decision_id"])
+    decision = (
+        None
+        if handoff["decision_id"] is None
+        else conversation_rows.decision(connection, handoff["workspace"], handoff["decision_id"])
+    )
     if decision is None or verdict == "unknowable":
         return {}
     if decision.team != handoff["team"]:

@@ -30,11 +30,14 @@ class TeamQueue:
 
 @dataclass(frozen=True, slots=True)
 class QueuePage:
-    """One page of waiting handoffs, the claimed ones (others' and own), and counts by team."""
+    """One page of waiting handoffs, the claimed ones (others' and own), those whose request still
+    stands although nobody came in time (overdue), and counts by team.
+    """
 
     waiting: Sequence[dict[str, Any]]
     claimed: Sequence[dict[str, Any]]
     own: Sequence[dict[str, Any]]
+    overdue: Sequence[dict[str, Any]]
     everyone: TeamQueue
     teams: Sequence[TeamQueue]
     page: int
@@ -67,6 +70,7 @@ def load_queue(
         [queue_json(row) for row in waiting],
         [queue_json(row) for row in claimed if row.claimed_by != agent],
         [queue_json(row) for row in own],
+        [queue_json(row) for row in handoff_rows.unanswered(**scope, team=team)],
         everyone,
         teams,
         page,
@@ -79,7 +83,9 @@ def queue_json(row: Any) -> dict[str, Any]:
     entry: dict[str, Any] = row._asdict()
     del entry["workspace"], entry["fired"]
     reasons = entry.pop("reasons") or []
-    entry["why"] = reasons[0]["text"] if reasons else ""
+    entry["why"] = reasons[0]["text"] if reasons else entry["opening_note"] or ""
+    entry["raised"] = entry["raised_at"] is not None
+    entry["overdue"] = entry["status"] == "unanswered"
     return entry
 
 

@@ -60,7 +60,7 @@ class CapacityUpdate:
             }
         for name, body in policies.items():
             with isolate_errors(name):
-                policy = Policy.model_validate(body)
+                policy = Policy.from_ledger(body)
                 bound = any(team.waiting_max for team in policy.teams)
                 limited = bound or policy.capacity is not None
                 if limited or policy.price or any(team.full for team in policy.teams):
@@ -69,7 +69,7 @@ class CapacityUpdate:
     def _update_workspace(self, workspace: str, now: float) -> None:
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
-            policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+            policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
             price = self._updated_price(connection, workspace, policy, now)
             teams = tuple(_with_full_flag(connection, workspace, team) for team in policy.teams)
             changed = policy.model_copy(update={"price": price, "teams": teams})

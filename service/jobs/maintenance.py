@@ -17,6 +17,7 @@ from learning.decision.policy import Policy
 from learning.ledger.model_state import ModelState
 from learning.measures.scores import measures
 from service.handoffs import lifecycle
+from service.jobs.clock_step import ClockCheck
 from service.outcomes import audit_tasks, reopened
 from service.privacy.retention import Retention
 from service.runtime.errors import Contradiction
@@ -25,6 +26,7 @@ from service.store import access
 from service.store.conversations.batch import Batch, StateCache
 from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
+from service.store.handoffs.handoff_rows import newest_time
 from service.store.labels import outcome_context
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions import switches
@@ -75,6 +77,7 @@ class Maintenance:
         )
         self._evaluator = Evaluator(store, self._lines, settings.models_max)
         self._challengers = ChallengerLines(store, settings.models_max)
+        self._clock = ClockCheck()
         self._corrected: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
@@ -254,7 +257,7 @@ class Maintenance:
                 disagreements = self._disagreeing(workspace)
                 now = time.time()
                 with self._store.read() as connection:
-                    policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+                    policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
                     due = audit_tasks.due_for_sampling(connection, workspace, now)
                 if not due:
                     continue
@@ -270,7 +273,7 @@ class Maintenance:
         for workspace in self._workspaces():
             with isolate_errors(workspace):
                 with self._store.read() as connection:
-                    policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+                    policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
                     due = audit_tasks.due_for_silence(
                         connection, workspace, policy.silence, time.time()
                     )
@@ -290,7 +293,7 @@ class Maintenance:
     def _disagreeing(self, workspace: str) -> frozenset[str]:
         """Ended conversations on which a challenger disagrees with what was decided."""
         with self._store.read() as connection:
-            policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+            policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
             row = entries.workspace(connection, workspace)
         challengers = self._challengers.open(workspace, row.head if row is not None else 0)
         bar = policy.cost_thresholds.escalate
@@ -298,12 +301,17 @@ class Maintenance:
 
     def expire(self) -> None:
         """Expire claims of inactive agents and handoffs that nobody took in time; forget old
-        idempotency keys and sessions.
+        idempotency keys and sessions. No handoff expires by a clock that has just jumped.
         """
         with self._store.write() as connection:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
+        with self._store.read() as connection:
+            newest = newest_time(connection)
+        if not self._clock.agrees(newest):
+            _log.warning("clock_ahead", newest=newest, now=time.time())
+            return
         for name in self._workspaces():
             with isolate_errors(name), self._store.write() as connection:
-                policy = Policy.model_validate(entries.newest_policy(connection, name))
+                policy = Policy.from_ledger(entries.newest_policy(connection, name))
                 lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)

@@ -286,6 +286,7 @@ def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str,
         "version": None,
         "team": None,
         "fired": None,
+        "offer_id": None,
         "tossed": False,
     }
 

@@ -130,7 +130,7 @@ def _learn_outcomes(
     handoffs = (
         annotator_rows.handoff_decisions(connection, workspace, handoff_ids) if handoff_ids else {}
     )
-    accepting = Policy.model_validate(ledger.newest_policy(connection, workspace)).accepting
+    accepting = Policy.from_ledger(ledger.newest_policy(connection, workspace)).accepting
     suspects = []
     for entry in entries:
         state.position = entry.position

@@ -36,7 +36,7 @@ def detect_missed(store: Store, workspace: str, now: float) -> int:
     misses detected.
     """
     with store.read() as connection:
-        policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+        policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
         waiting_seconds = policy.silence.after_seconds
         rows = reopening_rows.due(connection, workspace, now - waiting_seconds, REOPENINGS_PER_PASS)
     missed = 0

@@ -57,11 +57,11 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
 
 
 def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
-    segments = {"rule": segment_rates.Segment(), "model": segment_rates.Segment()}
+    segments = {name: segment_rates.Segment() for name in ("rule", "model", "bot", "person")}
     for row in counts.handoffs:
-        segments["rule" if row.by_rule else "model"].own_verdicts[row.verdict or "pending"] += (
-            row.total
-        )
+        by_decision = "rule" if row.by_rule else "model"
+        cause = by_decision if row.opened_by == "decision" else row.opened_by
+        segments[cause].own_verdicts[row.verdict or "pending"] += row.total
     return {name: segment.verdicts_json() for name, segment in segments.items()}
 
 

@@ -257,7 +257,7 @@ def by_dimension(counts: SegmentCounts, costs: Costs) -> dict[str, dict[str, Any
     """
     dimensions = {
         "by_rule": counts.by_segment(
-            lambda row: _trigger_keys(row.fired), lambda row: _trigger_keys(row.own_fired)
+            lambda row: _trigger_keys(row.fired), lambda row: (row.own_fired or "").split()
         ),
         "by_team": counts.by_segment(
             lambda row: _key_or_unknown(row.team), lambda row: _key_or_unknown(row.own_team)

@@ -6,16 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.state import Message
-from learning.decision.policy import PolicyDecision, decide
+from learning.conversation.state import Message, step
+from learning.decision.policy import (
+    Policy,
+    PolicyDecision,
+    Reason,
+    Trigger,
+    decide,
+    is_protected,
+    urgent_case,
+)
 from learning.decision.routing import PRIORITY
 from learning.ledger.model_state import ModelState
 from service.handoffs import lifecycle
-from service.runtime.errors import Contradiction
+from service.handoffs.takeover import Standing, take_over
+from service.runtime.errors import Contradiction, Invalid
 from service.runtime.ids import new_id
 from service.scoring.decision_response import decision_response
 from service.store.conversations import conversation_rows, reopening_rows
-from service.store.conversations.batch import Batch, OpenConversation, StoredMessage
+from service.store.conversations.batch import (
+    TURNS_RESERVED,
+    Batch,
+    OpenConversation,
+    StoredMessage,
+)
 from service.store.labels import outcome_rows
 from service.store.ledger import entries
 
@@ -50,31 +64,22 @@ def score(
         existing = _existing_decision(batch, conversation, stored_message.seq)
         if existing is not None:
             return decision_response(existing)
-        if stored_message.seq != conversation.length or turns:
-            raise Contradiction(
-                "message_passed",
-                f"message {command.message.id!r} came without scoring and others followed it",
-                field="message.id",
-                hint="score a message before the next one is appended",
-            )
-        if _has_outcome(batch, conversation, stored_message.seq):
-            raise Contradiction(
-                "message_judged",
-                f"message {command.message.id!r} came without scoring and an outcome speaks about "
-                "it",
-                field="message.id",
-                hint="score a message when it comes, before its conversation is judged",
-            )
-    batch.require_room(conversation, len(turns) + 2)
+        _require_newest(batch, conversation, stored_message, command.message, turns)
+    appended = [with_timestamp(turn, batch.now) for turn in turns]
+    message = with_timestamp(command.message, batch.now)
+    _require_room(batch, conversation, model_state.policy, appended, message)
     if conversation.status == "closed":
         _reopen(batch, conversation)
-    for turn in turns:
-        batch.append(conversation, with_timestamp(turn, batch.now))
+    for turn in appended:
+        batch.append(conversation, turn)
+    take_over(
+        batch, conversation, appended, Standing(model_state.policy, model_state.version, live)
+    )
     human_active = conversation.handoff_id is not None
     if stored_message is None:
-        seq = batch.append(
-            conversation, with_timestamp(command.message, batch.now), scored=not human_active
-        )
+        if live and not human_active:
+            _end_offer(batch, conversation, message)
+        seq = batch.append(conversation, message, scored=not human_active)
     else:
         seq = stored_message.seq
         if not human_active:
@@ -95,12 +100,68 @@ def score(
         decision |= _human_active_decision(batch, conversation, model_state)
     else:
         decision |= _scored_decision(conversation, model_state)
-        if live and decision["action"] == "escalate":
-            decision["handoff"] = lifecycle.open_handoff(
-                batch, conversation, decision, model_state.policy
-            )
+        if live:
+            _act(batch, conversation, decision, model_state.policy)
     batch.add_decision(conversation, decision)
     return decision_response(decision)
+
+
+def _act(
+    batch: Batch, conversation: OpenConversation, decision: dict[str, Any], policy: Policy
+) -> None:
+    """Open the handoff that a decision asks for, or note that its offer waits for an answer."""
+    if decision["action"] == "escalate":
+        decision["handoff"] = lifecycle.open_handoff(batch, conversation, decision, policy)
+    elif decision["action"] == "offer":
+        conversation.offer_id = decision["id"]
+
+
+def _require_newest(
+    batch: Batch,
+    conversation: OpenConversation,
+    stored_message: StoredMessage,
+    message: Message,
+    turns: Sequence[Message],
+) -> None:
+    """A message that came without scoring can be scored only while nothing followed it. Raises
+    Contradiction.
+    """
+    if stored_message.seq != conversation.length or turns:
+        raise Contradiction(
+            "message_passed",
+            f"message {message.id!r} came without scoring and others followed it",
+            field="message.id",
+            hint="score a message before the next one is appended",
+        )
+    if _has_outcome(batch, conversation, stored_message.seq):
+        raise Contradiction(
+            "message_judged",
+            f"message {message.id!r} came without scoring and an outcome speaks about it",
+            field="message.id",
+            hint="score a message when it comes, before its conversation is judged",
+        )
+
+
+def _require_room(
+    batch: Batch,
+    conversation: OpenConversation,
+    policy: Policy,
+    turns: Sequence[Message],
+    message: Message,
+) -> None:
+    """Room for these turns, the message, and what Baton may note of them. Raises Invalid at the
+    limit, unless a protected rule fires: for that some room is reserved.
+    """
+    room = len(turns) + 3
+    try:
+        batch.require_room(conversation, room)
+    except Invalid:
+        state = conversation.state
+        for turn in (*turns, message):
+            state = step(state, turn)
+        if not is_protected(policy, state):
+            raise
+        batch.require_room(conversation, room, reserved=TURNS_RESERVED)
 
 
 def _reopen(batch: Batch, conversation: OpenConversation) -> None:
@@ -127,6 +188,7 @@ def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
         state,
         prediction.probability,
         lambda: model_state.router.suggest(state, policy.team_names),
+        lambda: model_state.causes(state),
     )
     routed = choice.action != "continue"
     return {
@@ -135,11 +197,8 @@ def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
         "uncertainty": prediction.uncertainty,
         "offer_threshold": choice.thresholds.offer,
         "escalate_threshold": choice.thresholds.escalate,
-        "triggers": [
-            {"kind": t.kind, "name": t.name, "message_ids": list(t.message_ids)}
-            for t in choice.triggers
-        ],
-        "reasons": [{"text": r.text, "weight": r.weight} for r in choice.reasons],
+        "triggers": _triggers_json(choice.triggers),
+        "reasons": _reasons_json(choice.reasons),
         "by_rule": any(t.kind != "model" for t in choice.triggers),
         "team": choice.route.team,
         "priority": choice.route.priority,
@@ -154,23 +213,48 @@ def _scored_decision(conversation: OpenConversation, model_state: ModelState) ->
 def _human_active_decision(
     batch: Batch, conversation: OpenConversation, model_state: ModelState
 ) -> dict[str, Any]:
-    thresholds = model_state.policy.thresholds
+    policy, state = model_state.policy, conversation.state
+    thresholds = policy.thresholds
+    urgent = urgent_case(policy, state) if state.author == "user" else None
+    handoff = (
+        lifecycle.open_handoff_json(batch, conversation)
+        if urgent is None
+        else lifecycle.raise_priority(batch, conversation, policy, urgent.route)
+    )
+    silent = Reason("a person has this conversation; the bot stays silent", 1.0, "human_active")
     return {
         "action": "human_active",
         "probability": None,
         "uncertainty": None,
         "offer_threshold": thresholds.offer,
         "escalate_threshold": thresholds.escalate,
-        "triggers": [],
-        "reasons": [
-            {"text": "a person has this conversation; the bot stays silent", "weight": 1.0}
-        ],
-        "by_rule": False,
-        "team": model_state.policy.default_team,
-        "priority": PRIORITY,
-        "route": None,
-        "handoff": lifecycle.open_handoff_json(batch, conversation),
+        "triggers": _triggers_json(() if urgent is None else urgent.triggers),
+        "reasons": _reasons_json((*(() if urgent is None else urgent.reasons), silent)),
+        "by_rule": urgent is not None,
+        "team": policy.default_team if handoff is None else handoff["team"],
+        "priority": PRIORITY if handoff is None else handoff["priority"],
+        "route": None if urgent is None else urgent.route.body(),
+        "handoff": handoff,
     }
+
+
+def _triggers_json(triggers: Sequence[Trigger]) -> list[dict[str, Any]]:
+    return [{"kind": t.kind, "name": t.name, "message_ids": list(t.message_ids)} for t in triggers]
+
+
+def _reasons_json(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    return [reason.body() for reason in reasons]
+
+
+def _end_offer(batch: Batch, conversation: OpenConversation, message: Message) -> None:
+    """The customer wrote instead of answering an offer: unless this asks for the person, the offer
+    was ignored, which begins a cool-down.
+    """
+    if conversation.offer_id is None or message.author != "user":
+        return
+    if step(conversation.state, message).signals.request is None:
+        batch.append_system_event(conversation, "ignored", conversation.offer_id)
+    conversation.offer_id = None
 
 
 def new_turns(

@@ -34,8 +34,12 @@ class TriggerResponse(TypedDict):
 
 
 class ReasonResponse(TypedDict):
-    """A reason in words."""
+    """A reason in words, and what they were made of."""
 
+    code: NotRequired[Annotated[str, _about("What kind of reason it is.", "request")]]
+    params: NotRequired[
+        Annotated[dict[str, Any], _about("What the sentence was made of.", {"quote": "a person"})]
+    ]
     text: Annotated[str, _about("A sentence for people.", "the customer asked for a person")]
     weight: Annotated[float, _about("How much it weighed, from 0 to 1.", 1.0)]
 
@@ -46,6 +50,7 @@ class HandoffSummary(TypedDict):
     id: Annotated[str, _about("The handoff's id.", "h19ab2c3d4e5f60718293a4")]
     team: Annotated[str, _about("The team it waits for.", "support")]
     priority: Annotated[int, _about("1 is served first, 4 last.", 2)]
+    raised: NotRequired[Annotated[bool, _about("This message was urgent, and raised it.", False)]]
     promised_at: NotRequired[
         Annotated[str, _about("When the team gets to it.", "2026-11-30T08:00:00+00:00")]
     ]

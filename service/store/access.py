@@ -37,6 +37,17 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     ).all()
 
 
+def has_agent(connection: Connection, workspace: str, name: str) -> bool:
+    """Whether a key that is not revoked, and not a bot's, has this name."""
+    query = select(_key_row.c.id).where(
+        _key_row.c.workspace == workspace,
+        _key_row.c.name == name,
+        _key_row.c.role != "bot",
+        _key_row.c.revoked_at.is_(None),
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
     """Those of these keys that are not revoked."""
     query = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))

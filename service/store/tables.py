@@ -14,6 +14,7 @@ from sqlalchemy import (
     Double,
     Index,
     LargeBinary,
+    String,
     UniqueConstraint,
     false,
     text,
@@ -74,8 +75,9 @@ class Conversation(SQLModel, table=True):
 
     The last four say what it is counted under: the `language` of its first message, the `version`
     and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
-    names of all triggers that `fired` in it, sorted, with a space between. `tossed` says that
-    it was sampled after its end: drawn for an audit or not.
+    names of all triggers that `fired` in it, sorted, with a space between. `offer_id` is the
+    decision to offer a person that the customer has yet to answer. `tossed` says that it was
+    sampled after its end: drawn for an audit or not.
     """
 
     __table_args__ = (
@@ -104,6 +106,7 @@ class Conversation(SQLModel, table=True):
     version: int | None
     team: str | None
     fired: str | None
+    offer_id: str | None
     tossed: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
@@ -124,6 +127,9 @@ class MessageRow(SQLModel, table=True):
     attributes: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     event: str | None
     scored: bool
+    agent: str | None
+    format: str | None
+    attachments: list[Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
 
 
 class Decision(SQLModel, table=True):
@@ -183,7 +189,7 @@ class Handoff(SQLModel, table=True):
     id: str = Field(primary_key=True)
     workspace: str
     conversation_id: str
-    decision_id: str
+    decision_id: str | None
     begins: int
     seq: int
     by_rule: bool
@@ -199,6 +205,12 @@ class Handoff(SQLModel, table=True):
     ended_at: float | None = _time(nullable=True)
     promised_at: float | None = _time(nullable=True)
     changed_at: float = _time()
+    opened_by: str = Field(
+        sa_column=Column(String, nullable=False, server_default=text("'decision'"))
+    )
+    reason: str | None
+    opening_note: str | None
+    raised_at: float | None = _time(nullable=True)
 
 
 class Note(SQLModel, table=True):

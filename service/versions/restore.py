@@ -239,5 +239,5 @@ def _of_line(
     model_state.switch = line_switch.position
     model_state.without = Exclusions.of(line_switch.body.get("without"))
     policy = ledger.newest_policy(connection, workspace, model_state.position)
-    model_state.policy = Policy.model_validate(policy)
+    model_state.policy = Policy.from_ledger(policy)
     return model_state

@@ -6,9 +6,9 @@ is its OpenAPI description alone, beside the route that makes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,13 @@ from learning.conversation.state import BotReport, Message
 from service.outcomes.verdict import Verdict
 
 TEXT_CHARS_MAX = 20_000
+CUT_MARK = " [cut]"
+"""Ends a text that was longer."""
+
+TEXTS_CHARS_MAX, BATCH_TEXTS_CHARS_MAX = 128_000, 512_000
+"""All texts of one request together, and of a batch, each as it is kept."""
+
+ATTACHMENTS_MAX = 20
 HISTORY_MAX = 200
 BATCH_MAX = 256
 ATTRIBUTES_MAX = 50
@@ -39,6 +46,21 @@ def _without_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000; remove it")
     return text
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return text[: TEXT_CHARS_MAX - len(CUT_MARK)] + CUT_MARK
+
+
+def require_texts(texts: Iterable[str]) -> None:
+    """Raises ValueError where all texts of a request together are too long."""
+    total = sum(map(len, texts))
+    if total > TEXTS_CHARS_MAX:
+        raise ValueError(
+            f"the texts have {total} characters together; the limit is {TEXTS_CHARS_MAX}"
+        )
 
 
 def _not_blank(text: str) -> str:
@@ -70,7 +92,7 @@ def _in_range(moment: datetime) -> datetime:
 
 
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_reserved)]
-Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX), AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_without_nul), AfterValidator(_cut)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_nul)]
 RequiredNote = Annotated[
     str, Field(max_length=4000), AfterValidator(_without_nul), AfterValidator(_not_blank)
@@ -110,26 +132,74 @@ class Report(RequestModel):
     ] = None
 
 
-class Turn(RequestModel):
+class Attachment(RequestModel):
+    """Something that came with a message; Baton does not read it."""
+
+    type: Annotated[ShortText, about("What it is.", "image")]
+    name: Annotated[ShortText | None, about("Its name.", "receipt.jpg")] = None
+
+
+Attachments = Annotated[
+    list[Attachment],
+    Field(max_length=ATTACHMENTS_MAX),
+    about("What came with it; alone they are a message, too.", [{"type": "image"}]),
+]
+Format = Annotated[
+    Literal["text", "html", "markdown", "email"] | None,
+    about("How the text is written; recognised where it is left out.", "text"),
+]
+
+
+class Said(RequestModel):
+    """What was said at a turn: a text, attachments, or both."""
+
+    text: Annotated[Text, about("What was said.", "I want to talk to a person")] = ""
+    format: Format = None
+    attachments: Attachments = []
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.attachments and "text" not in self.model_fields_set:
+            raise ValueError("needs text, or attachments")
+        return self
+
+
+class Turn(Said):
     """A turn of the conversation, without a score."""
 
     id: Annotated[Id, about("Its id, unique in the conversation.", "m-2")]
     author: Annotated[
         Literal["user", "bot", "agent", "system"], about("Who said it; user: the customer.", "bot")
     ]
-    text: Annotated[Text, about("What was said.", "Your order is on its way.")]
     at: Annotated[
         Moment | None, about("When it was said; now, if left out.", "2026-11-28T09:30:00Z")
     ] = None
     language: Language = None
     bot: Annotated[Report | None, about("What the bot reports of its work at this turn.")] = None
+    agent: Annotated[
+        ShortText | None,
+        about("The person who speaks, or to whom a system turn says it was assigned.", "Ana"),
+    ] = None
+    event: Annotated[
+        Literal["assigned", "unassigned"] | None,
+        about("What a system turn records: a person has it, or no longer.", "assigned"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _people_only_where_they_are(self) -> Turn:
+        if self.agent is not None and self.author not in ("agent", "system"):
+            raise ValueError("agent goes only with author agent or system")
+        if self.event is not None and self.author != "system":
+            raise ValueError("event goes only with author system")
+        if self.event == "assigned" and self.agent is None:
+            raise ValueError("event assigned names its agent")
+        return self
 
 
-class ScoredMessage(RequestModel):
+class ScoredMessage(Said):
     """The message to decide about: the customer's, or the bot's own."""
 
     id: Annotated[Id, about("Its id: the same id again gets the same decision.", "m-3")]
-    text: Annotated[Text, about("What was said.", "I want to talk to a person")]
     author: Annotated[Literal["user", "bot"], about("Who said it; user: the customer.", "user")] = (
         "user"
     )
@@ -181,6 +251,10 @@ def message(
         language=turn.language,
         bot=bot,
         attributes=tuple(sorted((attributes or {}).items())),
+        event=turn.event if isinstance(turn, Turn) else None,
+        agent=turn.agent if isinstance(turn, Turn) else None,
+        format=turn.format,
+        attachments=tuple((part.type, part.name) for part in turn.attachments),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from hypothesis.stateful import (
 from learning.ledger import checkpoint
 from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
+from service.store.handoffs import handoff_rows
 from service.versions.restore import restore
 from tests import postgres
 from tests.service_in_process import ROLES, Caller, InProcess, in_one_batch, serving
@@ -40,11 +42,14 @@ TEXTS = (
     "I want to talk to a human please",
     "that did not help at all",
     "my account was hacked",
+    "I am going to kill myself",
 )
+PROTECTED, URGENT = (1, 3, 4), (3, 4)
 EVERY = 4
 ACTS = (
     *(8 * ("score",) + 3 * ("outcome",)),
-    *("score again", "look again", "leave", "retract"),
+    *("score again", "look again", "leave", "leave", "retract"),
+    *("nobody comes", "take over", "hand over"),
     *("restart", "checkpoint", "stand anew", "cut"),
     *(3 * ("race",)),
 )
@@ -63,6 +68,7 @@ class Machine(RuleBasedStateMachine):
         self.outcomes: dict[str, tuple[str, dict[str, Any]]] = {}
         self.open: dict[str, str] = {}
         self.closed: dict[str, str] = {}
+        self.unanswered: set[str] = set()
         self.head = 2
         self.acts = 0
 
@@ -114,6 +120,10 @@ class Machine(RuleBasedStateMachine):
             self._look_again(which, pick)
         elif act == "leave" and self.open:
             self._leave(which, ("resolve", "return")[said % 2], pick)
+        elif act == "nobody comes" and self.open:
+            self._nobody_comes(pick)
+        elif act in ("take over", "hand over"):
+            self._take(which, name, by_bot=act == "hand over")
         elif act == "retract" and self.outcomes:
             self._retract(which, pick)
         elif act == "restart":
@@ -141,10 +151,16 @@ class Machine(RuleBasedStateMachine):
         assert (found["action"] == "human_active") == (name in self.open)
         if name in self.open:
             assert found["handoff"]["id"] == self.open[name]
-        elif said in (1, 3):
+            assert found["handoff"]["raised"] is (said in URGENT)
+            assert found["handoff"]["priority"] == 1 or said not in URGENT
+        elif said in PROTECTED:
             assert found["action"] == "escalate"
+        elif name in self.unanswered:
+            assert found["action"] in ("offer", "escalate")
+            self.unanswered.discard(name)  # the next message ignores it: a cool-down
         if found["action"] == "escalate":
             self.open[name] = found["handoff"]["id"]
+            self.unanswered.discard(name)
         self._decided_again(which, found)
 
     def _score_again(self, which: int, pick: int) -> None:
@@ -156,6 +172,36 @@ class Machine(RuleBasedStateMachine):
     def _leave(self, which: int, how: str, pick: int) -> None:
         name = sorted(self.open)[pick % len(self.open)]
         self.caller(which, "agent").posted(f"/v1/handoffs/{self.open.pop(name)}/{how}")
+        self.unanswered.discard(name)
+
+    def _nobody_comes(self, pick: int) -> None:
+        """Nobody claims a handoff in time: its request stands, and what is urgent escalates."""
+        name = sorted(self.open)[pick % len(self.open)]
+        store, handoff = self.running[0][1].baton.store, self.open.pop(name)
+        values = {"opened_at": time.time() - 700_000, "status": "waiting"}
+        with store.write() as connection:
+            handoff_rows.change(connection, "w", handoff, **values)
+        Maintenance(store, Settings()).expire()
+        self.unanswered.add(name)
+
+    def _take(self, which: int, name: str, *, by_bot: bool) -> None:
+        """A bot hands over by itself, or a person speaks: both open a handoff, or find it open."""
+        bot = self.caller(which, "bot")
+        if not by_bot and not any(conversation == name for conversation, _ in self.decided):
+            return
+        if by_bot:
+            answer = bot.post("/v1/handoffs", json={"conversation_id": name, "reason": "stuck"})
+            if not any(conversation == name for conversation, _ in self.decided):
+                assert answer.status_code == 404 or name in self.open
+                return
+            found = answer.json()["id"]
+        else:
+            turn = {"id": f"a{self.acts}", "author": "agent", "text": "I have it"}
+            path = f"/v1/conversations/{name}/messages"
+            assert bot.posted(path, {"messages": [turn]})["human_active"] is True
+            found = self.caller(which, "agent").got(f"/v1/conversations/{name}")["handoff_id"]
+        assert self.open.setdefault(name, found) == found
+        self.unanswered.discard(name)
 
     def _outcome(self, which: int, name: str, verdict: str) -> None:
         path = f"/v1/conversations/{name}/outcome"

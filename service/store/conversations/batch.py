@@ -22,6 +22,20 @@ from service.store.conversations import conversation_rows
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
 
+TURNS_RESERVED = 1000
+"""And so many more for messages that a protected rule answers."""
+
+SYSTEM_EVENTS: Mapping[str, str] = {
+    "handed_over": "Handed over to a person.",
+    "returned": "Given back to the bot.",
+    "resolved": "Settled by a person.",
+    "unanswered": "No person came in time.",
+    "abandoned": "Closed before a person came.",
+    "declined": "The customer declined a person.",
+    "ignored": "The customer did not answer the offer of a person.",
+}
+"""What Baton's own system messages say."""
+
 STATES_MAX = 20_000
 """Most conversations whose states are cached; others are folded again when a message comes."""
 
@@ -62,6 +76,7 @@ class OpenConversation:
     version: int | None
     team: str | None
     fired: str | None
+    offer_id: str | None
     tossed: bool
     state: State = EMPTY
     messages: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +136,8 @@ class Batch:
         row = {"workspace": workspace, "length": 0, "begins": 1, "status": "open"}
         row |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         row |= {"opened_at": self.now, "last_at": self.now}
-        row |= {"language": None, "version": None, "team": None, "fired": None, "tossed": False}
+        row |= {"language": None, "version": None, "team": None, "fired": None, "offer_id": None}
+        row |= {"tossed": False}
         conversation_rows.add(self.connection, [row | {"id": name} for name in sorted(names)])
         self._added.update((workspace, name) for name in names)
 
@@ -168,7 +184,9 @@ class Batch:
             raise no_conversation(name)
         return conversation
 
-    def require_room(self, conversation: OpenConversation, turns: int) -> None:
+    def require_room(
+        self, conversation: OpenConversation, turns: int, *, reserved: int = 0
+    ) -> None:
         """Raises Contradiction for an imported history, which has ended, Invalid for a turn
         too many.
         """
@@ -179,7 +197,7 @@ class Batch:
                 field="conversation_id",
                 hint="go on under a new conversation_id",
             )
-        if conversation.length + turns > TURNS_MAX:
+        if conversation.length + turns > TURNS_MAX + reserved:
             raise Invalid(
                 "conversation_too_long",
                 f"conversation {conversation.id!r} would have more than {TURNS_MAX} messages",
@@ -207,14 +225,16 @@ class Batch:
         return seq
 
     def append_system_event(self, conversation: OpenConversation, event: str, subject: str) -> int:
-        """Append a system message of Baton's own: handed_over, returned or declined."""
-        text = {
-            "handed_over": "Handed over to a person.",
-            "returned": "Given back to the bot.",
-            "declined": "The customer declined a person.",
-        }[event]
+        """Append a system message of Baton's own, in the words of SYSTEM_EVENTS.
+
+        A handoff that is taken up late is handed over, and may end, more than once.
+        """
         name = f"baton:{event}:{subject}"
-        return self.append(conversation, Message(name, "system", text, self.now, event=event))
+        if conversation.state.unanswered or event == "unanswered":
+            name += f":{conversation.length + 1}"
+        return self.append(
+            conversation, Message(name, "system", SYSTEM_EVENTS[event], self.now, event=event)
+        )
 
     def mark_scored(
         self, conversation: OpenConversation, stored_message: StoredMessage, message_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from learning.conversation.state import BotReport, Message
 from learning.ledger.model_state import Turn
@@ -184,6 +184,9 @@ def message_of(row: Any) -> Message:
         bot=BotReport(**row.bot) if row.bot else None,
         attributes=tuple(sorted(attributes.items())),
         event=row.event,
+        format=row.format,
+        agent=row.agent,
+        attachments=tuple((part["type"], part["name"]) for part in row.attachments or ()),
     )
 
 
@@ -206,7 +209,22 @@ def message_row(
         "attributes": dict(message.attributes) or None,
         "event": message.event,
         "scored": scored,
+        "format": message.format,
+        "agent": message.agent,
+        "attachments": [{"type": kind, "name": name} for kind, name in message.attachments] or None,
     }
+
+
+def newest_customer_place(connection: Connection, workspace: str, name: str) -> int | None:
+    """The place of the customer's newest message."""
+    place: int | None = connection.execute(
+        select(func.max(_message.c.seq)).where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == name,
+            _message.c.author == "user",
+        )
+    ).scalar_one()
+    return place
 
 
 def decision(connection: Connection, workspace: str, name: str) -> Row[Any] | None:

@@ -25,6 +25,7 @@ _TRANSCRIPTS = (
         _message.c.bot,
         _message.c.attributes,
         _message.c.event,
+        _message.c.format,
     )
     .where(
         _message.c.workspace == bindparam("workspace"),
@@ -48,10 +49,10 @@ def transcripts(
         _TRANSCRIPTS, parameters | {"until": max(lengths.values(), default=0)}
     )
     for row in rows.all():
-        name, seq, scored, message, author, text, at, language, bot, attributes, event = row
+        name, seq, scored, message, author, text, at, language, bot, attributes, *others = row
         if seq <= lengths[name]:
             report = BotReport(**bot) if bot else None
             pairs = tuple(sorted(attributes.items())) if attributes else ()
-            folded = Message(message, author, text, at, language, report, pairs, event)
+            folded = Message(message, author, text, at, language, report, pairs, *others)
             turns[name].append(Turn(folded, scored))
     return turns

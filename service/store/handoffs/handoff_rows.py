@@ -121,6 +121,37 @@ def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequ
     return connection.execute(query.order_by(_handoff.c.changed_at, _handoff.c.id)).all()
 
 
+def unanswered(
+    connection: Connection, workspace: str, team: str | None = None, most: int = 50
+) -> Sequence[Row[Any]]:
+    """Handoffs that nobody took in time and whose request still stands, as on a page of the queue:
+    the newest of its conversation, which is open and without a person.
+    """
+    conversation, later = table(Conversation), _handoff.alias()
+    superseded = select(later.c.id).where(
+        later.c.workspace == _handoff.c.workspace,
+        later.c.conversation_id == _handoff.c.conversation_id,
+        later.c.opened_at > _handoff.c.opened_at,
+    )
+    query = _QUEUE_PAGE.join(
+        conversation,
+        and_(
+            conversation.c.workspace == _handoff.c.workspace,
+            conversation.c.id == _handoff.c.conversation_id,
+        ),
+    ).where(
+        _handoff.c.workspace == workspace,
+        _handoff.c.status == "unanswered",
+        conversation.c.status == "open",
+        conversation.c.handoff_id.is_(None),
+        ~superseded.exists(),
+    )
+    if team is not None:
+        query = query.where(_handoff.c.team == team)
+    order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
+    return connection.execute(query.order_by(*order).limit(most)).all()
+
+
 def counts(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     """Open handoffs by status and team: their number, and since when the oldest is open."""
     return connection.execute(
@@ -177,6 +208,20 @@ def overdue(
         _handoff.c[column] < before,
     )
     return connection.execute(query.order_by(_handoff.c[column]).limit(500)).all()
+
+
+def newest_time(connection: Connection) -> float:
+    """The newest time in the database: its own clock's where it has one, else that of what was
+    written last by any process.
+    """
+    if connection.dialect.name == "postgresql":
+        clock = func.extract("epoch", func.clock_timestamp())
+        return float(connection.execute(select(clock)).scalar_one())
+    times = [
+        select(func.max(column)).scalar_subquery()
+        for column in (_handoff.c.changed_at, table(Conversation).c.last_at)
+    ]
+    return max(time or 0.0 for time in connection.execute(select(*times)).one())
 
 
 def without_outcome(

@@ -139,8 +139,8 @@ def audited(
 def handoffs(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """Handoffs by segment, verdict in force (None without one), `by_rule`, status, and by their own
-    team, version and triggers (`own_...`).
+    """Handoffs by segment, verdict in force (None without one), `by_rule`, `opened_by`, status, and
+    by their own team, version and triggers (`own_...`).
     """
     joined = and_(
         _conversation.c.workspace == _handoff.c.workspace,
@@ -153,7 +153,12 @@ def handoffs(
         _outcome.c.retracted_at.is_(None),
     )
     own = (_handoff.c.team, _handoff.c.version, _handoff.c.fired)
-    others = (_handoff.c.by_rule, _handoff.c.status, _outcome.c.verdict)
+    others = (
+        _handoff.c.by_rule,
+        _handoff.c.opened_by,
+        _handoff.c.status,
+        _outcome.c.verdict,
+    )
     return connection.execute(
         select(
             *by,

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.runtime.errors import Forbidden, Unauthenticated
+from service.runtime.errors import Contradiction, Forbidden, Unauthenticated
 from service.runtime.ids import new_id
 from service.store import access
 from service.store.database.transactions import Store
@@ -65,9 +65,20 @@ def derived_secret(maker_secret: str, purpose: str) -> str:
 def add_key(
     connection: Connection, workspace: str, role: str, name: str, secret: str
 ) -> dict[str, Any]:
-    """Store a key by its hash, once; returns it as JSON, with its secret."""
+    """Store a key by its hash, once; returns it as JSON, with its secret.
+
+    Raises Contradiction where somebody else's key has this name: claims and outcomes call people by
+    it, so two people would be one. Bots may share theirs.
+    """
     row = access.key_by_hash(connection, hashed(secret))
     if row is None:
+        if role != "bot" and access.has_agent(connection, workspace, name):
+            raise Contradiction(
+                "name_in_use",
+                f"a key of workspace {workspace!r} is already named {name!r}",
+                field="name",
+                hint="give each person a name of their own, or revoke the older key first",
+            )
         values = {
             "id": new_id("k"),
             "workspace": workspace,

@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import Connection
 
 from service.handoffs import lifecycle
+from service.handoffs.takeover import take_over
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import new_turns, with_timestamp
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
-from service.web.api.handoffs import HandoffResponse
+from service.web.api.handoffs import HandoffResponse, standing
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
 from service.web.error_responses import ERRORS
@@ -31,6 +32,7 @@ from service.web.schemas import (
     Turn,
     about,
     message,
+    require_texts,
     timed,
 )
 
@@ -57,6 +59,7 @@ class MessagesRequest(RequestModel):
                     f"message {turn.id!r} is the customer's: send it to POST /v1/score, "
                     "or in its history"
                 )
+        require_texts(turn.text for turn in turns)
         return turns
 
 
@@ -135,6 +138,11 @@ class MessageResponse(BaseModel):
         str | None, about("What a turn of the system records, such as handed_over.", "handed_over")
     ]
     scored: Annotated[bool, about("Whether it was decided about.", True)]
+    agent: Annotated[str | None, about("The person who spoke, where it was told.", "Ana")]
+    format: Annotated[str | None, about("text, html, markdown or email, where told.", "email")]
+    attachments: Annotated[
+        list[dict[str, Any]] | None, about("What came with it.", [{"type": "image", "name": None}])
+    ]
 
 
 class TranscriptHandoff(HandoffResponse):
@@ -190,20 +198,22 @@ async def list_conversations(
 async def append_messages(
     conversation_id: Id, asked: MessagesRequest, baton: AppDependency, principal: Bot
 ) -> Any:
-    """Append turns of the bot, an agent or the system without scoring them."""
+    """Append turns of the bot, an agent or the system without scoring them.
+
+    An agent who speaks, or to whom it was assigned, takes the conversation over.
+    """
     workspace = principal.workspace
     turns = tuple(message(turn, turn.bot) for turn in asked.messages)
     model_state = await baton.engine.model_state(workspace)
-    seconds = model_state.policy.claim_seconds
 
     def append(batch: Batch) -> Mapping[str, Any]:
         conversation = batch.conversation(workspace, conversation_id)
         fresh = new_turns(conversation, turns)
         batch.require_room(conversation, len(fresh))
-        for turn in fresh:
-            batch.append(conversation, with_timestamp(turn, batch.now))
-        if any(turn.author == "agent" for turn in fresh):
-            lifecycle.extend_claim(batch, conversation, seconds)
+        appended = [with_timestamp(turn, batch.now) for turn in fresh]
+        for turn in appended:
+            batch.append(conversation, turn)
+        take_over(batch, conversation, appended, standing(batch, workspace, model_state))
         return {
             "conversation_id": conversation_id,
             "appended": len(fresh),

@@ -18,7 +18,8 @@ router = APIRouter(tags=["events"], responses=ERRORS)
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "events `handoff`, `queue`, `outcome`, `switch`; `hello` at first, and "
+        "description": "events `handoff`, `handoff.raised`, `queue`, `outcome`, `switch`; `hello` "
+        "at first, and "
         "`reset` where too much happened to tell",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }

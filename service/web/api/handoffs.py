@@ -1,4 +1,4 @@
-"""Handoff routes: the queue, the context packet, claim, note, transfer, return and resolve."""
+"""Handoff routes: opening, queue, context packet, claim, note, transfer, return and resolve."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from service.handoffs import brief, lifecycle, notes, transfers
+from learning.ledger.model_state import ModelState
+from service.handoffs import brief, lifecycle, notes, takeover, transfers
 from service.runtime.errors import NotFound
 from service.scoring.decision_response import ReasonResponse, TriggerResponse
+from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
+from service.store.ledger import entries
 from service.web.api.score import RouteResponse
 from service.web.error_responses import ERRORS
-from service.web.request_context import Agent, AppDependency, AppState, once
+from service.web.request_context import Agent, AppDependency, AppState, Bot, once
 from service.web.schemas import (
     Id,
     NoteText,
@@ -31,7 +34,22 @@ from service.web.schemas import (
 
 router = APIRouter(prefix="/handoffs", tags=["handoffs"], responses=ERRORS)
 _HIDDEN = ("workspace", "changed_at", "fired")
-Status = Literal["waiting", "claimed", "resolved", "returned", "abandoned"]
+Status = Literal["waiting", "claimed", "resolved", "returned", "unanswered", "abandoned"]
+
+
+class HandoffRequest(RequestModel):
+    """A conversation that a person is to have, by the bot's or a person's own word."""
+
+    conversation_id: Annotated[Id, about("The conversation, which has begun.", "c-17")]
+    reason: Annotated[takeover.Reason, about("Why.", "stuck")]
+    summary: Annotated[NoteText | None, about("What it is about.", "order lost twice")] = None
+    team: Annotated[ShortText | None, about("A team that the policy speaks of.", "billing")] = None
+    priority: Annotated[
+        Annotated[int, Field(ge=1, le=4)] | None, about("1 is served first, 4 last.", 2)
+    ] = None
+    taken_by: Annotated[
+        ShortText | None, about("The person who has it from now on, if one has.", "Ana")
+    ] = None
 
 
 class NoteRequest(RequestModel):
@@ -52,7 +70,9 @@ class HandoffResponse(BaseModel):
 
     id: Annotated[str, about("Its id.", "h19ab2c3d4e5f60718293a4")]
     conversation_id: Annotated[str, about("Its conversation.", "c-17")]
-    decision_id: Annotated[str, about("The decision that led to it.", "d19ab2c3d4e5f60718293a4")]
+    decision_id: Annotated[
+        str | None, about("The decision that led to it, if one did.", "d19ab2c3d4e5f60718293a4")
+    ]
     begins: Annotated[int, about("The first turn that belongs to it, from 1.", 1)]
     seq: Annotated[int, about("The turn that led to it.", 3)]
     by_rule: Annotated[bool, about("Whether a rule or a request was among its triggers.", True)]
@@ -73,6 +93,15 @@ class HandoffResponse(BaseModel):
     promised_at: Annotated[
         datetime | None,
         about("When its team gets to it, where not at once.", "2026-11-30T08:00:00+00:00"),
+    ]
+    opened_by: Annotated[
+        Literal["decision", "bot", "person"], about("By whose word it was opened.", "decision")
+    ]
+    reason: Annotated[str | None, about("Why, where no decision led to it.", "stuck")]
+    opening_note: Annotated[str | None, about("What its request said.", "order lost twice")]
+    raised_at: Annotated[
+        datetime | None,
+        about("When something urgent was last said in it.", "2026-11-28T09:31:00+00:00"),
     ]
 
 
@@ -211,6 +240,43 @@ async def list_handoffs(
         )
     )
     return JSONResponse({"handoffs": [_handoff_json(row._asdict()) for row in rows]})
+
+
+@router.post("", response_model=HandoffResponse)
+async def open_handoff(asked: HandoffRequest, baton: AppDependency, principal: Bot) -> Any:
+    """Hand a conversation over without a decision, or take it over (`taken_by`: claimed at once).
+
+    Where a handoff is open, that one is the answer, as it is.
+    """
+    workspace = principal.workspace
+    model_state = await baton.engine.model_state(workspace)
+    opened_by: takeover.OpenedBy = "bot" if principal.role == "bot" else "person"
+    request = takeover.HandoffRequest(
+        "person" if asked.taken_by else opened_by,
+        asked.reason,
+        asked.summary,
+        asked.team,
+        asked.priority,
+        asked.taken_by,
+    )
+
+    def open_(batch: Batch) -> Mapping[str, Any]:
+        conversation = batch.require_started(workspace, asked.conversation_id)
+        batch.require_room(conversation, 1)
+        return takeover.hand_over(
+            batch, conversation, request, standing(batch, workspace, model_state)
+        )
+
+    needs = conversation_rows.lock_targets(workspace, asked.conversation_id)
+    row = await baton.engine.run(workspace, open_, needs=needs)
+    return JSONResponse(_handoff_json(dict(row)))
+
+
+def standing(batch: Batch, workspace: str, model_state: ModelState) -> takeover.Standing:
+    """What a takeover depends on, as it is in this batch."""
+    row = entries.workspace(batch.connection, workspace)
+    live = row is not None and row.mode == "live"
+    return takeover.Standing(model_state.policy, model_state.version, live)
 
 
 @router.get("/{handoff_id}", response_model=HandoffBrief)

@@ -99,7 +99,8 @@ async def get_policy(baton: AppDependency, principal: Engineer) -> Any:
     """The policy in force."""
 
     def look(connection: Connection) -> Mapping[str, Any]:
-        return entries.newest_policy(connection, principal.workspace)
+        body = entries.newest_policy(connection, principal.workspace)
+        return Policy.from_ledger(body).model_dump(mode="json")
 
     return JSONResponse(dict(await baton.read(look)))
 

@@ -100,10 +100,12 @@ class AuditCounts(BaseModel):
 
 
 class OutcomesByCause(BaseModel):
-    """Outcomes of handoffs that a rule caused, and that the model did."""
+    """Outcomes of handoffs by what led to them: a decision, or the word of a bot or a person."""
 
     rule: Annotated[HandoffOutcomes, about("By a rule or a request.")]
     model: Annotated[HandoffOutcomes, about("By the model alone.")]
+    bot: Annotated[HandoffOutcomes, about("By the bot itself, without a decision.")]
+    person: Annotated[HandoffOutcomes, about("By a person who took over, without a decision.")]
 
 
 class HandoffCounts(BaseModel):

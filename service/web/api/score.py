@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import structlog
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import to_json
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.handoffs import lifecycle
-from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
+from service.runtime.errors import HTTP_STATUS, Invalid, NotFound, RequestRefused
 from service.scoring.decide import ScoreCommand
 from service.scoring.decision_response import (
     DecisionResponse,
@@ -43,7 +43,9 @@ from service.web.request_context import Agent, AppDependency, AppState, Bot, adm
 from service.web.schemas import (
     ATTRIBUTES_MAX,
     BATCH_MAX,
+    BATCH_TEXTS_CHARS_MAX,
     HISTORY_MAX,
+    TEXT_CHARS_MAX,
     Error,
     Id,
     Report,
@@ -54,6 +56,7 @@ from service.web.schemas import (
     Value,
     about,
     message,
+    require_texts,
     timed,
 )
 
@@ -106,6 +109,12 @@ class ScoreRequest(RequestModel):
         Field(max_length=ATTRIBUTES_MAX),
         about("What is known of the customer or case, by name.", {"plan": "pro", "orders": 3}),
     ] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScoreRequest:
+        if self.history:
+            require_texts((self.message.text, *(turn.text for turn in self.history)))
+        return self
 
     def command(self, workspace: str) -> ScoreCommand:
         """The request as the engine takes it."""
@@ -166,7 +175,10 @@ class SuggestedTeam(BaseModel):
 class RouteResponse(BaseModel):
     """Whose word chose the team of a handoff."""
 
-    by: Annotated[Literal["rule", "model", "default"], about("Whose word it was.", "rule")]
+    by: Annotated[
+        Literal["rule", "model", "default", "on_call"],
+        about("Whose word it was; on_call: urgent, and its own team is not there.", "rule"),
+    ]
     rule: Annotated[str | None, about("The rule that chose, if one did.", "legal")] = None
     suggested: Annotated[SuggestedTeam | None, about("What the model suggested, if it did.")] = None
 
@@ -241,8 +253,24 @@ async def score_message(_asked: ScoreRequest) -> Any:
 @router.post("/score/batch", response_model=BatchResponse)
 async def score_batch(asked: BatchRequest, baton: AppDependency, principal: Bot) -> Any:
     """Decide about up to 256 messages, each with its own result or error, in their order."""
+    total = sum(map(_text_chars, asked.items))
+    if total > BATCH_TEXTS_CHARS_MAX:
+        raise Invalid(
+            "texts_too_long",
+            f"the texts have {total} characters together; the limit is {BATCH_TEXTS_CHARS_MAX}",
+            field="items",
+            hint="send them in several batches",
+        )
     results = await asyncio.gather(*(_score_item(baton, principal, item) for item in asked.items))
     return JSONResponse({"results": results})
+
+
+def _text_chars(item: dict[str, Any]) -> int:
+    """Characters of an item's texts, as they would be kept; whatever its shape is."""
+    history = item.get("history")
+    turns = [item.get("message"), *(history if isinstance(history, list) else ())]
+    texts = [turn.get("text") for turn in turns if isinstance(turn, dict)]
+    return sum(min(len(text), TEXT_CHARS_MAX) for text in texts if isinstance(text, str))
 
 
 async def _score_item(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,8 @@ def events_after_reconnect(
     entries = ledger.tail(connection, workspace, cursor.position, CHANGES_MAX)
     if len(changed) + len(entries) >= CHANGES_MAX:
         return _event("reset", until, {})
-    chunk, _ = _events(connection, workspace, cursor, [name for name, _ in changed], entries)
+    since = dict.fromkeys((name for name, _ in changed), after)
+    chunk, _ = _events(connection, workspace, cursor, since, entries)
     return chunk or _event("hello", until, {"position": until.position})
 
 
@@ -91,7 +92,11 @@ def poll(
     if len(changed) >= CHANGES_MAX or len(entries) >= CHANGES_MAX:
         cursor, recently_sent = start_cursor(connection, workspace)
         return _event("reset", cursor, {}), cursor, recently_sent
-    fresh = [name for name, at in changed if recently_sent.get(name) != at]
+    fresh = {
+        name: recently_sent.get(name, after)
+        for name, at in changed
+        if recently_sent.get(name) != at
+    }
     chunk, cursor = _events(connection, workspace, cursor, fresh, entries)
     return chunk, cursor, dict(changed)
 
@@ -100,14 +105,19 @@ def _events(
     connection: Connection,
     workspace: str,
     cursor: EventCursor,
-    changed: Collection[str],
+    changed: Mapping[str, float],
     entries: Sequence[Entry],
 ) -> tuple[bytes, EventCursor]:
-    """Events in order, and the cursor after the last of them."""
+    """Events in order, and the cursor after the last of them. `changed` are handoffs, and since
+    when what happened to each has not been sent.
+    """
     parts = []
     for row in handoff_rows.by_ids(connection, workspace, changed) if changed else ():
         cursor = EventCursor(max(cursor.changed_at, row.changed_at), cursor.position)
-        parts.append(_event("handoff", cursor, timed(queue.queue_json(row))))
+        facts = timed(queue.queue_json(row))
+        parts.append(_event("handoff", cursor, facts))
+        if row.raised_at is not None and row.raised_at > changed[row.id]:
+            parts.append(_event("handoff.raised", cursor, facts))
     if changed:
         waiting = {team.name: team.waiting for team in queue.team_queues(connection, workspace)}
         parts.append(_event("queue", cursor, {"waiting": waiting}))

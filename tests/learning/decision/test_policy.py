@@ -35,6 +35,7 @@ SHOWS = {
     "request": ASKS,
     "identity": "I cannot pass the identity check",
     "security": "someone hacked my account",
+    "safety": "I am going to kill myself",
 }
 amounts = st.floats(1e-3, 1e3)
 shares = st.floats(0, 1)
@@ -235,7 +236,7 @@ def test_protected_rules_are_refused_in_any_weaker_form(
         ({"cooldown_messages": 1.5}, "cooldown_messages", "integer"),
         ({"cooldown_messages": 10**30}, "cooldown_messages", "100"),
         ({"claim_seconds": 1}, "claim_seconds", "10"),
-        ({"rules": []}, "rules", "request, identity, security"),
+        ({"rules": []}, "rules", "request, identity, security, safety"),
     ],
 )
 def test_a_policy_out_of_shape_is_refused_by_field(

@@ -27,6 +27,7 @@ PROTECTED = {
     "request": ASKS,
     "identity": "I cannot pass the identity check",
     "security": "someone hacked my account",
+    "safety": "I am going to kill myself",
 }
 FAILED = {"fallback": True}
 
@@ -87,14 +88,15 @@ def test_the_protected_rules_team_and_priority_are_the_handoffs(place: Place) ->
 
 
 def test_other_rules_are_held_back_in_the_cool_down_and_say_so(place: Place) -> None:
-    place.policy(cooldown_messages=1)
+    rules = place.engineer.got("/v1/policy")["rules"]
+    refunds = {"name": "refunds", "watches": "topic:refund", "action": "escalate"}
+    place.policy(cooldown_messages=1, rules=[*rules, refunds])
     place.agent.posted(f"/v1/handoffs/{place.escalated()}/return")
-    text = "I will sue you, my lawyer will call"
-    held = place.bot.decided("c", "m2", text)
+    held = place.bot.decided("c", "m2", "can I have a refund")
     assert held["action"] == "continue"
-    assert "legal" in {trigger["name"] for trigger in held["triggers"]}
+    assert "refunds" in {trigger["name"] for trigger in held["triggers"]}
     assert any("held back" in reason["text"] for reason in held["reasons"])
-    assert place.bot.decided("c", "m3", "you hear from my attorney")["action"] == "escalate"
+    assert place.bot.decided("c", "m3", "I want my money back")["action"] == "escalate"
 
 
 # Claims

@@ -332,7 +332,7 @@ def test_handoffs_nobody_took_are_given_back_by_each_workspace_s_own_waiting_tim
         home.change(sql, 1000.0, patient.name)
         home.change(sql, 100.0, hasty.name)
         upkeep.expire()
-        assert other.get(path_of("handoffs", made["handoff"]["id"]))["status"] == "abandoned"
+        assert other.get(path_of("handoffs", made["handoff"]["id"]))["status"] == "unanswered"
         assert other.score("h", "m2", "hello again")["action"] != "human_active"
         assert one.score("p1", "m2", "hello again")["action"] == "human_active"
 

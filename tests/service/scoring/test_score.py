@@ -74,7 +74,7 @@ def test_every_trigger_and_reason_can_be_read_and_names_its_message(place: Place
         assert trigger["kind"] in ("request", "rule", "loop", "model")
         assert trigger["message_ids"]
     assert any("human" in reason["text"] for reason in decided["reasons"])
-    assert set(decided["handoff"]) == {"id", "team", "priority"}
+    assert set(decided["handoff"]) == {"id", "team", "priority", "raised"}
 
 
 def test_the_same_message_again_gets_the_same_decision_even_after_learning(place: Place) -> None:
@@ -127,7 +127,7 @@ def test_history_is_stored_before_the_message_in_the_order_it_came(place: Place)
     history = [
         {"id": "h1", "author": "user", "text": "hello", "at": "2026-01-02T03:04:05Z"},
         {"id": "h2", "author": "bot", "text": "hi, what can I do?", "bot": REPORT},
-        {"id": "h3", "author": "agent", "text": "an agent wrote before"},
+        {"id": "h3", "author": "agent", "text": "an agent wrote", "at": "2026-01-02T03:05:05Z"},
         {"id": "h4", "author": "system", "text": "the customer came back"},
     ]
     attributes = {"plan": "gold", "orders": 1, "spent": 12.5, "vip": True}
@@ -210,7 +210,7 @@ def test_a_batch_answers_each_item_by_itself_and_in_order(place: Place) -> None:
         item("a", "m1", "another text"),
         item("a", "m2", QUIET),
         item("a", "m1", QUIET),
-        item("c", "m1", "x" * 20_001),
+        item("c", "m1", "x\x00"),
         item("d", "m1", "y") | {"nope": 1},
     ]
     results = place.bot.posted("/v1/score/batch", {"items": items})["results"]
@@ -247,8 +247,8 @@ def test_a_declined_offer_starts_the_cool_down_and_opens_nothing(place: Place) -
     place.policy(cooldown_messages=2)
     path = f"/v1/decisions/{decision}/answer"
     same([place.bot.post(path, json={"accepted": False}) for _ in range(3)])
-    actions = [place.bot.decided("c", f"m{n}", OTHERS[n])["action"] for n in range(2, 6)]
-    assert actions == ["continue", "continue", "offer", "offer"]
+    actions = [place.bot.decided("c", f"m{n}", OTHERS[n])["action"] for n in range(2, 5)]
+    assert actions == ["continue", "continue", "offer"]
     assert place.content()["handoff"] == 0
 
 

@@ -10,7 +10,7 @@
     const { team, name } = page();
     if (handoff.status === "claimed" && handoff.claimed_by === name) return "own";
     if (team && handoff.team !== team) return null;
-    return { waiting: "waiting", claimed: "claimed" }[handoff.status] ?? null;
+    return { waiting: "waiting", claimed: "claimed", unanswered: "overdue" }[handoff.status] ?? null;
   }
 
   function row(handoff) {
@@ -19,6 +19,7 @@
     item.id = handoff.id;
     Object.assign(item.dataset, {
       priority: handoff.priority, opened: handoff.opened_at, changed: handoff.changed_at,
+      raised: handoff.raised_at ?? "",
     });
     const names = { 1: "urgent", 2: "high", 3: "normal", 4: "low" };
     part(".priority").className = `priority p${handoff.priority}`;
@@ -27,7 +28,14 @@
     part(".text").textContent = handoff.said || handoff.conversation_id;
     part(".why").textContent = handoff.why;
     part(".team").textContent = handoff.team;
-    const waits = handoff.status === "waiting";
+    const waits = handoff.status !== "claimed";
+    if (!handoff.raised_at) part(".raised").remove();
+    if (handoff.status === "unanswered") {
+      const overdue = document.createElement("span");
+      overdue.className = "overdue";
+      overdue.textContent = "overdue: nobody came in time";
+      part(".waited").after(overdue);
+    }
     part(".waited").firstChild.textContent = waits ? "waits " : "for ";
     part(".waited time").dataset.since = Date.parse(waits ? handoff.opened_at : handoff.claimed_at) / 1000;
     if (handoff.promised_at) part(".promised time").dateTime = new Date(handoff.promised_at).toISOString();
@@ -70,7 +78,7 @@
   }
 
   function settle() {
-    for (const name of ["own", "waiting", "claimed"]) {
+    for (const name of ["own", "overdue", "waiting", "claimed"]) {
       const none = !list(name).children.length;
       list(name).hidden = none;
       if (name === "waiting") document.getElementById("nobody").hidden = !none;
@@ -83,6 +91,7 @@
     if (old && old.dataset.changed >= handoff.changed_at) return;
     const had = old?.closest("ol")?.id;
     const focused = old?.contains(document.activeElement);
+    const urgent = handoff.raised_at && handoff.raised_at !== old?.dataset.raised;
     old?.remove();
     const name = place(handoff);
     if (name) {
@@ -93,6 +102,7 @@
         setTimeout(() => item.classList.remove("new"), 4000);
         baton.tell(`a conversation waits for ${handoff.team}`);
       }
+      if (urgent) baton.tell(`urgent: something serious was said in a conversation of ${handoff.claimed_by ?? handoff.team}`);
       if (shown && focused) item.querySelector("a").focus();
     }
     settle();

@@ -1,0 +1,84 @@
+"""Parts of a policy that are numbers alone: costs, acceptance rates, audit budget, silence."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from learning.decision.policy_document import PolicyDocument
+
+
+class Costs(PolicyDocument):
+    """Misclassification costs, in any one unit; only the ratios matter."""
+
+    unneeded: Annotated[
+        float, Field(gt=0, le=1e6, description="What a person costs where nobody was needed.")
+    ] = 1.0
+    missed: Annotated[
+        float,
+        Field(
+            gt=0, le=1e6, description="What it costs that nobody came where a person was needed."
+        ),
+    ] = 4.0
+    ask: Annotated[float, Field(ge=0, le=1e6, description="What it costs to ask the customer.")] = (
+        0.15
+    )
+
+
+class AcceptanceRates(PolicyDocument):
+    """Acceptance rates of an offer, when a person is needed and when not."""
+
+    needed: Annotated[
+        float, Field(ge=0, le=1, description="Share of those who need a person that accepts one.")
+    ] = 0.9
+    unneeded: Annotated[
+        float, Field(ge=0, le=1, description="Share of those who do not that accepts one.")
+    ] = 0.25
+
+
+class AuditBudget(PolicyDocument):
+    """Audit sampling budget: shares of the conversations kept by the bot, reviews a day, times."""
+
+    uniform_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of kept conversations drawn at random.")
+    ] = 0.03
+    targeted_share: Annotated[
+        float, Field(ge=0, le=1, description="Share drawn where a label would teach most.")
+    ] = 0.02
+    per_day: Annotated[int, Field(ge=0, le=100_000, description="Most audits in a day.")] = 100
+    per_reviewer_per_day: Annotated[
+        int, Field(ge=1, le=10_000, description="Most reviews by one person in a day.")
+    ] = 40
+    double_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of audits reviewed twice.")
+    ] = 0.1
+    offered_seconds: Annotated[
+        int, Field(ge=60, le=604_800, description="How long an audit is one reviewer's.")
+    ] = 1800
+
+
+class SilencePolicy(PolicyDocument):
+    """Weak negative label from silence: none, unless it has a weight.
+
+    A conversation kept by the bot about which nothing was heard for `after_seconds` teaches "no
+    person was needed" with that share of a lesson's weight. Customers who come back unsettled
+    within that time had been missed (`learning.conversation.reopening`).
+    """
+
+    after_seconds: Annotated[
+        int,
+        Field(
+            ge=3600,
+            le=31_536_000,
+            description="Time in which a customer who comes back unsettled had been missed.",
+        ),
+    ] = 259_200
+    weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.5,
+            description="Share of a lesson's weight that silence teaches with; 0: nothing.",
+        ),
+    ] = 0.0
