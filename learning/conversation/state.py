@@ -46,6 +46,7 @@ class Message:
     """One turn. `author` is user, bot, agent or system; `at` is in seconds since the epoch.
 
     `event` is of system messages only: handed_over, returned or declined (an offer of a person).
+    `format` is text, html, markdown or email; None: it is recognised.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Message:
     bot: BotReport | None = None
     attributes: tuple[tuple[str, str | float | bool], ...] = ()
     event: str | None = None
+    format: str | None = None
 
 
 NOBODY = SpeakerState()

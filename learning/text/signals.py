@@ -70,7 +70,7 @@ def read(text: str, language: str | None = None) -> Signals:
     if len(text) > TEXT_CHARS_MAX:
         text = text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
     split = tokens(text)
-    found = _strongest(find(text, split))
+    found = _strongest(find(text, split, language))
     profane = _profane(text, split)
     capitals = _capitals(text, split)
     bursts = _EMPHASIS.findall(text)

@@ -17,7 +17,10 @@ from itertools import islice
 WORD_CHARS_MAX = 32
 """Longer words are cut: no word of the lexicon is longer, and the cut bounds every search."""
 
-_MARKS = "\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u200c\u200d"
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0983\u09bc-\u09cd\u09d7"
+    "\u09e2\u09e3\u0b82\u0bbe-\u0bcd\u0bd7\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200c\u200d"
+)
 _TOKEN = re.compile(
     r"(?P<word>(?:[^\W\d_](?:[ .*-][^\W\d_]){3,}(?![^\W_]))"
     rf"|[^\W_](?:[^\W_]|[{_MARKS}])*(?:['\u2019](?i:t|s|d|m|ll|re|ve)(?![^\W_]))?)"
@@ -33,11 +36,11 @@ _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _STRIPPED = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u200c\u200d'\u2019]")
 _INNER = re.compile(r"[ .*'\-]")
 _LETTERS = str.maketrans("łøđıėىةکی", "lodieيهكي")
-_UNSPACED = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def unspaced(text: str) -> bool:
-    """Whether the text holds Chinese, Japanese or Korean writing."""
+    """Whether the text holds writing of a script without spaces, or with loose ones (Korean)."""
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
@@ -66,12 +69,17 @@ class Tokens:
         """The text from one token to another, as it stands in the original: looked for again, as
         only evidence needs it.
         """
-        if self.text.isascii():
-            tokens = _ASCII_TOKEN.finditer(self.text.lower())
-        else:
-            tokens = _TOKEN.finditer(self.text)
-        asked = list(islice(tokens, first, last + 1))
+        asked = list(islice(self._matches(), first, last + 1))
         return self.text[asked[0].start() : asked[-1].end()]
+
+    def starts(self) -> list[int]:
+        """The offset in the text at which each token begins."""
+        return [match.start() for match in self._matches()]
+
+    def _matches(self) -> Iterator[re.Match[str]]:
+        if self.text.isascii():
+            return _ASCII_TOKEN.finditer(self.text.lower())
+        return _TOKEN.finditer(self.text)
 
 
 def _folded(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ A phrase is a row of elements separated by spaces:
     to|with         either
     get+through     words that stand together, inside an alternative
     <person>        any entry of the list `person` of `[words]` (entries may hold several words)
-    <polite>?3      up to three of them; a bare `?` is `?1`
+    <polite>?3      up to three of them; a bare `?` is `?1`; commas may stand around these
     ~3              up to three words of any kind within the clause, but no denial (`gap_not`)
     , .             the end of a clause, of a sentence
     ^  $            where a clause begins or ends;  ^^  $$  a sentence
@@ -28,6 +28,8 @@ RARE = 0.004
 
 _ELEMENT = re.compile(r"(?P<body>[^?~^]+)(?:\?(?P<times>\d?))?$")
 _GAP = re.compile(r"~\d$")
+_POLITE = frozenset({"<polite>", "<urge>"})
+"""Around words of these lists a clause mark says nothing: "agent, please" is "agent please"."""
 _EDGES = {"^": "(?<=[.,]{})", "^^": "(?<=[.]{})", "$": "(?=[.,])", "$$": "(?=[.])"}
 
 
@@ -82,7 +84,12 @@ class PhraseSyntax:
         entries = sorted({self._word(entry) for entry in self._alternatives(match["body"])})
         entries.sort(key=len, reverse=True)
         times = match["times"]
-        return union(entries) + ("" if times is None else f"{{0,{times or 1}}}")
+        if times is None:
+            return union(entries)
+        if match["body"] in _POLITE:
+            comma = f"(?:,{self.space})?"
+            return f"(?:{comma}{union(entries)}{comma}){{0,{times or 1}}}"
+        return union(entries) + f"{{0,{times or 1}}}"
 
     def _alternatives(self, body: str) -> list[str]:
         found: list[str] = []
