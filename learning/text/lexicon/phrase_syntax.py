@@ -51,11 +51,12 @@ class PhraseSyntax:
         self.words = words
         self.space = " " if spaced else ""
         denial = union(sorted(map(self._word, gap_not)))
+        self._elements: dict[str, str] = {}
         self.any = f"(?!{denial})" + (r"[^ .,]+ " if spaced else r"[^.,]")
 
     def expression(self, phrase: str) -> str:
         """A phrase as a regular expression."""
-        return "".join(map(self._element, phrase.split()))
+        return "".join(map(self._known_element, phrase.split()))
 
     def anchors(self, phrase: str, common: frozenset[str]) -> list[list[str]]:
         """The words of each obligatory element, likely rarest element first; stems keep a star."""
@@ -72,6 +73,11 @@ class PhraseSyntax:
         if not ranked:
             raise ValueError(f"phrase {phrase!r} has no obligatory word")
         return [words for _, words in sorted(ranked, key=lambda pair: pair[0])]
+
+    def _known_element(self, element: str) -> str:
+        if element not in self._elements:
+            self._elements[element] = self._element(element)
+        return self._elements[element]
 
     def _element(self, element: str) -> str:
         if element in _EDGES:
