@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
-from learning.text.signals import QUIET, Signals, read
+from learning.text.own_words import own_words
+from learning.text.signals import QUIET, Signals, read_own, shorten
 from learning.text.similarity import words
 
 CONFIDENCE_LOW = 0.4
@@ -164,8 +165,9 @@ def _report_changes(state: State, message_id: str, report: BotReport) -> dict[st
 
 
 def _user_changes(state: State, message: Message) -> dict[str, Any]:
-    tokens = words(message.text)
-    signals = read(message.text, message.language or state.language)
+    own = own_words(shorten(message.text), message.format)
+    tokens = words(own.text)
+    signals = read_own(own, message.language or state.language)
     sentiment = signals.sentiment
     first = not state.user.distinct_words
     user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")

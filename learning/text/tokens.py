@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
+from learning.text.own_words import OwnWords
+
 WORD_CHARS_MAX = 32
 """Longer words are cut: no word of the lexicon is longer, and the cut bounds every search."""
 
@@ -64,13 +66,15 @@ class Tokens:
 
     text: str
     words: tuple[str, ...]
+    own: OwnWords | None = None
 
     def written(self, first: int, last: int) -> str:
         """The text from one token to another, as it stands in the original: looked for again, as
         only evidence needs it.
         """
         asked = list(islice(self._matches(), first, last + 1))
-        return self.text[asked[0].start() : asked[-1].end()]
+        start, stop = asked[0].start(), asked[-1].end()
+        return self.own.quote(start, stop) if self.own else self.text[start:stop]
 
     def starts(self) -> list[int]:
         """The offset in the text at which each token begins."""
@@ -87,8 +91,10 @@ def _folded(text: str) -> Iterator[str]:
         yield fold(word) if word else "." if hard else ","
 
 
-def tokens(text: str) -> Tokens:
-    """Fold a text of any length in one pass; linear in its length."""
+def tokens(text: str, own: OwnWords | None = None) -> Tokens:
+    """Fold a text of any length in one pass; linear in its length. With `own`, evidence is quoted
+    as it was stored.
+    """
     if text.isascii():
         found = _ASCII_TOKEN.findall(text.lower())
         words = [
@@ -97,7 +103,7 @@ def tokens(text: str) -> Tokens:
         ]
     else:
         words = list(_folded(text))
-    return Tokens(text, tuple(words))
+    return Tokens(text, tuple(words), own)
 
 
 def compact(words: tuple[str, ...]) -> str:
