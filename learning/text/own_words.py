@@ -225,7 +225,11 @@ def _answer_lines(written: list[str]) -> list[int]:
             continue
         short = len(line) <= LINE_CHARS_MAX
         following = written[number + 1] if number + 1 < len(written) else ""
-        if short and line and (_REST.match(line) or (_FROM.match(line) and _FIELD.match(following))):
+        if (
+            short
+            and line
+            and (_REST.match(line) or (_FROM.match(line) and _FIELD.match(following)))
+        ):
             break
         if short and (_DELIMITER.match(line) or (kept and _CLOSING.match(line.strip()))):
             break

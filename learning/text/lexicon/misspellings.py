@@ -47,4 +47,6 @@ def vocabulary(table: Mapping[str, Any]) -> frozenset[str]:
     for signal in table.get("signals", {}).values():
         rows += [phrase for phrases in signal.values() for phrase in phrases]
     found = frozenset(re.split(r"[ +|?]+", " ".join(rows)))
-    return frozenset(fold(word) + "*" * word.endswith("*") for word in found if word[:1] not in "<~")
+    return frozenset(
+        fold(word) + "*" * word.endswith("*") for word in found if word[:1] not in "<~"
+    )

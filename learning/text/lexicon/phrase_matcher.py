@@ -44,7 +44,7 @@ _SAME_LANGUAGE = {"nb": "no", "nn": "no", "fil": "tl", "iw": "he", "in": "id", "
 _NOT_IN_QUOTES = frozenset({"request", "exasperation"})
 """Signals that are nobody's own words where the whole match stands in quotation marks."""
 _QUOTED = re.compile(
-    "[\"\u201c\u201e\u201d]([^\"\u201c\u201d\u201e]{3,200})[\"\u201d\u201c]|\u00ab([^\u00ab\u00bb]{3,200})\u00bb"
+    '["\u201c\u201e\u201d]([^"\u201c\u201d\u201e]{3,200})["\u201d\u201c]|\u00ab([^\u00ab\u00bb]{3,200})\u00bb'
     "|\u300c([^\u300c\u300d]{1,200})\u300d|\u300e([^\u300e\u300f]{1,200})\u300f"
     "|\u2018([^\u2018\u2019]{3,200})\u2019|(?<![^\\s(])'([^']{3,200})'(?!\\w)"
 )

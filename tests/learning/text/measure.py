@@ -48,7 +48,9 @@ def examples(folder: Path, *, declared: bool = False) -> Iterator[Example]:
             row = json.loads(line)
             language = row.get("lang") if declared else None
             if dataset in ("requests", "mail", "hidden"):
-                segment = " ".join(filter(None, (row.get("lang"), row.get("style"), row.get("format"))))
+                segment = " ".join(
+                    filter(None, (row.get("lang"), row.get("style"), row.get("format")))
+                )
                 shown = signals_of(row, language).request is not None
                 yield Example(dataset, segment, row["request"], shown, row["text"])
             elif dataset == "anger":
