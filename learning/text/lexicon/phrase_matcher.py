@@ -309,7 +309,7 @@ def _quoted_tokens(text: str, found: Tokens) -> list[tuple[int, int]]:
     for start, end in spans:
         first, last = bisect_left(places, start), bisect_left(places, end) - 1
         outside = len(found.words) - (last - first + 1)
-        if first <= last and outside >= 2:
+        if first <= last and outside >= (1 if unspaced(text) else 2):
             ranges.append((first, last))
     return ranges
 
