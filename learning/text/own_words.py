@@ -205,9 +205,9 @@ _FOOTER = re.compile(
 
 def _without_quotes(pieces: _Pieces) -> _Pieces:
     text = pieces.text
-    lines = [(m.start(), m.end()) for m in re.finditer(r"[^\n]*\n|[^\n]+$", text)]
-    if len(lines) > LINES_MAX:
+    if text.count("\n") > LINES_MAX:
         return pieces
+    lines = [(m.start(), m.end()) for m in re.finditer(r"[^\n]*\n|[^\n]+$", text)]
     written = [text[start:stop].rstrip() for start, stop in lines]
     kept = _paragraphs(written, _answer_lines(written))
     if len(kept) == len(lines):

@@ -43,6 +43,7 @@ _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko", "th"})
 _SAME_LANGUAGE = {"nb": "no", "nn": "no", "fil": "tl", "iw": "he", "in": "id", "ji": "yi"}
 _NOT_IN_QUOTES = frozenset({"request", "exasperation"})
 """Signals that are nobody's own words where the whole match stands in quotation marks."""
+_QUOTE_MARKS = '"\u201c\u201e\u201d\u00ab\u300c\u300e\u2018'
 _QUOTED = re.compile(
     '["\u201c\u201e\u201d]([^"\u201c\u201d\u201e]{3,200})["\u201d\u201c]|\u00ab([^\u00ab\u00bb]{3,200})\u00bb'
     "|\u300c([^\u300c\u300d]{1,200})\u300d|\u300e([^\u300e\u300f]{1,200})\u300f"
@@ -118,6 +119,8 @@ class Lexicon:
     unspaced: tuple[Phrase, ...]
     spelling: Mapping[str, str]
     english: frozenset[str]
+    english_words: frozenset[str]
+    """Every word of the English file, everyday or not."""
     foreign: frozenset[str]
     common: Mapping[str, frozenset[str]]
     own: Mapping[str, int]
@@ -195,6 +198,7 @@ def lexicon() -> Lexicon:
         unspaced=tuple(apart),
         spelling=spelling(tables),
         english=common["en"],
+        english_words=vocabulary(tables["en"]),
         common=common,
         own=own,
         own_stems=own_stems,
@@ -301,6 +305,8 @@ def find(
 
 def _quoted_tokens(text: str, found: Tokens) -> list[tuple[int, int]]:
     """The first and last token of each part in quotation marks, where words stand around them."""
+    if " '" not in text and not any(mark in text for mark in _QUOTE_MARKS):
+        return []
     spans = [match.span() for match in _QUOTED.finditer(text)]
     if not spans:
         return []
@@ -315,14 +321,19 @@ def _quoted_tokens(text: str, found: Tokens) -> list[tuple[int, int]]:
 
 
 def _hits(words: list[str], book: Lexicon) -> dict[int, list[int]]:
-    """Phrase number -> the tokens at which one of its anchors stands."""
-    hits: dict[int, list[int]] = {}
-    anchors, stems = book.anchors.get, book.stems.get
+    """Phrase number -> the tokens at which one of its anchors stands, the outermost of each."""
+    places: dict[str, list[int]] = {}
+    anchors, stems = book.anchors, book.stems
     for place, word in enumerate(words):
-        for numbers in (anchors(word), stems(word[:_STEM])):
-            if numbers:
-                for number in numbers:
-                    hits.setdefault(number, []).append(place)
+        if word in anchors or word[:_STEM] in stems:
+            places.setdefault(word, []).append(place)
+    hits: dict[int, list[int]] = {}
+    for word, found in places.items():
+        if len(found) > ANCHORS_MAX:
+            found = found[: ANCHORS_MAX // 2] + found[-ANCHORS_MAX // 2 :]
+        for numbers in (anchors.get(word), stems.get(word[:_STEM])):
+            for number in numbers or ():
+                hits[number] = [*hits[number], *found] if number in hits else found
     return hits
 
 
@@ -330,6 +341,7 @@ def _windows(places: list[int], count: int) -> list[tuple[int, int]]:
     """Token ranges around the anchors, merged, bounded in number."""
     if count <= WHOLE_TOKENS_MAX:
         return [(0, count)]
+    places = sorted(places)
     if len(places) > ANCHORS_MAX:
         places = places[: ANCHORS_MAX // 2] + places[-ANCHORS_MAX // 2 :]
     windows: list[tuple[int, int]] = []
@@ -348,7 +360,7 @@ def _mask(words: Iterable[str], book: Lexicon) -> int:
     own, stems = book.own.get, book.own_stems.get
     for word in words:
         mask |= own(word, 0)
-        if len(word) > _STEM and word not in book.english:
+        if len(word) > _STEM and word not in book.english_words:
             mask |= stems(word[:_STEM], 0)
     return mask
 
