@@ -44,20 +44,14 @@ _APART = {
 }
 _CONSENT = frozenset(
     fold(word)
-    for word in "yes yep yeah yup ya sure ok okay okey please pls yes+please definitely absolutely go do k y of+course "
-    "si claro vale dale bueno porfa favor perfecto sim quero pode claro beleza isso aceito favor oui ouais volontiers "
-    "daccord dac svp ja jo gerne bitte klar jawohl okay jep gern va certo volentieri perfetto graag prima doe "
-    "tak poprosze prosze jasne chetnie dobrze pewnie evet olur tamam lutfen tabii isterim elbette да давайте давай "
-    "конечно ага хочу подключайте подключай можно пожалуиста хорошо نعم اي ايوه ايوا تمام طيب اكيد موافق يا "
-    "हा हां हाँ जी ठीक हाजी haan han ji theek thik हां+जी ok 1 2 3".split()
+    for word in ["yes", "yep", "yeah", "yup", "ya", "sure", "ok", "okay", "okey", "please", "pls", "yes+please", "definitely", "absolutely", "go", "do", "k", "y", "of+course", "si", "claro", "vale", "dale", "bueno", "porfa", "favor", "perfecto", "sim", "quero", "pode", "claro", "beleza", "isso", "aceito", "favor", "oui", "ouais", "volontiers", "daccord", "dac", "svp", "ja", "jo", "gerne", "bitte", "klar", "jawohl", "okay", "jep", "gern", "va", "certo", "volentieri", "perfetto", "graag", "prima", "doe", "tak", "poprosze", "prosze", "jasne", "chetnie", "dobrze", "pewnie", "evet", "olur", "tamam", "lutfen", "tabii", "isterim", "elbette", "да", "давайте", "давай", "конечно", "ага", "хочу", "подключайте", "подключай", "можно", "пожалуиста", "хорошо", "نعم", "اي", "ايوه", "ايوا", "تمام", "طيب", "اكيد", "موافق", "يا", "हा", "हां", "हाँ", "जी", "ठीक", "हाजी", "haan", "han", "ji", "theek", "thik", "हां+जी", "ok", "1", "2", "3"]
 )
 _CONSENT_APART = re.compile(
     r"\.*(?:好|要|可以|是|行|嗯|对|對|麻烦|请|はい|お願い|おねがい|ええ|うん|頼|네|예|응|넵|좋|그래|부탁|연결해)"
 )
 _REFUSAL = frozenset(
     fold(word)
-    for word in "no not nope nah dont never later nothing nein nicht kein keine non pas nao nunca nunca nee niet hoeft nie "
-    "hayir yok istemiyorum gerek нет не لا नही नहीं nahi mat but aber pero mas mais ma maar ale ama но".split()
+    for word in ["no", "not", "nope", "nah", "dont", "never", "later", "nothing", "nein", "nicht", "kein", "keine", "non", "pas", "nao", "nunca", "nunca", "nee", "niet", "hoeft", "nie", "hayir", "yok", "istemiyorum", "gerek", "нет", "не", "لا", "नही", "नहीं", "nahi", "mat", "but", "aber", "pero", "mas", "mais", "ma", "maar", "ale", "ama", "но"]
 )
 _REFUSAL_APART = re.compile("不|没|別|别|いいえ|いや|結構|大丈夫|いらない|아니|괜찮|필요")
 _WAITING = re.compile(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from learning.conversation.state import Message, step
 from learning.conversation.state import EMPTY as NEW_CONVERSATION
+from learning.conversation.state import Message, step
 from learning.text.signals import Signals
 
 ANGRY = 0.4
@@ -86,7 +86,7 @@ def totals(rows: list[Example]) -> Iterator[str]:
         yield f"{dataset:9} {kind:14} {name:7} {sum(right) / len(right):.3f} of {len(right)}"
 
 
-FIFTEEN = frozenset("ar de en es fr hi it ja ko nl pl pt ru tr zh".split())
+FIFTEEN = frozenset(["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"])
 
 
 def main() -> None:
