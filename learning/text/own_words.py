@@ -88,13 +88,95 @@ _TAG = re.compile(
     r"|<![^<>]{0,200}>|(?P<entity>&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});)"
 )
 _BLOCK = frozenset(
-    ["p", "div", "br", "li", "ul", "ol", "tr", "td", "th", "table", "tbody", "thead", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "body", "html", "section", "article", "header", "footer", "pre", "center", "dl", "dt", "dd", "form"]
+    [
+        "p",
+        "div",
+        "br",
+        "li",
+        "ul",
+        "ol",
+        "tr",
+        "td",
+        "th",
+        "table",
+        "tbody",
+        "thead",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "body",
+        "html",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "pre",
+        "center",
+        "dl",
+        "dt",
+        "dd",
+        "form",
+    ]
 )
 _INLINE = frozenset(
-    ["a", "b", "i", "u", "em", "strong", "span", "font", "small", "big", "sub", "sup", "wbr", "img", "code", "tt", "mark", "abbr", "cite", "q", "kbd", "o", "label", "button", "input", "meta", "link", "base", "ins", "bdi", "bdo", "time", "var", "samp", "nobr", "svg", "path"]
+    [
+        "a",
+        "b",
+        "i",
+        "u",
+        "em",
+        "strong",
+        "span",
+        "font",
+        "small",
+        "big",
+        "sub",
+        "sup",
+        "wbr",
+        "img",
+        "code",
+        "tt",
+        "mark",
+        "abbr",
+        "cite",
+        "q",
+        "kbd",
+        "o",
+        "label",
+        "button",
+        "input",
+        "meta",
+        "link",
+        "base",
+        "ins",
+        "bdi",
+        "bdo",
+        "time",
+        "var",
+        "samp",
+        "nobr",
+        "svg",
+        "path",
+    ]
 )
 _ASIDE = frozenset(
-    ["style", "script", "head", "title", "template", "blockquote", "del", "s", "strike", "noscript", "textarea"]
+    [
+        "style",
+        "script",
+        "head",
+        "title",
+        "template",
+        "blockquote",
+        "del",
+        "s",
+        "strike",
+        "noscript",
+        "textarea",
+    ]
 )
 _VOID = frozenset(["br", "wbr", "img", "hr", "input", "meta", "link", "base"])
 _HIDDEN = re.compile(

@@ -36,7 +36,9 @@ WHOLE_TOKENS_MAX = 64
 BEFORE_CHARS = 96
 """How much text before a match is read for a denial."""
 _STEM = 4
-FULL = frozenset(["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"])
+FULL = frozenset(
+    ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"]
+)
 """The languages in which every signal is recognised; in the others, requests for a person."""
 _OWN_SCRIPT = frozenset({"ar", "ru"})
 _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko", "th"})

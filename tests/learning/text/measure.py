@@ -86,7 +86,9 @@ def totals(rows: list[Example]) -> Iterator[str]:
         yield f"{dataset:9} {kind:14} {name:7} {sum(right) / len(right):.3f} of {len(right)}"
 
 
-FIFTEEN = frozenset(["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"])
+FIFTEEN = frozenset(
+    ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"]
+)
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ from learning.text.signals import read
 
 DATA = Path(__file__).parents[2] / "data" / "own_words"
 ANGRY = 0.4
-FIFTEEN = frozenset(["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"])
+FIFTEEN = frozenset(
+    ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "zh"]
+)
 
 
 def rows(name: str) -> Iterator[dict[str, Any]]:
