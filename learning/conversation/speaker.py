@@ -20,6 +20,9 @@ REPEATS_WORDS = 3
 NEAR = (0.4, 0.7, 0.95)
 """From where on earlier messages count as alike, nearly the same, the same."""
 
+ANSWERS = frozenset({"assent", "denial", "thanks", "closing"})
+"""Cues of messages that may be said often, to one question after another."""
+
 SETBACKS = frozenset({"change", "more", "failure"})
 """Cues by which a message turns away from what was offered or asked."""
 
@@ -35,6 +38,7 @@ class SpeakerState:
     run: how many messages in a row the newest one ends.
     repeats: how often the newest message has now been said, nearly the same; 1 = first time.
     repeat_ids: the messages that say so.
+    short_repeats: how often a message of a word or two ("refund") has now been said; 1 = first time.
     nearest, latest: greatest similarity to a remembered message; similarity to the last one.
     near: how many remembered messages are at least NEAR similar.
     known_share, echoed_share: share of the newest words that this side, or the other, had used.
@@ -51,6 +55,7 @@ class SpeakerState:
     letters: tuple[int, ...] = ()
     repeats: int = 1
     repeat_ids: tuple[str, ...] = ()
+    short_repeats: int = 1
     nearest: float = -1.0
     latest: float = 0.0
     near: tuple[int, ...] = (0, 0, 0)
@@ -95,6 +100,7 @@ def add_message(
         letters=(*side.letters, length)[-MEMORY:],
         repeats=1 + len(repeat_ids),
         repeat_ids=(*repeat_ids, message_id),
+        short_repeats=_short_repeats(side, unique, own_cues),
         nearest=nearest,
         latest=similarities[-1] if similarities else 0.0,
         near=_near(similarities) if nearest >= NEAR[0] else (0, 0, 0),
@@ -114,6 +120,14 @@ def reply_similarity(speaker: SpeakerState, other: SpeakerState) -> float:
         return 0.0
     shared = frozenset(speaker.distinct_words[-1]).intersection(other.distinct_words[-1])
     return likeness(shared, speaker.letters[-1], other.letters[-1])
+
+
+def _short_repeats(side: SpeakerState, unique: tuple[str, ...], own_cues: Sequence[str]) -> int:
+    """How often a short message was said, itself counted; answers and numbers are no repeats."""
+    short = 0 < len(unique) < REPEATS_WORDS + 1
+    if not short or not ANSWERS.isdisjoint(own_cues) or all(word.isdigit() for word in unique):
+        return 1
+    return 1 + side.distinct_words.count(unique)
 
 
 def _near(similarities: Sequence[float]) -> tuple[int, ...]:

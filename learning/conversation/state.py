@@ -12,7 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
-from learning.text.signals import QUIET, Signals, read
+from learning.text.handover_talk import (
+    automatic,
+    consents,
+    offers_person,
+    promises_person,
+    waits,
+)
+from learning.text.own_words import own_words
+from learning.text.signals import (
+    EVIDENCE_CHARS_MAX,
+    EVIDENCE_MAX,
+    QUIET,
+    Signals,
+    read,
+    read_own,
+    shorten,
+)
 from learning.text.similarity import words
 
 CONFIDENCE_LOW = 0.4
@@ -23,6 +39,16 @@ ACTS = 3
 
 ORDER = 4
 """Of so many of the newest messages it is remembered which side sent them."""
+
+
+RUN = 4
+"""Of a run of the customer's messages so many short ones are read together."""
+
+RUN_CHARS = 60
+"""Longer messages are no piece of a split request."""
+
+BOT_TEXTS, BOT_CHARS = 3, 400
+"""So many of the bot's last texts, each to this length, are remembered for offers and promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +102,7 @@ class State:
     `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
     the newest messages did, `order` which side sent them (u or b, the newest last).
     `unanswered` says that a person was asked for and did not come in time.
+    `run_texts` are the short texts of the customer's present run, `bot_texts` the bot's last ones.
     The counts of turns are of the whole conversation; all else begins anew once a person had it.
     """
 
@@ -107,6 +134,8 @@ class State:
     returned_at: float = 0.0
     declined_at: float = 0.0
     unanswered: bool = False
+    run_texts: tuple[str, ...] = ()
+    bot_texts: tuple[str, ...] = ()
 
     @property
     def repeats(self) -> int:
@@ -115,6 +144,10 @@ class State:
     @property
     def repeat_ids(self) -> tuple[str, ...]:
         return self.user.repeat_ids
+
+    @property
+    def short_repeats(self) -> int:
+        return self.user.short_repeats
 
     @property
     def bot_repeats(self) -> int:
@@ -172,11 +205,15 @@ def _report_changes(state: State, message_id: str, report: BotReport) -> dict[st
 
 
 def _user_changes(state: State, message: Message) -> dict[str, Any]:
-    tokens = words(message.text)
-    signals = read(message.text, message.language or state.language)
+    own = own_words(shorten(message.text), message.format)
+    tokens = words(own.text)
+    language = message.language or state.language
+    signals = _with_request_in_context(state, read_own(own, language), own.text, language)
     sentiment = signals.sentiment
     first = not state.user.distinct_words
     user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")
+    if user.repeats > 1 and automatic(own.text):
+        user = replace(user, repeats=1, repeat_ids=(message.id,), short_repeats=1)
     return {
         "user": user,
         "reply_similarity": reply_similarity(user, state.bot),
@@ -184,6 +221,7 @@ def _user_changes(state: State, message: Message) -> dict[str, Any]:
         "order": (state.order + "u")[-ORDER:],
         "signals": signals,
         "signals_id": message.id,
+        "run_texts": _run(state, own.text),
         "sentiment": sentiment if first else 0.6 * state.sentiment + 0.4 * sentiment,
         "trend": 0.0 if first else sentiment - state.sentiment,
         "gloom": 0.7 * state.gloom + min(sentiment, 0.0),
@@ -193,11 +231,52 @@ def _user_changes(state: State, message: Message) -> dict[str, Any]:
     }
 
 
+def _run(state: State, text: str) -> tuple[str, ...]:
+    """The short texts of the customer's present run, with this one; a long one ends it."""
+    if len(text) > RUN_CHARS:
+        return ()
+    return (*(state.run_texts if state.author == "user" else ()), text)[-RUN:]
+
+
+def _with_request_in_context(
+    state: State, signals: Signals, text: str, language: str | None
+) -> Signals:
+    """The signals with the request that only the turns before show: one split over a run of short
+    messages, consent to the bot's offer of a person, or waiting for one whom it promised.
+    """
+    if signals.request is not None or not text.strip():
+        return signals
+    asked = _split_request(state, text, language)
+    if asked is None and state.bot_texts:
+        last = state.bot_texts[-1]
+        consent = state.author == "bot" and consents(text, last) and offers_person(last)
+        if consent or (waits(text) and any(map(promises_person, state.bot_texts))):
+            asked = text.strip()[:EVIDENCE_CHARS_MAX]
+    if asked is None:
+        return signals
+    evidence = tuple(sorted({*signals.evidence, ("request", text.strip()[:EVIDENCE_CHARS_MAX])}))
+    return replace(signals, request=asked, evidence=evidence[:EVIDENCE_MAX])
+
+
+def _split_request(state: State, text: str, language: str | None) -> str | None:
+    """A request that the short messages of one run show together."""
+    run = _run(state, text)
+    if len(run) < 2:
+        return None
+    for first in range(len(run) - 2, -1, -1):
+        joined = read(" ".join(run[first:]), language).request
+        if joined is not None:
+            return joined
+    return None
+
+
 def _bot_changes(state: State, message: Message) -> dict[str, Any]:
     tokens = words(message.text)
     bot = add_message(state.bot, message.id, tokens, state.user, again=state.author == "bot")
     return {
         "bot": bot,
+        "run_texts": (),
+        "bot_texts": (*state.bot_texts, message.text[-BOT_CHARS:])[-BOT_TEXTS:],
         "reply_similarity": reply_similarity(bot, state.user),
         "acts": (*state.acts, "bot " + bot.act)[-ACTS:],
         "order": (state.order + "b")[-ORDER:],

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lexicon
+from learning.text.own_words import OwnWords, own_words
 from learning.text.sentiment import compound
 from learning.text.tokens import Tokens, tokens
 
@@ -59,19 +60,31 @@ QUIET = Signals()
 """The signals of an empty text."""
 
 
-def read(text: str, language: str | None = None) -> Signals:
-    """The signals of a text of any length, in any language.
+def read(text: str, language: str | None = None, format: str | None = None) -> Signals:
+    """The signals of a text of any length, in any language: of the customer's own words in it.
 
-    `language` ("en", "pt-BR") only decides whether sentiment is computed: English, or unknown and
-    looking like English; phrases are sought in every language, as customers mix them. Pure and
-    linear in the text; nothing here depends on order or seed.
+    `language` ("en", "pt-BR") is believed before words that are spelt alike in others, and decides
+    whether sentiment is computed: English, or unknown and looking like English; phrases are sought
+    in every language, as customers mix them. Pure and linear in the text; nothing here depends on
+    order or seed.
     """
+    return read_own(own_words(shorten(text), format), language)
+
+
+def shorten(text: str) -> str:
+    """A text of a length that can be read: of a longer one both ends."""
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
+
+
+def read_own(own: OwnWords, language: str | None = None) -> Signals:
+    """The signals of a customer's own words."""
+    text = own.text
     if not text or text.isspace():
         return QUIET
-    if len(text) > TEXT_CHARS_MAX:
-        text = text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
-    split = tokens(text)
-    found = _strongest(find(text, split))
+    split = tokens(text, own)
+    found = _strongest(find(text, split, language))
     profane = _profane(text, split)
     capitals = _capitals(text, split)
     bursts = _EMPHASIS.findall(text)

@@ -14,30 +14,41 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
+from learning.text.lookalikes import plain_letters
+from learning.text.own_words import OwnWords
+
 WORD_CHARS_MAX = 32
 """Longer words are cut: no word of the lexicon is longer, and the cut bounds every search."""
 
-_MARKS = "\u0300-\u036f\u064b-\u065f\u0670\u0900-\u0963\u200c\u200d"
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0983\u09bc-\u09cd\u09d7"
+    "\u09e2\u09e3\u0b82\u0bbe-\u0bcd\u0bd7\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u00ad\u200b-\u200d\u2060"
+)
 _TOKEN = re.compile(
-    r"(?P<word>(?:[^\W\d_](?:[ .*-][^\W\d_]){3,}(?![^\W_]))"
+    r"(?P<word>(?:[^\W\d_](?P<between>[ .*-])[^\W\d_](?:(?P=between)[^\W\d_]){2,}(?![^\W_]))"
     rf"|[^\W_](?:[^\W_]|[{_MARKS}])*(?:['\u2019](?i:t|s|d|m|ll|re|ve)(?![^\W_]))?)"
     r"|(?P<hard>[!?\u2026\u061f\u0964\u3002\uff01\uff1f\n\r]+|(?<!\.)\.++(?=\s|$))"
     r"|(?P<soft>[,;:()\[\]\u2014\u060c\u061b\u3001\uff0c\uff1b\uff1a]+|\s[-\u2013]+\s)"
 )
 _ASCII_TOKEN = re.compile(
-    r"(?P<word>[a-z](?:[ .*-][a-z]){3,}(?![a-z0-9])"
+    r"(?P<word>[a-z](?P<between>[ .*-])[a-z](?:(?P=between)[a-z]){2,}(?![a-z0-9])"
     r"|[a-z0-9]+(?:'(?:t|s|d|m|ll|re|ve)(?![a-z0-9]))?)"
     r"|(?P<hard>[!?\n\r]+|(?<!\.)\.++(?=\s|$))|(?P<soft>[,;:()\[\]]+|\s-+\s)"
 )
+_SPREAD = re.compile(r"(?<!\S)[^\W\d_](?: [^\W\d_]){2,}[ ]{2,}\S")
+_SPREAD_TOKEN = re.compile(
+    r"(?:(?<=\s\s)|(?<![^\n]))[^\W\d_](?: [^\W\d_])*(?=\s{2,}|\s*$)|" + _TOKEN.pattern
+)
+"""Letters set apart by one space, words by more."""
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
-_STRIPPED = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u200c\u200d'\u2019]")
+_STRIPPED = re.compile("[\u00ad\u0300-\u036f\u0640\u064b-\u065f\u0670\u200b-\u200d\u2060'\u2019]")
 _INNER = re.compile(r"[ .*'\-]")
 _LETTERS = str.maketrans("łøđıėىةکی", "lodieيهكي")
-_UNSPACED = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def unspaced(text: str) -> bool:
-    """Whether the text holds Chinese, Japanese or Korean writing."""
+    """Whether the text holds writing of a script without spaces, or with loose ones (Korean)."""
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
@@ -61,35 +72,55 @@ class Tokens:
 
     text: str
     words: tuple[str, ...]
+    own: OwnWords | None = None
 
     def written(self, first: int, last: int) -> str:
         """The text from one token to another, as it stands in the original: looked for again, as
         only evidence needs it.
         """
+        asked = list(islice(self._matches(), first, last + 1))
+        start, stop = asked[0].start(), asked[-1].end()
+        return self.own.quote(start, stop) if self.own else self.text[start:stop]
+
+    def starts(self) -> list[int]:
+        """The offset in the text at which each token begins."""
+        return [match.start() for match in self._matches()]
+
+    def _matches(self) -> Iterator[re.Match[str]]:
+        if "  " in self.text and _SPREAD.search(self.text):
+            return _SPREAD_TOKEN.finditer(plain_letters(self.text))
         if self.text.isascii():
-            tokens = _ASCII_TOKEN.finditer(self.text.lower())
-        else:
-            tokens = _TOKEN.finditer(self.text)
-        asked = list(islice(tokens, first, last + 1))
-        return self.text[asked[0].start() : asked[-1].end()]
+            return _ASCII_TOKEN.finditer(self.text.lower())
+        return _TOKEN.finditer(plain_letters(self.text))
 
 
 def _folded(text: str) -> Iterator[str]:
-    for word, hard, _soft in _TOKEN.findall(text):
+    for word, _, hard, _ in _TOKEN.findall(plain_letters(text)):
         yield fold(word) if word else "." if hard else ","
 
 
-def tokens(text: str) -> Tokens:
-    """Fold a text of any length in one pass; linear in its length."""
-    if text.isascii():
+def _spread(text: str) -> Iterator[str]:
+    for match in _SPREAD_TOKEN.finditer(plain_letters(text)):
+        letters = match["word"] is None and match["hard"] is None and match["soft"] is None
+        word = match.group() if letters else match["word"]
+        yield fold(word) if word else "." if match["hard"] else ","
+
+
+def tokens(text: str, own: OwnWords | None = None) -> Tokens:
+    """Fold a text of any length in one pass; linear in its length. With `own`, evidence is quoted
+    as it was stored.
+    """
+    if "  " in text and _SPREAD.search(text):
+        words = list(_spread(text))
+    elif text.isascii():
         found = _ASCII_TOKEN.findall(text.lower())
         words = [
             (w if "'" not in w and len(w) < 3 else fold(w)) if w else "." if hard else ","
-            for w, hard, _ in found
+            for w, _, hard, _ in found
         ]
     else:
         words = list(_folded(text))
-    return Tokens(text, tuple(words))
+    return Tokens(text, tuple(words), own)
 
 
 def compact(words: tuple[str, ...]) -> str:

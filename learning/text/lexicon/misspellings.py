@@ -26,7 +26,7 @@ def slips(word: str) -> Iterator[str]:
 
 def spelling(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Wrong -> right, folded, over the tables of all languages."""
-    known = {language: _vocabulary(table) for language, table in tables.items()}
+    known = {language: vocabulary(table) for language, table in tables.items()}
     right_of: dict[str, str] = {}
     for language, table in tables.items():
         elsewhere = frozenset().union(*(known[other] for other in tables if other != language))
@@ -40,10 +40,13 @@ def spelling(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return right_of
 
 
-def _vocabulary(table: Mapping[str, Any]) -> frozenset[str]:
+def vocabulary(table: Mapping[str, Any]) -> frozenset[str]:
     """Every word that one language's file holds."""
     rows = [table.get("common", ""), table.get("real_words", "")]
     rows += [entry for entries in table.get("words", {}).values() for entry in entries]
     for signal in table.get("signals", {}).values():
         rows += [phrase for phrases in signal.values() for phrase in phrases]
-    return frozenset(fold(word) for word in re.split(r"[ +|?]+", " ".join(rows)))
+    found = frozenset(re.split(r"[ +|?]+", " ".join(rows)))
+    return frozenset(
+        fold(word) + "*" * word.endswith("*") for word in found if word[:1] not in "<~"
+    )

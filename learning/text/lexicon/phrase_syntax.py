@@ -7,7 +7,7 @@ A phrase is a row of elements separated by spaces:
     to|with         either
     get+through     words that stand together, inside an alternative
     <person>        any entry of the list `person` of `[words]` (entries may hold several words)
-    <polite>?3      up to three of them; a bare `?` is `?1`
+    <polite>?3      up to three of them; a bare `?` is `?1`; commas may stand around these
     ~3              up to three words of any kind within the clause, but no denial (`gap_not`)
     , .             the end of a clause, of a sentence
     ^  $            where a clause begins or ends;  ^^  $$  a sentence
@@ -28,6 +28,8 @@ RARE = 0.004
 
 _ELEMENT = re.compile(r"(?P<body>[^?~^]+)(?:\?(?P<times>\d?))?$")
 _GAP = re.compile(r"~\d$")
+_POLITE = frozenset({"<polite>", "<urge>"})
+"""Around words of these lists a clause mark says nothing: "agent, please" is "agent please"."""
 _EDGES = {"^": "(?<=[.,]{})", "^^": "(?<=[.]{})", "$": "(?=[.,])", "$$": "(?=[.])"}
 
 
@@ -49,11 +51,12 @@ class PhraseSyntax:
         self.words = words
         self.space = " " if spaced else ""
         denial = union(sorted(map(self._word, gap_not)))
+        self._elements: dict[str, str] = {}
         self.any = f"(?!{denial})" + (r"[^ .,]+ " if spaced else r"[^.,]")
 
     def expression(self, phrase: str) -> str:
         """A phrase as a regular expression."""
-        return "".join(map(self._element, phrase.split()))
+        return "".join(map(self._known_element, phrase.split()))
 
     def anchors(self, phrase: str, common: frozenset[str]) -> list[list[str]]:
         """The words of each obligatory element, likely rarest element first; stems keep a star."""
@@ -71,6 +74,11 @@ class PhraseSyntax:
             raise ValueError(f"phrase {phrase!r} has no obligatory word")
         return [words for _, words in sorted(ranked, key=lambda pair: pair[0])]
 
+    def _known_element(self, element: str) -> str:
+        if element not in self._elements:
+            self._elements[element] = self._element(element)
+        return self._elements[element]
+
     def _element(self, element: str) -> str:
         if element in _EDGES:
             return _EDGES[element].format(self.space)
@@ -82,7 +90,12 @@ class PhraseSyntax:
         entries = sorted({self._word(entry) for entry in self._alternatives(match["body"])})
         entries.sort(key=len, reverse=True)
         times = match["times"]
-        return union(entries) + ("" if times is None else f"{{0,{times or 1}}}")
+        if times is None:
+            return union(entries)
+        if match["body"] in _POLITE:
+            comma = f"(?:,{self.space})?"
+            return f"(?:{comma}{union(entries)}{comma}){{0,{times or 1}}}"
+        return union(entries) + f"{{0,{times or 1}}}"
 
     def _alternatives(self, body: str) -> list[str]:
         found: list[str] = []

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from learning.text.lexicon.phrase_matcher import (
     ANCHORS_MAX,
+    FULL,
     NEAR_TOKENS,
     WHOLE_TOKENS_MAX,
     _windows,
+    covered,
     languages,
     lexicon,
 )
@@ -88,7 +90,12 @@ def test_every_phrase_of_every_language_can_be_compiled_and_found_by_its_anchor(
     assert signals == {*TOPICS, "request", "urgent", "exasperation"}
 
 
-@pytest.mark.parametrize("language", languages())
+@pytest.mark.parametrize("language", sorted(set(languages()) - FULL))
+def test_what_is_recognised_beyond_requests_is_said_of_each_further_language(language: str) -> None:
+    assert covered(language) and not covered(language, "safety")
+
+
+@pytest.mark.parametrize("language", sorted(FULL))
 def test_every_language_knows_every_signal(language: str) -> None:
     book = lexicon()
     known = {
