@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lexicon
 from learning.text.sentiment import compound
 from learning.text.tokens import Tokens, tokens
+from learning.text.topic_classifier import score
 
 TEXT_CHARS_MAX = 20_000
 """Of a longer text the first and the last half of this are read."""
 EVIDENCE_MAX = 16
 EVIDENCE_CHARS_MAX = 120
 TOPICS = (
-    "cancellation", "complaint", "identity", "legal", "refund", "safety", "security", "technical",
+    "cancellation", "complaint", "identity", "identity_mention", "legal", "legal_mention", "refund",
+    "safety", "security", "technical",
 )  # fmt: skip
 """Every topic that `Signals.topics` may name."""
+MENTIONS = {"identity": "identity_mention", "legal": "legal_mention"}
+"""What is told where a phrase of a topic stands in a text that asks for nothing of it."""
 
 _DIGIT = re.compile(r"\d")
 _QUESTIONS = re.compile(r"[?？؟]+")
@@ -70,7 +74,7 @@ def read(text: str, language: str | None = None) -> Signals:
     if len(text) > TEXT_CHARS_MAX:
         text = text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
     split = tokens(text)
-    found = _strongest(find(text, split))
+    found = _judged(_strongest(find(text, split)), split)
     profane = _profane(text, split)
     capitals = _capitals(text, split)
     bursts = _EMPHASIS.findall(text)
@@ -107,6 +111,21 @@ def _strongest(matches: Sequence[PhraseMatch]) -> dict[str, PhraseMatch]:
         if match.signal not in best or len(match.words) > len(best[match.signal].words):
             best[match.signal] = match
     return best
+
+
+def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMatch]:
+    """Topics that the classifier judges: it finds what no phrase does, and takes back a phrase that
+    stands among harmless words.
+    """
+    scored = score(split.words)
+    for topic, points, phrase_worth in scored.readings():
+        match = found.pop(topic, None)
+        if points + (phrase_worth if match else 0) >= 0:
+            words = match.words if match else split.written(*scored.evidence(topic))
+            found[topic] = PhraseMatch(topic, words)
+        elif match and topic in MENTIONS:
+            found[MENTIONS[topic]] = PhraseMatch(MENTIONS[topic], match.words)
+    return found
 
 
 def _profane(text: str, split: Tokens) -> str:

@@ -133,6 +133,10 @@ class TopicScores:
     scores: Mapping[str, int]
     contributions: tuple[tuple[int, tuple[int, ...]], ...]
 
+    def readings(self) -> Iterator[tuple[str, int, int]]:
+        """Each topic, its log-odds (fires from 0 on), and what a phrase of it adds."""
+        return zip(self.scores, self.scores.values(), weights().phrase_worth, strict=True)
+
     def evidence(self, topic: str) -> tuple[int, int]:
         """The first and last token of the short stretch that weighed most."""
         head = weights().topics.index(topic)
