@@ -1,6 +1,7 @@
 """Study 7, text classification: phrases, a classifier of n-grams, or both, for danger and neighbours.
 
     python -m experiments.studies.007_danger_classifier [--write] [--measure FOLDER]
+        [--cross-validate]
 
 Trains logistic regression on hashed character and word n-grams for four topics (safety, security,
 identity, legal), on the templates in `danger_text/` (written for this project; `(a|b)` is expanded
@@ -37,11 +38,14 @@ from learning.text.signals import read
 from learning.text.tokens import tokens
 
 TEXTS = Path(__file__).with_name("danger_text")
+SENTENCES = Path(__file__).with_name("danger_sentences")
+SENTENCE_WEIGHT = 3
+FOLDS = 5
 WEIGHTS = Path(topic_classifier.__file__).with_name("topic_weights.json")
 TOPICS = ("safety", "security", "identity", "legal")
-PHRASE_WORTH = {"safety": 150, "security": 150, "identity": 150, "legal": 150}
+PHRASE_WORTH = {"safety": 500, "security": 800, "identity": 800, "legal": 400}
 """What a phrase of the lexicon adds to the log-odds, in hundredths."""
-SHIFT = {"safety": 0, "security": 0, "identity": 0, "legal": 0}
+SHIFT = {"safety": -250, "security": -250, "identity": -150, "legal": -100}
 """What is added to each topic's offset: a missed danger costs more than a look-alike."""
 BUCKETS = 1 << 16
 SAMPLES = 10
@@ -76,6 +80,7 @@ def corpus() -> Iterator[tuple[str, str, bool]]:
             for answer, lines in lists.items():
                 for template in lines.strip().splitlines():
                     count = SAMPLES * (1 if topic in ("safety", "everyday") else 2)
+                    count *= 2 if path.stem == "en" else 1
                     for text in sorted({expand(template, chance) for _ in range(count)}):
                         yield topic, _varied(text, everyday, chance), answer == "yes"
 
@@ -93,8 +98,23 @@ def features(text: str) -> list[int]:
     return [topic_classifier.bucket(n, BUCKETS) for n in topic_classifier.ngrams(tokens(text).words)]
 
 
-def train(rows: Sequence[tuple[str, str, bool]]) -> dict[str, tuple[int, np.ndarray[Any, Any]]]:
+def labelled() -> list[tuple[str, str, bool]]:
+    """Whole sentences that somebody wrote who did not see the rules: the half to make them on."""
+    rows = []
+    for path in sorted(SENTENCES.glob("*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            genuine = row["danger"] if "danger" in row else row["expect"] == "fire"
+            rows.append((row.get("rule", "safety"), row["text"], genuine))
+    return rows
+
+
+def train(
+    rows: Sequence[tuple[str, str, bool]], sentences: Sequence[tuple[str, str, bool]]
+) -> dict[str, tuple[int, np.ndarray[Any, Any]]]:
     """Offset and weights by topic, as integers."""
+    weights = np.array([1.0] * len(rows) + [float(SENTENCE_WEIGHT)] * len(sentences))
+    rows = [*rows, *sentences]
     found = [features(text) for _, text, _ in rows]
     starts = np.cumsum([0, *map(len, found)])
     places = np.fromiter((place for row in found for place in row), dtype=np.int32)
@@ -103,7 +123,8 @@ def train(rows: Sequence[tuple[str, str, bool]]) -> dict[str, tuple[int, np.ndar
     for topic in TOPICS:
         chosen = [i for i, row in enumerate(rows) if row[0] == topic or not _ambiguous(topic, row)]
         labels = [rows[i][0] == topic and rows[i][2] for i in chosen]
-        model = LogisticRegression(C=PENALTY, max_iter=200).fit(matrix[chosen], labels)
+        model = LogisticRegression(C=PENALTY, max_iter=150)
+        model.fit(matrix[chosen], labels, sample_weight=weights[chosen])
         rounded = np.clip(np.rint(model.coef_[0] * SCALE), -127, 127).astype(np.int8)
         learned[topic] = (int(round(model.intercept_[0] * SCALE)) + SHIFT[topic], rounded)
     return learned
@@ -120,6 +141,25 @@ def document(learned: dict[str, tuple[int, np.ndarray[Any, Any]]]) -> dict[str, 
     topics = {name: [bias, PHRASE_WORTH[name]] for name, (bias, _) in learned.items()}
     digest = hashlib.sha256((text + json.dumps(topics, sort_keys=True)).encode()).hexdigest()
     return {"sha256": digest, "topics": topics, "weights": text}
+
+
+def cross_validate() -> dict[str, list[int]]:
+    """Both together on the sentences, each by weights that were learned without it."""
+    rows, sentences = list(corpus()), labelled()
+    order = list(range(len(sentences)))
+    random.Random(SEED).shuffle(order)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for fold in range(FOLDS):
+        held = set(order[fold::FOLDS])
+        known = [row for place, row in enumerate(sentences) if place not in held]
+        book = topic_classifier.parse(document(train(rows, known)))
+        for topic, text, genuine in (sentences[place] for place in held):
+            points = topic_classifier.total(tokens(text).words, book)[book.topics.index(topic)]
+            worth = PHRASE_WORTH[topic] if by_phrases(text, topic) else 0
+            cell = counts[f"{topic} {'genuine' if genuine else 'harmless'}"]
+            cell[0] += points + worth >= 0
+            cell[1] += 1
+    return dict(counts)
 
 
 # -- measuring ------------------------------------------------------------------------------------
@@ -163,10 +203,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--measure", type=Path)
+    parser.add_argument("--cross-validate", action="store_true")
     asked = parser.parse_args()
+    if asked.cross_validate:
+        for key, (fired, of) in sorted(cross_validate().items()):
+            print(f"{key:<52}{fired}/{of} {fired / of:.3f}")
     if asked.write:
         rows = list(corpus())
-        WEIGHTS.write_text(json.dumps(document(train(rows))) + "\n", encoding="utf-8")
+        WEIGHTS.write_text(json.dumps(document(train(rows, labelled()))) + "\n", encoding="utf-8")
         print(f"{len(rows)} sentences; {WEIGHTS.stat().st_size} bytes written")
     if asked.measure:
         ways = {"phrases": by_phrases, "classifier": by_classifier, "both": by_both}

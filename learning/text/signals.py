@@ -121,8 +121,10 @@ def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMat
     for topic, points, phrase_worth in scored.readings():
         match = found.pop(topic, None)
         if points + (phrase_worth if match else 0) >= 0:
-            words = match.words if match else split.written(*scored.evidence(topic))
-            found[topic] = PhraseMatch(topic, words)
+            if match is None and scored.places:
+                match = PhraseMatch(topic, split.written(*scored.evidence(topic)))
+            if match:
+                found[topic] = match
         elif match and topic in MENTIONS:
             found[MENTIONS[topic]] = PhraseMatch(MENTIONS[topic], match.words)
     return found

@@ -15,17 +15,18 @@ import hashlib
 import json
 import zlib
 from base64 import b85decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import accumulate
 
 from learning.text.tokens import unspaced
 
 WINDOW_WORDS = 32
 """A text counts as its most telling stretch of so many words; a longer one adds up to anything."""
 EVIDENCE_WORDS = 8
-_RUN_CHARS = 32
+_LANE_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,23 @@ class TopicWeights:
     topics: tuple[str, ...]
     bias: tuple[int, ...]
     phrase_worth: tuple[int, ...]
-    rows: tuple[tuple[int, ...], ...]
-    """By hash of an n-gram, its weight for each topic."""
+    rows: tuple[int, ...]
+    """By hash of an n-gram, its weights for all topics side by side in one integer."""
+
+
+def pack(values: Iterable[int]) -> int:
+    """One integer of several: adding such integers adds each of them, at the price of one."""
+    return sum(value << (_LANE_BITS * lane) for lane, value in enumerate(values))
+
+
+def unpack(packed: int, count: int) -> list[int]:
+    half = 1 << (_LANE_BITS - 1)
+    values = []
+    for _ in range(count):
+        low = ((packed + half) & (2 * half - 1)) - half
+        values.append(low)
+        packed = (packed - low) >> _LANE_BITS
+    return values
 
 
 @cache
@@ -60,7 +76,7 @@ def parse(document: Mapping[str, object]) -> TopicWeights:
         topics=tuple(topics),
         bias=tuple(values[0] for values in topics.values()),
         phrase_worth=tuple(values[1] for values in topics.values()),
-        rows=tuple(zip(*columns, strict=True)),
+        rows=tuple(map(pack, zip(*columns, strict=True))),
     )
 
 
@@ -97,33 +113,21 @@ def bucket(ngram: str, size: int) -> int:
 
 
 @lru_cache(maxsize=16384)
-def _of_word(word: str) -> tuple[int, ...]:
+def _of_word(word: str) -> int:
     rows = weights().rows
-    found = [rows[bucket(ngram, len(rows))] for ngram in word_ngrams(word)]
-    return tuple(map(sum, zip(*found, strict=True)))
+    return sum(rows[bucket(ngram, len(rows))] for ngram in word_ngrams(word))
 
 
 @lru_cache(maxsize=32768)
-def _of_pair(first: str, second: str) -> tuple[int, ...]:
+def _of_pair(first: str, second: str) -> int:
     rows = weights().rows
     return rows[bucket(f"{first} {second}", len(rows))]
 
 
-def _contributions(words: Sequence[str]) -> list[tuple[int, tuple[int, ...]]]:
-    """By token that is a word its place, and what it and its bonds to words before it weigh."""
-    result = []
-    one = two = ""
-    for place, word in enumerate(words):
-        if word in ".,":
-            continue
-        parts = [_of_word(word)]
-        if one:
-            parts.append(_of_pair(one, word))
-        if two:
-            parts.append(_of_pair(two + " .", word))
-        result.append((place, tuple(map(sum, zip(*parts, strict=True)))))
-        one, two = word, one
-    return result
+@lru_cache(maxsize=32768)
+def _of_pair_apart(first: str, second: str) -> int:
+    rows = weights().rows
+    return rows[bucket(f"{first} . {second}", len(rows))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,34 +135,59 @@ class TopicScores:
     """The log-odds of each topic in a text, in hundredths, and what each word added."""
 
     scores: Mapping[str, int]
-    contributions: tuple[tuple[int, tuple[int, ...]], ...]
+    windows: tuple[int, ...]
+    """By topic the word with which its most telling stretch begins."""
+    places: tuple[int, ...]
+    parts: tuple[int, ...]
 
     def readings(self) -> Iterator[tuple[str, int, int]]:
         """Each topic, its log-odds (fires from 0 on), and what a phrase of it adds."""
         return zip(self.scores, self.scores.values(), weights().phrase_worth, strict=True)
 
     def evidence(self, topic: str) -> tuple[int, int]:
-        """The first and last token of the short stretch that weighed most."""
-        head = weights().topics.index(topic)
-        values = [row[head] for _, row in self.contributions]
-        spans = (
+        """The first and last token of the few words in a row that weighed most."""
+        topics = weights().topics
+        lane = topics.index(topic)
+        begin = self.windows[lane]
+        stretch = self.parts[begin : begin + WINDOW_WORDS]
+        values = [unpack(part, len(topics))[lane] for part in stretch]
+        _, length, start = max(
             (sum(values[start:stop]), start - stop, start)
             for start in range(len(values))
             for stop in range(start + 1, min(start + EVIDENCE_WORDS, len(values)) + 1)
         )
-        _, length, start = max(spans)
-        return self.contributions[start][0], self.contributions[start - length - 1][0]
+        first = begin + start
+        return self.places[first], self.places[first - length - 1]
 
 
 def score(words: Sequence[str]) -> TopicScores:
     """The scores of a text given as tokens (`learning.text.tokens`)."""
     book = weights()
-    parts = _contributions(words)
-    best = list(book.bias)
-    for start in range(0, max(1, len(parts) - WINDOW_WORDS // 2), WINDOW_WORDS // 2):
-        window = [row for _, row in parts[start : start + WINDOW_WORDS]]
-        if window:
-            sums = [sum(column) for column in zip(*window, strict=True)]
-            totals = [total + bias for total, bias in zip(sums, book.bias, strict=True)]
-            best = totals if start == 0 else list(map(max, best, totals))
-    return TopicScores(dict(zip(book.topics, best, strict=True)), tuple(parts))
+    places = [place for place, word in enumerate(words) if word not in ".,"]
+    parts = []
+    one = two = ""
+    for word in map(words.__getitem__, places):
+        part = _of_word(word)
+        if one:
+            part += _of_pair(one, word)
+            if two:
+                part += _of_pair_apart(two, word)
+        parts.append(part)
+        one, two = word, one
+    best, windows = list(book.bias), [0] * len(book.topics)
+    sums = [0, *accumulate(parts)]
+    step = WINDOW_WORDS // 2
+    for start in range(0, max(1, len(parts) - step), step):
+        packed = sums[min(start + WINDOW_WORDS, len(parts))] - sums[start]
+        for lane, points in enumerate(unpack(packed, len(book.topics))):
+            if start == 0 or points + book.bias[lane] > best[lane]:
+                best[lane], windows[lane] = points + book.bias[lane], start
+    scores = dict(zip(book.topics, best, strict=True))
+    return TopicScores(scores, tuple(windows), tuple(places), tuple(parts))
+
+
+def total(words: Sequence[str], book: TopicWeights) -> tuple[int, ...]:
+    """The scores of a short text by other weights than the packaged ones (studies compare them)."""
+    packed = sum(book.rows[bucket(ngram, len(book.rows))] for ngram in ngrams(words))
+    summed = unpack(packed, len(book.topics))
+    return tuple(points + bias for points, bias in zip(summed, book.bias, strict=True))
