@@ -95,7 +95,9 @@ def _varied(text: str, everyday: Sequence[str], chance: random.Random) -> str:
 
 
 def features(text: str) -> list[int]:
-    return [topic_classifier.bucket(n, BUCKETS) for n in topic_classifier.ngrams(tokens(text).words)]
+    return [
+        topic_classifier.bucket(n, BUCKETS) for n in topic_classifier.ngrams(tokens(text).words)
+    ]
 
 
 def labelled() -> list[tuple[str, str, bool]]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from learning.text.tokens import unspaced
 
@@ -164,16 +164,11 @@ def score(words: Sequence[str]) -> TopicScores:
     """The scores of a text given as tokens (`learning.text.tokens`)."""
     book = weights()
     places = [place for place, word in enumerate(words) if word not in ".,"]
-    parts = []
-    one = two = ""
-    for word in map(words.__getitem__, places):
-        part = _of_word(word)
-        if one:
-            part += _of_pair(one, word)
-            if two:
-                part += _of_pair_apart(two, word)
-        parts.append(part)
-        one, two = word, one
+    plain = [words[place] for place in places]
+    alone = map(_of_word, plain)
+    beside = chain((0,), map(_of_pair, plain, plain[1:]))
+    apart = chain((0, 0), map(_of_pair_apart, plain, plain[2:]))
+    parts = list(map(sum, zip(alone, beside, apart, strict=False)))
     best, windows = list(book.bias), [0] * len(book.topics)
     sums = [0, *accumulate(parts)]
     step = WINDOW_WORDS // 2
