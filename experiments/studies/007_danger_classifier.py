@@ -1,4 +1,4 @@
-"""Study 7, text classification: phrases, a classifier of n-grams, or both, for danger and neighbours.
+"""Study 7, text classification: phrases, a classifier of n-grams, or both, for danger.
 
     python -m experiments.studies.007_danger_classifier [--write] [--measure FOLDER]
         [--cross-validate]
@@ -128,7 +128,7 @@ def train(
         model = LogisticRegression(C=PENALTY, max_iter=150)
         model.fit(matrix[chosen], labels, sample_weight=weights[chosen])
         rounded = np.clip(np.rint(model.coef_[0] * SCALE), -127, 127).astype(np.int8)
-        learned[topic] = (int(round(model.intercept_[0] * SCALE)) + SHIFT[topic], rounded)
+        learned[topic] = (round(model.intercept_[0] * SCALE) + SHIFT[topic], rounded)
     return learned
 
 

@@ -151,11 +151,9 @@ class TopicScores:
         begin = self.windows[lane]
         stretch = self.parts[begin : begin + WINDOW_WORDS]
         values = [unpack(part, len(topics))[lane] for part in stretch]
-        _, length, start = max(
-            (sum(values[start:stop]), start - stop, start)
-            for start in range(len(values))
-            for stop in range(start + 1, min(start + EVIDENCE_WORDS, len(values)) + 1)
-        )
+        peak = max(range(len(values)), key=values.__getitem__)
+        start = max(0, peak - EVIDENCE_WORDS // 2 + 1)
+        length = -min(EVIDENCE_WORDS, len(values) - start)
         first = begin + start
         return self.places[first], self.places[first - length - 1]
 

@@ -1,4 +1,4 @@
-"""Danger, security, identity and legal, by language and kind; the classifier is what was learned."""
+"""Danger, security, identity and legal, by language and kind; and the classifier itself."""
 
 from __future__ import annotations
 
