@@ -16,6 +16,7 @@ from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lex
 from learning.text.own_words import OwnWords, own_words
 from learning.text.sentiment import compound
 from learning.text.tokens import Tokens, tokens
+from learning.text.topic_classifier import score
 
 TEXT_CHARS_MAX = 20_000
 """Of a longer text the first and the last half of this are read."""
@@ -26,6 +27,8 @@ TOPICS = (
     "safety", "security", "technical",
 )  # fmt: skip
 """Every topic that `Signals.topics` may name."""
+MENTIONS = {"identity": "identity_mention", "legal": "legal_mention"}
+"""What is told where a phrase of a topic stands in a text that asks for nothing of it."""
 
 _DIGIT = re.compile(r"\d")
 _QUESTIONS = re.compile(r"[?？؟]+")
@@ -84,7 +87,7 @@ def read_own(own: OwnWords, language: str | None = None) -> Signals:
     if not text or text.isspace():
         return QUIET
     split = tokens(text, own)
-    found = _strongest(find(text, split, language))
+    found = _judged(_strongest(find(text, split, language)), split)
     profane = _profane(text, split)
     capitals = _capitals(text, split)
     bursts = _EMPHASIS.findall(text)
@@ -121,6 +124,23 @@ def _strongest(matches: Sequence[PhraseMatch]) -> dict[str, PhraseMatch]:
         if match.signal not in best or len(match.words) > len(best[match.signal].words):
             best[match.signal] = match
     return best
+
+
+def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMatch]:
+    """Topics that the classifier judges: it finds what no phrase does, and takes back a phrase that
+    stands among harmless words.
+    """
+    scored = score(split.words)
+    for topic, points, phrase_worth in scored.readings():
+        match = found.pop(topic, None)
+        if points + (phrase_worth if match else 0) >= 0:
+            if match is None and scored.places:
+                match = PhraseMatch(topic, split.written(*scored.evidence(topic)))
+            if match:
+                found[topic] = match
+        elif match and topic in MENTIONS:
+            found[MENTIONS[topic]] = PhraseMatch(MENTIONS[topic], match.words)
+    return found
 
 
 def _profane(text: str, split: Tokens) -> str:
