@@ -38,7 +38,7 @@ class SpeakerState:
     run: how many messages in a row the newest one ends.
     repeats: how often the newest message has now been said, nearly the same; 1 = first time.
     repeat_ids: the messages that say so.
-    short_repeats: how often a message of a word or two ("refund") has now been said; 1 = first time.
+    short_repeats: how often a message of a word or two ("refund") was said by now; 1 = first time.
     nearest, latest: greatest similarity to a remembered message; similarity to the last one.
     near: how many remembered messages are at least NEAR similar.
     known_share, echoed_share: share of the newest words that this side, or the other, had used.

@@ -1,4 +1,4 @@
-"""Confusable letters (Unicode TR 39): a word of two scripts, or of styled letters, as plain letters.
+"""Confusable letters (Unicode TR 39): a word of two scripts, or of styled letters, made plain.
 
 Only words that mix scripts are changed, and only where all their letters can be; each character
 becomes one character, so offsets stay.

@@ -187,16 +187,18 @@ _HIDDEN = re.compile(
 )
 
 
-def _without_html(pieces: _Pieces, *, certain: bool) -> _Pieces:
+_KNOWN = frozenset({*_BLOCK, *_INLINE, *_ASIDE})
+
+
+def _without_html(pieces: _Pieces, *, certain: bool) -> _Pieces:  # noqa: C901
     text, parts = pieces.text, list[tuple[int, int, str | None]]()
     at, aside, depth, last_comment = 0, "", 0, text.rfind("-->")
     for match in islice(_TAG.finditer(text), TAGS_MAX):
         if match.start() < at:
             continue
         name, stop, instead = (match["name"] or "").lower(), match.end(), ""
-        if name and name not in _BLOCK and name not in _INLINE and name not in _ASIDE:
-            if not certain:
-                continue
+        if name and not certain and name not in _KNOWN:
+            continue
         if match.group() == "<!--":
             if last_comment < stop:
                 continue
@@ -330,9 +332,9 @@ def _header(line: str, following: str) -> int:
     if (_WROTE.search(line) and _DATED.search(line)) or _ADDRESSED.search(line):
         return 1
     joined = f"{line} {following}"
-    if following and len(joined) <= LINE_CHARS_MAX and line[-1:] not in ".!?":
-        if _WROTE.search(following) and "@" in joined and _DATED.search(line):
-            return 2
+    wraps = following and len(joined) <= LINE_CHARS_MAX and line[-1:] not in ".!?"
+    if wraps and _WROTE.search(following) and "@" in joined and _DATED.search(line):
+        return 2
     return 0
 
 

@@ -330,12 +330,12 @@ def _hits(words: list[str], book: Lexicon) -> dict[int, list[int]]:
         if word in anchors or word[:_STEM] in stems:
             places.setdefault(word, []).append(place)
     hits: dict[int, list[int]] = {}
-    for word, found in places.items():
-        if len(found) > ANCHORS_MAX:
-            found = found[: ANCHORS_MAX // 2] + found[-ANCHORS_MAX // 2 :]
+    for word, at in places.items():
+        few = len(at) <= ANCHORS_MAX
+        tried = at if few else at[: ANCHORS_MAX // 2] + at[-ANCHORS_MAX // 2 :]
         for numbers in (anchors.get(word), stems.get(word[:_STEM])):
             for number in numbers or ():
-                hits[number] = [*hits[number], *found] if number in hits else found
+                hits[number] = [*hits[number], *tried] if number in hits else tried
     return hits
 
 
@@ -405,7 +405,7 @@ def _spaced(
             continue
         group = phrase.group
         language, key = group.language, (group.signal, group.language)
-        foreign = language != "en" and language != declared
+        foreign = language not in {"en", declared}
         if key in seen or (foreign and not group.bit & mask):
             continue
         if foreign and not group.home and ours >= 3 and not theirs:

@@ -56,28 +56,31 @@ def test_texts_that_only_look_like_requests_are_none() -> None:
     assert quiet >= 0.95
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_quotes_footers_and_tags_hide_no_request_and_are_none(format: str) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_quotes_footers_and_tags_hide_no_request_and_are_none(form: str) -> None:
     recall, quiet = shares(
-        (row["request"], read(row["text"], format=format).request is not None)
+        (row["request"], read(row["text"], format=form).request is not None)
         for row in rows("mail")
-        if row["format"] == format
+        if row["format"] == form
     )
-    assert quiet == 1.0 and recall >= 0.6
+    assert quiet == 1.0
+    assert recall >= 0.6
 
 
 def test_hidden_letters_do_not_hide_a_request() -> None:
     recall, quiet = shares(
         (row["request"], read(row["text"]).request is not None) for row in rows("hidden")
     )
-    assert recall >= 0.9 and quiet == 1.0
+    assert recall >= 0.9
+    assert quiet == 1.0
 
 
 def test_anger_alone_shows_as_frustration_in_all_fifteen_languages() -> None:
     recall, quiet = shares(
         (row["angry"], read(row["text"]).frustration >= ANGRY) for row in rows("anger")
     )
-    assert recall >= 0.9 and quiet >= 0.9
+    assert recall >= 0.9
+    assert quiet >= 0.9
 
 
 def played(row: dict[str, Any]) -> State:
@@ -133,18 +136,20 @@ def test_words_about_words_are_no_request() -> None:
 
 @given(st.text(alphabet="ab<>&;p/*_`~> \n-", max_size=60), st.sampled_from([None, *FORMATS]))
 def test_every_character_of_the_own_words_has_its_place_in_what_was_stored(
-    text: str, format: str | None
+    text: str, form: str | None
 ) -> None:
-    own = own_words(text, format)
+    own = own_words(text, form)
     places = own.places if own.places is not None else tuple(range(len(text)))
-    assert len(places) == len(own.text) and list(places) == sorted(places)
+    assert len(places) == len(own.text)
+    assert list(places) == sorted(places)
     assert all(0 <= place < max(1, len(text)) for place in places)
 
 
 def test_evidence_is_quoted_from_what_was_stored() -> None:
     text = "<p>I want to talk to a <b>hum</b>an</p>"
     request = read(text).request
-    assert request is not None and request in text
+    assert request is not None
+    assert request in text
 
 
 def test_where_all_would_be_set_aside_the_text_is_read_as_it_is() -> None:
