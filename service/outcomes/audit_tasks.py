@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.policy import AuditBudget, SilencePolicy
+from learning.decision.policy import AuditBudget, ResolvedPolicy, SilencePolicy
 from learning.estimation.audit_sampling import (
     DISAGREEMENT,
     AuditCandidate,
@@ -131,6 +131,30 @@ def learn_from_silence(
     for name in names:
         record_outcome.record_silence(batch, workspace, name, policy.weight)
     return len(names)
+
+
+def learn_from_endings(
+    batch: Batch, workspace: str, policy: ResolvedPolicy, ended: Sequence[str]
+) -> int:
+    """Record weak negatives for kept conversations that have just been sampled and not drawn: those
+    whose last offer was declined or ignored, and those that the bot closed as resolved; gives their
+    number. An audit that was drawn says it better.
+    """
+    rows = audit_rows.unlabelled_endings(batch.connection, workspace, ended)
+    for row in rows:
+        if row.offered:
+            record_outcome.record_declined(batch, workspace, row.id, row.offered)
+        elif row.resolution == "resolved" and policy.weight > 0:
+            record_outcome.record_resolved(batch, workspace, row.id, policy.weight)
+    return len(rows)
+
+
+def learn_from_quiet_declines(batch: Batch, workspace: str, names: Sequence[str]) -> int:
+    """Record declined and ignored offers of conversations that fell silent and never closed."""
+    rows = audit_rows.quiet_declines(batch.connection, workspace, names)
+    for row in rows:
+        record_outcome.record_declined(batch, workspace, row.id, row.offered)
+    return len(rows)
 
 
 def _audit_row(

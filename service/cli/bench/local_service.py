@@ -19,6 +19,7 @@ from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, OnLearned, Score, Turn, replay_entries
 from learning.models.recipes import DEFAULT
 from service.handoffs import lifecycle
+from service.jobs.policy_moves import PolicyMoves
 from service.outcomes import audit_tasks, record_outcome, reopened
 from service.outcomes.verdict import Verdict
 from service.runtime import logs
@@ -158,6 +159,11 @@ class LocalService:
         if due:
             with self._store.write() as connection:
                 audit_tasks.draw_audits(connection, WORKSPACE, self.policy.audits, now, among=due)
+                batch = Batch(connection, self._states)
+                batch.now = now
+                audit_tasks.learn_from_endings(batch, WORKSPACE, self.policy.resolved, due)
+                batch.flush()
+        PolicyMoves(self._store).move(WORKSPACE)
         self._catch_up()
 
     def audits(self, now: float) -> Sequence[tuple[str, str]]:
