@@ -5,7 +5,7 @@ review of those that were drawn.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -44,6 +44,7 @@ def draw_audits(
     now: float,
     disagreeing: Collection[str] = (),
     among: Sequence[str] | None = None,
+    new_seed: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> int:
     """Draw audits: sample closed conversations (uniform and targeted Bernoulli draws) within
     today's budget, of those that closed first or `among` these, under their locks; gives the number
@@ -66,7 +67,13 @@ def draw_audits(
     while start < len(rows):
         piece = rows[start : start + max(1, budget // each)] if budget >= each else rows[start:]
         piece_audits = _draw_piece(
-            workspace, piece, policy, budget if budget >= each else 0, now, disagreeing
+            workspace,
+            piece,
+            policy,
+            budget if budget >= each else 0,
+            now,
+            disagreeing,
+            new_seed(),
         )
         requested = [row["wanted"] for row in piece_audits if row["status"] == "waiting"]
         drawn_count, budget, start = (
@@ -86,9 +93,9 @@ def _draw_piece(
     budget: int,
     now: float,
     disagreeing: Collection[str],
+    seed: str,
 ) -> list[dict[str, Any]]:
     pace = budget_factor(budget, policy.per_day)
-    seed = secrets.token_hex(16)
     draws = draw(
         [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in rows],
         seed=seed,

@@ -63,6 +63,7 @@ class LocalService:
         self._states = StateCache()
         self._model_state = (OracleState if oracle else ModelState)(recipe=DEFAULT)
         self._batch: Batch | None = None
+        self._draws = 0
         self._catch_up()
 
     @property
@@ -158,13 +159,20 @@ class LocalService:
             due = audit_tasks.due_for_sampling(connection, WORKSPACE, now)
         if due:
             with self._store.write() as connection:
-                audit_tasks.draw_audits(connection, WORKSPACE, self.policy.audits, now, among=due)
+                audit_tasks.draw_audits(
+                    connection, WORKSPACE, self.policy.audits, now, (), due, self._new_seed
+                )
                 batch = Batch(connection, self._states)
                 batch.now = now
                 audit_tasks.learn_from_endings(batch, WORKSPACE, self.policy.resolved, due)
                 batch.flush()
         PolicyMoves(self._store).move(WORKSPACE)
         self._catch_up()
+
+    def _new_seed(self) -> str:
+        """The same audits are drawn in every run."""
+        self._draws += 1
+        return f"bench-{self._draws}"
 
     def audits(self, now: float) -> Sequence[tuple[str, str]]:
         waiting = []
