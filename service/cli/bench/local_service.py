@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.benchmarks.model_quality.closed_loop import Decision
-from experiments.build_info import build_id
 from learning.conversation.state import Message, State
 from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, OnLearned, Score, Turn, replay_entries
@@ -105,7 +104,7 @@ class LocalService:
             state.belief = belief
         command = decide.ScoreCommand(WORKSPACE, name, turns[-1], tuple(turns[:-1]))
         batch.open(WORKSPACE, command.lock_targets)
-        answer = decide.score(batch, state, True, build_id(), command)
+        answer = decide.score(batch, state, True, "bench", command)
         handoff = answer["handoff"]
         return Decision(answer["decision_id"], name, answer["action"], handoff and handoff["id"])
 
