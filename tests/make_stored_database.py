@@ -51,7 +51,13 @@ def main() -> None:
 
 def _upkeep(store: Store, settings: Settings) -> None:
     keeper = Maintenance(store, settings)
-    for task in (keeper.draw_audits, keeper.detect_missed, keeper.checkpoint, keeper.evaluate, keeper.expire):
+    for task in (
+        keeper.draw_audits,
+        keeper.detect_missed,
+        keeper.checkpoint,
+        keeper.evaluate,
+        keeper.expire,
+    ):
         task()
     AnnotatorMonitor(store).look()
 

@@ -95,6 +95,7 @@ class Place:
         self.policy(
             costs={"unneeded": 1e6, "missed": 1e6, "ask": 0.0},
             accepting={"needed": 1.0, "unneeded": 0.0},
+            offers={"share_max": 1.0, "first_message": True},
         )
 
     def content(self) -> dict[str, int]:

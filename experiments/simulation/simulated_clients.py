@@ -97,9 +97,10 @@ class SimulatedClients:
         """Act on the decision: the next turns; None where a person takes over."""
         conversation, handoff = open_.conversation, decision["handoff"]
         if decision["action"] == "offer":
-            accepted = conversation.accepts()
-            path = path_of("decisions", decision["decision_id"], "answer")
-            handoff = self._client("bot").post(path, {"accepted": accepted})["handoff"]
+            accepted = conversation.answer()
+            if accepted is not None:
+                path = path_of("decisions", decision["decision_id"], "answer")
+                handoff = self._client("bot").post(path, {"accepted": accepted})["handoff"]
             if accepted:
                 self.board.count("accepted")
         by_rule = any(trigger["kind"] != "model" for trigger in decision["triggers"])
@@ -153,6 +154,13 @@ class SimulatedClients:
             bot.post(path_of("conversations", open_.name, "messages"), new_messages)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", open_.name, "close"), resolution)
+        after_seconds = self._world.comes_back_after(conversation)
+        if after_seconds is not None and not open_.handed_over:
+            self.schedule.put(
+                conversation.at + after_seconds,
+                lambda: self._converse(open_, conversation.come_back(after_seconds)),
+            )
+            return
         self.board.add_ended(open_.handed_over, conversation.truth.needed)
         if open_.handed_over:
             return

@@ -163,10 +163,10 @@ class ServiceRun:
     def _obey(self, conversation: Conversation, decision: Mapping[str, Any]) -> tuple[Message, ...]:
         handoff = decision["handoff"]
         if decision["action"] == "offer":
-            path = path_of("decisions", decision["decision_id"], "answer")
-            handoff = self.callers["bot"].post(path, {"accepted": conversation.accepts()})[
-                "handoff"
-            ]
+            accepted = conversation.answer()
+            if accepted is not None:
+                path = path_of("decisions", decision["decision_id"], "answer")
+                handoff = self.callers["bot"].post(path, {"accepted": accepted})["handoff"]
         if handoff is None:
             return conversation.next("continue")
         conversation.next("escalate")

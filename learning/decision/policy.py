@@ -17,7 +17,14 @@ from learning.conversation.state import State
 from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.opening_hours import Team
 from learning.decision.policy_document import PolicyDocument
-from learning.decision.policy_parts import AcceptanceRates, AuditBudget, Costs, SilencePolicy
+from learning.decision.policy_parts import (
+    AcceptanceRates,
+    AuditBudget,
+    Costs,
+    OfferGuard,
+    ResolvedPolicy,
+    SilencePolicy,
+)
 from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
@@ -76,6 +83,21 @@ class Policy(PolicyDocument):
             ge=0, le=2, description="What capacity adds to the model's thresholds; jobs move it."
         ),
     ] = 0.0
+    lost: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of `missed` that is lost if nothing is done at a message: the price "
+            "of waiting; jobs move it.",
+        ),
+    ] = 1.0
+    offers: Annotated[OfferGuard, Field(description="How often the model may offer a person.")] = (
+        OfferGuard()
+    )
+    resolved: Annotated[
+        ResolvedPolicy, Field(description="What it means that the bot resolved a conversation.")
+    ] = ResolvedPolicy()
     teams: Annotated[
         tuple[Team, ...], Field(max_length=100, description="Teams with hours, pace or place.")
     ] = ()
@@ -180,7 +202,13 @@ class Policy(PolicyDocument):
         one action to the next, and the price of capacity above that, unclipped.
         """
         costs = self.cost_thresholds
-        return Thresholds(costs.offer + self.price, costs.escalate + self.price)
+        offer = min(max(costs.offer, self.offers.floor), costs.escalate)
+        return Thresholds(offer + self.price, costs.escalate + self.price)
+
+    def with_moves_of(self, other: Policy) -> Policy:
+        """This policy with the values that `jobs` move, as they stand in another."""
+        offers = self.offers.model_copy(update={"floor": other.offers.floor})
+        return self.model_copy(update={"price": other.price, "lost": other.lost, "offers": offers})
 
     def team(self, name: str) -> Team | None:
         """A team as the policy knows it; None for one that is always there."""
@@ -202,15 +230,17 @@ class Policy(PolicyDocument):
     def cost_thresholds(self) -> Thresholds:
         """Where the least expected cost changes from one action to the next, capacity aside.
 
-        With q the probability that a person is needed, continuing costs q*missed, escalating
-        (1-q)*unneeded, and offering ask + q*(1-a1)*missed + (1-q)*a0*unneeded. Where offering is
-        never the cheapest, both thresholds are the one between continuing and escalating.
+        With q the probability that a person is needed and m = lost*missed what waiting costs then
+        (the conversation mostly goes on), continuing costs q*m, escalating (1-q)*unneeded, and
+        offering ask + q*(1-a1)*m + (1-q)*a0*unneeded. Where offering is never the cheapest, both
+        thresholds are the one between continuing and escalating.
         """
         c, a = self.costs, self.accepting
-        plain = c.unneeded / (c.unneeded + c.missed)
-        gain = a.needed * c.missed + a.unneeded * c.unneeded
+        missed = self.lost * c.missed
+        plain = c.unneeded / (c.unneeded + missed)
+        gain = a.needed * missed + a.unneeded * c.unneeded
         offer = (c.ask + a.unneeded * c.unneeded) / gain if gain else 1.0
-        risk = (1 - a.needed) * c.missed + (1 - a.unneeded) * c.unneeded
+        risk = (1 - a.needed) * missed + (1 - a.unneeded) * c.unneeded
         escalate = ((1 - a.unneeded) * c.unneeded - c.ask) / risk if risk else 0.0
         if offer >= escalate:
             return Thresholds(plain, plain)
@@ -292,7 +322,7 @@ def decide(
     by_model: Action = "continue"
     if probability >= thresholds.escalate:
         by_model = "escalate"
-    elif probability >= thresholds.offer:
+    elif probability >= thresholds.offer and _may_offer(policy, state):
         by_model = "offer"
     triggers = [_trigger(rule, state) for rule in fired]
     if by_model != "continue":
@@ -403,6 +433,11 @@ def urgent_case(policy: Policy, state: State) -> UrgentCase | None:
 
 
 _THEN = {"offer": "a callback is offered", "escalate": "they take it then"}
+
+
+def _may_offer(policy: Policy, state: State) -> bool:
+    """Whether the model may offer: not before the bot has said a word, unless the policy says."""
+    return policy.offers.first_message or state.user.turns != 1 or state.author != "user"
 
 
 def in_cooldown(policy: Policy, state: State) -> bool:

@@ -82,3 +82,26 @@ class SilencePolicy(PolicyDocument):
             description="Share of a lesson's weight that silence teaches with; 0: nothing.",
         ),
     ] = 0.0
+
+
+class OfferGuard(PolicyDocument):
+    """Offers of the model, bounded: a share of messages, and none before the bot has answered."""
+
+    share_max: Annotated[
+        float, Field(gt=0, le=1, description="Most messages, as a share, at which one is offered.")
+    ] = 0.1
+    first_message: Annotated[
+        bool, Field(description="Whether the model may offer at a customer's first message.")
+    ] = False
+    floor: Annotated[
+        float, Field(ge=0, le=1, description="The least bar of an offer; jobs move it.")
+    ] = 0.0
+
+
+class ResolvedPolicy(PolicyDocument):
+    """Weak negative label from a good end: the bot closed the conversation as resolved."""
+
+    weight: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of a lesson's weight that a good end teaches with."),
+    ] = 0.3

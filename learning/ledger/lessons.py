@@ -9,6 +9,15 @@ from typing import Any
 WEIGHT_MAX = 8.0
 """The lessons of one conversation share at most this weight, however many messages it has."""
 
+DECLINED = "declined"
+"""The source of weak negatives from offers that the customer declined or ignored."""
+
+RESOLVED = "resolved"
+"""The source of weak negatives from conversations that the bot closed as resolved."""
+
+WEAK_SOURCES = ("silence", DECLINED, RESOLVED)
+"""The sources of labels that nobody gave: they teach, and count in no measure and no rate."""
+
 VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
 
 
@@ -30,8 +39,10 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     (place, label, weight). `weight` makes all of them count less.
 
     needed since k: before k 0, from k to the handoff 1; with no k the escalating message 1, earlier
-    ones unknown. not_needed: all up to the escalating message 0. missed since k: before k 0, from k
-    on 1; with no k it is known of the last scored message only. fine: all 0. unknowable: none.
+    ones unknown; so, too, where the customer's own request escalated (`requested`), which is no
+    evidence about what came between k and it. not_needed: all up to the escalating message 0.
+    missed since k: before k 0, from k on 1; with no k it is known of the last scored message only.
+    fine: all 0. unknowable: none.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
     return _cap_total_weight(_label_messages(outcome, places), float(outcome.get("weight", 1.0)))
@@ -50,6 +61,9 @@ def _label_messages(outcome: Mapping[str, Any], places: Sequence[int]) -> list[L
         return [Lesson(s, 1.0, 1.0) for s in places if s == escalated]
     if verdict == "missed" and since is None:
         return [Lesson(s, 1.0, 1.0) for s in places[-1:]]
+    if outcome.get("requested") and verdict == "needed":
+        known = [s for s in places if s == escalated or (since is not None and s < since)]
+        return [Lesson(s, float(s == escalated), 1.0) for s in known]
     if verdict in ("needed", "missed") and since is not None:
         last = escalated if verdict == "needed" and escalated is not None else outcome["covers"]
         return [Lesson(s, float(s >= since), 1.0) for s in places if s <= last]

@@ -17,7 +17,7 @@ from learning.conversation.features import names, parts
 from learning.conversation.state import EMPTY, Message, State, step
 from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
-from learning.ledger.lessons import lessons
+from learning.ledger.lessons import WEAK_SOURCES, lessons
 from learning.measures.scores import Window
 from learning.models.calibration import Calibrator
 from learning.models.hashed_features import HashedClassifier, Row
@@ -207,8 +207,8 @@ class ModelState:
     ) -> None:
         """Test-then-learn (prequential) one outcome: all of it is scored before any teaches.
 
-        Outcomes that a rule or a request led to teach too, but carry no weight in the measures:
-        they say nothing for or against the model.
+        Outcomes that a rule or a request led to, and labels that nobody gave, teach too, but carry
+        no weight in the measures: they say nothing for or against the model.
         """
         conversation_lessons = lessons(
             entry.body, (n for n, turn in enumerate(turns, 1) if turn.scored)
@@ -221,7 +221,8 @@ class ModelState:
             for row in (self._row(states[lesson.seq]),)
         ]
         propensity = float(entry.body.get("propensity") or 1.0)
-        measured_weight = 0.0 if entry.body.get("by_rule") else 1.0
+        unmeasured = entry.body.get("by_rule") or entry.body.get("source") in WEAK_SOURCES
+        measured_weight = 0.0 if unmeasured else 1.0
         self.half_learned = True
         for _, lesson, score in examples:
             self.window.add(

@@ -15,5 +15,6 @@ from service.cli.options import app
 __all__ = ["app"]
 
 for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
-    if not _module.name.endswith(".job_runner"):  # it needs what only one benchmark pays for
+    # These need what only one benchmark pays for.
+    if not _module.name.endswith((".job_runner", ".local_service")):
         import_module(_module.name)

@@ -27,7 +27,7 @@ from service.store.conversations.batch import Batch, StateCache
 from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.handoffs.handoff_rows import newest_time
-from service.store.labels import outcome_context
+from service.store.labels import audit_rows, outcome_context
 from service.store.ledger import entries, mlflow_rows, version_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
@@ -42,6 +42,9 @@ STALE_SECONDS = 600
 
 PROGRESS_SECONDS = 10.0
 """Seconds between two log entries of a rebuild's progress."""
+
+QUIET_SECONDS = 3600.0
+"""A customer who has said no more for so long after an offer has declined or ignored it."""
 
 SILENCE_BATCH = 50
 """Conversations whose silence is learned in one transaction."""
@@ -78,6 +81,7 @@ class Maintenance:
         self._evaluator = Evaluator(store, self._lines, settings.models_max)
         self._challengers = ChallengerLines(store, settings.models_max)
         self._clock = ClockCheck()
+        self._quiet_until: dict[str, float] = {}
         self._corrected: dict[str, tuple[int, frozenset[int]]] = {}
 
     def _workspaces(self) -> list[str]:
@@ -251,7 +255,7 @@ class Maintenance:
         Retention(self._store, self._settings).remove_text()
 
     def draw_audits(self) -> None:
-        """Draw audits among the conversations that closed."""
+        """Draw audits among the conversations that closed; the others' endings teach a little."""
         for workspace in self._workspaces():
             with isolate_errors(workspace):
                 disagreements = self._disagreeing(workspace)
@@ -265,8 +269,31 @@ class Maintenance:
                     audits = audit_tasks.draw_audits(
                         connection, workspace, policy.audits, now, disagreements, due
                     )
+                    batch = Batch(connection, StateCache())
+                    audit_tasks.learn_from_endings(batch, workspace, policy.resolved, due)
+                    batch.flush()
                 if audits:
                     _log.info("audits_drawn", workspace=workspace, audits=audits)
+
+    def learn_from_quiet_declines(self) -> None:
+        """Learn from offers that were declined or ignored where the customer said no more for
+        QUIET_SECONDS and nobody closed the conversation.
+        """
+        for workspace in self._workspaces():
+            with isolate_errors(workspace):
+                until = time.time() - QUIET_SECONDS
+                after = self._quiet_until.get(workspace, until - REMEMBERED_SECONDS)
+                with self._store.read() as connection:
+                    names = audit_rows.quiet_since(
+                        connection, workspace, after, until, SILENCE_BATCH
+                    )
+                if names:
+                    with self._store.write() as connection:
+                        batch = Batch(connection, StateCache())
+                        audit_tasks.learn_from_quiet_declines(batch, workspace, names)
+                        until = audit_rows.last_heard(connection, workspace, names[-1])
+                        batch.flush()
+                self._quiet_until[workspace] = until
 
     def learn_from_silence(self) -> None:
         """Learn from customers' silence where the policy allows it, SILENCE_BATCH at a time."""

@@ -20,6 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from experiments.registry.registered_versions import Registry
 from service.jobs.capacity_update import CapacityUpdate
 from service.jobs.maintenance import Maintenance
+from service.jobs.policy_moves import PolicyMoves
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes.annotator_review import AnnotatorMonitor
 from service.privacy.retention import Retention
@@ -141,6 +142,8 @@ def run(settings: Settings) -> None:
             "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
             "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),
             "capacity": (CapacityUpdate(store).update_prices, CAPACITY_SECONDS, "lease"),
+            "moves": (PolicyMoves(store).move_all, CAPACITY_SECONDS, "lease"),
+            "declined": (upkeep.learn_from_quiet_declines, SILENCE_SECONDS, "lease"),
             "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
             "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),

@@ -5,12 +5,12 @@ review of those that were drawn.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.policy import AuditBudget, SilencePolicy
+from learning.decision.policy import AuditBudget, ResolvedPolicy, SilencePolicy
 from learning.estimation.audit_sampling import (
     DISAGREEMENT,
     AuditCandidate,
@@ -44,6 +44,7 @@ def draw_audits(
     now: float,
     disagreeing: Collection[str] = (),
     among: Sequence[str] | None = None,
+    new_seed: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> int:
     """Draw audits: sample closed conversations (uniform and targeted Bernoulli draws) within
     today's budget, of those that closed first or `among` these, under their locks; gives the number
@@ -66,7 +67,13 @@ def draw_audits(
     while start < len(rows):
         piece = rows[start : start + max(1, budget // each)] if budget >= each else rows[start:]
         piece_audits = _draw_piece(
-            workspace, piece, policy, budget if budget >= each else 0, now, disagreeing
+            workspace,
+            piece,
+            policy,
+            budget if budget >= each else 0,
+            now,
+            disagreeing,
+            new_seed(),
         )
         requested = [row["wanted"] for row in piece_audits if row["status"] == "waiting"]
         drawn_count, budget, start = (
@@ -86,9 +93,9 @@ def _draw_piece(
     budget: int,
     now: float,
     disagreeing: Collection[str],
+    seed: str,
 ) -> list[dict[str, Any]]:
     pace = budget_factor(budget, policy.per_day)
-    seed = secrets.token_hex(16)
     draws = draw(
         [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in rows],
         seed=seed,
@@ -131,6 +138,30 @@ def learn_from_silence(
     for name in names:
         record_outcome.record_silence(batch, workspace, name, policy.weight)
     return len(names)
+
+
+def learn_from_endings(
+    batch: Batch, workspace: str, policy: ResolvedPolicy, ended: Sequence[str]
+) -> int:
+    """Record weak negatives for kept conversations that have just been sampled and not drawn: those
+    whose last offer was declined or ignored, and those that the bot closed as resolved; gives their
+    number. An audit that was drawn says it better.
+    """
+    rows = audit_rows.unlabelled_endings(batch.connection, workspace, ended)
+    for row in rows:
+        if row.offered:
+            record_outcome.record_declined(batch, workspace, row.id, row.offered)
+        elif row.resolution == "resolved" and policy.weight > 0:
+            record_outcome.record_resolved(batch, workspace, row.id, policy.weight)
+    return len(rows)
+
+
+def learn_from_quiet_declines(batch: Batch, workspace: str, names: Sequence[str]) -> int:
+    """Record declined and ignored offers of conversations that fell silent and never closed."""
+    rows = audit_rows.quiet_declines(batch.connection, workspace, names)
+    for row in rows:
+        record_outcome.record_declined(batch, workspace, row.id, row.offered)
+    return len(rows)
 
 
 def _audit_row(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from learning.estimation.off_policy import Action, LoggedConversation, Source
+from learning.ledger.lessons import WEAK_SOURCES
 from service.store.reports import decision_history
 
 
@@ -41,7 +42,7 @@ def ground_truth(
             if row.verdict in ("needed", "not_needed"):
                 needed_before = needed.get(row.conversation_id, False)
                 needed[row.conversation_id] = needed_before or row.verdict == "needed"
-        elif row.source not in ("audit", "silence") and row.verdict in ("missed", "fine"):
+        elif row.source not in ("audit", *WEAK_SOURCES) and row.verdict in ("missed", "fine"):
             missed[row.conversation_id] = row.verdict == "missed"
     truths: dict[str, GroundTruth | None] = {}
     for row in decision_history.conversations(connection, workspace, names):

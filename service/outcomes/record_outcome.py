@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from learning.ledger.lessons import DECLINED, RESOLVED, WEAK_SOURCES
 from service.outcomes.verdict import (
     BATON,
     OWN_SOURCES,
@@ -55,7 +56,7 @@ def record_for_audit(
     """Record the outcome of an audit, unless a person has given one already."""
     name = audit["conversation_id"]
     current = outcome_rows.current(batch.connection, workspace, name, None)
-    if current is not None and current.source != "silence":
+    if current is not None and current.source not in WEAK_SOURCES:
         return
     batch.open(workspace, {name: referenced_messages(verdict)})
     overrides = {"covers": audit["length"], "propensity": audit["propensity"]}
@@ -69,13 +70,31 @@ def record_silence(batch: Batch, workspace: str, name: str, weight: float) -> No
     _record(batch, batch.conversation(workspace, name), verdict, None, {"weight": weight})
 
 
+def record_declined(batch: Batch, workspace: str, name: str, until: int) -> None:
+    """Record a weak negative: the customer declined or ignored an offered person at the place
+    `until`, and nobody came. It speaks of the messages up to it, and is never counted in rates.
+    """
+    batch.open(workspace, {name: ()})
+    verdict = Verdict("fine", DECLINED, BATON)
+    conversation = batch.conversation(workspace, name)
+    overrides = {"covers": until, "begins": conversation.begins}
+    _record(batch, conversation, verdict, None, overrides)
+
+
+def record_resolved(batch: Batch, workspace: str, name: str, weight: float) -> None:
+    """Record a weak negative (`fine`, with a weight): the bot closed it as resolved."""
+    batch.open(workspace, {name: ()})
+    verdict = Verdict("fine", RESOLVED, BATON)
+    _record(batch, batch.conversation(workspace, name), verdict, None, {"weight": weight})
+
+
 def record_reopening(batch: Batch, workspace: str, name: str, why: str, length: int) -> None:
     """Record a miss that a reopening shows: the customer came back unsettled after the end, at
     `length` messages. Does nothing where a person has given an outcome; an audit's is replaced, as
     it would be by a complaint.
     """
     current = outcome_rows.current(batch.connection, workspace, name, None)
-    from_person = current is not None and current.source not in ("audit", "silence")
+    from_person = current is not None and current.source not in ("audit", *WEAK_SOURCES)
     if from_person or _contradicted_by_handoff(batch, workspace, name, length):
         return
     batch.open(workspace, {name: ()})

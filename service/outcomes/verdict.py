@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from learning.ledger.lessons import WEAK_SOURCES
 from service.handoffs import lifecycle
 from service.runtime.errors import Invalid
 from service.runtime.ids import fingerprint
@@ -21,7 +22,7 @@ BATON = "baton"
 REOPENED = "returned"
 """The source of misses inferred from reopenings."""
 
-OWN_SOURCES = ("audit", "silence", REOPENED)
+OWN_SOURCES = ("audit", REOPENED, *WEAK_SOURCES)
 """The sources that only Baton writes; a person's verdict replaces them."""
 
 
@@ -75,6 +76,7 @@ def verdict_body(
         "source": verdict.source,
         "agent": verdict.agent,
         "propensity": 1.0,
+        "requested": bool(handoff is not None and "request" in (handoff["fired"] or "").split()),
         "by_rule": bool(handoff is not None and handoff["by_rule"]),
     } | lifecycle.responsible_team(connection, verdict.team, verdict.verdict, handoff)
 

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, str] = {
     "service.jobs": "outcomes privacy versions handoffs store runtime",
     "service.web": "scoring outcomes quality policy versions handoffs store runtime",
     "service.operations": "web versions store runtime",
-    "service.cli": "jobs operations privacy web versions store runtime",
+    "service.cli": "jobs operations privacy web scoring outcomes versions handoffs store runtime",
     "service.__main__": "cli",
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
-from experiments.simulation.world.conversations import Conversation
+from experiments.simulation.world.conversations import Truth
 from experiments.simulation.world.templates import pick, templates
 
 MANNERS = ("careful", "careless", "hostile")
@@ -65,6 +66,22 @@ class Complaint:
         return body
 
 
+class Judged(Protocol):
+    """A conversation that agents and customers can judge, simulated or recorded."""
+
+    id: str
+    labels: dict[str, int]
+    begins: int
+    ended: bool
+    handed_over: bool
+
+    @property
+    def team(self) -> str: ...
+
+    @property
+    def truth(self) -> Truth: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Agent:
     """One agent. Every verdict has its own random stream, so the order of questions is nothing."""
@@ -73,19 +90,19 @@ class Agent:
     behaviour: AgentBehaviour
     seed: int
 
-    def verdict(self, conversation: Conversation) -> Verdict:
+    def verdict(self, conversation: Judged) -> Verdict:
         """Verdict on a handoff, by the truth at its time: needed, not_needed or unknowable."""
         rng = Random(
             f"{self.seed}/verdict/{self.name}/{conversation.id}/{len(conversation.labels)}"
         )
         return self._judge(conversation, rng, ("needed", "not_needed"))
 
-    def review(self, conversation: Conversation) -> Verdict:
+    def review(self, conversation: Judged) -> Verdict:
         """Verdict on a kept conversation drawn for an audit: missed, fine or unknowable."""
         rng = Random(f"{self.seed}/review/{self.name}/{conversation.id}/{len(conversation.labels)}")
         return self._judge(conversation, rng, ("missed", "fine"))
 
-    def _judge(self, conversation: Conversation, rng: Random, words: tuple[str, str]) -> Verdict:
+    def _judge(self, conversation: Judged, rng: Random, words: tuple[str, str]) -> Verdict:
         behaviour, truth = self.behaviour, conversation.truth
         needed, first = truth.needed, truth.first_needed_message_id
         delay = _delay(behaviour.delay_seconds, rng)
@@ -105,7 +122,7 @@ class Agent:
 
 
 def complaint(
-    conversation: Conversation, seed: int, caught: float, delay_seconds: float
+    conversation: Judged, seed: int, caught: float, delay_seconds: float
 ) -> Complaint | None:
     """Complaint about a conversation that ended without a person and needed one, or None.
 
@@ -123,7 +140,7 @@ def complaint(
 
 
 def _named_message(
-    conversation: Conversation, first: str | None, behaviour: AgentBehaviour, rng: Random
+    conversation: Judged, first: str | None, behaviour: AgentBehaviour, rng: Random
 ) -> str | None:
     if rng.random() < behaviour.vague or first is None:
         return None

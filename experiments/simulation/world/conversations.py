@@ -17,12 +17,19 @@ from learning.conversation.state import BotReport, Message
 USER_TURNS_MAX = 10
 """After so many messages a customer gives up."""
 
+SILENT_SHARE = 0.25
+"""Share of customers who, helped, leave without a word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The world as it is at one conversation: log odds added to all, to intents, to products."""
+    """The world as it is at one conversation: log odds added to all, to intents, to products; who
+    accepts an offered person, and what share of the others does not answer.
+    """
 
     offset: float = 0.0
+    acceptance: tuple[float, float] = (0.9, 0.25)
+    ignoring: float = 0.4
     new_product: bool = False
     easier: tuple[tuple[str, float], ...] = ()
     riskier: tuple[tuple[str, float], ...] = ()
@@ -30,7 +37,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Whether a person was needed since the last return, and from which message on."""
+    """Whether a person was needed since the last return, and from which message on.
+
+    Who asks for a person needs one from then on, whatever it is about.
+    """
 
     needed: bool
     first_needed_message_id: str | None
@@ -65,6 +75,8 @@ class Conversation:
     _anger: int = 0
     _second: bool = False
     _thanked: bool = False
+    _asked: bool = False
+    _back: bool = False
     _intent: Intent = field(init=False)
     _need: Need = field(init=False)
     _bot: Bot = field(init=False)
@@ -80,6 +92,11 @@ class Conversation:
     @property
     def truth(self) -> Truth:
         return Truth(self._first is not None, self._first)
+
+    @property
+    def hard(self) -> bool:
+        """Whether the matter itself needs a person, asked for or not."""
+        return self._need.now
 
     @property
     def team(self) -> str:
@@ -109,7 +126,43 @@ class Conversation:
 
     def accepts(self) -> bool:
         """Whether the customer, offered a person now, would like one."""
-        return self._need.draw((0.9,), (0.25,)) == 0
+        return self.answer() is True
+
+    def answer(self) -> bool | None:
+        """The customer's answer to an offer of a person: accepted, declined, or ignored (None)."""
+        (a1, a0), stays = self.setting.acceptance, 1.0 - self.setting.ignoring
+        a0 = a1 if self._asked else a0
+        return (True, False, None)[self._need.draw((a1, (1 - a1) * stays), (a0, (1 - a0) * stays))]
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether the customer, left to the bot, may still come back: once, within patience."""
+        return (
+            self.ended
+            and not self.handed_over
+            and not self._back
+            and self._user_turns < USER_TURNS_MAX
+        )
+
+    def come_back(self, after_seconds: float) -> tuple[Message, ...]:
+        """The customer comes back: with the same matter where it is unsettled, else with another.
+
+        ValueError where they may not.
+        """
+        if not self.may_come_back:
+            raise ValueError(f"conversation {self.id} is not over, or came back before")
+        before = len(self.messages)
+        self.ended, self.resolution, self._back = False, "unknown", True
+        self._thanked, self._second = False, True
+        self.at += after_seconds
+        if self.truth.needed:
+            lead = fill(templates("back", "any"), self.rng, {}) if self._english else ""
+            about = customers.about(self.customer, self._intent, self.rng)
+            self._speak([f"{lead} {about}".strip()])
+        else:
+            self._failures = self._anger = 0
+            self._ask_another()
+        return tuple(self.messages[before:])
 
     def serve(self, agent: str, returned: bool = False) -> tuple[Message, ...]:
         """The turns with the person who takes over.
@@ -122,11 +175,11 @@ class Conversation:
         before = len(self.messages)
         slots = {"agent": agent.capitalize(), "team": self.team}
         self._say("agent", fill(templates("agent", "hello"), self.rng, slots), 120.0)
-        done = "solved" if self._need.now else "needless"
+        done = "solved" if self.truth.needed else "needless"
         self._say("agent", fill(templates("agent", done), self.rng, slots), 180.0)
         if returned:
             self.handed_over, self._first, self._failures = False, None, 0
-            self._thanked, self._second = False, True
+            self._thanked, self._second, self._asked = False, True, False
             self._need.settle()
             self.begins = len(self.labels)
             self._anger = 0
@@ -144,8 +197,7 @@ class Conversation:
     def _open(self) -> None:
         self._arise(self._intent.base)
         if self.customer.habit and self._english:
-            self.requests += 1
-            self._hear([fill(templates("request", "habit"), self.rng, {})], self._bot.perplexed())
+            self._ask_for_person([fill(templates("request", "habit"), self.rng, {})])
         else:
             self._speak([customers.about(self.customer, self._intent, self.rng)], greets=True)
 
@@ -172,6 +224,8 @@ class Conversation:
             self._second = True
             self._failures = 0
             self._ask_another()
+        elif self.rng.random() < SILENT_SHARE:
+            self.ended, self.resolution = True, "unknown"
         else:
             self._thanked = True
             self._anger = 0
@@ -217,7 +271,14 @@ class Conversation:
             product = self.customer.product
             log_odds += risks.get(product, 0.0) + dict(self.setting.riskier).get(product, 0.0)
         if self._need.arise(log_odds):
-            self._first = f"u{self._user_turns + 1}"
+            self._first = self._first or f"u{self._user_turns + 1}"
+
+    def _ask_for_person(self, sentences: list[str]) -> None:
+        """The customer's own request: a person is needed from this message on."""
+        self.requests += 1
+        self._asked = True
+        self._first = self._first or f"u{self._user_turns + 1}"
+        self._hear(sentences, self._bot.perplexed())
 
     def _speak(self, sentences: list[str], greets: bool = False, cues: bool = True) -> None:
         """The customer's message: what they say, the words that tell, and perhaps a request."""
@@ -228,8 +289,7 @@ class Conversation:
                 sentences.append(customers.cue(who, self._intent, ("hard", "easy")[kind], rng))
             worn = 0.05 * min(self._failures, 3) + 0.04 * anger
             if self._need.draw((0.04 + 1.2 * worn,), (0.005 + 0.15 * worn,)) == 0:
-                self._hear([sentences[0], customers.request(who, rng)], self._bot.perplexed())
-                self.requests += 1
+                self._ask_for_person([sentences[0], customers.request(who, rng)])
                 return
             if self._english and self._need.draw((0.002,), (0.012,)) == 0:
                 sentences.append(fill(templates("request", "negated"), rng, {}))
@@ -247,8 +307,8 @@ class Conversation:
         report = report or self._bot.understand(self._intent, self._need)
         text = write_text(sentences, self.customer, self._anger, self.rng)
         self._say("user", text, 20.0 + 40.0 * self.rng.random(), report, message_id)
-        self.labels[message_id] = int(self._need.now)
-        self.beliefs[message_id] = self._need.belief
+        self.labels[message_id] = int(self._asked or self._need.now)
+        self.beliefs[message_id] = 1.0 if self._asked else self._need.belief
 
     def _say(
         self,

@@ -65,12 +65,20 @@ class WorldSettings:
     """Settings of a world.
 
     base_rate: share of conversations that come to need a person when the bot is left alone
-      (.0098 to .767). caught: share of the missed ones that a complaint or the like tells of.
+      (.0098 to .767), own requests for one aside. caught: share of the missed ones that a
+      complaint or the like tells of.
+    acceptance: shares that accept an offered person, when one is needed and when not; ignoring:
+      share of the others who do not answer it. unsettled_return, settled_return: shares
+      of those left to the bot who come back later, when a person was needed and when not.
     complaint_delay_seconds: its mean delay after the conversation. behaviours: of each agent by
       name; agents take turns in this order. drifts, forgeries: see there.
     """
 
     base_rate: float = 0.2
+    acceptance: tuple[float, float] = (0.9, 0.25)
+    ignoring: float = 0.4
+    unsettled_return: float = 0.25
+    settled_return: float = 0.06
     caught: float = 0.3
     complaint_delay_seconds: float = 86_400.0
     behaviours: tuple[tuple[str, AgentBehaviour], ...] = (
@@ -133,6 +141,16 @@ class World:
         settings = self.settings
         return complaint(conversation, self.seed, settings.caught, settings.complaint_delay_seconds)
 
+    def comes_back_after(self, conversation: Conversation) -> float | None:
+        """Seconds until the customer of an ended conversation comes back to it; None for never."""
+        if not conversation.may_come_back:
+            return None
+        rng = Random(f"{self.seed}/back/{conversation.id}")
+        settings = self.settings
+        needed = conversation.truth.needed
+        share = settings.unsettled_return if needed else settings.settled_return
+        return rng.uniform(1800.0, 86_400.0) if rng.random() < share else None
+
     def _rate(self, number: int) -> float:
         rate = self.settings.base_rate
         for drift in self.settings.drifts:
@@ -144,6 +162,8 @@ class World:
         kinds = {drift.kind for drift in self.settings.drifts if number >= drift.at}
         return Setting(
             offset=offset(self._rate(number)),
+            acceptance=self.settings.acceptance,
+            ignoring=self.settings.ignoring,
             new_product="new_product" in kinds,
             easier=((HARMLESS_INTENT, HARMLESS),) if "harmless_intent" in kinds else (),
             riskier=((NEW_PRODUCT, NEW_PRODUCT_RISK),) if "new_product" in kinds else (),

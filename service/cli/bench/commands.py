@@ -1,4 +1,4 @@
-"""Benchmarks for users: `baton bench score|freshness|cost|learning|soak`.
+"""Benchmarks for users: `baton bench score|freshness|cost|learning|first-month|soak`.
 
 Those for who changes Baton are `python -m experiments.benchmarks NAME`.
 """
@@ -110,6 +110,41 @@ def learning(
         result_pages.write(figures, rows)
     every = [{"question": "targets", **line} for line in targets] + rows
     return BenchmarkResult(targets, target_table.COLUMNS, all=every)
+
+
+@benchmark(
+    bench_app, "first-month", "the first month", "baton bench first-month --seeds 20,21 --json"
+)
+def first_month(
+    run: Run,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "20,21,22",
+    deciders: Annotated[str, typer.Option(help="Deciders, with commas between [all]")] = "",
+    conversations: Annotated[int, typer.Option(help="Of each seed.", min=1)] = 800,
+    base_rate: Annotated[
+        float, typer.Option(help="Share of conversations that need a person.", min=0.01, max=0.7)
+    ] = 0.2,
+    acceptance: Annotated[
+        str, typer.Option(help="Shares that accept an offer, when needed and when not.")
+    ] = "0.9,0.25",
+    stream: Annotated[Path | None, typer.Option(help="Recorded talk instead.")] = None,
+    workers: Workers = 2,
+) -> BenchmarkResult:
+    """What decisions cost from the first conversation on, beside the rules and the truth."""
+    from experiments.benchmarks.model_quality import first_month as months
+    from service.cli.bench.local_service import LocalService
+
+    plan = months.FirstMonthPlan(
+        LocalService,
+        months.parse_seeds(seeds),
+        months.parse_deciders(deciders),
+        min(conversations, 60) if run.quick else conversations,
+        base_rate,
+        months.parse_acceptance(acceptance),
+        str(stream) if stream is not None else None,
+        workers,
+    )
+    rows = months.run(plan, run.on_progress)
+    return BenchmarkResult([*rows, *months.means(rows)], months.COLUMNS, all=rows)
 
 
 @benchmark(bench_app, "soak", "mixed load", "baton bench soak --minutes 30 --per-second 300")

@@ -24,6 +24,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from learning.ledger.lessons import WEAK_SOURCES
 from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
 
@@ -144,7 +145,7 @@ def _results(connection: Connection, workspace: str, rows: Sequence[Any]) -> lis
                 _outcome.c.conversation_id.in_(names),
                 _outcome.c.handoff_id.is_(None),
                 _outcome.c.retracted_at.is_(None),
-                _outcome.c.source != "silence",
+                _outcome.c.source.not_in(WEAK_SOURCES),
             )
         )
     }

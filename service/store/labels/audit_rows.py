@@ -103,6 +103,100 @@ def due_for_silence(
     )
 
 
+def _last_unaccepted_offer() -> Any:
+    """The place of a conversation's last offer that was not accepted; null for none."""
+    return (
+        select(func.max(_decision.c.seq))
+        .where(
+            _decision.c.workspace == _conversation.c.workspace,
+            _decision.c.conversation_id == _conversation.c.id,
+            _decision.c.action == "offer",
+            or_(_decision.c.answer.is_(None), _decision.c.answer == "declined"),
+        )
+        .scalar_subquery()
+    )
+
+
+def _has_outcome() -> Any:
+    return exists().where(
+        _outcome.c.workspace == _conversation.c.workspace,
+        _outcome.c.conversation_id == _conversation.c.id,
+    )
+
+
+def unlabelled_endings(
+    connection: Connection, workspace: str, among: Sequence[str]
+) -> Sequence[Any]:
+    """Of these conversations those that are closed and kept, were sampled and not drawn, and have
+    no outcome: their resolution, and the place of their last offer that was not accepted.
+    """
+    return connection.execute(
+        select(
+            _conversation.c.id,
+            _conversation.c.resolution,
+            _last_unaccepted_offer().label("offered"),
+        )
+        .select_from(_audit.join(_conversation, _still_kept()))
+        .where(
+            _audit.c.workspace == workspace,
+            _audit.c.conversation_id.in_(among),
+            _audit.c.status == "passed",
+            ~_has_outcome(),
+        )
+        .order_by(_conversation.c.closed_at, _conversation.c.id)
+    ).all()
+
+
+def quiet_since(
+    connection: Connection, workspace: str, after: float, until: float, most: int
+) -> Sequence[str]:
+    """Open conversations that were last heard of in this time."""
+    return (
+        connection.execute(
+            select(_conversation.c.id)
+            .where(
+                _conversation.c.workspace == workspace,
+                _conversation.c.status == "open",
+                _conversation.c.last_at > after,
+                _conversation.c.last_at <= until,
+            )
+            .order_by(_conversation.c.last_at)
+            .limit(most)
+        )
+        .scalars()
+        .all()
+    )
+
+
+def last_heard(connection: Connection, workspace: str, name: str) -> float:
+    """When a conversation was last heard of."""
+    at: float = connection.execute(
+        select(_conversation.c.last_at).where(
+            _conversation.c.workspace == workspace, _conversation.c.id == name
+        )
+    ).scalar_one()
+    return at
+
+
+def quiet_declines(connection: Connection, workspace: str, among: Sequence[str]) -> Sequence[Any]:
+    """Of these open conversations those that no person ever had, without an outcome, with the place
+    of their last offer that was not accepted.
+    """
+    offered = _last_unaccepted_offer()
+    return connection.execute(
+        select(_conversation.c.id, offered.label("offered"))
+        .where(
+            _conversation.c.workspace == workspace,
+            _conversation.c.id.in_(among),
+            _conversation.c.status == "open",
+            ~_conversation.c.escalated,
+            offered.is_not(None),
+            ~_has_outcome(),
+        )
+        .order_by(_conversation.c.id)
+    ).all()
+
+
 def add(
     connection: Connection,
     workspace: str,

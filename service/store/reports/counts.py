@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, select
 
+from learning.ledger.lessons import WEAK_SOURCES
 from service.store.database.transactions import table
 from service.store.tables import Conversation, Decision, Evaluation, Handoff, Outcome
 
@@ -42,6 +43,17 @@ def decision_counts(
     return decisions, max(handoffs, escalated)
 
 
+def newest_scores(connection: Connection, workspace: str, most: int) -> list[tuple[float, bool]]:
+    """The newest scores, and whether each was of a conversation's first message."""
+    rows = connection.execute(
+        select(_decision.c.probability, _decision.c.seq)
+        .where(_decision.c.workspace == workspace, _decision.c.probability.is_not(None))
+        .order_by(_decision.c.id.desc())
+        .limit(most)
+    )
+    return [(row.probability, row.seq == 1) for row in rows]
+
+
 def first_id(kind: str, since: float) -> str:
     """A lower bound of the ids of rows made after a moment (ids sort by time)."""
     return f"{kind}{max(0, int((since - 60) * 1e6)):x}"
@@ -66,7 +78,7 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
             _outcome.c.workspace == workspace,
             _outcome.c.handoff_id.is_(None),
             _outcome.c.retracted_at.is_(None),
-            _outcome.c.source.not_in(("audit", "silence")),
+            _outcome.c.source.not_in(("audit", *WEAK_SOURCES)),
         )
         .group_by(_outcome.c.verdict)
     ).all()

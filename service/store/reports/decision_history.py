@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
+from learning.ledger.lessons import WEAK_SOURCES
 from service.store.database.transactions import table
 from service.store.reports.counts import first_id
 from service.store.tables import Audit, Conversation, Decision, Handoff, MessageRow, Outcome
@@ -138,7 +139,7 @@ def judged_kept(connection: Connection, workspace: str, most: int) -> Sequence[A
             _outcome.c.handoff_id.is_(None),
             _outcome.c.retracted_at.is_(None),
             _outcome.c.verdict.in_(("missed", "fine")),
-            _outcome.c.source != "silence",
+            _outcome.c.source.not_in(WEAK_SOURCES),
         )
         .order_by(_outcome.c.position.desc())
         .limit(most)

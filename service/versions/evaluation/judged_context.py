@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from experiments.evaluation.decision_costs import JudgedOutcome
+from learning.ledger.lessons import WEAK_SOURCES
 from learning.ledger.model_state import Entry
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
@@ -85,7 +86,7 @@ def _judged_outcome(
     handed_over = body["handoff_id"] is not None
     audited = audit is not None and audit.status != "passed"
     by_itself = not handed_over and not body.get("labels") and body["source"] != "audit"
-    silent = body["source"] in ("silence", "history")
+    silent = body["source"] in (*WEAK_SOURCES, "history")
     return JudgedOutcome(
         entry.position,
         body["conversation_id"],
@@ -110,7 +111,7 @@ def _label(body: Mapping[str, Any]) -> bool | None:
 
 
 def _propensity(body: Mapping[str, Any], audited: float, *, by_itself: bool) -> float:
-    if body["source"] == "silence":
+    if body["source"] in WEAK_SOURCES:
         return 0.0
     if body["source"] == "audit":
         return float(body.get("propensity") or audited or 0.0)

@@ -87,7 +87,7 @@ class ConversationOutcome(RequestModel):
             raise ValueError("labels must name each message once")
         if self.source in OWN_SOURCES:
             raise ValueError(
-                "source audit, silence and returned are Baton's own: say where you know it from"
+                f"sources {', '.join(OWN_SOURCES)} are Baton's own: say where you know it from"
             )
         return self
 

@@ -107,13 +107,19 @@ async def get_policy(baton: AppDependency, principal: Engineer) -> Any:
 
 @router.put("/policy", response_model=Policy)
 async def put_policy(asked: Policy, baton: AppDependency, principal: Engineer) -> Any:
-    """Set the policy as a whole: a new ledger entry, in force from the next message on."""
+    """Set the policy as a whole: a new ledger entry, in force from the next message on.
+
+    `price`, `lost` and `offers.floor` are moved by `jobs` and stay as they are.
+    """
     _require_readable(asked)
-    workspace, body = principal.workspace, asked.model_dump(mode="json")
+    workspace = principal.workspace
 
     def append(batch: Batch) -> Mapping[str, Any]:
         entries.lock_head(batch.connection, workspace)
-        if entries.newest_policy(batch.connection, workspace) != body:
+        current = entries.newest_policy(batch.connection, workspace)
+        moved = asked.with_moves_of(Policy.model_validate(current))
+        body = moved.model_dump(mode="json")
+        if current != body:
             entries.append(batch.connection, workspace, "policy", body, principal.name)
         return body
 

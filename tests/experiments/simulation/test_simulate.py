@@ -55,7 +55,8 @@ def handed_over(world: World, count: int) -> list[Conversation]:
 
 
 def needed_share(world: World, numbers: range) -> float:
-    return float(np.mean([played(world, number).truth.needed for number in numbers]))
+    """Own requests aside, which count as needed whatever the matter."""
+    return float(np.mean([played(world, number).hard for number in numbers]))
 
 
 def test_the_same_seed_gives_the_same_stream_under_any_hash_seed() -> None:
@@ -213,13 +214,15 @@ def test_belief_is_calibrated_and_near_the_best_auc_that_was_planned() -> None:
 
 
 def test_truth_is_more_than_anger_failures_or_a_request() -> None:
-    """Some calm customers who ask for nobody need a person; some furious ones do not."""
+    """Some calm customers who ask for nobody need a person; some furious ones do not. Who asks
+    does, whatever it is about."""
     calm = angry = asked = 0
     for number in range(2000):
         conversation = played(World(6), number)
         calm += conversation.truth.needed and not conversation.requests
         angry += conversation.customer.anger == 2 and not conversation.truth.needed
-        asked += conversation.requests > 0 and not conversation.truth.needed
+        asked += conversation.requests > 0 and not conversation.hard
+        assert conversation.truth.needed or not conversation.requests
     assert calm > 100
     assert angry > 30
     assert asked > 30
@@ -259,6 +262,45 @@ def test_customers_who_need_a_person_accept_one_more_often() -> None:
         accepted[needed][1] += 1
     assert accepted[True][0] / accepted[True][1] > 0.8
     assert accepted[False][0] / accepted[False][1] < 0.35
+
+
+def test_offers_are_accepted_declined_and_ignored_as_the_settings_say() -> None:
+    settings = WorldSettings(base_rate=0.05, acceptance=(0.8, 0.3), ignoring=0.5)
+    answers = Counter[bool | None]()
+    for number in range(3000):
+        conversation = World(13, settings).conversation(number)
+        conversation.next()
+        if not conversation.truth.needed:
+            answers[conversation.answer()] += 1
+    total = answers.total()
+    assert abs(answers[True] / total - 0.3) < 0.04
+    assert abs(answers[None] / (total - answers[True]) - 0.5) < 0.05
+
+
+def test_customers_come_back_once_the_unsettled_ones_more_often() -> None:
+    world, back = World(25), {True: [0, 0], False: [0, 0]}
+    for number in range(1500):
+        conversation = played(world, number)
+        needed, said = conversation.truth.needed, len(conversation.messages)
+        back[needed][1] += 1
+        after = world.comes_back_after(conversation)
+        if after is None:
+            continue
+        back[needed][0] += 1
+        turns = conversation.come_back(after)
+        assert [turn.author for turn in turns] == ["user"]
+        assert turns[0].at > conversation.messages[said - 1].at
+        assert conversation.truth.needed or not needed
+        while not conversation.ended:
+            conversation.next()
+        assert world.comes_back_after(conversation) is None
+    assert back[True][0] / back[True][1] > 3 * back[False][0] / back[False][1] > 0
+
+
+def test_some_customers_who_were_helped_leave_without_a_word() -> None:
+    ends = Counter(played(World(26), number).resolution for number in range(600))
+    assert set(ends) == {"resolved", "unknown", "abandoned"}
+    assert min(ends.values()) > 30
 
 
 def test_careful_agents_err_at_the_rates_they_were_given() -> None:

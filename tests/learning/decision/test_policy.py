@@ -15,6 +15,7 @@ from learning.decision.policy import (
     PROTECTED,
     AcceptanceRates,
     Costs,
+    OfferGuard,
     Policy,
     Rule,
     decide,
@@ -44,6 +45,8 @@ policies = st.builds(
     costs=st.builds(Costs, unneeded=amounts, missed=amounts, ask=st.floats(0, 1e3)),
     accepting=st.builds(AcceptanceRates, needed=shares, unneeded=shares),
     cooldown_messages=st.integers(0, 100),
+    lost=st.floats(0.01, 1),
+    offers=st.just(OfferGuard(first_message=True)),
 )
 
 
@@ -60,10 +63,11 @@ def says(*texts: str) -> Any:
 def expected_costs(policy: Policy, q: float) -> dict[str, float]:
     """What each action costs on average when a person is needed with probability q."""
     c, a = policy.costs, policy.accepting
+    missed = policy.lost * c.missed
     return {
-        "continue": q * c.missed,
+        "continue": q * missed,
         "escalate": (1 - q) * c.unneeded,
-        "offer": c.ask + q * (1 - a.needed) * c.missed + (1 - q) * a.unneeded * c.unneeded,
+        "offer": c.ask + q * (1 - a.needed) * missed + (1 - q) * a.unneeded * c.unneeded,
     }
 
 
@@ -75,6 +79,34 @@ def test_the_action_always_has_the_least_expected_cost(policy: Policy, q: float)
     costs = expected_costs(policy, q)
     action = decide(policy, says(QUIET), q).action
     assert costs[action] <= min(costs.values()) + 1e-9 * max(costs.values())
+
+
+def test_at_half_the_price_of_waiting_the_bars_are_those_of_the_design() -> None:
+    bars = Policy(lost=0.5).thresholds
+    assert (bars.offer, bars.escalate) == (
+        pytest.approx(0.195, abs=5e-4),
+        pytest.approx(0.6316, abs=5e-4),
+    )
+
+
+def test_the_model_offers_nobody_a_person_before_the_bot_has_said_a_word() -> None:
+    offering = Policy(lost=0.5)
+    assert decide(offering, says(QUIET), 0.4).action == "continue"
+    assert decide(offering, says(QUIET, QUIET), 0.4).action == "offer"
+    assert decide(offering, says(QUIET), 0.9).action == "escalate"
+    allowed = Policy(lost=0.5, offers=OfferGuard(first_message=True))
+    assert decide(allowed, says(QUIET), 0.4).action == "offer"
+
+
+@given(policies, shares)
+def test_a_floor_raises_the_bar_of_an_offer_and_never_that_of_handing_over(
+    policy: Policy, floor: float
+) -> None:
+    bars = policy.thresholds
+    guard = policy.offers.model_copy(update={"floor": floor})
+    raised = policy.model_copy(update={"offers": guard}).thresholds
+    assert raised.escalate == bars.escalate
+    assert bars.offer <= raised.offer <= raised.escalate
 
 
 @given(policies)

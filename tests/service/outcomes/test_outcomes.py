@@ -91,6 +91,14 @@ def test_needed_without_a_message_teaches_of_the_escalating_one_alone() -> None:
     assert labels("needed", range(1, 9), escalated=6) == {6: 1.0}
 
 
+def test_a_request_is_no_evidence_of_what_came_before_it() -> None:
+    asked = labels("needed", range(1, 9), escalated=6, since=4, requested=True)
+    assert asked == {1: 0.0, 2: 0.0, 3: 0.0, 6: 1.0}
+    assert labels("needed", range(1, 9), escalated=6, since=1, requested=True) == {6: 1.0}
+    refused = labels("not_needed", range(1, 9), escalated=6, requested=True)
+    assert refused == dict.fromkeys(range(1, 7), 0.0)
+
+
 def test_not_needed_teaches_that_nobody_was_needed_up_to_the_escalation() -> None:
     assert labels("not_needed", range(1, 9), escalated=4, covers=4) == dict.fromkeys(
         (1, 2, 3, 4), 0
