@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.policy import AuditBudget, ResolvedPolicy, SilencePolicy
+from learning.decision.policy_parts import AuditBudget, ResolvedPolicy, SilencePolicy
 from learning.estimation.audit_sampling import (
     DISAGREEMENT,
     AuditCandidate,
