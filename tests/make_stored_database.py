@@ -59,7 +59,7 @@ def _upkeep(store: Store, settings: Settings) -> None:
         keeper.expire,
     ):
         task()
-    AnnotatorMonitor(store).look()
+    AnnotatorMonitor(store).review_annotators()
 
 
 def _written(path: Path) -> None:
