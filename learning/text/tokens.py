@@ -52,7 +52,7 @@ def unspaced(text: str) -> bool:
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32_768)
 def fold(word: str) -> str:
     """One word as the lexicon writes it: `Más` -> `mas`, `don’t` -> `dont`, `humaaan` -> `human`,
     full-width letters as plain ones. Cached by value alone, so it stays a pure function.

@@ -52,6 +52,7 @@ class PhraseSyntax:
         self.space = " " if spaced else ""
         denial = union(sorted(map(self._word, gap_not)))
         self._elements: dict[str, str] = {}
+        self._ranked: dict[str, tuple[float, list[str]] | None] = {}
         self.any = f"(?!{denial})" + (r"[^ .,]+ " if spaced else r"[^.,]")
 
     def expression(self, phrase: str) -> str:
@@ -64,15 +65,20 @@ class PhraseSyntax:
         for element in phrase.split():
             if element[0] in "^$~" or "?" in element:
                 continue
-            entries = self._alternatives(element)
-            if "$" in entries:
-                continue
-            words = sorted({_rarest(entry, common) for entry in entries})
-            weight = sum(1.0 if word in common or word in ".," else RARE for word in words)
-            ranked.append((weight, words))
+            if element not in self._ranked:
+                self._ranked[element] = self._rank(element, common)
+            if rank := self._ranked[element]:
+                ranked.append(rank)
         if not ranked:
             raise ValueError(f"phrase {phrase!r} has no obligatory word")
         return [words for _, words in sorted(ranked, key=lambda pair: pair[0])]
+
+    def _rank(self, element: str, common: frozenset[str]) -> tuple[float, list[str]] | None:
+        entries = self._alternatives(element)
+        if "$" in entries:
+            return None
+        words = sorted({_rarest(entry, common) for entry in entries})
+        return sum(1.0 if word in common or word in ".," else RARE for word in words), words
 
     def _known_element(self, element: str) -> str:
         if element not in self._elements:
