@@ -53,6 +53,7 @@ NEEDS = {
     "GET /v1/outcomes/{outcome_id}/effect": "agent",
     "GET /v1/questions": "agent",
     "GET /v1/standing": "engineer",
+    "GET /v1/conversations": "agent",
     "GET /v1/versions": "engineer",
     "GET /v1/versions/{number}": "engineer",
     "POST /v1/versions/{number}/promote": "engineer",
