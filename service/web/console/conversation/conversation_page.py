@@ -103,9 +103,7 @@ async def render_conversation(
         whole=whole,
         earlier=0 if whole else max(0, len(packet["transcript"]) - TURNS_SHOWN),
         mine=mine,
-        effect=await learned_effect.learned_effect_json(baton.engine, outcome)
-        if outcome
-        else None,
+        effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
         expired=(handoff["claim_expires_at"] or now) < now,
         teams=policy.team_names,
         usual=REASONS,
