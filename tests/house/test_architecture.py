@@ -35,7 +35,7 @@ LEARNING_IMPORTS = (
         "functools",
         "hashlib",
     ),
-    *("heapq", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
+    *("base64", "heapq", "html", "importlib.resources", "io", "itertools", "json", "math", "operator", "re"),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
     *("phonenumbers", "email_validator"),
