@@ -8,7 +8,7 @@ score, so any past decision can be made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -34,6 +34,7 @@ from learning.decision.rules import (
     UNANSWERED,
     URGENT,
     WITHOUT_COOLDOWN,
+    Reason,
     Rule,
     default_rules,
     reading,
@@ -262,29 +263,6 @@ class Trigger:
     kind: Literal["request", "rule", "loop", "model"]
     name: str
     message_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """An explanation for people: a sentence, and how much it weighed (0 to 1).
-
-    `code` says what kind of reason it is, and `params` what the sentence was made of, so that
-    another program can word it in its own language.
-    """
-
-    text: str
-    weight: float
-    code: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """As plain JSON, for a decision's record."""
-        return {
-            "code": self.code,
-            "params": dict(self.params),
-            "text": self.text,
-            "weight": self.weight,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A rule speaks of the newest message; those named in `PROTECTED` always escalate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -212,3 +213,26 @@ def reason_params(watches: str, state: State) -> dict[str, Any]:
     if watches in ("repeats", "bot_repeats", "failures"):
         params["times"] = int(reading(state, watches))
     return params
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """An explanation for people: a sentence, and how much it weighed (0 to 1).
+
+    `code` says what kind of reason it is, and `params` what the sentence was made of, so that
+    another program can word it in its own language.
+    """
+
+    text: str
+    weight: float
+    code: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """As plain JSON, for a decision's record."""
+        return {
+            "code": self.code,
+            "params": dict(self.params),
+            "text": self.text,
+            "weight": self.weight,
+        }

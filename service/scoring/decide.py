@@ -10,13 +10,13 @@ from learning.conversation.state import Message, step
 from learning.decision.policy import (
     Policy,
     PolicyDecision,
-    Reason,
     Trigger,
     decide,
     is_protected,
     urgent_case,
 )
 from learning.decision.routing import PRIORITY
+from learning.decision.rules import Reason
 from learning.ledger.model_state import ModelState
 from service.handoffs import lifecycle
 from service.handoffs.takeover import Standing, take_over
