@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from experiments.benchmarks.harness.closed_loop import (
+from experiments.benchmarks.inputs.closed_loop import (
     ClosedLoop,
     Decision,
     FixedBars,

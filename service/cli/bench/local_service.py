@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.benchmarks.harness.closed_loop import Decision
+from experiments.benchmarks.inputs.closed_loop import Decision
 from learning.conversation.state import Message, State
 from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, OnLearned, Score, Turn, replay_entries

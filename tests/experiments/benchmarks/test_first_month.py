@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.benchmarks.harness.closed_loop import FixedBars, Stateless
+from experiments.benchmarks.inputs.closed_loop import FixedBars, Stateless
 from experiments.benchmarks.model_quality.first_month import (
     COLUMNS,
     COSTS,
