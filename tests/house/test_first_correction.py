@@ -116,7 +116,7 @@ def test_the_page_teaches_a_correction(service: str, tmp_path: Path) -> None:
         assert not any("error" in answer for answer in answers)
         assert [told for told in expected if differs(told, answers[-1])] == [], answers
     asked = [a["probability"] for answers, _ in found for a in answers if "thresholds" in a]
-    first, _request, taught, corrected, rolled_back = asked
+    first, _stuck, _opener, taught, corrected, rolled_back = asked
     assert [first, taught, corrected] == pytest.approx(figures_told(), abs=0.02)
     assert rolled_back == pytest.approx(first)
 
