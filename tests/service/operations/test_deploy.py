@@ -118,12 +118,15 @@ def test_behind_tls_the_proxy_is_believed_and_a_stranger_is_not() -> None:
     assert "option forwardfor" in PROXY.read_text(encoding="utf-8")
 
 
-def test_the_wheel_has_every_page_and_file_of_the_console(tmp_path: Path) -> None:
+def test_the_wheel_has_every_page_of_the_console_and_all_that_text_is_read_by(
+    tmp_path: Path,
+) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = set(wheel.namelist())
-    files = [path for path in (ROOT / "service" / "console").rglob("*.*") if path.is_file()]
+    folders = (ROOT / "service" / "web" / "console", ROOT / "learning" / "text")
+    files = [path for folder in folders for path in folder.rglob("*.*") if path.is_file()]
     wanted = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
     assert len(wanted) > 30
     assert wanted - packed == set()

@@ -85,7 +85,7 @@ def test_a_reason_names_its_code_and_what_it_was_made_of(place: Place) -> None:
 
 
 def test_a_reason_of_the_model_names_the_words_that_moved_it(place: Place) -> None:
-    place.policy(costs={"unneeded": 1, "missed": 50, "ask": 0.1})
+    place.policy(costs={"unneeded": 1, "missed": 50, "ask": 0.1}, offers={"first_message": True})
     for number in range(6):
         for kind, text, verdict in (
             ("a", f"my blender makes smoke, case {number}", "missed"),
