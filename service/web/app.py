@@ -191,11 +191,11 @@ async def get_readiness(baton: AppDependency) -> Any:
     responses={
         200: {
             "description": "Counters and gauges.",
-            "content": {"render/plain": {"schema": {"type": "string"}}},
+            "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     },
 )
 async def get_metrics(baton: AppDependency) -> Any:
     """Metrics in Prometheus' render format."""
     baton.metrics.set_lags(baton.engine.lag())
-    return Response(baton.metrics.render(), media_type="render/plain; version=0.0.4")
+    return Response(baton.metrics.render(), media_type="text/plain; version=0.0.4")
