@@ -24,13 +24,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from experiments.benchmarks.harness.result_table import Progress, Row
 from experiments.benchmarks.inputs.closed_loop import (
     ClosedLoop,
     Decision,
     FixedBars,
     Stateless,
 )
-from experiments.benchmarks.harness.result_table import Progress, Row
 from experiments.benchmarks.inputs.recorded_customers import RecordedWorld
 from experiments.simulation.world import World, WorldSettings
 from learning.conversation.state import Message
