@@ -46,6 +46,7 @@ LEARNING_IMPORTS = (
         "math",
         "operator",
         "re",
+        "scipy",
     ),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
