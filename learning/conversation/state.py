@@ -8,11 +8,11 @@ serving, and any past decision can be made again from the stored text.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
-from learning.text.signals import QUIET, Signals, read
+from learning.text.signals import QUIET, Reading, Signals, in_language, prepare, read
 from learning.text.similarity import words
 
 CONFIDENCE_LOW = 0.4
@@ -46,6 +46,7 @@ class Message:
     """One turn. `author` is user, bot, agent or system; `at` is in seconds since the epoch.
 
     `event` is of system messages only: handed_over, returned or declined (an offer of a person).
+    `reading` is what its text shows, where that was read beforehand (`with_reading`): the same fold.
     """
 
     id: str
@@ -56,6 +57,23 @@ class Message:
     bot: BotReport | None = None
     attributes: tuple[tuple[str, str | float | bool], ...] = ()
     event: str | None = None
+    reading: TextReading | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TextReading:
+    """What the fold needs of a text: most of its cost, and no more than its own words."""
+
+    words: tuple[str, ...]
+    signals: Reading | None
+
+
+def with_reading(message: Message) -> Message:
+    """The message with its text read, so that `step` costs little however long it is. Pure."""
+    if message.author not in ("user", "bot"):
+        return message
+    signals = prepare(message.text) if message.author == "user" else None
+    return replace(message, reading=TextReading(words(message.text), signals))
 
 
 NOBODY = SpeakerState()
@@ -118,6 +136,22 @@ class State:
 EMPTY = State()
 
 
+WORD_BYTES = 65
+"""What a remembered word costs, besides its letters."""
+
+
+def size_of(state: State) -> int:
+    """About how many bytes a state holds, at most: words are counted as if nobody shared them."""
+    count = chars = 0
+    for side in (state.user, state.bot):
+        count += len(side.words) + len(side.before) + sum(map(len, side.distinct_words))
+        chars += sum(side.letters)
+    for name, value in state.attributes:
+        count += 3
+        chars += len(name) + (4 * len(value) if isinstance(value, str) else 0)
+    return 4000 + WORD_BYTES * count + 4 * chars
+
+
 def fold(messages: Iterable[Message], state: State = EMPTY) -> State:
     """The state after all of `messages`."""
     for message in messages:
@@ -162,8 +196,11 @@ def _report_changes(state: State, message_id: str, report: BotReport) -> dict[st
 
 
 def _user_changes(state: State, message: Message) -> dict[str, Any]:
-    tokens = words(message.text)
-    signals = read(message.text, message.language or state.language)
+    reading, language = message.reading, message.language or state.language
+    if reading is not None and reading.signals is not None:
+        tokens, signals = reading.words, in_language(reading.signals, language)
+    else:
+        tokens, signals = words(message.text), read(message.text, language)
     sentiment = signals.sentiment
     first = not state.user.distinct_words
     user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")
@@ -184,7 +221,7 @@ def _user_changes(state: State, message: Message) -> dict[str, Any]:
 
 
 def _bot_changes(state: State, message: Message) -> dict[str, Any]:
-    tokens = words(message.text)
+    tokens = message.reading.words if message.reading is not None else words(message.text)
     bot = add_message(state.bot, message.id, tokens, state.user, again=state.author == "bot")
     return {
         "bot": bot,

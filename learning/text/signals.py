@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lexicon
 from learning.text.sentiment import compound
@@ -58,6 +58,15 @@ QUIET = Signals()
 """The signals of an empty text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The signals of a text but for its sentiment, which counts where it is English."""
+
+    signals: Signals
+    is_english: bool
+    sentiment: float = 0.0
+
+
 def read(text: str, language: str | None = None) -> Signals:
     """The signals of a text of any length, in any language.
 
@@ -65,10 +74,42 @@ def read(text: str, language: str | None = None) -> Signals:
     looking like English; phrases are sought in every language, as customers mix them. Pure and
     linear in the text; nothing here depends on order or seed.
     """
+    reading = analyse(text)
+    if reading.is_english if not language else _is_english(language):
+        return replace(reading.signals, sentiment=compound(_kept(text)))
+    return reading.signals
+
+
+def prepare(text: str) -> Reading:
+    """All that `read` finds in a text whatever its language is said to be: for long texts, read
+    beforehand and elsewhere (`in_language` gives the signals).
+    """
+    reading = analyse(text)
+    return replace(reading, sentiment=compound(_kept(text)))
+
+
+def in_language(reading: Reading, language: str | None) -> Signals:
+    """The signals of a prepared text, as `read` gives them."""
+    if reading.is_english if not language else _is_english(language):
+        return replace(reading.signals, sentiment=reading.sentiment)
+    return reading.signals
+
+
+def _is_english(language: str) -> bool:
+    return language[:2].lower() == "en"
+
+
+def _kept(text: str) -> str:
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
+
+
+def analyse(text: str) -> Reading:
+    """All but the sentiment."""
     if not text or text.isspace():
-        return QUIET
-    if len(text) > TEXT_CHARS_MAX:
-        text = text[: TEXT_CHARS_MAX // 2] + "\n" + text[-TEXT_CHARS_MAX // 2 :]
+        return Reading(QUIET, is_english=False)
+    text = _kept(text)
     split = tokens(text)
     found = _strongest(find(text, split))
     profane = _profane(text, split)
@@ -80,9 +121,8 @@ def read(text: str, language: str | None = None) -> Signals:
         evidence.append(("profanity", profane))
     if bursts:
         evidence.append(("punctuation", bursts[0]))
-    return Signals(
+    signals = Signals(
         request=found["request"].words[:EVIDENCE_CHARS_MAX] if "request" in found else None,
-        sentiment=compound(text) if _english(split, language) else 0.0,
         urgency=_level(0.6 * ("urgent" in found), 0.2 * min(len(bursts), 2), 0.2 * capitals),
         frustration=_level(
             0.45 * ("exasperation" in found),
@@ -98,6 +138,7 @@ def read(text: str, language: str | None = None) -> Signals:
             sorted({(name, words[:EVIDENCE_CHARS_MAX]) for name, words in evidence})[:EVIDENCE_MAX]
         ),
     )
+    return Reading(signals, _looks_english(split))
 
 
 def _strongest(matches: Sequence[PhraseMatch]) -> dict[str, PhraseMatch]:
@@ -130,9 +171,7 @@ def _capitals(text: str, split: Tokens) -> float:
     return min(1.0, loud / words) if loud >= 2 and words else 0.0
 
 
-def _english(split: Tokens, language: str | None) -> bool:
-    if language:
-        return language[:2].lower() == "en"
+def _looks_english(split: Tokens) -> bool:
     ours, theirs = english(split.words)
     return ours >= theirs and any(word.isascii() and word.isalpha() for word in split.words)
 

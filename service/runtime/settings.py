@@ -50,6 +50,15 @@ class Settings:
     queue_max: int = _setting(
         "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
     )
+    wait_seconds: float = _setting(
+        "BATON_WAIT_SECONDS", 2.0, "seconds", "A request that waited longer is answered 503."
+    )
+    requests_per_second: float = _setting(
+        "BATON_REQUESTS_PER_SECOND",
+        5000.0,
+        "requests",
+        "Requests a second of one key, in one process; beyond twice that at once 429.",
+    )
     connections_max: int = _setting(
         "BATON_CONNECTIONS_MAX", 4096, "connections", "Open connections beyond this are refused."
     )

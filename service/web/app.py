@@ -24,6 +24,7 @@ from service.scoring.engine import Engine
 from service.scoring.live_models import ENTRIES_PER_BATCH
 from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
 from service.web.access.keys import KeyAuthenticator
+from service.web.access.rate_limits import RateLimits
 from service.web.api import (
     conversations,
     events,
@@ -79,6 +80,7 @@ _ROUTERS = (
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its lifespan opens the database and starts the engine."""
     metrics = Metrics()
+    limits = RateLimits(settings.requests_per_second, max(1, settings.queue_max // 2))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
                 DecisionReplay(store),
                 broadcaster,
                 AsyncCache(is_large),
+                limits,
             )
             yield
         finally:
@@ -121,7 +124,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_middleware(score.ScoreShortcut)
     app.add_middleware(
-        RequestMiddleware, metrics=metrics, verbose=settings.log_level.lower() == "debug"
+        RequestMiddleware,
+        metrics=metrics,
+        limits=limits,
+        verbose=settings.log_level.lower() == "debug",
     )
     return app
 

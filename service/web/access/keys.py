@@ -86,6 +86,15 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "hash"}
 
 
+def no_key() -> Unauthenticated:
+    return Unauthenticated(
+        "no_key",
+        "the request carries no key",
+        field="Authorization",
+        hint="send the header Authorization: Bearer <key>",
+    )
+
+
 class KeyAuthenticator:
     """Authenticator: from the Authorization header to a principal, cached for a second (LRU)."""
 
@@ -97,12 +106,7 @@ class KeyAuthenticator:
         """Raises Unauthenticated for a missing, unknown or revoked key."""
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthenticated(
-                "no_key",
-                "the request carries no key",
-                field="Authorization",
-                hint="send the header Authorization: Bearer <key>",
-            )
+            raise no_key()
         digest = hashed(secret.strip())
         now = time.monotonic()
         cached = self._cache.get(digest)
