@@ -46,7 +46,7 @@ class Message:
     """One turn. `author` is user, bot, agent or system; `at` is in seconds since the epoch.
 
     `event` is of system messages only: handed_over, returned or declined (an offer of a person).
-    `reading` is what its text shows, where that was read beforehand (`with_reading`): the same fold.
+    `reading` is what its text shows, where that was read beforehand (`with_reading`).
     """
 
     id: str
@@ -136,20 +136,24 @@ class State:
 EMPTY = State()
 
 
-WORD_BYTES = 65
+WORD_BYTES = 60
 """What a remembered word costs, besides its letters."""
 
 
 def size_of(state: State) -> int:
     """About how many bytes a state holds, at most: words are counted as if nobody shared them."""
-    count = chars = 0
+    count = letters = 0
     for side in (state.user, state.bot):
         count += len(side.words) + len(side.before) + sum(map(len, side.distinct_words))
-        chars += sum(side.letters)
+        letters += 2 * sum(side.letters)
     for name, value in state.attributes:
         count += 3
-        chars += len(name) + (4 * len(value) if isinstance(value, str) else 0)
-    return 4000 + WORD_BYTES * count + 4 * chars
+        letters += _size_of_text(name) + (_size_of_text(value) if isinstance(value, str) else 0)
+    return 4000 + WORD_BYTES * count + letters
+
+
+def _size_of_text(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def fold(messages: Iterable[Message], state: State = EMPTY) -> State:

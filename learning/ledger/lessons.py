@@ -9,6 +9,9 @@ from typing import Any
 WEIGHT_MAX = 8.0
 """The lessons of one conversation share at most this weight, however many messages it has."""
 
+LESSONS_MAX = 200
+"""The newest so many teach: one outcome must not hold up what serves."""
+
 VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
 
 
@@ -34,7 +37,8 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     on 1; with no k it is known of the last scored message only. fine: all 0. unknowable: none.
     """
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
-    return _cap_total_weight(_label_messages(outcome, places), float(outcome.get("weight", 1.0)))
+    labelled = _label_messages(outcome, places)[-LESSONS_MAX:]
+    return _cap_total_weight(labelled, float(outcome.get("weight", 1.0)))
 
 
 def _label_messages(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:

@@ -65,9 +65,15 @@ class Settings:
     batch_max: int = _setting(
         "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
     )
+    states_bytes_max: int = _setting(
+        "BATON_STATES_BYTES_MAX",
+        128 * 2**20,
+        "bytes",
+        "Conversations' states that a process remembers; others are folded again when asked for.",
+    )
     models_max: int = _setting(
         "BATON_MODELS_MAX",
-        64,
+        24,
         "workspaces",
         "Models that a process keeps in memory, 16 MiB each; others are loaded when asked for.",
     )

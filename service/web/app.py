@@ -80,7 +80,7 @@ _ROUTERS = (
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its lifespan opens the database and starts the engine."""
     metrics = Metrics()
-    limits = RateLimits(settings.requests_per_second, max(1, settings.queue_max // 2))
+    limits = RateLimits(settings.requests_per_second)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

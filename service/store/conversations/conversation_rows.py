@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from learning.conversation.state import BotReport, Message
 from learning.ledger.model_state import Turn
@@ -163,6 +163,19 @@ def messages(
     return _MESSAGES.rows(
         connection, workspace=workspace, conversation=name, after=after, until=until
     )
+
+
+def text_chars(
+    connection: Connection, workspace: str, name: str, after: int = 0, until: int = 2**31 - 1
+) -> int:
+    """How many characters the texts of a conversation have, from after one place to another."""
+    query = select(func.coalesce(func.sum(func.length(_message.c.text)), 0)).where(
+        _message.c.workspace == workspace,
+        _message.c.conversation_id == name,
+        _message.c.seq > after,
+        _message.c.seq <= until,
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:

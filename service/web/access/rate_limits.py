@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from service.runtime.errors import RateLimited
 from service.runtime.lru import lru_put
 
+IN_FLIGHT_MAX = 1024
+"""Requests of one key that may be in flight: half of the queue's default capacity."""
+
 KEYS_MAX = 4096
 """Keys whose buckets are remembered; of more, the one unused for longest is full again."""
 
@@ -32,7 +35,10 @@ class RateLimits:
     """
 
     def __init__(
-        self, rate: float, in_flight_max: int, clock: Callable[[], float] = time.monotonic
+        self,
+        rate: float,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rate, self.burst = rate, 2 * rate
         self._in_flight_max = in_flight_max

@@ -192,7 +192,7 @@ async def append_messages(
 ) -> Any:
     """Append turns of the bot, an agent or the system without scoring them."""
     workspace = principal.workspace
-    turns = tuple(message(turn, turn.bot) for turn in asked.messages)
+    turns = await baton.engine.read_texts([message(turn, turn.bot) for turn in asked.messages])
     model_state = await baton.engine.model_state(workspace)
     seconds = model_state.policy.claim_seconds
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import Any, ClassVar
@@ -35,6 +36,9 @@ WRITE_SECONDS = 60
 """How long a client may take nothing of an answer. The kernel keeps a megabyte or two for it, so
 this is seen at that grain: who takes 40 KB a second gets all of it, however much it is.
 """
+
+SWITCH_SECONDS = 0.001
+"""How long another thread (one that reads long texts) may keep the event loop's waiting."""
 
 STOP_SECONDS = 20
 BACKLOG = 2048
@@ -132,11 +136,15 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             super().send_400_response(msg)
 
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        return cycle is not None and not cycle.response_complete
+
     def _refuse_head(self) -> None:
         """431 and close; only close where the answer to an earlier request is still due."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._is_answering():
             body = to_json(error_json(head_too_large()))
             lines = (
                 b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -251,6 +259,7 @@ def _run(settings: Settings, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is loaded stays: the collector need not visit it again and again
     server.run(sockets=[listening])

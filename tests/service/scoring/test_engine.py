@@ -358,7 +358,7 @@ def test_a_forgotten_state_is_folded_again_to_the_same(place: Place) -> None:
             batch.open(place.name, {name: ()})
             found.append(batch.conversation(place.name, name).state)
             batch.cache_states()
-            assert len(states._kept) == 1
+            assert len(states._entries) == 1
     with store.read() as connection:
         rows = conversation_rows.messages(connection, place.name, "c")
     assert found[0] == found[2] == fold(conversation_rows.message_of(row) for row in rows)

@@ -51,7 +51,8 @@ class Hurried:
         self.key = json.loads((folder / "keys.json").read_text())["agent"]
         turns = [{"id": f"m{n}", "author": "bot", "text": 20_000 * "x"} for n in range(200)]
         with Client(self.url, self.key) as agent:
-            agent.post(f"{LARGE}/messages", {"messages": turns})
+            for first in range(0, len(turns), 40):
+                agent.post(f"{LARGE}/messages", {"messages": turns[first : first + 40]})
         own = {"Authorization": f"Bearer {self.key}"}
         given = {"headers": own, "trust_env": False, "timeout": LIMIT_SECONDS}
         self.large = len(httpx.get(self.url + LARGE, **given).content)
