@@ -303,6 +303,7 @@ class Maintenance:
         with self._store.write() as connection:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
+            access.clear_seals(connection, time.time() - access.SEAL_SECONDS)
         for name in self._workspaces():
             with isolate_errors(name), self._store.write() as connection:
                 policy = Policy.model_validate(entries.newest_policy(connection, name))

@@ -25,6 +25,7 @@ from service.scoring.live_models import ENTRIES_PER_BATCH
 from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
 from service.web.access.keys import KeyAuthenticator
 from service.web.access.rate_limits import RateLimits
+from service.web.access.security_events import SecurityRecorder
 from service.web.api import (
     conversations,
     events,
@@ -87,23 +88,27 @@ def create_app(settings: Settings) -> FastAPI:
         store = Store(settings.database_url)
         engine = Engine(store, settings, metrics)
         broadcaster = EventBroadcaster(store)
+        recorder = SecurityRecorder(store)
         try:
             await engine.start()
             app.state.baton = AppState(
                 settings,
                 store,
                 engine,
-                KeyAuthenticator(store),
+                KeyAuthenticator(store, recorder),
                 metrics,
                 DecisionReplay(store),
                 broadcaster,
                 AsyncCache(is_large),
                 limits,
+                recorder,
             )
+            recorder.start()
             yield
         finally:
             await broadcaster.stop()
             await engine.stop()
+            await recorder.stop()
             store.close()
 
     app = FastAPIOffline(

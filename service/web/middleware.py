@@ -20,6 +20,7 @@ from service.runtime.errors import (
     BodyTimeout,
     RequestRefused,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     database_unavailable,
     schema_mismatch,
@@ -28,6 +29,7 @@ from service.runtime.metrics import Metrics
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.keys import KeyAuthenticator, Principal
 from service.web.access.rate_limits import Bucket, RateLimits
+from service.web.access.security_events import SecurityRecorder
 from service.web.error_responses import error_response
 
 _ID_CHARS_MAX = 100
@@ -144,8 +146,14 @@ def needs_key(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
 
 def authenticate(scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
     """Whose key it is. Raises Unauthenticated."""
-    authenticator: KeyAuthenticator = scope["app"].state.baton.authenticator
-    return authenticator.admit(headers.get(b"authorization", b"").decode("latin-1"))
+    baton = scope["app"].state.baton
+    authenticator: KeyAuthenticator = baton.authenticator
+    try:
+        return authenticator.admit(headers.get(b"authorization", b"").decode("latin-1"))
+    except Unauthenticated as refusal:
+        recorder: SecurityRecorder = baton.recorder
+        recorder.record("refused", refusal.code, address=(scope.get("client") or ("",))[0])
+        raise
 
 
 async def _close_with(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

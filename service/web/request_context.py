@@ -25,6 +25,7 @@ from service.store.conversations.batch import Batch
 from service.store.database.transactions import Store
 from service.web.access.keys import KeyAuthenticator, Principal, no_key
 from service.web.access.rate_limits import RateLimits
+from service.web.access.security_events import SecurityRecorder
 from service.web.event_stream.broadcast import EventBroadcaster
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class AppState:
     broadcaster: EventBroadcaster
     reports: AsyncCache[dict[str, Any]]
     limits: RateLimits
+    recorder: SecurityRecorder
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""
@@ -84,6 +86,7 @@ def _require_role(role: str) -> Any:
 
 Bot = Annotated[Principal, Depends(_require_role("bot"))]
 Agent = Annotated[Principal, Depends(_require_role("agent"))]
+Lead = Annotated[Principal, Depends(_require_role("lead"))]
 Engineer = Annotated[Principal, Depends(_require_role("engineer"))]
 Admin = Annotated[Principal, Depends(_require_role("admin"))]
 Keyed = Depends(_bearer)

@@ -269,7 +269,12 @@ async def get_conversation(conversation_id: Id, baton: AppDependency, principal:
         parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
         return _conversation_json(row) | parts
 
-    return JSONResponse(await baton.read(look))
+    answer = await baton.read(look)
+    if principal.role != "bot":
+        baton.recorder.record(
+            "transcript_read", principal.name, conversation_id, workspace=workspace
+        )
+    return JSONResponse(answer)
 
 
 def _cursor(text: str) -> tuple[float, str]:

@@ -30,9 +30,14 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 import service.web.serve.http_server as server
+from service.operations.bootstrap import prepare_database
 from service.runtime.settings import Settings
 server.IDLE_SECONDS = server.WRITE_SECONDS = server.STOP_SECONDS = {SECOND:.0f}
-server.serve(Settings(home=Path(sys.argv[1]), port=int(sys.argv[2]), connections_max={CONNECTIONS}))
+settings = Settings(
+    home=Path(sys.argv[1]), port=int(sys.argv[2]), connections_max={CONNECTIONS}
+)
+prepare_database(settings)
+server.serve(settings)
 """
 LARGE, TIMES = "/v1/conversations/long", 3
 """A transcript of 4 MB, asked for so often that no kernel keeps all of it for a client."""
