@@ -109,6 +109,17 @@ class SilencePolicy(PolicyDocument):
     ] = 0.0
 
 
+class BotOutcomes(PolicyDocument):
+    """How far the outcomes of bots' keys are trusted: they lie in the least protected program."""
+
+    weight: Annotated[
+        float, Field(ge=0, le=1, description="What one of them weighs; a person's weighs 1.")
+    ] = 0.5
+    daily: Annotated[
+        int, Field(ge=0, le=100_000, description="So many of a key teach in a day; others wait.")
+    ] = 50
+
+
 class Policy(PolicyDocument):
     """Costs, rules, capacity, hours and waiting times of a workspace.
 
@@ -177,6 +188,9 @@ class Policy(PolicyDocument):
     questions: Annotated[
         LabelRequestPolicy, Field(description="Answers that an agent is asked for.")
     ] = LabelRequestPolicy()
+    bot_outcomes: Annotated[
+        BotOutcomes, Field(description="How far the outcomes of bots' keys are trusted.")
+    ] = BotOutcomes()
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )

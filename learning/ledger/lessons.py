@@ -36,6 +36,8 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     ones unknown. not_needed: all up to the escalating message 0. missed since k: before k 0, from k
     on 1; with no k it is known of the last scored message only. fine: all 0. unknowable: none.
     """
+    if outcome.get("weight") == 0.0:
+        return ()
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
     labelled = _label_messages(outcome, places)[-LESSONS_MAX:]
     return _cap_total_weight(labelled, float(outcome.get("weight", 1.0)))

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
+
+import structlog
 
 from service.runtime.settings import INSTALLATION, Settings
 from service.store import access
-from service.store.database.transactions import Store
+from service.store.database.transactions import Store, UnavailableError
 from service.versions.switches import begin_workspace
 from service.web.access.keys import FIRST_ROLES, add_key, new_secret
 
 KEYS_FILE = "keys.json"
+STARTING_SECONDS = 60.0
+"""How long `serve` and `jobs` wait for a database that restarts."""
+
+_STARTING = ("starting up", "shutting down", "recovery", "terminating connection")
+"""What PostgreSQL says while it restarts. One that nothing listens for is told at once."""
+
+_log = structlog.get_logger("baton.bootstrap")
 
 
 def prepare(settings: Settings, store: Store) -> dict[str, str]:
@@ -37,10 +47,24 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
 
 
 def prepare_database(settings: Settings) -> None:
-    """`prepare` on a connection of its own, before `serve` and `jobs` start."""
+    """`prepare` on a connection of its own, before `serve` and `jobs` start.
+
+    A database that is just starting is waited for, up to STARTING_SECONDS.
+    """
+    give_up = time.monotonic() + STARTING_SECONDS
     store = Store(settings.database_url)
     try:
-        prepare(settings, store)
+        while True:
+            try:
+                prepare(settings, store)
+                return
+            except UnavailableError as error:
+                why = str(error.orig)
+                is_starting = not store.is_sqlite and any(sign in why for sign in _STARTING)
+                if not is_starting or time.monotonic() > give_up:
+                    raise
+                _log.warning("database_starting", why=why)
+                time.sleep(1)
     finally:
         store.close()
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from learning.conversation.state import EMPTY, Message, State, size_of, step
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.conversations import conversation_rows
+from service.store.database.clock import database_time
 
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
@@ -108,7 +109,7 @@ class Batch:
     ) -> None:
         self._fold_chars_max = fold_chars_max
         self.connection = connection
-        self.now = time.time()
+        self.now = database_time(connection, time.time)
         self._states = states
         self._open: dict[tuple[str, str], OpenConversation] = {}
         self._added: set[tuple[str, str]] = set()

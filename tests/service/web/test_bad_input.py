@@ -315,7 +315,6 @@ IDS = (
     "/",
     "a//b/",
     "with space",
-    " ",
     "100%",
     "%2F",
     "%00",
@@ -327,11 +326,19 @@ IDS = (
     "😀",
     "ünï·çøde",
     "日本語",
-    "\u202eright to left",
+    "नमस्ते",
     "'; DROP TABLE conversation; --",
     "<b>\\\"'</b>",
     "x" * 200,
 )
+
+
+@pytest.mark.parametrize(
+    "name", [" ", "\u3000", "a\u202eb", "a\u200bb", "\ufeffa", "a\u2028b", "a\x85b", "a\u2067b"]
+)
+def test_an_id_that_would_show_as_another_is_refused(place: Place, name: str) -> None:
+    answer = place.bot.post("/v1/score", json=scored(conversation_id=name))
+    assert refusal(answer, 422)["field"] == "conversation_id"
 
 
 @pytest.mark.parametrize("name", IDS)
