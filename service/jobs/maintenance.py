@@ -202,7 +202,7 @@ class Maintenance:
 
     def _recommend_rebuild(self, workspace: str, switch: int, waiting: int) -> None:
         """Where only people switch: say once for each switch that a rebuild is due."""
-        facts: dict[str, Any] = {"verdict": "rebuild", "switch": switch}
+        facts: dict[str, str | int] = {"verdict": "rebuild", "switch": switch}
         with self._store.write() as connection:
             newest = change_log.newest(connection, workspace, "recommendation", 20)
             if any(facts.items() <= row.facts.items() for row in newest):
