@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.options import Home, Json, app, handle_errors, open_store, print_json, settings
+from service.runtime.settings import INSTALLATION
+from service.store import security_log as log
 
 FOLLOW_SECONDS = 1.0
 
@@ -24,9 +26,6 @@ def security_log(
 
     The log is written by Baton alone, and neither Baton nor plain SQL changes a line of it.
     """
-    from service.runtime.settings import INSTALLATION
-    from service.store import security_log as log
-
     with handle_errors():
         store = open_store(settings(home=home), INSTALLATION)
         with store.read() as connection:

@@ -247,7 +247,7 @@ def alias_not_allowed(number: str) -> Contradiction:
     return Contradiction(
         "alias_not_allowed",
         f"the policy lets nobody switch to MLflow version {number} by an alias",
-        hint="promote it with POST /v1/versions/{number}/promote, or set the policy's switching.by_alias",
+        hint="use POST /v1/versions/{number}/promote, or set the policy's switching.by_alias",
     )
 
 

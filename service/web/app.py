@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
 
 from service.quality.quality_report import is_large
 from service.quality.report_cache import AsyncCache
@@ -78,10 +79,8 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The API as an ASGI application; its lifespan opens the database and starts the engine."""
-    metrics = Metrics()
-    limits = RateLimits(settings.requests_per_second)
+def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifespan[FastAPI]:
+    """What opens a process's parts, and closes them in the end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -111,11 +110,19 @@ def create_app(settings: Settings) -> FastAPI:
             await recorder.stop()
             store.close()
 
+    return lifespan
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API as an ASGI application; its lifespan opens the database and starts the engine."""
+    metrics = Metrics()
+    limits = RateLimits(settings.requests_per_second)
+
     app = FastAPIOffline(
         title="Baton",
         version="1",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, metrics, limits),
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
     )

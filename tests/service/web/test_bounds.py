@@ -252,13 +252,13 @@ def test_long_texts_hold_up_nobody_while_they_are_read(
 
 
 def test_a_long_conversation_that_was_forgotten_is_folded_beside_and_decided_alike(
-    service: InProcess, place: Place
+    service: InProcess, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for conversation in ("long", "alike"):
         place.bot.decided(conversation, "begin", QUIET, history=turns(40, ANCHORS))
     engine = service.baton.engine
     remembered = place.bot.decided("long", "m", QUIET)
-    engine._states = StateCache(1)
+    monkeypatch.setattr(engine, "_states", StateCache(1))
     stall, forgotten = Stall(service), {}
     took = 0.0
 
