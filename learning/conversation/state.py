@@ -8,7 +8,7 @@ serving, and any past decision can be made again from the stored text.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
@@ -74,7 +74,8 @@ class Message:
     `event` is of system messages only: handed_over; how a handoff ended (returned, resolved,
     unanswered, abandoned); an offer that was declined or ignored; assigned. `agent` is the person
     who speaks, or to whom it was assigned. `attachments` are (type, name) of what came with it.
-    `format` is text, html, markdown or email; None: it is recognised.
+    `format` is text, html, markdown or email; None: it is recognised. `reading` is what its text
+    shows, where that was read beforehand (`with_readings`).
     """
 
     id: str
@@ -88,6 +89,38 @@ class Message:
     format: str | None = None
     agent: str | None = None
     attachments: tuple[tuple[str, str | None], ...] = ()
+    reading: TextReading | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TextReading:
+    """What the fold needs of a text: most of its cost. `own` are the customer's own words."""
+
+    words: tuple[str, ...]
+    own: str = ""
+    language: str | None = None
+    signals: Signals = QUIET
+
+
+def with_readings(messages: Iterable[Message], language: str | None = None) -> list[Message]:
+    """The messages with their texts read, so that `step` costs little however long they are. Pure.
+
+    `language` is what the conversation was said to be in before them; `step` does not use what was
+    read in another.
+    """
+    result = []
+    for message in messages:
+        language = message.language or language
+        heard = message.author in ("user", "bot")
+        result.append(replace(message, reading=_reading(message, language)) if heard else message)
+    return result
+
+
+def _reading(message: Message, language: str | None) -> TextReading:
+    if message.author == "bot":
+        return TextReading(words(message.text))
+    own = own_words(shorten(message.text), message.format)
+    return TextReading(words(own.text), own.text, language, read_own(own, language))
 
 
 NOBODY = SpeakerState()
@@ -161,6 +194,26 @@ class State:
 EMPTY = State()
 
 
+WORD_BYTES = 60
+"""What a remembered word costs, besides its letters."""
+
+
+def size_of(state: State) -> int:
+    """About how many bytes a state holds, at most: words are counted as if nobody shared them."""
+    count = letters = 0
+    for side in (state.user, state.bot):
+        count += len(side.words) + len(side.before) + sum(map(len, side.distinct_words))
+        letters += 2 * sum(side.letters)
+    for name, value in state.attributes:
+        count += 3
+        letters += _size_of_text(name) + (_size_of_text(value) if isinstance(value, str) else 0)
+    return 4000 + WORD_BYTES * count + letters
+
+
+def _size_of_text(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 def fold(messages: Iterable[Message], state: State = EMPTY) -> State:
     """The state after all of `messages`."""
     for message in messages:
@@ -205,14 +258,16 @@ def _report_changes(state: State, message_id: str, report: BotReport) -> dict[st
 
 
 def _user_changes(state: State, message: Message) -> dict[str, Any]:
-    own = own_words(shorten(message.text), message.format)
-    tokens = words(own.text)
     language = message.language or state.language
-    signals = _with_request_in_context(state, read_own(own, language), own.text, language)
+    reading = message.reading
+    if reading is None or reading.language != language:
+        reading = _reading(message, language)
+    tokens = reading.words
+    signals = _with_request_in_context(state, reading.signals, reading.own, language)
     sentiment = signals.sentiment
     first = not state.user.distinct_words
     user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")
-    if user.repeats > 1 and automatic(own.text):
+    if user.repeats > 1 and automatic(reading.own):
         user = replace(user, repeats=1, repeat_ids=(message.id,), short_repeats=1)
     return {
         "user": user,
@@ -221,7 +276,7 @@ def _user_changes(state: State, message: Message) -> dict[str, Any]:
         "order": (state.order + "u")[-ORDER:],
         "signals": signals,
         "signals_id": message.id,
-        "run_texts": _run(state, own.text),
+        "run_texts": _run(state, reading.own),
         "sentiment": sentiment if first else 0.6 * state.sentiment + 0.4 * sentiment,
         "trend": 0.0 if first else sentiment - state.sentiment,
         "gloom": 0.7 * state.gloom + min(sentiment, 0.0),
@@ -271,7 +326,7 @@ def _split_request(state: State, text: str, language: str | None) -> str | None:
 
 
 def _bot_changes(state: State, message: Message) -> dict[str, Any]:
-    tokens = words(message.text)
+    tokens = (message.reading or _reading(message, None)).words
     bot = add_message(state.bot, message.id, tokens, state.user, again=state.author == "bot")
     return {
         "bot": bot,

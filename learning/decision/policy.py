@@ -20,6 +20,7 @@ from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
     AcceptanceRates,
     AuditBudget,
+    BotOutcomes,
     Costs,
     OfferGuard,
     ResolvedPolicy,
@@ -47,6 +48,7 @@ __all__ = [
     "PROTECTED",
     "AcceptanceRates",
     "AuditBudget",
+    "BotOutcomes",
     "Costs",
     "Policy",
     "Rule",
@@ -162,6 +164,9 @@ class Policy(PolicyDocument):
     questions: Annotated[
         LabelRequestPolicy, Field(description="Answers that an agent is asked for.")
     ] = LabelRequestPolicy()
+    bot_outcomes: Annotated[
+        BotOutcomes, Field(description="How far the outcomes of bots' keys are trusted.")
+    ] = BotOutcomes()
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )

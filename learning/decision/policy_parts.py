@@ -105,3 +105,14 @@ class ResolvedPolicy(PolicyDocument):
         float,
         Field(ge=0, le=1, description="Share of a lesson's weight that a good end teaches with."),
     ] = 0.3
+
+
+class BotOutcomes(PolicyDocument):
+    """How far the outcomes of bots' keys are trusted: they lie in the least protected program."""
+
+    weight: Annotated[
+        float, Field(ge=0, le=1, description="What one of them weighs; a person's weighs 1.")
+    ] = 0.5
+    daily: Annotated[
+        int, Field(ge=0, le=100_000, description="So many of a key teach in a day; others wait.")
+    ] = 50

@@ -35,6 +35,12 @@ class PromotionTerms(PolicyDocument):
         bool,
         Field(description="Jobs promote and roll back by themselves; false: they only recommend."),
     ] = True
+    by_alias: Annotated[
+        bool,
+        Field(
+            description="Whoever moves MLflow's alias `champion` switches; false: it is put back."
+        ),
+    ] = True
     alpha: Annotated[
         float,
         Field(gt=0, le=0.5, description="Chance that a challenger no better is ever promoted."),

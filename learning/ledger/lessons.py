@@ -18,6 +18,9 @@ RESOLVED = "resolved"
 WEAK_SOURCES = ("silence", DECLINED, RESOLVED)
 """The sources of labels that nobody gave: they teach, and count in no measure and no rate."""
 
+LESSONS_MAX = 200
+"""The newest so many teach: one outcome must not hold up what serves."""
+
 VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
 
 
@@ -44,8 +47,11 @@ def lessons(outcome: Mapping[str, Any], scored: Iterable[int]) -> tuple[Lesson, 
     missed since k: before k 0, from k on 1; with no k it is known of the last scored message only.
     fine: all 0. unknowable: none.
     """
+    if outcome.get("weight") == 0.0:
+        return ()
     places = [s for s in scored if outcome["begins"] <= s <= outcome["covers"]]
-    return _cap_total_weight(_label_messages(outcome, places), float(outcome.get("weight", 1.0)))
+    labelled = _label_messages(outcome, places)[-LESSONS_MAX:]
+    return _cap_total_weight(labelled, float(outcome.get("weight", 1.0)))
 
 
 def _label_messages(outcome: Mapping[str, Any], places: Sequence[int]) -> list[Lesson]:

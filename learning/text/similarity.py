@@ -16,6 +16,11 @@ from sys import intern
 WORDS_MAX = 256
 """Of a longer message the first and the last half as many are kept."""
 
+PART_CHARS = 2048
+"""Of a longer text than two of these the first and the last are read: one character can unfold to
+eighteen.
+"""
+
 LENGTH_MAX = 32
 """A longer run of letters is cut into pieces of this length."""
 
@@ -36,6 +41,8 @@ def words(text: str) -> tuple[str, ...]:
 
     Equal words are one string, for thousands of conversations are remembered.
     """
+    if len(text) > 2 * PART_CHARS:
+        text = text[:PART_CHARS] + "\n" + text[-PART_CHARS:]
     if text.isascii():
         found = _PLAIN.findall(text.lower())
     else:

@@ -28,7 +28,7 @@ from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.handoffs.handoff_rows import newest_time
 from service.store.labels import audit_rows, outcome_context
-from service.store.ledger import entries, mlflow_rows, version_rows
+from service.store.ledger import change_log, entries, mlflow_rows, version_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
@@ -200,8 +200,24 @@ class Maintenance:
                 corrected = self._corrected_positions(workspace, champion.position)
                 excluded = champion.without
                 waiting = [p for p in corrected - excluded.positions if not excluded.withholds(p)]
-                if len(waiting) >= self._settings.corrections:
+                if len(waiting) < self._settings.corrections:
+                    continue
+                if not champion.policy.switching.automatic:
+                    self._recommend_rebuild(workspace, champion.switch, len(waiting))
+                else:
                     self._rebuild(workspace, champion, len(waiting))
+
+    def _recommend_rebuild(self, workspace: str, switch: int, waiting: int) -> None:
+        """Where only people switch: say once for each switch that a rebuild is due."""
+        facts: dict[str, str | int] = {"verdict": "rebuild", "switch": switch}
+        with self._store.write() as connection:
+            newest = change_log.newest(connection, workspace, "recommendation", 20)
+            if any(facts.items() <= row.facts.items() for row in newest):
+                return
+            sentence = (
+                f"{waiting} corrected outcomes wait; `baton rebuild --promote` leaves them out"
+            )
+            change_log.add(connection, workspace, "recommendation", facts | {"sentence": sentence})
 
     def _corrected_positions(self, workspace: str, until: int) -> frozenset[int]:
         """Positions of the outcomes replaced by now, read incrementally."""
@@ -333,6 +349,7 @@ class Maintenance:
         with self._store.write() as connection:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
+            access.clear_seals(connection, time.time() - access.SEAL_SECONDS)
         with self._store.read() as connection:
             newest = newest_time(connection)
         if not self._clock.agrees(newest):

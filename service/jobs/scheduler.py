@@ -27,6 +27,7 @@ from service.privacy.retention import Retention
 from service.runtime import logs
 from service.runtime.settings import Settings
 from service.store import access
+from service.store.database.clock import database_time
 from service.store.database.transactions import DatabaseError, Store
 from service.versions.mlflow.publish_version import TRANSCRIPT, MlflowPublisher
 
@@ -55,9 +56,10 @@ class Leader:
 
     def renew(self) -> None:
         """Take or renew the lease; a database that is away is only logged."""
-        started, now = time.monotonic(), time.time()
+        started = time.monotonic()
         try:
             with self._store.write() as connection:
+                now = database_time(connection)
                 is_held = access.take_lease(
                     connection, LEASE, self._holder, now, now + self._seconds
                 )

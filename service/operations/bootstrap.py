@@ -5,37 +5,66 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
+import structlog
+
 from service.runtime.settings import INSTALLATION, Settings
-from service.store.database.transactions import Store
+from service.store import access
+from service.store.database.transactions import Store, UnavailableError
 from service.versions.switches import begin_workspace
-from service.web.access.keys import ROLES, add_key, new_secret
+from service.web.access.keys import FIRST_ROLES, add_key, new_secret
 
 KEYS_FILE = "keys.json"
+STARTING_SECONDS = 60.0
+"""How long `serve` and `jobs` wait for a database that restarts."""
+
+_STARTING = ("starting up", "shutting down", "recovery", "terminating connection")
+"""What PostgreSQL says while it restarts. One that nothing listens for is told at once."""
+
+_log = structlog.get_logger("baton.bootstrap")
 
 
 def prepare(settings: Settings, store: Store) -> dict[str, str]:
     """Make an installation ready to serve, idempotent; gives its first keys by role.
 
     The keys are written to the home folder, readable by the owner only, before the database learns
-    them, so that a crash in between leaves no key that nobody has.
+    them, so that a crash in between leaves no key that nobody has. They are made once per
+    installation: a further host with an empty home makes none.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.migrate()
-    secrets = _first_keys(settings.home / KEYS_FILE)
+    file = settings.home / KEYS_FILE
     with store.write() as connection:
         begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
+        if not file.exists() and access.has_keys(connection, INSTALLATION):
+            return {}
+        secrets = _first_keys(file)
         for role, secret in secrets.items():
             add_key(connection, INSTALLATION, role, role, secret)
     return secrets
 
 
 def prepare_database(settings: Settings) -> None:
-    """`prepare` on a connection of its own, before `serve` and `jobs` start."""
+    """`prepare` on a connection of its own, before `serve` and `jobs` start.
+
+    A database that is just starting is waited for, up to STARTING_SECONDS.
+    """
+    give_up = time.monotonic() + STARTING_SECONDS
     store = Store(settings.database_url)
     try:
-        prepare(settings, store)
+        while True:
+            try:
+                prepare(settings, store)
+                return
+            except UnavailableError as error:
+                why = str(error.orig)
+                is_starting = not store.is_sqlite and any(sign in why for sign in _STARTING)
+                if not is_starting or time.monotonic() > give_up:
+                    raise
+                _log.warning("database_starting", why=why)
+                time.sleep(1)
     finally:
         store.close()
 
@@ -44,7 +73,7 @@ def _first_keys(path: Path) -> dict[str, str]:
     if path.exists():
         stored: dict[str, str] = json.loads(path.read_text())
         return stored
-    secrets = {role: new_secret() for role in ROLES}
+    secrets = {role: new_secret() for role in FIRST_ROLES}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
         json.dump(secrets, file, indent=2)
         file.write("\n")

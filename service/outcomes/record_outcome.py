@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from learning.decision.policy import BotOutcomes
 from learning.ledger.lessons import DECLINED, RESOLVED, WEAK_SOURCES
 from service.outcomes.verdict import (
     BATON,
@@ -27,6 +28,8 @@ from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows, outcome_rows
 from service.store.ledger import entries
+
+DAY_SECONDS = 86_400
 
 
 def record_for_handoff(batch: Batch, workspace: str, name: str, verdict: Verdict) -> dict[str, Any]:
@@ -48,6 +51,23 @@ def record_for_conversation(
     conversation = batch.require_started(workspace, name)
     batch.open(workspace, {name: referenced_messages(verdict)})
     return _record(batch, conversation, verdict, None)
+
+
+def record_by_bot(
+    batch: Batch, workspace: str, name: str, verdict: Verdict, terms: BotOutcomes
+) -> dict[str, Any]:
+    """Record what a bot's key says of a conversation: it weighs less, and beyond the day's bound
+    it waits, teaching nothing (`effect`), until a person says the same.
+    """
+    conversation = batch.require_started(workspace, name)
+    batch.open(workspace, {name: referenced_messages(verdict)})
+    since = batch.now - DAY_SECONDS
+    told = outcome_rows.count_since(batch.connection, workspace, verdict.agent, since)
+    weight = terms.weight if told < terms.daily else 0.0
+    row = _record(batch, conversation, verdict, None, {"weight": weight})
+    entry = entries.entry(batch.connection, workspace, row["position"])
+    teaches = entry is None or entry.body.get("weight") != 0.0
+    return row | {"effect": "learned" if teaches else "waiting"}
 
 
 def record_for_audit(

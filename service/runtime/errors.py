@@ -24,6 +24,10 @@ class TooLarge(RequestRefused, ValueError):
     """413: the request is larger than a limit."""
 
 
+class HeadTooLarge(RequestRefused, ValueError):
+    """431: the request's line and headers are larger than a limit."""
+
+
 class Unauthenticated(RequestRefused, PermissionError):
     """401: no key, or one that is unknown or revoked."""
 
@@ -54,6 +58,10 @@ class TooManyAttempts(Unavailable):
     """429: too many attempts by one sender (rate limit)."""
 
     retry_after = 60
+
+
+class RateLimited(Unavailable):
+    """429: a key asks for more than its share (token bucket, concurrency)."""
 
 
 def database_unavailable() -> Unavailable:
@@ -88,6 +96,7 @@ def workspace_broken(workspace: str) -> WorkspaceBroken:
 HTTP_STATUS: dict[type[RequestRefused], int] = {
     Invalid: 422,
     TooLarge: 413,
+    HeadTooLarge: 431,
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
@@ -95,6 +104,7 @@ HTTP_STATUS: dict[type[RequestRefused], int] = {
     BodyTimeout: 408,
     Unavailable: 503,
     TooManyAttempts: 429,
+    RateLimited: 429,
     WorkspaceBroken: 503,
     SchemaMismatch: 500,
 }

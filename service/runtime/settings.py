@@ -50,15 +50,30 @@ class Settings:
     queue_max: int = _setting(
         "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
     )
+    wait_seconds: float = _setting(
+        "BATON_WAIT_SECONDS", 2.0, "seconds", "A request that waited longer is answered 503."
+    )
+    requests_per_second: float = _setting(
+        "BATON_REQUESTS_PER_SECOND",
+        5000.0,
+        "requests",
+        "Requests a second of one key, in one process; beyond twice that at once 429.",
+    )
     connections_max: int = _setting(
         "BATON_CONNECTIONS_MAX", 4096, "connections", "Open connections beyond this are refused."
     )
     batch_max: int = _setting(
         "BATON_BATCH_MAX", 128, "requests", "Most requests decided in one transaction."
     )
+    states_bytes_max: int = _setting(
+        "BATON_STATES_BYTES_MAX",
+        128 * 2**20,
+        "bytes",
+        "Conversations' states that a process remembers; others are folded again when asked for.",
+    )
     models_max: int = _setting(
         "BATON_MODELS_MAX",
-        64,
+        24,
         "workspaces",
         "Models that a process keeps in memory, 16 MiB each; others are loaded when asked for.",
     )

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from experiments.build_info import build_id
+from learning.conversation.state import Message
 from learning.ledger.model_state import LearnedEffect, ModelState
 from service.runtime.errors import (
     RequestRefused,
@@ -31,7 +33,8 @@ from service.runtime.settings import Settings
 from service.scoring import decide
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
-from service.store.conversations.batch import Batch, StateCache
+from service.scoring.text_reader import INLINE_CHARS, TextReader
+from service.store.conversations.batch import Batch, NotFoldedError, StateCache
 from service.store.database.transactions import (
     DatabaseError,
     SchemaError,
@@ -46,6 +49,9 @@ RETRIES_MAX = 2
 
 LOCK_TIMEOUTS_MAX = 8
 """Requests of one batch that may each time out on a lock before the rest of it is refused."""
+
+FOLD_CHARS_MAX = 20_000
+"""Characters of a conversation that are folded within a transaction; more are folded before."""
 
 SHORT_WAIT_SECONDS = 5
 """After a lock timeout, locks are waited for only shortly: one that is held from outside must not
@@ -64,7 +70,9 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._live_models = LiveModels(store, settings, metrics)
-        self._states = StateCache()
+        self._states = StateCache(settings.states_bytes_max)
+        self._reader = TextReader(store)
+        self._folding: set[asyncio.Task[None]] = set()
         self._queue = RequestQueue(settings.queue_max)
         self._batch_scheduled = False
         self._stopping = False
@@ -77,15 +85,17 @@ class Engine:
     async def stop(self) -> None:
         """Answer the requests in the queue, then stop."""
         self._stopping = True
-        while self._queue:
+        while self._queue or self._folding:
             self._run_batch()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01 if self._folding else 0)
+        self._reader.stop()
         await self._live_models.stop()
 
     # Requests
 
     async def score(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
-        """Decide about one message."""
+        """Decide about one message. Long texts are read before it enters the queue."""
+        command = await self._with_texts_read(command)
 
         def do(batch: Batch) -> Mapping[str, Any]:
             model = self._live_models.get_loaded(command.workspace)
@@ -96,6 +106,20 @@ class Engine:
         answer = await self.run(command.workspace, do, needs=command.lock_targets, appends=False)
         self._metrics.count_decision(command.workspace, answer["action"])
         return answer
+
+    async def _with_texts_read(self, command: decide.ScoreCommand) -> decide.ScoreCommand:
+        texts = (*command.history, command.message)
+        *history, message = await self.read_texts(command.workspace, command.conversation_id, texts)
+        return replace(command, history=tuple(history), message=message)
+
+    async def read_texts(
+        self, workspace: str, conversation: str, messages: Sequence[Message]
+    ) -> tuple[Message, ...]:
+        """The messages with long texts read, for a request that appends them."""
+        chars = sum(len(message.text) for message in messages)
+        if chars <= INLINE_CHARS:
+            return tuple(messages)
+        return await self._reader.read(workspace, conversation, messages, chars)
 
     async def run(
         self,
@@ -108,20 +132,24 @@ class Engine:
         """Run `do` inside a batch's transaction; its answer comes after the commit.
 
         A request that `appends` to the ledger is learned before its sender can send the next one.
-        `do` must refuse before it changes anything. Raises Unavailable when the queue is
-        full or the database does not answer: nothing was recorded then.
+        `do` must refuse before it changes anything. Raises Unavailable when the queue is full, or
+        the wait in it was too long: nothing was recorded then; and when the database does not
+        answer: then the commit may have been on its way, and sending it again is safe.
         """
         if self._stopping:
             raise Unavailable("stopping", "this process is shutting down", hint="send it again")
         await self._live_models.get(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        shed = self._queue.put(QueuedRequest(workspace, needs or {}, do, appends, future))
+        self._enqueue(QueuedRequest(workspace, needs or {}, do, appends, future))
+        return await future
+
+    def _enqueue(self, request: QueuedRequest) -> None:
+        shed = self._queue.put(request)
         if shed is not None:
             self._metrics.count_refusal()
             full = Unavailable("queue_full", "too many requests are waiting", hint="send it again")
             _resolve_future(shed.answer, full)
         self._schedule_batch()
-        return await future
 
     def _schedule_batch(self) -> None:
         if not self._batch_scheduled:
@@ -132,7 +160,7 @@ class Engine:
         """Run one batch: the requests in the queue, in one transaction."""
         self._batch_scheduled = False
         requests = self._queue.take(self._settings.batch_max)
-        requests = [request for request in requests if not request.answer.done()]
+        requests = self._in_time([r for r in requests if not r.answer.done()])
         requests.sort(key=lambda request: request.workspace)
         try:
             if requests:
@@ -144,6 +172,32 @@ class Engine:
         finally:
             if self._queue:
                 self._schedule_batch()
+
+    def _in_time(self, requests: list[QueuedRequest]) -> list[QueuedRequest]:
+        """Those that have not waited too long; the others are refused (load shedding): their
+        senders have given up, or will, and whoever comes now is answered sooner.
+        """
+        earliest = time.monotonic() - self._settings.wait_seconds
+        for request in requests:
+            if request.queued_at < earliest:
+                self._metrics.count_refusal()
+                waited = "it waited too long; this process is overloaded"
+                _resolve_future(
+                    request.answer, Unavailable("overloaded", waited, hint="send it again")
+                )
+        return [request for request in requests if request.queued_at >= earliest]
+
+    async def _fold(self, request: QueuedRequest, error: NotFoldedError) -> None:
+        """Fold a long conversation beside, then queue its request again."""
+        try:
+            folded = await self._reader.fold(error.workspace, error.conversation, error.chars)
+        except Exception as refusal:
+            _resolve_future(request.answer, self._to_refusal(refusal))
+            return
+        if folded[0] > self._states.get(error.workspace, error.conversation)[0]:
+            self._states.keep(error.workspace, error.conversation, *folded)
+        request.queued_at = time.monotonic()
+        self._enqueue(request)
 
     def _try_batch(self, requests: list[QueuedRequest], retries_left: int = RETRIES_MAX) -> bool:
         """Run requests in one transaction; if one breaks it, each in its own. False where one was
@@ -160,7 +214,12 @@ class Engine:
                     return self._run_separately(requests, retries_left - 1)
                 answers = [self._to_refusal(error)] * len(requests)
         for request, answer in zip(requests, answers, strict=True):
-            _resolve_future(request.answer, answer)
+            if isinstance(answer, NotFoldedError):
+                task = asyncio.create_task(self._fold(request, answer))
+                self._folding.add(task)
+                task.add_done_callback(self._folding.discard)
+            else:
+                _resolve_future(request.answer, answer)
         appended = {request.workspace for request in requests if request.appends}
         if appended:
             with contextlib.suppress(DatabaseError):
@@ -199,14 +258,14 @@ class Engine:
         answers: list[Any] = []
         short_wait = retries_left < RETRIES_MAX or time.monotonic() < self._short_wait_until
         with self._store.write(short_wait=short_wait) as connection:
-            batch = Batch(connection, self._states)
+            batch = Batch(connection, self._states, FOLD_CHARS_MAX)
             self._live_models.learn(connection, {request.workspace for request in requests})
             for workspace, needs in _merge_lock_targets(connection, requests).items():
                 batch.open(workspace, needs)
             for request in requests:
                 try:
                     answers.append(request.do(batch))
-                except RequestRefused as refusal:
+                except (RequestRefused, NotFoldedError) as refusal:
                     answers.append(refusal)
             batch.flush()
             batch.remove_unused_conversations()

@@ -13,14 +13,23 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
+from learning.conversation.state import with_readings
 from learning.ledger.checkpoint import digest
-from learning.ledger.model_state import Entry, LearnedEffect, ModelState, replay_entries
+from learning.ledger.model_state import (
+    Entry,
+    LearnedEffect,
+    ModelState,
+    Transcript,
+    Turn,
+    replay_entries,
+)
 from learning.text.signals import read
 from service.runtime.errors import (
     DOCTOR_HINT,
@@ -32,6 +41,7 @@ from service.runtime.errors import (
 )
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
+from service.store.conversations import conversation_rows
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
@@ -56,6 +66,14 @@ RETRY_FACTOR = 10
 _log = structlog.get_logger("baton.serving")
 
 
+INLINE_TURNS, INLINE_CHARS = 2, 20_000
+"""Longer transcripts, in turns and in characters, are read beside before they are learned."""
+
+
+class LongTranscriptError(Exception):
+    """The next outcome's transcript (conversation, length) is too long to be read meanwhile."""
+
+
 @dataclass(slots=True)
 class LiveModel:
     """A workspace's model in this process. `unverified` are digests by position that wait for their
@@ -68,6 +86,10 @@ class LiveModel:
     unverified: dict[int, str] = field(default_factory=dict)
     effects: dict[int, LearnedEffect] = field(default_factory=dict)
     reloading: asyncio.Task[None] | None = None
+    reading: asyncio.Task[None] | None = None
+    """While the next outcome's long transcript is read, this model learns nothing."""
+    transcript: tuple[str, int, Sequence[Turn]] | None = None
+    """A long transcript that was read for the next outcome: its conversation and length."""
     _digest: tuple[int, int, str] | None = None
 
     @property
@@ -121,7 +143,8 @@ class LiveModels:
 
     async def stop(self) -> None:
         tasks = [task for task in (self._idle, *self._loading.values()) if task is not None]
-        tasks += [model.reloading for model in self._models.values() if model.reloading is not None]
+        for model in self._models.values():
+            tasks += [task for task in (model.reloading, model.reading) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -199,7 +222,7 @@ class LiveModels:
             if model is None:
                 continue
             model.live, model.head = mode == "live", head
-            if head <= model.state.position or model.reloading is not None:
+            if head <= model.state.position or model.reloading or model.reading:
                 continue
             if not self._learn_tail(connection, name, model):
                 model.reloading = asyncio.create_task(self._reload(name))
@@ -217,11 +240,14 @@ class LiveModels:
             switch = replay_entries(
                 state,
                 entries,
-                transcript_reader(connection, name),
+                self._transcript_reader(connection, name, model),
                 on_learned=model.remember_effect,
             )
         except DatabaseError:
             raise
+        except LongTranscriptError as error:
+            model.reading = asyncio.create_task(self._read(name, model, *error.args))
+            return True
         except Exception:
             _log.exception("not_learned", workspace=name, after=state.position)
             return False
@@ -230,6 +256,44 @@ class LiveModels:
         if state.position > position and state.position % interval == 0:
             model.note_digest()
         return switch is None
+
+    def _transcript_reader(
+        self, connection: Connection, workspace: str, model: LiveModel
+    ) -> Transcript:
+        """Read short transcripts at once; a long one raises LongTranscriptError, unless it has
+        been read meanwhile.
+        """
+        read_stored = transcript_reader(connection, workspace)
+
+        def read(conversation: str, until: int) -> Sequence[Turn]:
+            if model.transcript is not None and model.transcript[:2] == (conversation, until):
+                turns, model.transcript = model.transcript[2], None
+                return turns
+            if until > INLINE_TURNS:
+                chars = conversation_rows.text_chars(connection, workspace, conversation, 0, until)
+                if chars > INLINE_CHARS:
+                    raise LongTranscriptError(conversation, until)
+            return read_stored(conversation, until)
+
+        return read
+
+    async def _read(self, workspace: str, model: LiveModel, conversation: str, until: int) -> None:
+        """Read a long transcript in another thread; the model goes on learning with it."""
+
+        def read() -> Sequence[Turn]:
+            with self._store.read() as connection:
+                turns = transcript_reader(connection, workspace)(conversation, until)
+            texts = with_readings(turn.message for turn in turns)
+            return [Turn(text, turn.scored) for text, turn in zip(texts, turns, strict=True)]
+
+        try:
+            model.transcript = conversation, until, await asyncio.to_thread(read)
+        except DatabaseError as error:
+            _log.warning("transcript_unread", workspace=workspace, why=str(error.orig))
+        except Exception as error:
+            self._mark_broken(workspace, error)
+        finally:
+            model.reading = None
 
     def catch_up(self, workspaces: set[str]) -> None:
         """Learn what was just committed, here or elsewhere, in a reading transaction."""

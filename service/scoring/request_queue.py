@@ -9,6 +9,7 @@ is refused instead. Nothing of a refused request was written, and its sender get
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class QueuedRequest:
     do: Callable[[Batch], Any]
     appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
+    queued_at: float = field(default_factory=time.monotonic)
 
     def find_lock_targets(self, connection: Connection) -> LockTargets:
         return self.needs(connection) if callable(self.needs) else self.needs

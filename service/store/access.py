@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
 
 from service.store.database.transactions import insert_if_absent, table
-from service.store.tables import IdempotencyRecord, Key, Lease, Session
+from service.store.tables import IdempotencyRecord, Key, Lease, Session, User
 
 _key_row = table(Key)
 _remembered = table(IdempotencyRecord)
 _lease = table(Lease)
+_user = table(User)
+
+
+def _unexpired(now: float) -> ColumnElement[bool]:
+    return or_(_key_row.c.expires_at.is_(None), _key_row.c.expires_at > now)
 
 
 def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
@@ -38,19 +44,80 @@ def keys(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
 
 
 def has_agent(connection: Connection, workspace: str, name: str) -> bool:
-    """Whether a key that is not revoked, and not a bot's, has this name."""
+    """Whether a live key that is not a bot's has this name."""
     query = select(_key_row.c.id).where(
         _key_row.c.workspace == workspace,
         _key_row.c.name == name,
         _key_row.c.role != "bot",
         _key_row.c.revoked_at.is_(None),
+        _unexpired(time.time()),
     )
     return connection.execute(query.limit(1)).first() is not None
 
 
+def live_key_named(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    """A key of this name that is neither revoked nor expired."""
+    query = select(_key_row).where(
+        _key_row.c.workspace == workspace,
+        _key_row.c.name == name,
+        _key_row.c.revoked_at.is_(None),
+        _unexpired(time.time()),
+    )
+    return connection.execute(query.limit(1)).one_or_none()
+
+
+def has_keys(connection: Connection, workspace: str) -> bool:
+    query = select(_key_row.c.id).where(_key_row.c.workspace == workspace)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def keys_named(
+    connection: Connection, workspace: str, names: Collection[str]
+) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(_key_row).where(_key_row.c.workspace == workspace, _key_row.c.name.in_(names))
+    ).all()
+
+
+SEAL_SECONDS = 600
+"""How long a repeated request gets the secret of the key that it made again."""
+
+
+def clear_seals(connection: Connection, before: float) -> None:
+    """Forget the sealed secrets of keys that were made before a moment."""
+    connection.execute(
+        update(_key_row)
+        .where(_key_row.c.sealed.is_not(None), _key_row.c.created_at < before)
+        .values(sealed=None)
+    )
+
+
+def mark_used(connection: Connection, used: Mapping[str, float]) -> None:
+    """Record when keys were used last."""
+    for name, at in sorted(used.items()):
+        connection.execute(update(_key_row).where(_key_row.c.id == name).values(last_used_at=at))
+
+
+def add_user(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Add a user; False if one with this id is there."""
+    return insert_if_absent(connection, User, row)
+
+
+def user(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    query = select(_user).where(_user.c.workspace == workspace, _user.c.id == name)
+    return connection.execute(query).one_or_none()
+
+
+def users(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    query = select(_user).where(_user.c.workspace == workspace).order_by(_user.c.id)
+    return connection.execute(query).all()
+
+
 def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:
-    """Those of these keys that are not revoked."""
-    query = select(_key_row.c.id).where(_key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None))
+    """Those of these keys that are neither revoked nor expired."""
+    query = select(_key_row.c.id).where(
+        _key_row.c.id.in_(names), _key_row.c.revoked_at.is_(None), _unexpired(time.time())
+    )
     return set(connection.execute(query).scalars())
 
 
@@ -131,6 +198,7 @@ def key_of_session(connection: Connection, digest: str, now: float) -> Row[Any] 
             _session.c.hash == digest,
             _session.c.expires_at > now,
             _key_row.c.revoked_at.is_(None),
+            _unexpired(now),
         )
     ).one_or_none()
 
@@ -144,6 +212,7 @@ def live_sessions(connection: Connection, hashes: Collection[str], now: float) -
             _session.c.hash.in_(hashes),
             _session.c.expires_at > now,
             _key_row.c.revoked_at.is_(None),
+            _unexpired(now),
         )
     )
     return set(rows.scalars())

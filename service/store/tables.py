@@ -50,7 +50,9 @@ class Workspace(SQLModel, table=True):
 
 
 class Key(SQLModel, table=True):
-    """A bearer key; only its SHA-256 is kept."""
+    """A bearer key; only its SHA-256 is kept. `name` is the user's id, or a bot's name. `sealed` is
+    its secret for some minutes, encrypted with its maker's, for a repeated request.
+    """
 
     id: str = Field(primary_key=True)
     workspace: str = Field(index=True)
@@ -59,6 +61,36 @@ class Key(SQLModel, table=True):
     hash: str = Field(unique=True)
     created_at: float = _time()
     revoked_at: float | None = _time(nullable=True)
+    expires_at: float | None = _time(nullable=True)
+    last_used_at: float | None = _time(nullable=True)
+    made_by: str | None
+    sealed: str | None
+
+
+class User(SQLModel, table=True):
+    """A person; the id is actor and annotator, whatever key or sign-in they come by."""
+
+    workspace: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    name: str
+    teams: list[str] = _json()
+    role: str
+    made_by: str
+    created_at: float = _time()
+
+
+class SecurityEvent(SQLModel, table=True):
+    """A line of the security log; triggers refuse to change or remove it."""
+
+    __tablename__ = "security_event"
+    id: int | None = Field(default=None, primary_key=True)
+    at: float = _time()
+    workspace: str | None
+    kind: str
+    actor: str
+    subject: str
+    address: str
+    count: int
 
 
 class Session(SQLModel, table=True):

@@ -242,6 +242,15 @@ def version_blocked(which: str, why: str) -> Contradiction:
     )
 
 
+def alias_not_allowed(number: str) -> Contradiction:
+    """The error for an alias moved where the policy's `switching.by_alias` is false."""
+    return Contradiction(
+        "alias_not_allowed",
+        f"the policy lets nobody switch to MLflow version {number} by an alias",
+        hint="use POST /v1/versions/{number}/promote, or set the policy's switching.by_alias",
+    )
+
+
 def require_version(connection: Connection, workspace: str, number: int) -> dict[str, Any]:
     """A version's row; NotFound."""
     row = version_rows.version(connection, workspace, number)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
 
 from service.quality.quality_report import is_large
 from service.quality.report_cache import AsyncCache
@@ -24,6 +25,8 @@ from service.scoring.engine import Engine
 from service.scoring.live_models import ENTRIES_PER_BATCH
 from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
 from service.web.access.keys import KeyAuthenticator
+from service.web.access.rate_limits import RateLimits
+from service.web.access.security_events import SecurityRecorder
 from service.web.api import (
     conversations,
     events,
@@ -76,38 +79,50 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The API as an ASGI application; its lifespan opens the database and starts the engine."""
-    metrics = Metrics()
+def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifespan[FastAPI]:
+    """What opens a process's parts, and closes them in the end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database_url)
         engine = Engine(store, settings, metrics)
         broadcaster = EventBroadcaster(store)
+        recorder = SecurityRecorder(store)
         try:
             await engine.start()
             app.state.baton = AppState(
                 settings,
                 store,
                 engine,
-                KeyAuthenticator(store),
+                KeyAuthenticator(store, recorder),
                 metrics,
                 DecisionReplay(store),
                 broadcaster,
                 AsyncCache(is_large),
+                limits,
+                recorder,
             )
+            recorder.start()
             yield
         finally:
             await broadcaster.stop()
             await engine.stop()
+            await recorder.stop()
             store.close()
+
+    return lifespan
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API as an ASGI application; its lifespan opens the database and starts the engine."""
+    metrics = Metrics()
+    limits = RateLimits(settings.requests_per_second)
 
     app = FastAPIOffline(
         title="Baton",
         version="1",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, metrics, limits),
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
     )
@@ -121,7 +136,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_middleware(score.ScoreShortcut)
     app.add_middleware(
-        RequestMiddleware, metrics=metrics, verbose=settings.log_level.lower() == "debug"
+        RequestMiddleware,
+        metrics=metrics,
+        limits=limits,
+        verbose=settings.log_level.lower() == "debug",
     )
     return app
 

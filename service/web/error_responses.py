@@ -30,8 +30,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorAnswer, "description": "The key's role or workspace does not reach this."},
     404: {"model": ErrorAnswer, "description": "There is no such thing in this workspace."},
     409: {"model": ErrorAnswer, "description": "It contradicts what is already recorded."},
-    413: {"model": ErrorAnswer, "description": "The body is larger than 16 MiB."},
+    413: {
+        "model": ErrorAnswer,
+        "description": "The body is larger than 1 MiB (a batch: 4 MiB).",
+    },
     422: {"model": ErrorAnswer, "description": "A field is missing, unknown or out of bounds."},
+    429: {"model": ErrorAnswer, "description": "The key asks too often: RateLimit-* tell."},
     503: {"model": ErrorAnswer, "description": "Not now: send it again after Retry-After seconds."},
 }
 """What every route may answer besides its own, for its OpenAPI description."""

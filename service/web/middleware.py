@@ -1,5 +1,8 @@
-"""ASGI middleware around every request: its id, body limits, metrics, log line, and an answer to
-whatever broke.
+"""ASGI middleware around every request: its id, its key, rate and body limits, metrics, log line,
+and an answer to whatever broke.
+
+Nothing of a body is read before the key of a request to /v1 was checked (authentication), and its
+rate limit.
 """
 
 from __future__ import annotations
@@ -7,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
 from starlette.responses import JSONResponse, Response
@@ -16,12 +20,16 @@ from service.runtime.errors import (
     BodyTimeout,
     RequestRefused,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     database_unavailable,
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
 from service.store.database.transactions import SchemaError, UnavailableError
+from service.web.access.keys import KeyAuthenticator, Principal
+from service.web.access.rate_limits import Bucket, RateLimits
+from service.web.access.security_events import SecurityRecorder
 from service.web.error_responses import error_response
 
 _ID_CHARS_MAX = 100
@@ -33,10 +41,13 @@ class RequestMiddleware:
     middleware base class.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, verbose: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, limits: RateLimits, *, verbose: bool = False
+    ) -> None:
         self._app = app
         self._verbose = verbose
         self._metrics = metrics
+        self._limits = limits
         self._bodies = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +59,8 @@ class RequestMiddleware:
         is_usable = client_id.isprintable() and 0 < len(client_id) <= _ID_CHARS_MAX
         request = client_id if is_usable else secrets.token_hex(8)
         started, status = time.perf_counter(), 0
-        body = LimitedBody(receive, self._bodies)
+        body = LimitedBody(receive, self._bodies, body_limit(scope["path"]))
+        bucket: Bucket | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -57,14 +69,17 @@ class RequestMiddleware:
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request.encode("latin-1")),
+                    (b"x-content-type-options", b"nosniff"),
+                    *(self._limits.headers(bucket) if bucket is not None else ()),
                 ]
             await send(message)
 
         structlog.contextvars.bind_contextvars(request=request)
         try:
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length) > BODY_BYTES_MAX:
-                raise too_large()
+            if needs_key(scope, headers):
+                principal = scope["principal"] = authenticate(scope, headers)
+                bucket = self._limits.enter(principal.key_id)
+            body.check_length(headers.get(b"content-length", b"0"))
             await self._app(scope, body.receive, send_with_id)
         except RequestRefused as error:
             await _close_with(error_response(error), scope, receive, send_with_id)
@@ -85,6 +100,8 @@ class RequestMiddleware:
             await _close_with(broken, scope, receive, send_with_id)
         finally:
             body.done()
+            if bucket is not None:
+                self._limits.leave(bucket)
             self._metrics.count_response(status)
             if self._verbose:
                 _log.debug(
@@ -97,12 +114,46 @@ class RequestMiddleware:
             structlog.contextvars.unbind_contextvars("request")
 
 
-BODY_BYTES_MAX = 16 * 2**20
+BODY_BYTES_MAX, BATCH_BYTES_MAX = 2**20, 4 * 2**20
+"""A request's body; that of a batch."""
+
+VALUES_MAX = 250_000
+"""Commas and brackets in one body: what its JSON may cost to parse, whatever it holds. Far more
+than any request within the other limits has.
+"""
+
 BODY_SECONDS = 20
 """How long a client may pause while it sends a body."""
 
-BODIES_BYTES_MAX = 16 * BODY_BYTES_MAX
+BODIES_BYTES_MAX = 64 * 2**20
 """All bodies in a process together: many large ones must not take its memory."""
+
+_BATCH_PATH = "/v1/score/batch"
+
+
+def body_limit(path: str) -> int:
+    """The most bytes of a body sent to a path."""
+    return BATCH_BYTES_MAX if path == _BATCH_PATH else BODY_BYTES_MAX
+
+
+def needs_key(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request is answered only by key: all of /v1, but events that the console's
+    session asks for.
+    """
+    path: str = scope["path"]
+    return path.startswith("/v1/") and (path != "/v1/events" or b"authorization" in headers)
+
+
+def authenticate(scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
+    """Whose key it is. Raises Unauthenticated."""
+    baton = scope["app"].state.baton
+    authenticator: KeyAuthenticator = baton.authenticator
+    try:
+        return authenticator.admit(headers.get(b"authorization", b"").decode("latin-1"))
+    except Unauthenticated as refusal:
+        recorder: SecurityRecorder = baton.recorder
+        recorder.record("refused", refusal.code, address=(scope.get("client") or ("",))[0])
+        raise
 
 
 async def _close_with(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,11 +172,18 @@ class BodyBudget:
 class LimitedBody:
     """A request's body with a limit of size, time and memory: stands in for `receive`."""
 
-    def __init__(self, receive: Receive, budget: BodyBudget) -> None:
+    def __init__(self, receive: Receive, budget: BodyBudget, limit: int) -> None:
         self._receive = receive
+        self._limit = limit
+        self._values = 0
         self._budget = budget
         self._received = 0
         self._complete = False
+
+    def check_length(self, length: bytes) -> None:
+        """Refuse by the length that was announced. Raises TooLarge."""
+        if length.isdigit() and int(length) > self._limit:
+            raise too_large(self._limit)
 
     async def receive(self) -> Message:
         """The next piece. Raises TooLarge, BodyTimeout, Unavailable."""
@@ -141,11 +199,19 @@ class LimitedBody:
                 hint="send it again, in one piece",
             ) from error
         self._complete = not message.get("more_body", False)
-        size = len(message.get("body", b""))
+        piece: bytes = message.get("body", b"")
+        size = len(piece)
         self._received += size
         self._budget.held += size
-        if self._received > BODY_BYTES_MAX:
-            raise too_large()
+        if self._received > self._limit:
+            raise too_large(self._limit)
+        self._values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
+        if self._values > VALUES_MAX:
+            raise TooLarge(
+                "too_many_values",
+                f"the body holds more than {VALUES_MAX} values",
+                hint="send fewer of them in one request",
+            )
         if self._budget.held > BODIES_BYTES_MAX:
             raise Unavailable(
                 "bodies_full", "too many large requests at once", hint="send it again"
@@ -157,9 +223,9 @@ class LimitedBody:
         self._budget.held -= self._received
 
 
-def too_large() -> TooLarge:
+def too_large(limit: int) -> TooLarge:
     return TooLarge(
         "body_too_large",
-        f"the body is larger than {BODY_BYTES_MAX} bytes",
+        f"the body is larger than {limit} bytes",
         hint="send fewer or shorter messages in one request",
     )

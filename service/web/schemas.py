@@ -6,6 +6,7 @@ is its OpenAPI description alone, beside the route that makes it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -35,6 +36,12 @@ ATTACHMENTS_MAX = 20
 HISTORY_MAX = 200
 BATCH_MAX = 256
 ATTRIBUTES_MAX = 50
+
+
+_INVISIBLE = re.compile("[\x80-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Controls, overrides of direction, zero width, separators of lines: an id with one shows as
+another.
+"""
 
 
 def about(description: str, *examples: Any) -> Any:
@@ -74,6 +81,10 @@ def _not_reserved(name: str) -> str:
         raise ValueError('must not start with "baton:" nor be "." or ".."; choose another id')
     if any(character < " " or character == "\x7f" for character in name):
         raise ValueError("must not contain control characters; remove them")
+    if not name.isascii() and _INVISIBLE.search(name):
+        raise ValueError("must not contain control or invisible characters; remove them")
+    if not name.strip():
+        raise ValueError("must not be blank; give it a name")
     return name
 
 

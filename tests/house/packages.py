@@ -55,7 +55,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "service.store": (
         "tables",
         "database",
-        "conversations handoffs ledger access migrations",
+        "conversations handoffs ledger access security_log migrations",
         "labels",
         "reports",
     ),

@@ -7,8 +7,9 @@ beside it: "travel agent", "human resources").
 
 Cost. A phrase is only tried in a text that holds its *anchor*: the rarest of its obligatory
 elements, found by one look-up a word. Repetition is bounded everywhere, and so is the number of
-anchors followed up (`ANCHORS_MAX`): no text makes the search slow. A phrase in the middle of a very
-long text that repeats its anchor more often than that goes unseen.
+anchors followed up (`ANCHORS_MAX`) and of tries in one text (`TRIES_MAX`, the protected signals
+first): no text makes the search slow. A phrase in the middle of a very long text that repeats its
+anchor more often than that goes unseen.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from learning.text.tokens import Tokens, compact, fold, tokens, unspaced
 
 ANCHORS_MAX = 16
 """Places at which one phrase is tried in one text, half from its begin and half from its end."""
+TRIES_MAX = 512
+"""Tries of all phrases in one text: some forty times what a text of this length usually takes."""
+_FIRST = frozenset({"request", "identity", "security", "safety"})
+"""Signals whose phrases are tried first."""
 NEAR_TOKENS = 16
 """How far from its anchor a phrase may begin or end."""
 WHOLE_TOKENS_MAX = 64
@@ -399,7 +404,8 @@ def _spaced(
     ours, theirs = english(here)
     mask = _mask(here, book) | book.bits.get(declared, 0)
     seen: dict[tuple[str, str], PhraseMatch] = {}
-    for number in sorted(hits):
+    tries_left = TRIES_MAX
+    for number in sorted(hits, key=lambda n: (book.phrases[n].group.signal not in _FIRST, n)):
         phrase = book.phrases[number]
         if any(map(here.isdisjoint, phrase.also)):
             continue
@@ -412,6 +418,9 @@ def _spaced(
             continue
         kept_out = quoted if group.signal in _NOT_IN_QUOTES else ()
         for begin, end in _windows(hits[number], len(words)):
+            if not tries_left:
+                return list(seen.values())
+            tries_left -= 1
             last = len(line) if end == len(words) else starts[end]
             span = phrase.search(line, starts[begin] if begin else 0, last, kept_out)
             if span:

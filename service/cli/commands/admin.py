@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,10 +28,9 @@ Archive = Annotated[Path, typer.Argument(help="The archive file.")]
 
 @key_app.command("create", epilog="Example: baton key create --role agent --name dana")
 def key_create(
-    role: Annotated[str, typer.Option(help="bot, agent, engineer or admin")],
-    name: Annotated[
-        str, typer.Option(help="How its holder appears in claims and outcomes [the role]")
-    ] = "",
+    role: Annotated[str, typer.Option(help="bot, agent, lead, engineer, admin or connector")],
+    name: Annotated[str, typer.Option(help="How its holder appears in claims and outcomes")] = "",
+    days: Annotated[float | None, typer.Option(help="Expires after so many days.", min=0)] = None,
     workspace: Workspace = "default",
     home: Home = None,
     json_: Json = False,
@@ -40,18 +40,30 @@ def key_create(
     Give the bot a key of role bot and each agent one of their own, so that their claims and
     verdicts are told apart.
     """
-    from service.web.access.keys import ROLES, add_key, new_secret
+    from service.web.access.keys import ROLES, NewKey, issue_key, new_secret
 
     with handle_errors():
         if role not in ROLES:
             raise ValueError(f"there is no role {role!r}; use one of {', '.join(ROLES)}")
         store = open_store(settings(home=home), workspace)
+        secret = new_secret()
+        name = name or f"{role}-{secret[-6:].lower()}"
+        expires_at = None if days is None else time.time() + 86_400 * days
+        new = NewKey(workspace, role, name, expires_at=expires_at)
         with store.write() as connection:
-            key = add_key(connection, workspace, role, name or role, new_secret())
+            key = issue_key(connection, new, secret)
+            _log_security(connection, "key_issued", f"{key['id']} {role} {name}", workspace)
         if json_:
             print_json(key)
         else:
             typer.echo(key["key"])
+
+
+def _log_security(connection: Any, kind: str, subject: str, workspace: str) -> None:
+    from service.store import security_log
+
+    actor = security_log.COMMAND_LINE
+    security_log.append(connection, [security_log.event(kind, actor, subject, workspace=workspace)])
 
 
 @app.command(epilog="Example: baton backup /srv/backups/baton-today.tar.gz")
@@ -102,6 +114,8 @@ def erase(
         if not yes:
             typer.confirm(f"Erase conversation {conversation!r} for good?", abort=True)
         erasure = erase_conversation(store, workspace, conversation, actor="command line")
+        with store.write() as connection:
+            _log_security(connection, "erased", conversation, workspace)
         if json_:
             report = {"conversation": conversation, "position": erasure.position}
             print_json(report | {"outcomes": list(erasure.outcomes)})
@@ -132,6 +146,8 @@ def export(
             exported_version(version, to, workspace, home)
             return
         store = open_store(settings(home=home), workspace)
+        with store.write() as connection:
+            _log_security(connection, "exported", "conversations", workspace)
         for line in export_conversations(store, workspace):
             typer.echo(line)
 

@@ -31,8 +31,8 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on."
 def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> None:
     """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C.
 
-    The first start makes the database and prints a key for each role; they stand in keys.json of
-    the home folder, too. A process that ends is started again.
+    The first start makes the database and makes a key for each role, in keys.json of the home
+    folder; a terminal is shown them. A process that ends is started again.
     """
     with handle_errors():
         _stop_on_terminate()
@@ -154,6 +154,9 @@ def _addresses(processes: Processes, chosen: Settings) -> None:
 
 def _first_keys(file: Path) -> None:
     """The first keys, shown when they were made: one for each role of the default workspace."""
+    if not console.is_terminal:
+        console.print(f"keys        in {file}", highlight=False, soft_wrap=True)
+        return
     for role, secret in json.loads(file.read_text()).items():
         console.print(f"{role:<11} {secret}", highlight=False, markup=False, soft_wrap=True)
 

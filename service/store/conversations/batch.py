@@ -15,9 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.conversation.state import EMPTY, Message, State, step
+from learning.conversation.state import EMPTY, Message, State, size_of, step
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.conversations import conversation_rows
+from service.store.database.clock import database_time
 
 TURNS_MAX = 2000
 """Most messages a conversation may have."""
@@ -36,25 +37,41 @@ SYSTEM_EVENTS: Mapping[str, str] = {
 }
 """What Baton's own system messages say."""
 
-STATES_MAX = 20_000
-"""Most conversations whose states are cached; others are folded again when a message comes."""
+STATES_BYTES_MAX = 128 * 2**20
+"""Bytes of the states that are cached; others are folded again when a message comes."""
+
+FOLD_TURNS = 2
+"""So many messages that a cached state lacks are folded without asking how long they are."""
+
+
+class NotFoldedError(Exception):
+    """A conversation is too long to be folded within a transaction: fold it before."""
+
+    def __init__(self, workspace: str, conversation: str, chars: int) -> None:
+        super().__init__(f"conversation {conversation!r} lacks {chars} characters of its state")
+        self.workspace, self.conversation, self.chars = workspace, conversation, chars
 
 
 class StateCache:
-    """LRU cache of the newest folded state by conversation."""
+    """LRU cache of the newest folded state by conversation, bounded in bytes."""
 
-    def __init__(self, capacity: int = STATES_MAX) -> None:
+    def __init__(self, capacity: int = STATES_BYTES_MAX) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[tuple[str, str], tuple[int, State]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], tuple[int, State, int]] = OrderedDict()
+        self.size = 0
+        """Bytes, about."""
 
     def get(self, workspace: str, conversation: str) -> tuple[int, State]:
-        return self._entries.get((workspace, conversation), (0, EMPTY))
+        length, state, _ = self._entries.get((workspace, conversation), (0, EMPTY, 0))
+        return length, state
 
     def keep(self, workspace: str, conversation: str, length: int, state: State) -> None:
-        self._entries[workspace, conversation] = (length, state)
-        self._entries.move_to_end((workspace, conversation))
-        while len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
+        key, size = (workspace, conversation), size_of(state)
+        before = self._entries.pop(key, None)
+        self.size += size - (0 if before is None else before[2])
+        self._entries[key] = (length, state, size)
+        while self.size > self._capacity and len(self._entries) > 1:
+            self.size -= self._entries.popitem(last=False)[1][2]
 
 
 @dataclass(slots=True)
@@ -79,6 +96,8 @@ class OpenConversation:
     offer_id: str | None
     tossed: bool
     state: State = EMPTY
+    unfolded_chars: int = 0
+    """Where these are too many for this transaction, `state` is not to be used."""
     messages: dict[str, Any] = field(default_factory=dict)
     decisions: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -94,11 +113,18 @@ class StoredMessage:
 
 
 class Batch:
-    """The unit of work of one writing transaction."""
+    """The unit of work of one writing transaction.
 
-    def __init__(self, connection: Connection, states: StateCache) -> None:
+    A conversation that lacks more than `fold_chars_max` characters of its state cannot be used in
+    it (NotFoldedError); without that bound it is folded, however long that takes.
+    """
+
+    def __init__(
+        self, connection: Connection, states: StateCache, fold_chars_max: int | None = None
+    ) -> None:
+        self._fold_chars_max = fold_chars_max
         self.connection = connection
-        self.now = time.time()
+        self.now = database_time(connection, time.time)
         self._states = states
         self._open: dict[tuple[str, str], OpenConversation] = {}
         self._added: set[tuple[str, str]] = set()
@@ -145,6 +171,13 @@ class Batch:
         length, state = self._states.get(conversation.workspace, conversation.id)
         if length > conversation.length:
             length, state = 0, EMPTY
+        if self._fold_chars_max is not None and conversation.length - length > FOLD_TURNS:
+            chars = conversation_rows.text_chars(
+                self.connection, conversation.workspace, conversation.id, length
+            )
+            if chars > self._fold_chars_max:
+                conversation.unfolded_chars = chars
+                return
         if length < conversation.length:
             rows = conversation_rows.messages(
                 self.connection,
@@ -159,9 +192,11 @@ class Batch:
 
     def conversation(self, workspace: str, name: str) -> OpenConversation:
         """The open conversation. Raises Contradiction where its text was removed: it has no
-        state.
+        state; NotFoldedError.
         """
         conversation = self._open[workspace, name]
+        if conversation.unfolded_chars:
+            raise NotFoldedError(workspace, name, conversation.unfolded_chars)
         if conversation.status == "removed":
             raise Contradiction(
                 "conversation_removed",
@@ -282,6 +317,8 @@ class Batch:
     def cache_states(self) -> None:
         """Cache the folded states; only once the transaction has committed."""
         for (workspace, name), conversation in self._open.items():
+            if conversation.unfolded_chars:
+                continue
             self._states.keep(workspace, name, conversation.length, conversation.state)
 
 

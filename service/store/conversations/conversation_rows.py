@@ -165,6 +165,33 @@ def messages(
     )
 
 
+def declared_language(connection: Connection, workspace: str, name: str) -> str | None:
+    """The language that the newest message with one was said to be in."""
+    query = (
+        select(_message.c.language)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == name,
+            _message.c.language.is_not(None),
+        )
+        .order_by(_message.c.seq.desc())
+    )
+    return connection.execute(query.limit(1)).scalar_one_or_none()
+
+
+def text_chars(
+    connection: Connection, workspace: str, name: str, after: int = 0, until: int = 2**31 - 1
+) -> int:
+    """How many characters the texts of a conversation have, from after one place to another."""
+    query = select(func.coalesce(func.sum(func.length(_message.c.text)), 0)).where(
+        _message.c.workspace == workspace,
+        _message.c.conversation_id == name,
+        _message.c.seq > after,
+        _message.c.seq <= until,
+    )
+    return int(connection.execute(query).scalar_one())
+
+
 def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:
     """The first `until` turns of a conversation, as `learning` folds them."""
     return [

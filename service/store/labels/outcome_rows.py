@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from service.store.database.statements import BulkInsert
 from service.store.database.transactions import table
@@ -58,6 +58,14 @@ def of_conversation(
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id == conversation)
         .order_by(_outcome.c.at)
     ).all()
+
+
+def count_since(connection: Connection, workspace: str, agent: str, since: float) -> int:
+    """How many outcomes somebody gave since a moment."""
+    query = select(func.count()).where(
+        _outcome.c.workspace == workspace, _outcome.c.agent == agent, _outcome.c.at > since
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def fingerprints(

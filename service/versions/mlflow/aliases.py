@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row
 
 from experiments.registry.mlflow_client import RegistryRefused
 from experiments.registry.registered_versions import RegisteredVersion, Registry
+from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry
 from service.runtime.errors import RequestRefused
 from service.store.database.transactions import Store
@@ -144,6 +145,9 @@ def _append_requested_switch(
     A version that has served, or descends from one, serves as it was: a rollback. A new one is
     promoted with all that was learned since.
     """
+    policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
+    if not policy.switching.by_alias:
+        raise versions.alias_not_allowed(number)
     row = version_rows.by_registry_version(connection, workspace, number)
     if row is None or registered is None or registered.digest is None:
         raise versions.version_not_published(number)

@@ -1,8 +1,8 @@
-"""Authentication and authorisation by API key (bearer token): keys, roles, workspaces.
+"""Authentication and authorisation by API key (bearer token): keys, users, roles, workspaces.
 
-A key is 32 random bytes, so its SHA-256 is stored alone. Keys that a request makes are derived
-(HMAC) from the maker's own key and the request's id: a repeated request gets the same key again,
-and nothing secret is ever stored.
+A key is 32 random bytes, so its SHA-256 is stored alone. For ten minutes its secret is kept
+encrypted with that of whoever made it, so that a repeated request gets the same answer; nothing
+yields it afterwards.
 """
 
 from __future__ import annotations
@@ -17,13 +17,25 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.runtime.errors import Contradiction, Forbidden, Unauthenticated
+from service.runtime.errors import Contradiction, Forbidden, Invalid, Unauthenticated
 from service.runtime.ids import new_id
 from service.store import access
 from service.store.database.transactions import Store
+from service.web.access.security_events import SecurityRecorder
 
-ROLES = ("bot", "agent", "engineer", "admin")
+ROLES = ("bot", "agent", "lead", "engineer", "admin", "connector")
+"""Each reaches what those before it do; a connector, whose key is another system's, what an agent
+does.
+"""
+FIRST_ROLES = ("bot", "agent", "engineer", "admin")
+"""Roles of the keys that a new workspace begins with."""
 
+RESERVED = frozenset(
+    ("baton", "jobs", "mlflow", "upgrade", "retention", "command line", "silence", "audit")
+)
+"""Actors that are no person: nobody may be named so, or the ledger would tell of another."""
+
+_RANK = {"bot": 0, "agent": 1, "connector": 1, "lead": 2, "engineer": 3, "admin": 4}
 _CACHE_SECONDS = 1.0
 _CACHE_MAX = 1024
 
@@ -38,9 +50,12 @@ class Principal:
     name: str
     secret_hash: str
 
+    def reaches(self, role: str) -> bool:
+        return _RANK[self.role] >= _RANK[role]
+
     def require(self, role: str) -> None:
         """Authorise: raises Forbidden unless this role reaches `role`."""
-        if ROLES.index(self.role) < ROLES.index(role):
+        if not self.reaches(role):
             raise Forbidden(
                 "role_too_low",
                 f"this needs the role {role}; the key {self.name!r} has {self.role}",
@@ -56,64 +71,122 @@ def new_secret() -> str:
     return "bk_" + secrets.token_urlsafe(32)
 
 
-def derived_secret(maker_secret: str, purpose: str) -> str:
-    """Key derivation: the same request by the same maker gets the same secret."""
-    digest = hmac.new(maker_secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
-    return "bk_" + digest
+def seal(secret: str, maker_secret: str) -> str:
+    """A secret under a one-time pad that its maker's secret and a nonce make."""
+    nonce = secrets.token_bytes(16)
+    return nonce.hex() + _pad(secret.encode(), maker_secret, nonce).hex()
+
+
+def unseal(sealed: str, maker_secret: str) -> str | None:
+    """The sealed secret; None where another's secret sealed it. The key's hash proves it."""
+    raw = bytes.fromhex(sealed)
+    try:
+        return _pad(raw[16:], maker_secret, raw[:16]).decode("ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+def _pad(text: bytes, maker_secret: str, nonce: bytes) -> bytes:
+    digest = hmac.new(maker_secret.encode(), b"baton seal" + nonce, hashlib.sha512).digest()
+    return bytes(a ^ b for a, b in zip(text, digest, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to be made: whose it is, who makes it, and until when it is good."""
+
+    workspace: str
+    role: str
+    name: str
+    made_by: str = "command line"
+    expires_at: float | None = None
+    maker_secret: str = ""
+    """With it, a repeated request within ten minutes gets the same key."""
+
+
+def issue_key(connection: Connection, new: NewKey, secret: str) -> dict[str, Any]:
+    """Make a key, and the user whose it is; returns it as JSON, with its secret.
+
+    Raises Contradiction for a name that another's live key has (bots may share theirs), Invalid for
+    a reserved one.
+    """
+    if new.name in RESERVED:
+        raise Invalid(
+            "reserved_name",
+            f"{new.name!r} is Baton's own name",
+            field="name",
+            hint="choose another",
+        )
+    namesake = access.live_key_named(connection, new.workspace, new.name)
+    if namesake is not None and not namesake.role == new.role == "bot":
+        raise Contradiction(
+            "name_in_use",
+            f"a key of workspace {new.workspace!r} is already named {new.name!r}",
+            field="name",
+            hint="give each person a name of their own, or revoke the older key first",
+        )
+    return add_key(connection, new.workspace, new.role, new.name, secret, new)
 
 
 def add_key(
-    connection: Connection, workspace: str, role: str, name: str, secret: str
+    connection: Connection,
+    workspace: str,
+    role: str,
+    name: str,
+    secret: str,
+    new: NewKey | None = None,
 ) -> dict[str, Any]:
-    """Store a key by its hash, once; returns it as JSON, with its secret.
-
-    Raises Contradiction where somebody else's key has this name: claims and outcomes call people by
-    it, so two people would be one. Bots may share theirs.
-    """
+    """Store a key by its hash, once; returns it as JSON, with its secret."""
     row = access.key_by_hash(connection, hashed(secret))
-    if row is None:
-        if role != "bot" and access.has_agent(connection, workspace, name):
-            raise Contradiction(
-                "name_in_use",
-                f"a key of workspace {workspace!r} is already named {name!r}",
-                field="name",
-                hint="give each person a name of their own, or revoke the older key first",
-            )
-        values = {
-            "id": new_id("k"),
-            "workspace": workspace,
-            "role": role,
-            "name": name,
-            "hash": hashed(secret),
-            "created_at": time.time(),
-            "revoked_at": None,
-        }
-        access.add_key(connection, values)
-        return key_json(values) | {"key": secret}
-    return key_json(row._asdict()) | {"key": secret}
+    if row is not None:
+        return key_json(row._asdict()) | {"key": secret}
+    now, made_by = time.time(), "command line" if new is None else new.made_by
+    values = {
+        "id": new_id("k"),
+        "workspace": workspace,
+        "role": role,
+        "name": name,
+        "hash": hashed(secret),
+        "created_at": now,
+        "revoked_at": None,
+        "expires_at": None if new is None else new.expires_at,
+        "last_used_at": None,
+        "made_by": made_by,
+        "sealed": seal(secret, new.maker_secret) if new is not None and new.maker_secret else None,
+    }
+    access.add_key(connection, values)
+    if role != "bot":
+        user = {"workspace": workspace, "id": name, "name": name, "teams": [], "role": role}
+        access.add_user(connection, user | {"made_by": made_by, "created_at": now})
+    return key_json(values) | {"key": secret}
 
 
 def key_json(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "hash"}
+    return {name: value for name, value in row.items() if name not in ("hash", "sealed")}
+
+
+def no_key() -> Unauthenticated:
+    return Unauthenticated(
+        "no_key",
+        "the request carries no key",
+        field="Authorization",
+        hint="send the header Authorization: Bearer <key>",
+    )
 
 
 class KeyAuthenticator:
     """Authenticator: from the Authorization header to a principal, cached for a second (LRU)."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, recorder: SecurityRecorder) -> None:
         self._store = store
+        self._recorder = recorder
         self._cache: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
 
     def admit(self, authorization: str | None) -> Principal:
         """Raises Unauthenticated for a missing, unknown or revoked key."""
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthenticated(
-                "no_key",
-                "the request carries no key",
-                field="Authorization",
-                hint="send the header Authorization: Bearer <key>",
-            )
+            raise no_key()
         digest = hashed(secret.strip())
         now = time.monotonic()
         cached = self._cache.get(digest)
@@ -132,12 +205,14 @@ class KeyAuthenticator:
     def _look_up(self, digest: str) -> Principal:
         with self._store.read() as connection:
             row = access.key_by_hash(connection, digest)
-        if row is None or row.revoked_at is not None:
+        ended = row is not None and row.expires_at is not None and row.expires_at < time.time()
+        if row is None or row.revoked_at is not None or ended:
             self._cache.pop(digest, None)
             raise Unauthenticated(
                 "unknown_key",
-                "the key is unknown or was revoked",
+                "the key is unknown, was revoked, or has expired",
                 field="Authorization",
                 hint="`baton key create` or POST /v1/keys makes one",
             )
+        self._recorder.use(row.id)
         return Principal(row.id, row.workspace, row.role, row.name, row.hash)

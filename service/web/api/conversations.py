@@ -203,7 +203,9 @@ async def append_messages(
     An agent who speaks, or to whom it was assigned, takes the conversation over.
     """
     workspace = principal.workspace
-    turns = tuple(message(turn, turn.bot) for turn in asked.messages)
+    turns = await baton.engine.read_texts(
+        workspace, conversation_id, [message(turn, turn.bot) for turn in asked.messages]
+    )
     model_state = await baton.engine.model_state(workspace)
 
     def append(batch: Batch) -> Mapping[str, Any]:
@@ -279,7 +281,12 @@ async def get_conversation(conversation_id: Id, baton: AppDependency, principal:
         parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
         return _conversation_json(row) | parts
 
-    return JSONResponse(await baton.read(look))
+    answer = await baton.read(look)
+    if principal.role != "bot":
+        baton.recorder.record(
+            "transcript_read", principal.name, conversation_id, workspace=workspace
+        )
+    return JSONResponse(answer)
 
 
 def _cursor(text: str) -> tuple[float, str]:

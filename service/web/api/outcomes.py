@@ -67,8 +67,9 @@ class ConversationOutcome(RequestModel):
         Id | None, about("The customer's message since which a person was needed.", "m-3")
     ] = None
     source: Annotated[
-        ShortText, about("Where you know it from: agent, complaint, ...", "complaint")
-    ] = "agent"
+        ShortText | None,
+        about("Where you know it from: complaint, ...; agent or bot if left out.", "complaint"),
+    ] = None
     reason: Annotated[ShortText | None, about("Why, in a few words.", "wrong answer")] = None
     note: Annotated[NoteText | None, about("Anything else.", "wrote to us the next day")] = None
     labels: Annotated[
@@ -95,9 +96,12 @@ class ConversationOutcome(RequestModel):
         """The verdict as this person gives it. Raises Forbidden: labels are an engineer's."""
         if self.labels is not None:
             principal.require("engineer")
+        if self.source == "agent":
+            principal.require("agent")
+        own = "bot" if principal.role == "bot" else "agent"
         return Verdict(
             "labels" if self.verdict is None else _AS_KEPT.get(self.verdict, self.verdict),
-            self.source,
+            self.source or own,
             principal.name,
             self.first_needed_message_id,
             None,
@@ -154,6 +158,10 @@ class OutcomeResponse(BaseModel):
     retracted_at: Annotated[
         datetime | None, about("When it was taken back.", "2026-11-28T09:50:00+00:00")
     ]
+    effect: Annotated[
+        Literal["learned", "waiting"] | None,
+        about("Of a bot's: whether it teaches, or waits beyond the day's bound.", "learned"),
+    ] = None
 
 
 class EffectResponse(BaseModel):
@@ -259,13 +267,18 @@ async def judge_conversation(
     conversation_id: Id, asked: ConversationOutcome, baton: AppDependency, principal: Bot
 ) -> Any:
     """Say that a kept conversation needed a person after all, or rightly had none."""
-    verdict = asked.verdict_of(principal)
+    workspace, verdict = principal.workspace, asked.verdict_of(principal)
+    terms = (await baton.engine.model_state(workspace)).policy.bot_outcomes
+
+    def record(batch: Batch) -> Mapping[str, Any]:
+        if principal.role == "bot":
+            return record_outcome.record_by_bot(batch, workspace, conversation_id, verdict, terms)
+        return record_outcome.record_for_conversation(batch, workspace, conversation_id, verdict)
+
     return await _record(
         baton,
         principal,
-        lambda batch: record_outcome.record_for_conversation(
-            batch, principal.workspace, conversation_id, verdict
-        ),
+        record,
         conversation_rows.lock_targets(principal.workspace, conversation_id),
     )
 

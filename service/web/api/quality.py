@@ -19,14 +19,14 @@ from service.outcomes import annotator_review
 from service.quality import quality_report
 from service.web.api.quality_schemas import AnnotatorReport, QualityReport
 from service.web.error_responses import ERRORS
-from service.web.request_context import AppDependency, Engineer
+from service.web.request_context import AppDependency, Lead
 from service.web.schemas import moment, timed
 
 router = APIRouter(tags=["quality"], responses=ERRORS)
 
 
 @router.get("/quality", response_model=QualityReport)
-async def get_quality(baton: AppDependency, principal: Engineer) -> Any:
+async def get_quality(baton: AppDependency, principal: Lead) -> Any:
     """False escalations, misses, automation, calibration; what is pending is shown, not counted."""
     workspace = principal.workspace
     state = await baton.engine.model_state(workspace)
@@ -75,7 +75,7 @@ def _calibration(scores: Scores) -> dict[str, Any]:
 
 
 @router.get("/quality/agents", response_model=AnnotatorReport)
-async def get_annotator_quality(baton: AppDependency, principal: Engineer) -> Any:
+async def get_annotator_quality(baton: AppDependency, principal: Lead) -> Any:
     """Whose labels can be trusted: agreement, drift and speed of each agent, suspicions first."""
     workspace = principal.workspace
     return JSONResponse(

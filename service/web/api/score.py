@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -63,29 +64,32 @@ from service.web.schemas import (
 router = APIRouter(tags=["score"], responses=ERRORS)
 _log = structlog.get_logger("baton.score")
 
-SCORE_PATH = "/v1/score"
+SCORE_PATH, BATCH_PATH = "/v1/score", "/v1/score/batch"
 
 
 class ScoreShortcut:
-    """ASGI middleware that answers `POST /v1/score` past FastAPI, whose solving of dependencies
-    costs more than the decision; everything else goes through. The route below describes it.
+    """ASGI middleware that answers `POST /v1/score` and `/v1/score/batch` past FastAPI, whose
+    solving of dependencies costs more than the decision, and whose reading of JSON more than
+    Pydantic's; everything else goes through. The routes below describe them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", SCORE_PATH):
+        path = scope["path"] if scope["type"] == "http" and scope["method"] == "POST" else ""
+        if path not in (SCORE_PATH, BATCH_PATH):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
         response: Response
         try:
             principal = admit(request, "bot")
-            command = ScoreRequest.model_validate_json(await request.body())
-            baton: AppState = request.app.state.baton
-            decision = await baton.engine.score(command.command(principal.workspace))
-            response = Response(to_json(decision), media_type="application/json")
+            answer = _score_batch if path == BATCH_PATH else _score_one
+            content = to_json(
+                await answer(request.app.state.baton, principal, await request.body())
+            )
+            response = Response(content, media_type="application/json")
         except RequestRefused as refusal:
             response = error_response(refusal)
         except ValidationError as error:
@@ -241,6 +245,33 @@ class ReplayResponse(BaseModel):
     again: Annotated[ReplayedDecision | None, about("The decision as computed now.")]
 
 
+async def _score_one(baton: AppState, principal: Principal, body: bytes) -> Mapping[str, Any]:
+    command = ScoreRequest.model_validate_json(body).command(principal.workspace)
+    return await baton.engine.score(command)
+
+
+async def _score_batch(baton: AppState, principal: Principal, body: bytes) -> Mapping[str, Any]:
+    items = _parse_batch(body).items
+    _require_texts(items)
+    baton.limits.take(principal.key_id, len(items) - 1)
+    results = await asyncio.gather(*(_score_item(baton, principal, item) for item in items))
+    return {"results": results}
+
+
+def _parse_batch(body: bytes) -> BatchRequest:
+    """Pydantic refuses a body for one lone surrogate in it; the other items are none the worse."""
+    try:
+        return BatchRequest.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid" or b"\\ud" not in body.lower():
+            raise
+        try:
+            loaded = json.loads(body)
+        except (ValueError, RecursionError):
+            raise error from None
+        return BatchRequest.model_validate(loaded)
+
+
 @router.post("/score", response_model=DecisionResponse)
 async def score_message(_asked: ScoreRequest) -> Any:
     """Decide about one message: continue, offer a person, or escalate.
@@ -251,9 +282,13 @@ async def score_message(_asked: ScoreRequest) -> Any:
 
 
 @router.post("/score/batch", response_model=BatchResponse)
-async def score_batch(asked: BatchRequest, baton: AppDependency, principal: Bot) -> Any:
+async def score_batch(_asked: BatchRequest) -> Any:
     """Decide about up to 256 messages, each with its own result or error, in their order."""
-    total = sum(map(_text_chars, asked.items))
+    raise NotFound("no_route", f"ScoreShortcut answers {BATCH_PATH} alone")
+
+
+def _require_texts(items: Sequence[dict[str, Any]]) -> None:
+    total = sum(map(_text_chars, items))
     if total > BATCH_TEXTS_CHARS_MAX:
         raise Invalid(
             "texts_too_long",
@@ -261,8 +296,6 @@ async def score_batch(asked: BatchRequest, baton: AppDependency, principal: Bot)
             field="items",
             hint="send them in several batches",
         )
-    results = await asyncio.gather(*(_score_item(baton, principal, item) for item in asked.items))
-    return JSONResponse({"results": results})
 
 
 def _text_chars(item: dict[str, Any]) -> int:

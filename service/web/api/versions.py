@@ -15,6 +15,7 @@ from experiments.build_info import build, build_id
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import model_state
 from learning.models.recipes import RECIPES
+from service.store import security_log
 from service.store.conversations.batch import Batch
 from service.store.ledger import challenger_rows, entries, version_rows
 from service.versions import rollback as rollbacks
@@ -397,7 +398,17 @@ async def close_challenger(challenger_id: Id, baton: AppDependency, principal: E
 
 async def _switch(baton: AppState, principal: Principal, do: Any) -> JSONResponse:
     """Answer once this process serves the switch, so that the next score is the new version's."""
-    answer = dict(await baton.engine.run(principal.workspace, do))
+
+    def switch(batch: Batch) -> Mapping[str, Any]:
+        change: Mapping[str, Any] = do(batch)
+        subject = f"version {change.get('version')} at {change.get('switch')}"
+        event = security_log.event(
+            "switched", principal.name, subject, workspace=principal.workspace
+        )
+        security_log.append(batch.connection, [event])
+        return change
+
+    answer = dict(await baton.engine.run(principal.workspace, switch))
     serving = await baton.engine.wait_for_position(principal.workspace, answer["switch"])
     return JSONResponse(answer | {"serving": serving})
 

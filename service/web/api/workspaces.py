@@ -13,26 +13,27 @@ from pydantic import AliasChoices, BaseModel, Field
 from learning.models.recipes import get_recipe
 from service.runtime.errors import Contradiction, Forbidden, NotFound
 from service.runtime.settings import INSTALLATION
-from service.store import access
+from service.store import access, security_log
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries, version_rows
 from service.versions import switches
 from service.web.access.keys import (
-    ROLES,
+    FIRST_ROLES,
+    NewKey,
     Principal,
-    add_key,
-    derived_secret,
     hashed,
+    issue_key,
     key_json,
     new_secret,
+    unseal,
 )
 from service.web.error_responses import ERRORS
 from service.web.request_context import Admin, AppDependency, once
-from service.web.schemas import Id, RequestModel, ShortText, about, timed
+from service.web.schemas import Id, Moment, RequestModel, ShortText, about, seconds, timed
 
 router = APIRouter(tags=["workspaces"], responses=ERRORS)
 Mode = Literal["live", "shadow"]
-Role = Literal["bot", "agent", "engineer", "admin"]
+Role = Literal["bot", "agent", "lead", "engineer", "admin", "connector"]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 _MODE = about("live; or shadow: decide and learn, and open no handoff.", "shadow")
 
@@ -71,6 +72,10 @@ class KeyRequest(RequestModel):
         about("How its holder appears in claims and outcomes; left out, one of its own.", "dana"),
     ] = None
     workspace: Annotated[Name | None, about("Its workspace; yours.", "shop")] = None
+    expires_at: Annotated[
+        Moment | None,
+        about("Until when it is good; left out, for ever.", "2027-11-28T00:00:00Z"),
+    ] = None
 
 
 class WorkspaceResponse(BaseModel):
@@ -106,9 +111,16 @@ class KeyResponse(BaseModel):
     revoked_at: Annotated[
         datetime | None, about("When it was revoked.", "2026-12-01T08:00:00+00:00")
     ]
+    expires_at: Annotated[
+        datetime | None, about("Until when it is good.", "2027-11-28T00:00:00+00:00")
+    ]
+    last_used_at: Annotated[
+        datetime | None, about("When it was used last.", "2026-11-30T10:12:00+00:00")
+    ]
+    made_by: Annotated[str | None, about("Who made it.", "admin")]
 
 
-class NewKey(KeyResponse):
+class IssuedKey(KeyResponse):
     """A key that was just made, with its secret."""
 
     key: Annotated[str, about("The secret: send it as `Authorization: Bearer`.", "bk_5d41402a")]
@@ -118,6 +130,24 @@ class KeyList(BaseModel):
     """The workspace's keys."""
 
     keys: Annotated[list[KeyResponse], about("The oldest first.")]
+
+
+class UserResponse(BaseModel):
+    """A person of the workspace."""
+
+    workspace: Annotated[str, about("Their workspace.", "shop")]
+    id: Annotated[str, about("Their id: the actor of what they do.", "dana")]
+    name: Annotated[str, about("Their name.", "dana")]
+    teams: Annotated[list[str], about("Their teams.", ["billing"])]
+    role: Annotated[Role, about("What they may do.", "agent")]
+    made_by: Annotated[str, about("Who made them.", "admin")]
+    created_at: Annotated[datetime, about("When.", "2026-11-28T09:30:00+00:00")]
+
+
+class UserList(BaseModel):
+    """The people of the workspace."""
+
+    users: Annotated[list[UserResponse], about("By their ids.")]
 
 
 @router.post("/workspaces", response_model=NewWorkspace)
@@ -147,16 +177,7 @@ async def create_workspace(
                 field="recipe",
                 hint="leave the recipe out, or choose another id",
             )
-        keys = {
-            role: add_key(
-                batch.connection,
-                asked.id,
-                role,
-                f"{asked.id}-{role}",
-                derived_secret(secret, f"workspace {asked.id} {role}"),
-            )["key"]
-            for role in ROLES
-        }
+        keys = _first_keys(batch, asked.id, principal, secret)
         return {"id": asked.id, "mode": asked.mode, "keys": keys}
 
     return JSONResponse(dict(await baton.engine.run(principal.workspace, create)))
@@ -179,7 +200,7 @@ async def set_workspace_mode(
     return JSONResponse(dict(await baton.engine.run(principal.workspace, set_mode)))
 
 
-@router.post("/keys", response_model=NewKey)
+@router.post("/keys", response_model=IssuedKey)
 async def create_key(
     asked: KeyRequest, baton: AppDependency, principal: Admin, request: Request
 ) -> Any:
@@ -187,22 +208,37 @@ async def create_key(
     workspace = asked.workspace or principal.workspace
     if workspace != principal.workspace:
         _require_installation(principal)
-    repeat = request.headers.get("idempotency-key")
-    purpose = f"key {repeat}"
-    secret = derived_secret(_secret(request), purpose) if repeat else new_secret()
+    secret, maker_secret = new_secret(), _secret(request)
+    new = NewKey(
+        workspace,
+        asked.role,
+        asked.name or f"{asked.role}-{hashed(secret)[:6]}",
+        principal.name,
+        None if asked.expires_at is None else seconds(asked.expires_at),
+        maker_secret,
+    )
 
     def create(batch: Batch) -> Mapping[str, Any]:
         if entries.workspace(batch.connection, workspace) is None:
             raise NotFound(
                 "no_workspace", f"there is no workspace {workspace!r}", field="workspace"
             )
-        name = asked.name or f"{asked.role}-{hashed(secret)[:6]}"
-        key = add_key(batch.connection, workspace, asked.role, name, secret)
+        key = issue_key(batch.connection, new, secret)
+        _log(batch, "key_issued", principal, f"{key['id']} {new.role} {new.name}", workspace)
         return {part: value for part, value in key.items() if part != "key"}
 
     body = asked.model_dump(mode="json")
-    answer = await baton.engine.run(principal.workspace, once(request, principal, body, create))
-    return JSONResponse(timed(dict(answer)) | {"key": secret})
+    do_once = once(request, principal, body, create)
+
+    def create_once(batch: Batch) -> Mapping[str, Any]:
+        """The secret is in no remembered answer: it is unsealed."""
+        key_id = do_once(batch)["id"]
+        row = access.key(batch.connection, workspace, key_id)
+        if row is None:
+            raise NotFound("no_key", f"there is no key {key_id!r}")
+        return key_json(row._asdict()) | {"key": _unsealed(row, maker_secret, batch.now)}
+
+    return JSONResponse(timed(dict(await baton.engine.run(principal.workspace, create_once))))
 
 
 @router.get("/keys", response_model=KeyList)
@@ -223,12 +259,65 @@ async def revoke_key(key_id: Id, baton: AppDependency, principal: Admin) -> Any:
         if row is None:
             raise NotFound("no_key", f"there is no key {key_id!r}")
         access.revoke(batch.connection, key_id, batch.now)
+        if row.revoked_at is None:
+            _log(batch, "key_revoked", principal, f"{key_id} {row.role} {row.name}", row.workspace)
         revoked = access.key(batch.connection, workspace, key_id)
         return key_json((revoked or row)._asdict())
 
     answer = await baton.engine.run(principal.workspace, revoke)
     baton.authenticator.forget()
     return JSONResponse(timed(dict(answer)))
+
+
+@router.get("/users", response_model=UserList)
+async def list_users(baton: AppDependency, principal: Admin) -> Any:
+    """The people of the workspace, whose ids are the actors of claims, outcomes and switches."""
+    rows = await baton.read(lambda connection: access.users(connection, principal.workspace))
+    return JSONResponse({"users": [timed(row._asdict()) for row in rows]})
+
+
+def _first_keys(
+    batch: Batch, workspace: str, principal: Principal, maker_secret: str
+) -> dict[str, str]:
+    """A new workspace's first keys; a repeated request gets them again, for some minutes."""
+    names = {role: f"{workspace}-{role}" for role in FIRST_ROLES}
+    made = {
+        row.role: row
+        for row in access.keys_named(batch.connection, workspace, list(names.values()))
+        if row.made_by is not None
+    }
+    if made:
+        return {role: _unsealed(made[role], maker_secret, batch.now) for role in names}
+    if access.has_keys(batch.connection, workspace):
+        raise _keys_were_shown(workspace)
+    keys = {}
+    for role, name in names.items():
+        new = NewKey(workspace, role, name, principal.name, maker_secret=maker_secret)
+        keys[role] = issue_key(batch.connection, new, new_secret())["key"]
+    _log(batch, "workspace_made", principal, workspace, workspace)
+    return keys
+
+
+def _unsealed(row: Any, maker_secret: str, now: float) -> str:
+    """A key's secret, for whoever made it, for some minutes. Raises Contradiction."""
+    is_live = row.revoked_at is None and row.created_at > now - access.SEAL_SECONDS
+    secret = unseal(row.sealed, maker_secret) if is_live and row.sealed else None
+    if secret is None or hashed(secret) != row.hash:
+        raise _keys_were_shown(row.name)
+    return secret
+
+
+def _keys_were_shown(name: str) -> Contradiction:
+    return Contradiction(
+        "key_was_shown",
+        f"the key of {name!r} was made and shown before; it is shown again for some minutes only",
+        hint="revoke it, and make another",
+    )
+
+
+def _log(batch: Batch, kind: str, principal: Principal, subject: str, workspace: str) -> None:
+    event = security_log.event(kind, principal.name, subject, workspace=workspace)
+    security_log.append(batch.connection, [event])
 
 
 def _require_installation(principal: Principal) -> None:

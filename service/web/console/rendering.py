@@ -35,7 +35,7 @@ NAVIGATION = (
     NavItem("/console/queue", "Queue"),
     NavItem("/console/audits", "Audits"),
     NavItem("/console/missed", "Missed"),
-    NavItem("/console/today", "Today", "engineer"),
+    NavItem("/console/today", "Today", "lead"),
 )
 
 

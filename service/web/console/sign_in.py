@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse
 
 from service.runtime.errors import HTTP_STATUS, RequestRefused, Unauthenticated
-from service.store import access
+from service.store import access, security_log
 from service.store.conversations.batch import Batch
 from service.web.access import sessions
 from service.web.access.keys import Principal, hashed
@@ -52,18 +52,27 @@ async def sign_in(
     address = request.client.host if request.client else ""
     failures: SignInFailures = request.app.state.failures
     try:
-        failures.check(address, time.monotonic())
         principal = baton.authenticator.admit(f"Bearer {key.strip()}")
         principal.require("agent")
-    except Unauthenticated as refusal:
-        failures.count(address, time.monotonic())
-        return _sign_in_form(request, then, refusal)
+    except Unauthenticated as wrong:
+        baton.recorder.record("refused", "sign-in", address=address)
+        return _sign_in_form(request, then, _count_failure(failures, address, wrong))
     except RequestRefused as refusal:
         return _sign_in_form(request, then, refusal)
-    cookie = await _begin_session(baton, principal)
+    cookie = await _begin_session(baton, principal, address)
     response = RedirectResponse(_safe_target(then), 303)
     set_cookie(request, response, cookie, SESSION_SECONDS)
     return response
+
+
+def _count_failure(failures: SignInFailures, address: str, wrong: RequestRefused) -> RequestRefused:
+    """A wrong key counts; a right one from behind the same address is never kept waiting."""
+    try:
+        failures.check(address, time.monotonic())
+    except RequestRefused as refusal:
+        return refusal
+    failures.count(address, time.monotonic())
+    return wrong
 
 
 @router.post("/sign-out")
@@ -73,6 +82,8 @@ async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> An
 
     def do(batch: Batch) -> None:
         access.end_session(batch.connection, session)
+        event = security_log.event("signed_out", visitor.name, workspace=visitor.workspace)
+        security_log.append(batch.connection, [event])
 
     await baton.engine.run(visitor.workspace, do, appends=False)
     response = RedirectResponse("/console/sign-in", 303)
@@ -80,11 +91,15 @@ async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> An
     return response
 
 
-async def _begin_session(baton: AppState, principal: Principal) -> str:
+async def _begin_session(baton: AppState, principal: Principal, address: str) -> str:
     cookie = sessions.new_cookie()
 
     def do(batch: Batch) -> None:
         sessions.begin(batch.connection, principal, cookie, batch.now)
+        event = security_log.event(
+            "signed_in", principal.name, workspace=principal.workspace, address=address
+        )
+        security_log.append(batch.connection, [event])
 
     await baton.engine.run(principal.workspace, do, appends=False)
     return cookie

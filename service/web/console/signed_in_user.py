@@ -10,7 +10,7 @@ from fastapi import Depends, Request, Response
 
 from service.runtime.errors import Forbidden
 from service.web.access import sessions
-from service.web.access.keys import ROLES, Principal
+from service.web.access.keys import Principal
 from service.web.request_context import AppState
 
 
@@ -35,7 +35,7 @@ class SessionUser:
 
     def may(self, role: str) -> bool:
         """Whether their role reaches `role`."""
-        return ROLES.index(self.principal.role) >= ROLES.index(role)
+        return self.principal.reaches(role)
 
 
 def _is_secure(request: Request) -> bool:
@@ -110,5 +110,5 @@ Viewer = Annotated[SessionUser, Depends(_viewer("agent"))]
 Actor = Annotated[SessionUser, Depends(_actor("agent"))]
 """Dependency of a form that changes something: its token has been checked."""
 
-Lead = Annotated[SessionUser, Depends(_viewer("engineer"))]
-"""Dependency of a page for engineers and admins."""
+Lead = Annotated[SessionUser, Depends(_viewer("lead"))]
+"""Dependency of a page for leads, engineers and admins."""

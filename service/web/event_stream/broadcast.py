@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +140,7 @@ class EventBroadcaster:
 
         Raises Unavailable when too many do.
         """
-        if self._count >= SUBSCRIBERS_MAX:
+        if self._count >= SUBSCRIBERS_MAX and not self._make_room(principal):
             raise Unavailable(
                 "followers_full",
                 f"{SUBSCRIBERS_MAX} connections follow the events of this process",
@@ -161,6 +162,26 @@ class EventBroadcaster:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return subscriber
+
+    def _make_room(self, newcomer: Principal) -> bool:
+        """Disconnect the newest subscriber of who has most, where the newcomer has fewer (fair
+        share): first between workspaces, then between keys of one.
+        """
+        by_workspace = {name: channel.subscribers for name, channel in self._channels.items()}
+        largest = max(by_workspace, key=lambda name: len(by_workspace[name]))
+        own = len(by_workspace.get(newcomer.workspace, ()))
+        if largest != newcomer.workspace and own + 1 >= len(by_workspace[largest]):
+            largest = newcomer.workspace
+        by_key = Counter(s.principal.key_id for s in by_workspace.get(largest, ()))
+        if not by_key:
+            return False
+        greediest, most = by_key.most_common(1)[0]
+        if largest == newcomer.workspace and by_key[newcomer.key_id] + 1 >= most:
+            return False
+        evicted = next(s for s in by_workspace[largest] if s.principal.key_id == greediest)
+        self.leave(evicted)
+        evicted.end()
+        return True
 
     def leave(self, subscriber: Subscriber) -> None:
         """Unsubscribe: it has gone, or is sent away."""

@@ -7,7 +7,6 @@ leaves out what was sent.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ from sqlalchemy import Connection
 
 from learning.ledger.model_state import Entry
 from service.handoffs import queue
+from service.store.database.clock import database_time
 from service.store.handoffs import handoff_rows
 from service.store.ledger import entries as ledger
 from service.web.event_stream import format as event_format
 
 OVERLAP_SECONDS = 15.0
-"""The longest transaction (10 s), and as much as the clocks of two processes may differ."""
+"""The longest transaction (10 s) and some more: changes are stamped by the database's clock."""
 
 CHANGES_MAX = 2000
 """More than so many at once are not sent one by one: a `reset` asks subscribers to look anew."""
@@ -52,12 +52,14 @@ class EventCursor:
 
 def now_of(connection: Connection, workspace: str) -> EventCursor:
     """The cursor of now: where a page that is read now begins to subscribe."""
-    return EventCursor(time.time(), ledger.heads(connection, [workspace])[workspace][0])
+    return EventCursor(
+        database_time(connection), ledger.heads(connection, [workspace])[workspace][0]
+    )
 
 
 def start_cursor(connection: Connection, workspace: str) -> tuple[EventCursor, RecentlySent]:
     """The cursor where polling begins, and what counts as sent already."""
-    now = time.time()
+    now = database_time(connection)
     recently_sent = dict(
         handoff_rows.changes(connection, workspace, now - OVERLAP_SECONDS, CHANGES_MAX)
     )

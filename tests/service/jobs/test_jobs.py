@@ -225,6 +225,24 @@ def test_mlflow_may_stop_under_load_and_is_given_everything_when_it_is_back(
 
 
 @pytest.mark.slow
+def test_an_alias_that_the_policy_does_not_heed_is_put_back(
+    home: Home, service: Process, jobs: Process, registry: Registry
+) -> None:
+    place = home.workspace("unheeded", service)
+    with place.caller("engineer", service) as client:
+        policy = client.get("/v1/policy")
+        policy["switching"]["by_alias"] = False
+        client.put("/v1/policy", policy)
+        for number in range(11):
+            teach(client, f"c{number}", number)
+        until(lambda: len(versions(place)) == 2 and agrees(place, registry), "checkpoint")
+        first = versions(place)[0]
+        before = newest_switch(place).position
+        registry.set_alias(place.name, "champion", first["registry_version"])
+        until(lambda: agrees(place, registry), "the alias is put back")
+        assert newest_switch(place).position == before
+
+
 def test_an_engineer_moves_the_alias_and_what_serves_follows(
     home: Home, service: Process, jobs: Process, registry: Registry
 ) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from service.versions.restore import restore
 from service.web import middleware
 from service.web.serve import http_server
 from service.web.serve.worker_processes import _environ
-from tests.postgres import on_both
+from tests.postgres import database, on_both
 from tests.running import TEXTS, Client, Home, Process, installation, teach, until
 from tests.service_in_process import OTHERS, InProcess, Place, refusal, serving
 from tests.waiting import LIMIT_SECONDS
@@ -244,9 +244,13 @@ def test_all_bodies_together_are_bounded(
 def workers(
     store_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Home, Process]]:
+    """An installation of its own: its first keys are made once, and lie in its home."""
     folder = tmp_path_factory.mktemp("workers")
-    given = {"database": store_url} if store_url.startswith("postgresql") else {}
-    with installation(folder, **given) as home:
+    with ExitStack() as stack:
+        given = {}
+        if store_url.startswith("postgresql"):
+            given["database"] = stack.enter_context(database())
+        home = stack.enter_context(installation(folder, **given))
         yield home, home.serve(workers=3)
 
 

@@ -17,6 +17,7 @@ from service.jobs.maintenance import Maintenance
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
+from service.store.ledger import change_log
 from service.versions import switches as versions
 from service.versions.model_lines import ModelLines, rebuild
 from service.versions.restore import restore
@@ -111,6 +112,25 @@ def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
         assert (entry.kind, entry.body["kind"]) == ("switch", "rollback")
         assert entry.body["reason"] == "wrong labels"
         assert entry.actor == ("command line" if way == "command" else f"{place.name}-engineer")
+
+
+def test_where_only_people_switch_jobs_recommend_a_rebuild_once(
+    home: Home, service: Process, store: Store, upkeep: Maintenance
+) -> None:
+    place = home.workspace("by-people", service)
+    with place.caller("engineer", service) as client:
+        policy = client.get("/v1/policy")
+        policy["switching"]["automatic"] = False
+        client.put("/v1/policy", policy)
+        for one in [teach(client, f"c{number}", number) for number in range(6)]:
+            client.delete(path_of("outcomes", one["id"]))
+        before = len(place.entries())
+        for _ in range(2):
+            upkeep.rebuild_corrected()
+        assert len(place.entries()) == before
+        with store.read() as connection:
+            events = change_log.newest(connection, place.name, "recommendation")
+        assert [event.facts["verdict"] for event in events] == ["rebuild"]
 
 
 def test_a_rollback_is_not_undone_by_a_rebuild_of_jobs(

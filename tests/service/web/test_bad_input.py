@@ -197,7 +197,7 @@ OTHERS: list[tuple[str, str, Any, str, str]] = [
     ("GET", "/v1/conversations/%00", None, "conversation_id", "control"),
     ("GET", "/v1/conversations/%2E%2E", None, "conversation_id", "choose another id"),
     ("GET", "/v1/conversations/", None, "conversation_id", "at least 1"),
-    ("POST", "/v1/keys", {"role": "owner"}, "role", "'bot', 'agent', 'engineer' or 'admin'"),
+    ("POST", "/v1/keys", {"role": "owner"}, "role", "'bot', 'agent', 'lead', 'engineer', 'admin'"),
     ("POST", "/v1/keys", {"role": "bot", "name": ""}, "name", "at least 1"),
     ("PUT", "/v1/workspaces/x/mode", {"mode": "off"}, "mode", "'live' or 'shadow'"),
 ]
@@ -313,7 +313,6 @@ IDS = (
     "/",
     "a//b/",
     "with space",
-    " ",
     "100%",
     "%2F",
     "%00",
@@ -325,11 +324,19 @@ IDS = (
     "😀",
     "ünï·çøde",
     "日本語",
-    "\u202eright to left",
+    "नमस्ते",
     "'; DROP TABLE conversation; --",
     "<b>\\\"'</b>",
     "x" * 200,
 )
+
+
+@pytest.mark.parametrize(
+    "name", [" ", "\u3000", "a\u202eb", "a\u200bb", "\ufeffa", "a\u2028b", "a\x85b", "a\u2067b"]
+)
+def test_an_id_that_would_show_as_another_is_refused(place: Place, name: str) -> None:
+    answer = place.bot.post("/v1/score", json=scored(conversation_id=name))
+    assert refusal(answer, 422)["field"] == "conversation_id"
 
 
 @pytest.mark.parametrize("name", IDS)

@@ -16,7 +16,6 @@ from service.web.app import create_app
 from tests.service_in_process import (
     ASKS,
     QUIET,
-    ROLES,
     Caller,
     InProcess,
     Place,
@@ -26,6 +25,7 @@ from tests.service_in_process import (
     serving,
 )
 
+ROLES = ("bot", "agent", "lead", "engineer", "admin")
 NEEDS = {
     "POST /v1/score": "bot",
     "POST /v1/score/batch": "bot",
@@ -33,6 +33,7 @@ NEEDS = {
     "POST /v1/conversations/{conversation_id}/messages": "bot",
     "POST /v1/conversations/{conversation_id}/close": "bot",
     "POST /v1/conversations/{conversation_id}/outcome": "bot",
+    "GET /v1/conversations": "agent",
     "GET /v1/conversations/{conversation_id}": "bot",
     "GET /v1/decisions/{decision_id}": "agent",
     "GET /v1/decisions/{decision_id}/replay": "agent",
@@ -54,7 +55,6 @@ NEEDS = {
     "GET /v1/outcomes/{outcome_id}/effect": "agent",
     "GET /v1/questions": "agent",
     "GET /v1/standing": "engineer",
-    "GET /v1/conversations": "agent",
     "GET /v1/versions": "engineer",
     "GET /v1/versions/{number}": "engineer",
     "POST /v1/versions/{number}/promote": "engineer",
@@ -66,12 +66,13 @@ NEEDS = {
     "GET /v1/policy": "engineer",
     "PUT /v1/policy": "engineer",
     "POST /v1/policy/preview": "engineer",
-    "GET /v1/quality": "engineer",
-    "GET /v1/quality/agents": "engineer",
+    "GET /v1/quality": "lead",
+    "GET /v1/quality/agents": "lead",
     "POST /v1/workspaces": "admin",
     "PUT /v1/workspaces/{workspace}/mode": "admin",
     "POST /v1/keys": "admin",
     "GET /v1/keys": "admin",
+    "GET /v1/users": "admin",
     "DELETE /v1/keys/{key_id}": "admin",
 }
 OPEN = {"GET /healthz", "GET /readyz", "GET /metrics"}
@@ -102,7 +103,8 @@ def test_every_route_is_in_the_table_of_roles(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("route", NEEDS)
 def test_a_route_takes_its_role_and_none_below(place: Place, route: str) -> None:
-    callers = (place.bot, place.agent, place.engineer, place.admin)
+    lead = place.admin.posted("/v1/keys", {"role": "lead"})["key"]
+    callers = (place.bot, place.agent, place.service.caller(lead), place.engineer, place.admin)
     enough = ROLES.index(NEEDS[route])
     before = place.content()
     for number, caller in enumerate(callers[:enough]):
@@ -234,7 +236,11 @@ def test_a_workspace_is_made_once_and_its_keys_are_shown_again(service: InProces
     admin = service.caller(service.keys["admin"])
     asked = {"id": "made-once", "mode": "shadow"}
     made = same(at_once(5, lambda _: admin.post("/v1/workspaces", json=asked)))
-    assert (made["id"], made["mode"], set(made["keys"])) == ("made-once", "shadow", set(ROLES))
+    assert (made["id"], made["mode"], set(made["keys"])) == (
+        "made-once",
+        "shadow",
+        {*ROLES} - {"lead"},
+    )
     place = Place(service, "made-once", made["keys"])
     assert len(place.admin.got("/v1/keys")["keys"]) == 4
     standing = place.engineer.got("/v1/standing")

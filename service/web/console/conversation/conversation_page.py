@@ -90,6 +90,7 @@ async def render_conversation(
         lambda connection: _load_context(connection, workspace, handoff_id, agent, policy)
     )
     outcome, handoff, packet = context["outcome"], context["handoff"], context["packet"]
+    baton.recorder.record("transcript_read", agent, handoff["conversation_id"], workspace=workspace)
     mine = handoff["claimed_by"] == agent
     tells = bool(outcome or mine or handoff["ended_at"])
     return page(
