@@ -17,6 +17,7 @@ from learning.ledger.model_state import Exclusions, ModelState
 from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.ledger import challenger_rows, change_log, entries, version_rows
+from service.versions.switch_history import UNDO
 
 
 def begin_workspace(
@@ -136,6 +137,8 @@ def append_switch(
         "evidence": dict(change.evidence or {}),
     }
     position = entries.append(connection, workspace, "switch", body, change.actor)
+    if change.kind == UNDO:
+        return position
     for row in challenger_rows.of_workspace(connection, workspace):
         if row.version == change.version and row.status == challenger_rows.OPEN:
             challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
@@ -202,6 +205,8 @@ def roll_back(
 def predecessor_version(connection: Connection, workspace: str) -> int:
     """The newest version of the line that served before the present one. Contradiction if none."""
     switches = entries.switches(connection, workspace)
+    while switches[-1].body["kind"] == UNDO:
+        switches.pop()
     present = switches[-1]
     if present.body["kind"] == "rollback":
         raise Contradiction(

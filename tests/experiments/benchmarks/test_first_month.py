@@ -21,6 +21,7 @@ from experiments.benchmarks.model_quality.first_month import (
     parse_seeds,
 )
 from experiments.simulation.world import World
+from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from service.cli import app
 from service.cli.bench.local_service import LocalService
@@ -55,6 +56,27 @@ def test_the_service_without_a_model_decides_as_the_rules_do(tmp_path: Path) -> 
         with served.turn(world.began(number)):
             decided = served.decide(conversation.id, turns, 0.0)
         assert decided.action == bare.decide(conversation.id, turns, 0.0).action
+    served.close()
+
+
+def test_an_offer_that_is_ignored_begins_a_cool_down_with_and_without_the_service(
+    tmp_path: Path,
+) -> None:
+    said = ("I mean the other lamp", "the lamp, it flickers", "still the lamp")
+    turns = [Message(f"m{n}", "user", text, 1e9 + n) for n, text in enumerate(said)]
+    served = LocalService(tmp_path, oracle=True)
+    bars = FixedBars(offer=0.2, offers={"first_message": True, "share_max": 1.0})  # type: ignore[arg-type]
+    bare = Stateless(bars)
+    with served.turn(1e9):
+        actions = [served.decide("c", [turn], 0.3).action for turn in turns]
+    assert [bare.decide("c", [turn], 0.3).action for turn in turns][0] == "offer"
+    assert "offer" not in actions[actions.index("offer") + 1 :]
+    fresh = Stateless(bars)
+    assert [fresh.decide("c", [turn], 0.3).action for turn in turns] == [
+        "offer",
+        "continue",
+        "continue",
+    ]
     served.close()
 
 
