@@ -106,6 +106,20 @@ class Policy(PolicyDocument):
         tuple[Rule, ...],
         Field(max_length=100, description="Rules; the protected ones always escalate."),
     ] = Field(default_factory=default_rules)
+    shareable: Annotated[
+        bool, Field(description="Whether other workspaces may start from this one's model.")
+    ] = False
+    advisers: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=64)],
+            Annotated[float, Field(ge=0, le=1e6)],
+        ],
+        Field(
+            max_length=8,
+            description="What one piece of advice costs, by its name, in the unit of `costs`.",
+            examples=[{"judge": 0.002}],
+        ),
+    ] = Field(default_factory=dict)
     default_team: Annotated[
         str,
         Field(

@@ -132,7 +132,18 @@ def export_conversations(store: Store, workspace: str) -> Iterator[str]:
 def _conversation(connection: Any, workspace: str, name: str) -> dict[str, Any]:
     rows = conversation_rows.messages(connection, workspace, name)
     message_ids = {row.seq: row.id for row in rows}
-    fields = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored")
+    fields = (
+        "id",
+        "author",
+        "text",
+        "at",
+        "language",
+        "bot",
+        "attributes",
+        "event",
+        "scored",
+        "advice",
+    )
     conversation: dict[str, Any] = {
         "conversation_id": name,
         "messages": [

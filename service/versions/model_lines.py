@@ -18,6 +18,7 @@ from service.versions.restore import (
     advance,
     restore,
 )
+from service.versions.start_from import fresh_state
 from service.versions.switch_history import UNDO, undone_positions
 
 PROGRESS_ENTRIES = 200
@@ -205,7 +206,8 @@ def rebuild(
         if row is None:
             raise NoWorkspaceError(f"there is no workspace {workspace!r}")
         corrected = entries.replaced_positions(connection, workspace, row.head) | without.positions
-    model_state = ModelState(recipe=recipe, without=replace(without, positions=corrected))
+        left_out = replace(without, positions=corrected)
+        model_state = fresh_state(connection, workspace, recipe, left_out)
     while model_state.position < row.head:
         until = min(model_state.position + PROGRESS_ENTRIES, row.head)
         advance(store, workspace, model_state, until, through_switches=True)

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +35,7 @@ from experiments.benchmarks.inputs.closed_loop import (
 from experiments.benchmarks.inputs.recorded_customers import RecordedWorld
 from experiments.simulation.world import World, WorldSettings
 from learning.conversation.state import Message
-from learning.decision.policy import Costs
+from learning.decision.policy import Costs, Policy
 
 DECIDERS = ("baton", "rules", "hand_over_all", "never", "oracle", "oracle_best")
 WINDOWS = ((0, 100), (100, 300), (300, 800))
@@ -68,15 +69,20 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class FirstMonthPlan:
-    """What is played: a month for each seed and decider. `service` makes Baton in a folder."""
+    """What is played: a month for each seed and decider. `service` makes Baton in a folder.
 
-    service: Callable[[Path, bool], ClosedLoop]
+    `adviser` is the standard deviation of the noise on the log odds of an adviser that knows the
+    true probability.
+    """
+
+    service: Callable[[Path, bool, float | None], ClosedLoop]
     seeds: tuple[int, ...]
     deciders: tuple[str, ...] = DECIDERS
     conversations: int = 800
     base_rate: float = 0.2
     acceptance: tuple[float, float] = (0.9, 0.25)
     stream: str | None = None
+    adviser: float | None = None
     workers: int = 2
 
     def world(self, seed: int) -> World | RecordedWorld:
@@ -138,7 +144,7 @@ def month(plan: FirstMonthPlan, decider: str, seed: int) -> Row:
         return {"decider": decider, "seed": seed} | best.row()
     if decider in ("baton", "oracle"):
         with tempfile.TemporaryDirectory(prefix="baton-month-") as folder:
-            service = plan.service(Path(folder), decider == "oracle")
+            service = plan.service(Path(folder), decider == "oracle", plan.adviser)
             try:
                 tally = Month(world, count, service).play()
             finally:
@@ -153,6 +159,31 @@ _ALWAYS: Mapping[str, str | None] = {
     "hand_over_all": "escalate",
     "never": "continue",
 }
+
+
+YARDSTICKS: Mapping[str, Callable[[], Stateless]] = {
+    "rules only": Stateless,
+    "everybody handed over": partial(Stateless, always="escalate"),
+    "the true probability": lambda: Stateless(Policy(lost=0.5)),
+}
+"""Deciders that learn nothing, to compare a play of the same world with."""
+
+
+def yardstick_cost(name: str, settings: WorldSettings, seed: int, conversations: int) -> float:
+    """What a yardstick's decisions cost a conversation of a simulated world."""
+    tally = Month(World(seed, settings), conversations, YARDSTICKS[name]()).play()
+    return statistics.fmean(tally.cost)
+
+
+def yardstick_costs(settings: WorldSettings, seed: int, conversations: int) -> dict[str, float]:
+    """The costs of all yardsticks, each played in a process of its own."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawning) as pool:
+        futures = {
+            name: pool.submit(yardstick_cost, name, settings, seed, conversations)
+            for name in YARDSTICKS
+        }
+        return {name: future.result() for name, future in futures.items()}
 
 
 @dataclass(slots=True)

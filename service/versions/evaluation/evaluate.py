@@ -32,6 +32,7 @@ from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
 from service.versions.evaluation.recent_rates import RecentRates
 from service.versions.model_lines import ModelLines
+from service.versions.switch_history import without_undos
 
 _log = structlog.get_logger("baton.judging")
 
@@ -76,7 +77,8 @@ class Evaluator:
             *inputs.lines(),
             terms=costs,
             switches=[
-                Switch(s.position, s.body["version"], s.body["reason"]) for s in inputs.switches
+                Switch(s.position, s.body["version"], s.body["reason"])
+                for s in without_undos(inputs.switches)
             ],
             verdict=verdict,
             outcomes=outcomes.values(),

@@ -19,6 +19,7 @@ from experiments.benchmarks.model_quality.first_month import (
     parse_acceptance,
     parse_deciders,
     parse_seeds,
+    yardstick_cost,
 )
 from experiments.simulation.world import World
 from learning.conversation.state import Message
@@ -69,14 +70,11 @@ def test_an_offer_that_is_ignored_begins_a_cool_down_with_and_without_the_servic
     bare = Stateless(bars)
     with served.turn(1e9):
         actions = [served.decide("c", [turn], 0.3).action for turn in turns]
-    assert [bare.decide("c", [turn], 0.3).action for turn in turns][0] == "offer"
-    assert "offer" not in actions[actions.index("offer") + 1 :]
-    fresh = Stateless(bars)
-    assert [fresh.decide("c", [turn], 0.3).action for turn in turns] == [
-        "offer",
-        "continue",
-        "continue",
-    ]
+    after_offer = actions[actions.index("offer") + 1 :]
+    assert after_offer
+    assert "offer" not in after_offer
+    decided = [bare.decide("c", [turn], 0.3).action for turn in turns]
+    assert decided == ["offer", "continue", "continue"]
     served.close()
 
 
@@ -128,6 +126,14 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(parse: object, text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse(text)  # type: ignore[operator]
+
+
+def test_the_yardsticks_of_a_play_cost_what_their_months_do() -> None:
+    settings = PLAN.world(5).settings
+    rules = yardstick_cost("rules only", settings, 5, 40)
+    assert rules == pytest.approx(month(PLAN, "rules", 5)["cost"])
+    assert yardstick_cost("everybody handed over", settings, 5, 40) > rules
+    assert yardstick_cost("the true probability", settings, 5, 40) < rules
 
 
 def test_no_name_means_every_decider() -> None:
