@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import learning
-from learning.models import plugins
+from learning.models.plugins import entry_points as plugins
 
 
 @cache

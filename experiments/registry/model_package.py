@@ -23,7 +23,7 @@ from pathlib import Path
 
 import learning
 from experiments.registry import pyfunc
-from learning.models import plugins
+from learning.models.plugins import entry_points as plugins
 
 PACKAGES = (
     *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river"),

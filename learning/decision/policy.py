@@ -19,6 +19,7 @@ from learning.decision.opening_hours import Team
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
     AcceptanceRates,
+    AdviserPrices,
     AuditBudget,
     Costs,
     OfferGuard,
@@ -109,17 +110,7 @@ class Policy(PolicyDocument):
     shareable: Annotated[
         bool, Field(description="Whether other workspaces may start from this one's model.")
     ] = False
-    advisers: Annotated[
-        dict[
-            Annotated[str, Field(min_length=1, max_length=64)],
-            Annotated[float, Field(ge=0, le=1e6)],
-        ],
-        Field(
-            max_length=8,
-            description="What one piece of advice costs, by its name, in the unit of `costs`.",
-            examples=[{"judge": 0.002}],
-        ),
-    ] = Field(default_factory=dict)
+    advisers: AdviserPrices = Field(default_factory=dict)
     default_team: Annotated[
         str,
         Field(

@@ -20,11 +20,11 @@ from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamC
 from learning.ledger.advice_worth import AdviceTrials, action_cost
 from learning.ledger.lessons import WEAK_SOURCES, Lesson, lessons
 from learning.measures.scores import Window
-from learning.models.advice import Advice, Advisers
 from learning.models.calibration import Calibrator
 from learning.models.hashed_features import Floats, HashedClassifier, Row, sigmoid
+from learning.models.mixture.advisers import Advice, Advisers
 from learning.models.mixture.expert_mixture import Mixture
-from learning.models.plugins import appended
+from learning.models.plugins.entry_points import appended
 from learning.models.recipes import get_recipe
 
 Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]

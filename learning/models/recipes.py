@@ -27,14 +27,14 @@ from learning.models.hyperparameters import (
 )
 from learning.models.mixture.donor import DonorDigest
 from learning.models.mixture.expert_mixture import Mixture
-from learning.models.own_classifier import OwnClassifier, missing_methods
-from learning.models.plugins import (
+from learning.models.plugins.entry_points import (
     RECIPE_NAME,
     RECIPES_GROUP,
     FeatureNames,
     PluginError,
     installed,
 )
+from learning.models.plugins.own_classifier import OwnClassifier, missing_methods
 
 
 @dataclass(frozen=True, slots=True)

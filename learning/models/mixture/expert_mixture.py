@@ -131,7 +131,6 @@ class Mixture(HashedClassifier):
         self._dual_count = duals = len(variances)
         self._replayed_count = duals + len(damped)
         self._single_pass_count = singles = len(rates) + len(restless)
-        n = self._replayed_count + singles
         self._damped = _AdaGradStep(damped, 1.0, (1.0,) * len(damped))
         retained = (1.0,) * len(rates) + (1.0 - fading,) * len(restless)
         self._single_pass_step = _AdaGradStep((*rates, *restless), 1e-12, retained)
@@ -152,10 +151,7 @@ class Mixture(HashedClassifier):
         )
         self._state_token = object()
         self._donor = Donor(donor, buckets) if donor else None
-        shares = [1.0 / n] * n
-        if self._donor is not None:
-            shares = [(1.0 - DONOR_SHARE) / n] * n + [DONOR_SHARE]
-        self._shares = KalmanLogistic(shares, [MIXING] * len(shares))
+        self._shares = _initial_shares(self._replayed_count + singles, bool(donor))
         self._replay_buffer = ReplayBuffer(held, duals, buckets)
 
     def _initial_weights(self) -> Floats:
@@ -182,12 +178,14 @@ class Mixture(HashedClassifier):
         """All experts as one: their weights by bucket, summed by their shares."""
         shares = self._shares.theta
         replayed, singles = self._replayed_count, self._single_pass_count
-        weights: Floats = self._replayed.array[:, :replayed] @ np.array(shares[:replayed])
-        weights += self._single_pass.array[:, :singles] @ np.array(
-            shares[replayed : replayed + singles]
-        )
-        if self._donor is not None:
-            weights += shares[-1] * self._donor.weights
+        columns = [
+            *self._replayed.array[:, :replayed].T,
+            *self._single_pass.array[:, :singles].T,
+            *([] if self._donor is None else [self._donor.weights]),
+        ]
+        weights = np.zeros(self.buckets)
+        for share, column in zip(shares, columns, strict=True):
+            weights += share * column
         return weights
 
     def margin_row(self, row: Row) -> tuple[float, float]:
@@ -327,6 +325,14 @@ class Mixture(HashedClassifier):
         lists = {name: list(values) for name, values in self._expert_lists().items()}
         donor = {"donor": self.donor} if self.donor else {}
         return lists | {name: getattr(self, name) for name in numbers} | donor
+
+
+def _initial_shares(experts: int, with_donor: bool) -> KalmanLogistic:
+    """All experts speak alike at first; where there is a donor, it speaks most."""
+    shares = [1.0 / experts] * experts
+    if with_donor:
+        shares = [*((1.0 - DONOR_SHARE) * share for share in shares), DONOR_SHARE]
+    return KalmanLogistic(shares, [MIXING] * len(shares))
 
 
 def _row_sums(lines: Floats) -> list[float]:

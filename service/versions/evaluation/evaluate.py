@@ -76,10 +76,7 @@ class Evaluator:
             time.time(),
             *inputs.lines(),
             terms=costs,
-            switches=[
-                Switch(s.position, s.body["version"], s.body["reason"])
-                for s in without_undos(inputs.switches)
-            ],
+            switches=_moves(inputs.switches),
             verdict=verdict,
             outcomes=outcomes.values(),
             inputs=EvaluationInputs(
@@ -188,6 +185,13 @@ class Evaluator:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
             challenger_requests.challenge_on_alarm(connection, workspace, alarm, recipe)
             change_log.add(connection, workspace, "alarm", alarm)
+
+
+def _moves(switches: Sequence[Entry]) -> list[Switch]:
+    """The switches that changed what serves, as a report has them."""
+    return [
+        Switch(s.position, s.body["version"], s.body["reason"]) for s in without_undos(switches)
+    ]
 
 
 def _compare_challengers(

@@ -13,7 +13,7 @@ from learning.decision.policy import Policy
 from learning.ledger import checkpoint
 from learning.ledger.advice_worth import AdviceTrials, action_cost
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
-from learning.models.advice import ADVISERS_MAX, SHARE, Advisers
+from learning.models.mixture.advisers import ADVISERS_MAX, SHARE, Advisers
 
 NOBODY = ModelState(recipe="bayes-2")
 

@@ -17,8 +17,8 @@ import pytest
 from learning.conversation.state import Message, fold
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
-from learning.models import plugins
-from learning.models.recipe_contract import CONTRACT
+from learning.ledger.recipe_contract import CONTRACT
+from learning.models.plugins import entry_points as plugins
 from learning.models.recipes import RECIPES, UnknownRecipe, all_recipes, get_recipe
 
 ROOT = Path(__file__).resolve().parents[3]

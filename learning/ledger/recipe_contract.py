@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,23 @@ Example = tuple[dict[str, float], float, float]
 Check = Callable[[str], None]
 
 
-def examples(count: int = LESSONS, seed: int = 0) -> list[Example]:
+def examples(lessons: int = LESSONS, seed: int = 0) -> list[Example]:
     """Noisy lessons (features, label, weight): a few words and numbers decide, most do not."""
-    draw, drawn = random.Random(seed), []
-    for _ in range(count):
-        words = [f"user=w{draw.randrange(200)}" for _ in range(8)]
-        x = {"turns": draw.random(), "failures": float(draw.randrange(3))}
+    draw, drawn = _uniform(seed), []
+    for _ in range(lessons):
+        words = [f"user=w{int(200 * next(draw))}" for _ in range(8)]
+        x = {"turns": next(draw), "failures": float(int(3 * next(draw)))}
         x |= dict.fromkeys(words, 1.0)
         margin = 2 * x["failures"] - 2.5 + 3.0 * len({"user=w1", "user=w2"} & set(words))
-        label = float(draw.random() < 1 / (1 + math.exp(-margin)))
-        drawn.append((x, label, draw.choice([0.5, 1.0])))
+        label = float(next(draw) < 1 / (1 + math.exp(-margin)))
+        drawn.append((x, label, 0.5 if next(draw) < 0.5 else 1.0))
     return drawn
+
+
+def _uniform(seed: int) -> Iterator[float]:
+    """A fixed sequence of numbers in [0, 1): the same in every process."""
+    for n in count(seed * 1_000_003):
+        yield int.from_bytes(hashlib.sha256(str(n).encode()).digest()[:6]) / 2**48
 
 
 def taught(name: str, lessons: Sequence[Example]) -> Any:

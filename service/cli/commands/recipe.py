@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="The recipe, with parameters if it has
 @recipe_app.command("list", epilog="Example: baton recipe list")
 def list_recipes(json_: Json = False) -> None:
     """List the recipes of this installation and the features that may be appended to them."""
-    from learning.models.plugins import FEATURES_GROUP, packages
+    from learning.models.plugins.entry_points import FEATURES_GROUP, packages
     from learning.models.recipes import all_recipes
 
     with handle_errors():
@@ -44,7 +44,7 @@ def check(name: Name, json_: Json = False) -> None:
     It needs no installation and changes nothing. A recipe that passes may be tried with `baton
     challenge --recipe NAME`: it learns beside the champion, and serves once it is proven better.
     """
-    from learning.models.recipe_contract import CONTRACT
+    from learning.ledger.recipe_contract import CONTRACT
     from learning.models.recipes import get_recipe
 
     with handle_errors():
@@ -71,7 +71,7 @@ def check(name: Name, json_: Json = False) -> None:
 @recipe_app.command("digest", hidden=True)
 def digest(name: Name) -> None:
     """Print the digest of a recipe that learned the contract's examples."""
-    from learning.models.recipe_contract import examples, state_digest, taught
+    from learning.ledger.recipe_contract import examples, state_digest, taught
 
     with handle_errors():
         typer.echo(state_digest(taught(name, examples())))
