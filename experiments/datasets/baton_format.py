@@ -143,6 +143,8 @@ def episode_line(episode: Episode) -> str:
             entry["attributes"] = dict(message.attributes)
         if message.event is not None:
             entry["event"] = message.event
+        if message.advice:
+            entry["advice"] = dict(message.advice)
         messages.append(entry)
     labels = [
         {"message_id": episode.messages[place].id, "label": label}
