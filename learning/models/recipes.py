@@ -153,14 +153,13 @@ def _own_recipe(name: str) -> Recipe | None:
     if not RECIPE_NAME.fullmatch(name):
         raise UnknownRecipe(f"recipe {name!r} must be named like my-model-1, with its version")
     try:
-        make = point.load()
-        missing = missing_methods(make())
+        missing = missing_methods(point.make())
     except PluginError as error:
         raise UnknownRecipe(str(error)) from error
     if missing:
         raise UnknownRecipe(f"recipe {name!r} makes what has no {', '.join(missing)}")
     sentence = f"of package {point.package} {point.version}"
-    return Recipe(name, sentence, partial(OwnClassifier, make), _FEATURES)
+    return Recipe(name, sentence, partial(OwnClassifier, point.load()), _FEATURES)
 
 
 def get_recipe(name: str) -> Recipe:

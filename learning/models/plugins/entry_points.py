@@ -52,6 +52,18 @@ class Installed:
             ) from error
 
 
+    def make(self) -> Any:
+        """What its factory makes. Raises PluginError."""
+        factory = self.load()
+        try:
+            return factory()
+        except Exception as error:  # as above
+            raise PluginError(
+                f"{self.entry_point.name!r} of package {self.package} cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
 @cache
 def installed(group: str) -> Mapping[str, Installed]:
     """The installed entry points of a group, by name."""
