@@ -51,7 +51,6 @@ class Installed:
                 f"cannot be loaded: {type(error).__name__}: {error}"
             ) from error
 
-
     def make(self) -> Any:
         """What its factory makes. Raises PluginError."""
         factory = self.load()

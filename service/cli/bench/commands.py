@@ -133,6 +133,10 @@ def first_month(
             help="Advice: the truth with noise of this deviation; 100: nothing but noise."
         ),
     ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(help="Start from a workspace that heard this seed, or this recorded talk."),
+    ] = None,
     workers: Workers = 2,
 ) -> BenchmarkResult:
     """What decisions cost from the first conversation on, beside the rules and the truth."""
@@ -148,6 +152,7 @@ def first_month(
         months.parse_acceptance(acceptance),
         str(stream) if stream is not None else None,
         adviser,
+        donor,
         workers,
     )
     rows = months.run(plan, run.on_progress)

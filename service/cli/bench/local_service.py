@@ -31,6 +31,7 @@ from service.store.database.transactions import Store
 from service.store.labels import audit_rows
 from service.store.ledger import entries
 from service.versions.restore import transcript_reader
+from service.versions.start_from import Donation, begin_from
 from service.versions.switches import begin_workspace
 
 WORKSPACE = "bench"
@@ -59,18 +60,37 @@ class OracleState(ModelState):
 class LocalService:
     """A live workspace on SQLite in a folder. One thread uses it."""
 
-    def __init__(self, folder: Path, oracle: bool = False, adviser: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        oracle: bool = False,
+        adviser: float | None = None,
+        start_from: LocalService | None = None,
+        name: str = "baton",
+    ) -> None:
         logs.configure("error", process="bench")
-        self._store = Store(f"sqlite:///{folder / 'baton.sqlite3'}")
+        self._store = Store(f"sqlite:///{folder / name}.sqlite3")
         self._store.migrate()
-        with self._store.write() as connection:
-            begin_workspace(connection, WORKSPACE, "live", "bench")
-        self._states = StateCache()
         self._model_state = (OracleState if oracle else ModelState)(recipe=DEFAULT)
+        with self._store.write() as connection:
+            if start_from is None:
+                begin_workspace(connection, WORKSPACE, "live", "bench")
+            else:
+                donation = start_from.donate()
+                self._model_state = donation.first_state()
+                begin_from(connection, WORKSPACE, "live", "bench", donation)
+        self._states = StateCache()
         self._batch: Batch | None = None
         self._draws = 0
         self._noise = adviser
         self._catch_up()
+
+    def donate(self) -> Donation:
+        """Its model, for another to start from; then it is closed."""
+        state = self._model_state
+        state.policy = state.policy.model_copy(update={"shareable": True})
+        self.close()
+        return Donation.of(WORKSPACE, state)
 
     @property
     def policy(self) -> Policy:

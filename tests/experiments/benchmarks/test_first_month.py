@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(parse: object, text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse(text)  # type: ignore[operator]
+
+
+def test_a_month_may_start_from_another_and_have_an_adviser() -> None:
+    cold, started, advised = (
+        month(replace(PLAN, **more), "baton", 5) for more in ({}, {"donor": "6"}, {"adviser": 1.0})
+    )
+    assert cold != started
+    assert cold != advised
+    assert list(started) == list(advised) == FIELDS
 
 
 def test_the_yardsticks_of_a_play_cost_what_their_months_do() -> None:
