@@ -128,10 +128,17 @@ Advice = Annotated[
 ]
 
 
-class RequestModel(BaseModel):
-    """Base of all requests: unknown fields are refused by name."""
+CHARS_MAX = 2**24
+"""No body holds more characters."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+class RequestModel(BaseModel):
+    """Base of all requests: unknown fields are refused by name.
+
+    Pydantic looks for lone surrogates in strings with a bound only, so each has one.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=CHARS_MAX)
 
 
 class Report(RequestModel):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import structlog
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -132,7 +132,9 @@ class ScoreRequest(RequestModel):
 
 
 class BatchRequest(RequestModel):
-    """Messages to decide about, of one or many conversations."""
+    """Messages to decide about, of one or many conversations; each item is checked by itself."""
+
+    model_config = ConfigDict(str_max_length=None)
 
     items: Annotated[
         list[dict[str, Any]],

@@ -109,7 +109,7 @@ def trials_parameters(name: str) -> dict[str, float]:
         (["bayes-2"], ["v0=0.1..1"], "is a range; name values, or draw from it with --random"),
         (["bayes-2"], ["v0"], "'v0' cannot be read; write name=value"),
         (["bayes-2"], ["v0=x"], "parameter v0 cannot be 'x'"),
-        (["bayes-2"], [], "there is no recipe 'bayes-2'"),
+        (["bayes-9"], [], "there is no recipe 'bayes-9'"),
         (["bayes-2"], ["v0=" + ",".join(f"1.{n}" for n in range(10_001))], "more than 10000"),
     ],
 )

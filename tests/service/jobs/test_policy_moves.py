@@ -48,8 +48,8 @@ def endings(place: Place) -> None:
 
 def offered(place: Place, name: str) -> dict[str, str]:
     """A conversation whose second message is an offer."""
-    place.offering()
     place.bot.decided(name, "m1", QUIET)
+    place.offering()
     decision: dict[str, str] = place.bot.decided(name, "m2", QUIET)
     assert decision["action"] == "offer"
     return decision

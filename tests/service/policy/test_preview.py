@@ -72,7 +72,8 @@ def test_an_offer_that_is_made_again_is_answered_as_it_was(service: InProcess) -
     """And what asking cost is in both."""
     place = service.workspace()
     asking = {"unneeded": 1.0, "missed": 1.0, "ask": 1e-6}
-    place.policy(costs=asking, accepting={"needed": 1.0, "unneeded": 0.0})
+    offers = {"share_max": 1.0, "first_message": True}
+    place.policy(costs=asking, accepting={"needed": 1.0, "unneeded": 0.0}, offers=offers)
     for name, accepted in (("yes", True), ("no", False)):
         made = place.bot.decided(name, "m1", OTHERS[0])
         assert made["action"] == "offer"

@@ -160,7 +160,7 @@ def test_quality_shows_rules_shares_and_suggestions_and_changes_no_policy(
     place.offering()
     before = place.engineer.got("/v1/policy")
     for n in range(30):
-        handoff = offered(place, f"yes{n}", "my blue kettle leaks again", True)
+        handoff = offered(place, f"yes{n}", "my blue kettle came without its lid again", True)
         place.agent.posted(f"/v1/handoffs/{handoff}/resolve")
         place.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": "needed"})
     for n in range(40):
