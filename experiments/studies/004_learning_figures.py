@@ -1,4 +1,4 @@
-"""Study 4, figures of docs/learning.md: intervals, audits, costs and proof.
+"""Study 4, figures of docs/explanation/learning.md: intervals, audits, costs and proof.
 
     python -m experiments.studies.004_learning_figures docs/figures
 

@@ -97,7 +97,7 @@ FORGETTING = "forgetting-2"
 """What is tried when the world has changed."""
 
 DEFAULT = "mixture-3"
-"""Chosen by measurement over four real data sets and the simulator; see experiments/RESULTS.md."""
+"""Chosen by measurement over four real data sets and the simulator: docs/results/learning.md."""
 
 EMPTY = f"{DEFAULT}?start=0.0"
 """The same without the packaged prior, to measure what that is worth."""

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 ALPHA = 0.001
 """One look in a thousand may be a false alarm."""
@@ -107,37 +107,11 @@ def _words(
 
 
 def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> float:
-    """The p of two samples being of one distribution; too large where values are tied.
-
-    The asymptotic series with Stephens' correction (1970), good from some ten values on.
-    """
-    left, right = np.sort(np.asarray(a, np.float64)), np.sort(np.asarray(b, np.float64))
-    both = np.concatenate([left, right])
-    below = np.searchsorted(left, both, "right") / left.size
-    gap = float(np.abs(below - np.searchsorted(right, both, "right") / right.size).max())
-    root = math.sqrt(left.size * right.size / (left.size + right.size))
-    x = (root + 0.12 + 0.11 / root) * gap
-    if x < 0.2:
-        return 1.0
-    terms = ((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
-    return min(1.0, max(0.0, 2 * math.fsum(terms)))
+    """The p of two samples being of one distribution; too large where values are tied."""
+    return float(stats.ks_2samp(a, b, method="asymp").pvalue)
 
 
 def fisher(k: int, n: int, j: int, m: int) -> float:
     """The p of k of n and j of m having one share: Fisher's exact test, twice the smaller tail."""
-    all_ = k + j
-
-    def chance(i: int) -> float:
-        ln = _ln_choose(n, i) + _ln_choose(m, all_ - i) - _ln_choose(n + m, all_)
-        return math.exp(ln)
-
-    least, most = max(0, all_ - m), min(n, all_)
-    if k * (n + m) <= all_ * n:
-        tail = math.fsum(chance(i) for i in range(least, k + 1))
-    else:
-        tail = math.fsum(chance(i) for i in range(k, most + 1))
-    return min(1.0, 2 * tail)
-
-
-def _ln_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    k_given_all = stats.hypergeom(n + m, k + j, n)
+    return min(1.0, 2.0 * float(min(k_given_all.cdf(k), k_given_all.sf(k - 1))))

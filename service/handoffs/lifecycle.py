@@ -13,17 +13,14 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.decision.routing import Route
-from service.runtime.errors import Contradiction, NotFound
+from service.handoffs import claims
+from service.handoffs.status import OPEN, handoff_over, require_handoff
+from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation, trigger_names
 from service.store.handoffs import handoff_rows
-
-OPEN = ("waiting", "claimed")
-
-COLLEAGUE = "a colleague"
-"""Who holds a claim where it is not known which person speaks."""
 
 
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
@@ -150,8 +147,8 @@ def raise_priority(
         return None
     row: dict[str, Any] = stored._asdict()
     changes: dict[str, Any] = {"priority": min(row["priority"], target.priority)}
-    if row["status"] == "claimed" and _is_expired(batch, row):
-        release(batch, row)
+    if row["status"] == "claimed" and claims.is_expired(batch, row):
+        claims.release(batch, row)
         row["status"] = "waiting"
     if row["status"] == "waiting":
         changes["team"] = conversation.team = target.team
@@ -167,68 +164,6 @@ def raise_priority(
     return handoff_summary(row | changes, raised=True)
 
 
-def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
-    """Claim a handoff for an agent, or renew the claim, which is a lease of `seconds`.
-
-    Raises Contradiction when it is over, or claimed by another.
-    """
-    row = _require_handoff(batch, workspace, name)
-    if row["status"] == "unanswered":
-        _reopen_unanswered(batch, row)
-    elif row["status"] not in OPEN:
-        raise _handoff_over(row)
-    if _is_held_by_another(row, agent) and not _is_expired(batch, row):
-        raise Contradiction(
-            "already_claimed",
-            f"handoff {name!r} is claimed by {row['claimed_by']}",
-            hint="take another from GET /v1/handoffs?status=waiting",
-        )
-    is_own = row["status"] == "claimed" and row["claimed_by"] == agent
-    changes = {
-        "status": "claimed",
-        "claimed_by": agent,
-        "claimed_at": row["claimed_at"] if is_own else batch.now,
-        "claim_expires_at": batch.now + seconds,
-        "ended_at": None,
-    }
-    handoff_rows.change(batch.connection, workspace, name, **changes)
-    return row | changes
-
-
-def _is_expired(batch: Batch, row: Mapping[str, Any]) -> bool:
-    return row["claim_expires_at"] is not None and row["claim_expires_at"] < batch.now
-
-
-def _is_held_by_another(row: Mapping[str, Any], agent: str) -> bool:
-    return row["status"] == "claimed" and row["claimed_by"] not in (agent, COLLEAGUE)
-
-
-def _reopen_unanswered(batch: Batch, row: dict[str, Any]) -> None:
-    """Hand over again, late, what nobody had taken in time. Raises Contradiction where it stands
-    no longer: the conversation has another handoff, or the customer no longer wants one.
-    """
-    batch.open(row["workspace"], {row["conversation_id"]: ()})
-    conversation = batch.conversation(row["workspace"], row["conversation_id"])
-    last = handoff_rows.of_conversation(batch.connection, row["workspace"], conversation.id)[-1]
-    if not conversation.state.unanswered or last.id != row["id"]:
-        raise _handoff_over(row)
-    batch.append_system_event(conversation, "handed_over", row["id"])
-    conversation.handoff_id, conversation.offer_id = row["id"], None
-    batch.change(conversation)
-
-
-def extend_claim(batch: Batch, conversation: OpenConversation, seconds: float) -> None:
-    """Renew the claim of a conversation's handoff: somebody wrote in it."""
-    if conversation.handoff_id is None:
-        return
-    row = handoff_rows.handoff(batch.connection, conversation.workspace, conversation.handoff_id)
-    if row is not None and row.status == "claimed":
-        until = batch.now + seconds
-        handoff_rows.change(
-            batch.connection, conversation.workspace, row.id, claim_expires_at=until
-        )
-
-
 def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
     """Resolve a handoff, or return the conversation to the bot. Idempotent.
 
@@ -236,12 +171,12 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dic
 
     Raises Contradiction when it is over otherwise, or claimed by another.
     """
-    row = _require_handoff(batch, workspace, name)
+    row = require_handoff(batch, workspace, name)
     if row["status"] == status:
         return row
     if row["status"] not in OPEN:
-        raise _handoff_over(row)
-    if _is_held_by_another(row, agent) and access.has_agent(
+        raise handoff_over(row)
+    if claims.is_held_by_another(row, agent) and access.has_agent(
         batch.connection, workspace, row["claimed_by"]
     ):
         raise Contradiction(
@@ -294,18 +229,10 @@ def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:
                 continue
             if getattr(current, column) < before:
                 if status == "claimed":
-                    release(batch, current._asdict())
+                    claims.release(batch, current._asdict())
                 else:
                     close(batch, current._asdict(), "unanswered")
     batch.flush()
-
-
-def release(batch: Batch, row: Mapping[str, Any]) -> None:
-    """End a claim that has expired: the handoff waits again."""
-    changes = {"status": "waiting", "claimed_by": None, "claimed_at": None}
-    handoff_rows.change(
-        batch.connection, row["workspace"], row["id"], **changes, claim_expires_at=None
-    )
 
 
 def answer_offer(
@@ -398,19 +325,3 @@ def responsible_team(
     if decision.team != handoff["team"]:
         return {"team": handoff["team"], "team_by": "transfer"}
     return {"team": handoff["team"], "team_by": "stayed"} if verdict == "needed" else {}
-
-
-def _require_handoff(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
-    row = handoff_rows.handoff(batch.connection, workspace, name)
-    if row is None:
-        raise NotFound("no_handoff", f"there is no handoff {name!r} in this workspace")
-    handoff: dict[str, Any] = row._asdict()
-    return handoff
-
-
-def _handoff_over(row: Mapping[str, Any]) -> Contradiction:
-    return Contradiction(
-        "handoff_over",
-        f"handoff {row['id']!r} is already {row['status']}",
-        hint="GET /v1/handoffs?status=waiting lists those that wait",
-    )

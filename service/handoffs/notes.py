@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.handoffs import lifecycle
+from service.handoffs import claims
 from service.runtime.errors import Invalid, NotFound
 from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch
@@ -32,7 +32,7 @@ def add_note(
     if handoff["claimed_by"] == agent:
         batch.open(workspace, {handoff["conversation_id"]: ()})
         conversation = batch.conversation(workspace, handoff["conversation_id"])
-        lifecycle.extend_claim(batch, conversation, seconds)
+        claims.extend_claim(batch, conversation, seconds)
     return note_json(new_row)
 
 

@@ -14,7 +14,7 @@ from learning.conversation.presence import presence
 from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from learning.decision.routing import PRIORITY
-from service.handoffs import lifecycle
+from service.handoffs import claims, lifecycle
 from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation
@@ -59,7 +59,7 @@ def take_over(
         return
     if conversation.handoff_id is None:
         if seen.kind == "here":
-            taken_by = seen.agent or lifecycle.COLLEAGUE
+            taken_by = seen.agent or claims.COLLEAGUE
             request = HandoffRequest("person", "other", taken_by=taken_by)
             open_without_decision(batch, conversation, request, standing)
         return
@@ -70,9 +70,9 @@ def take_over(
         if row.opened_by == "person":
             lifecycle.close(batch, row._asdict(), "returned")
     elif row.status == "waiting" and seen.agent is not None:
-        lifecycle.claim(batch, conversation.workspace, row.id, seen.agent, seconds)
+        claims.claim(batch, conversation.workspace, row.id, seen.agent, seconds)
     else:
-        lifecycle.extend_claim(batch, conversation, seconds)
+        claims.extend_claim(batch, conversation, seconds)
 
 
 def hand_over(

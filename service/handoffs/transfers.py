@@ -10,7 +10,8 @@ from typing import Any
 
 from learning.decision.policy import Policy
 from service.handoffs import notes
-from service.handoffs.lifecycle import OPEN, estimated_start
+from service.handoffs.lifecycle import estimated_start
+from service.handoffs.status import OPEN
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows

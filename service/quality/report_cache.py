@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from service.runtime.lru import lru_put
+from cachetools import LRUCache
 
 UNCACHED_SECONDS = 0.25
 """A report computed in this time is computed anew on every request."""
@@ -47,7 +47,7 @@ class AsyncCache(Generic[T]):
 
     def __init__(self, may_hold: Callable[[T], bool]) -> None:
         self._may_hold = may_hold
-        self._entries: dict[str, _CacheEntry] = {}
+        self._entries: LRUCache[str, _CacheEntry] = LRUCache(ENTRIES_MAX)
 
     async def get(self, key: str, inputs: Any, compute: Callable[[], Awaitable[T]]) -> T:
         """The answer under a key for these inputs, computed now or cached.
@@ -55,7 +55,7 @@ class AsyncCache(Generic[T]):
         One whose computation began after this request is as good as its own.
         """
         requested_at = time.monotonic()
-        entry = lru_put(self._entries, key, self._entries.get(key) or _CacheEntry(), ENTRIES_MAX)
+        entry = self._entries.setdefault(key, _CacheEntry())
         async with entry.lock:
             started_at = time.monotonic()
             if entry.inputs == inputs and (

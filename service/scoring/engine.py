@@ -1,6 +1,7 @@
 """Micro-batching engine: the one owner of the models and the write connection in a process.
 
-It runs on the event loop's thread (measured faster than a thread of its own, see DECISIONS.md).
+It runs on the event loop's thread (measured faster than a thread of its own:
+docs/decisions/0003-engine-on-the-event-loop.md).
 All requests that wait when the loop turns are one batch and one transaction: read the ledger's
 tail and learn it, read the conversations, decide, write, commit (group commit), answer. Nothing
 else touches a model that serves.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +39,6 @@ from service.runtime.errors import (
     database_unavailable,
     workspace_broken,
 )
-from service.runtime.lru import lru_put
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
 from service.store.conversations import conversation_rows
@@ -126,7 +126,7 @@ class LiveModels:
         self._store = store
         self._settings = settings
         self._metrics = metrics
-        self._models: dict[str, LiveModel] = {}
+        self._models: OrderedDict[str, LiveModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._broken: dict[str, float] = {}
         self._idle: asyncio.Task[None] | None = None
@@ -167,7 +167,11 @@ class LiveModels:
         return self._touch(workspace, self._models[workspace])
 
     def _touch(self, workspace: str, model: LiveModel) -> LiveModel:
-        return lru_put(self._models, workspace, model, self._settings.models_max)
+        self._models[workspace] = model
+        self._models.move_to_end(workspace)
+        while len(self._models) > self._settings.models_max:
+            self._models.popitem(last=False)
+        return model
 
     async def _ensure_loaded(self, workspace: str) -> None:
         if workspace not in self._loading:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from cachetools import LRUCache
+
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState
-from service.runtime.lru import lru_put
 from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
 from service.versions.restore import (
@@ -50,11 +51,11 @@ class ModelLines:
         at_mark: Callable[[str, ModelState], None] = lambda _workspace, _state: None,
         most: int = 64,
     ) -> None:
-        self._store, self._most = store, most
+        self._store = store
         self._every, self._at_mark = every, at_mark
-        self._champions: dict[str, ModelState] = {}
-        self._previous: dict[str, ModelState] = {}
-        self._anchors: dict[str, ModelState] = {}
+        self._champions: LRUCache[str, ModelState] = LRUCache(most)
+        self._previous: LRUCache[str, ModelState] = LRUCache(most)
+        self._anchors: LRUCache[str, ModelState] = LRUCache(most)
 
     def champion(self, workspace: str) -> ModelState:
         """The serving model at the ledger's head.
@@ -69,7 +70,7 @@ class ModelLines:
         if state is None or state.half_learned or state.switch != last.position:
             until = mark if mark > last.position else head
             state = restore(self._store, workspace, until=until)
-        lru_put(self._champions, workspace, state, self._most)
+        self._champions[workspace] = state
         if state.position <= mark and mark > last.position:
             advance(self._store, workspace, state, mark)
             if state.position == mark:
@@ -94,7 +95,7 @@ class ModelLines:
                 state = restore(self._store, workspace, until=head, switch=before)
             except NoModelError:  # damaged, or of a recipe that only another build has
                 return None
-        lru_put(self._previous, workspace, state, self._most)
+        self._previous[workspace] = state
         try:
             return advance(self._store, workspace, state, head, through_switches=True)
         except TextRemovedError:
@@ -113,7 +114,7 @@ class ModelLines:
             if state is None:
                 self._anchors.pop(workspace, None)
                 return None
-        lru_put(self._anchors, workspace, state, self._most)
+        self._anchors[workspace] = state
         advance_shadow(self._store, workspace, state, head)
         return state
 

@@ -46,6 +46,7 @@ LEARNING_IMPORTS = (
         "math",
         "operator",
         "re",
+        "scipy",
     ),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
@@ -85,16 +86,16 @@ QUICK = "a command imports what only it needs, so that `baton --help` answers at
 PEER = "what Baton is measured beside need not be installed"
 HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.options": {"service": QUICK},
-    "service.cli.run": {"service": QUICK, "experiments": QUICK},
-    "service.cli.models": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
-    "service.cli.admin": {"service": QUICK},
-    "service.cli.versions": {"service": QUICK},
+    "service.cli.commands.run": {"service": QUICK, "experiments": QUICK},
+    "service.cli.commands.models": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
+    "service.cli.commands.admin": {"service": QUICK},
+    "service.cli.commands.versions": {"service": QUICK},
     "service.cli.bench.commands": {"experiments": QUICK, "service": QUICK},
-    "service.cli.warm_start": {"service": QUICK, "experiments": QUICK},
+    "service.cli.commands.warm_start": {"service": QUICK, "experiments": QUICK},
     "service.web.console.dashboard.dashboard_figures": {
         "experiments": "who never looks at a figure never pays for plotly"
     },
-    "service.cli.sweep": {"service": QUICK, "experiments": QUICK},
+    "service.cli.commands.sweep": {"service": QUICK, "experiments": QUICK},
     "experiments.datasets.parquet": {"pyarrow": "most streams are JSON Lines"},
     "experiments.sweeps.backends": {"ray": "an extra: only a sweep on a cluster needs it"},
     "experiments.benchmarks.__main__": {"experiments": QUICK},
@@ -112,8 +113,8 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
 SCHEMA = "a schema is told table by table, and never changed once it is released"
 LONG: dict[str, str] = {
     "service.store.migrations.versions.0001_initial:upgrade": SCHEMA,
-    "service.cli.models:replay": "most of it are its options",
-    "service.cli.sweep:sweep": "most of it are its options",
+    "service.cli.commands.models:replay": "most of it are its options",
+    "service.cli.commands.sweep:sweep": "most of it are its options",
     "service.scoring.decide:score": "all is checked before anything is changed, in one sight",
     "service.web.middleware:__call__": "one pass over a request, in its order",
 }

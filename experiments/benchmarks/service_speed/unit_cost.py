@@ -1,8 +1,8 @@
 """Unit costs of a message, an outcome and a checkpoint: CPU time, bytes, a follower's share.
 
-What `docs/scaling.md` reckons with. A message is scored and made durable. An outcome speaks about
-a conversation of ten scored messages, so it teaches ten lessons; every replica of the workspace
-learns it, which is what a follower costs. A checkpoint is of the model after both.
+What `docs/explanation/scaling.md` reckons with. A message is scored and made durable. An outcome
+speaks about a conversation of ten scored messages, so it teaches ten lessons; every replica of the
+workspace learns it, which is what a follower costs. A checkpoint is of the model after both.
 """
 
 from __future__ import annotations

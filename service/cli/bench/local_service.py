@@ -17,7 +17,7 @@ from learning.conversation.state import Message, State
 from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, OnLearned, Score, Turn, replay_entries
 from learning.models.recipes import DEFAULT
-from service.handoffs import lifecycle
+from service.handoffs import claims, lifecycle
 from service.jobs.policy_moves import PolicyMoves
 from service.outcomes import audit_tasks, record_outcome, reopened
 from service.outcomes.verdict import Verdict
@@ -122,7 +122,7 @@ class LocalService:
         self, name: str, handoff: str, agent: str, turns: Sequence[Message], *, returned: bool
     ) -> None:
         batch = self._current
-        lifecycle.claim(batch, WORKSPACE, handoff, agent, self.policy.claim_seconds)
+        claims.claim(batch, WORKSPACE, handoff, agent, self.policy.claim_seconds)
         conversation = batch.conversation(WORKSPACE, name)
         for turn in turns:
             batch.append(conversation, turn)

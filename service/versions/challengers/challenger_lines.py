@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from learning.conversation.state import EMPTY, step
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
-from service.runtime.lru import lru_put
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 from service.store.labels import audit_rows
@@ -49,8 +49,8 @@ class ChallengerLines:
     """LRU cache of the open challengers' model states, replayed on request; owned by one thread."""
 
     def __init__(self, store: Store, workspaces: int = 64) -> None:
-        self._store, self._most = store, workspaces * CHALLENGERS_MAX
-        self._states: dict[str, ModelState] = {}
+        self._store = store
+        self._states: LRUCache[str, ModelState] = LRUCache(workspaces * CHALLENGERS_MAX)
 
     def open(self, workspace: str, until: int) -> list[OpenChallenger]:
         """The open challengers by slot, each advanced by at most ENTRIES_MAX entries."""
@@ -78,7 +78,8 @@ class ChallengerLines:
             model_state.version, model_state.frozen = row.version, row.frozen
             if row.frozen:
                 model_state.position = max(model_state.position, until - FROZEN_ENTRIES)
-        return lru_put(self._states, row.id, model_state, self._most)
+        self._states[row.id] = model_state
+        return model_state
 
     def disagreements(
         self, workspace: str, challengers: Iterable[OpenChallenger], bar: float

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from learning.ledger.model_state import ModelState
-from service.handoffs import brief, lifecycle, notes, takeover, transfers
+from service.handoffs import brief, claims, lifecycle, notes, takeover, transfers
 from service.runtime.errors import NotFound
 from service.scoring.decision_response import ReasonResponse, TriggerResponse
 from service.store.conversations import conversation_rows
@@ -304,7 +304,7 @@ async def claim_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) 
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def claim(batch: Batch) -> Mapping[str, Any]:
-        return lifecycle.claim(batch, workspace, handoff_id, principal.name, seconds)
+        return claims.claim(batch, workspace, handoff_id, principal.name, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     row = await baton.engine.run(workspace, claim, needs=needs)

@@ -7,10 +7,8 @@ leaves out what was sent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -19,7 +17,7 @@ from service.handoffs import queue
 from service.store.database.clock import database_time
 from service.store.handoffs import handoff_rows
 from service.store.ledger import entries as ledger
-from service.web.schemas import moment, timed
+from service.web.event_stream import format as event_format
 
 OVERLAP_SECONDS = 15.0
 """The longest transaction (10 s) and some more: changes are stamped by the database's clock."""
@@ -73,15 +71,15 @@ def events_after_reconnect(
 ) -> bytes:
     """What a subscriber that reconnects has missed; `reset` where that is too much."""
     if cursor is None:
-        return _event("hello", until, {"position": until.position})
+        return event_format.hello(until, until.position)
     after = cursor.changed_at - OVERLAP_SECONDS
     changed = handoff_rows.changes(connection, workspace, after, CHANGES_MAX)
     entries = ledger.tail(connection, workspace, cursor.position, CHANGES_MAX)
     if len(changed) + len(entries) >= CHANGES_MAX:
-        return _event("reset", until, {})
+        return event_format.reset(until)
     since = dict.fromkeys((name for name, _ in changed), after)
     chunk, _ = _events(connection, workspace, cursor, since, entries)
-    return chunk or _event("hello", until, {"position": until.position})
+    return chunk or event_format.hello(until, until.position)
 
 
 def poll(
@@ -93,7 +91,7 @@ def poll(
     entries = ledger.tail(connection, workspace, cursor.position, CHANGES_MAX)
     if len(changed) >= CHANGES_MAX or len(entries) >= CHANGES_MAX:
         cursor, recently_sent = start_cursor(connection, workspace)
-        return _event("reset", cursor, {}), cursor, recently_sent
+        return event_format.reset(cursor), cursor, recently_sent
     fresh = {
         name: recently_sent.get(name, after)
         for name, at in changed
@@ -116,38 +114,12 @@ def _events(
     parts = []
     for row in handoff_rows.by_ids(connection, workspace, changed) if changed else ():
         cursor = EventCursor(max(cursor.changed_at, row.changed_at), cursor.position)
-        facts = timed(queue.queue_json(row))
-        parts.append(_event("handoff", cursor, facts))
+        parts.append(event_format.handoff_event(cursor, "handoff", row))
         if row.raised_at is not None and row.raised_at > changed[row.id]:
-            parts.append(_event("handoff.raised", cursor, facts))
+            parts.append(event_format.handoff_event(cursor, "handoff.raised", row))
     if changed:
-        waiting = {team.name: team.waiting for team in queue.team_queues(connection, workspace)}
-        parts.append(_event("queue", cursor, {"waiting": waiting}))
+        parts.append(event_format.queue_event(cursor, queue.team_queues(connection, workspace)))
     for entry in entries:
         cursor = EventCursor(cursor.changed_at, entry.position)
-        if (event := _entry_event(entry)) is not None:
-            parts.append(_event(event[0], cursor, event[1]))
+        parts.append(event_format.entry_event(cursor, entry))
     return b"".join(parts), cursor
-
-
-_EVENT_FIELDS = {
-    "outcome": ("outcome_id", "conversation_id", "handoff_id", "verdict", "source", "replaces"),
-    "retraction": ("outcome_id", "conversation_id", "replaces"),
-    "switch": ("version", "kind", "reason"),
-}
-
-
-def _entry_event(entry: Entry) -> tuple[str, dict[str, Any]] | None:
-    """A ledger entry as an event; None for kinds that are not sent."""
-    if entry.kind not in _EVENT_FIELDS:
-        return None
-    facts = {name: entry.body[name] for name in _EVENT_FIELDS[entry.kind] if name in entry.body}
-    if entry.kind == "retraction":
-        facts["verdict"] = None
-    facts |= {"position": entry.position, "actor": entry.actor, "at": moment(entry.at)}
-    return ("switch" if entry.kind == "switch" else "outcome"), facts
-
-
-def _event(kind: str, cursor: EventCursor, facts: dict[str, Any]) -> bytes:
-    """One event as server-sent events are written."""
-    return f"id: {cursor}\nevent: {kind}\ndata: {json.dumps(facts)}\n\n".encode()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
 
-from service.handoffs import lifecycle, notes, transfers
+from service.handoffs import claims, lifecycle, notes, transfers
 from service.runtime.errors import Contradiction, NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.web.console import queue_page
@@ -35,7 +35,7 @@ async def claim(
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def action(batch: Batch) -> Mapping[str, Any]:
-        return lifecycle.claim(batch, workspace, handoff_id, visitor.name, seconds)
+        return claims.claim(batch, workspace, handoff_id, visitor.name, seconds)
 
     if back != "queue":
         return await run_action(request, baton, visitor, handoff_id, action)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.cli.models import bar
+from service.cli.commands.models import bar
 from service.cli.options import (
     Home,
     Json,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.models import bar, print_figures
+from service.cli.commands.models import bar, print_figures
 from service.cli.options import Home, Json, Workspace, app, handle_errors, open_store, settings
 
 Pace = Annotated[

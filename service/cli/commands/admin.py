@@ -136,7 +136,7 @@ def export(
     With --version 7 --to FOLDER, write that version instead: an MLflow model that scores
     conversations outside Baton, and that `baton import` takes.
     """
-    from service.cli.versions import exported as exported_version
+    from service.cli.commands.versions import exported as exported_version
     from service.operations.backup import export_conversations
 
     with handle_errors():
