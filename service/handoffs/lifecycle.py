@@ -4,7 +4,6 @@ unanswered or abandoned; and the answer to an offer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +19,7 @@ from service.runtime.ids import new_id
 from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation, trigger_names
+from service.store.database.clock import database_time
 from service.store.handoffs import handoff_rows
 
 
@@ -160,7 +160,9 @@ def raise_priority(
             )
         )
         batch.change(conversation)
-    handoff_rows.change(batch.connection, workspace, name, raised_at=time.time(), **changes)
+    handoff_rows.change(
+        batch.connection, workspace, name, raised_at=database_time(batch.connection), **changes
+    )
     return handoff_summary(row | changes, raised=True)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
+from service.store.database.clock import database_time
 from service.store.database.statements import BulkInsert, CompiledSelect
 from service.store.database.transactions import table
 from service.store.tables import Conversation, Decision, Handoff, MessageRow, Note, Outcome
@@ -65,7 +65,7 @@ def change(connection: Connection, workspace: str, name: str, **values: Any) -> 
     connection.execute(
         update(_handoff)
         .where(_handoff.c.workspace == workspace, _handoff.c.id == name)
-        .values(changed_at=time.time(), **values)
+        .values(changed_at=database_time(connection), **values)
     )
 
 

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from service.runtime.errors import RateLimited
-from service.runtime.lru import lru_put
 
 IN_FLIGHT_MAX = 1024
 """Requests of one key that may be in flight: half of the queue's default capacity."""
@@ -43,7 +44,7 @@ class RateLimits:
         self.rate, self.burst = rate, 2 * rate
         self._in_flight_max = in_flight_max
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: LRUCache[str, Bucket] = LRUCache(KEYS_MAX)
 
     def enter(self, key_id: str) -> Bucket:
         """A request of this key begins; `leave` ends it. Raises RateLimited."""
@@ -75,8 +76,9 @@ class RateLimits:
         ]
 
     def _bucket(self, key_id: str) -> Bucket:
-        bucket = self._buckets.get(key_id) or Bucket(self.burst, self._clock())
-        return lru_put(self._buckets, key_id, bucket, KEYS_MAX)
+        if (bucket := self._buckets.get(key_id)) is None:
+            bucket = self._buckets[key_id] = Bucket(self.burst, self._clock())
+        return bucket
 
     def _take(self, bucket: Bucket, count: int) -> None:
         now = self._clock()
