@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import learning
+from learning.models.plugins import entry_points as plugins
 
 
 @cache
@@ -24,10 +25,17 @@ def build() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in ("numpy", "river", "vaderSentiment")},
         "zones": _zones(),
+        **_plugins(),
         "learning": _source(),
         "machine": platform.machine(),
         "processor_features": sorted(name for name, is_present in features.items() if is_present),
     }
+
+
+def _plugins() -> dict[str, Any]:
+    """The packages that bring recipes or features of one's own; nothing where there are none."""
+    found = plugins.packages(plugins.RECIPES_GROUP) | plugins.packages(plugins.FEATURES_GROUP)
+    return {"plugins": found} if found else {}
 
 
 def _zones() -> str:

@@ -83,6 +83,7 @@ def _message(entry: Record, where: str, at: float) -> Message:
                 require_field(fields, name, _REPORTED[name], f"{where}bot.")
         report = BotReport(**fields)
     attributes = entry.get("attributes") and require_field(entry, "attributes", dict, where)
+    advice = entry.get("advice") and require_field(entry, "advice", dict, where)
     return Message(
         id=require_field(entry, "id", str, where),
         author=author_of(entry, "author", _AUTHORS, where),
@@ -92,6 +93,7 @@ def _message(entry: Record, where: str, at: float) -> Message:
         bot=report,
         attributes=tuple(sorted(attributes.items())) if attributes else (),
         event=require_field(entry, "event", str, where) if entry.get("event") else None,
+        advice=tuple(sorted(advice.items())) if advice else (),
     )
 
 
@@ -141,6 +143,8 @@ def episode_line(episode: Episode) -> str:
             entry["attributes"] = dict(message.attributes)
         if message.event is not None:
             entry["event"] = message.event
+        if message.advice:
+            entry["advice"] = dict(message.advice)
         messages.append(entry)
     labels = [
         {"message_id": episode.messages[place].id, "label": label}

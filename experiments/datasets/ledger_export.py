@@ -106,7 +106,18 @@ def labelled_page(episode: Episode, position: int) -> Page:
 def _turn_json(turn: Turn) -> list[Any]:
     m = turn.message
     bot = None if m.bot is None else [getattr(m.bot, name) for name in _REPORT]
-    return [turn.scored, m.id, m.author, m.text, m.at, m.language, bot, m.attributes, m.event]
+    return [
+        turn.scored,
+        m.id,
+        m.author,
+        m.text,
+        m.at,
+        m.language,
+        bot,
+        m.attributes,
+        m.event,
+        m.advice,
+    ]
 
 
 def _turn(
@@ -119,10 +130,13 @@ def _turn(
     bot: list[Any] | None,
     attributes: list[list[Any]],
     event: str | None,
+    advice: Sequence[Sequence[Any]] = (),
 ) -> Turn:
     report = None if bot is None else BotReport(*bot)
     pairs = tuple((key, value) for key, value in attributes)
-    return Turn(Message(name, author, text, at, language, report, pairs, event), scored)
+    advised = tuple((adviser, p) for adviser, p in advice)
+    message = Message(name, author, text, at, language, report, pairs, event, advice=advised)
+    return Turn(message, scored)
 
 
 def _line(value: Any) -> bytes:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import learning
 from experiments.registry import pyfunc
+from learning.models.plugins import entry_points as plugins
 
 PACKAGES = (
     *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river"),
@@ -51,9 +52,18 @@ EXAMPLE = (
 )
 
 
-def requirements() -> list[str]:
-    """The packages of this process that a published version runs with, each at its version."""
-    return [f"{name}=={version(name)}" for name in PACKAGES]
+def requirements(recipe: str = "") -> list[str]:
+    """The packages of this process that a published version runs with, each at its version; those
+    that its recipe comes with among them.
+    """
+    base, _, parameters = recipe.partition("?")
+    features = dict(part.split("=", 1) for part in parameters.split(",") if "=" in part)
+    own = plugins.packages(plugins.RECIPES_GROUP, (base,))
+    if "features" in features:
+        names = tuple(features["features"].split(":"))
+        own |= plugins.packages(plugins.FEATURES_GROUP, names)
+    pinned = [f"{name}=={version(name)}" for name in PACKAGES]
+    return pinned + [f"{name}=={installed}" for name, installed in sorted(own.items())]
 
 
 @functools.cache
@@ -84,7 +94,9 @@ def write(
     for name, content in code():
         (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "code" / name).write_bytes(content)
-    (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n")
+    (folder / "requirements.txt").write_text(
+        "\n".join(requirements((about or {}).get("baton.recipe", ""))) + "\n"
+    )
     (folder / "python_env.yaml").write_text(
         f"python: {platform.python_version()}\n"
         f"build_dependencies:\n- pip\n- setuptools\n- wheel\n"

@@ -21,7 +21,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from learning.conversation.state import BotReport, Message, fold
 from learning.ledger import checkpoint
 
-FIELDS = ("id", "author", "text", "at", "language", "bot", "attributes", "event")
+FIELDS = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "advice")
 
 
 class BatonPyfuncModel:
@@ -35,8 +35,8 @@ class BatonPyfuncModel:
         """One row in, one row out: the probability that the newest message needs a person.
 
         `table` has a column `messages`: a conversation so far as a JSON list, oldest first, each
-        message `{id, author, text, at?, language?, bot?, attributes?, event?}` as Baton's score
-        route takes it. `uncertainty` is the variance of the model's score, not negative. A
+        message `{id, author, text, at?, language?, bot?, attributes?, event?, advice?}` as Baton's
+        score route takes it. `uncertainty` is the variance of the model's score, not negative. A
         conversation that cannot be read raises ValueError, which names its row.
         """
         scores = []
@@ -78,6 +78,7 @@ def _message(place: int, row: Any) -> Message:
         bot=BotReport(**row["bot"]) if row.get("bot") else None,
         attributes=tuple(sorted((row.get("attributes") or {}).items())),
         event=row.get("event"),
+        advice=tuple(sorted((row.get("advice") or {}).items())),
     )
 
 

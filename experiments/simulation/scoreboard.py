@@ -12,7 +12,11 @@ from typing import Any
 
 from rich.table import Table
 
+from learning.decision.policy import Costs
 from learning.measures.scores import measures
+
+COSTS = Costs()
+"""What mistakes and offers cost, by the default policy."""
 
 FIRST, EVERY = 25, 100
 """The trail of losses has one after so many lessons, and then after every further hundred."""
@@ -35,7 +39,8 @@ class Summary:
     newest 500 decisions with the truth that only the simulation knows, so no selection is in them,
     nor is any error of agents; `truth_losses` are those of each full block of 500. `missed_rate`
     is of the conversations never handed over the share that had come to need a person, by that
-    truth; `false_escalation_rate` is by the agents' verdicts, `false_escalation_rate_newest` by
+    truth; `cost` is what decisions cost a conversation by that truth and the default policy's
+    costs; `false_escalation_rate` is by the agents' verdicts, `false_escalation_rate_newest` by
     their newest 200. `version` and `position` are those of the newest decision, or, with an
     engineer's key, of the service itself.
     """
@@ -54,6 +59,7 @@ class Summary:
     false_escalation_rate_newest: float | None
     automation_rate: float | None
     missed_rate: float | None
+    cost: float | None
     losses: tuple[float, ...]
     log_loss: float | None
     auc: float | None
@@ -81,6 +87,7 @@ class Scoreboard:
         self._truth_losses: list[float] = []
         self._truth = deque[tuple[float, float]](maxlen=RECENT)
         self._newest_model = (0, 0)
+        self._let_down: set[int] = set()
 
     @property
     def conversations(self) -> int:
@@ -104,6 +111,18 @@ class Scoreboard:
     def count(self, what: str) -> None:
         with self._lock:
             self._counts[what] += 1
+
+    def add_handoff(self, needed: bool) -> None:
+        """A conversation is handed over, and whether it then needed a person, by the truth."""
+        with self._lock:
+            self._counts["handoffs"] += 1
+            self._counts["needless"] += not needed
+
+    def add_kept(self, conversation: int, needed: bool) -> None:
+        """A conversation ended, for the first time or again, and no person had it."""
+        if needed:
+            with self._lock:
+                self._let_down.add(conversation)
 
     def add_ended(self, handed_over: bool, needed: bool) -> None:
         """A conversation is over; `needed` says whether one that was kept should not have been."""
@@ -147,6 +166,7 @@ class Scoreboard:
                 false_escalation_rate_newest=_share(sum(self._verdicts), len(self._verdicts)),
                 automation_rate=_share(n["kept"], n["conversations"]),
                 missed_rate=_share(n["missed"], n["kept"]),
+                cost=self._cost(n),
                 losses=tuple(self._losses),
                 log_loss=newest.get("log_loss"),
                 auc=newest.get("auc"),
@@ -157,6 +177,12 @@ class Scoreboard:
                 position=position,
                 complete=complete,
             )
+
+    def _cost(self, n: Counter[str]) -> float | None:
+        if not n["conversations"]:
+            return None
+        mistakes = COSTS.missed * len(self._let_down) + COSTS.unneeded * n["needless"]
+        return (mistakes + COSTS.ask * n["offer"]) / n["conversations"]
 
 
 def _measures(pairs: Sequence[tuple[float, float]] | deque[tuple[float, float]]) -> Any:
@@ -193,6 +219,7 @@ def table(summary: Summary) -> Table:
         ),
         ("false escalations", _percent(summary.false_escalation_rate), f"newest 200: {newest}"),
         ("missed", _percent(summary.missed_rate), "of those kept, by the hidden truth"),
+        ("cost a conversation", _number(summary.cost), "of misses, needless handoffs, offers"),
         ("log loss of lessons", _number(summary.log_loss), trail(summary.losses)),
         ("log loss, hidden truth", _number(summary.truth_log_loss), trail(summary.truth_losses)),
         ("AUC of lessons", _number(summary.auc), "of handoffs mostly: the doubtful"),

@@ -108,7 +108,7 @@ class SimulatedClients:
             return conversation.next("continue")
         conversation.next("escalate")
         open_.handed_over = True
-        self.board.count("handoffs")
+        self.board.add_handoff(conversation.truth.needed)
         if self._left and conversation.number >= self._leaving_from:
             self._left -= 1
             self.board.add_ended(True, conversation.truth.needed)
@@ -154,6 +154,8 @@ class SimulatedClients:
             bot.post(path_of("conversations", open_.name, "messages"), new_messages)
         resolution = {"resolution": conversation.resolution}
         bot.post(path_of("conversations", open_.name, "close"), resolution)
+        if not open_.handed_over:
+            self.board.add_kept(conversation.number, conversation.truth.needed)
         after_seconds = self._world.comes_back_after(conversation)
         if after_seconds is not None and not open_.handed_over:
             self.schedule.put(

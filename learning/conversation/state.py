@@ -74,8 +74,10 @@ class Message:
     `event` is of system messages only: handed_over; how a handoff ended (returned, resolved,
     unanswered, abandoned); an offer that was declined or ignored; assigned. `agent` is the person
     who speaks, or to whom it was assigned. `attachments` are (type, name) of what came with it.
-    `format` is text, html, markdown or email; None: it is recognised. `reading` is what its text
-    shows, where that was read beforehand (`with_readings`).
+    `advice` are probabilities that a person is needed, from elsewhere, by name; on a system message
+    with the event advice they came late. `format` is text, html, markdown or email; None: it is
+    recognised. `reading` is what its text shows, where that was read beforehand
+    (`with_readings`).
     """
 
     id: str
@@ -89,6 +91,7 @@ class Message:
     format: str | None = None
     agent: str | None = None
     attachments: tuple[tuple[str, str | None], ...] = ()
+    advice: tuple[tuple[str, float], ...] = ()
     reading: TextReading | None = field(default=None, compare=False, repr=False)
 
 
@@ -135,6 +138,7 @@ class State:
     `gloom` and `cheer` are fading sums of what was negative and positive. `acts` says what each of
     the newest messages did, `order` which side sent them (u or b, the newest last).
     `unanswered` says that a person was asked for and did not come in time.
+    `advice` is what others say of the newest message; `late_advice` counts from the next one on.
     `run_texts` are the short texts of the customer's present run, `bot_texts` the bot's last ones.
     The counts of turns are of the whole conversation; all else begins anew once a person had it.
     """
@@ -169,6 +173,8 @@ class State:
     unanswered: bool = False
     run_texts: tuple[str, ...] = ()
     bot_texts: tuple[str, ...] = ()
+    advice: tuple[tuple[str, float], ...] = ()
+    late_advice: tuple[tuple[str, float], ...] = ()
 
     @property
     def repeats(self) -> int:
@@ -226,6 +232,8 @@ def step(state: State, message: Message) -> State:
     if message.author == "system":
         return _apply_system_event(state, message)
     changes = _message_changes(state, message)
+    if message.advice or state.advice or state.late_advice:
+        changes |= _advice_changes(state, message)
     if message.bot is not None:
         changes |= _report_changes(state, message.id, message.bot)
     if message.author == "user":
@@ -246,6 +254,13 @@ def _message_changes(state: State, message: Message) -> dict[str, Any]:
         "report": message.bot or state.report,
         "attributes": message.attributes or state.attributes,
     }
+
+
+def _advice_changes(state: State, message: Message) -> dict[str, Any]:
+    """What came with the message, and what came late of those who say nothing of this one."""
+    names = {name for name, _ in message.advice}
+    late = tuple((name, p) for name, p in state.late_advice if name not in names)
+    return {"advice": tuple(sorted(message.advice + late)), "late_advice": late}
 
 
 def _report_changes(state: State, message_id: str, report: BotReport) -> dict[str, Any]:
@@ -341,6 +356,9 @@ def _bot_changes(state: State, message: Message) -> dict[str, Any]:
 def _apply_system_event(state: State, message: Message) -> State:
     if message.event == "ignored":  # noted when the next message comes: no turn of anybody
         return replace(state, user_since_decline=0, declined_at=message.at)
+    if message.event == "advice":
+        late = dict(state.late_advice) | dict(message.advice)
+        return replace(state, late_advice=tuple(sorted(late.items())))
     changes = _message_changes(state, message)
     if message.event == "handed_over":
         changes |= {"with_agent": True, "unanswered": False}

@@ -19,6 +19,7 @@ from learning.decision.opening_hours import Team
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
     AcceptanceRates,
+    AdviserPrices,
     AuditBudget,
     BotOutcomes,
     Costs,
@@ -108,6 +109,10 @@ class Policy(PolicyDocument):
         tuple[Rule, ...],
         Field(max_length=100, description="Rules; the protected ones always escalate."),
     ] = Field(default_factory=default_rules)
+    shareable: Annotated[
+        bool, Field(description="Whether other workspaces may start from this one's model.")
+    ] = False
+    advisers: AdviserPrices = Field(default_factory=dict)
     default_team: Annotated[
         str,
         Field(

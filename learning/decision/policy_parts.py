@@ -26,6 +26,19 @@ class Costs(PolicyDocument):
     )
 
 
+AdviserPrices = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=64)],
+        Annotated[float, Field(ge=0, le=1e6)],
+    ],
+    Field(
+        max_length=8,
+        description="What one piece of advice costs, by its name, in the unit of `costs`.",
+        examples=[{"judge": 0.002}],
+    ),
+]
+
+
 class AcceptanceRates(PolicyDocument):
     """Acceptance rates of an offer, when a person is needed and when not."""
 

@@ -20,9 +20,9 @@ from learning.models.recipes import UnknownRecipe
 
 FORMAT = 1
 BYTES_MAX = 256 * 2**20
-_PARTS = ("model", "calibrator", "window", "router", "routed")
-_LEARNED = ("model", "calibrator", "router")
-_OPTIONAL_PARTS = ("router", "routed")
+_PARTS = ("model", "calibrator", "window", "router", "routed", "advisers", "advice_trials")
+_LEARNED = ("model", "calibrator", "router", "advisers")
+_OPTIONAL_PARTS = ("router", "routed", "advisers", "advice_trials")
 """Parts that checkpoints of earlier builds lack: they load as having learned nothing."""
 
 
@@ -110,11 +110,14 @@ def _read(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def digest(model_state: ModelState) -> str:
     """SHA-256, in hex, of the recipe's name and everything that was learned.
 
-    A router that has learned nothing is left out, as earlier builds' checkpoints have none.
+    A router or advisers that have learned nothing are left out, as earlier builds' checkpoints have
+    none.
     """
     sha256 = hashlib.sha256(model_state.recipe.encode())
     for part in _LEARNED:
         if part == "router" and not model_state.router.model.lessons:
+            continue
+        if part == "advisers" and not model_state.advisers.names:
             continue
         meta, arrays = getattr(model_state, part).dump()
         sha256.update(_json({part: meta}))

@@ -13,14 +13,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from learning.conversation.features import names, parts
+from learning.conversation.features import Parts, names, parts
 from learning.conversation.state import EMPTY, Message, State, step
 from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
-from learning.ledger.lessons import WEAK_SOURCES, lessons
+from learning.ledger.advice_worth import AdviceTrials, action_cost
+from learning.ledger.lessons import WEAK_SOURCES, Lesson, lessons
 from learning.measures.scores import Window
 from learning.models.calibration import Calibrator
-from learning.models.hashed_features import HashedClassifier, Row
+from learning.models.hashed_features import Floats, HashedClassifier, Row, sigmoid
+from learning.models.mixture.advisers import Advice, Advisers
+from learning.models.mixture.expert_mixture import Mixture
+from learning.models.plugins.entry_points import appended
 from learning.models.recipes import get_recipe
 
 Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
@@ -115,11 +119,14 @@ CAUSE_MIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Prediction for a message. `raw` is the probability before calibration."""
+    """Prediction for a message. `raw` is the probability before calibration, and `own_margin` the
+    model's own log odds where advice was heard.
+    """
 
     probability: float
     uncertainty: float
     raw: float
+    own_margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +161,14 @@ class ModelState:
     without: Exclusions = Exclusions()
     policy: Policy = field(default_factory=Policy)
     model: HashedClassifier = field(init=False)
+    donor: str = field(init=False)
+    features: tuple[str, ...] = field(init=False)
     calibrator: Calibrator = field(default_factory=Calibrator)
     window: Window = field(default_factory=Window)
     router: TeamClassifier = field(default_factory=TeamClassifier)
     routed: RoutingScores = field(default_factory=RoutingScores)
+    advisers: Advisers = field(default_factory=Advisers)
+    advice_trials: AdviceTrials = field(default_factory=AdviceTrials)
     half_learned: bool = False
     frozen: bool = False
     provisional: bool = False
@@ -165,34 +176,60 @@ class ModelState:
     def __post_init__(self) -> None:
         recipe = get_recipe(self.recipe)
         self.recipe, self.model = recipe.name, recipe.build()
+        self.donor, self.features = recipe.donor, recipe.features
+        if recipe.donor:
+            self.calibrator = Calibrator(cautious=False)
+
+    def adopt(self, weights: Floats) -> None:
+        """Take the weights of the donor that the recipe names, before the first lesson."""
+        if not isinstance(self.model, Mixture):
+            raise TypeError(f"{self.recipe} takes no donor")
+        self.model.adopt(weights)
+
+    def donated_weights(self) -> Floats:
+        """What this model says, as the weights of one linear model on the log odds, calibrated: the
+        donor of another. TypeError where it is none.
+        """
+        slope, offset = self.calibrator.linear
+        weights = self.model.linear_weights() * slope
+        weights[0] += offset
+        return weights
 
     def score(self, state: State) -> Score:
         """Score the newest message of a conversation state. Changes nothing."""
-        return self._score(self._row(state))
+        return self._score(self._row(state), state.advice)
 
     def causes(self, state: State) -> tuple[str, ...]:
         """What speaks most for a person at the newest message (leave-one-out attribution), in words
         that a person uses, the strongest first. Changes nothing.
         """
-        groups = parts(state)
-        whole, _ = self.model.margin_row(Row.of_parts(groups, self.model.buckets))
+        groups = self._parts(state)
+        whole, _ = self.model.margin_row(self.model.row(groups))
         effects = []
         for phrase, dropped in names(state).items():
             rest = {
                 space: {name: x for name, x in group.items() if space + name not in dropped}
                 for space, group in groups.items()
             }
-            margin, _ = self.model.margin_row(Row.of_parts(rest, self.model.buckets))
+            margin, _ = self.model.margin_row(self.model.row(rest))
             effects.append((whole - margin, phrase))
         effects.sort(key=lambda effect: (-effect[0], effect[1]))
         return tuple(phrase for effect, phrase in effects[:CAUSES_MAX] if effect >= CAUSE_MIN)
 
     def _row(self, state: State) -> Row:
-        return Row.of_parts(parts(state), self.model.buckets)
+        return self.model.row(self._parts(state))
 
-    def _score(self, row: Row) -> Score:
-        raw, uncertainty = self.model.assess(row)
-        return Score(self.calibrator(raw), uncertainty, raw)
+    def _parts(self, state: State) -> Parts:
+        groups = parts(state)
+        return groups | appended(self.features, state) if self.features else groups
+
+    def _score(self, row: Row, advice: Advice = ()) -> Score:
+        if not advice:
+            raw, uncertainty = self.model.assess(row)
+            return Score(self.calibrator(raw), uncertainty, raw)
+        margin, uncertainty = self.model.margin_row(row)
+        raw = sigmoid(self.advisers.margin(margin, advice))
+        return Score(self.calibrator(raw), uncertainty, raw, margin)
 
     def learns(self, entry: Entry) -> bool:
         """Whether this line learns from an entry: an outcome after its start, and not excluded."""
@@ -216,7 +253,7 @@ class ModelState:
         team_place = _team_lesson_place(entry.body)
         states = _states_at(turns, {*(lesson.seq for lesson in conversation_lessons), team_place})
         examples = [
-            (row, lesson, self._score(row))
+            (row, lesson, self._score(row, states[lesson.seq].advice))
             for lesson in conversation_lessons
             for row in (self._row(states[lesson.seq]),)
         ]
@@ -232,8 +269,12 @@ class ModelState:
                 lesson.weight * measured_weight,
                 entry.body["conversation_id"],
             )
+            advice = states[lesson.seq].advice
+            if advice and measured_weight:
+                self._try_without(entry.position, advice, score, lesson)
             if not self.frozen:
                 self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
+                self.advisers.learn(score.own_margin, advice, lesson.label, lesson.weight)
         if examples and not self.frozen:
             rows, taught, _ = zip(*examples, strict=True)
             self.model.learn(rows, [x.label for x in taught], [x.weight for x in taught])
@@ -242,9 +283,20 @@ class ModelState:
         self.half_learned = False
         if on_learned is not None and examples:
             row, lesson, before = examples[-1]
-            after = self._score(row)
+            after = self._score(row, states[lesson.seq].advice)
             message = turns[lesson.seq - 1].message.id
             on_learned(entry, LearnedEffect(message, before.probability, after.probability))
+
+    def _try_without(self, position: int, advice: Advice, score: Score, lesson: Lesson) -> None:
+        """Test what each adviser is worth: what the decision costs with it and without."""
+        with_all = action_cost(self.policy, score.probability, lesson.label)
+        for name, _ in advice:
+            if name not in self.advisers.names:
+                continue
+            others = [said for said in advice if said[0] != name]
+            raw = sigmoid(self.advisers.margin(score.own_margin, others))
+            without = action_cost(self.policy, self.calibrator(raw), lesson.label)
+            self.advice_trials.add(name, position, lesson.weight, with_all, without)
 
     def _learn_team(self, entry: Entry, state: State) -> None:
         """Test-then-learn the team of a conversation; one that merely stayed tests nothing."""

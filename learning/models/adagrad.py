@@ -47,6 +47,9 @@ class AdaGradLogisticRegression(HashedClassifier):
         self._m: Floats = np.zeros(buckets)
         self._g: Floats = np.zeros(buckets)
 
+    def linear_weights(self) -> Floats:
+        return self._m.copy()
+
     def margin_row(self, row: Row) -> tuple[float, float]:
         """Log odds and, in place of their variance, how far the weights may still move."""
         margin = float((self._m[row.index] * row.value).sum())

@@ -66,6 +66,9 @@ class BayesianLogisticRegression(HashedClassifier):
         """The means, by bucket; a copy."""
         return self._m.copy()
 
+    def linear_weights(self) -> Floats:
+        return self._m.copy()
+
     def _prior(self) -> Floats:
         prior = np.full(self.buckets, float(self.v0))
         prior[:RESERVED] = self.v0_context

@@ -43,10 +43,12 @@ class Calibrator:
     The three parameters start at the identity (1, 1, 0), with a caution that fades as labels come;
     old labels fade slowly. Change detection: where the signed errors of the last hundred labels or
     so add up to more than chance explains (the base rate jumped), the covariance is reset and the
-    parameters are learned anew from where they are. (Kull et al. 2017, "Beta calibration".)
+    parameters are learned anew from where they are. One that is not `cautious`, as its
+    model has a donor, has no caution. (Kull et al. 2017, "Beta calibration".)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cautious: bool = True) -> None:
+        self._caution = CAUTION if cautious else 0.0
         self._labels = 0
         self._errors = 0.0
         self._variance = 0.0
@@ -54,8 +56,14 @@ class Calibrator:
 
     def __call__(self, p: float) -> float:
         """Calibrated probability; with few labels a cautious one, in the same order."""
-        caution = CAUTION * math.exp(-self._labels / CAUTION_LABELS)
+        caution = self._caution * math.exp(-self._labels / CAUTION_LABELS)
         return sigmoid(self._beta.margin(_inputs(p)) + caution)
+
+    @property
+    def linear(self) -> tuple[float, float]:
+        """Slope and offset of the log odds, where both slopes are taken as their mean."""
+        a, b, c = self._beta.theta
+        return (a + b) / 2.0, c
 
     def learn(self, p: float, y: float, w: float = 1.0) -> None:
         """Learn that a score of `p` had the label `y` (0 to 1), with a finite weight >= 0."""

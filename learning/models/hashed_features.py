@@ -217,6 +217,14 @@ class HashedClassifier(base.Classifier):
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Restore a dumped state exactly. Raises ValueError where it does not fit."""
 
+    def row(self, parts: Parts) -> Row:
+        """An example of `features`' groups, as this model takes it."""
+        return Row.of_parts(parts, self.buckets)
+
+    def linear_weights(self) -> Floats:
+        """The model as one linear one: its weights by bucket. TypeError where it is none."""
+        raise TypeError(f"{type(self).__name__} has no weights that another model could take")
+
     def learn_rows(
         self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]
     ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-Value = int | float | tuple[float, ...]
+Value = int | float | str | tuple[float, ...] | tuple[str, ...]
 
 LIST_MAX = 4
 """Most values of a parameter that is a list: each is an expert of its own, with its own arrays."""
@@ -14,6 +15,16 @@ LIST_MAX = 4
 
 class ParameterError(LookupError):
     """There is no such parameter, or it cannot have that value; the message says which can be."""
+
+
+class Settable(Protocol):
+    """What may stand in a recipe's name: a default, and how its text is read."""
+
+    @property
+    def default(self) -> Value: ...
+
+    def parse(self, text: str) -> Value:
+        """Parse a value. Raises ValueError for one that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,14 @@ class Parameter:
 
 def format_value(value: Value) -> str:
     """Shortest text that `Parameter.parse` takes for the same value, to the bit."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple):
         return ":".join(format_value(item) for item in value)
     return repr(value)
 
 
-def parse_parameters(parameters: Mapping[str, Parameter], text: str) -> dict[str, Value]:
+def parse_parameters(parameters: Mapping[str, Settable], text: str) -> dict[str, Value]:
     """Parse the parameters that `name=value,name=value` sets, without those at their default.
 
     In the order of `parameters`, so that equal settings are equal texts. Raises ParameterError.
@@ -66,7 +79,7 @@ def parse_parameters(parameters: Mapping[str, Parameter], text: str) -> dict[str
     }
 
 
-def _list_defaults(parameters: Mapping[str, Parameter]) -> str:
+def _list_defaults(parameters: Mapping[str, Settable]) -> str:
     defaults = ", ".join(
         f"{name}={format_value(parameter.default)}" for name, parameter in parameters.items()
     )

@@ -35,6 +35,7 @@ from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation.evaluate import Evaluator
 from service.versions.model_lines import ModelLines, rebuild
 from service.versions.restore import TextRemovedError, advance_where_text_is
+from service.versions.start_from import fresh_state
 
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
@@ -186,8 +187,9 @@ class Maintenance:
     def _upgrade_line(self, workspace: str, champion: ModelState) -> None:
         with self._store.read() as connection:
             corrected = entries.replaced_positions(connection, workspace, champion.position)
-        without = replace(champion.without, positions=champion.without.positions | corrected)
-        rebuilt = ModelState(recipe=champion.recipe, without=without)
+            positions = champion.without.positions | corrected
+            without = replace(champion.without, positions=positions)
+            rebuilt = fresh_state(connection, workspace, champion.recipe, without)
         advance_where_text_is(self._store, workspace, rebuilt, champion.position)
         reason = f"learned anew by {rebuilt.recipe}: the version's recipe is another build's"
         self._serve_rebuilt(workspace, champion, rebuilt, reason, "upgrade", {})

@@ -152,17 +152,21 @@ def export_conversations(store: Store, workspace: str) -> Iterator[str]:
             yield fingerprint(_conversation(connection, workspace, name))
 
 
+MESSAGE_FIELDS = frozenset(
+    ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored", "advice")
+)
+
+
 def _conversation(connection: Any, workspace: str, name: str) -> dict[str, Any]:
     rows = conversation_rows.messages(connection, workspace, name)
     message_ids = {row.seq: row.id for row in rows}
-    fields = ("id", "author", "text", "at", "language", "bot", "attributes", "event", "scored")
     conversation: dict[str, Any] = {
         "conversation_id": name,
         "messages": [
             {
                 name: value
                 for name, value in row._asdict().items()
-                if name in fields and value is not None
+                if name in MESSAGE_FIELDS and value is not None
             }
             for row in rows
         ],

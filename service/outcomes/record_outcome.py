@@ -168,7 +168,7 @@ def correct(
     A corrected audit is still part of the random sample, unless it was `caught` by a complaint.
     Raises NotFound, and Contradiction for a retracted outcome.
     """
-    row = _require_outcome(batch, workspace, name)
+    row = require_outcome(batch, workspace, name)
     if row["handoff_id"] is not None:
         verdict_name = {"missed": "needed", "fine": "not_needed"}.get(
             verdict.verdict, verdict.verdict
@@ -206,14 +206,19 @@ def correct(
     return outcome_json(row | changes)
 
 
-def retract(batch: Batch, workspace: str, name: str, agent: str) -> dict[str, Any]:
-    """Retract an outcome, idempotently; it is unlearned at the next rebuild."""
-    row = _require_outcome(batch, workspace, name)
+def retract(
+    batch: Batch, workspace: str, name: str, agent: str, effect: str = "at_rebuild"
+) -> dict[str, Any]:
+    """Retract an outcome, idempotently; `effect` says when the model has unlearned it
+    (`service.outcomes.retraction` sees to that).
+    """
+    row = require_outcome(batch, workspace, name)
     if row["retracted_at"] is None:
         body = {
             "outcome_id": name,
             "conversation_id": row["conversation_id"],
             "replaces": row["position"],
+            "effect": effect,
         }
         position = entries.append(batch.connection, workspace, "retraction", body, agent)
         changes = {"retracted_at": batch.now, "position": position}
@@ -314,7 +319,8 @@ def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, 
     return find
 
 
-def _require_outcome(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+def require_outcome(batch: Batch, workspace: str, name: str) -> dict[str, Any]:
+    """An outcome's row; NotFound."""
     row = outcome_rows.outcome(batch.connection, workspace, name)
     if row is None:
         raise NotFound("no_outcome", f"there is no outcome {name!r} in this workspace")

@@ -208,7 +208,8 @@ def _team_loads(
 def _switches(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     """The newest switches, the newest first, with their version's number in MLflow."""
     switches = []
-    for entry in entries.switches(connection, workspace)[: -SWITCHES_SHOWN - 1 : -1]:
+    moves = [s for s in entries.switches(connection, workspace) if s.body["kind"] != "undo"]
+    for entry in moves[: -SWITCHES_SHOWN - 1 : -1]:
         version = version_rows.version(connection, workspace, entry.body["version"])
         switches.append(
             {

@@ -284,6 +284,10 @@ class Engine:
         """The model state that serves a workspace. Only the event loop's thread may read it."""
         return (await self._live_models.get(workspace)).state
 
+    async def head(self, workspace: str) -> int:
+        """The newest position of a workspace's ledger that this process has heard of."""
+        return (await self._live_models.get(workspace)).head
+
     async def learned_effect(self, workspace: str, position: int) -> LearnedEffect | None:
         """What the outcome at a position changed when this process learned it; None if long ago."""
         return (await self._live_models.get(workspace)).effects.get(position)

@@ -11,6 +11,17 @@ SETTLE_SECONDS = 1.0
 """How long to wait for a process that has yet to learn it from the ledger."""
 
 
+RETRACTED = {
+    "gone": "it was taken back, and what it had taught is gone from the model",
+    "at_rebuild": "it was taken back; what it had taught leaves the model at the next rebuild",
+}
+
+
+async def wait_for_head(engine: Engine, workspace: str) -> bool:
+    """Wait until this process serves all that the ledger holds now, a new switch included."""
+    return await engine.wait_for_position(workspace, await engine.head(workspace), SETTLE_SECONDS)
+
+
 async def learned_effect_json(engine: Engine, outcome: Mapping[str, Any]) -> dict[str, Any]:
     """The serving model's probability for the last message that an outcome teaches about, before
     and after learning it; both None, with a reason in `why`, where they are unknown.
@@ -31,7 +42,7 @@ async def learned_effect_json(engine: Engine, outcome: Mapping[str, Any]) -> dic
 
 async def _why_not(engine: Engine, outcome: Mapping[str, Any]) -> str:
     if outcome["retracted_at"] is not None:
-        return "it was taken back; what it had taught leaves the model at the next rebuild"
+        return RETRACTED[outcome["effect"]]
     if outcome["verdict"] == "unknowable":
         return "it teaches nothing: it is counted apart"
     model_state = await engine.model_state(outcome["workspace"])

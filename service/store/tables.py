@@ -162,6 +162,7 @@ class MessageRow(SQLModel, table=True):
     agent: str | None
     format: str | None
     attachments: list[Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    advice: dict[str, float] | None = Field(sa_column=Column(JSON(none_as_null=True)))
 
 
 class Decision(SQLModel, table=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from cachetools import LRUCache
@@ -18,6 +18,8 @@ from service.versions.restore import (
     advance,
     restore,
 )
+from service.versions.start_from import fresh_state
+from service.versions.switch_history import UNDO, undone_positions
 
 PROGRESS_ENTRIES = 200
 """Ledger entries between two progress reports of a rebuild."""
@@ -29,12 +31,16 @@ FROZEN_ENTRIES = 2000
 def champion_switch_index(switches: Sequence[Entry]) -> int:
     """Index, in a list of switches, of the one that made the present champion.
 
-    A rebuild without corrected outcomes counts as the same champion.
+    A rebuild without corrected outcomes counts as the same champion, and so does an undo.
     """
     index = len(switches) - 1
-    while index > 0 and switches[index].body["evidence"].get("corrected"):
+    while index > 0 and _is_same_champion(switches[index]):
         index -= 1
     return index
+
+
+def _is_same_champion(switch: Entry) -> bool:
+    return switch.body["kind"] == UNDO or bool(switch.body["evidence"].get("corrected"))
 
 
 class ModelLines:
@@ -64,7 +70,8 @@ class ModelLines:
         there: every serving process records its digest at these positions, so the checkpoint
         verifies them.
         """
-        head, last, _, _ = self._read_switches(workspace)
+        head, switches, _, _ = self._read_switches(workspace)
+        last = switches[-1]
         mark = head - head % self._every if self._every else 0
         state = self._champions.get(workspace)
         if state is None or state.half_learned or state.switch != last.position:
@@ -85,12 +92,17 @@ class ModelLines:
         """The shadow model: the line that the present champion replaced, still learning. None for
         the first line and after a rollback, since a line that was rolled back is no yardstick.
         """
-        head, _, champion_switch, before = self._read_switches(workspace)
+        head, switches, champion_switch, before = self._read_switches(workspace)
         if before is None or champion_switch.body["kind"] == "rollback":
             self._previous.pop(workspace, None)
             return None
         state = self._previous.get(workspace)
-        if state is None or state.half_learned or state.switch != before.position:
+        if (
+            state is None
+            or state.half_learned
+            or state.switch != before.position
+            or not leave_out(state, undone_positions(switches))
+        ):
             try:
                 state = restore(self._store, workspace, until=head, switch=before)
             except NoModelError:  # damaged, or of a recipe that only another build has
@@ -133,13 +145,24 @@ class ModelLines:
         state.position = max(row.position, head - FROZEN_ENTRIES)
         return state
 
-    def _read_switches(self, workspace: str) -> tuple[int, Entry, Entry, Entry | None]:
-        """The head, the newest switch, the one that made the champion, and the one before that."""
+    def _read_switches(self, workspace: str) -> tuple[int, Sequence[Entry], Entry, Entry | None]:
+        """The head, the switches, the one that made the champion, and the one before that."""
         with self._store.read() as connection:
             row = entries.workspace(connection, workspace)
             switches = entries.switches(connection, workspace)
         head, index = row.head if row is not None else 0, champion_switch_index(switches)
-        return head, switches[-1], switches[index], switches[index - 1] if index else None
+        return head, switches, switches[index], switches[index - 1] if index else None
+
+
+def leave_out(model_state: ModelState, positions: Collection[int]) -> bool:
+    """Let a line that runs beside the champion leave out what was undone; False where it has
+    learned some of it, so that only an older state of the line can.
+    """
+    new = frozenset(positions) - model_state.without.positions
+    ahead = {position for position in new if position > model_state.position}
+    without = model_state.without
+    model_state.without = replace(without, positions=without.positions | ahead)
+    return ahead == new
 
 
 def advance_shadow(store: Store, workspace: str, model_state: ModelState, until: int) -> None:
@@ -183,7 +206,8 @@ def rebuild(
         if row is None:
             raise NoWorkspaceError(f"there is no workspace {workspace!r}")
         corrected = entries.replaced_positions(connection, workspace, row.head) | without.positions
-    model_state = ModelState(recipe=recipe, without=replace(without, positions=corrected))
+        left_out = replace(without, positions=corrected)
+        model_state = fresh_state(connection, workspace, recipe, left_out)
     while model_state.position < row.head:
         until = min(model_state.position + PROGRESS_ENTRIES, row.head)
         advance(store, workspace, model_state, until, through_switches=True)

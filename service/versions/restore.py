@@ -25,6 +25,7 @@ from service.store.conversations import conversation_rows, transcripts
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
+from service.versions.switch_history import undone_positions
 
 ENTRIES_AT_ONCE = 500
 """Ledger entries read in one transaction while a model state is replayed."""
@@ -117,8 +118,8 @@ def restore(
     """The serving model's state at the head, or as it was at the position `until`.
 
     With `switch`, the line that this switch began, which goes on through later switches: a shadow
-    model. It excludes what was erased before it learned it, because only the serving line is saved
-    past an erasure. LookupError, NoModelError, TextRemovedError.
+    model. It excludes what was erased or undone before it learned it, because only the serving line
+    is saved past an erasure. LookupError, NoModelError, TextRemovedError.
     """
     with store.read() as connection:
         row = ledger.workspace(connection, workspace)
@@ -130,12 +131,13 @@ def restore(
         )
         model_state = _load(connection, workspace, line_switch, until, serving=switch is None)
         if switch is not None:
-            erased = frozenset(
+            undone = undone_positions(ledger.switches(connection, workspace, until))
+            left_out = frozenset(
                 p
-                for p in ledger.erased_positions(connection, workspace)
+                for p in ledger.erased_positions(connection, workspace) | undone
                 if p > model_state.position
             )
-            positions = model_state.without.positions | erased
+            positions = model_state.without.positions | left_out
             model_state.without = replace(model_state.without, positions=positions)
     if model_state.provisional:
         advance_where_text_is(store, workspace, model_state, until)

@@ -4,6 +4,7 @@ refused alias moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,6 +14,20 @@ from service.store.ledger import entries, mlflow_rows
 
 MOVES_MAX = 100
 """Newest moves in the history."""
+
+UNDO = "undo"
+"""The kind of a switch that only forgets an outcome: no promotion, and nobody's predecessor."""
+
+
+def without_undos(switches: Sequence[Entry]) -> list[Entry]:
+    """The switches that changed what serves."""
+    return [switch for switch in switches if switch.body["kind"] != UNDO]
+
+
+def undone_positions(switches: Sequence[Entry]) -> frozenset[int]:
+    """The outcomes that undos have left out: every line beside the champion leaves them out."""
+    undos = (switch for switch in switches if switch.body["kind"] == UNDO)
+    return frozenset(position for undo in undos for position in undo.body["evidence"]["undone"])
 
 
 def switch_at(connection: Connection, workspace: str, position: int) -> dict[str, Any] | None:
@@ -40,8 +55,16 @@ def switch_json(entry: Entry) -> dict[str, Any]:
 def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
     """History of what serves, the newest first: time, kind, version, actor, reason.
 
-    `what` is promotion, rollback, or refused: a move of an alias in MLflow that was put back.
+    `what` is promotion, rollback, undo (of some that follow each other the last), or refused: a
+    move of an alias in MLflow that was put back.
     """
+    switches = entries.switches(connection, workspace)
+    following = [*switches[1:], None]
+    last = [
+        switch
+        for switch, after in zip(switches, following, strict=True)
+        if after is None or {switch.body["kind"], after.body["kind"]} != {UNDO}
+    ]
     rows = [
         {
             "at": entry.at,
@@ -51,7 +74,7 @@ def moves(connection: Connection, workspace: str) -> list[dict[str, Any]]:
             "reason": entry.body["reason"],
             "switch": entry.position,
         }
-        for entry in entries.switches(connection, workspace)[-MOVES_MAX:]
+        for entry in last[-MOVES_MAX:]
     ]
     for alias in mlflow_rows.aliases(connection, workspace):
         put_back = {"what": "refused", "switch": None, "alias": alias.name}

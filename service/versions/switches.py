@@ -14,31 +14,49 @@ from experiments.build_info import build_id, commit
 from learning.decision.policy import Policy
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
-from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
+from learning.models.recipes import DEFAULT, UnknownRecipe, all_recipes, get_recipe
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.store.ledger import challenger_rows, change_log, entries, version_rows
+from service.versions.switch_history import UNDO
 
 
 def begin_workspace(
-    connection: Connection, name: str, mode: str, actor: str, recipe: str = ""
+    connection: Connection,
+    name: str,
+    mode: str,
+    actor: str,
+    recipe: str = "",
+    *,
+    first: ModelState | None = None,
+    reason: str = "the workspace begins",
+    evidence: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Create a workspace: its ledger starts with a policy and a switch to an untrained version.
+    """Create a workspace: its ledger starts with a policy and a switch to an untrained version, of
+    a recipe or as `first` is.
 
     False if the workspace exists. Invalid where the recipe is unknown.
     """
-    try:
-        recipe = get_recipe(recipe or DEFAULT).name
-    except UnknownRecipe as error:
-        hint = f"use one of: {', '.join(RECIPES)}; GET /v1/versions says what each is"
-        raise Invalid("unknown_recipe", str(error), field="recipe", hint=hint) from error
+    if first is None:
+        first = ModelState(recipe=_recipe_to_begin_with(recipe))
     if not entries.add_workspace(connection, name, mode):
         return False
     policy = Policy().model_dump(mode="json")
     entries.append(connection, name, "policy", policy, actor)
-    untrained = SerializedState.of(ModelState(recipe=recipe))
+    untrained = SerializedState.of(first)
     number = save_version(connection, name, untrained, line=0, reason="untrained")
-    append_switch(connection, name, Switch(number, 0, "the workspace begins", actor))
+    append_switch(connection, name, Switch(number, 0, reason, actor, evidence=evidence))
     return True
+
+
+def _recipe_to_begin_with(name: str) -> str:
+    try:
+        recipe = get_recipe(name or DEFAULT)
+        if recipe.donor:
+            raise UnknownRecipe("a donor is not named by a recipe: start from its workspace")
+    except UnknownRecipe as error:
+        hint = f"use one of: {', '.join(all_recipes())}; GET /v1/versions says what each is"
+        raise Invalid("unknown_recipe", str(error), field="recipe", hint=hint) from error
+    return recipe.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,8 @@ def append_switch(
         "evidence": dict(change.evidence or {}),
     }
     position = entries.append(connection, workspace, "switch", body, change.actor)
+    if change.kind == UNDO:
+        return position
     for row in challenger_rows.of_workspace(connection, workspace):
         if row.version == change.version and row.status == challenger_rows.OPEN:
             challenger_rows.close(connection, workspace, row.id, change.actor, "it serves")
@@ -202,6 +222,8 @@ def roll_back(
 def predecessor_version(connection: Connection, workspace: str) -> int:
     """The newest version of the line that served before the present one. Contradiction if none."""
     switches = entries.switches(connection, workspace)
+    while switches[-1].body["kind"] == UNDO:
+        switches.pop()
     present = switches[-1]
     if present.body["kind"] == "rollback":
         raise Contradiction(

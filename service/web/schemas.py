@@ -125,6 +125,14 @@ Language = Annotated[
 ]
 
 
+AdviserName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Advice = Annotated[
+    dict[AdviserName, Annotated[float, Field(ge=0, le=1)]],
+    Field(max_length=8),
+    about("Probabilities from elsewhere that a person is needed, by name.", {"judge": 0.7}),
+]
+
+
 class RequestModel(BaseModel):
     """Base of all requests: unknown fields are refused by name."""
 
@@ -248,6 +256,7 @@ def message(
     turn: ScoredMessage | Turn,
     report: Report | None,
     attributes: dict[str, Any] | None = None,
+    advice: dict[str, float] | None = None,
 ) -> Message:
     """A message as it is folded; `at` 0 stands for the moment it is stored."""
     bot = None
@@ -271,6 +280,7 @@ def message(
         agent=turn.agent if isinstance(turn, Turn) else None,
         format=turn.format,
         attachments=tuple((part.type, part.name) for part in turn.attachments),
+        advice=tuple(sorted((advice or {}).items())),
     )
 
 

@@ -39,6 +39,7 @@ LEARNING_IMPORTS = (
         "base64",
         "heapq",
         "html",
+        "importlib.metadata",  # recipes and features by entry point, as much a build as resources
         "importlib.resources",
         "io",
         "itertools",
@@ -90,6 +91,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.commands.models": {"service": QUICK, "experiments": QUICK, "learning": QUICK},
     "service.cli.commands.admin": {"service": QUICK},
     "service.cli.commands.versions": {"service": QUICK},
+    "service.cli.commands.recipe": {"learning": QUICK},
     "service.cli.bench.commands": {"experiments": QUICK, "service": QUICK},
     "service.cli.commands.warm_start": {"service": QUICK, "experiments": QUICK},
     "service.web.console.dashboard.dashboard_figures": {

@@ -88,6 +88,7 @@ class Stateless:
         self._knows = policy is not None
         self._always = always
         self._states: dict[str, State] = {}
+        self._unanswered: set[str] = set()
 
     @contextmanager
     def turn(self, now: float) -> Iterator[None]:
@@ -99,8 +100,20 @@ class Stateless:
         return Decision(message, name, action, message if action == "escalate" else None)
 
     def _choose(self, name: str, turns: Sequence[Message], belief: float) -> str:
-        self._fold(name, turns)
-        return decide(self._policy, self._states[name], belief if self._knows else 0.0).action
+        *before, message = turns
+        self._fold(name, before)
+        if name in self._unanswered and not self._asks(name, message):
+            self._event(name, "ignored")
+        self._unanswered.discard(name)
+        self._fold(name, [message])
+        action = decide(self._policy, self._states[name], belief if self._knows else 0.0).action
+        if action == "offer":
+            self._unanswered.add(name)
+        return action
+
+    def _asks(self, name: str, message: Message) -> bool:
+        """Whether a message after an offer asks for the person: it does not ignore it."""
+        return step(self._states.get(name, EMPTY), message).signals.request is not None
 
     def _fold(self, name: str, turns: Sequence[Message]) -> None:
         state = self._states.get(name, EMPTY)
@@ -113,6 +126,7 @@ class Stateless:
         self._fold(name, [Message(f"baton:{event}", "system", "", at, event=event)])
 
     def answer(self, decision: Decision, accepted: bool) -> str | None:
+        self._unanswered.discard(decision.conversation)
         if accepted:
             return decision.id
         self._event(decision.conversation, "declined")

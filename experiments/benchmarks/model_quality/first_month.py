@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +35,7 @@ from experiments.benchmarks.inputs.closed_loop import (
 from experiments.benchmarks.inputs.recorded_customers import RecordedWorld
 from experiments.simulation.world import World, WorldSettings
 from learning.conversation.state import Message
-from learning.decision.policy import Costs
+from learning.decision.policy import Costs, Policy
 
 DECIDERS = ("baton", "rules", "hand_over_all", "never", "oracle", "oracle_best")
 WINDOWS = ((0, 100), (100, 300), (300, 800))
@@ -48,6 +49,9 @@ as in `baton demo`."""
 COMPLAINT_SECONDS = 7200.0
 JOBS_EVERY = 10
 """Conversations between two passes of `jobs`."""
+
+DONOR_CONVERSATIONS = 300
+"""As much has a donor learned."""
 
 COSTS = Costs()
 COLUMNS = {
@@ -68,25 +72,41 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class FirstMonthPlan:
-    """What is played: a month for each seed and decider. `service` makes Baton in a folder."""
+    """What is played: a month for each seed and decider. `service` makes Baton in a folder.
 
-    service: Callable[[Path, bool], ClosedLoop]
+    `donor` names whose month is played first, to start from its model. `adviser` is the standard
+    deviation of the noise on the log odds of an adviser that knows the true probability.
+    """
+
+    service: Callable[..., ClosedLoop]
     seeds: tuple[int, ...]
     deciders: tuple[str, ...] = DECIDERS
     conversations: int = 800
     base_rate: float = 0.2
     acceptance: tuple[float, float] = (0.9, 0.25)
     stream: str | None = None
+    adviser: float | None = None
+    donor: str | None = None
     workers: int = 2
 
     def world(self, seed: int) -> World | RecordedWorld:
+        """The customers of a seed."""
+        return self._world(seed, self.stream)
+
+    def donor_world(self) -> World | RecordedWorld:
+        """The customers of the donor: a seed, or recorded talk."""
+        if self.donor is None or self.donor.isdigit():
+            return self._world(int(self.donor or 0), None)
+        return self._world(0, self.donor)
+
+    def _world(self, seed: int, stream: str | None) -> World | RecordedWorld:
         settings = WorldSettings(
             base_rate=self.base_rate,
             acceptance=self.acceptance,
             complaint_delay_seconds=COMPLAINT_SECONDS,
         )
-        if self.stream is not None:
-            return RecordedWorld.read(self.stream, seed, settings)
+        if stream is not None:
+            return RecordedWorld.read(stream, seed, settings)
         return World(seed, settings)
 
 
@@ -124,11 +144,7 @@ def means(rows: Sequence[Row]) -> list[Row]:
 def month(plan: FirstMonthPlan, decider: str, seed: int) -> Row:
     """One decider's month of one seed."""
     world = plan.world(seed)
-    count = (
-        min(plan.conversations, len(world))
-        if isinstance(world, RecordedWorld)
-        else (plan.conversations)
-    )
+    count = _length(world, plan.conversations)
     if decider == "oracle_best":
         months = [
             Month(world, count, Stateless(FixedBars(offer=offer, escalate=escalate))).play()
@@ -138,14 +154,32 @@ def month(plan: FirstMonthPlan, decider: str, seed: int) -> Row:
         return {"decider": decider, "seed": seed} | best.row()
     if decider in ("baton", "oracle"):
         with tempfile.TemporaryDirectory(prefix="baton-month-") as folder:
-            service = plan.service(Path(folder), decider == "oracle")
-            try:
-                tally = Month(world, count, service).play()
-            finally:
-                service.close()
+            tally = _service_month(plan, Path(folder), world, decider)
         return {"decider": decider, "seed": seed} | tally.row()
     tally = Month(world, count, Stateless(always=_ALWAYS[decider])).play()
     return {"decider": decider, "seed": seed} | tally.row()
+
+
+def _length(world: World | RecordedWorld, most: int) -> int:
+    return min(most, len(world)) if isinstance(world, RecordedWorld) else most
+
+
+def _service_month(
+    plan: FirstMonthPlan, folder: Path, world: World | RecordedWorld, decider: str
+) -> Tally:
+    """The month of a service in a folder, started from a donor's where the plan names one."""
+    start_from = None
+    if plan.donor is not None and decider == "baton":
+        donor, donor_world = plan.service(folder, name="donor"), plan.donor_world()
+        Month(donor_world, _length(donor_world, DONOR_CONVERSATIONS), donor).play()
+        start_from = donor
+    service = plan.service(
+        folder, oracle=decider == "oracle", adviser=plan.adviser, start_from=start_from
+    )
+    try:
+        return Month(world, _length(world, plan.conversations), service).play()
+    finally:
+        service.close()
 
 
 _ALWAYS: Mapping[str, str | None] = {
@@ -153,6 +187,31 @@ _ALWAYS: Mapping[str, str | None] = {
     "hand_over_all": "escalate",
     "never": "continue",
 }
+
+
+YARDSTICKS: Mapping[str, Callable[[], Stateless]] = {
+    "rules only": Stateless,
+    "everybody handed over": partial(Stateless, always="escalate"),
+    "the true probability": lambda: Stateless(Policy(lost=0.5)),
+}
+"""Deciders that learn nothing, to compare a play of the same world with."""
+
+
+def yardstick_cost(name: str, settings: WorldSettings, seed: int, conversations: int) -> float:
+    """What a yardstick's decisions cost a conversation of a simulated world."""
+    tally = Month(World(seed, settings), conversations, YARDSTICKS[name]()).play()
+    return statistics.fmean(tally.cost)
+
+
+def yardstick_costs(settings: WorldSettings, seed: int, conversations: int) -> dict[str, float]:
+    """The costs of all yardsticks, each played in a process of its own."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawning) as pool:
+        futures = {
+            name: pool.submit(yardstick_cost, name, settings, seed, conversations)
+            for name in YARDSTICKS
+        }
+        return {name: future.result() for name, future in futures.items()}
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ from learning.models.hashed_features import (
     sigmoid,
 )
 from learning.models.kalman import KalmanLogistic
+from learning.models.mixture.donor import SHARE as DONOR_SHARE
+from learning.models.mixture.donor import Donor, DonorMissing
 from learning.models.mixture.expert_weights import ExpertWeights
 from learning.models.mixture.packaged_prior import prior
 from learning.models.mixture.replay_buffer import ReplayBuffer, StoredLesson
@@ -97,6 +99,8 @@ class Mixture(HashedClassifier):
         Share of the packaged prior's weights that every expert begins with.
     buckets
         Size of each expert's arrays.
+    donor
+        Digest of another workspace's model, which is one more expert, frozen: `adopt` its weights.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Mixture(HashedClassifier):
         visits: int = 3,
         start: float = 0.3,
         buckets: int = BUCKETS,
+        donor: str = "",
     ) -> None:
         self.variances = variances
         self.v0_context = v0_context
@@ -122,10 +127,10 @@ class Mixture(HashedClassifier):
         self.visits = visits
         self.start = start
         self.buckets = buckets
+        self.donor = donor
         self._dual_count = duals = len(variances)
         self._replayed_count = duals + len(damped)
         self._single_pass_count = singles = len(rates) + len(restless)
-        n = self._replayed_count + singles
         self._damped = _AdaGradStep(damped, 1.0, (1.0,) * len(damped))
         retained = (1.0,) * len(rates) + (1.0 - fading,) * len(restless)
         self._single_pass_step = _AdaGradStep((*rates, *restless), 1e-12, retained)
@@ -145,7 +150,8 @@ class Mixture(HashedClassifier):
             np.zeros(2 * singles),
         )
         self._state_token = object()
-        self._shares = KalmanLogistic([1.0 / n] * n, [MIXING] * n)
+        self._donor = Donor(donor, buckets) if donor else None
+        self._shares = _initial_shares(self._replayed_count + singles, bool(donor))
         self._replay_buffer = ReplayBuffer(held, duals, buckets)
 
     def _initial_weights(self) -> Floats:
@@ -153,6 +159,33 @@ class Mixture(HashedClassifier):
         weights = np.zeros(RESERVED)
         for place, weight in prior().items():
             weights[place] = self.start * weight
+        return weights
+
+    def adopt(self, weights: Floats) -> None:
+        """Take the weights of the donor that the recipe names."""
+        if self._donor is None:
+            raise ValueError("this recipe names no donor")
+        self._donor.adopt(weights)
+
+    @property
+    def donor_weights(self) -> Floats:
+        """The weights of the donor. DonorMissing where they are not here, or there is none."""
+        if self._donor is None:
+            raise DonorMissing("this model has no donor")
+        return self._donor.weights
+
+    def linear_weights(self) -> Floats:
+        """All experts as one: their weights by bucket, summed by their shares."""
+        shares = self._shares.theta
+        replayed, singles = self._replayed_count, self._single_pass_count
+        columns = [
+            *self._replayed.array[:, :replayed].T,
+            *self._single_pass.array[:, :singles].T,
+            *([] if self._donor is None else [self._donor.weights]),
+        ]
+        weights = np.zeros(self.buckets)
+        for share, column in zip(shares, columns, strict=True):
+            weights += share * column
         return weights
 
     def margin_row(self, row: Row) -> tuple[float, float]:
@@ -179,6 +212,8 @@ class Mixture(HashedClassifier):
         margins = _row_sums(replayed * row.value) + _row_sums(
             single_pass[: self._single_pass_count] * row.value
         )
+        if self._donor is not None:
+            margins.append(self._donor.margin(row))
         return [min(max(margin, -_MARGIN_MAX), _MARGIN_MAX) for margin in margins]
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
@@ -249,6 +284,8 @@ class Mixture(HashedClassifier):
         arrays = {f"held.{name}": array for name, array in arrays.items()}
         for name, columns in self._weight_arrays():
             arrays[f"{name}_at"], arrays[name] = columns.pack()
+        if self._donor is not None:
+            arrays |= self._donor.dump()
         return {**self._shape(), "shares": self._shares.dump(), "held_order": order}, arrays
 
     def load(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -259,6 +296,8 @@ class Mixture(HashedClassifier):
         buffered = {n.removeprefix("held."): a for n, a in arrays.items() if n.startswith("held.")}
         other._replay_buffer.load(meta["held_order"], buffered)
         other._shares.load(meta["shares"])
+        if other._donor is not None:
+            other._donor.load(dict(arrays))
         for name, columns in other._weight_arrays():
             columns.unpack(arrays[f"{name}_at"], arrays[name])
         other._check()
@@ -284,7 +323,16 @@ class Mixture(HashedClassifier):
     def _shape(self) -> dict[str, Any]:
         numbers = ("v0_context", "fading", "held", "visits", "start", "buckets")
         lists = {name: list(values) for name, values in self._expert_lists().items()}
-        return lists | {name: getattr(self, name) for name in numbers}
+        donor = {"donor": self.donor} if self.donor else {}
+        return lists | {name: getattr(self, name) for name in numbers} | donor
+
+
+def _initial_shares(experts: int, with_donor: bool) -> KalmanLogistic:
+    """All experts speak alike at first; where there is a donor, it speaks most."""
+    shares = [1.0 / experts] * experts
+    if with_donor:
+        shares = [*((1.0 - DONOR_SHARE) * share for share in shares), DONOR_SHARE]
+    return KalmanLogistic(shares, [MIXING] * len(shares))
 
 
 def _row_sums(lines: Floats) -> list[float]:

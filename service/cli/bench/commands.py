@@ -127,6 +127,16 @@ def first_month(
         str, typer.Option(help="Shares that accept an offer, when needed and when not.")
     ] = "0.9,0.25",
     stream: Annotated[Path | None, typer.Option(help="Recorded talk instead.")] = None,
+    adviser: Annotated[
+        float | None,
+        typer.Option(
+            help="Advice: the truth with noise of this deviation; 100: nothing but noise."
+        ),
+    ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(help="Start from a workspace that heard this seed, or this recorded talk."),
+    ] = None,
     workers: Workers = 2,
 ) -> BenchmarkResult:
     """What decisions cost from the first conversation on, beside the rules and the truth."""
@@ -141,6 +151,8 @@ def first_month(
         base_rate,
         months.parse_acceptance(acceptance),
         str(stream) if stream is not None else None,
+        adviser,
+        donor,
         workers,
     )
     rows = months.run(plan, run.on_progress)

@@ -6,16 +6,19 @@ store; only the clock is the bench's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 from experiments.benchmarks.inputs.closed_loop import Decision
 from learning.conversation.state import Message, State
 from learning.decision.policy import Policy
 from learning.ledger.model_state import Entry, ModelState, OnLearned, Score, Turn, replay_entries
+from learning.models.hashed_features import sigmoid
 from learning.models.recipes import DEFAULT
 from service.handoffs import claims, lifecycle
 from service.jobs.policy_moves import PolicyMoves
@@ -28,10 +31,14 @@ from service.store.database.transactions import Store
 from service.store.labels import audit_rows
 from service.store.ledger import entries
 from service.versions.restore import transcript_reader
+from service.versions.start_from import Donation, begin_from
 from service.versions.switches import begin_workspace
 
 WORKSPACE = "bench"
 REVIEWER = "reviewer"
+RANDOM = 100.0
+"""An adviser with so much noise knows nothing."""
+
 T = TypeVar("T")
 
 
@@ -53,17 +60,37 @@ class OracleState(ModelState):
 class LocalService:
     """A live workspace on SQLite in a folder. One thread uses it."""
 
-    def __init__(self, folder: Path, oracle: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        oracle: bool = False,
+        adviser: float | None = None,
+        start_from: LocalService | None = None,
+        name: str = "baton",
+    ) -> None:
         logs.configure("error", process="bench")
-        self._store = Store(f"sqlite:///{folder / 'baton.sqlite3'}")
+        self._store = Store(f"sqlite:///{folder / name}.sqlite3")
         self._store.migrate()
-        with self._store.write() as connection:
-            begin_workspace(connection, WORKSPACE, "live", "bench")
-        self._states = StateCache()
         self._model_state = (OracleState if oracle else ModelState)(recipe=DEFAULT)
+        with self._store.write() as connection:
+            if start_from is None:
+                begin_workspace(connection, WORKSPACE, "live", "bench")
+            else:
+                donation = start_from.donate()
+                self._model_state = donation.first_state()
+                begin_from(connection, WORKSPACE, "live", "bench", donation)
+        self._states = StateCache()
         self._batch: Batch | None = None
         self._draws = 0
+        self._noise = adviser
         self._catch_up()
+
+    def donate(self) -> Donation:
+        """Its model, for another to start from; then it is closed."""
+        state = self._model_state
+        state.policy = state.policy.model_copy(update={"shareable": True})
+        self.close()
+        return Donation.of(WORKSPACE, state)
 
     @property
     def policy(self) -> Policy:
@@ -102,11 +129,21 @@ class LocalService:
         batch, state = self._current, self._model_state
         if isinstance(state, OracleState):
             state.belief = belief
-        command = decide.ScoreCommand(WORKSPACE, name, turns[-1], tuple(turns[:-1]))
+        message = self._advised(name, turns[-1], belief)
+        command = decide.ScoreCommand(WORKSPACE, name, message, tuple(turns[:-1]))
         batch.open(WORKSPACE, command.lock_targets)
         answer = decide.score(batch, state, True, "bench", command)
         handoff = answer["handoff"]
         return Decision(answer["decision_id"], name, answer["action"], handoff and handoff["id"])
+
+    def _advised(self, name: str, message: Message, belief: float) -> Message:
+        """The message with an adviser's word: the truth, and noise on its log odds."""
+        if self._noise is None:
+            return message
+        p = min(max(belief, 0.001), 0.999)
+        noise = Random(f"adviser/{name}/{message.id}").gauss(0.0, self._noise)
+        margin = math.log(p / (1.0 - p)) + noise if self._noise < RANDOM else noise / RANDOM
+        return replace(message, advice=(("judge", sigmoid(margin)),))
 
     def answer(self, decision: Decision, accepted: bool) -> str | None:
         batch = self._current

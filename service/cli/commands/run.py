@@ -122,10 +122,31 @@ def demo(
         with Processes(chosen, mlflow_port) as processes:
             _until_ready(processes)
             keys = json.loads((chosen.home / "keys.json").read_text())
-            play(processes.url, keys, conversations, seed, concurrency, console, left=LEFT)
+            summary = play(
+                processes.url, keys, conversations, seed, concurrency, console, left=LEFT
+            )
+            if summary.complete and summary.cost is not None:
+                _compare(summary.cost, seed, conversations)
             _addresses(processes, chosen)
             if stay:
                 _watch(processes)
+
+
+def _compare(cost: float, seed: int, conversations: int) -> None:
+    """What Baton's decisions cost, beside others' in the same simulated world."""
+    from experiments.benchmarks.model_quality.first_month import COSTS, yardstick_costs
+    from experiments.simulation.demo import SETTINGS
+
+    with console.status("comparing with others"):
+        costs = {"Baton": cost} | yardstick_costs(SETTINGS, seed, conversations)
+    console.print(
+        f"What decisions cost a conversation ({COSTS.missed:g} a missed one, {COSTS.unneeded:g} a "
+        f"needless handoff, {COSTS.ask:g} an offer):",
+        highlight=False,
+    )
+    for name, value in sorted(costs.items(), key=lambda pair: pair[1]):
+        style = "bold" if name == "Baton" else "dim"
+        console.print(f"  [{style}]{name:<24}{value:.2f}[/]", highlight=False)
 
 
 def _until_ready(processes: Processes) -> None:

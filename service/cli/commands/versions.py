@@ -108,6 +108,34 @@ def import_(
         _print_report(import_version(store, workspace, path, ACTOR), json_)
 
 
+@app.command("start-from", epilog="Example: baton start-from shop --workspace shop-fr")
+def start_from(
+    donor: Annotated[str, typer.Argument(help="The workspace whose model is taken.")],
+    workspace: Annotated[str, typer.Option("--workspace", "-w", help="The new workspace.")],
+    mode: Annotated[str, typer.Option(help="live or shadow")] = "live",
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Make a workspace that begins with another's model as an expert, which is never changed.
+
+    The donor's policy must say `shareable`. The new workspace learns its own outcomes beside it,
+    and trusts it as far as it is right. `baton key create --workspace` makes its keys.
+    """
+    from service.versions.restore import restore
+    from service.versions.start_from import Donation, begin_from
+
+    with handle_errors():
+        if mode not in ("live", "shadow"):
+            raise ValueError(f"there is no mode {mode!r}; use live or shadow")
+        store = open_store(settings(home=home), donor)
+        donation = Donation.of(donor, restore(store, donor))
+        with store.write() as connection:
+            is_new = begin_from(connection, workspace, mode, ACTOR, donation)
+        report = {"workspace": workspace, "start_from": donor, "version": donation.version}
+        report |= {"position": donation.position, "digest": donation.digest, "new": is_new}
+        _print_report(report, json_)
+
+
 def _print_report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)

@@ -214,6 +214,7 @@ def message_of(row: Any) -> Message:
         format=row.format,
         agent=row.agent,
         attachments=tuple((part["type"], part["name"]) for part in row.attachments or ()),
+        advice=tuple(sorted((row.advice or {}).items())),
     )
 
 
@@ -239,6 +240,7 @@ def message_row(
         "format": message.format,
         "agent": message.agent,
         "attachments": [{"type": kind, "name": name} for kind, name in message.attachments] or None,
+        "advice": dict(message.advice) or None,
     }
 
 

@@ -26,6 +26,7 @@ _TRANSCRIPTS = (
         _message.c.attributes,
         _message.c.event,
         _message.c.format,
+        _message.c.advice,
     )
     .where(
         _message.c.workspace == bindparam("workspace"),
@@ -53,6 +54,18 @@ def transcripts(
         if seq <= lengths[name]:
             report = BotReport(**bot) if bot else None
             pairs = tuple(sorted(attributes.items())) if attributes else ()
-            folded = Message(message, author, text, at, language, report, pairs, *others)
+            event, written, advice = others
+            folded = Message(
+                message,
+                author,
+                text,
+                at,
+                language,
+                report,
+                pairs,
+                event,
+                written,
+                advice=tuple(sorted((advice or {}).items())),
+            )
             turns[name].append(Turn(folded, scored))
     return turns

@@ -79,6 +79,17 @@ def state(connection: Connection, workspace: str, number: int) -> bytes | None:
     ).scalar_one_or_none()
 
 
+def first_of_recipe(connection: Connection, workspace: str, part: str) -> int | None:
+    """The number of the first version whose recipe has this part."""
+    number: int | None = connection.execute(
+        select(_version.c.number)
+        .where(_version.c.workspace == workspace, _version.c.recipe.contains(part, autoescape=True))
+        .order_by(_version.c.number)
+        .limit(1)
+    ).scalar_one_or_none()
+    return number
+
+
 def versions(connection: Connection, workspace: str, most: int = 1000) -> Sequence[Row[Any]]:
     """The versions, the newest first."""
     return connection.execute(

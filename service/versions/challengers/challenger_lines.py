@@ -8,7 +8,7 @@ as far as the budget goes, so its savings are soon known
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,9 @@ from learning.ledger.model_state import Exclusions, ModelState
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 from service.store.labels import audit_rows
-from service.store.ledger import challenger_rows
-from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow
+from service.store.ledger import challenger_rows, entries
+from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow, leave_out
+from service.versions.switch_history import undone_positions
 
 ENTRIES_MAX = 500
 """Most ledger entries that one pass learns, so that no pass takes long."""
@@ -60,15 +61,25 @@ class ChallengerLines:
                 for r in challenger_rows.of_workspace(connection, workspace)
                 if r.status == challenger_rows.OPEN
             ]
-        challengers = [OpenChallenger(row, self._load(workspace, row, until)) for row in rows]
+            undone = undone_positions(entries.switches(connection, workspace)) if rows else ()
+        challengers = [
+            OpenChallenger(row, self._load(workspace, row, until, undone)) for row in rows
+        ]
         for challenger in challengers:
             most = min(until, challenger.model_state.position + ENTRIES_MAX)
             advance_shadow(self._store, workspace, challenger.model_state, most)
         return challengers
 
-    def _load(self, workspace: str, row: Any, until: int) -> ModelState:
+    def _load(self, workspace: str, row: Any, until: int, undone: Collection[int]) -> ModelState:
+        """A challenger's state without what was undone; that which its stored state has learned
+        leaves it at a rebuild.
+        """
         model_state = self._states.get(row.id)
-        if model_state is None or model_state.half_learned:
+        if (
+            model_state is None
+            or model_state.half_learned
+            or not leave_out(model_state, [p for p in undone if p > row.position])
+        ):
             with self._store.read() as connection:
                 model_state = checkpoint.load(
                     challenger_rows.state(connection, workspace, row.id) or b""
@@ -76,6 +87,7 @@ class ChallengerLines:
             model_state.without = Exclusions.of(row.without)
             model_state.learn_from = row.position
             model_state.version, model_state.frozen = row.version, row.frozen
+            leave_out(model_state, undone)
             if row.frozen:
                 model_state.position = max(model_state.position, until - FROZEN_ENTRIES)
         self._states[row.id] = model_state

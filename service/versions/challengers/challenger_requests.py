@@ -17,6 +17,7 @@ from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
 from learning.measures.scores import measures
+from learning.models.mixture.donor import DonorMissing
 from learning.models.recipes import DEFAULT, FORGETTING, UnknownRecipe, get_recipe
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.runtime.ids import new_id
@@ -25,6 +26,7 @@ from service.store.ledger import challenger_rows, change_log, entries, version_r
 from service.versions import switches
 from service.versions.model_lines import rebuild
 from service.versions.restore import TextRemovedError
+from service.versions.start_from import fresh_state
 
 REASON_PREFIX = "challenger: "
 """Start of the reason of a challenger's version."""
@@ -129,10 +131,10 @@ def _recipe_and_exclusions(
     switch = entries.switches(connection, workspace)[-1]
     serving = version_rows.version(connection, workspace, switch.body["version"])
     try:
-        return get_recipe(
-            request.recipe or (serving.recipe if serving else DEFAULT)
-        ).name, request.without
-    except UnknownRecipe as error:
+        recipe = get_recipe(request.recipe or (serving.recipe if serving else DEFAULT)).name
+        fresh_state(connection, workspace, recipe)
+        return recipe, request.without
+    except (UnknownRecipe, DonorMissing) as error:
         raise Invalid("unknown_recipe", str(error), field="recipe") from error
 
 

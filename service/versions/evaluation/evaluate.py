@@ -32,6 +32,7 @@ from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
 from service.versions.evaluation.recent_rates import RecentRates
 from service.versions.model_lines import ModelLines
+from service.versions.switch_history import without_undos
 
 _log = structlog.get_logger("baton.judging")
 
@@ -75,9 +76,7 @@ class Evaluator:
             time.time(),
             *inputs.lines(),
             terms=costs,
-            switches=[
-                Switch(s.position, s.body["version"], s.body["reason"]) for s in inputs.switches
-            ],
+            switches=_moves(inputs.switches),
             verdict=verdict,
             outcomes=outcomes.values(),
             inputs=EvaluationInputs(
@@ -186,6 +185,13 @@ class Evaluator:
             _log.warning("drift", workspace=workspace, what=alarm["name"], why=alarm["sentence"])
             challenger_requests.challenge_on_alarm(connection, workspace, alarm, recipe)
             change_log.add(connection, workspace, "alarm", alarm)
+
+
+def _moves(switches: Sequence[Entry]) -> list[Switch]:
+    """The switches that changed what serves, as a report has them."""
+    return [
+        Switch(s.position, s.body["version"], s.body["reason"]) for s in without_undos(switches)
+    ]
 
 
 def _compare_challengers(

@@ -16,6 +16,7 @@ from experiments.registry.markdown import plain, sentence, table
 from service.store.ledger import challenger_rows, mlflow_rows, version_rows
 from service.versions import switch_history
 from service.versions.mlflow.aliases import CHALLENGER
+from service.versions.switch_history import UNDO
 
 MOVES_SHOWN = 10
 MEASURES = {"log_loss": "log loss", "auc": "AUC", "ece": "ECE", "n": "lessons"}
@@ -38,7 +39,7 @@ def description_key(connection: Connection, workspace: str) -> tuple[Any, ...]:
 def render_description(connection: Connection, workspace: str) -> str:
     """The model card of a workspace as it is now, in Markdown."""
     moves = switch_history.moves(connection, workspace)
-    newest_switch = next(move for move in moves if move["what"] != "refused")
+    newest_switch = next(move for move in moves if move["what"] not in ("refused", UNDO))
     version = version_rows.version(connection, workspace, newest_switch["version"])
     recipe = version.recipe if version is not None else "?"
     paragraphs = [

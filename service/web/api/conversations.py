@@ -143,6 +143,9 @@ class MessageResponse(BaseModel):
     attachments: Annotated[
         list[dict[str, Any]] | None, about("What came with it.", [{"type": "image", "name": None}])
     ]
+    advice: Annotated[
+        dict[str, float] | None, about("What others said of it, by name.", {"judge": 0.7})
+    ]
 
 
 class TranscriptHandoff(HandoffResponse):

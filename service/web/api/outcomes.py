@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import Connection
 
 from service.handoffs import label_requests, lifecycle
-from service.outcomes import audit_tasks, record_outcome
+from service.outcomes import audit_tasks, record_outcome, retraction
 from service.outcomes.verdict import OWN_SOURCES, Verdict
 from service.runtime.errors import NotFound
 from service.scoring import learned_effect
@@ -159,8 +159,12 @@ class OutcomeResponse(BaseModel):
         datetime | None, about("When it was taken back.", "2026-11-28T09:50:00+00:00")
     ]
     effect: Annotated[
-        Literal["learned", "waiting"] | None,
-        about("Of a bot's: whether it teaches, or waits beyond the day's bound.", "learned"),
+        Literal["learned", "waiting", "gone", "at_rebuild"] | None,
+        about(
+            "Of a bot's: whether it teaches, or waits beyond the day's bound. Of one taken back: "
+            "whether what it taught is gone, or leaves at a rebuild.",
+            "learned",
+        ),
     ] = None
 
 
@@ -300,14 +304,18 @@ async def correct_outcome(
 
 @router.delete("/outcomes/{outcome_id}", response_model=OutcomeResponse)
 async def retract_outcome(outcome_id: Id, baton: AppDependency, principal: Agent) -> Any:
-    """Take an outcome back: a new ledger entry, never an edit."""
+    """Take an outcome back: a new ledger entry, never an edit. What it taught is `gone` when this
+    answers, or leaves the model `at_rebuild` where a checkpoint has learned it already.
+    """
     workspace, agent = principal.workspace, principal.name
-    return await _record(
+    answer = await _record(
         baton,
         principal,
-        lambda batch: record_outcome.retract(batch, workspace, outcome_id, agent),
+        lambda batch: retraction.retract_and_unlearn(batch, workspace, outcome_id, agent),
         record_outcome.lock_targets(workspace, outcome_id),
     )
+    await learned_effect.wait_for_head(baton.engine, workspace)
+    return answer
 
 
 @router.get("/outcomes/{outcome_id}/effect", response_model=EffectResponse)
@@ -316,12 +324,16 @@ async def get_outcome_effect(outcome_id: Id, baton: AppDependency, principal: Ag
     learned it, in the process that answers; or why that cannot be told.
     """
     workspace = principal.workspace
-    row = await baton.read(
-        lambda connection: outcome_rows.outcome(connection, workspace, outcome_id)
-    )
-    if row is None:
-        raise NotFound("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
-    return JSONResponse(await learned_effect.learned_effect_json(baton.engine, row._asdict()))
+
+    def look(connection: Connection) -> dict[str, Any]:
+        row = outcome_rows.outcome(connection, workspace, outcome_id)
+        if row is None:
+            raise NotFound("no_outcome", f"there is no outcome {outcome_id!r} in this workspace")
+        outcome = row._asdict()
+        return outcome | {"effect": retraction.effect_of(connection, workspace, outcome)}
+
+    outcome = await baton.read(look)
+    return JSONResponse(await learned_effect.learned_effect_json(baton.engine, outcome))
 
 
 @router.get("/questions", response_model=LabelRequestList)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from learning.estimation.routing_accuracy import accuracy
+from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Scores
 from learning.measures.scores import measures, reliability
 from service.outcomes import annotator_review
@@ -38,6 +39,7 @@ async def get_quality(baton: AppDependency, principal: Lead) -> Any:
         "position": state.position,
         "lessons": state.window.lessons,
     }
+    advice = _advice(state)
     routing = {
         "confidence": policy.routing.confidence,
         "learned": state.router.model.counts,
@@ -50,7 +52,18 @@ async def get_quality(baton: AppDependency, principal: Lead) -> Any:
     report = await baton.reports.get(workspace, policy, lambda: baton.read(look))
     calibration = await asyncio.to_thread(_calibration, scores)
     routing |= await asyncio.to_thread(accuracy, routed)
-    return JSONResponse(report | {"model": model | calibration, "routing": routing})
+    return JSONResponse(
+        report | {"model": model | calibration, "routing": routing, "advice": advice}
+    )
+
+
+def _advice(state: ModelState) -> dict[str, Any]:
+    """What each adviser is worth, and what it costs where the policy gives its price."""
+    report = {}
+    for name, share in state.advisers.shares.items():
+        price = state.policy.advisers.get(name)
+        report[name] = {"share": share, "price": price} | state.advice_trials.worth(name)
+    return report
 
 
 def _with_iso_times(report: dict[str, Any]) -> dict[str, Any]:

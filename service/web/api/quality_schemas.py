@@ -201,6 +201,20 @@ class RoutingQuality(BaseModel):
     learned: Annotated[dict[str, int], about("Lessons of each team.", {"billing": 40})]
 
 
+class AdviserWorth(BaseModel):
+    """What an adviser is worth: judged messages that it spoke of, decided with it and without."""
+
+    share: Annotated[float, about("Its share of the log odds.", 0.31)]
+    price: Annotated[float | None, about("What one piece of advice costs, by the policy.", 0.002)]
+    messages: Annotated[int, about("Judged messages that it spoke of.", 210)]
+    conversations: Annotated[int, about("Their conversations.", 80)]
+    cost: Annotated[float | None, about("What a message costs with it.", 0.11)]
+    cost_without: Annotated[float | None, about("What it would cost without.", 0.14)]
+    saves: Annotated[float | None, about("What it saves a message, its price not counted.", 0.03)]
+    low: Annotated[float | None, about("Lower end of the 95 % interval.", 0.01)]
+    high: Annotated[float | None, about("Upper end of the 95 % interval.", 0.05)]
+
+
 class QualityReport(BaseModel):
     """How well automation and hand-over do, with honest denominators."""
 
@@ -230,6 +244,7 @@ class QualityReport(BaseModel):
     decisions: Annotated[list[DecisionCount], about("Decisions by version and action.")]
     model: Annotated[ModelQuality, about("The serving model.")]
     routing: Annotated[RoutingQuality, about("How well teams are named.")]
+    advice: Annotated[dict[str, AdviserWorth], about("What each adviser is worth, by name.")]
 
 
 class ShareInterval(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.handoffs import lifecycle
 from service.runtime.errors import HTTP_STATUS, Invalid, NotFound, RequestRefused
+from service.scoring import late_advice
 from service.scoring.decide import ScoreCommand
 from service.scoring.decision_response import (
     DecisionResponse,
@@ -47,6 +48,7 @@ from service.web.schemas import (
     BATCH_TEXTS_CHARS_MAX,
     HISTORY_MAX,
     TEXT_CHARS_MAX,
+    Advice,
     Error,
     Id,
     Report,
@@ -114,6 +116,8 @@ class ScoreRequest(RequestModel):
         about("What is known of the customer or case, by name.", {"plan": "pro", "orders": 3}),
     ] = {}
 
+    advice: Advice = {}
+
     @model_validator(mode="after")
     def _fits(self) -> ScoreRequest:
         if self.history:
@@ -123,7 +127,7 @@ class ScoreRequest(RequestModel):
     def command(self, workspace: str) -> ScoreCommand:
         """The request as the engine takes it."""
         history = tuple(message(turn, turn.bot) for turn in self.history)
-        scored = message(self.message, self.bot, self.attributes)
+        scored = message(self.message, self.bot, self.attributes, self.advice)
         return ScoreCommand(workspace, self.conversation_id, scored, history)
 
 
@@ -152,6 +156,21 @@ class BatchResponse(BaseModel):
 
     results: Annotated[
         list[DecisionResponse | BatchItemError], about("A decision or an error for each item.")
+    ]
+
+
+class LateAdvice(RequestModel):
+    """Advice about a decision's message that came after it was made."""
+
+    advice: Annotated[Advice, Field(min_length=1)]
+
+
+class LateAdviceResponse(BaseModel):
+    """Late advice on record."""
+
+    decision_id: Annotated[str, about("The decision that it is about.", "d19ab2c3d4e5f60718293a4")]
+    advice: Annotated[
+        dict[str, float], about("It counts from the next message on.", {"judge": 0.7})
     ]
 
 
@@ -341,11 +360,42 @@ async def answer_offer(
             batch, workspace, row._asdict(), asked.accepted, live=live, policy=policy
         )
 
-    def needs(connection: Connection) -> dict[str, list[str]]:
+    needs = _lock_decision(workspace, decision_id)
+    return JSONResponse(dict(await baton.engine.run(workspace, record, needs=needs)))
+
+
+def _lock_decision(
+    workspace: str, decision_id: str
+) -> Callable[[Connection], dict[str, list[str]]]:
+    """What a request about a decision locks: its conversation."""
+
+    def find(connection: Connection) -> dict[str, list[str]]:
         row = conversation_rows.decision(connection, workspace, decision_id)
         return {} if row is None else {row.conversation_id: []}
 
-    return JSONResponse(dict(await baton.engine.run(workspace, record, needs=needs)))
+    return find
+
+
+@router.post("/decisions/{decision_id}/advice", response_model=LateAdviceResponse)
+async def add_late_advice(
+    decision_id: Id, asked: LateAdvice, baton: AppDependency, principal: Bot
+) -> Any:
+    """Advice that came late: it counts from the next message of the conversation on."""
+    workspace = principal.workspace
+
+    def record(batch: Batch) -> Mapping[str, Any]:
+        row = conversation_rows.decision(batch.connection, workspace, decision_id)
+        if row is None:
+            raise _no_decision(decision_id)
+        return late_advice.record(batch, workspace, row, asked.advice)
+
+    return JSONResponse(
+        dict(
+            await baton.engine.run(
+                workspace, record, needs=_lock_decision(workspace, decision_id), appends=False
+            )
+        )
+    )
 
 
 @router.get("/decisions/{decision_id}", response_model=DecisionWithVersion)

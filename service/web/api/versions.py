@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from experiments.build_info import build, build_id
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import model_state
-from learning.models.recipes import RECIPES
+from learning.models.recipes import all_recipes
 from service.store import security_log
 from service.store.conversations.batch import Batch
 from service.store.ledger import challenger_rows, entries, version_rows
@@ -265,7 +265,7 @@ async def list_versions(baton: AppDependency, principal: Engineer) -> Any:
             "challengers": [_challenger_json(row) for row in challengers],
             "challengers_max": CHALLENGERS_MAX,
             "head": settings.head if settings else 0,
-            "recipes": {name: recipe.sentence for name, recipe in RECIPES.items()},
+            "recipes": dict(all_recipes()),
         }
 
     return JSONResponse(await baton.read(look))

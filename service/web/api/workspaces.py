@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from learning.models.recipes import get_recipe
 from service.runtime.errors import Contradiction, Forbidden, NotFound
@@ -17,6 +17,7 @@ from service.store import access, security_log
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries, version_rows
 from service.versions import switches
+from service.versions.start_from import Donation, begin_from
 from service.web.access.keys import (
     FIRST_ROLES,
     NewKey,
@@ -55,6 +56,16 @@ class WorkspaceRequest(RequestModel):
         Field(max_length=200),
         about("The model configuration it starts with; the setting's.", "mixture-3"),
     ] = ""
+    start_from: Annotated[
+        Name | None,
+        about("Begin with the model of this workspace, which shares it, as an expert.", "shop"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> WorkspaceRequest:
+        if self.recipe and self.start_from:
+            raise ValueError("start_from brings its recipe: name no recipe")
+        return self
 
 
 class ModeRequest(RequestModel):
@@ -154,13 +165,21 @@ class UserList(BaseModel):
 async def create_workspace(
     asked: WorkspaceRequest, baton: AppDependency, principal: Admin, request: Request
 ) -> Any:
-    """Make a workspace, with a first key of each role."""
+    """Make a workspace, with a first key of each role. With `start_from` it begins with another's
+    model, as that stands now, as one more expert that is never changed.
+    """
     _require_installation(principal)
-    secret = _secret(request)
+    secret, donation = _secret(request), None
+    if asked.start_from is not None:
+        donor = await baton.engine.model_state(asked.start_from)
+        donation = Donation.of(asked.start_from, donor)
 
     def create(batch: Batch) -> Mapping[str, Any]:
-        recipe = asked.recipe or baton.settings.recipe
-        switches.begin_workspace(batch.connection, asked.id, asked.mode, principal.name, recipe)
+        where = (batch.connection, asked.id, asked.mode, principal.name)
+        if donation is not None:
+            begin_from(*where, donation)
+        else:
+            switches.begin_workspace(*where, asked.recipe or baton.settings.recipe)
         row = entries.workspace(batch.connection, asked.id)
         if row is None or row.mode != asked.mode:
             raise Contradiction(

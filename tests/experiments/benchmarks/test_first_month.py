@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from experiments.benchmarks.model_quality.first_month import (
     parse_acceptance,
     parse_deciders,
     parse_seeds,
+    yardstick_cost,
 )
 from experiments.simulation.world import World
+from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from service.cli import app
 from service.cli.bench.local_service import LocalService
@@ -55,6 +58,24 @@ def test_the_service_without_a_model_decides_as_the_rules_do(tmp_path: Path) -> 
         with served.turn(world.began(number)):
             decided = served.decide(conversation.id, turns, 0.0)
         assert decided.action == bare.decide(conversation.id, turns, 0.0).action
+    served.close()
+
+
+def test_an_offer_that_is_ignored_begins_a_cool_down_with_and_without_the_service(
+    tmp_path: Path,
+) -> None:
+    said = ("I mean the other lamp", "the lamp, it flickers", "still the lamp")
+    turns = [Message(f"m{n}", "user", text, 1e9 + n) for n, text in enumerate(said)]
+    served = LocalService(tmp_path, oracle=True)
+    bars = FixedBars(offer=0.2, offers={"first_message": True, "share_max": 1.0})  # type: ignore[arg-type]
+    bare = Stateless(bars)
+    with served.turn(1e9):
+        actions = [served.decide("c", [turn], 0.3).action for turn in turns]
+    after_offer = actions[actions.index("offer") + 1 :]
+    assert after_offer
+    assert "offer" not in after_offer
+    decided = [bare.decide("c", [turn], 0.3).action for turn in turns]
+    assert decided == ["offer", "continue", "continue"]
     served.close()
 
 
@@ -106,6 +127,23 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(parse: object, text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse(text)  # type: ignore[operator]
+
+
+def test_a_month_may_start_from_another_and_have_an_adviser() -> None:
+    cold, started, advised = (
+        month(replace(PLAN, **more), "baton", 5) for more in ({}, {"donor": "6"}, {"adviser": 1.0})
+    )
+    assert cold != started
+    assert cold != advised
+    assert list(started) == list(advised) == FIELDS
+
+
+def test_the_yardsticks_of_a_play_cost_what_their_months_do() -> None:
+    settings = PLAN.world(5).settings
+    rules = yardstick_cost("rules only", settings, 5, 40)
+    assert rules == pytest.approx(month(PLAN, "rules", 5)["cost"])
+    assert yardstick_cost("everybody handed over", settings, 5, 40) > rules
+    assert yardstick_cost("the true probability", settings, 5, 40) < rules
 
 
 def test_no_name_means_every_decider() -> None:

@@ -96,7 +96,7 @@ def test_a_correction_tells_its_own_effect_and_a_retraction_none(place: Place) -
     assert place.agent.delete(path).status_code == 200
     gone = effect(place, outcome)
     assert (gone["before"], gone["after"]) == (None, None)
-    assert "rebuild" in gone["why"]
+    assert "gone from the model" in gone["why"]
 
 
 def test_what_teaches_nothing_says_so(place: Place) -> None:

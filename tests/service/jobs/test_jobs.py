@@ -127,29 +127,34 @@ def test_a_wrong_label_is_corrected_then_retracted_and_leaves_no_trace_in_the_re
         for number in range(6):
             teach(one, f"c{number}", number)
             teach(other, f"c{number}", number)
-        wrong = teach(one, "wrong", 1, verdict="missed")
+        wrong, worse = (teach(one, name, 1, verdict="missed") for name in ("wrong", "worse"))
         taught = one.standing["digest"]
         assert taught != other.standing["digest"]
         corrected = one.put(path_of("outcomes", wrong["id"]), {"verdict": "fine"})
         assert one.standing["digest"] != taught
         gone = teach(one, "gone", 2, verdict="missed")
         retracted = one.delete(path_of("outcomes", gone["id"]))
+        assert retracted["effect"] == "gone"
         assert one.delete(path_of("outcomes", gone["id"])) == retracted
         assert one.put(path_of("outcomes", wrong["id"]), {"verdict": "fine"}) == corrected
+        one.put(path_of("outcomes", worse["id"]), {"verdict": "fine"})
 
-        said = [e for e in wronged.entries() if e.kind != "switch"][-4:]
+        said = [e for e in wronged.entries() if e.kind != "switch"][-6:]
         assert [(entry.kind, entry.body.get("replaces")) for entry in said] == [
+            ("outcome", None),
             ("outcome", None),
             ("outcome", wrong["position"]),
             ("outcome", None),
             ("retraction", gone["position"]),
+            ("outcome", worse["position"]),
         ]
-        teach(other, "wrong", 1, verdict="fine")
+        for name in ("wrong", "worse"):
+            teach(other, name, 1, verdict="fine")
         switch = until(lambda: rebuilt(wronged), "jobs mend")
         until(lambda: one.standing["switch"] == switch.position, "served")
         assert switch.actor == "jobs"
-        assert switch.body["evidence"] == {"corrected": 2}
-        without = {"positions": [wrong["position"], gone["position"]]}
+        assert switch.body["evidence"] == {"corrected": 2}, "the undone one had left already"
+        without = {"positions": [o["position"] for o in (wrong, worse, gone)]}
         assert switch.body["without"] == without
         assert one.standing["digest"] == other.standing["digest"]
         teach(one, "later", 4)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from service.handoffs import brief, label_requests
+from service.outcomes import retraction
 from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring import learned_effect
 from service.store.handoffs import handoff_rows
@@ -130,9 +131,20 @@ def _load_context(
         "state": state,
         "packet": packet,
         "outcome": outcome and outcome._asdict(),
+        "taken_back": None if summary else _taken_back(connection, workspace, handoff),
         "asked": requests,
         "question": _label_request(requests, handoff_id),
     }
+
+
+def _taken_back(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> str | None:
+    """What became of a handoff's outcome that was taken back, in words."""
+    rows = outcome_rows.of_conversation(connection, workspace, handoff["conversation_id"])
+    retracted = [row for row in rows if row.handoff_id == handoff["id"] and row.retracted_at]
+    if not retracted:
+        return None
+    effect = retraction.effect_of(connection, workspace, retracted[-1]._asdict())
+    return learned_effect.RETRACTED[effect or "at_rebuild"]
 
 
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from pydantic import ValidationError
 
-from service.outcomes import record_outcome
+from service.outcomes import record_outcome, retraction
 from service.runtime.errors import NotFound
+from service.scoring import learned_effect
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
@@ -62,7 +63,7 @@ async def post_verdict(
 async def undo_verdict(
     request: Request, handoff_id: Id, baton: AppDependency, visitor: Actor
 ) -> Any:
-    """Retract the outcome; there is none then."""
+    """Retract the outcome, and what it taught; there is none then."""
     workspace = visitor.workspace
 
     def action(batch: Batch) -> Mapping[str, Any]:
@@ -70,10 +71,12 @@ async def undo_verdict(
         return (
             {}
             if outcome_id is None
-            else record_outcome.retract(batch, workspace, outcome_id, visitor.name)
+            else retraction.retract_and_unlearn(batch, workspace, outcome_id, visitor.name)
         )
 
-    return await run_action(request, baton, visitor, handoff_id, action, "#teach")
+    answer = await run_action(request, baton, visitor, handoff_id, action, "#teach")
+    await learned_effect.wait_for_head(baton.engine, workspace)
+    return answer
 
 
 def _outcome_id(batch: Batch, workspace: str, handoff_id: str) -> str | None:

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
-from service.outcomes import record_outcome
+from service.outcomes import record_outcome, retraction
 from service.outcomes.verdict import OWN_SOURCES, Verdict
 from service.runtime.errors import HTTP_STATUS, Contradiction, NotFound, RequestRefused
 from service.store.conversations import conversation_rows, search
@@ -115,7 +115,7 @@ async def undo_verdict(
         held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
         if held is None:
             return {}
-        return record_outcome.retract(batch, visitor.workspace, held.id, visitor.name)
+        return retraction.retract_and_unlearn(batch, visitor.workspace, held.id, visitor.name)
 
     return await _run_action(request, baton, visitor, name, action)
 

@@ -1,0 +1,1 @@
+"""Recipes and features of one's own, by entry point."""
