@@ -25,7 +25,7 @@ from service.jobs.registry_retention import RegistryRetention
 from service.outcomes.annotator_review import AnnotatorMonitor
 from service.privacy.retention import Retention
 from service.runtime import logs
-from service.runtime.mlflow_login import mlflow_password
+from service.runtime.first_secrets import mlflow_password
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.database.clock import database_time

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from service.runtime.first_secrets import KEYS_FILE
 from service.runtime.ids import fingerprint
-from service.runtime.mlflow_login import KEYS_FILE
 from service.runtime.settings import Settings
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import tempfile
 import time
 from pathlib import Path
 
 import structlog
 
-from service.runtime.mlflow_login import ENTRY, KEYS_FILE, mlflow_password
+from service.runtime.first_secrets import KEYS_FILE, add_secrets, read_secrets
 from service.runtime.settings import INSTALLATION, Settings
 from service.store import access
 from service.store.database.transactions import Store, UnavailableError
@@ -41,18 +37,12 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
         begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
         if not _first_keys(file) and access.has_keys(connection, INSTALLATION):
             return {}
-        secrets = _first_keys(file) or _write(file, {role: new_secret() for role in FIRST_ROLES})
+        secrets = _first_keys(file) or add_secrets(
+            file, {role: new_secret() for role in FIRST_ROLES}
+        )
         for role, secret in secrets.items():
             add_key(connection, INSTALLATION, role, role, secret)
     return secrets
-
-
-def prepare_mlflow(settings: Settings) -> str:
-    """MLflow's password, made and kept beside the first keys where there is none."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return mlflow_password(settings) or _write(
-        settings.home / KEYS_FILE, {ENTRY: new_secret()}
-    ).get(ENTRY, "")
 
 
 def prepare_database(settings: Settings) -> None:
@@ -80,30 +70,4 @@ def prepare_database(settings: Settings) -> None:
 
 def _first_keys(path: Path) -> dict[str, str]:
     """The first keys by role; none before they were made."""
-    return {role: secret for role, secret in _read(path).items() if role in FIRST_ROLES}
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        stored: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or move it away") from error
-    return stored
-
-
-def _write(path: Path, secrets: dict[str, str]) -> dict[str, str]:
-    """Add secrets to the file, all or none; of two processes that do the later finds the other's.
-    Gives those of the same names that are in it.
-    """
-    with (path.parent / f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stored = secrets | _read(path)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f"{path.name}.", delete=False
-        ) as file:
-            json.dump(stored, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    return {name: stored[name] for name in secrets}
+    return {role: secret for role, secret in read_secrets(path).items() if role in FIRST_ROLES}

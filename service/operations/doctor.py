@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 
 from learning.ledger import checkpoint
-from service.runtime.mlflow_login import KEYS_FILE, mlflow_password
+from service.runtime.first_secrets import KEYS_FILE, mlflow_password
 from service.runtime.settings import INSTALLATION, Settings
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger

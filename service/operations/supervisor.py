@@ -18,7 +18,7 @@ from typing import Self
 import httpx
 
 from experiments.registry.mlflow_server import server
-from service.operations.bootstrap import prepare_mlflow
+from service.runtime.first_secrets import prepare_mlflow
 from service.runtime.settings import Settings
 
 READY_SECONDS_MAX = 120

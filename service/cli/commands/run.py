@@ -13,7 +13,7 @@ import typer
 from experiments.registry.mlflow_server import USER, mlflow_pages_url
 from service.cli.options import Home, app, console, handle_errors, settings
 from service.operations.supervisor import READY_SECONDS_MAX, Processes, StartError
-from service.runtime.mlflow_login import mlflow_password
+from service.runtime.first_secrets import mlflow_password
 from service.runtime.settings import Settings
 
 Port = Annotated[

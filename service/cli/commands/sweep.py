@@ -23,7 +23,7 @@ from service.cli.options import (
     print_json,
     settings,
 )
-from service.runtime.mlflow_login import mlflow_password
+from service.runtime.first_secrets import mlflow_password
 from service.runtime.settings import Settings
 
 SHOWN_MAX = 20

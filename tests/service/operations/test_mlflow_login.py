@@ -16,8 +16,8 @@ import pytest
 from experiments.registry.mlflow_client import RegistryUnavailable
 from experiments.registry.mlflow_server import USER, mlflow_pages_url
 from experiments.registry.registered_versions import Registry
-from service.operations.bootstrap import prepare, prepare_mlflow
-from service.runtime.mlflow_login import mlflow_password
+from service.operations.bootstrap import prepare
+from service.runtime.first_secrets import mlflow_password, prepare_mlflow
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from tests.mlflow_server import free_port, running, running_mlflow
