@@ -93,9 +93,9 @@ def _alone(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_mlflow(home: Path, port: int | None = None) -> Iterator[str]:
+def running_mlflow(home: Path, port: int | None = None, password: str = "") -> Iterator[str]:
     """The URL of a small MLflow server that keeps everything under `home`."""
     home.mkdir(parents=True, exist_ok=True)
-    small = server(home, environ=os.environ, port=port or free_port())
+    small = server(home, environ=os.environ, port=port or free_port(), password=password)
     with running(small.command, home, dict(small.environment), f"{small.url}/health"):
         yield small.url

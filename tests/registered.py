@@ -88,7 +88,7 @@ def publish(registry: Registry, workspace: str, version: int = 1, **other) -> st
         "reason": "40 new entries",
         "metrics": {"auc": 0.81, "log_loss": 0.42},
     }
-    return registry.publish(workspace, version, **given | other)
+    return registry.publish(workspace, version, **given | other).number
 
 
 def log(registry: Registry, workspace: str, evaluation: str = "e-1", **more) -> str:

@@ -15,6 +15,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines + [_row([str(cell) for cell in row]) for row in rows])
 
 
+_LINKS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+"""Where a space of no width makes an address no link: Markdown links those that stand bare."""
+
 _MARKS = re.compile(r"([\\`*_~\[\]|])")
 
 
@@ -23,7 +26,7 @@ def plain(text: str) -> str:
     and give as reasons is neither a link nor a picture nor a tag.
     """
     escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKS.sub(r"\\\1", escaped)
+    return _LINKS.sub("&#8203;", _MARKS.sub(r"\\\1", escaped))
 
 
 def sentence(text: str) -> str:

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from experiments.registry import descriptions
+from experiments.registry.mlflow_server import USER
 
 TIMEOUT_SECONDS = 10
 PROBE_SECONDS = 3.0
@@ -30,11 +31,13 @@ class RegistryRefused(ValueError):
 class Connection:
     """Base of the MLflow client: time limits, error translation, the experiment.
 
-    The time limits are MLflow's environment variables, which this sets for the process: a request
-    that has no answer after `timeout_seconds`, twice, is RegistryUnavailable.
+    The time limits, and the login, are MLflow's environment variables, which this sets for the
+    process: a request that has no answer after `timeout_seconds`, twice, is RegistryUnavailable.
     """
 
-    def __init__(self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS, password: str = ""
+    ) -> None:
         self.tracking_uri = tracking_uri.rstrip("/")
         os.environ.update(
             MLFLOW_HTTP_REQUEST_TIMEOUT=str(timeout_seconds),
@@ -44,6 +47,8 @@ class Connection:
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
             MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
         )
+        if password:
+            os.environ.update(MLFLOW_TRACKING_USERNAME=USER, MLFLOW_TRACKING_PASSWORD=password)
         self._client = MlflowClient(self.tracking_uri, self.tracking_uri)
 
     def reach(self) -> None:
@@ -59,6 +64,11 @@ class Connection:
             yield
         except MlflowException as error:
             status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            if status == 401:
+                raise RegistryUnavailable(
+                    f"MLflow at {self.tracking_uri} does not take the login: "
+                    "BATON_MLFLOW_PASSWORD, or `mlflow` in keys.json, is another's"
+                ) from error
             if status == 429 or status >= 500:
                 raise RegistryUnavailable(f"MLflow at {self.tracking_uri}: {error}") from error
             raise RegistryRefused(f"MLflow at {self.tracking_uri} refused: {error}") from error

@@ -14,6 +14,7 @@ No code is pickled, and nothing here needs mlflow.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -104,6 +105,16 @@ def write(
     split = {"columns": [COLUMN], "data": [[json.dumps(EXAMPLE)]]}
     (folder / "input_example.json").write_text(json.dumps(split))
     (folder / "serving_input_example.json").write_text(json.dumps({"dataframe_split": split}))
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of all files of a package, by their paths: none may be changed, added or missing."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [
+        f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in files
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def mlmodel(model_id: str, at: float, about: Mapping[str, str]) -> str:

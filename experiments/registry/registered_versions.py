@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 
 from experiments.registry import descriptions, model_package
-from experiments.registry.mlflow_client import TIMEOUT_SECONDS, ms, tag_filter
+from experiments.registry.mlflow_client import TIMEOUT_SECONDS, RegistryRefused, ms, tag_filter
 from experiments.registry.runs import Runs
 
 NOTE = "mlflow.note.content"
@@ -29,11 +29,21 @@ class RegisteredVersion:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """A version that was published: its MLflow number, and the digest of its files as written."""
+
+    number: str
+    digest: str
+
+
 class Registry(Runs):
     """Model registry of one MLflow server."""
 
-    def __init__(self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
-        super().__init__(tracking_uri, timeout_seconds)
+    def __init__(
+        self, tracking_uri: str, timeout_seconds: int = TIMEOUT_SECONDS, password: str = ""
+    ) -> None:
+        super().__init__(tracking_uri, timeout_seconds, password)
         model_package.code()
 
     def publish(
@@ -50,8 +60,8 @@ class Registry(Runs):
         reason: str = "",
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> str:
-        """Register a saved version with all that it needs to score; its MLflow number.
+    ) -> PublishedVersion:
+        """Register a saved version with all that it needs to score.
 
         Once for every (workspace, version, digest), however often it is asked and wherever it was
         cut off. `state` is a checkpoint's bytes, `at` seconds since the epoch. `metrics` become
@@ -67,7 +77,8 @@ class Registry(Runs):
         self.reach()
         with self._translated_errors():
             if numbers := self._numbers(workspace, identity):
-                return numbers[0]
+                model_id = self._model_id(workspace, numbers[0])
+                return PublishedVersion(numbers[0], _package_digest(model_id, state, at, all_tags))
             experiment = self._experiment(workspace)
             self._model(workspace)
             model_id = self._upload_model(
@@ -85,7 +96,7 @@ class Registry(Runs):
             first, *surplus = self._numbers(workspace, identity)
             for number in surplus:  # a request that timed out was carried out after all
                 self._client.delete_model_version(descriptions.model_name(workspace), number)
-            return first
+            return PublishedVersion(first, _package_digest(model_id, state, at, all_tags))
 
     def get_version(self, workspace: str, number: str) -> RegisteredVersion | None:
         """A model version by its MLflow number; None if there is none."""
@@ -98,17 +109,33 @@ class Registry(Runs):
     def state(self, workspace: str, number: str) -> bytes:
         """The checkpoint inside a published version. The bytes are not verified here."""
         with self._translated_errors(), tempfile.TemporaryDirectory() as folder:
-            model_version = self._client.get_model_version(
-                descriptions.model_name(workspace), str(number)
-            )
-            model_id = (model_version.source or "").removeprefix("models:/")
-            logged_model = self._client.get_logged_model(model_id)
+            logged_model = self._client.get_logged_model(self._model_id(workspace, number))
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"{logged_model.artifact_location}/{model_package.STATE}",
                 dst_path=folder,
                 tracking_uri=self.tracking_uri,
             )
             return Path(path).read_bytes()
+
+    def artifacts_digest(self, workspace: str, number: str) -> str | None:
+        """The digest of a published version's files as they are now; None where some are gone."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with self._translated_errors():
+                    model = self._client.get_logged_model(self._model_id(workspace, number))
+                    path = mlflow.artifacts.download_artifacts(
+                        artifact_uri=model.artifact_location,
+                        dst_path=folder,
+                        tracking_uri=self.tracking_uri,
+                    )
+            except RegistryRefused:
+                return None
+            return model_package.digest(Path(path))
+
+    def _model_id(self, workspace: str, number: str) -> str:
+        name = descriptions.model_name(workspace)
+        source = self._client.get_model_version(name, str(number)).source or ""
+        return source.removeprefix("models:/")
 
     def remove(self, workspace: str, number: str) -> None:
         """Delete a model version with its files; nothing happens where there is none."""
@@ -255,3 +282,10 @@ def _version_of(model_version: Any) -> RegisteredVersion:
         recipe=tags.get("baton.recipe"),
         tags=tags,
     )
+
+
+def _package_digest(model_id: str, state: bytes, at: float, tags: Mapping[str, str]) -> str:
+    """The digest of a package as it is written, whoever uploaded it."""
+    with tempfile.TemporaryDirectory() as folder:
+        model_package.write(Path(folder), model_id, state, at, tags)
+        return model_package.digest(Path(folder))

@@ -20,8 +20,10 @@ _COLUMNS = {"recipe": "recipe", **{name: name.replace("_", " ") for name in MEAS
 class SweepLog:
     """Logs trials as they end. After MLflow was away or refused once, nothing more is logged."""
 
-    def __init__(self, url: str, workspace: str, sweep: Sweep, subject: str) -> None:
-        self._registry, self._workspace = SweepRuns(url), workspace
+    def __init__(
+        self, url: str, workspace: str, sweep: Sweep, subject: str, password: str = ""
+    ) -> None:
+        self._registry, self._workspace = SweepRuns(url, password=password), workspace
         self._subject = f"{subject} up to position {sweep.history.position}"
         self._parent: str | None = None
         self.why: str | None = None

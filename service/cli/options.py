@@ -44,6 +44,8 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 def settings(**options: Any) -> Settings:
     """Settings of the environment, overridden by options of the command line."""
+    for name, setting in Settings.unknown(os.environ).items():
+        print_error(f"{name} is no setting", f"is {setting} meant?")
     try:
         return Settings.from_environ(os.environ, **options)
     except SettingError as error:

@@ -25,10 +25,12 @@ from service.jobs.registry_retention import RegistryRetention
 from service.outcomes.annotator_review import AnnotatorMonitor
 from service.privacy.retention import Retention
 from service.runtime import logs
+from service.runtime.first_secrets import mlflow_password
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.database.clock import database_time
 from service.store.database.transactions import DatabaseError, Store
+from service.versions.mlflow.artifact_check import ArtifactCheck
 from service.versions.mlflow.publish_version import TRANSCRIPT, MlflowPublisher
 
 LEASE = "jobs"
@@ -38,7 +40,7 @@ CHALLENGE_SECONDS = 2
 EVALUATION_CHECK_SECONDS = 5.0
 """Seconds between two checks whether an evaluation is due."""
 
-CAPACITY_SECONDS = 30
+CAPACITY_SECONDS, VERIFY_SECONDS = 30, 60
 ANNOTATOR_SECONDS = 5
 GRACE_SECONDS = 3600
 
@@ -125,7 +127,7 @@ def run(settings: Settings) -> None:
     leader = Leader(store, settings.lease_seconds)
     leader.renew()
     upkeep = Maintenance(store, settings)
-    registry = Registry(settings.mlflow_url)
+    registry = Registry(settings.mlflow_url, password=mlflow_password(settings))
     publishing = MlflowPublisher(store, registry, settings.address + TRANSCRIPT)
     surplus = RegistryRetention(store, registry, Retention(store, settings))
     scheduler = schedule(
@@ -150,6 +152,7 @@ def run(settings: Settings) -> None:
             "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
             "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
             "publish": (publishing.publish, settings.publish_seconds, "outside"),
+            "verify": (ArtifactCheck(store, registry).check, VERIFY_SECONDS, "outside"),
             "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),
             "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
         },

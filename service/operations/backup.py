@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import sqlite3
 import tarfile
 import tempfile
 import zlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from service.operations.bootstrap import KEYS_FILE
+from service.runtime.first_secrets import KEYS_FILE
 from service.runtime.ids import fingerprint
 from service.runtime.settings import Settings
 from service.store.conversations import conversation_rows
@@ -24,6 +25,10 @@ from service.store.ledger import entries, mlflow_rows
 
 DATABASE_FILE = "baton.sqlite3"
 _MANIFEST = "manifest.json"
+UNPACKED_MAX, UNPACKED_FREE = 100, 64 * 2**20
+"""A file of an archive may be so many times as large as the archive; up to so many bytes any may:
+databases compress three to ten times, and bombs a thousand.
+"""
 
 
 class ArchiveError(ValueError):
@@ -40,7 +45,12 @@ def back_up(settings: Settings, archive: Path) -> int:
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         copy = Path(folder) / DATABASE_FILE
-        store.copy_to(copy)
+        try:
+            store.copy_to(copy)
+        except sqlite3.Error as error:
+            raise ArchiveError(
+                f"no copy in {archive.parent}: {error}; is its disk full?"
+            ) from error
         files = {DATABASE_FILE: copy, KEYS_FILE: settings.home / KEYS_FILE}
         manifest = {name: _sha256(path) for name, path in files.items()}
         partial = Path(folder) / "archive"
@@ -70,7 +80,17 @@ def restore_backup(archive: Path, settings: Settings) -> None:
             raise ArchiveError(f"{path} exists; restore into another folder with --home")
     if not archive.is_file():
         raise ArchiveError(f"there is no file {archive}; name one that `baton backup` wrote")
-    settings.home.mkdir(parents=True, exist_ok=True)
+    is_new = not settings.home.exists()
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        _restore(archive, settings, targets)
+    except BaseException:
+        if is_new:
+            settings.home.rmdir()
+        raise
+
+
+def _restore(archive: Path, settings: Settings, targets: list[Path]) -> None:
     with tempfile.TemporaryDirectory(dir=settings.home) as name:
         folder = Path(name)
         _unpack(archive, folder)
@@ -91,6 +111,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 member = tar.extractfile(name)
                 if member is None:
                     raise KeyError(name)
+                size, most = tar.getmember(name).size, UNPACKED_MAX * archive.stat().st_size
+                if size > max(most, UNPACKED_FREE):
+                    raise ArchiveError(f"{name} in {archive} would take {size} bytes: a bomb")
                 with member, (folder / name).open("wb") as file:
                     shutil.copyfileobj(member, file)
         manifest = json.loads((folder / _MANIFEST).read_text())["sha256"]

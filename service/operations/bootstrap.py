@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
 from pathlib import Path
 
 import structlog
 
+from service.runtime.first_secrets import KEYS_FILE, add_secrets, read_secrets
 from service.runtime.settings import INSTALLATION, Settings
 from service.store import access
 from service.store.database.transactions import Store, UnavailableError
 from service.versions.switches import begin_workspace
 from service.web.access.keys import FIRST_ROLES, add_key, new_secret
 
-KEYS_FILE = "keys.json"
 STARTING_SECONDS = 60.0
 """How long `serve` and `jobs` wait for a database that restarts."""
 
@@ -38,9 +35,11 @@ def prepare(settings: Settings, store: Store) -> dict[str, str]:
     file = settings.home / KEYS_FILE
     with store.write() as connection:
         begin_workspace(connection, INSTALLATION, "live", "baton", settings.recipe)
-        if not file.exists() and access.has_keys(connection, INSTALLATION):
+        if not _first_keys(file) and access.has_keys(connection, INSTALLATION):
             return {}
-        secrets = _first_keys(file)
+        secrets = _first_keys(file) or add_secrets(
+            file, {role: new_secret() for role in FIRST_ROLES}
+        )
         for role, secret in secrets.items():
             add_key(connection, INSTALLATION, role, role, secret)
     return secrets
@@ -70,17 +69,5 @@ def prepare_database(settings: Settings) -> None:
 
 
 def _first_keys(path: Path) -> dict[str, str]:
-    if path.exists():
-        stored: dict[str, str] = json.loads(path.read_text())
-        return stored
-    secrets = {role: new_secret() for role in FIRST_ROLES}
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
-        json.dump(secrets, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            secrets = json.loads(path.read_text())
-    return secrets
+    """The first keys by role; none before they were made."""
+    return {role: secret for role, secret in read_secrets(path).items() if role in FIRST_ROLES}

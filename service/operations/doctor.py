@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
 
 from learning.ledger import checkpoint
-from service.operations.bootstrap import KEYS_FILE
+from service.runtime.first_secrets import KEYS_FILE, mlflow_password
 from service.runtime.settings import INSTALLATION, Settings
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
-from service.store.ledger import version_rows
+from service.store.ledger import mlflow_rows, version_rows
 from service.versions.restore import BrokenEntryError, TextRemovedError, restore
 
 
@@ -34,6 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
         store = Store(settings.database_url)
         try:
             findings += _database(store)
+            findings += _artifacts(settings, store)
         except DatabaseError as error:
             findings.append(
                 Finding(
@@ -126,6 +128,34 @@ def _versions(store: Store, workspace: str, numbers: list[int]) -> Iterator[Find
         not damaged,
         "damaged versions are passed over; `baton rebuild` makes a whole one",
     )
+
+
+def _artifacts(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Whether the files at MLflow's aliases are as Baton wrote them; nothing where MLflow is away
+    or has none. Importing its client takes seconds.
+    """
+    with store.read() as connection:
+        written = {
+            name: version_rows.published(connection, name) for name in ledger.workspaces(connection)
+        }
+        aliases = {name: mlflow_rows.aliases(connection, name) for name in written}
+    if not any(written.values()):
+        return
+    from experiments.registry.mlflow_client import RegistryUnavailable
+    from experiments.registry.registered_versions import Registry
+
+    registry = Registry(settings.mlflow_url, password=mlflow_password(settings))
+    with suppress(RegistryUnavailable):
+        for name, known in written.items():
+            numbers = {row.registry_version for row in aliases[name]} & known.keys()
+            altered = [n for n in numbers if registry.artifacts_digest(name, n) != known[n][1]]
+            yield Finding(
+                f"workspace {name}: {len(numbers)} versions at MLflow's aliases, {len(altered)} "
+                f"with files that are not as Baton wrote them {sorted(altered) or ''}",
+                not altered,
+                "jobs publish them anew; load none of them until then, and find out who can write "
+                "to MLflow",
+            )
 
 
 def _services(settings: Settings) -> Iterator[Finding]:

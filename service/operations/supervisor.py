@@ -18,6 +18,7 @@ from typing import Self
 import httpx
 
 from experiments.registry.mlflow_server import server
+from service.runtime.first_secrets import prepare_mlflow
 from service.runtime.settings import Settings
 
 READY_SECONDS_MAX = 120
@@ -99,7 +100,12 @@ class Processes:
             _require_free_port(self.settings.host, port, option)
         home = self.settings.home.resolve()
         (home / "mlflow").mkdir(parents=True, exist_ok=True)
-        mlflow = server(home / "mlflow", environ=os.environ, port=self.mlflow_port)
+        mlflow = server(
+            home / "mlflow",
+            environ=os.environ,
+            port=self.mlflow_port,
+            password=prepare_mlflow(self.settings),
+        )
         environment = self._environment(home, mlflow.url)
         logs = home / "logs"
         api = f"http://{self.settings.host}:{self.settings.port}/readyz"

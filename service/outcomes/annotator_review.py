@@ -33,6 +33,8 @@ SETTLED_SECONDS = 3.0
 """Reviews are read this long after they were written: no earlier transaction is open by then."""
 
 HANDOFF, REVIEW = "handoff", "review"
+TOLD, TOLD_BY_BOT = "told", "told by a bot"
+"""Verdicts that nobody asked for are no sample: times alone are compared, bots' with bots'."""
 _NEEDED = {"needed": True, "not_needed": False, "missed": True, "fine": False, "unknowable": None}
 _BEHAVIOUR_SENTENCES = {
     "needed": "finds a person needed nearly always",
@@ -137,9 +139,12 @@ def _learn_outcomes(
         body = entry.body
         if body.get("replaces"):
             first = ledger.entry(connection, workspace, body["replaces"])
-            from_person = first is not None and first.body.get("source") in ("agent", "audit")
-            if first is not None and from_person and first.body["agent"] != entry.actor:
+            if first is not None and _is_rated(first) and first.body["agent"] != entry.actor:
                 state.panel.correct(first.body["agent"])
+        elif entry.kind == "outcome" and body.get("by") == "bot":
+            seconds = state.time_spent(body["agent"], entry.at, None)
+            if state.panel.time(body["agent"], TOLD_BY_BOT, seconds, entry.position):
+                suspects.append(body["agent"])
         elif entry.kind == "outcome" and body["source"] == "agent":
             agent, handoff = body["agent"], handoffs.get(body["handoff_id"])
             claimed_at = None
@@ -147,12 +152,17 @@ def _learn_outcomes(
                 claimed_at = handoff.claimed_at
             seconds = state.time_spent(agent, entry.at, claimed_at)
             if handoff is None or handoff.probability is None or body["verdict"] not in _NEEDED:
-                suspected = state.panel.time(agent, "told", seconds, entry.position)
+                suspected = state.panel.time(agent, TOLD, seconds, entry.position)
             else:
                 verdict = _handoff_verdict(entry, handoff, accepting, seconds)
                 suspected = state.panel.learn(verdict)
             suspects += [agent] if suspected else []
     return suspects
+
+
+def _is_rated(entry: Entry) -> bool:
+    """Whether an outcome is somebody's whose labels are looked at: a person's, or a bot's."""
+    return entry.body.get("source") in ("agent", "audit") or entry.body.get("by") == "bot"
 
 
 def _handoff_verdict(

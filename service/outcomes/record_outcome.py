@@ -64,7 +64,7 @@ def record_by_bot(
     since = batch.now - DAY_SECONDS
     told = outcome_rows.count_since(batch.connection, workspace, verdict.agent, since)
     weight = terms.weight if told < terms.daily else 0.0
-    row = _record(batch, conversation, verdict, None, {"weight": weight})
+    row = _record(batch, conversation, verdict, None, {"weight": weight, "by": "bot"})
     entry = entries.entry(batch.connection, workspace, row["position"])
     teaches = entry is None or entry.body.get("weight") != 0.0
     return row | {"effect": "learned" if teaches else "waiting"}

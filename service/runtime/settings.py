@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
     return field(default=default, metadata=metadata)
 
 
+OTHER_VARIABLES = ("BATON_DATA",)
+"""Read by benchmarks alone."""
+DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://", "postgres://")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -46,6 +50,12 @@ class Settings:
         "http://127.0.0.1:5000",
         "URL",
         "The MLflow server that jobs publish to.",
+    )
+    mlflow_password: str = _setting(
+        "BATON_MLFLOW_PASSWORD",
+        "",
+        "secret",
+        "Password of MLflow's user `baton`; empty means `mlflow` in keys.json, or no login.",
     )
     queue_max: int = _setting(
         "BATON_QUEUE_MAX", 2048, "requests", "Waiting requests beyond this are answered 503."
@@ -129,6 +139,19 @@ class Settings:
         "BATON_LOG_LEVEL", "info", "level", "Least severe log line: debug, info, warning or error."
     )
 
+    @classmethod
+    def unknown(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Variables that look like settings and are none, and the nearest setting to each."""
+        known = [setting.metadata["variable"] for setting in fields(cls)]
+        strange = [
+            name
+            for name in sorted(environ)
+            if name.startswith("BATON_") and not name.startswith("BATON_TEST_")
+            if name not in (*known, *OTHER_VARIABLES)
+        ]
+        near = {name: get_close_matches(name, known, 1, 0.8) for name in strange}
+        return {name: names[0] for name, names in near.items() if names}
+
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home / 'baton.sqlite3'}"
@@ -160,6 +183,13 @@ class Settings:
         return settings
 
     def _check(self) -> None:
+        if self.database and not self.database.startswith(DATABASES):
+            raise SettingError(
+                "BATON_DATABASE names no database that Baton knows; it takes a URL, for example "
+                "postgresql://user@host/name"
+            )
+        if self.home.exists() and not self.home.is_dir():
+            raise SettingError(f"BATON_HOME={self.home}: it takes a folder, and this is a file")
         for setting in fields(self):
             value, variable, unit = (
                 getattr(self, setting.name),

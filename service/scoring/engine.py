@@ -88,7 +88,7 @@ class Engine:
         while self._queue or self._folding:
             self._run_batch()
             await asyncio.sleep(0.01 if self._folding else 0)
-        self._reader.stop()
+        await self._reader.stop()
         await self._live_models.stop()
 
     # Requests

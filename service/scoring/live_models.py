@@ -143,11 +143,11 @@ class LiveModels:
 
     async def stop(self) -> None:
         tasks = [task for task in (self._idle, *self._loading.values()) if task is not None]
-        for model in self._models.values():
-            tasks += [task for task in (model.reloading, model.reading) if task is not None]
+        tasks += [m.reloading for m in self._models.values() if m.reloading is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        reading = [m.reading for m in self._models.values() if m.reading is not None]
+        await asyncio.gather(*tasks, *reading, return_exceptions=True)
         self._models.clear()  # FastAPI remembers applications for ever; models need not stay, too
 
     def get_loaded(self, workspace: str) -> LiveModel:

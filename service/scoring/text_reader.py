@@ -75,5 +75,6 @@ class TextReader:
             if len(rows) < PIECE:
                 return length, state
 
-    def stop(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    async def stop(self) -> None:
+        """End the thread once it has done what it does: the store is closed next."""
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)

@@ -350,8 +350,8 @@ class Version(SQLModel, table=True):
     """A checkpoint. `line` is the switch it descends from, 0 for one that never served.
 
     `without` is what the line left out while it learned; `registry_version` is its number in
-    MLflow once published. `build` and `commit` are of the code that made it; `blocked` says why it
-    may not be switched to.
+    MLflow once published, and `registry_digest` that of its files there. `build` and `commit` are
+    of the code that made it; `blocked` says why it may not be switched to.
     """
 
     __table_args__ = (
@@ -374,6 +374,7 @@ class Version(SQLModel, table=True):
     build: str
     commit: str | None
     blocked: str | None
+    registry_digest: str | None
 
 
 class Challenger(SQLModel, table=True):

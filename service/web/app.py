@@ -23,7 +23,12 @@ from service.runtime.settings import Settings
 from service.scoring.decision_replay import DecisionReplay
 from service.scoring.engine import Engine
 from service.scoring.live_models import ENTRIES_PER_BATCH
-from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
+from service.store.database.transactions import (
+    DatabaseError,
+    DiskFullError,
+    SchemaMismatchError,
+    Store,
+)
 from service.web.access.keys import KeyAuthenticator
 from service.web.access.rate_limits import RateLimits
 from service.web.access.security_events import SecurityRecorder
@@ -186,7 +191,7 @@ async def get_readiness(baton: AppDependency) -> Any:
     why = []
     try:
         await asyncio.to_thread(baton.store.check)
-    except SchemaMismatchError as error:
+    except (SchemaMismatchError, DiskFullError) as error:
         why.append(str(error))
     except DatabaseError as error:
         why.append(f"the database does not answer: {error.orig}")

@@ -70,6 +70,7 @@ class RequestMiddleware:
                     *message["headers"],
                     (b"x-request-id", request.encode("latin-1")),
                     (b"x-content-type-options", b"nosniff"),
+                    (b"x-frame-options", b"DENY"),
                     *(self._limits.headers(bucket) if bucket is not None else ()),
                 ]
             await send(message)

@@ -110,10 +110,11 @@ def once(
             field="Idempotency-Key",
             hint="a random UUID is enough",
         )
+    own = f"{principal.key_id} {name}"  # a colleague's key of the same name is another
     request_fingerprint = fingerprint([request.method, request.url.path, principal.key_id, body])
 
     def do_once(batch: Batch) -> Mapping[str, Any]:
-        row = access.idempotency_record(batch.connection, principal.workspace, name)
+        row = access.idempotency_record(batch.connection, principal.workspace, own)
         if row is not None:
             if row.fingerprint != request_fingerprint:
                 raise Contradiction(
@@ -129,7 +130,7 @@ def once(
             batch.connection,
             {
                 "workspace": principal.workspace,
-                "key": name,
+                "key": own,
                 "fingerprint": request_fingerprint,
                 "answer": dict(answer),
                 "at": batch.now,

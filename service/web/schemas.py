@@ -44,6 +44,9 @@ another.
 """
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def about(description: str, *examples: Any) -> Any:
     """A field's description and examples, as OpenAPI shows them."""
     return Field(description=description, examples=list(examples) or None)
@@ -52,6 +55,8 @@ def about(description: str, *examples: Any) -> Any:
 def _without_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000; remove it")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("must not contain half a character (a lone surrogate); remove it")
     return text
 
 

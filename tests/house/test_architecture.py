@@ -94,6 +94,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.commands.recipe": {"learning": QUICK},
     "service.cli.bench.commands": {"experiments": QUICK, "service": QUICK},
     "service.cli.commands.warm_start": {"service": QUICK, "experiments": QUICK},
+    "service.operations.doctor": {"experiments": "where nothing is published MLflow is not needed"},
     "service.web.console.dashboard.dashboard_figures": {
         "experiments": "who never looks at a figure never pays for plotly"
     },

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from experiments.registry.mlflow_server import mlflow_pages_url
+from experiments.registry.mlflow_server import USER, mlflow_pages_url
 from service.cli.options import Home, app, console, handle_errors, settings
 from service.operations.supervisor import READY_SECONDS_MAX, Processes, StartError
+from service.runtime.first_secrets import mlflow_password
 from service.runtime.settings import Settings
 
 Port = Annotated[
@@ -166,9 +167,9 @@ def _addresses(processes: Processes, chosen: Settings) -> None:
     console.print(f"console     {processes.url}/console", highlight=False, soft_wrap=True)
     console.print("            sign in with the key named agent, or engineer to see more")
     console.print(f"API         {processes.url}/docs", highlight=False, soft_wrap=True)
-    console.print(
-        f"MLflow      {mlflow_pages_url(processes.mlflow_url)}", highlight=False, soft_wrap=True
-    )
+    pages = mlflow_pages_url(processes.mlflow_url, password=mlflow_password(chosen))
+    console.print(f"MLflow      {pages}", highlight=False, soft_wrap=True)
+    console.print(f"            sign in as {USER}, with the password named mlflow in keys.json")
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
     console.print(f"logs        {chosen.home / 'logs'}", highlight=False, soft_wrap=True)
 

@@ -23,6 +23,8 @@ from service.cli.options import (
     print_json,
     settings,
 )
+from service.runtime.first_secrets import mlflow_password
+from service.runtime.settings import Settings
 
 SHOWN_MAX = 20
 COLUMNS = {
@@ -99,7 +101,7 @@ def sweep(
         )
         with console.status(f"reading {source.label}"):
             search = sweep_source.resume_or_begin(chosen.home, source, candidates, anew=anew)
-        log = _log(chosen.mlflow_url, workspace, search, source.label) if mlflow else None
+        log = _log(chosen, workspace, search, source.label) if mlflow else None
         with bar() as progress:
             task = progress.add_task("trials", total=len(candidates), figures="")
 
@@ -133,13 +135,14 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _log(url: str, workspace: str, search: Any, source: str) -> Any:
+def _log(chosen: Settings, workspace: str, search: Any, source: str) -> Any:
     """Log of the search in MLflow, whose import takes seconds: only who logs there pays for it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from experiments.sweeps.mlflow_trials import SweepLog
 
     with console.status("asking MLflow"):
-        log = SweepLog(url, workspace, search, source)
+        password = mlflow_password(chosen)
+        log = SweepLog(chosen.mlflow_url, workspace, search, source, password)
     if log.why is not None:
         console.print(f"not logged to MLflow: {log.why}", highlight=False, markup=False)
         console.print(f"trials are kept in {search.folder}; the same command logs them later")

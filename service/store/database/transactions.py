@@ -7,6 +7,7 @@ transaction takes SQLite's write lock when it begins: a deferred one would lose 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,14 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _MIGRATION_LOCK = 0x6261746F6E
 _CONFLICT = ("40001", "40P01")  # serialization failure, deadlock
 _LOCK_TIMEOUT = ("55P03",)  # lock not available in time
+
+FREE_BYTES_MIN = 2**20
+"""With less room on its disk SQLite is not ready: every write is about to fail, or does."""
+
+
+class DiskFullError(RuntimeError):
+    """The database's disk has no room; the message says which."""
+
 
 DatabaseError = DBAPIError
 """What the store's functions raise when the database refuses or is gone."""
@@ -219,6 +228,7 @@ class Store:
         its tables are not this build's. These are compared once, and again once a statement named
         what is not there.
         """
+        self._require_room()
         if self._fits:
             with contextlib.suppress(SchemaError), self.read() as connection:
                 connection.execute(text("SELECT id FROM workspace LIMIT 1"))
@@ -227,6 +237,12 @@ class Store:
         if found.wrong:
             raise found.error()
         self._fits = True
+
+    def _require_room(self) -> None:
+        """Raises DiskFullError where SQLite's disk has no room for what it is to write."""
+        file = self.url.database
+        if self.is_sqlite and file and shutil.disk_usage(Path(file).parent).free < FREE_BYTES_MIN:
+            raise DiskFullError(f"the disk of {file} is full: make room")
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of a SQLite database, while others write to it."""

@@ -14,7 +14,7 @@ from service.store.tables import Version, Workspace
 _version = table(Version)
 _workspace = table(Workspace)
 UNPUBLISHED_AT_ONCE = 20
-_COLUMNS = [column for column in _version.c if column.name != "state"]
+_COLUMNS = [column for column in _version.c if column.name not in ("state", "registry_digest")]
 
 
 def add_version(
@@ -58,6 +58,7 @@ def add_version(
             build=build,
             commit=commit,
             blocked=None,
+            registry_digest=None,
         )
     )
     return number
@@ -164,13 +165,39 @@ def by_registry_version(
 
 
 def mark_published(
-    connection: Connection, workspace: str, number: int, registry_version: str
+    connection: Connection,
+    workspace: str,
+    number: int,
+    registry_version: str,
+    digest: str | None = None,
 ) -> None:
+    """Record a version's number in MLflow, and the digest of its files there."""
     connection.execute(
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)
-        .values(registry_version=registry_version)
+        .values(registry_version=registry_version, registry_digest=digest)
     )
+
+
+def mark_unpublished(connection: Connection, workspace: str, number: int) -> None:
+    """MLflow gets a version anew."""
+    connection.execute(
+        update(_version)
+        .where(_version.c.workspace == workspace, _version.c.number == number)
+        .values(registry_version=None, registry_digest=None)
+    )
+
+
+def published(connection: Connection, workspace: str) -> dict[str, tuple[int, str]]:
+    """By number in MLflow, each version's own number and the digest of its files there."""
+    rows = connection.execute(
+        select(_version.c.registry_version, _version.c.number, _version.c.registry_digest).where(
+            _version.c.workspace == workspace,
+            _version.c.registry_version.is_not(None),
+            _version.c.registry_digest.is_not(None),
+        )
+    )
+    return {row.registry_version: (row.number, row.registry_digest) for row in rows}
 
 
 def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:

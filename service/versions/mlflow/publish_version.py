@@ -92,7 +92,7 @@ class MlflowPublisher:
         for row in owed:
             with self._store.read() as connection:
                 state = version_rows.state(connection, workspace, row.number)
-            number = self._registry.publish(
+            published = self._registry.publish(
                 workspace,
                 row.number,
                 state=state or b"",
@@ -106,7 +106,9 @@ class MlflowPublisher:
                 tags=lineage_tags(workspace, row._asdict()),
             )
             with self._store.write() as connection:
-                version_rows.mark_published(connection, workspace, row.number, number)
+                version_rows.mark_published(
+                    connection, workspace, row.number, published.number, published.digest
+                )
 
     def _publish_description(self, workspace: str) -> None:
         """Write the model card whenever its key has changed."""

@@ -5,6 +5,7 @@ second, so that what a request does not change costs it no transaction.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -30,6 +31,7 @@ class SecurityRecorder:
         self._used: dict[str, float] = {}
         self._lost = 0
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def record(
         self,
@@ -55,14 +57,16 @@ class SecurityRecorder:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
+        """Write what waits. A write that has begun is awaited: the store is closed next."""
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._write()
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), WRITE_SECONDS)
             await self._write()
 
     async def _write(self) -> None:

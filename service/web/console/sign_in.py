@@ -127,5 +127,5 @@ def _safe_target(then: str) -> str:
     """Where to go after signing in: a page of this console, whatever a link asks for (no open
     redirect).
     """
-    plain = then.isascii() and then.isprintable() and "\\" not in then
+    plain = then.isascii() and then.isprintable() and not any(x in then for x in ("\\", "..", "%"))
     return then if plain and then.startswith("/console/") else HOME

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import resource
 import sqlite3
 import stat
 import tarfile
@@ -19,7 +20,14 @@ import pytest
 from experiments.replay.client import path_of
 from learning.ledger import checkpoint
 from service.jobs.maintenance import Maintenance
-from service.operations.backup import ArchiveError, back_up, export_conversations, restore_backup
+from service.operations.backup import (
+    UNPACKED_FREE,
+    ArchiveError,
+    back_up,
+    export_conversations,
+    restore_backup,
+)
+from service.operations.bootstrap import prepare
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.versions.model_lines import ModelLines
@@ -205,6 +213,31 @@ def packed(files: dict[str, bytes]) -> bytes:
 def test_an_archive_of_something_else_is_refused(files: dict[str, bytes], tmp_path: Path) -> None:
     refused(packed(files), tmp_path)
     assert not (tmp_path / "outside").exists()
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused_before_it_is_unpacked(
+    tmp_path: Path,
+) -> None:
+    huge = packed({"manifest.json": b"{}", "baton.sqlite3": bytes(UNPACKED_FREE + 1)})
+    (tmp_path / "bomb").write_bytes(huge)
+    with pytest.raises(ArchiveError, match="a bomb"):
+        restore_backup(tmp_path / "bomb", Settings(home=tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_copy_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: SQLite says so with an error of its own."""
+    settings = Settings(home=tmp_path)
+    store = Store(settings.database_url)
+    prepare(settings, store)
+    store.close()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limit[1]))
+    try:
+        with pytest.raises(ArchiveError, match="is its disk full"):
+            back_up(settings, tmp_path / "backup" / "archive")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_what_is_no_archive_at_all_is_refused(tmp_path: Path) -> None:

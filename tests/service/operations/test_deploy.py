@@ -36,7 +36,9 @@ def test_every_service_runs_a_command_that_exists() -> None:
     }
     assert runs == {"api": "serve", "jobs": "jobs"}
     assert set(runs.values()) <= commands().keys()
-    assert SERVICES["mlflow"]["command"][:4] == ["python", "-m", "mlflow", "server"]
+    assert SERVICES["mlflow"]["command"][0] == "deploy/with-mlflow-login"
+    assert {"mlflow_password"} == set(SERVICES["mlflow"]["secrets"])
+    assert "mlflow_password" in SERVICES["jobs"]["secrets"]
 
 
 def test_every_setting_of_the_image_and_the_services_exists() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.outcomes import annotator_review
 from tests.postgres import on_both
 from tests.service_in_process import QUIET, InProcess, Place, refusal, serving
 
@@ -74,3 +76,18 @@ def test_a_bot_cannot_sign_as_an_agent(place: Place) -> None:
     refusal(forged, 403, "role_too_low")
     said = place.bot.posted("/v1/conversations/c/outcome", {"verdict": "missed"})
     assert said["source"] == "bot"
+
+
+def test_a_bot_s_outcomes_are_looked_at_like_an_agent_s(place: Place) -> None:
+    told = missed(place, place.bot, 3)
+    name = told[0]["agent"]
+    right = {"verdict": "fine", "source": "agent"}
+    assert place.agent.put(f"/v1/outcomes/{told[0]['id']}", json=right).status_code == 200
+    monitor = annotator_review.AnnotatorMonitor(place.service.baton.store)
+    while monitor.review_workspace(place.name, time.time() + 1):
+        pass
+    (row,) = [
+        one for one in place.engineer.got("/v1/quality/agents")["agents"] if one["agent"] == name
+    ]
+    assert (row["told_unasked"], row["corrected_by_others"]) == (3, 1)
+    assert row["suspected"] is None

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from service.operations.bootstrap import prepare
 from service.runtime.settings import SettingError, Settings
+from service.store.database.transactions import Store
 from tests.waiting import LIMIT_SECONDS
 
 
@@ -75,3 +77,26 @@ def test_doctor_says_that_the_first_keys_are_gone(tmp_path: Path) -> None:
     done = baton("doctor", "--home", home)
     assert "wrong the first keys are in" in done.stdout
     assert "baton key create --role admin" in done.stdout
+
+
+@pytest.mark.parametrize("database", ["nonsense", "mysql://host/name", "/a/path.sqlite3"])
+def test_a_database_that_baton_does_not_know_is_told_without_what_was_set(database: str) -> None:
+    with pytest.raises(SettingError, match="postgresql://") as refused:
+        Settings.from_environ({"BATON_DATABASE": database})
+    assert database not in str(refused.value), "it may hold a password"
+
+
+def test_a_home_that_is_a_file_and_damaged_keys_are_told_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"BATON_HOME=.*file: it takes a folder"):
+        Settings.from_environ({"BATON_HOME": str(tmp_path / "file")})
+    (tmp_path / "keys.json").write_text("{")
+    store = Store(f"sqlite:///{tmp_path / 'baton.sqlite3'}")
+    with pytest.raises(ValueError, match=r"keys\.json is damaged"):
+        prepare(Settings(home=tmp_path), store)
+    store.close()
+
+
+def test_a_misspelt_setting_is_told_with_the_one_that_is_meant() -> None:
+    environ = {"BATON_DATABSE": "x", "BATON_PORT": "1", "BATON_TEST_SEED": "1", "BATON_DATA": "x"}
+    assert Settings.unknown(environ) == {"BATON_DATABSE": "BATON_DATABASE"}

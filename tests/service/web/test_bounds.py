@@ -122,7 +122,7 @@ def test_a_batch_at_its_limits_is_decided(place: Place) -> None:
     items = [
         {
             "conversation_id": f"c{n}",
-            "message": {"id": "m", "text": "where, oh where, is my order, " * 60},
+            "message": {"id": "m", "text": "the parcel is blue, and so is the door, " * 45},
             "attributes": {f"a{k}": k for k in range(50)},
         }
         for n in range(256)

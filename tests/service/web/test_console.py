@@ -209,7 +209,25 @@ def test_wrong_keys_are_counted_by_address_and_then_it_has_to_wait(
     answer = browser.post(SIGN_IN, data=given)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
     given |= {"key": place.keys["agent"], "token": token(answer)}
-    assert browser.post(SIGN_IN, data=given).status_code == 429
+    assert browser.post(SIGN_IN, data=given).status_code == 303, "whoever has a key is not kept out"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/console/../v1/keys", "/console/..%2fx", "/console/%2e%2e/x", "//evil.example", "/v1/keys"],
+)
+def test_signing_in_leads_to_no_page_outside_the_console(
+    service: InProcess, place: Place, target: str
+) -> None:
+    browser = service.caller()
+    given = {"token": token(browser.get(SIGN_IN)), "key": place.keys["agent"], "next": target}
+    assert browser.post(SIGN_IN, data=given).headers["location"] == QUEUE
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/healthz", "/v1/handoffs"])
+def test_no_answer_is_guessed_at_or_framed(service: InProcess, path: str) -> None:
+    headers = service.caller().get(path).headers
+    assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
 
 
 def test_an_address_is_forgiven_in_time_and_few_are_remembered() -> None:

@@ -225,6 +225,28 @@ def test_followers_have_a_greatest_number_and_leave_when_they_hang_up(
     assert until(lambda: status(place) == 200, "those that hung up have left")
 
 
+def test_one_key_that_follows_with_all_connections_makes_room_for_others(
+    service: InProcess, place: Place, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(broadcast, "SUBSCRIBERS_MAX", 4)
+    other, colleague = service.workspace(), place.named_agent("colleague")
+    with ExitStack() as open_:
+        greedy = [
+            open_.enter_context(following(place.service.caller(place.keys["agent"])))
+            for _ in range(4)
+        ]
+        for caller in (other.agent, colleague):
+            assert open_.enter_context(following(caller)).next().kind == "hello"
+        kept = place.service.caller(place.keys["agent"]).get("/v1/events")
+        assert refusal(kept, 503, "followers_full"), "who has most gets no more"
+        place.escalated()
+        heard = 0
+        for one in greedy:
+            with suppress(EOFError, httpx.RemoteProtocolError):
+                heard += one.until("handoff").kind == "handoff"
+        assert heard == 2
+
+
 def status(place: Place) -> int:
     with place.agent.stream("GET", "/v1/events") as answer:
         return answer.status_code

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from service.store.database import transactions
 from service.store.ledger import entries
 from tests.service_in_process import ASKS, QUIET, Caller, InProcess, serving
 from tests.waiting import until
@@ -58,6 +59,15 @@ def test_a_broken_database_makes_it_unready_and_says_so(service: InProcess) -> N
         with store.write() as connection:
             connection.execute(text("ALTER TABLE elsewhere RENAME TO workspace"))
     assert stranger.got("/readyz")["ready"] is True
+
+
+def test_a_full_disk_makes_it_unready(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "FREE_BYTES_MIN", 2**62)
+    answer = service.caller().get("/readyz")
+    assert answer.status_code == 503
+    assert "is full" in answer.json()["why"][0]
+    monkeypatch.undo()
+    assert service.caller().got("/readyz")["ready"] is True
 
 
 def test_a_process_that_is_behind_is_not_ready_until_it_has_caught_up(service: InProcess) -> None:

@@ -356,6 +356,14 @@ def test_without_an_idempotency_key_every_request_issues_a_key_of_its_own(place:
     assert made[0]["name"] != made[1]["name"]
 
 
+def test_idempotency_keys_of_two_people_are_strangers(place: Place) -> None:
+    header, asked = {"Idempotency-Key": "monday"}, {"role": "bot"}
+    first = place.admin.post("/v1/keys", json=asked, headers=header).json()
+    ada = place.admin.posted("/v1/keys", {"role": "admin", "name": "ada"})["key"]
+    theirs = place.service.caller(ada).post("/v1/keys", json=asked, headers=header).json()
+    assert theirs["id"] != first["id"]
+
+
 def test_idempotency_keys_of_two_workspaces_are_strangers(service: InProcess) -> None:
     header = {"Idempotency-Key": "shared"}
     made = [
