@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-Value = int | float | str | tuple[float, ...]
+Value = int | float | str | tuple[float, ...] | tuple[str, ...]
 
 LIST_MAX = 4
 """Most values of a parameter that is a list: each is an expert of its own, with its own arrays."""

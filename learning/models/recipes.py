@@ -66,7 +66,7 @@ class Recipe:
         return self.make(**settings)
 
 
-_FEATURES = {"features": FeatureNames()}
+_FEATURES: Mapping[str, Settable] = {"features": FeatureNames()}
 
 
 def _by_name(*recipes: Recipe) -> Mapping[str, Recipe]:
