@@ -25,7 +25,7 @@ from service.store.conversations import conversation_rows, transcripts
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.switch_history import undone_positions
+from service.versions.switch_history import UNDO, undone_positions
 
 ENTRIES_AT_ONCE = 500
 """Ledger entries read in one transaction while a model state is replayed."""
@@ -205,11 +205,7 @@ def _load(
     Where the `serving` line's recipe is another build's, a provisional state of this one's.
     """
     unknown = False
-    numbers = [
-        row.number
-        for row in version_rows.of_line(connection, workspace, line_switch.position, until)
-    ]
-    for number in [*numbers, line_switch.body["version"]]:
+    for number in _checkpoints(connection, workspace, line_switch, until):
         data = version_rows.state(connection, workspace, number)
         try:
             if data is None:
@@ -231,6 +227,22 @@ def _load(
         _log.warning("provisional", workspace=workspace, recipe=DEFAULT, after=model_state.position)
         return _of_line(connection, workspace, model_state, line_switch)
     raise NoModelError(f"no version of the line at switch {line_switch.position} can be loaded")
+
+
+def _checkpoints(
+    connection: Connection, workspace: str, line_switch: Entry, until: int
+) -> list[int]:
+    """The versions that a line can be stood at, the newest first: an undo's line goes back to the
+    one that it undid something of.
+    """
+    rows = version_rows.of_line(connection, workspace, line_switch.position, until)
+    numbers = [*(row.number for row in rows), line_switch.body["version"]]
+    before = line_switch.body["evidence"].get("line") if line_switch.body["kind"] == UNDO else None
+    undone_of = None if before is None else ledger.entry(connection, workspace, before)
+    if undone_of is not None:
+        first = min(line_switch.body["evidence"]["undone"])
+        numbers += _checkpoints(connection, workspace, undone_of, min(until, first - 1))
+    return list(dict.fromkeys(numbers))
 
 
 def _of_line(

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions
 from service.store.ledger import entries, version_rows
 from service.versions.switch_history import UNDO
@@ -49,26 +48,23 @@ def plan_undo(
         return Undo("at_rebuild", serving)
     change = Switch(
         base.number,
-        max(serving.body["learn_from"], base.position),
+        serving.body["learn_from"],
         reason,
         actor,
         replace(without, positions=without.positions | frozenset(learned)),
-        {"undone": sorted(learned)},
+        {"undone": sorted(learned), "line": serving.position},
         UNDO,
     )
     return Undo("gone", serving, change)
 
 
 def _newest_checkpoint(connection: Connection, workspace: str, serving: Entry) -> Any:
-    """The newest version of the serving line, or the one that it began with; None where it cannot
-    be loaded.
+    """The newest version of the serving line, or the one that it began with. Where it is damaged,
+    who stands there takes an older one of the line (`restore`).
     """
     line: Sequence[Any] = version_rows.of_line(
         connection, workspace, serving.position, entries.EVER
     )
-    number = line[0].number if line else serving.body["version"]
-    try:
-        checkpoint.load(version_rows.state(connection, workspace, number) or b"")
-    except checkpoint.CheckpointError:
-        return None
-    return version_rows.version(connection, workspace, number)
+    if line:
+        return line[0]
+    return version_rows.version(connection, workspace, serving.body["version"])

@@ -7,10 +7,12 @@ one number for each bucket. They never change, and go with every checkpoint.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from numpy.typing import NDArray
 
-from learning.models.hashed_features import Floats, Ints, Row, pack, unpack
+from learning.models.hashed_features import Floats, Row, pack, unpack
 
 DIGEST_CHARS = 16
 """So much of the donor's digest names it in a recipe."""
@@ -60,13 +62,13 @@ class Donor:
         """The log odds that the donor gives a row."""
         return float((self.weights[row.index] * row.value).sum())
 
-    def dump(self) -> dict[str, Ints | Floats]:
+    def dump(self) -> dict[str, NDArray[Any]]:
         if self._weights is None:
             return {}
         places, values = pack(self._weights, 0.0)
         return {"donor_at": places, "donor": values}
 
-    def load(self, arrays: dict[str, NDArray]) -> None:  # type: ignore[type-arg]
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Restore dumped weights. Raises ValueError for what cannot be."""
         if "donor" in arrays:
             self._weights = unpack(arrays["donor_at"], arrays["donor"], self.buckets, 0.0)

@@ -297,7 +297,7 @@ class Mixture(HashedClassifier):
         other._replay_buffer.load(meta["held_order"], buffered)
         other._shares.load(meta["shares"])
         if other._donor is not None:
-            other._donor.load(dict(arrays))
+            other._donor.load(arrays)
         for name, columns in other._weight_arrays():
             columns.unpack(arrays[f"{name}_at"], arrays[name])
         other._check()

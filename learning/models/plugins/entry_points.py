@@ -108,7 +108,7 @@ def appended(names: tuple[str, ...], state: State) -> Parts:
     """What features of one's own say of a state, by namespace: bounded and finite."""
     groups: Parts = {}
     for plugin in names:
-        values = {}
+        values: dict[str, float] = {}
         for name, value in sorted(feature_function(plugin)(state).items())[:FEATURES_MAX]:
             number = float(value)
             if math.isfinite(number):

@@ -29,7 +29,7 @@ class OwnClassifier(HashedClassifier):
     A label between 0 and 1 is learned as both, each with its share of the weight.
     """
 
-    def __init__(self, make: Callable[[], Any] = dict, buckets: int = BUCKETS) -> None:
+    def __init__(self, make: Callable[[], Any], buckets: int = BUCKETS) -> None:
         self.make = make
         self.buckets = buckets
         self.inner = make()

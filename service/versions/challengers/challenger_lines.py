@@ -61,7 +61,7 @@ class ChallengerLines:
                 for r in challenger_rows.of_workspace(connection, workspace)
                 if r.status == challenger_rows.OPEN
             ]
-            undone = undone_positions(entries.switches(connection, workspace)) if rows else ()
+            undone = undone_positions(entries.switches(connection, workspace))
         challengers = [
             OpenChallenger(row, self._load(workspace, row, until, undone)) for row in rows
         ]

@@ -59,7 +59,7 @@ async def get_quality(baton: AppDependency, principal: Lead) -> Any:
 
 def _advice(state: ModelState) -> dict[str, Any]:
     """What each adviser is worth, and what it costs where the policy gives its price."""
-    report = {}
+    report: dict[str, Any] = {}
     for name, share in state.advisers.shares.items():
         price = state.policy.advisers.get(name)
         report[name] = {"share": share, "price": price} | state.advice_trials.worth(name)

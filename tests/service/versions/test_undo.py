@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import ModelState, replay_entries
 from service.jobs.maintenance import Maintenance
 from service.quality.dashboard_data import load_dashboard
+from service.store.database.transactions import table
 from service.store.ledger import entries
+from service.store.tables import Version
 from service.versions.challengers import challenger_requests
 from service.versions.model_lines import ModelLines
 from service.versions.restore import restore, transcript_reader
@@ -103,6 +106,26 @@ def test_what_a_checkpoint_has_learned_leaves_at_the_rebuild_and_says_so(place: 
     assert standing(place)["digest"] == learned
     why = place.agent.got(f"/v1/outcomes/{mistake['id']}/effect")["why"]
     assert "at the next rebuild" in why
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_who_stands_at_an_undo(place: Place) -> None:
+    lesson(place, "before")
+    checkpointed(place)
+    lesson(place, "between")
+    newest = checkpointed(place)
+    mistake = lesson(place, "mistaken")
+    store, rows = place.service.baton.store, table(Version)
+    with store.write() as connection:
+        damaged = (rows.c.workspace == place.name) & (rows.c.number == newest)
+        connection.execute(update(rows).where(damaged).values(state=b"cut"))
+    assert taken_back(place, mistake)["effect"] == "gone"
+    taken_back(place, lesson(place, "again"))
+    again = place.ledger()[-1]
+    assert again["conversation_id"] == "again"
+    expected = without(
+        place, mistake["position"], place.ledger("switch")[-1]["without"]["positions"][-1]
+    )
+    assert standing(place)["digest"] == expected
 
 
 def test_the_same_request_again_is_the_same_answer_and_one_switch(place: Place) -> None:
