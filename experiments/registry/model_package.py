@@ -27,7 +27,7 @@ from experiments.registry import pyfunc
 from learning.models.plugins import entry_points as plugins
 
 PACKAGES = (
-    *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river"),
+    *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river", "scipy"),
     "vaderSentiment",
 )
 LOADER = "baton_published"

@@ -166,8 +166,8 @@ def _jobs_pass_over_it(service: InProcess, whole: Place, place: Place) -> None:
         keeper.draw_audits,
     ):
         task()
-    CapacityUpdate(store).move()
-    AnnotatorMonitor(store).look()
+    CapacityUpdate(store).update_prices()
+    AnnotatorMonitor(store).review_annotators()
     assert whole.engineer.got("/v1/versions")["versions"][0]["position"] > 2
     with pytest.raises(BrokenEntryError):
         restore(store, place.name)
