@@ -44,6 +44,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MLFLOW_PASSWORD_FILE": str(home / "password"),
         "MLFLOW_FOLDER": str(home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     address = f"http://127.0.0.1:{port}"
     with running(command, home, environment, f"{address}/health"):
