@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from learning.conversation.state import State
 from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.opening_hours import Team
+from learning.decision.own_phrases import PHRASES_MAX, Phrase
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
     AcceptanceRates,
@@ -44,6 +45,7 @@ from learning.decision.rules import (
     sentence,
     with_protected_rules,
 )
+from learning.decision.words_to_show import WordsToShow
 
 __all__ = [
     "PROTECTED",
@@ -129,6 +131,11 @@ class Policy(PolicyDocument):
             examples=["on_call"],
         ),
     ] = None
+    phrases: Annotated[
+        tuple[Phrase, ...],
+        Field(max_length=PHRASES_MAX, description="The workspace's own, beside the lexicon."),
+    ] = ()
+    say: Annotated[WordsToShow, Field(description="Words for the bot to show.")] = WordsToShow()
     routing: Annotated[Routing, Field(description="What the model may decide of teams.")] = (
         Routing()
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from learning.conversation.state import State
+from learning.decision.own_phrases import OWN
 from learning.decision.policy_document import PolicyDocument
 from learning.text.similarity import words
 
@@ -179,8 +180,10 @@ def _times(count: float) -> str:
 def sentence(watches: str, state: State) -> str:
     """What a reading says, in words; the matched words where there are any."""
     evidence = dict(state.signals.evidence)
+    phrase = evidence.get(OWN + watches.removeprefix("topic:"))
+    own = f" (your phrase “{phrase}”)" if phrase else ""
     if watches == "request":
-        return f"asks for a person: “{state.signals.request}”"
+        return f"asks for a person: “{state.signals.request}”{own}"
     if watches == "repeats":
         return f"asked nearly the same thing {_times(state.repeats)}"
     if watches == "bot_repeats":
@@ -193,7 +196,7 @@ def sentence(watches: str, state: State) -> str:
         topic = watches[6:]
         quote = f": “{evidence[topic]}”" if topic in evidence else ""
         after = f" after automation failed {_times(state.failures)}" if state.failures else ""
-        return f"speaks of {topic}{quote}{after}"
+        return f"speaks of {topic}{quote}{own}{after}"
     if watches.startswith("says:"):
         return f"says “{watches[5:]}”"
     matched = evidence.get(watches)
@@ -210,6 +213,8 @@ def reason_params(watches: str, state: State) -> dict[str, Any]:
         params[kind] = what
     if quote:
         params["quote"] = quote
+    if phrase := evidence.get(OWN + (what or watches)):
+        params["phrase"] = phrase
     if watches in ("repeats", "bot_repeats", "failures"):
         params["times"] = int(reading(state, watches))
     return params
