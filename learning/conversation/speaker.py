@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from learning.text.dialogue_cues import cues
 from learning.text.similarity import letters, likeness
@@ -111,6 +111,19 @@ def add_message(
         cues=own_cues,
         cues_before=side.cues,
         act=_act(own_cues, len(tokens), nearest),
+    )
+
+
+def forget(side: SpeakerState, message_id: str) -> SpeakerState:
+    """The speaker's state without a remembered message, which a newer version of it replaces."""
+    if message_id not in side.ids:
+        return side
+    places = [place for place, name in enumerate(side.ids) if name != message_id]
+    return replace(
+        side,
+        ids=tuple(side.ids[place] for place in places),
+        distinct_words=tuple(side.distinct_words[place] for place in places),
+        letters=tuple(side.letters[place] for place in places),
     )
 
 

@@ -11,7 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from learning.conversation.speaker import MEMORY, SpeakerState, add_message, reply_similarity
+from learning.conversation.speaker import (
+    MEMORY,
+    SpeakerState,
+    add_message,
+    forget,
+    reply_similarity,
+)
 from learning.text.handover_talk import (
     automatic,
     consents,
@@ -77,7 +83,8 @@ class Message:
     `advice` are probabilities that a person is needed, from elsewhere, by name; on a system message
     with the event advice they came late. `format` is text, html, markdown or email; None: it is
     recognised. `reading` is what its text shows, where that was read beforehand
-    (`with_readings`).
+    (`with_readings`). `edits` is the id of the message that it is a
+    newer version of. The `event` of a customer's message is None, or removed: its words are gone.
     """
 
     id: str
@@ -92,6 +99,7 @@ class Message:
     agent: str | None = None
     attachments: tuple[tuple[str, str | None], ...] = ()
     advice: tuple[tuple[str, float], ...] = ()
+    edits: str | None = None
     reading: TextReading | None = field(default=None, compare=False, repr=False)
 
 
@@ -237,7 +245,7 @@ def step(state: State, message: Message) -> State:
     if message.bot is not None:
         changes |= _report_changes(state, message.id, message.bot)
     if message.author == "user":
-        changes |= _user_changes(state, message)
+        changes |= {} if message.event == "removed" else _user_changes(state, message)
     elif message.author == "bot":
         changes |= _bot_changes(state, message)
     return replace(state, **changes)
@@ -281,7 +289,9 @@ def _user_changes(state: State, message: Message) -> dict[str, Any]:
     signals = _with_request_in_context(state, reading.signals, reading.own, language)
     sentiment = signals.sentiment
     first = not state.user.distinct_words
-    user = add_message(state.user, message.id, tokens, state.bot, again=state.author == "user")
+    earlier = state.user if message.edits is None else forget(state.user, message.edits)
+    name = message.edits or message.id
+    user = add_message(earlier, name, tokens, state.bot, again=state.author == "user")
     if user.repeats > 1 and automatic(reading.own):
         user = replace(user, repeats=1, repeat_ids=(message.id,), short_repeats=1)
     return {
@@ -359,6 +369,8 @@ def _apply_system_event(state: State, message: Message) -> State:
     if message.event == "advice":
         late = dict(state.late_advice) | dict(message.advice)
         return replace(state, late_advice=tuple(sorted(late.items())))
+    if message.event == "removed":  # the words are gone from where they stood
+        return state
     changes = _message_changes(state, message)
     if message.event == "handed_over":
         changes |= {"with_agent": True, "unanswered": False}

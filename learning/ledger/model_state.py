@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from learning.conversation.features import Parts, names, parts
 from learning.conversation.state import EMPTY, Message, State, step
+from learning.decision.own_phrases import with_own_phrases
 from learning.decision.policy import Policy, route_for_state
 from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
 from learning.ledger.advice_worth import AdviceTrials, action_cost
@@ -39,7 +40,8 @@ class Entry:
     `source`, `propensity`, `by_rule`, `team` and how that is known (`team_by`: agent, transfer or
     stayed); a correction says which position it `replaces`. retraction:
     `outcome_id` and the position it `replaces`, with nothing. erasure:
-    `conversation_id`, whose text is gone, and its outcomes' positions, which it `replaces_all`.
+    `conversation_id`, whose text is gone (or only that of `message_id`), and the positions of the
+    outcomes about it, which it `replaces_all`.
     """
 
     position: int
@@ -51,10 +53,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message as it stands in its conversation, and whether it was scored when it came."""
+    """A message as it stands in its conversation, and whether it was scored when it came.
+
+    `removed` is the ledger position at which its words were removed; 0: they are there.
+    """
 
     message: Message
     scored: bool
+    removed: int = 0
 
 
 Transcript = Callable[[str, int], Sequence[Turn]]
@@ -279,7 +285,8 @@ class ModelState:
             rows, taught, _ = zip(*examples, strict=True)
             self.model.learn(rows, [x.label for x in taught], [x.weight for x in taught])
         if team_place in states:
-            self._learn_team(entry, states[team_place])
+            message = turns[team_place - 1].message
+            self._learn_team(entry, states[team_place], message)
         self.half_learned = False
         if on_learned is not None and examples:
             row, lesson, before = examples[-1]
@@ -298,16 +305,17 @@ class ModelState:
             without = action_cost(self.policy, self.calibrator(raw), lesson.label)
             self.advice_trials.add(name, position, lesson.weight, with_all, without)
 
-    def _learn_team(self, entry: Entry, state: State) -> None:
+    def _learn_team(self, entry: Entry, state: State, message: Message) -> None:
         """Test-then-learn the team of a conversation; one that merely stayed tests nothing."""
         team, evidence = entry.body["team"], entry.body["team_by"]
         if evidence != "stayed":
             suggestion = self.router.suggest(state, self.policy.team_names)
+            read = with_own_phrases(self.policy.phrases, state, message)
             trial = RoutingTrial(
                 team,
                 model=suggestion is not None and suggestion.team == team,
-                route=route_for_state(self.policy, state, suggestion).team == team,
-                rules=route_for_state(self.policy, state, None).team == team,
+                route=route_for_state(self.policy, read, suggestion).team == team,
+                rules=route_for_state(self.policy, read, None).team == team,
                 frequent=self.router.frequent == team,
                 confidence=suggestion.probability if suggestion is not None else 0.0,
             )
@@ -363,9 +371,18 @@ def replay_entries(
         elif model_state.learns(entry):
             body = entry.body
             turns = transcript(body["conversation_id"], body["covers"])
+            if any(turn.removed > entry.position for turn in turns):
+                raise TextRemovedError(
+                    f"words of conversation {body['conversation_id']!r} were removed since; only "
+                    "versions made after it was learned can be stood at"
+                )
             model_state.learn(entry, turns, on_learned)
         model_state.position = entry.position
     return None
+
+
+class TextRemovedError(LookupError):
+    """The text of an outcome's conversation was removed: its lesson cannot be replayed."""
 
 
 class LedgerGapError(ValueError):

@@ -14,7 +14,7 @@ import structlog
 
 from experiments.evaluation.evaluation_report import Report
 from learning.decision.policy import Policy
-from learning.ledger.model_state import ModelState
+from learning.ledger.model_state import ModelState, TextRemovedError
 from learning.measures.scores import measures
 from service.handoffs import lifecycle
 from service.jobs.clock_step import ClockCheck
@@ -34,7 +34,7 @@ from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation.evaluate import Evaluator
 from service.versions.model_lines import ModelLines, rebuild
-from service.versions.restore import TextRemovedError, advance_where_text_is
+from service.versions.restore import advance_where_text_is
 from service.versions.start_from import fresh_state
 
 REMEMBERED_SECONDS = 86_400

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import httpx
 
 from learning.ledger import checkpoint
+from learning.ledger.model_state import TextRemovedError
 from service.runtime.first_secrets import KEYS_FILE, mlflow_password
 from service.runtime.settings import INSTALLATION, Settings
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import mlflow_rows, version_rows
-from service.versions.restore import BrokenEntryError, TextRemovedError, restore
+from service.versions.restore import BrokenEntryError, restore
 
 
 @dataclass(frozen=True, slots=True)

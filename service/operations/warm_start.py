@@ -287,6 +287,7 @@ def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str,
         "team": None,
         "fired": None,
         "offer_id": None,
+        "spoken": None,
         "tossed": False,
     }
 

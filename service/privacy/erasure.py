@@ -9,16 +9,20 @@ with the next exact rebuild, which `jobs` schedules for corrections and erasures
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 
+from learning.ledger.model_state import TextRemovedError
 from service.runtime.errors import DOCTOR_HINT, Contradiction, NotFound
 from service.store.conversations import conversation_rows, removal
 from service.store.database.transactions import Store
 from service.store.ledger import entries
 from service.versions import switches
-from service.versions.restore import BrokenEntryError, NoModelError, TextRemovedError, restore
+from service.versions.restore import BrokenEntryError, NoModelError, restore
 
 ATTEMPTS_MAX = 5
 """Attempts to checkpoint the line, each repeated because an outcome came in between."""
@@ -40,7 +44,9 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
     Its id, its verdict and that it was there stay: they are in the ledger.
     """
     for _ in range(ATTEMPTS_MAX):
-        checkpoint = _checkpoint_past_outcomes(store, workspace, conversation)
+        checkpoint = checkpoint_past(
+            store, workspace, partial(removal.outcome_positions, conversation=conversation)
+        )
         result = _erase(store, workspace, conversation, checkpoint, actor)
         if result is not None:
             _log.warning("erased", workspace=workspace, outcomes=len(result.outcomes), actor=actor)
@@ -52,12 +58,12 @@ def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> Era
     )
 
 
-def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -> tuple[int, int]:
-    """Checkpoint the serving line past every outcome so far, if need be; gives its switch and
-    position.
-    """
+def checkpoint_past(
+    store: Store, workspace: str, find_positions: Callable[[Connection, str], Sequence[int]]
+) -> tuple[int, int]:
+    """Checkpoint the serving line past these outcomes, if need be; gives its switch, position."""
     with store.read() as connection:
-        positions = removal.outcome_positions(connection, workspace, conversation)
+        positions = find_positions(connection, workspace)
         switch = entries.switches(connection, workspace)[-1]
         line = removal.newest_checkpoint_position(connection, workspace, switch.position)
     if not positions or (line is not None and line >= positions[-1]):

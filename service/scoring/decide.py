@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.state import Message, step
+from learning.conversation.state import Message, State, step
+from learning.decision.own_phrases import with_own_phrases
 from learning.decision.policy import (
     Policy,
     PolicyDecision,
@@ -17,12 +18,16 @@ from learning.decision.policy import (
 )
 from learning.decision.routing import PRIORITY
 from learning.decision.rules import Reason
+from learning.decision.unread_turns import with_unread
 from learning.ledger.model_state import ModelState
+from learning.text.language import language_json
 from service.handoffs import lifecycle
 from service.handoffs.takeover import Standing, take_over
 from service.runtime.errors import Contradiction, Invalid
 from service.runtime.ids import new_id
+from service.scoring.bot_words import bot_words
 from service.scoring.decision_response import decision_response
+from service.scoring.message_edits import as_version
 from service.store.conversations import conversation_rows, reopening_rows
 from service.store.conversations.batch import (
     TURNS_RESERVED,
@@ -57,53 +62,85 @@ def score(
     Everything is checked before anything is changed. Raises Contradiction, Invalid.
     """
     conversation = batch.conversation(command.workspace, command.conversation_id)
-    stored_message = conversation.messages.get(command.message.id)
-    turns = new_turns(conversation, command.history, command.message.id)
+    message = with_timestamp(command.message, batch.now)
+    if message.edits is not None:
+        message = as_version(batch, conversation, message)
+    stored_message = conversation.messages.get(message.id)
+    turns = new_turns(conversation, command.history, message.id)
     if stored_message is not None:
-        _require_same_message(stored_message, command.message)
+        _require_same_message(stored_message, message)
         existing = _existing_decision(batch, conversation, stored_message.seq)
         if existing is not None:
             return decision_response(existing)
-        _require_newest(batch, conversation, stored_message, command.message, turns)
+        _require_newest(batch, conversation, stored_message, message, turns)
     appended = [with_timestamp(turn, batch.now) for turn in turns]
-    message = with_timestamp(command.message, batch.now)
     _require_room(batch, conversation, model_state.policy, appended, message)
     if conversation.status == "closed":
         _reopen(batch, conversation)
-    for turn in appended:
-        batch.append(conversation, turn)
+    unread = _append_turns(batch, conversation, model_state.policy, appended)
     take_over(
         batch, conversation, appended, Standing(model_state.policy, model_state.version, live)
     )
-    human_active = conversation.handoff_id is not None
-    if stored_message is None:
-        if live and not human_active:
-            _end_offer(batch, conversation, message)
-        seq = batch.append(conversation, message, scored=not human_active)
-    else:
-        seq = stored_message.seq
-        if not human_active:
-            batch.mark_scored(conversation, stored_message, command.message.id)
+    seq = _place(batch, conversation, message, model_state.policy if live else None)
     decision = {
         "id": new_id("d"),
         "workspace": command.workspace,
         "conversation_id": command.conversation_id,
         "seq": seq,
-        "message_id": command.message.id,
+        "message_id": message.id,
         "version": model_state.version,
         "position": model_state.position,
         "build": build,
         "answer": None,
         "at": batch.now,
+        "say": None,
+        "language": None,
     }
-    if human_active:
-        decision |= _human_active_decision(batch, conversation, model_state)
+    if conversation.handoff_id is not None:
+        decision |= _human_active_decision(batch, conversation, model_state, message, unread)
     else:
-        decision |= _scored_decision(conversation, model_state)
+        decision |= compute_decision(model_state, conversation.state, message, unread)
+        decision["handoff"] = None
         if live:
             _act(batch, conversation, decision, model_state.policy)
+    state = conversation.state
+    decision["language"] = language_json(state.language, " ".join(state.user.words))
+    decision["say"] = bot_words(batch, conversation, decision, model_state.policy)
     batch.add_decision(conversation, decision)
     return decision_response(decision)
+
+
+def _append_turns(
+    batch: Batch, conversation: OpenConversation, policy: Policy, turns: Sequence[Message]
+) -> list[State]:
+    """Append turns that are not decided about; gives what the customer's last ones show, by the
+    states after each, where nobody has answered them.
+    """
+    unread: list[State] = []
+    for turn in turns:
+        batch.append(conversation, turn)
+        if turn.author == "user":
+            unread.append(with_own_phrases(policy.phrases, conversation.state, turn))
+        else:
+            unread.clear()
+    return unread
+
+
+def _place(
+    batch: Batch, conversation: OpenConversation, message: Message, policy: Policy | None
+) -> int:
+    """The place of the message to decide about, appended where it is new; it is scored unless a
+    person has the conversation. Under a `policy` in force it ends an offer that waits.
+    """
+    human_active = conversation.handoff_id is not None
+    stored_message = conversation.messages.get(message.id)
+    if stored_message is None:
+        if policy is not None and not human_active:
+            _end_offer(batch, conversation, message, policy)
+        return batch.append(conversation, message, scored=not human_active)
+    if not human_active:
+        batch.mark_scored(conversation, stored_message, message.id)
+    return int(stored_message.seq)
 
 
 def _act(
@@ -157,9 +194,12 @@ def _require_room(
         batch.require_room(conversation, room)
     except Invalid:
         state = conversation.state
+        protected = False
         for turn in (*turns, message):
             state = step(state, turn)
-        if not is_protected(policy, state):
+            read = with_own_phrases(policy.phrases, state, turn)
+            protected = protected or (turn.author == "user" and is_protected(policy, read))
+        if not protected:
             raise
         batch.require_room(conversation, room, reserved=TURNS_RESERVED)
 
@@ -179,13 +219,19 @@ def _reopen(batch: Batch, conversation: OpenConversation) -> None:
     conversation.status, conversation.resolution, conversation.closed_at = "open", None, None
 
 
-def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
-    """Prediction and policy: the part of a decision that a replay must reproduce bit for bit."""
+def compute_decision(
+    model_state: ModelState, state: State, message: Message, unread: Sequence[State] = ()
+) -> dict[str, Any]:
+    """Prediction and policy: the part of a decision that a replay must reproduce bit for bit.
+
+    `message` is the newest of the state: the policy's own phrases are looked for in it. `unread`
+    are the customer's turns before it that nobody has answered.
+    """
     prediction = model_state.score(state)
     policy = model_state.policy
     choice: PolicyDecision = decide(
         policy,
-        state,
+        with_unread(with_own_phrases(policy.phrases, state, message), unread),
         prediction.probability,
         lambda: model_state.router.suggest(state, policy.team_names),
         lambda: model_state.causes(state),
@@ -206,14 +252,16 @@ def compute_decision(model_state: ModelState, state: Any) -> dict[str, Any]:
     }
 
 
-def _scored_decision(conversation: OpenConversation, model_state: ModelState) -> dict[str, Any]:
-    return compute_decision(model_state, conversation.state) | {"handoff": None}
-
-
 def _human_active_decision(
-    batch: Batch, conversation: OpenConversation, model_state: ModelState
+    batch: Batch,
+    conversation: OpenConversation,
+    model_state: ModelState,
+    message: Message,
+    unread: Sequence[State],
 ) -> dict[str, Any]:
-    policy, state = model_state.policy, conversation.state
+    policy = model_state.policy
+    state = with_own_phrases(policy.phrases, conversation.state, message)
+    state = with_unread(state, unread)
     thresholds = policy.thresholds
     urgent = urgent_case(policy, state) if state.author == "user" else None
     handoff = (
@@ -246,13 +294,16 @@ def _reasons_json(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
     return [reason.body() for reason in reasons]
 
 
-def _end_offer(batch: Batch, conversation: OpenConversation, message: Message) -> None:
+def _end_offer(
+    batch: Batch, conversation: OpenConversation, message: Message, policy: Policy
+) -> None:
     """The customer wrote instead of answering an offer: unless this asks for the person, the offer
     was ignored, which begins a cool-down.
     """
     if conversation.offer_id is None or message.author != "user":
         return
-    if step(conversation.state, message).signals.request is None:
+    state = with_own_phrases(policy.phrases, step(conversation.state, message), message)
+    if state.signals.request is None:
         batch.append_system_event(conversation, "ignored", conversation.offer_id)
     conversation.offer_id = None
 
@@ -282,12 +333,19 @@ def new_turns(
 
 
 def _require_same_message(stored_message: StoredMessage, message: Message) -> None:
+    if stored_message.removed:
+        raise Contradiction(
+            "message_removed",
+            f"message {message.id!r} was removed by the customer",
+            field="message.id",
+            hint="a new message needs an id of its own",
+        )
     if (stored_message.author, stored_message.text) != (message.author, message.text):
         raise Contradiction(
             "message_differs",
             f"message {message.id!r} is already recorded with another author or text",
             field="message.id",
-            hint="a corrected text is a new message with a new id",
+            hint="an edit goes to PUT /v1/conversations/{id}/messages/{mid}; else take a new id",
         )
 
 

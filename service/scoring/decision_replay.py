@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.build_info import build_id
-from learning.conversation.state import fold
-from learning.ledger.model_state import ModelState
+from learning.conversation.state import Message, State, fold, step
+from learning.decision.own_phrases import with_own_phrases
+from learning.ledger.model_state import ModelState, TextRemovedError
 from service.scoring.decide import compute_decision
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 from service.store.ledger import entries
-from service.versions.restore import TextRemovedError, advance, restore
+from service.versions.restore import advance, restore
 
 _COMPARED = (
     "action",
@@ -27,6 +28,18 @@ _COMPARED = (
     "priority",
     "route",
 )
+
+
+def _first_unread(rows: Sequence[Any]) -> int:
+    """Where the customer's turns begin that came without a decision directly before the last."""
+    first = len(rows) - 1
+    while first > 0:
+        row = rows[first - 1]
+        unread = row.author == "user" and not row.scored and row.removed is None
+        if not unread and row.event != "ignored":
+            break
+        first -= 1
+    return first
 
 
 class DecisionReplay:
@@ -55,13 +68,26 @@ class DecisionReplay:
             )
         if len(rows) < decision["seq"]:
             return {"identical": None, "why": "its text was removed", "again": None}
-        state = fold(conversation_rows.message_of(row) for row in rows)
+        if any((row.removed or 0) > decision["position"] for row in rows):
+            why = "the customer removed words that it was made of"
+            return {"identical": None, "why": why, "again": None}
+        messages = [conversation_rows.message_of(row) for row in rows]
+        first = _first_unread(rows)
+        state = fold(messages[:first])
+        turns: list[tuple[State, Message]] = []
+        for message in messages[first:]:
+            state = step(state, message)
+            turns.append((state, message))
         with self._lock:
             try:
                 model_state = self._state_at(workspace, decision["position"])
             except TextRemovedError as error:
                 return {"identical": None, "why": str(error), "again": None}
-            replayed = compute_decision(model_state, state)
+            phrases = model_state.policy.phrases
+            unread = [
+                with_own_phrases(phrases, *turn) for turn in turns[:-1] if turn[1].author == "user"
+            ]
+            replayed = compute_decision(model_state, *turns[-1], unread)
         different = [name for name in _COMPARED if replayed[name] != decision[name]]
         result: dict[str, Any] = {"identical": not different, "why": None}
         if different and decision["build"] != build_id():

@@ -56,6 +56,43 @@ class HandoffSummary(TypedDict):
     ]
 
 
+class WordsResponse(TypedDict):
+    """Words that the bot may show."""
+
+    kind: Annotated[
+        Literal["crisis", "offer", "callback"],
+        _about("A person is in danger, is offered one, or will be called back.", "offer"),
+    ]
+    text: Annotated[
+        str,
+        _about(
+            "The words, from the policy, in the customer's language.",
+            "Would you like me to connect you with a colleague?",
+        ),
+    ]
+    promised_at: NotRequired[
+        Annotated[
+            str, _about("When the team gets to it, for a callback.", "2026-11-30T08:00:00+00:00")
+        ]
+    ]
+
+
+class LanguageResponse(TypedDict):
+    """The language of a message, and what is recognised in it."""
+
+    code: Annotated[
+        str | None, _about("Declared, or recognised by its script or everyday words.", "en")
+    ]
+    covered: Annotated[
+        bool | None,
+        _about("Whether requests for a person are recognised in it; null: not known.", True),
+    ]
+    signals: Annotated[
+        Literal["all", "requests", "none"] | None,
+        _about("What is recognised: all, only requests for a person, or none.", "all"),
+    ]
+
+
 class DecisionResponse(TypedDict):
     """The decision about a message."""
 
@@ -81,6 +118,12 @@ class DecisionResponse(TypedDict):
     handoff: Annotated[
         HandoffSummary | None, Field(description="The open handoff, if there is one.")
     ]
+    say: Annotated[
+        WordsResponse | None, Field(description="Words that the bot may show, where there are any.")
+    ]
+    language: Annotated[
+        LanguageResponse | None, Field(description="The customer's language, and its coverage.")
+    ]
     version: Annotated[int, _about("The model version that decided.", 3)]
     position: Annotated[int, _about("The ledger position that it had learned up to.", 202)]
 
@@ -99,6 +142,8 @@ def decision_response(decision: Mapping[str, Any]) -> DecisionResponse:
         "triggers": decision["triggers"],
         "reasons": decision["reasons"],
         "handoff": decision["handoff"],
+        "say": decision["say"],
+        "language": decision["language"],
         "version": decision["version"],
         "position": decision["position"],
     }

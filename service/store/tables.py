@@ -109,7 +109,8 @@ class Conversation(SQLModel, table=True):
     and `team` of its newest decision or, once it was handed over, of its newest handoff, and the
     names of all triggers that `fired` in it, sorted, with a space between. `offer_id` is the
     decision to offer a person that the customer has yet to answer. `tossed` says that it was
-    sampled after its end: drawn for an audit or not.
+    sampled after its end: drawn for an audit or not. `spoken` is the code of the language it is in,
+    declared or recognised.
     """
 
     __table_args__ = (
@@ -140,10 +141,15 @@ class Conversation(SQLModel, table=True):
     fired: str | None
     offer_id: str | None
     tossed: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
+    spoken: str | None
 
 
 class MessageRow(SQLModel, table=True):
-    """A turn, at its place `seq` (from 1) in the conversation, as it was folded."""
+    """A turn, at its place `seq` (from 1) in the conversation, as it was folded.
+
+    `edits` is the id of the message that it is a newer version of. `removed` is the ledger position
+    at which its words were removed.
+    """
 
     __tablename__ = "message"
     __table_args__ = (UniqueConstraint("workspace", "conversation_id", "id"),)
@@ -163,13 +169,16 @@ class MessageRow(SQLModel, table=True):
     format: str | None
     attachments: list[Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     advice: dict[str, float] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    edits: str | None
+    removed: int | None
 
 
 class Decision(SQLModel, table=True):
     """The decision about a message. One made while a person had the conversation has no
     probability.
 
-    `route` says how the team was chosen, and what the model suggested, where one was chosen.
+    `route` says how the team was chosen, and what the model suggested, where one was chosen. `say`
+    are the words that the bot may show.
     """
 
     __table_args__ = (
@@ -204,6 +213,8 @@ class Decision(SQLModel, table=True):
     build: str
     answer: str | None
     at: float = _time()
+    say: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    language: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
 
 
 class Handoff(SQLModel, table=True):

@@ -8,13 +8,12 @@ from dataclasses import replace
 from cachetools import LRUCache
 
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Entry, Exclusions, ModelState
+from learning.ledger.model_state import Entry, Exclusions, ModelState, TextRemovedError
 from service.store.database.transactions import Store
 from service.store.ledger import entries, version_rows
 from service.versions.restore import (
     NoModelError,
     NoWorkspaceError,
-    TextRemovedError,
     advance,
     restore,
 )

@@ -16,6 +16,7 @@ from learning.ledger.model_state import (
     Entry,
     Exclusions,
     ModelState,
+    TextRemovedError,
     Transcript,
     Turn,
     replay_entries,
@@ -37,10 +38,6 @@ PROVISIONAL_OUTCOMES = 2000
 """Newest outcomes that a provisional model is trained on when a build meets another's recipe."""
 
 _log = structlog.get_logger("baton.standing")
-
-
-class TextRemovedError(LookupError):
-    """The text of an outcome's conversation was removed: its lesson cannot be replayed."""
 
 
 class NoWorkspaceError(LookupError):

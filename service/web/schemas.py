@@ -240,6 +240,16 @@ class ScoredMessage(Said):
     language: Language = None
 
 
+class EditedMessage(Said):
+    """What a message of the customer says now, instead of what it said."""
+
+    at: Annotated[
+        Moment | None, about("When it was edited; now, if left out.", "2026-11-28T09:30:00Z")
+    ] = None
+    language: Language = None
+    bot: Annotated[Report | None, about("What the bot reports of its work at this message.")] = None
+
+
 class Error(BaseModel):
     """What was wrong, in which field, and what to do about it."""
 
@@ -260,10 +270,12 @@ class ErrorAnswer(BaseModel):
 
 
 def message(
-    turn: ScoredMessage | Turn,
+    turn: ScoredMessage | Turn | EditedMessage,
     report: Report | None,
     attributes: dict[str, Any] | None = None,
     advice: dict[str, float] | None = None,
+    *,
+    edits: str | None = None,
 ) -> Message:
     """A message as it is folded; `at` 0 stands for the moment it is stored."""
     bot = None
@@ -276,8 +288,8 @@ def message(
             attempt=report.attempt,
         )
     return Message(
-        id=turn.id,
-        author=turn.author,
+        id="" if isinstance(turn, EditedMessage) else turn.id,
+        author="user" if isinstance(turn, EditedMessage) else turn.author,
         text=turn.text,
         at=seconds(turn.at) if turn.at is not None else 0.0,
         language=turn.language,
@@ -288,6 +300,7 @@ def message(
         format=turn.format,
         attachments=tuple((part.type, part.name) for part in turn.attachments),
         advice=tuple(sorted((advice or {}).items())),
+        edits=edits,
     )
 
 

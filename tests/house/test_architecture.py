@@ -118,7 +118,6 @@ LONG: dict[str, str] = {
     "service.store.migrations.versions.0001_initial:upgrade": SCHEMA,
     "service.cli.commands.models:replay": "most of it are its options",
     "service.cli.commands.sweep:sweep": "most of it are its options",
-    "service.scoring.decide:score": "all is checked before anything is changed, in one sight",
     "service.web.middleware:__call__": "one pass over a request, in its order",
 }
 

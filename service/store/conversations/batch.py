@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ SYSTEM_EVENTS: Mapping[str, str] = {
     "abandoned": "Closed before a person came.",
     "declined": "The customer declined a person.",
     "ignored": "The customer did not answer the offer of a person.",
+    "removed": "The customer removed a message.",
 }
 """What Baton's own system messages say."""
 
@@ -95,6 +96,7 @@ class OpenConversation:
     fired: str | None
     offer_id: str | None
     tossed: bool
+    spoken: str | None
     state: State = EMPTY
     unfolded_chars: int = 0
     """Where these are too many for this transaction, `state` is not to be used."""
@@ -110,6 +112,7 @@ class StoredMessage:
     author: str
     text: str
     scored: bool
+    removed: bool = False
 
 
 class Batch:
@@ -153,7 +156,7 @@ class Batch:
             ):
                 conversation = self._open[workspace, row.conversation_id]
                 conversation.messages[row.id] = StoredMessage(
-                    row.seq, row.author, row.text, row.scored
+                    row.seq, row.author, row.text, row.scored, row.removed is not None
                 )
         for name in ids:
             self._fold(self._open[workspace, name])
@@ -163,7 +166,7 @@ class Batch:
         row |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         row |= {"opened_at": self.now, "last_at": self.now}
         row |= {"language": None, "version": None, "team": None, "fired": None, "offer_id": None}
-        row |= {"tossed": False}
+        row |= {"tossed": False, "spoken": None}
         conversation_rows.add(self.connection, [row | {"id": name} for name in sorted(names)])
         self._added.update((workspace, name) for name in names)
 
@@ -186,9 +189,38 @@ class Batch:
                 after=length,
                 until=conversation.length,
             )
+            if length and any(row.event == "removed" and row.author == "system" for row in rows):
+                self._fold_anew(conversation)  # the cached state knows words that are gone
+                return
             for row in rows:
                 state = step(state, conversation_rows.message_of(row))
         conversation.state = state
+
+    def _fold_anew(self, conversation: OpenConversation) -> None:
+        state = EMPTY
+        for row in conversation_rows.messages(
+            self.connection, conversation.workspace, conversation.id, until=conversation.length
+        ):
+            state = step(state, conversation_rows.message_of(row))
+        conversation.state = state
+
+    def remove_words(
+        self, conversation: OpenConversation, message: str, seqs: Sequence[int], position: int
+    ) -> None:
+        """Remove a message's words at these places, and what is known of them here."""
+        self.append_system_event(conversation, "removed", message)
+        self.flush()
+        conversation_rows.remove_words(
+            self.connection, conversation.workspace, conversation.id, seqs, position
+        )
+        for name, stored in list(conversation.messages.items()):
+            if stored.seq in seqs:
+                conversation.messages[name] = StoredMessage(
+                    stored.seq, stored.author, "", False, removed=True
+                )
+        for seq in [seq for seq in conversation.decisions if seq >= min(seqs)]:
+            del conversation.decisions[seq]
+        self._fold_anew(conversation)
 
     def conversation(self, workspace: str, name: str) -> OpenConversation:
         """The open conversation. Raises Contradiction where its text was removed: it has no
@@ -286,6 +318,10 @@ class Batch:
     def add_decision(self, conversation: OpenConversation, row: dict[str, Any]) -> None:
         conversation.decisions[row["seq"]] = row
         self._decisions.append(row)
+        code = row["language"]["code"]
+        if code is not None and code != conversation.spoken:
+            conversation.spoken = code
+            self.change(conversation)
         if row["probability"] is not None:
             conversation.fired = trigger_names(row["triggers"], conversation.fired or "")
             if not conversation.escalated:

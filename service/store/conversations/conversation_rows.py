@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, update
 
 from learning.conversation.state import BotReport, Message
 from learning.ledger.model_state import Turn
@@ -35,6 +35,7 @@ _STORED_MESSAGES = CompiledSelect(
         _message.c.author,
         _message.c.text,
         _message.c.scored,
+        _message.c.removed,
     ).where(
         _message.c.workspace == bindparam("workspace"),
         AnyOf(_message.c.conversation_id, "conversations"),
@@ -195,7 +196,7 @@ def text_chars(
 def transcript(connection: Connection, workspace: str, name: str, until: int) -> list[Turn]:
     """The first `until` turns of a conversation, as `learning` folds them."""
     return [
-        Turn(message_of(row), row.scored)
+        Turn(message_of(row), row.scored, row.removed or 0)
         for row in messages(connection, workspace, name, until=until)
     ]
 
@@ -215,6 +216,7 @@ def message_of(row: Any) -> Message:
         agent=row.agent,
         attachments=tuple((part["type"], part["name"]) for part in row.attachments or ()),
         advice=tuple(sorted((row.advice or {}).items())),
+        edits=row.edits,
     )
 
 
@@ -241,7 +243,48 @@ def message_row(
         "agent": message.agent,
         "attachments": [{"type": kind, "name": name} for kind, name in message.attachments] or None,
         "advice": dict(message.advice) or None,
+        "edits": message.edits,
+        "removed": None,
     }
+
+
+def versions(connection: Connection, workspace: str, conversation: str, name: str) -> Sequence[Any]:
+    """A message and the newer versions of it, oldest first."""
+    return connection.execute(
+        select(_message)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == conversation,
+            or_(_message.c.id == name, _message.c.edits == name),
+        )
+        .order_by(_message.c.seq)
+    ).all()
+
+
+def remove_words(
+    connection: Connection, workspace: str, conversation: str, seqs: Sequence[int], position: int
+) -> None:
+    """Remove the words of messages: their places stay, and teach nothing."""
+    connection.execute(
+        update(_message)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == conversation,
+            _message.c.seq.in_(seqs),
+        )
+        .values(text="", attachments=None, event="removed", scored=False, removed=position)
+    )
+
+
+def write_reasons(
+    connection: Connection, workspace: str, decision: str, reasons: Sequence[Any]
+) -> None:
+    """Write a decision's reasons anew, without words that were removed."""
+    connection.execute(
+        update(_decision)
+        .where(_decision.c.workspace == workspace, _decision.c.id == decision)
+        .values(reasons=list(reasons))
+    )
 
 
 def newest_customer_place(connection: Connection, workspace: str, name: str) -> int | None:
@@ -251,6 +294,7 @@ def newest_customer_place(connection: Connection, workspace: str, name: str) -> 
             _message.c.workspace == workspace,
             _message.c.conversation_id == name,
             _message.c.author == "user",
+            _message.c.removed.is_(None),
         )
     ).scalar_one()
     return place

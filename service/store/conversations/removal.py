@@ -93,7 +93,11 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
         .select_from(_outcome.join(_conversation, joined))
         .where(_outcome.c.workspace == workspace)
     ).scalar_one()
-    return position or 0
+    bodies = connection.execute(
+        select(_ledger.c.body).where(_ledger.c.workspace == workspace, _ledger.c.kind == "erasure")
+    ).scalars()
+    erased = [outcome for body in bodies for outcome in body["replaces_all"]]
+    return int(max(position or 0, *erased, 0))
 
 
 def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
@@ -150,6 +154,7 @@ def erasure_position(connection: Connection, workspace: str, conversation: str) 
             _ledger.c.workspace == workspace,
             _ledger.c.kind == "erasure",
             _ledger.c.body["conversation_id"].as_string() == conversation,
+            _ledger.c.body["message_id"].as_string().is_(None),
         )
     ).scalar_one()
     return position

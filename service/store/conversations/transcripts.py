@@ -27,6 +27,8 @@ _TRANSCRIPTS = (
         _message.c.event,
         _message.c.format,
         _message.c.advice,
+        _message.c.edits,
+        _message.c.removed,
     )
     .where(
         _message.c.workspace == bindparam("workspace"),
@@ -52,9 +54,10 @@ def transcripts(
     for row in rows.all():
         name, seq, scored, message, author, text, at, language, bot, attributes, *others = row
         if seq <= lengths[name]:
+            event, written, edits, removed = others
             report = BotReport(**bot) if bot else None
             pairs = tuple(sorted(attributes.items())) if attributes else ()
-            event, written, advice = others
+            event, written, advice, edits, removed = others
             folded = Message(
                 message,
                 author,
@@ -66,6 +69,7 @@ def transcripts(
                 event,
                 written,
                 advice=tuple(sorted((advice or {}).items())),
+                edits=edits,
             )
-            turns[name].append(Turn(folded, scored))
+            turns[name].append(Turn(folded, scored, removed or 0))
     return turns

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, func, select
 
 from learning.ledger.lessons import WEAK_SOURCES
+from service.store.conversations.conversation_rows import HISTORY
 from service.store.database.transactions import table
 from service.store.tables import Conversation, Decision, Evaluation, Handoff, Outcome
 
@@ -81,6 +82,16 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
             _outcome.c.source.not_in(("audit", *WEAK_SOURCES)),
         )
         .group_by(_outcome.c.verdict)
+    ).all()
+
+
+def languages(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
+    """Conversations by the language they are in, as far as it is known."""
+    return connection.execute(
+        select(_conversation.c.spoken, func.count().label("total"))
+        .where(_conversation.c.workspace == workspace, _conversation.c.status != HISTORY)
+        .group_by(_conversation.c.spoken)
+        .order_by(_conversation.c.spoken)
     ).all()
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
-from learning.ledger.model_state import Exclusions, ModelState
+from learning.ledger.model_state import Exclusions, ModelState, TextRemovedError
 from learning.measures.scores import measures
 from learning.models.mixture.donor import DonorMissing
 from learning.models.recipes import DEFAULT, FORGETTING, UnknownRecipe, get_recipe
@@ -25,7 +25,6 @@ from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, change_log, entries, version_rows
 from service.versions import switches
 from service.versions.model_lines import rebuild
-from service.versions.restore import TextRemovedError
 from service.versions.start_from import fresh_state
 
 REASON_PREFIX = "challenger: "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -13,8 +15,11 @@ from sqlalchemy import Connection
 
 from service.handoffs import lifecycle
 from service.handoffs.takeover import take_over
+from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
+from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
-from service.scoring.decide import new_turns, with_timestamp
+from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
+from service.scoring.decision_response import DecisionResponse
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -26,6 +31,7 @@ from service.web.error_responses import ERRORS
 from service.web.request_context import Agent, AppDependency, Bot
 from service.web.schemas import (
     HISTORY_MAX,
+    EditedMessage,
     Id,
     RequestModel,
     ShortText,
@@ -72,6 +78,14 @@ class MessagesResponse(BaseModel):
     human_active: Annotated[bool, about("A person has it: the bot stays silent.", False)]
 
 
+class RemovalResponse(BaseModel):
+    """A message whose words are gone."""
+
+    conversation_id: Annotated[str, about("The conversation.", "c-17")]
+    message_id: Annotated[str, about("The message.", "m-3")]
+    position: Annotated[int, about("The ledger entry that says so.", 203)]
+
+
 class CloseRequest(RequestModel):
     """How the conversation ended."""
 
@@ -106,6 +120,7 @@ class ConversationResponse(BaseModel):
     version: Annotated[int | None, about("The model version that it is counted under.", 3)]
     team: Annotated[str | None, about("The team that it is counted under.", "support")]
     tossed: Annotated[bool, about("Whether it was drawn for an audit or passed over.", False)]
+    spoken: Annotated[str | None, about("The language it is in, declared or recognised.", "en")]
 
 
 class ConversationList(BaseModel):
@@ -145,6 +160,10 @@ class MessageResponse(BaseModel):
     ]
     advice: Annotated[
         dict[str, float] | None, about("What others said of it, by name.", {"judge": 0.7})
+    ]
+    edits: Annotated[str | None, about("The message that it is a newer version of.", "m-3")]
+    removed: Annotated[
+        int | None, about("The ledger entry by which its words were removed, if they were.", 203)
     ]
 
 
@@ -228,6 +247,48 @@ async def append_messages(
 
     needs = {conversation_id: [turn.id for turn in turns]}
     return JSONResponse(dict(await baton.engine.run(workspace, append, needs=needs)))
+
+
+@router.put(
+    "/conversations/{conversation_id:path}/messages/{message_id:path}",
+    response_model=DecisionResponse,
+)
+async def edit_message(
+    conversation_id: Id, message_id: Id, asked: EditedMessage, baton: AppDependency, principal: Bot
+) -> Any:
+    """The customer edited a message: it is decided anew, as a newer version at the end.
+
+    The same text again gets the same decision. The earlier version stays in the transcript.
+    """
+    edited = message(asked, asked.bot, edits=message_id)
+    command = ScoreCommand(principal.workspace, conversation_id, edited)
+    return JSONResponse(dict(await baton.engine.score(command)))
+
+
+@router.delete(
+    "/conversations/{conversation_id:path}/messages/{message_id:path}",
+    response_model=RemovalResponse,
+)
+async def remove_message(
+    conversation_id: Id, message_id: Id, baton: AppDependency, principal: Bot
+) -> Any:
+    """The customer removed a message: the words of all its versions go, and what they taught.
+
+    A handoff that it led to stays. Decisions keep their action, and quote nothing any more.
+    """
+    removal = Removal(principal.workspace, conversation_id, message_id, principal.name)
+    for _ in range(REMOVAL_ATTEMPTS_MAX):
+        saved = await asyncio.to_thread(removal.prepare, baton.store)
+        answer = await baton.engine.run(
+            removal.workspace, partial(removal.remove, saved=saved), needs=removal.needs
+        )
+        if answer is not None:
+            return JSONResponse(dict(answer))
+    raise Contradiction(
+        "busy_conversation",
+        f"outcomes of conversation {conversation_id!r} keep coming",
+        hint="send it again",
+    )
 
 
 @router.post("/conversations/{conversation_id:path}/close", response_model=CloseResponse)

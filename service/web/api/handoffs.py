@@ -138,6 +138,8 @@ class BriefTurn(BaseModel):
     at: Annotated[datetime, about("When.", "2026-11-28T09:30:00+00:00")]
     event: Annotated[str | None, about("What a turn of the system records.", "handed_over")]
     scored: Annotated[bool, about("Whether it was decided about.", True)]
+    edits: Annotated[str | None, about("The message that it is a newer version of.", "m-3")]
+    removed: Annotated[bool, about("Whether the customer removed its words.", False)]
 
 
 class Attempt(BaseModel):

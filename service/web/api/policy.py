@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from learning.decision import opening_hours
+from learning.decision.own_phrases import Phrase
 from learning.decision.policy import Policy
 from learning.text.signals import TOPICS
 from service.policy import preview
@@ -51,6 +52,21 @@ class TriggerChange(BaseModel):
     under_this_policy: Annotated[int, about("Under this policy.", 20)]
 
 
+class CaughtMessage(BaseModel):
+    """A message in which a phrase stands."""
+
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    message_id: Annotated[str, about("The message.", "m-3")]
+    quote: Annotated[str, about("The customer's own words.", "please ring me back")]
+
+
+class PhraseCatch(Phrase):
+    """One of the policy's own phrases, and what it would have caught."""
+
+    messages: Annotated[int, about("Messages in which it stands.", 12)]
+    examples: Annotated[list[CaughtMessage], about("The newest of them, at most five.")]
+
+
 class ConversationChanges(BaseModel):
     """Conversations that would go another way."""
 
@@ -86,6 +102,7 @@ class PolicyPreview(BaseModel):
     ]
     decisions: Annotated[DecisionChanges, about("Decisions.")]
     by_trigger: Annotated[dict[str, TriggerChange], about("By what fires.")]
+    phrases: Annotated[list[PhraseCatch], about("What each of its own phrases would have caught.")]
     conversations: Annotated[ConversationChanges, about("Conversations.")]
     as_made: Annotated[PolicyValueResponse, about("What it was.")]
     under_this_policy: Annotated[PolicyValueResponse, about("What it would have been.")]

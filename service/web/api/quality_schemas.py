@@ -215,6 +215,20 @@ class AdviserWorth(BaseModel):
     high: Annotated[float | None, about("Upper end of the 95 % interval.", 0.05)]
 
 
+class LanguageCounts(BaseModel):
+    """Conversations by what is recognised in their language."""
+
+    all: Annotated[int, about("In languages in which everything is recognised.", 940)]
+    requests: Annotated[
+        int, about("In languages in which only requests for a person are: no danger.", 25)
+    ]
+    none: Annotated[int, about("In languages in which nothing is recognised.", 4)]
+    unknown: Annotated[int, about("Those that showed no language.", 31)]
+    not_covered: Annotated[
+        dict[str, int], about("Those in which nothing is recognised, by language.", {"sw": 4})
+    ]
+
+
 class QualityReport(BaseModel):
     """How well automation and hand-over do, with honest denominators."""
 
@@ -233,6 +247,7 @@ class QualityReport(BaseModel):
     by_team: Annotated[dict[str, SegmentRates], about("By team.")]
     by_language: Annotated[dict[str, SegmentRates], about("By the first message's language.")]
     by_version: Annotated[dict[str, SegmentRates], about("By model version.")]
+    languages: Annotated[LanguageCounts, about("By what is recognised in their language.")]
     over_time: Annotated[OverTime, about("By when conversations began.")]
     accepting: Annotated[AcceptanceReport, about("Who accepts an offer.")]
     rules: Annotated[dict[str, RuleReport], about("How right each rule is.")]

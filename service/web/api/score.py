@@ -25,8 +25,10 @@ from service.scoring.decide import ScoreCommand
 from service.scoring.decision_response import (
     DecisionResponse,
     HandoffSummary,
+    LanguageResponse,
     ReasonResponse,
     TriggerResponse,
+    WordsResponse,
 )
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
@@ -232,6 +234,8 @@ class StoredDecision(BaseModel):
     build: Annotated[str, about("The build (packages, processor) that computed it.", "5f0c9a")]
     answer: Annotated[str | None, about("The customer's answer to the offer.", "accepted")]
     at: Annotated[datetime, about("When it was made.", "2026-11-28T09:30:00+00:00")]
+    say: Annotated[WordsResponse | None, about("Words that the bot might show.")]
+    language: Annotated[LanguageResponse | None, about("The customer's language.")]
 
 
 class DecisionWithVersion(StoredDecision):

@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 from experiments.registry.registered_versions import Registry
 from learning.decision.policy import AuditBudget
 from learning.ledger import checkpoint
+from learning.ledger.model_state import TextRemovedError
 from service.jobs.maintenance import Maintenance
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes import audit_tasks
@@ -27,7 +28,7 @@ from service.versions import switches
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.model_lines import ModelLines
-from service.versions.restore import TextRemovedError, restore
+from service.versions.restore import restore
 from tests.postgres import on_both
 from tests.running import NOWHERE
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving

@@ -43,6 +43,8 @@ class TranscriptTurn:
     because: tuple[str, ...]
     handed_over: bool
     may_begin: bool
+    edits: str | None
+    is_removed: bool
     tried: Mapping[str, Any] | None
 
 
@@ -83,7 +85,9 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
             len(turn["text"]) > LONG_CHARS,
             tuple(labels.get(turn["id"], ())),
             turn["seq"] == escalated,
-            turn["author"] == "user" and turn["seq"] in may_begin,
+            turn["author"] == "user" and turn["seq"] in may_begin and not turn["removed"],
+            turn["edits"],
+            turn["removed"],
             attempts.get(turn["id"]),
         )
         for turn in packet["transcript"]
