@@ -7,7 +7,7 @@ message: reasons by the phrases that show them, entities and the summary by thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from learning.conversation.brief.entities import facts
 from learning.conversation.brief.highlights import Highlight, highlights
 from learning.conversation.brief.summary import summary
 from learning.conversation.state import CONFIDENCE_LOW, BotReport, Message
+from learning.decision.own_phrases import phrase_hits
 from learning.decision.policy import Policy
 from learning.text.signals import Signals, read
 from service.store.conversations import conversation_rows
@@ -43,8 +44,10 @@ def context_packet(
         if handoff["decision_id"] is None
         else conversation_rows.decision(connection, workspace, handoff["decision_id"])
     )
-    watched = _watched_by_message(connection, workspace, decision)
+    policy = _policy_of(connection, workspace, decision)
+    watched = _watched_by_message(policy, decision)
     signals = _signals_by_message(messages)
+    _add_own_phrases(signals, [m for m in messages if m.id in watched], policy)
     episode = messages[handoff["begins"] - 1 :]
     evidence = _highlights(episode, signals, watched)
     entities = facts(messages)
@@ -78,13 +81,17 @@ def context_packet(
     }
 
 
-def _watched_by_message(
-    connection: Connection, workspace: str, decision: Any
-) -> dict[str, list[str]]:
-    """What the rules that triggered the decision watch for, by message, under its policy."""
+def _policy_of(connection: Connection, workspace: str, decision: Any) -> Policy | None:
+    """The policy under which a decision was made."""
     if decision is None:
+        return None
+    return Policy.from_ledger(entries.newest_policy(connection, workspace, decision.position))
+
+
+def _watched_by_message(policy: Policy | None, decision: Any) -> dict[str, list[str]]:
+    """What the rules that triggered the decision watch for, by message, under its policy."""
+    if policy is None:
         return {}
-    policy = Policy.from_ledger(entries.newest_policy(connection, workspace, decision.position))
     watches = {rule.name: rule.watches for rule in policy.rules}
     phrases: dict[str, list[str]] = {}
     for trigger in decision.triggers:
@@ -104,6 +111,18 @@ def _signals_by_message(messages: Sequence[Message]) -> dict[str, Signals]:
             short = len(message.text) <= CACHED_CHARS_MAX
             readings[message.id] = (_read_cached if short else read)(message.text, language)
     return readings
+
+
+def _add_own_phrases(
+    readings: dict[str, Signals], messages: Sequence[Message], policy: Policy | None
+) -> None:
+    """Add the policy's own phrases, where they stand, to the evidence of these messages."""
+    for message in messages if policy is not None and policy.phrases else ():
+        if message.id in readings and policy is not None:
+            hits = phrase_hits(policy.phrases, message, message.language)
+            own = tuple((hit.phrase.signal, hit.quote) for hit in hits)
+            reading = readings[message.id]
+            readings[message.id] = replace(reading, evidence=(*reading.evidence, *own))
 
 
 _read_cached = lru_cache(maxsize=4096)(read)
@@ -141,6 +160,8 @@ def _turn_json(row: Any, message: Message) -> dict[str, Any]:
         "at": message.at,
         "event": message.event,
         "scored": row.scored,
+        "edits": row.edits,
+        "removed": row.removed is not None,
     }
 
 

@@ -17,9 +17,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.conversation.state import EMPTY, step
+from learning.conversation.state import EMPTY, State, step
+from learning.decision.own_phrases import Phrase, PhraseHit, phrase_hits, with_own_phrases
 from learning.decision.policy import Policy, decide
 from learning.decision.routing import suggestion_of
+from learning.decision.unread_turns import with_unread
 from learning.estimation.off_policy import Action, outlook
 from service.outcomes.ground_truth import UNKNOWN, GroundTruth, ground_truth
 from service.store.conversations import conversation_rows
@@ -28,6 +30,9 @@ from service.store.reports import decision_history
 DAY_SECONDS = 86_400
 DECISIONS_MAX = 3000
 """Most decisions replayed, the newest. They take a second or two beside the scoring."""
+
+EXAMPLES_MAX = 5
+"""Most messages shown for a phrase, the newest."""
 
 _STRENGTH = {"continue": 0, "offer": 1, "escalate": 2}
 _ACTIONS: tuple[Action, ...] = ("kept", "offered", "escalated")
@@ -41,6 +46,7 @@ class _Conversation:
     decisions: list[Any]
     new_actions: list[str] = field(default_factory=list)
     triggers: list[tuple[str, ...]] = field(default_factory=list)
+    phrase_hits: list[tuple[str, PhraseHit]] = field(default_factory=list)
 
     @property
     def new_action(self) -> Action:
@@ -104,6 +110,7 @@ def preview(
         "cut": f"only the newest {most} decisions were made again" if cut else None,
         "decisions": _decisions_json(complete.values()),
         "by_trigger": _triggers_json(complete.values()),
+        "phrases": _phrases_json(policy, conversations),
         "conversations": {
             "looked_at": len(conversations),
             "not_over_yet": len(complete) - len(evaluable),
@@ -122,17 +129,25 @@ def _replay_decision(
 ) -> None:
     """Replay a conversation's decisions; it ends early where text was removed."""
     rows_by_seq = {row.seq: row for row in conversation.decisions}
-    state = EMPTY
+    state, unread = EMPTY, list[State]()
     messages = conversation_rows.messages(connection, workspace, name, until=max(rows_by_seq))
     for number, row in enumerate(messages, 1):
-        if row.seq != number:
+        if row.seq != number or row.removed is not None:
             return
-        state = step(state, conversation_rows.message_of(row))
+        message = conversation_rows.message_of(row)
+        state = step(state, message)
         if row.seq in rows_by_seq:
             decision = rows_by_seq[row.seq]
-            choice = decide(
-                policy, state, decision.probability, partial(suggestion_of, decision.route)
-            )
+            suggest = partial(suggestion_of, decision.route)
+            read = with_own_phrases(policy.phrases, state, message)
+            choice = decide(policy, with_unread(read, unread), decision.probability, suggest)
+            conversation.phrase_hits += [
+                (message.id, hit) for hit in phrase_hits(policy.phrases, message, state.language)
+            ]
+        if row.author == "user" and not row.scored:
+            unread.append(with_own_phrases(policy.phrases, state, message))
+        elif row.event != "ignored":
+            unread.clear()
             conversation.new_actions.append(choice.action)
             conversation.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
@@ -190,6 +205,21 @@ def _triggers_json(conversations: Any) -> dict[str, dict[str, int]]:
         name: {"as_made": old_counts[name], "under_this_policy": new_counts[name]}
         for name in sorted({*old_counts, *new_counts})
     }
+
+
+def _phrases_json(
+    policy: Policy, conversations: Mapping[str, _Conversation]
+) -> list[dict[str, Any]]:
+    """What each of the policy's own phrases would have caught, with some of it as examples."""
+    caught: dict[Phrase, list[dict[str, str]]] = {phrase: [] for phrase in policy.phrases}
+    for name, conversation in conversations.items():
+        for message, hit in conversation.phrase_hits:
+            example = {"conversation_id": name, "message_id": message, "quote": hit.quote}
+            caught[hit.phrase].append(example)
+    return [
+        phrase.model_dump() | {"messages": len(found), "examples": found[-EXAMPLES_MAX:][::-1]}
+        for phrase, found in caught.items()
+    ]
 
 
 def _count_moved(evaluable: Mapping[str, _Conversation], action: str, away: bool) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from learning.estimation.audit_sampling import kappa
+from learning.text.language import coverage
 from service.policy import offer_acceptance, rule_suggestions
 from service.quality import segment_rates
 from service.store.labels import audit_rows
@@ -21,6 +22,10 @@ from service.store.reports import counts as figures
 
 LARGE = 5000
 """Conversations from which on a slow report may be cached."""
+
+
+LANGUAGES_MAX = 50
+"""Most languages that are named, the most frequent."""
 
 
 def is_large(report: dict[str, Any]) -> bool:
@@ -51,6 +56,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
         ),
         "accepting": offer_acceptance.acceptance_report(connection, workspace, policy),
         **rule_suggestions.rule_report(connection, workspace, policy),
+        "languages": _languages(connection, workspace),
         "drift": _drift(connection, workspace),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
@@ -63,6 +69,21 @@ def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
         cause = by_decision if row.opened_by == "decision" else row.opened_by
         segments[cause].own_verdicts[row.verdict or "pending"] += row.total
     return {name: segment.verdicts_json() for name, segment in segments.items()}
+
+
+def _languages(connection: Connection, workspace: str) -> dict[str, Any]:
+    """Conversations by what is recognised in their language: danger and all else, requests for a
+    person only, nothing; and those whose language is not known.
+    """
+    by_coverage: dict[str, int] = {"all": 0, "requests": 0, "none": 0, "unknown": 0}
+    not_covered: dict[str, int] = {}
+    for row in figures.languages(connection, workspace):
+        covered = "unknown" if row.spoken is None else coverage(row.spoken)
+        by_coverage[covered] += row.total
+        if covered == "none":
+            not_covered[row.spoken] = row.total
+    largest = sorted(not_covered, key=lambda code: (-not_covered[code], code))[:LANGUAGES_MAX]
+    return by_coverage | {"not_covered": {code: not_covered[code] for code in largest}}
 
 
 def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
