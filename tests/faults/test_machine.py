@@ -2,6 +2,7 @@
 
 Acknowledged is durable, a repeated request has one effect and one answer, the ledger is gapless,
 every process's digest is the fold of the ledger, and the bot is silent while a person is there.
+Customers edit what they wrote, which is decided anew, and remove it, which every process forgets.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ TEXTS = (
 PROTECTED, URGENT = (1, 3, 4), (3, 4)
 EVERY = 4
 ACTS = (
-    *(8 * ("score",) + 3 * ("outcome",)),
+    *(8 * ("score",) + 3 * ("outcome",) + 3 * ("edit",)),
+    *("remove", "remove"),
     *("score again", "look again", "leave", "leave", "retract"),
     *("nobody comes", "take over", "hand over"),
     *("restart", "checkpoint", "stand anew", "cut"),
@@ -65,6 +67,8 @@ class Machine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.running: list[tuple[ExitStack, InProcess]] = []
         self.decided: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.edits: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.removals: dict[tuple[str, str], int] = {}
         self.outcomes: dict[str, tuple[str, dict[str, Any]]] = {}
         self.open: dict[str, str] = {}
         self.closed: dict[str, str] = {}
@@ -110,6 +114,10 @@ class Machine(RuleBasedStateMachine):
         )
         if act == "score":
             self._score(which, name, message, said)
+        elif act == "edit" and self.decided:
+            self._edit(which, pick, said)
+        elif act == "remove" and self.decided:
+            self._remove(which, pick)
         elif act == "outcome":
             self._outcome(which, name, ("missed", "fine")[said % 2])
         elif act == "race":
@@ -139,7 +147,9 @@ class Machine(RuleBasedStateMachine):
         answer = self.caller(which, "bot").score(name, message, TEXTS[said])
         known = self.decided.get((name, message))
         if known is not None:
-            if known[0] == TEXTS[said]:
+            if (name, message) in self.removals:
+                assert answer.status_code == 409
+            elif known[0] == TEXTS[said]:
                 assert (answer.status_code, answer.json()) == (200, known[1])
             else:
                 assert answer.status_code == 409
@@ -147,6 +157,10 @@ class Machine(RuleBasedStateMachine):
         assert answer.status_code == 200, answer.text
         found = answer.json()
         self.decided[name, message] = (TEXTS[said], found)
+        self._decided(which, name, said, found)
+
+    def _decided(self, which: int, name: str, said: int, found: dict[str, Any]) -> None:
+        """What must hold of a decision that was just made."""
         self.closed.pop(name, None)
         assert (found["action"] == "human_active") == (name in self.open)
         if name in self.open:
@@ -163,8 +177,43 @@ class Machine(RuleBasedStateMachine):
             self.unanswered.discard(name)
         self._decided_again(which, found)
 
+    def _edit(self, which: int, pick: int, said: int) -> None:
+        """The customer edits what they wrote, perhaps to what it says already."""
+        keys = sorted(self.decided)
+        name, message = key = keys[pick % len(keys)]
+        path = f"/v1/conversations/{name}/messages/{message}"
+        answer = self.caller(which, "bot").put(path, json={"text": TEXTS[said]})
+        if key in self.removals:
+            assert answer.status_code == 409
+            return
+        assert answer.status_code == 200, answer.text
+        newest = self.edits.get(key, self.decided[key])
+        if newest[0] == TEXTS[said]:
+            assert answer.json() == newest[1]
+            return
+        self.edits[key] = (TEXTS[said], answer.json())
+        self._decided(which, name, said, answer.json())
+
+    def _remove(self, which: int, pick: int) -> None:
+        """The customer removes what they wrote, in all its versions; again is the same."""
+        keys = sorted(self.decided)
+        name, message = key = keys[pick % len(keys)]
+        path = f"/v1/conversations/{name}/messages/{message}"
+        answers = [self.caller(at, "bot").delete(path) for at in (which, 1 - which)]
+        assert [one.status_code for one in answers] == [200, 200], answers[0].text
+        assert answers[0].json() == answers[1].json()
+        if key not in self.removals:
+            self.head += 1
+            self.removals[key] = self.head
+        assert answers[0].json()["position"] == self.removals[key]
+        found = self.caller(which, "agent").got(f"/v1/conversations/{name}")["messages"]
+        texts = [one["text"] for one in found if message in (one["id"], one["edits"])]
+        assert texts == [""] * len(texts) != []
+
     def _score_again(self, which: int, pick: int) -> None:
-        names = sorted(self.decided)
+        names = sorted(self.decided.keys() - self.removals.keys())
+        if not names:
+            return
         name, message = names[pick % len(names)]
         said, answer = self.decided[name, message]
         assert self.caller(which, "bot").decided(name, message, said) == answer
@@ -315,7 +364,13 @@ class Machine(RuleBasedStateMachine):
         row = self.caller(which, "agent").got(path)
         assert row["probability"] == decided["probability"]
         replay = self.caller(which, "agent").got(f"{path}/replay")
-        assert replay["identical"] is (None if decided["action"] == "human_active" else True)
+        gone = any(row["position"] < removed for removed in self.removals.values())
+        if decided["action"] == "human_active":
+            assert replay["identical"] is None
+        elif gone:  # it may have been made of words, or stood on a lesson, that are gone since
+            assert replay["identical"] or "removed" in replay["why"], replay
+        else:
+            assert replay["identical"] is True, replay
 
 
 @pytest.mark.parametrize("kind", postgres.BOTH)
