@@ -63,6 +63,17 @@ class TextReader:
         return tuple(with_readings(messages, language))
 
     def _fold(self, workspace: str, conversation: str) -> tuple[int, State]:
+        while True:
+            before = self._count_removals(workspace, conversation)
+            folded = self._fold_pieces(workspace, conversation)
+            if self._count_removals(workspace, conversation) == before:
+                return folded  # else words went while they were read
+
+    def _count_removals(self, workspace: str, conversation: str) -> int:
+        with self._store.read() as connection:
+            return conversation_rows.count_removals(connection, workspace, conversation)
+
+    def _fold_pieces(self, workspace: str, conversation: str) -> tuple[int, State]:
         length, state = 0, State()
         while True:
             with self._store.read() as connection:

@@ -66,6 +66,11 @@ class StateCache:
         length, state, _ = self._entries.get((workspace, conversation), (0, EMPTY, 0))
         return length, state
 
+    def forget(self, workspace: str, conversation: str) -> None:
+        """Drop a state that was folded from words which are gone since."""
+        _, _, size = self._entries.pop((workspace, conversation), (0, EMPTY, 0))
+        self.size -= size
+
     def keep(self, workspace: str, conversation: str, length: int, state: State) -> None:
         key, size = (workspace, conversation), size_of(state)
         before = self._entries.pop(key, None)
@@ -174,6 +179,11 @@ class Batch:
         length, state = self._states.get(conversation.workspace, conversation.id)
         if length > conversation.length:
             length, state = 0, EMPTY
+        if 0 < length < conversation.length and conversation_rows.count_removals(
+            self.connection, conversation.workspace, conversation.id, length
+        ):
+            self._states.forget(conversation.workspace, conversation.id)
+            length, state = 0, EMPTY
         if self._fold_chars_max is not None and conversation.length - length > FOLD_TURNS:
             chars = conversation_rows.text_chars(
                 self.connection, conversation.workspace, conversation.id, length
@@ -189,19 +199,8 @@ class Batch:
                 after=length,
                 until=conversation.length,
             )
-            if length and any(row.event == "removed" and row.author == "system" for row in rows):
-                self._fold_anew(conversation)  # the cached state knows words that are gone
-                return
             for row in rows:
                 state = step(state, conversation_rows.message_of(row))
-        conversation.state = state
-
-    def _fold_anew(self, conversation: OpenConversation) -> None:
-        state = EMPTY
-        for row in conversation_rows.messages(
-            self.connection, conversation.workspace, conversation.id, until=conversation.length
-        ):
-            state = step(state, conversation_rows.message_of(row))
         conversation.state = state
 
     def remove_words(
@@ -220,7 +219,8 @@ class Batch:
                 )
         for seq in [seq for seq in conversation.decisions if seq >= min(seqs)]:
             del conversation.decisions[seq]
-        self._fold_anew(conversation)
+        self._states.forget(conversation.workspace, conversation.id)
+        self._fold(conversation)
 
     def conversation(self, workspace: str, name: str) -> OpenConversation:
         """The open conversation. Raises Contradiction where its text was removed: it has no

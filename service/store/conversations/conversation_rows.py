@@ -276,6 +276,22 @@ def remove_words(
     )
 
 
+def count_removals(
+    connection: Connection, workspace: str, conversation: str, after: int = 0
+) -> int:
+    """How often a message of a conversation was removed, as noted after a place."""
+    total: int = connection.execute(
+        select(func.count()).where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id == conversation,
+            _message.c.seq > after,
+            _message.c.author == "system",
+            _message.c.event == "removed",
+        )
+    ).scalar_one()
+    return total
+
+
 def write_reasons(
     connection: Connection, workspace: str, decision: str, reasons: Sequence[Any]
 ) -> None:
