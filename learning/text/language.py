@@ -81,11 +81,11 @@ def _everyday() -> Mapping[str, tuple[str, ...]]:
     return {word: tuple(codes) for word, codes in known.items()}
 
 
-def language_json(tag: str | None, text: str) -> dict[str, Any]:
-    """The language of a message, declared or recognised, and what is recognised in it; all null
-    where it is not known.
+def language_json(tag: str | None, text: str, before: str | None = None) -> dict[str, Any]:
+    """The language of a message, declared, recognised, or that of the messages `before`, and what
+    is recognised in it; all null where it is not known.
     """
-    code = base_of(tag) or language_of(text)
+    code = base_of(tag) or language_of(text) or before
     signals = None if code is None else coverage(code)
     return {
         "code": code,

@@ -8,7 +8,6 @@ from typing import Any
 
 from learning.decision.policy import Policy
 from learning.decision.words_to_show import Kind
-from learning.text.language import language_of
 from service.handoffs.lifecycle import estimated_start
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
@@ -41,8 +40,7 @@ def bot_words(
         kind = "callback"
     else:
         return None
-    state = conversation.state
-    language = state.language or language_of(" ".join(state.user.words))
+    language = conversation.state.language or decision["language"]["code"]
     words = {"kind": kind, "text": policy.say.text(kind, language)}
     return words | ({} if promised is None else {"promised_at": promised})
 

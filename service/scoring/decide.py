@@ -104,7 +104,9 @@ def score(
         if live:
             _act(batch, conversation, decision, model_state.policy)
     state = conversation.state
-    decision["language"] = language_json(state.language, " ".join(state.user.words))
+    decision["language"] = language_json(
+        state.language, " ".join(state.user.words), conversation.spoken
+    )
     decision["say"] = bot_words(batch, conversation, decision, model_state.policy)
     batch.add_decision(conversation, decision)
     return decision_response(decision)

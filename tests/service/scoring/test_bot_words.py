@@ -88,6 +88,13 @@ def test_danger_out_of_hours_promises_no_callback(place: Place) -> None:
     assert "promised_at" not in found["say"]
 
 
+def test_a_message_too_short_to_show_its_language_is_in_that_of_those_before(place: Place) -> None:
+    at(place, "dónde está mi pedido y por qué no llega")
+    found = at(place, DANGER["es"])
+    assert found["language"]["code"] == "es"
+    assert found["say"]["text"] == default_words()["crisis"]["es"]
+
+
 def test_a_policy_has_its_own_words_by_language(place: Place) -> None:
     own = {"crisis": {"en": "Call 999.", "es": "Llama al 024."}}
     place.policy(say=own)
