@@ -27,6 +27,7 @@ from learning.decision.policy_parts import (
     OfferGuard,
     ResolvedPolicy,
     SilencePolicy,
+    Thresholds,
 )
 from learning.decision.promotion_terms import PromotionTerms
 from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
@@ -57,6 +58,7 @@ __all__ = [
     "Rule",
     "SilencePolicy",
     "Team",
+    "Thresholds",
     "decide",
     "default_rules",
     "reading",
@@ -263,14 +265,6 @@ class Policy(PolicyDocument):
         if offer >= escalate:
             return Thresholds(plain, plain)
         return Thresholds(offer, escalate)
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Decision thresholds on the probability that a person is needed."""
-
-    offer: float
-    escalate: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from learning.decision.policy_document import PolicyDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Decision thresholds on the probability that a person is needed."""
+
+    offer: float
+    escalate: float
 
 
 class Costs(PolicyDocument):

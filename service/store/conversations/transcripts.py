@@ -54,7 +54,6 @@ def transcripts(
     for row in rows.all():
         name, seq, scored, message, author, text, at, language, bot, attributes, *others = row
         if seq <= lengths[name]:
-            event, written, edits, removed = others
             report = BotReport(**bot) if bot else None
             pairs = tuple(sorted(attributes.items())) if attributes else ()
             event, written, advice, edits, removed = others
