@@ -58,8 +58,9 @@ def check(name: Name, json_: Json = False) -> None:
                 wrong = str(error) or type(error).__name__
                 results.append({"check": sentence, "ok": False, "found": wrong})
         elsewhere = {_digest_elsewhere(recipe, seed) for seed in ("1", "2")}
-        found = None if len(elsewhere) == 1 else "digests differ: order what comes from a set"
-        results.append({"check": SAME_ELSEWHERE, "ok": found is None, "found": found})
+        is_same = len(elsewhere) == 1
+        why = None if is_same else "digests differ: order what comes from a set"
+        results.append({"check": SAME_ELSEWHERE, "ok": is_same, "found": why})
         if json_:
             print_json({"recipe": recipe, "checks": results})
         else:
