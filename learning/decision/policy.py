@@ -286,7 +286,7 @@ class PolicyDecision:
     thresholds: Thresholds
 
 
-_LOOPS = frozenset({"repeats", "bot_repeats"})
+_LOOPS = frozenset({"repeats", "short_repeats", "bot_repeats"})
 
 
 Suggest = Callable[[], Suggestion | None]
