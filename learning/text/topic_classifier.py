@@ -29,6 +29,7 @@ from learning.text.tokens import unspaced
 WINDOW_WORDS = 32
 """A text counts as its most telling stretch of so many words; a longer one adds up to anything."""
 EVIDENCE_WORDS = 8
+LANES_MAX = 8
 _LANE_BITS = 24
 _OFFSET = 128
 """Added to each stored weight, so that none is negative."""
@@ -47,6 +48,8 @@ class TopicWeights:
     """By bucket the weights of all topics side by side, `width` bytes each."""
     width: int
     offset: int
+    base: int
+    """The offsets of all topics in one integer."""
 
     def row(self, ngram: str) -> int:
         """The weights of an n-gram for all topics, in one integer (see `pack`)."""
@@ -60,9 +63,13 @@ def pack(values: Iterable[int]) -> int:
 
 
 def unpack(packed: int, count: int) -> list[int]:
-    half = 1 << (_LANE_BITS - 1)
-    shifted = packed + pack([half] * count)
-    return [((shifted >> (_LANE_BITS * lane)) & (2 * half - 1)) - half for lane in range(count)]
+    shifted = packed + _HALVES
+    return [((shifted >> (_LANE_BITS * lane)) & _MASK) - _HALF for lane in range(count)]
+
+
+_HALF = 1 << (_LANE_BITS - 1)
+_MASK = 2 * _HALF - 1
+_HALVES = pack([_HALF] * LANES_MAX)
 
 
 @cache
@@ -107,6 +114,7 @@ def parse(data: bytes) -> TopicWeights:
         rows=rows.tobytes(),
         width=count * lane,
         offset=pack([_OFFSET] * count),
+        base=pack(map(int, arrays["bias"])),
     )
 
 
@@ -190,7 +198,7 @@ class TopicScores:
         lane = topics.index(topic)
         begin = self.windows[lane]
         stretch = _parts(self.words)[begin : begin + WINDOW_WORDS]
-        values = [unpack(part, len(topics))[lane] for part in stretch]
+        values = [unpack(part, lane + 1)[lane] for part in stretch]
         peak = max(range(len(values)), key=values.__getitem__)
         start = max(0, peak - EVIDENCE_WORDS // 2 + 1)
         return begin + start, begin + min(start + EVIDENCE_WORDS, len(values)) - 1
@@ -208,16 +216,16 @@ def score(words: Sequence[str]) -> TopicScores:
     book = weights()
     count = len(book.topics)
     if len(words) <= WINDOW_WORDS:
-        packed = sum(map(_of_word, words)) + pack(book.bias)
-        packed += sum(map(_of_pair, words, words[1:]))
-        packed += sum(map(_of_pair_apart, words, words[2:]))
+        packed = sum(map(_of_word, words), book.base)
+        packed = sum(map(_of_pair, words, words[1:]), packed)
+        packed = sum(map(_of_pair_apart, words, words[2:]), packed)
         points = unpack(packed, count)
         return TopicScores(words, dict(zip(book.topics, points, strict=True)), (0,) * count)
     best, windows = [-(1 << 30)] * count, [0] * count
     sums = [0, *accumulate(_parts(words))]
     step = WINDOW_WORDS // 2
     for start in range(0, len(words) - step, step):
-        packed = sums[min(start + WINDOW_WORDS, len(words))] - sums[start] + pack(book.bias)
+        packed = sums[min(start + WINDOW_WORDS, len(words))] - sums[start] + book.base
         for lane, points_here in enumerate(unpack(packed, count)):
             if points_here > best[lane]:
                 best[lane], windows[lane] = points_here, start
@@ -226,5 +234,5 @@ def score(words: Sequence[str]) -> TopicScores:
 
 def total(words: Sequence[str], book: TopicWeights) -> tuple[int, ...]:
     """The scores of a short text by other weights than the packaged ones (studies compare them)."""
-    packed = sum(map(book.row, ngrams(words))) + pack(book.bias)
+    packed = sum(map(book.row, ngrams(words)), book.base)
     return tuple(unpack(packed, len(book.topics)))

@@ -406,19 +406,20 @@ def _spaced(
     quoted = [(starts[first], starts[last + 1]) for first, last in quotes]
     here = frozenset(words)
     ours, theirs = english(here)
-    mask = _mask(here, book) | book.bits.get(declared, 0)
+    mask = _mask(here, book)
+    if ours >= 3 and not theirs:  # plainly English: words of other Latin languages are look-alikes
+        mask &= sum(book.bits[code] for code in _OWN_SCRIPT)
+    mask |= book.bits["en"] | book.bits.get(declared, 0)
+    phrases = book.phrases
+    numbers = [number for number in hits if phrases[number].group.bit & mask]
+    numbers.sort(key=lambda number: (phrases[number].group.signal not in _FIRST, number))
     seen: dict[tuple[str, str], PhraseMatch] = {}
     tries_left = TRIES_MAX
-    for number in sorted(hits, key=lambda n: (book.phrases[n].group.signal not in _FIRST, n)):
-        phrase = book.phrases[number]
-        if any(map(here.isdisjoint, phrase.also)):
-            continue
+    for number in numbers:
+        phrase = phrases[number]
         group = phrase.group
         language, key = group.language, (group.signal, group.language)
-        foreign = language not in {"en", declared}
-        if key in seen or (foreign and not group.bit & mask):
-            continue
-        if foreign and not group.home and ours >= 3 and not theirs:
+        if key in seen or any(map(here.isdisjoint, phrase.also)):
             continue
         kept_out = quoted if group.signal in _NOT_IN_QUOTES else ()
         for begin, end in _windows(hits[number], len(words)):
