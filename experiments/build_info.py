@@ -51,7 +51,7 @@ def _source() -> str:
     folder = Path(learning.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
+        if path.is_file() and path.suffix in (".py", ".toml", ".json", ".npz", ".txt"):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

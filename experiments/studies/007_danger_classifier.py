@@ -1,30 +1,31 @@
-"""Study 7, text classification: phrases, a classifier of n-grams, or both, for danger.
+"""Study 7, text classification: phrases, a classifier of n-grams, or both, for danger and requests.
 
     python -m experiments.studies.007_danger_classifier [--write] [--measure FOLDER]
         [--cross-validate]
 
-Trains logistic regression on hashed character and word n-grams for four topics (safety, security,
-identity, legal), on the templates in `danger_text/` (written for this project; `(a|b)` is expanded
-at random, seeded), with typing errors, missing accents and everyday sentences around. `--write`
-rounds the weights to integers and writes `learning/text/topic_weights.json`. `--measure` reads
-labelled sentences (`danger_*.jsonl`, `lookalikes_*.jsonl`) and prints counts by language and kind,
-never a sentence: so inputs that are kept from the rules can be measured without being read.
+Trains logistic regression on hashed character and word n-grams for five topics: safety, security,
+identity, legal (templates in `danger_text/`, fifteen languages) and requests for a person
+(`request_text/`, 34 languages). All were written for this project; `(a|b)` is expanded at random,
+seeded, `{name}` is one of a list, with typing errors and everyday sentences around. Sentences that
+somebody else labelled (`danger_sentences/`, `request_sentences/`) count several times. `--write`
+rounds the weights to integers and writes `learning/text/topic_weights.npz`. `--measure` reads
+labelled sentences (`danger_*.jsonl`, `lookalikes_*.jsonl`, `requests_*.jsonl`) and prints counts by
+language and kind, never a sentence: so inputs that are kept from the rules can be measured without
+being read. `--cross-validate` prints what each threshold finds on sentences held out in folds.
 
-Expected on inputs that nobody trained on: both together find more danger than either alone.
+Expected on inputs that nobody trained on: both together find more than either alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import re
 import tomllib
-import zlib
-from base64 import b85encode
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +33,49 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from learning.text import topic_classifier
-from learning.text.lexicon.phrase_matcher import find
+from learning.text.lexicon.phrase_matcher import FULL, find
 from learning.text.signals import read
 from learning.text.tokens import tokens
 
-TEXTS = Path(__file__).with_name("danger_text")
+TEXTS = [Path(__file__).with_name(name) for name in ("danger_text", "request_text")]
 SENTENCES = Path(__file__).with_name("danger_sentences")
+REQUESTS = Path(__file__).with_name("request_sentences")
 SENTENCE_WEIGHT = 3
-FOLDS = 5
-WEIGHTS = Path(topic_classifier.__file__).with_name("topic_weights.json")
-TOPICS = ("safety", "security", "identity", "legal")
-PHRASE_WORTH = {"safety": 500, "security": 800, "identity": 800, "legal": 400}
+FOLDS = 3
+WEIGHTS = Path(topic_classifier.__file__).with_name("topic_weights.npz")
+TOPICS = ("safety", "security", "identity", "legal", "request")
+PHRASE_WORTH = {"safety": 500, "security": 800, "identity": 800, "legal": 400, "request": 350}
 """What a phrase of the lexicon adds to the log-odds, in hundredths."""
-SHIFT = {"safety": -250, "security": -250, "identity": -150, "legal": -100}
+SHIFT = {"safety": -220, "security": -200, "identity": -120, "legal": -120, "request": -250}
 """What is added to each topic's offset: a missed danger costs more than a look-alike."""
-BUCKETS = 1 << 16
-SAMPLES = 10
+BUCKETS = 1 << 17
+SAMPLES = {"safety": 10, "everyday": 10, "request yes": 30, "request no": 20}
+"""How often a template is expanded; others 20 times, English ones twice as often."""
 SEED = 11
 SCALE = 100
 PENALTY = 1.0
 _CHOICE = re.compile(r"\(([^()]*)\)")
+_LIST = re.compile(r"\{(\w+)\}")
+
+Row = tuple[str, str, bool]
+"""A topic, a text, and whether it is genuine."""
+
+
+def templates(lines: str, lists: Mapping[str, str]) -> list[str]:
+    """The templates of a row of lines, with the lists that they name."""
+    filled = _LIST.sub(lambda match: f"({lists[match[1]]})", lines)
+    return filled.strip().splitlines()
 
 
 def expand(template: str, chance: random.Random) -> str:
-    text = _CHOICE.sub(lambda match: chance.choice(match[1].split("|")), template)
-    return " ".join(text.split())
+    """One text of a template: innermost choices first."""
+    text = template
+    while "(" in text:
+        chosen = _CHOICE.sub(lambda match: chance.choice(match[1].split("|")), text)
+        if chosen == text:
+            break
+        text = chosen
+    return " ".join(text.split()).strip(" ,")
 
 
 def misspell(text: str, chance: random.Random) -> str:
@@ -69,132 +88,185 @@ def misspell(text: str, chance: random.Random) -> str:
     return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
 
 
-def corpus() -> Iterator[tuple[str, str, bool]]:
+def corpus() -> Iterator[Row]:
     """Sentences with their topic and whether they are genuine."""
-    for path in sorted(TEXTS.glob("*.toml")):
+    for path in [path for folder in TEXTS for path in sorted(folder.glob("*.toml"))]:
         chance = random.Random(f"{SEED} {path.stem}")
         table = tomllib.loads(path.read_text("utf-8"))
-        everyday = table["everyday"]["no"].strip().splitlines()
-        for topic, lists in table.items():
-            for answer, lines in lists.items():
-                for template in lines.strip().splitlines():
-                    count = SAMPLES * (1 if topic in ("safety", "everyday") else 2)
-                    count *= 2 if path.stem == "en" else 1
+        lists = table.pop("lists", {})
+        harmless = table["everyday"]["no"] if "everyday" in table else table["request"]["no"]
+        everyday = templates(harmless, lists)[-12:]
+        for topic, answers in table.items():
+            for answer, lines in answers.items():
+                count = SAMPLES.get(topic, SAMPLES.get(f"{topic} {answer}", 20))
+                count *= 2 if path.stem == "en" else 1
+                for template in templates(lines, lists):
                     for text in sorted({expand(template, chance) for _ in range(count)}):
                         yield topic, _varied(text, everyday, chance), answer == "yes"
 
 
 def _varied(text: str, everyday: Sequence[str], chance: random.Random) -> str:
+    """A text as people write it: often with sentences around it that say nothing, or misspelt."""
     kind = chance.random()
-    if kind < 0.15:
+    if kind < 0.12:
         text = f"{text}. {expand(chance.choice(everyday), chance)}"
-    elif kind < 0.3:
-        text = f"{expand(chance.choice(everyday), chance)}. {text}"
+    elif kind < 0.36:
+        before = [expand(chance.choice(everyday), chance) for _ in range(chance.choice((1, 1, 2)))]
+        text = ". ".join([*before, text])
     return misspell(text, chance) if chance.random() < 0.2 else text
 
 
+def plain(text: str) -> list[str]:
+    """The words of a text, without marks."""
+    return [word for word in tokens(text).words if word not in ".,"]
+
+
 def features(text: str) -> list[int]:
-    return [
-        topic_classifier.bucket(n, BUCKETS) for n in topic_classifier.ngrams(tokens(text).words)
-    ]
+    return [topic_classifier.bucket(n, BUCKETS) for n in topic_classifier.ngrams(plain(text))]
 
 
-def labelled() -> list[tuple[str, str, bool]]:
+def matrix(texts: Sequence[str]) -> csr_matrix:
+    rows = [features(text) for text in texts]
+    starts = np.cumsum([0, *map(len, rows)])
+    places = np.fromiter((place for row in rows for place in row), dtype=np.int32)
+    made = csr_matrix((np.ones(len(places)), places, starts), shape=(len(rows), BUCKETS))
+    made.sum_duplicates()
+    return made
+
+
+def labelled() -> list[Row]:
     """Whole sentences that somebody wrote who did not see the rules: the half to make them on."""
-    rows = []
-    for path in sorted(SENTENCES.glob("*.jsonl")):
+    return [row for row, _ in _sentences()]
+
+
+def _sentences() -> Iterator[tuple[Row, str]]:
+    """The same, with the language of each."""
+    for path in [*sorted(SENTENCES.glob("*.jsonl")), *sorted(REQUESTS.glob("*.jsonl"))]:
         for line in path.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            genuine = row["danger"] if "danger" in row else row["expect"] == "fire"
-            rows.append((row.get("rule", "safety"), row["text"], genuine))
-    return rows
+            yield _labels(json.loads(line))
+
+
+def _labels(row: dict[str, Any]) -> tuple[Row, str]:
+    if "request" in row:
+        return ("request", row["text"], row["request"]), row["lang"]
+    genuine = row["danger"] if "danger" in row else row["expect"] == "fire"
+    return (row.get("rule", "safety"), row["text"], genuine), row.get("lang", "en")
 
 
 def train(
-    rows: Sequence[tuple[str, str, bool]], sentences: Sequence[tuple[str, str, bool]]
+    rows: Sequence[Row], made: csr_matrix, importance: np.ndarray[Any, Any]
 ) -> dict[str, tuple[int, np.ndarray[Any, Any]]]:
-    """Offset and weights by topic, as integers."""
+    """Offset and weights by topic, as integers, of rows and their features."""
     from sklearn.linear_model import LogisticRegression
 
-    weights = np.array([1.0] * len(rows) + [float(SENTENCE_WEIGHT)] * len(sentences))
-    rows = [*rows, *sentences]
-    found = [features(text) for _, text, _ in rows]
-    starts = np.cumsum([0, *map(len, found)])
-    places = np.fromiter((place for row in found for place in row), dtype=np.int32)
-    matrix = csr_matrix((np.ones(len(places)), places, starts), shape=(len(rows), BUCKETS))
     learned = {}
     for topic in TOPICS:
-        chosen = [i for i, row in enumerate(rows) if row[0] == topic or not _ambiguous(topic, row)]
+        chosen = [i for i, row in enumerate(rows) if _tells(topic, row)]
         labels = [rows[i][0] == topic and rows[i][2] for i in chosen]
-        model = LogisticRegression(C=PENALTY, max_iter=150)
-        model.fit(matrix[chosen], labels, sample_weight=weights[chosen])
+        model = LogisticRegression(C=PENALTY, max_iter=100)
+        model.fit(made[chosen], labels, sample_weight=importance[chosen])
         rounded = np.clip(np.rint(model.coef_[0] * SCALE), -127, 127).astype(np.int8)
-        learned[topic] = (round(model.intercept_[0] * SCALE) + SHIFT[topic], rounded)
+        learned[topic] = (round(model.intercept_[0] * SCALE), rounded)
     return learned
 
 
-def _ambiguous(topic: str, row: tuple[str, str, bool]) -> bool:
-    """Genuine for another topic: it may well be of both."""
-    return row[0] != topic and row[2]
+def _tells(topic: str, row: Row) -> bool:
+    """Whether a row says something of a topic. Genuine for another, it may well be of both; and
+    words about people and bots are no look-alikes of danger (with them less of it is found).
+    """
+    if row[0] == topic:
+        return True
+    return not row[2] and "request" not in (topic, row[0])
 
 
-def document(learned: dict[str, tuple[int, np.ndarray[Any, Any]]]) -> dict[str, Any]:
-    packed = b"".join(column.tobytes() for _, column in learned.values())
-    text = b85encode(zlib.compress(packed, 9)).decode()
-    topics = {name: [bias, PHRASE_WORTH[name]] for name, (bias, _) in learned.items()}
-    digest = hashlib.sha256((text + json.dumps(topics, sort_keys=True)).encode()).hexdigest()
-    return {"sha256": digest, "topics": topics, "weights": text}
+def learn(rows: Sequence[Row], sentences: Sequence[Row]) -> bytes:
+    """The file of weights that templates' and people's sentences give."""
+    every = [*rows, *sentences]
+    importance = np.array([1.0] * len(rows) + [float(SENTENCE_WEIGHT)] * len(sentences))
+    learned = train(every, matrix([text for _, text, _ in every]), importance)
+    topics = {name: (bias + SHIFT[name], PHRASE_WORTH[name]) for name, (bias, _) in learned.items()}
+    return topic_classifier.dump(topics, [column for _, column in learned.values()])
 
 
-def cross_validate() -> dict[str, list[int]]:
-    """Both together on the sentences, each by weights that were learned without it."""
-    rows, sentences = list(corpus()), labelled()
+def cross_validate() -> list[str]:
+    """For each topic, what a phrase is worth and each threshold: what is found on held-out
+    sentences, of the genuine ones and of the harmless ones, in English and elsewhere.
+    """
+    rows, labels = list(corpus()), list(_sentences())
+    sentences = [row for row, _ in labels]
+    every = [*rows, *sentences]
+    made = matrix([text for _, text, _ in every])
     order = list(range(len(sentences)))
     random.Random(SEED).shuffle(order)
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    points = np.zeros(len(sentences))
     for fold in range(FOLDS):
-        held = set(order[fold::FOLDS])
-        known = [row for place, row in enumerate(sentences) if place not in held]
-        book = topic_classifier.parse(document(train(rows, known)))
-        for topic, text, genuine in (sentences[place] for place in held):
-            points = topic_classifier.total(tokens(text).words, book)[book.topics.index(topic)]
-            worth = PHRASE_WORTH[topic] if by_phrases(text, topic) else 0
-            cell = counts[f"{topic} {'genuine' if genuine else 'harmless'}"]
-            cell[0] += points + worth >= 0
-            cell[1] += 1
-    return dict(counts)
+        held = order[fold::FOLDS]
+        importance = np.array([1.0] * len(rows) + [float(SENTENCE_WEIGHT)] * len(sentences))
+        importance[[len(rows) + place for place in held]] = 0.0
+        learned = train(every, made, importance)
+        for place in held:
+            bias, column = learned[sentences[place][0]]
+            points[place] = bias + made[len(rows) + place].dot(column)[0]
+    return list(_operating_points(labels, points))
+
+
+def _operating_points(
+    labels: Sequence[tuple[Row, str]], points: np.ndarray[Any, Any]
+) -> Iterator[str]:
+    phrases = np.array([by_phrases(row[1], row[0], language) for row, language in labels])
+    groups = [(row[0], row[2], _group(row[0], language)) for row, language in labels]
+    for topic in TOPICS:
+        for worth in (0, 200, 300, 400, 500, 800):
+            for shift in (0, -50, -100, -150, -200, -250, -300):
+                fires = points + worth * phrases + shift >= 0
+                yield f"{topic:<9} worth {worth} shift {shift:>5}: " + "  ".join(
+                    f"{name} {'genuine' if genuine else 'harmless'} {fires[chosen].mean():.3f}"
+                    for name, genuine in product(_GROUPS[topic == "request"], (True, False))
+                    if any(
+                        chosen := np.array([group == (topic, genuine, name) for group in groups])
+                    )
+                )
+
+
+_GROUPS = (("en", "others"), ("fifteen", "nineteen"))
+
+
+def _group(topic: str, language: str) -> str:
+    if topic == "request":
+        return "fifteen" if language in FULL else "nineteen"
+    return "en" if language == "en" else "others"
 
 
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def by_phrases(text: str, topic: str) -> bool:
-    return any(match.signal == topic for match in find(text))
+def by_phrases(text: str, topic: str, language: str | None = None) -> bool:
+    return any(match.signal == topic for match in find(text, None, language))
 
 
-def by_classifier(text: str, topic: str) -> bool:
-    return topic_classifier.score(tokens(text).words).scores[topic] >= 0
+def by_classifier(text: str, topic: str, _language: str | None = None) -> bool:
+    return topic_classifier.score(plain(text)).scores[topic] >= 0
 
 
-def by_both(text: str, topic: str) -> bool:
-    return topic in read(text).topics
+def by_both(text: str, topic: str, language: str | None = None) -> bool:
+    signals = read(text, language)
+    return signals.request is not None if topic == "request" else topic in signals.topics
 
 
-def measure(folder: Path, fires: Callable[[str, str], bool]) -> dict[str, list[int]]:
+def measure(folder: Path, fires: Callable[[str, str, str], bool]) -> dict[str, list[int]]:
     """By set, language and kind: how many fired, and of how many."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for path in sorted([*folder.glob("danger_*.jsonl"), *folder.glob("lookalikes_*.jsonl")]):
+    names = ("danger_*.jsonl", "lookalikes_*.jsonl", "requests_*.jsonl")
+    for path in sorted(path for name in names for path in folder.glob(name)):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
-            topic = row.get("rule", "safety")
-            genuine = row["danger"] if "danger" in row else row["expect"] == "fire"
+            (topic, text, genuine), language = _labels(row)
             name = "genuine" if genuine else "harmless"
-            one = fires(row["text"], topic)
-            english = "en" if row["lang"] == "en" else "others"
-            kind = row.get("kind") or row["expect"]
+            one = fires(text, topic, language)
+            kind = row.get("kind") or row.get("style") or row["expect"]
             for key in (
-                f"{path.stem.split('_')[0]} {topic} {name} {english}",
-                f"by language: {topic} {name} {row['lang']}",
+                f"{path.stem.split('_')[0]} {topic} {name} {_group(topic, language)}",
+                f"by language: {topic} {name} {language}",
                 f"by kind: {topic} {name} {kind}",
             ):
                 counts[key][0] += one
@@ -209,11 +281,10 @@ def main() -> None:
     parser.add_argument("--cross-validate", action="store_true")
     asked = parser.parse_args()
     if asked.cross_validate:
-        for key, (fired, of) in sorted(cross_validate().items()):
-            print(f"{key:<52}{fired}/{of} {fired / of:.3f}")
+        print("\n".join(cross_validate()))
     if asked.write:
         rows = list(corpus())
-        WEIGHTS.write_text(json.dumps(document(train(rows, labelled()))) + "\n", encoding="utf-8")
+        WEIGHTS.write_bytes(learn(rows, labelled()))
         print(f"{len(rows)} sentences; {WEIGHTS.stat().st_size} bytes written")
     if asked.measure:
         ways = {"phrases": by_phrases, "classifier": by_classifier, "both": by_both}

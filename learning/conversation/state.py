@@ -344,7 +344,7 @@ def _split_request(state: State, text: str, language: str | None) -> str | None:
     if len(run) < 2:
         return None
     for first in range(len(run) - 2, -1, -1):
-        joined = read(" ".join(run[first:]), language).request
+        joined = read(" ".join(dict.fromkeys(run[first:])), language).request
         if joined is not None:
             return joined
     return None

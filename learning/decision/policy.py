@@ -287,7 +287,7 @@ class PolicyDecision:
     thresholds: Thresholds
 
 
-_LOOPS = frozenset({"repeats", "bot_repeats"})
+_LOOPS = frozenset({"repeats", "short_repeats", "bot_repeats"})
 
 
 Suggest = Callable[[], Suggestion | None]

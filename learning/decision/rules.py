@@ -85,9 +85,10 @@ def default_rules() -> tuple[Rule, ...]:
         Rule(name="identity_mention", watches="topic:identity_mention", action="offer", priority=3),
         Rule(name="legal_mention", watches="topic:legal_mention", action="offer", priority=3),
         Rule(name="repeated_by_customer", watches="repeats", at_least=3),
+        Rule(name="repeated_briefly", watches="short_repeats", at_least=4, action="offer"),
         Rule(name="failed_automation", watches="failures", at_least=3),
         Rule(name="repeated_by_bot", watches="bot_repeats", at_least=3, action="offer"),
-        Rule(name="frustration", watches="frustration", at_least=0.8, action="offer"),
+        Rule(name="frustration", watches="frustration", at_least=0.6, action="offer"),
     )
 
 
@@ -126,6 +127,7 @@ READINGS: Mapping[str, Callable[[State], float]] = {
     "anger": _of_newest_message(lambda state: max(0.0, -state.signals.sentiment)),
     "questions": _of_newest_message(lambda state: float(state.signals.questions)),
     "repeats": _of_newest_message(lambda state: float(state.repeats)),
+    "short_repeats": _of_newest_message(lambda state: float(state.short_repeats)),
     "failures": lambda state: float(state.failures),
     "bot_repeats": lambda state: float(state.bot_repeats),
     "unanswered": _of_newest_message(lambda state: float(state.unanswered)),
@@ -143,6 +145,7 @@ UNANSWERED = Rule(name="unanswered", watches="unanswered", action="offer", prior
 NOTABLE_READINGS: Mapping[str, float] = {
     "failures": 1,
     "repeats": 2,
+    "short_repeats": 3,
     "bot_repeats": 2,
     "frustration": 0.4,
     "anger": 0.4,
@@ -186,6 +189,8 @@ def sentence(watches: str, state: State) -> str:
         return f"asks for a person: “{state.signals.request}”{own}"
     if watches == "repeats":
         return f"asked nearly the same thing {_times(state.repeats)}"
+    if watches == "short_repeats":
+        return f"said the same few words {_times(state.short_repeats)}"
     if watches == "bot_repeats":
         return f"the bot gave nearly the same answer {_times(state.bot_repeats)}"
     if watches == "unanswered":
@@ -215,7 +220,7 @@ def reason_params(watches: str, state: State) -> dict[str, Any]:
         params["quote"] = quote
     if phrase := evidence.get(OWN + (what or watches)):
         params["phrase"] = phrase
-    if watches in ("repeats", "bot_repeats", "failures"):
+    if watches in ("repeats", "short_repeats", "bot_repeats", "failures"):
         params["times"] = int(reading(state, watches))
     return params
 

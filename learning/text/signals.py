@@ -130,12 +130,14 @@ def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMat
     """Topics that the classifier judges: it finds what no phrase does, and takes back a phrase that
     stands among harmless words.
     """
-    scored = score(split.words)
+    scored = score([word for word in split.words if word not in ".,"])
     for topic, points, phrase_worth in scored.readings():
-        match = found.pop(topic, None)
+        match = found.pop(topic, None) if found else None
         if points + (phrase_worth if match else 0) >= 0:
-            if match is None and scored.places:
-                match = PhraseMatch(topic, split.written(*scored.evidence(topic)))
+            if match is None and scored.words:
+                places = [place for place, word in enumerate(split.words) if word not in ".,"]
+                first, last = scored.evidence(topic)
+                match = PhraseMatch(topic, split.written(places[first], places[last]))
             if match:
                 found[topic] = match
         elif match and topic in MENTIONS:

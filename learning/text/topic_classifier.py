@@ -1,8 +1,9 @@
-"""Text classifier, logistic regression on character and word n-grams: danger and its neighbours.
+"""Text classifier, logistic regression on n-grams of characters and words: danger and requests.
 
-People in danger write what no list of phrases foresees, and lists of nouns fire on idioms, games
-and shop words. So beside the phrases stands one weight for each n-gram, learned from text that the
-project wrote (`experiments.studies.007_danger_classifier` has the text, the training, the figures).
+People in danger, and those who want a person, write what no list of phrases foresees, and lists of
+nouns fire on idioms, games and shop words. So beside the phrases stands one weight for each n-gram,
+learned from text that the project wrote (`experiments.studies.007_danger_classifier` has the text,
+the training, the figures).
 
 Weights are small integers, in a file whose digest is checked; sums of integers are the same on
 every machine. The n-grams of a word are summed once and remembered by the word, so a text costs two
@@ -12,21 +13,26 @@ or three look-ups a word. Pure; linear in the text.
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import zlib
-from base64 import b85decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
 
 from learning.text.tokens import unspaced
 
 WINDOW_WORDS = 32
 """A text counts as its most telling stretch of so many words; a longer one adds up to anything."""
 EVIDENCE_WORDS = 8
+LANES_MAX = 8
 _LANE_BITS = 24
+_OFFSET = 128
+"""Added to each stored weight, so that none is negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,19 @@ class TopicWeights:
     topics: tuple[str, ...]
     bias: tuple[int, ...]
     phrase_worth: tuple[int, ...]
-    rows: tuple[int, ...]
-    """By hash of an n-gram, its weights for all topics side by side in one integer."""
+    size: int
+    """How many buckets n-grams are hashed into."""
+    rows: bytes
+    """By bucket the weights of all topics side by side, `width` bytes each."""
+    width: int
+    offset: int
+    base: int
+    """The offsets of all topics in one integer."""
+
+    def row(self, ngram: str) -> int:
+        """The weights of an n-gram for all topics, in one integer (see `pack`)."""
+        start = zlib.crc32(ngram.encode()) % self.size * self.width
+        return int.from_bytes(self.rows[start : start + self.width], "little") - self.offset
 
 
 def pack(values: Iterable[int]) -> int:
@@ -46,38 +63,72 @@ def pack(values: Iterable[int]) -> int:
 
 
 def unpack(packed: int, count: int) -> list[int]:
-    half = 1 << (_LANE_BITS - 1)
-    values = []
-    for _ in range(count):
-        low = ((packed + half) & (2 * half - 1)) - half
-        values.append(low)
-        packed = (packed - low) >> _LANE_BITS
-    return values
+    shifted = packed + _HALVES
+    return [((shifted >> (_LANE_BITS * lane)) & _MASK) - _HALF for lane in range(count)]
+
+
+_HALF = 1 << (_LANE_BITS - 1)
+_MASK = 2 * _HALF - 1
+_HALVES = pack([_HALF] * LANES_MAX)
 
 
 @cache
 def weights() -> TopicWeights:
     """The packaged weights, read once. Raises ValueError where the file is not what was learned."""
-    text = (resources.files("learning.text") / "topic_weights.json").read_text("utf-8")
-    return parse(json.loads(text))
+    return parse((resources.files("learning.text") / "topic_weights.npz").read_bytes())
 
 
-def parse(document: Mapping[str, object]) -> TopicWeights:
-    """The weights of a document as study 7 writes it."""
-    packed = str(document["weights"])
-    topics: dict[str, list[int]] = document["topics"]  # type: ignore[assignment]
-    digest = hashlib.sha256((packed + json.dumps(topics, sort_keys=True)).encode()).hexdigest()
-    if digest != document["sha256"]:
-        raise ValueError("topic_weights.json is damaged: its digest differs; install Baton anew")
-    data = zlib.decompress(b85decode(packed))
-    size = len(data) // len(topics)
-    columns = [memoryview(data)[i * size : (i + 1) * size].cast("b") for i in range(len(topics))]
+def dump(topics: Mapping[str, tuple[int, int]], columns: Sequence[np.ndarray[Any, Any]]) -> bytes:
+    """The file of some weights: by topic its offset and what a phrase is worth, and its column."""
+    arrays = {
+        "topics": np.array(list(topics)),
+        "bias": np.array([bias for bias, _ in topics.values()], dtype=np.int32),
+        "phrase_worth": np.array([worth for _, worth in topics.values()], dtype=np.int32),
+        "weights": np.array(columns, dtype=np.int8),
+    }
+    written = io.BytesIO()
+    np.savez_compressed(written, allow_pickle=False, digest=np.array(_digest(arrays)), **arrays)
+    return written.getvalue()
+
+
+def parse(data: bytes) -> TopicWeights:
+    """The weights in a file as `dump` makes it."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        intact = str(arrays.pop("digest")) == _digest(arrays)
+    except (ValueError, KeyError, OSError, zlib.error) as failure:
+        raise ValueError(_DAMAGED) from failure
+    if not intact:
+        raise ValueError(_DAMAGED)
+    columns = arrays["weights"]
+    count, size = columns.shape
+    lane = _LANE_BITS // 8
+    rows = np.zeros((size, count * lane), dtype=np.uint8)
+    rows[:, ::lane] = (columns.T.astype(np.int16) + _OFFSET).astype(np.uint8)
     return TopicWeights(
-        topics=tuple(topics),
-        bias=tuple(values[0] for values in topics.values()),
-        phrase_worth=tuple(values[1] for values in topics.values()),
-        rows=tuple(map(pack, zip(*columns, strict=True))),
+        topics=tuple(map(str, arrays["topics"])),
+        bias=tuple(map(int, arrays["bias"])),
+        phrase_worth=tuple(map(int, arrays["phrase_worth"])),
+        size=size,
+        rows=rows.tobytes(),
+        width=count * lane,
+        offset=pack([_OFFSET] * count),
+        base=pack(map(int, arrays["bias"])),
     )
+
+
+_DAMAGED = "topic_weights.npz is damaged: its digest differs; install Baton anew"
+
+
+def _digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(
+            name.encode() + str(arrays[name].tolist() if name != "weights" else "").encode()
+        )
+    digest.update(arrays["weights"].tobytes())
+    return digest.hexdigest()
 
 
 def word_ngrams(word: str) -> Iterator[str]:
@@ -114,73 +165,74 @@ def bucket(ngram: str, size: int) -> int:
 
 @lru_cache(maxsize=16384)
 def _of_word(word: str) -> int:
-    rows = weights().rows
-    return sum(rows[bucket(ngram, len(rows))] for ngram in word_ngrams(word))
+    return sum(map(weights().row, word_ngrams(word)))
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=65536)
 def _of_pair(first: str, second: str) -> int:
-    rows = weights().rows
-    return rows[bucket(f"{first} {second}", len(rows))]
+    return weights().row(f"{first} {second}")
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=65536)
 def _of_pair_apart(first: str, second: str) -> int:
-    rows = weights().rows
-    return rows[bucket(f"{first} . {second}", len(rows))]
+    return weights().row(f"{first} . {second}")
 
 
 @dataclass(frozen=True, slots=True)
 class TopicScores:
-    """The log-odds of each topic in a text, in hundredths, and what each word added."""
+    """The log-odds of each topic in a text, in hundredths: it fires from 0 on."""
 
+    words: Sequence[str]
+    """The tokens of the text that are no marks."""
     scores: Mapping[str, int]
     windows: tuple[int, ...]
     """By topic the word with which its most telling stretch begins."""
-    places: tuple[int, ...]
-    parts: tuple[int, ...]
 
     def readings(self) -> Iterator[tuple[str, int, int]]:
-        """Each topic, its log-odds (fires from 0 on), and what a phrase of it adds."""
+        """Each topic, its log-odds, and what a phrase of it adds."""
         return zip(self.scores, self.scores.values(), weights().phrase_worth, strict=True)
 
     def evidence(self, topic: str) -> tuple[int, int]:
-        """The first and last token of the few words in a row that weighed most."""
+        """The first and last word of the few in a row that weighed most."""
         topics = weights().topics
         lane = topics.index(topic)
         begin = self.windows[lane]
-        stretch = self.parts[begin : begin + WINDOW_WORDS]
-        values = [unpack(part, len(topics))[lane] for part in stretch]
+        stretch = _parts(self.words)[begin : begin + WINDOW_WORDS]
+        values = [unpack(part, lane + 1)[lane] for part in stretch]
         peak = max(range(len(values)), key=values.__getitem__)
         start = max(0, peak - EVIDENCE_WORDS // 2 + 1)
-        length = -min(EVIDENCE_WORDS, len(values) - start)
-        first = begin + start
-        return self.places[first], self.places[first - length - 1]
+        return begin + start, begin + min(start + EVIDENCE_WORDS, len(values)) - 1
+
+
+def _parts(words: Sequence[str]) -> list[int]:
+    """What each word adds, with the pairs that end in it."""
+    beside = chain((0,), map(_of_pair, words, words[1:]))
+    apart = chain((0, 0), map(_of_pair_apart, words, words[2:]))
+    return list(map(sum, zip(map(_of_word, words), beside, apart, strict=False)))
 
 
 def score(words: Sequence[str]) -> TopicScores:
-    """The scores of a text given as tokens (`learning.text.tokens`)."""
+    """The scores of a text given as its words: tokens (`learning.text.tokens`) without marks."""
     book = weights()
-    places = [place for place, word in enumerate(words) if word not in ".,"]
-    plain = [words[place] for place in places]
-    alone = map(_of_word, plain)
-    beside = chain((0,), map(_of_pair, plain, plain[1:]))
-    apart = chain((0, 0), map(_of_pair_apart, plain, plain[2:]))
-    parts = list(map(sum, zip(alone, beside, apart, strict=False)))
-    best, windows = list(book.bias), [0] * len(book.topics)
-    sums = [0, *accumulate(parts)]
+    count = len(book.topics)
+    if len(words) <= WINDOW_WORDS:
+        packed = sum(map(_of_word, words), book.base)
+        packed = sum(map(_of_pair, words, words[1:]), packed)
+        packed = sum(map(_of_pair_apart, words, words[2:]), packed)
+        points = unpack(packed, count)
+        return TopicScores(words, dict(zip(book.topics, points, strict=True)), (0,) * count)
+    best, windows = [-(1 << 30)] * count, [0] * count
+    sums = [0, *accumulate(_parts(words))]
     step = WINDOW_WORDS // 2
-    for start in range(0, max(1, len(parts) - step), step):
-        packed = sums[min(start + WINDOW_WORDS, len(parts))] - sums[start]
-        for lane, points in enumerate(unpack(packed, len(book.topics))):
-            if start == 0 or points + book.bias[lane] > best[lane]:
-                best[lane], windows[lane] = points + book.bias[lane], start
-    scores = dict(zip(book.topics, best, strict=True))
-    return TopicScores(scores, tuple(windows), tuple(places), tuple(parts))
+    for start in range(0, len(words) - step, step):
+        packed = sums[min(start + WINDOW_WORDS, len(words))] - sums[start] + book.base
+        for lane, points_here in enumerate(unpack(packed, count)):
+            if points_here > best[lane]:
+                best[lane], windows[lane] = points_here, start
+    return TopicScores(words, dict(zip(book.topics, best, strict=True)), tuple(windows))
 
 
 def total(words: Sequence[str], book: TopicWeights) -> tuple[int, ...]:
     """The scores of a short text by other weights than the packaged ones (studies compare them)."""
-    packed = sum(book.rows[bucket(ngram, len(book.rows))] for ngram in ngrams(words))
-    summed = unpack(packed, len(book.topics))
-    return tuple(points + bias for points, bias in zip(summed, book.bias, strict=True))
+    packed = sum(map(book.row, ngrams(words)), book.base)
+    return tuple(unpack(packed, len(book.topics)))

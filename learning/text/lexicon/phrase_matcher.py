@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from learning.text.lexicon.misspellings import spelling, vocabulary
 from learning.text.lexicon.phrase_syntax import PhraseSyntax, union
@@ -66,16 +66,15 @@ class PhraseMatch:
     words: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The phrases of one signal in one language share what takes a match back (expressions)."""
+    """The phrases of one signal in one language share what takes a match back: `guards`."""
 
     signal: str
     language: str
-    before: str
-    inside: str
-    after: str
-    despite: str
+    table: Mapping[str, Any]
+    """Its entry in the language's file."""
+    syntax: PhraseSyntax
     home: bool
     """Whether its words are not to be met in other languages: English, or another script."""
     bit: int = 0
@@ -83,23 +82,35 @@ class Group:
 
     def stands(self, text: str, start: int, stop: int) -> bool:
         """Whether nothing around or inside a match takes it back."""
-        if self.before:
+        guards = _guards(self)
+        if guards.before:
             lead = text[max(0, start - BEFORE_CHARS) : start]
-            if _pattern(self.before).search(lead) and not (
-                self.despite and _pattern(self.despite).search(lead)
-            ):
+            if guards.before.search(lead) and not (guards.despite and guards.despite.search(lead)):
                 return False
-        if self.inside and _pattern(self.inside).search(text[start:stop]):
+        if guards.inside and guards.inside.search(text[start:stop]):
             return False
-        return not (self.after and _pattern(self.after).match(text, stop))
+        return not (guards.after and guards.after.match(text, stop))
+
+    def spelt(self, key: str) -> list[str]:
+        """The expressions of the phrases that its entry lists under a name."""
+        return [self.syntax.expression(phrase) for phrase in self.table.get(key, ())]
 
 
-@dataclass(frozen=True, slots=True)
+class Guards(NamedTuple):
+    """What takes a match of a group back, as expressions."""
+
+    before: re.Pattern[str] | None
+    inside: re.Pattern[str] | None
+    after: re.Pattern[str] | None
+    despite: re.Pattern[str] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Phrase:
-    """One phrase as an expression, compiled when it is first tried."""
+    """One phrase (or several that are sought at once), compiled when it is first tried."""
 
     group: Group
-    expression: str
+    sources: tuple[str, ...]
     also: tuple[frozenset[str], ...] = ()
     """Words besides the anchor: of each set the text must hold one."""
 
@@ -107,7 +118,7 @@ class Phrase:
         self, text: str, begin: int, end: int, quoted: Sequence[tuple[int, int]] = ()
     ) -> tuple[int, int] | None:
         """The first match between two offsets that nothing takes back, outside what is `quoted`."""
-        for match in _pattern(self.expression).finditer(text, begin, end):
+        for match in _expression(self).finditer(text, begin, end):
             start, stop = match.span()
             if any(first <= start and stop <= last for first, last in quoted):
                 continue
@@ -139,8 +150,26 @@ class Lexicon:
 
 
 @cache
-def _pattern(expression: str) -> re.Pattern[str]:
-    return re.compile(expression)
+def _expression(phrase: Phrase) -> re.Pattern[str]:
+    group = phrase.group
+    lead = "(?<= )" if group.syntax.space else ""
+    made = map(group.syntax.expression, phrase.sources)
+    return re.compile(lead + union(made) + "(?!" + union(group.spelt("not_after")) + ")")
+
+
+@cache
+def _guards(group: Group) -> Guards:
+    lead = "(?<= )" if group.syntax.space else ""
+    fillers = union(group.spelt("fillers")) + "{0,5}"
+    before = [denial + fillers for denial in group.spelt("before")] + group.spelt("not_before")
+    after = [fillers + denial for denial in group.spelt("after")]
+    inside, despite = group.spelt("inside"), group.spelt("despite")
+    return Guards(
+        before=re.compile(lead + union(before) + "$") if before else None,
+        inside=re.compile(lead + union(inside)) if inside else None,
+        after=re.compile(union(after)) if after else None,
+        despite=re.compile(lead + union(despite)) if despite else None,
+    )
 
 
 # -- loading --------------------------------------------------------------------------------------
@@ -184,19 +213,18 @@ def lexicon() -> Lexicon:
         gap_not = table.get("gap_not", "").split()
         notation = PhraseSyntax(table.get("words", {}), spaced=spaced, gap_not=gap_not)
         for signal, entry in table.get("signals", {}).items():
-            group = _group(signal, language, entry, notation, bits[language])
-            made = [notation.expression(phrase) for phrase in entry["phrases"]]
-            tail = "(?!" + union(map(notation.expression, entry.get("not_after", ()))) + ")"
+            home = language == "en" or language in _OWN_SCRIPT
+            group = Group(signal, language, entry, notation, home, bits[language])
             if not spaced:
-                apart.append(Phrase(group, union(made) + tail))
+                apart.append(Phrase(group, tuple(entry["phrases"])))
                 continue
-            for phrase, expression in zip(entry["phrases"], made, strict=True):
+            for phrase in entry["phrases"]:
                 first, *others = notation.anchors(phrase, common[language])
                 for word in first:
                     place, key = (stems, word[:_STEM]) if word.endswith("*") else (anchors, word)
                     place.setdefault(key.rstrip("*"), []).append(len(phrases))
                 also = [frozenset(o) for o in others if not any("*" in w for w in o)]
-                phrases.append(Phrase(group, "(?<= )" + expression + tail, tuple(also)))
+                phrases.append(Phrase(group, (phrase,), tuple(also)))
     own, own_stems = _own_words(tables, bits)
     return Lexicon(
         phrases=tuple(phrases),
@@ -224,30 +252,6 @@ def _read(language: str) -> dict[str, Any]:
 
 def _listed(table: Mapping[str, Any], key: str) -> frozenset[str]:
     return frozenset(fold(word) for word in table.get(key, "").split())
-
-
-def _group(
-    signal: str, language: str, table: Mapping[str, Any], notation: PhraseSyntax, bit: int
-) -> Group:
-    lead = "(?<= )" if notation.space else ""
-
-    def spelt(key: str) -> list[str]:
-        return [notation.expression(phrase) for phrase in table.get(key, ())]
-
-    fillers = union(spelt("fillers")) + "{0,5}"
-    before = [denial + fillers for denial in spelt("before")] + spelt("not_before")
-    after = [fillers + denial for denial in spelt("after")]
-    inside, despite = spelt("inside"), spelt("despite")
-    return Group(
-        signal,
-        language,
-        before=lead + union(before) + "$" if before else "",
-        inside=lead + union(inside) if inside else "",
-        after=union(after) if after else "",
-        despite=lead + union(despite) if despite else "",
-        home=language == "en" or language in _OWN_SCRIPT,
-        bit=bit,
-    )
 
 
 def _own_words(
@@ -402,19 +406,20 @@ def _spaced(
     quoted = [(starts[first], starts[last + 1]) for first, last in quotes]
     here = frozenset(words)
     ours, theirs = english(here)
-    mask = _mask(here, book) | book.bits.get(declared, 0)
+    mask = _mask(here, book)
+    if ours >= 3 and not theirs:  # plainly English: words of other Latin languages are look-alikes
+        mask &= sum(book.bits[code] for code in _OWN_SCRIPT)
+    mask |= book.bits["en"] | book.bits.get(declared, 0)
+    phrases = book.phrases
+    numbers = [number for number in hits if phrases[number].group.bit & mask]
+    numbers.sort(key=lambda number: (phrases[number].group.signal not in _FIRST, number))
     seen: dict[tuple[str, str], PhraseMatch] = {}
     tries_left = TRIES_MAX
-    for number in sorted(hits, key=lambda n: (book.phrases[n].group.signal not in _FIRST, n)):
-        phrase = book.phrases[number]
-        if any(map(here.isdisjoint, phrase.also)):
-            continue
+    for number in numbers:
+        phrase = phrases[number]
         group = phrase.group
         language, key = group.language, (group.signal, group.language)
-        foreign = language not in {"en", declared}
-        if key in seen or (foreign and not group.bit & mask):
-            continue
-        if foreign and not group.home and ours >= 3 and not theirs:
+        if key in seen or any(map(here.isdisjoint, phrase.also)):
             continue
         kept_out = quoted if group.signal in _NOT_IN_QUOTES else ()
         for begin, end in _windows(hits[number], len(words)):

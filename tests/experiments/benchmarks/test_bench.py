@@ -80,11 +80,11 @@ def test_models_are_measured_by_time_and_accuracy_and_shown_as_a_table() -> None
     given = ("--rounds", "1", "--conversations", "30", "--data", "simulated")
     found = {row["system"]: row for row in rows("model", *given)}
     assert found["vw"]["total_us"] > 0
-    ours = found["baton mixture-3"]
+    ours = found["baton mixture-4"]
     assert ours.keys() >= {"ratio_to_vw", "ratio_to_vw_features", "reached", "auc", "log_loss"}
     table = bench("model", *given)
     assert "AUC" in table
-    assert "mixture-3" in table
+    assert "mixture-4" in table
 
 
 @pytest.mark.slow

@@ -57,9 +57,9 @@ SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engin
 
 
 def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES, **more) -> Report:
-    lines = [EvaluatedLine("champion", 12, "mixture-3", champion)]
+    lines = [EvaluatedLine("champion", 12, "mixture-4", champion)]
     if previous is not None:
-        lines.append(EvaluatedLine("previous", 9, "bayes-2", previous))
+        lines.append(EvaluatedLine("previous", 9, "bayes-3", previous))
     return evaluate("e-1", 1000, AT, *lines, terms=TERMS, switches=switches, **more)
 
 

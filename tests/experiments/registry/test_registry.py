@@ -25,13 +25,13 @@ from tests.registered import DIGEST, STATE, CutOff, publish, taught
 def test_a_version_is_registered_with_all_that_identifies_it(registry, client):
     number = publish(registry, "identified", 3, parent=2, tags={"code.commit": "abc"})
     found = registry.get_version("identified", number)
-    assert (found.version, found.position, found.recipe) == (3, 40, "mixture-3")
+    assert (found.version, found.position, found.recipe) == (3, 40, "mixture-4")
     assert found.digest == DIGEST
     assert found.tags["baton.parent"] == "2"
     assert found.tags["code.commit"] == "abc"
     shown = client.get_model_version("baton-identified", number)
     assert shown.description == (
-        "AUC 0.810, log loss 0.420: mixture-3 at ledger position 40; "
+        "AUC 0.810, log loss 0.420: mixture-4 at ledger position 40; "
         "Baton's version 3, after version 2 (40 new entries)."
     )
     model = client.get_logged_model(shown.source.removeprefix("models:/"))

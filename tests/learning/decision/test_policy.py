@@ -158,6 +158,34 @@ def test_a_reason_is_a_sentence_with_the_customers_own_words() -> None:
 # The routes
 
 
+@pytest.mark.parametrize("word", ["refund", "hello?", "где заказ", "wo bleibt es"])
+def test_a_few_words_said_four_times_are_offered_a_person(word: str) -> None:
+    assert decide(Policy(), says(*[word] * 3), 0.01).action == "continue"
+    decision = decide(Policy(), says(*[word] * 4), 0.01)
+    assert (decision.action, [t.name for t in decision.triggers]) == ("offer", ["repeated_briefly"])
+    assert "four" in decision.reasons[0].text or "4" in decision.reasons[0].text
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "thanks", "42"])
+def test_answers_may_be_said_as_often_as_they_are_asked_for(word: str) -> None:
+    assert decide(Policy(), says(*[word] * 5), 0.01).action == "continue"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "this is unacceptable!!!",
+        "c'est une honte!!!",
+        "das ist eine Frechheit!!!",
+        "es una vergüenza!!!",
+        "это позор!!!",
+        "太过分了，气死我了！！！",
+    ],
+)
+def test_anger_with_emphasis_is_offered_a_person(text: str) -> None:
+    assert "frustration" in [t.name for t in decide(Policy(), says(text), 0.01).triggers]
+
+
 def changed(place: Place, name: str, /, **changes: Any) -> dict[str, Any]:
     policy: dict[str, Any] = place.engineer.got("/v1/policy")
     rules = [rule | changes if rule["name"] == name else rule for rule in policy["rules"]]

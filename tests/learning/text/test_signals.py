@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.conversation.brief.sentences import _END, sentences
+from learning.text.lexicon import phrase_matcher
 from learning.text.lexicon.phrase_matcher import (
     ANCHORS_MAX,
     FULL,
@@ -318,3 +319,36 @@ def test_a_row_of_marks_is_tried_from_its_first_only(mark: str) -> None:
         return calls(lambda: [(tokens(row), sentences(row)) for row in rows])
 
     assert work(60_000) < 4.4 * work(15_000)
+
+
+@pytest.mark.parametrize(
+    "language, text",
+    [
+        ("en", "fourth time now: it leaks"),
+        ("en", "it broke again, same problem as last time"),
+        ("de", "wieder kaputt, wieder dasselbe Problem"),
+        ("de", "jetzt zum vierten Mal: es tropft"),
+        ("es", "otra vez el mismo problema"),
+        ("pt", "já é a quarta vez: pinga"),
+        ("fr", "c'est la quatrième fois : ça fuit"),
+        ("it", "di nuovo lo stesso problema"),
+        ("nl", "nu al de vierde keer: het lekt"),
+        ("pl", "znowu ten sam problem"),
+        ("tr", "yine aynı sorun"),
+        ("ru", "опять та же проблема"),
+        ("ar", "للمرة الرابعة: يسرب"),
+        ("hi", "फिर से वही समस्या"),
+        ("ja", "これで四回目です。水漏れします"),
+        ("ko", "벌써 네 번째예요: 새요"),
+        ("zh", "第四次了，还在漏水"),
+    ],
+)
+def test_a_complaint_that_comes_back_shows_exasperation(language: str, text: str) -> None:
+    assert "exasperation" in dict(read(text, language).evidence)
+
+
+def test_every_phrase_of_the_lexicon_can_be_read() -> None:
+    book = phrase_matcher.lexicon()
+    for phrase in (*book.phrases, *book.unspaced):
+        assert phrase_matcher._expression(phrase).search("") is None
+        assert len(phrase_matcher._guards(phrase.group)) == 4

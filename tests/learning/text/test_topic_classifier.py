@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import json
+import io
 from collections import defaultdict
 from importlib import resources
 
+import numpy as np
 import pytest
 
 from learning.text.signals import read
-from learning.text.tokens import tokens
 from learning.text.topic_classifier import pack, parse, score, unpack, weights
 
 study = importlib.import_module("experiments.studies.007_danger_classifier")
 COUNTS = study.measure(study.SENTENCES, study.by_both)
+REQUESTS = study.measure(study.REQUESTS, study.by_both)
 
 
 @pytest.mark.parametrize("key", [key for key in COUNTS if "safety genuine" in key])
@@ -58,13 +59,48 @@ def test_packed_integers_add_up_and_come_apart() -> None:
 
 
 def test_a_damaged_file_is_refused() -> None:
-    text = (resources.files("learning.text") / "topic_weights.json").read_text("utf-8")
-    document = json.loads(text)
-    assert parse(document) == weights()
-    with pytest.raises(ValueError, match="damaged"):
-        parse({**document, "sha256": "0" * 64})
+    data = (resources.files("learning.text") / "topic_weights.npz").read_bytes()
+    assert parse(data) == weights()
+    with np.load(io.BytesIO(data)) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["weights"][0, 0] += 1
+    changed = io.BytesIO()
+    np.savez(changed, allow_pickle=False, **arrays)
+    for damaged in (changed.getvalue(), data[:-100], b"{}"):
+        with pytest.raises(ValueError, match="damaged"):
+            parse(damaged)
+
+
+def test_a_short_text_scores_the_sum_of_its_ngrams() -> None:
+    for text in ("my account was hacked yesterday", "mein Konto wurde gehackt", "我要人工客服"):
+        words = study.plain(text)
+        assert tuple(score(words).scores.values()) == study.topic_classifier.total(words, weights())
 
 
 def test_a_text_without_words_has_no_topic() -> None:
-    assert score(tokens("?!").words).places == ()
+    assert score(study.plain("?!")).words == []
     assert read("?!").topics == ()
+
+
+@pytest.mark.parametrize("key", [key for key in REQUESTS if key.startswith("by language")])
+def test_requests_for_a_person_are_found_in_every_language(key: str) -> None:
+    fired, of = REQUESTS[key]
+    if "genuine" in key:
+        assert fired / of >= 0.85, key
+    else:
+        assert fired / of <= 0.07, key
+
+
+@pytest.mark.parametrize(
+    "language, text",
+    [
+        ("en", "for the love of god let me deal with an actual member of staff about my bill"),
+        ("de", "also ich hätt das jetzt gern mit wem echten bequatscht, nicht mit ner Maschine"),
+        ("sv", "kan inte någon av er bara ringa upp mig så vi kan prata"),
+        ("id", "mbak tolong dong sambungin gue sama orang beneran"),
+    ],
+)
+def test_the_words_of_a_request_are_its_evidence(language: str, text: str) -> None:
+    request = read(text, language).request
+    assert request is not None
+    assert request in text

@@ -23,7 +23,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def place(service: InProcess) -> Place:
-    return service.workspace("shadow", "mixture-3")
+    return service.workspace("shadow", "mixture-4")
 
 
 def judged(place: Place, count: int = 12) -> None:

@@ -54,7 +54,7 @@ def decide(client: Client, phase: int) -> list[dict[str, Any]]:
     return list(found)
 
 
-@pytest.mark.parametrize("recipe", ["mixture-3"])
+@pytest.mark.parametrize("recipe", ["mixture-4"])
 def test_a_thousand_decisions_are_made_again_identically(
     home: Home, service: Process, recipe: str
 ) -> None:

@@ -51,7 +51,7 @@ def settled(place: Place, process: Process, position: int) -> str:
     return str(found["digest"])
 
 
-@pytest.mark.parametrize("recipe", ["bayes-2", "mixture-3"])
+@pytest.mark.parametrize("recipe", ["bayes-3", "mixture-4"])
 def test_two_processes_that_both_take_outcomes_hold_one_model(
     home: Home, first: Process, second: Process, recipe: str
 ) -> None:

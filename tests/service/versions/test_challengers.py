@@ -78,7 +78,7 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
     """A champion that was taught that leaks need nobody and learns slowly; and a challenger that
     learned they do.
     """
-    slow = "bayes-2?v0=0.0001,v0_context=0.0001"
+    slow = "bayes-3?v0=0.0001,v0_context=0.0001"
     place, other = service.workspace("shadow", slow), service.workspace(mode="shadow")
     taught(place, 0.0, **switching)
     taught(other, 1.0)
@@ -208,11 +208,11 @@ def test_what_is_proven_better_still_meets_the_terms_of_the_policy(
 def test_there_are_four_challengers_at_most(service: InProcess) -> None:
     place = service.workspace(mode="shadow")
     upkeep = upkeep_of(service)
-    recipes = ("bayes-2", "adagrad-2", "forgetting-2", "bayes-2?v0=0.3")
+    recipes = ("bayes-3", "adagrad-3", "forgetting-3", "bayes-3?v0=0.3")
     for recipe in recipes:
         made = place.engineer.posted("/v1/challengers", {"recipe": recipe, "reason": "to see"})
         assert (made["status"], made["recipe"]) == ("asked", recipe)
-    fifth = {"recipe": "bayes-2?v0=0.5", "reason": "one more"}
+    fifth = {"recipe": "bayes-3?v0=0.5", "reason": "one more"}
     error = refusal(place.engineer.post("/v1/challengers", json=fifth), 409, "challengers_full")
     assert str(CHALLENGERS_MAX) in error["message"]
     upkeep.build_challengers()
@@ -233,7 +233,7 @@ def test_there_are_four_challengers_at_most(service: InProcess) -> None:
         ({"recipe": "nonsense-1"}, "unknown_recipe"),
         ({"version": 77}, "no_version"),
         ({"frozen": True}, "frozen_without_version"),
-        ({"version": 1, "recipe": "bayes-2"}, "version_or_recipe"),
+        ({"version": 1, "recipe": "bayes-3"}, "version_or_recipe"),
     ],
 )
 def test_a_challenger_that_cannot_be_made_is_refused(
@@ -270,7 +270,7 @@ def test_one_that_left_out_an_agent_is_the_model_that_never_heard_them(
 def test_how_far_a_challenger_is_built_is_told_while_it_is(service: InProcess) -> None:
     place, store = service.workspace(mode="shadow"), service.baton.store
     taught(place, 0.0, count=5)
-    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-2", "reason": "to see"})
+    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-3", "reason": "to see"})
     with store.write() as connection:
         challenger_rows.change(connection, place.name, asked["id"], built=3)
     known = place.engineer.got("/v1/versions")

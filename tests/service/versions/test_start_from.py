@@ -36,7 +36,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def donor(service: InProcess) -> Place:
     """A workspace that has learned, and shares it."""
-    place = service.workspace("shadow", "mixture-3", "donor")
+    place = service.workspace("shadow", "mixture-4", "donor")
     Town(place, seed=1, base_rate=0.4).play(40)
     place.policy(shareable=True)
     return place
@@ -72,7 +72,7 @@ def log_loss(state: ModelState) -> float:
 def test_it_knows_from_its_first_message_on_what_the_donor_knows(
     service: InProcess, donor: Place
 ) -> None:
-    fresh, cold = started(service, "fresh"), service.workspace("shadow", "mixture-3")
+    fresh, cold = started(service, "fresh"), service.workspace("shadow", "mixture-4")
     losses = [log_loss(restore(service.baton.store, one.name)) for one in (donor, fresh, cold)]
     assert losses[1] < 0.5 * losses[2], losses
     assert losses[1] < losses[0] + 0.1, losses
@@ -83,7 +83,7 @@ def test_the_recipe_names_the_donors_digest_and_the_first_switch_what_was_taken(
 ) -> None:
     digest = standing(donor)["digest"]
     place = started(service, "named")
-    assert standing(place)["recipe"] == f"mixture-3?donor={digest[:16]}"
+    assert standing(place)["recipe"] == f"mixture-4?donor={digest[:16]}"
     (switch,) = place.ledger("switch")
     assert switch["evidence"]["start_from"] == "donor"
     assert switch["evidence"]["digest"] == digest
@@ -111,7 +111,7 @@ def test_it_is_learned_anew_to_the_bit_and_exported_with_its_donor(
     jobs = Maintenance(store, service.baton.settings)
     number = jobs.save("anew", jobs._lines.champion("anew"))
     export_version(store, "anew", number, tmp_path / "version")
-    other = service.workspace("shadow", "mixture-3")
+    other = service.workspace("shadow", "mixture-4")
     imported = import_version(store, other.name, tmp_path / "version", "me")
     with store.read() as connection:
         data = version_rows.state(connection, other.name, imported["version"])
@@ -127,7 +127,7 @@ def test_the_same_request_again_is_one_workspace_though_the_donor_has_learned_on
     Town(donor, seed=5).play(3)
     assert started(service, "twice").keys == keys
     admin = service.caller(service.keys["admin"])
-    plain = service.workspace("shadow", "mixture-3")
+    plain = service.workspace("shadow", "mixture-4")
     body = {"id": plain.name, "mode": "shadow", "start_from": "donor"}
     refusal(admin.post("/v1/workspaces", json=body), 409, "workspace_exists")
 
@@ -136,7 +136,7 @@ def test_only_what_is_shared_may_be_started_from_and_only_by_the_installation(
     service: InProcess, donor: Place
 ) -> None:
     admin = service.caller(service.keys["admin"])
-    service.workspace("shadow", "mixture-3", "private")
+    service.workspace("shadow", "mixture-4", "private")
     body = {"id": "taker", "mode": "shadow", "start_from": "private"}
     assert refusal(admin.post("/v1/workspaces", json=body), 409, "not_shareable")["hint"]
     refusal(donor.admin.post("/v1/workspaces", json=body | {"start_from": "donor"}), 403)
@@ -147,7 +147,7 @@ def test_only_what_is_shared_may_be_started_from_and_only_by_the_installation(
 def test_a_donor_cannot_be_named_where_its_weights_are_not(
     service: InProcess, donor: Place
 ) -> None:
-    recipe = "mixture-3?donor=0123456789abcdef"
+    recipe = "mixture-4?donor=0123456789abcdef"
     admin = service.caller(service.keys["admin"])
     refusal(admin.post("/v1/workspaces", json={"id": "x", "recipe": recipe}), 422)
     asked = donor.engineer.post("/v1/challengers", json={"reason": "?", "recipe": recipe})
@@ -166,4 +166,4 @@ def test_the_command_does_the_same(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
         digest = standing(place)["digest"]
-        assert restore(service.baton.store, "new").recipe == f"mixture-3?donor={digest[:16]}"
+        assert restore(service.baton.store, "new").recipe == f"mixture-4?donor={digest[:16]}"
