@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, str] = {
     "experiments.sweeps": "datasets registry build_info",
     "experiments.benchmarks": "simulation replay datasets evaluation registry",
     "experiments.studies": "benchmarks simulation replay",
+    "service.client": "",
     "service.runtime": "",
     "service.store": "runtime",
     "service.handoffs": "store runtime",
