@@ -10,6 +10,7 @@ from .answers import (
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
+    Reply,
     StoredTurn,
 )
 from .async_baton import AsyncBaton
@@ -35,6 +36,7 @@ __all__ = [
     "RecordedOutcome",
     "RefusedError",
     "RefusedItem",
+    "Reply",
     "RetryPolicy",
     "StoredTurn",
     "StreamEvent",

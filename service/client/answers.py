@@ -131,19 +131,6 @@ class StoredTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationState:
-    """A conversation, and those of its turns that were asked for."""
-
-    id: str
-    length: int
-    status: str
-    resolution: str | None
-    handoff_id: str | None
-    human_active: bool
-    messages: list[StoredTurn]
-
-
-@dataclass(frozen=True, slots=True)
 class HandoffState:
     """A handoff, as it stands."""
 
@@ -162,6 +149,31 @@ class HandoffState:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationState:
+    """A conversation, and those of its turns that were asked for."""
+
+    id: str
+    length: int
+    status: str
+    resolution: str | None
+    handoff_id: str | None
+    human_active: bool
+    messages: list[StoredTurn]
+    handoffs: list[HandoffState]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An agent's message on its way to the customer."""
+
+    handoff_id: str
+    conversation_id: str
+    message_id: str
+    seq: int
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedOutcome:
     """An outcome on record."""
 
@@ -171,6 +183,7 @@ class RecordedOutcome:
     verdict: str
     source: str
     position: int
+    effect: str | None = None
 
 
 @cache

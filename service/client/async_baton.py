@@ -20,6 +20,7 @@ from .answers import (
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
+    Reply,
 )
 from .connection import ClientOptions, Score, content_of, options_of, stream_refusal
 from .errors import NotAnsweredError
@@ -120,8 +121,9 @@ class AsyncBaton:
     async def close(self, conversation: str, resolution: Resolution = "unknown") -> Closed:
         return await self.run(operations.close(conversation, resolution))
 
-    async def conversation(self, conversation: str) -> ConversationState:
-        return await self.run(operations.conversation_state(conversation))
+    async def conversation(self, conversation: str, after: int = 0) -> ConversationState:
+        """Its state, and its turns after the place `after`."""
+        return await self.run(operations.conversation_state(conversation, after))
 
     async def report_outcome(
         self,
@@ -144,8 +146,25 @@ class AsyncBaton:
     ) -> list[HandoffState]:
         return await self.run(operations.list_handoffs(status, team))
 
+    async def handoff(self, handoff: str) -> dict[str, Any]:
+        """Its context packet: transcript, attempts, reasons, facts, summary."""
+        return await self.run(operations.handoff_packet(handoff))
+
     async def claim(self, handoff: str) -> HandoffState:
         return await self.run(operations.change_handoff(handoff, "claim"))
+
+    async def assign(self, handoff: str, user: str) -> HandoffState:
+        return await self.run(operations.change_handoff(handoff, "assign", {"user": user}))
+
+    async def reply(
+        self,
+        handoff: str,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> Reply:
+        """Write to the customer, as an agent."""
+        return await self.run(operations.reply(handoff, text, id))
 
     async def give_back(self, handoff: str) -> HandoffState:
         return await self.run(operations.change_handoff(handoff, "return"))

@@ -19,6 +19,7 @@ from .answers import (
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
+    Reply,
 )
 from .connection import ClientOptions, Score, content_of, options_of, stream_refusal
 from .errors import NotAnsweredError
@@ -132,8 +133,9 @@ class Baton:
     def close(self, conversation: str, resolution: Resolution = "unknown") -> Closed:
         return self.run(operations.close(conversation, resolution))
 
-    def conversation(self, conversation: str) -> ConversationState:
-        return self.run(operations.conversation_state(conversation))
+    def conversation(self, conversation: str, after: int = 0) -> ConversationState:
+        """Its state, and its turns after the place `after`."""
+        return self.run(operations.conversation_state(conversation, after))
 
     def report_outcome(
         self,
@@ -154,8 +156,25 @@ class Baton:
     def handoffs(self, status: str | None = None, team: str | None = None) -> list[HandoffState]:
         return self.run(operations.list_handoffs(status, team))
 
+    def handoff(self, handoff: str) -> dict[str, Any]:
+        """Its context packet: transcript, attempts, reasons, facts, summary."""
+        return self.run(operations.handoff_packet(handoff))
+
     def claim(self, handoff: str) -> HandoffState:
         return self.run(operations.change_handoff(handoff, "claim"))
+
+    def assign(self, handoff: str, user: str) -> HandoffState:
+        return self.run(operations.change_handoff(handoff, "assign", {"user": user}))
+
+    def reply(
+        self,
+        handoff: str,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> Reply:
+        """Write to the customer, as an agent."""
+        return self.run(operations.reply(handoff, text, id))
 
     def give_back(self, handoff: str) -> HandoffState:
         return self.run(operations.change_handoff(handoff, "return"))

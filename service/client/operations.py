@@ -17,6 +17,7 @@ from .answers import (
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
+    Reply,
     read,
 )
 from .errors import ConflictError, NotAnsweredError, RefusedError
@@ -144,8 +145,9 @@ def close(conversation: str, resolution: str) -> Operation[Closed]:
     return post(_path("conversations", conversation, "close"), {"resolution": resolution}, Closed)
 
 
-def conversation_state(conversation: str) -> Operation[ConversationState]:
-    return get(_path("conversations", conversation), ConversationState)
+def conversation_state(conversation: str, after: int) -> Operation[ConversationState]:
+    path = _path("conversations", conversation)
+    return get(path, ConversationState, after=after or None)
 
 
 def report_outcome(
@@ -173,8 +175,13 @@ def list_handoffs(status: str | None, team: str | None) -> Operation[list[Handof
     return Operation("GET", "/v1/handoffs" + (f"?{query}" if query else ""), None, parse)
 
 
+def handoff_packet(handoff: str) -> Operation[Json]:
+    """The context packet as it is: its parts are many, and for people to read."""
+    return get(_path("handoffs", handoff), dict[str, Any])
+
+
 def change_handoff(handoff: str, change: str, body: Json | None = None) -> Operation[HandoffState]:
-    """claim, return, resolve or transfer."""
+    """claim, assign, return or resolve."""
     return post(_path("handoffs", handoff, change), body or {}, HandoffState)
 
 
@@ -183,3 +190,9 @@ def record_verdict(
 ) -> Operation[RecordedOutcome]:
     body = {"verdict": verdict} | _given(first_needed_message_id=since, note=note, team=team)
     return post(_path("handoffs", handoff, "outcome"), body, RecordedOutcome)
+
+
+def reply(handoff: str, text: str, id: str | None) -> Operation[Reply]:  # noqa: A002
+    """The reply's id is its own natural key: whoever repeats it gets the same answer."""
+    body = {"text": text, "id": id or str(uuid.uuid4())}
+    return post(_path("handoffs", handoff, "reply"), body, Reply)

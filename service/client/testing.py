@@ -75,7 +75,7 @@ class FakeBaton:
         conversation = self._conversations[self._handoffs[handoff]["conversation_id"]]
         turn = {"id": self._id("m"), "author": "agent", "text": text, "agent": agent}
         self._append(conversation, turn)
-        facts = {"message_id": turn["id"], "text": text, "agent": agent}
+        facts = {"message_id": turn["id"], "text": text, "agent": agent, "deliver": True}
         self._tell("message.agent", self._handoffs[handoff] | facts)
 
     def give_back(self, handoff: str) -> None:
@@ -191,7 +191,9 @@ class FakeBaton:
         conversation = self._conversation(name)
         newer = [turn for turn in conversation["messages"] if turn["seq"] > after]
         human_active = conversation["handoff_id"] is not None
-        return conversation | {"messages": newer, "human_active": human_active}
+        handoffs = [one for one in self._handoffs.values() if one["conversation_id"] == name]
+        state = {"messages": newer, "handoffs": handoffs, "human_active": human_active}
+        return conversation | state
 
     def _hand_over(self, body: Json) -> Json:
         conversation = self._conversation(body["conversation_id"])
@@ -253,8 +255,9 @@ class FakeBaton:
         return {name: handoff[name] for name in ("id", "team", "priority")} | {"raised": False}
 
     def _tell(self, kind: str, handoff: Json) -> None:
-        named = ("conversation_id", "status", "team", "claimed_by", "message_id", "text", "agent")
-        facts = {name: handoff[name] for name in named if name in handoff}
+        named = {"conversation_id", "status", "team", "claimed_by", "message_id"}
+        named |= {"text", "agent", "deliver"}
+        facts = {name: value for name, value in handoff.items() if name in named}
         facts |= {"event_id": self._id("e"), "handoff_id": handoff["id"], "at": self._now()}
         self.events.append({"type": kind, "data": facts})
 

@@ -10,6 +10,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -62,6 +63,9 @@ class Far:
         self._onward = httpx.HTTPTransport()
         self._place = place
 
+    def close(self) -> None:
+        self._onward.close()
+
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         failure = self.failures.pop(0) if self.failures else None
@@ -76,11 +80,23 @@ class Far:
         return response
 
 
-def through(
-    place: Place, *failures: int | str, options: ClientOptions = QUICK
-) -> tuple[Baton, Far]:
-    far = Far(place, list(failures))
-    return client(place, options=options, transport=httpx.MockTransport(far)), far
+Through = Callable[..., tuple[Baton, Far]]
+
+
+@pytest.fixture
+def through() -> Iterator[Through]:
+    """Clients of a service behind a far side that fails as told; all are closed at the end."""
+    with ExitStack() as open_:
+
+        def connect(
+            place: Place, *failures: int | str, options: ClientOptions = QUICK
+        ) -> tuple[Baton, Far]:
+            far = Far(place, list(failures))
+            open_.callback(far.close)
+            bot = client(place, options=options, transport=httpx.MockTransport(far))
+            return open_.enter_context(bot), far
+
+        yield connect
 
 
 def test_from_a_key_to_a_decision_are_three_lines(service: InProcess, place: Place) -> None:
@@ -148,7 +164,7 @@ def test_a_batch_has_a_decision_or_a_refusal_for_each_item(place: Place) -> None
 
 @pytest.mark.parametrize("failure", ["unreachable", "lost", *sorted(RETRIED)])
 def test_what_was_not_answered_is_sent_again_and_has_one_effect(
-    place: Place, failure: int | str
+    through: Through, place: Place, failure: int | str
 ) -> None:
     bot, far = through(place, failure)
     assert bot.score("c", ASKS).action == "escalate"
@@ -159,7 +175,9 @@ def test_what_was_not_answered_is_sent_again_and_has_one_effect(
     assert bot.conversation("c").length == 2, "the message, and that it was handed over"
 
 
-def test_a_post_without_a_natural_id_carries_one_key_through_all_attempts(place: Place) -> None:
+def test_a_post_without_a_natural_id_carries_one_key_through_all_attempts(
+    through: Through, place: Place
+) -> None:
     bot, far = through(place, 503, "lost")
     bot.add_messages("c", [{"id": "b1", "author": "bot", "text": "hello"}])
     bot.add_messages("c", [{"id": "b2", "author": "bot", "text": "hello"}])
@@ -167,7 +185,7 @@ def test_a_post_without_a_natural_id_carries_one_key_through_all_attempts(place:
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-def test_a_contradiction_is_never_sent_again(place: Place) -> None:
+def test_a_contradiction_is_never_sent_again(through: Through, place: Place) -> None:
     bot, far = through(place)
     bot.score("c", QUIET, id="m1")
     with pytest.raises(ConflictError) as refusal:
@@ -188,8 +206,10 @@ def test_whoever_is_no_baton_is_not_believed(place: Place) -> None:
     def page(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, html="<p>Sign in to the hotel's network</p>")
 
-    bot = client(place, transport=httpx.MockTransport(page))
-    with pytest.raises(NotAnsweredError, match="is the address right"):
+    with (
+        client(place, transport=httpx.MockTransport(page)) as bot,
+        pytest.raises(NotAnsweredError, match="is the address right"),
+    ):
         bot.score("c", QUIET)
 
 
@@ -215,7 +235,9 @@ def test_retry_after_of_any_shape_is_no_error() -> None:
         assert pause is None or pause <= 0.25
 
 
-def test_a_client_that_degrades_goes_on_and_tells_the_turn_with_the_next(place: Place) -> None:
+def test_a_client_that_degrades_goes_on_and_tells_the_turn_with_the_next(
+    through: Through, place: Place
+) -> None:
     bot, _ = through(place, "unreachable", 503, options=DEGRADING)
     first = bot.score("c", "my parcel is lost", id="m1", bot={"intent": "track"})
     said = {"id": "b1", "author": "bot", "text": "here is our page"}
@@ -229,14 +251,16 @@ def test_a_client_that_degrades_goes_on_and_tells_the_turn_with_the_next(place: 
     assert bot.conversation("c").length == 5
 
 
-def test_an_answer_that_was_lost_while_degraded_is_no_contradiction(place: Place) -> None:
+def test_an_answer_that_was_lost_while_degraded_is_no_contradiction(
+    through: Through, place: Place
+) -> None:
     bot, _ = through(place, "lost", options=DEGRADING)
     assert bot.score("c", "my parcel is lost", id="m1").degraded
     assert not bot.score("c", QUIET, id="m2").degraded
     assert bot.conversation("c").length == 2
 
 
-def test_a_plain_request_escalates_while_baton_is_away(place: Place) -> None:
+def test_a_plain_request_escalates_while_baton_is_away(through: Through, place: Place) -> None:
     bot, _ = through(place, *["unreachable"] * 3, options=DEGRADING)
     called = bot.score("c", ASKS, id="m1")
     assert (called.action, called.degraded) == ("escalate", True)
@@ -244,7 +268,9 @@ def test_a_plain_request_escalates_while_baton_is_away(place: Place) -> None:
     assert bot.score("c", ASKS, author="bot").action == "continue", "a bot asks for nobody"
 
 
-def test_a_client_that_degrades_still_raises_what_was_refused(place: Place) -> None:
+def test_a_client_that_degrades_still_raises_what_was_refused(
+    through: Through, place: Place
+) -> None:
     bot, _ = through(place, 422, options=DEGRADING)
     with pytest.raises(RefusedError):
         bot.score("c", QUIET)
@@ -295,9 +321,9 @@ def test_the_asynchronous_client_does_the_same(place: Place) -> None:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    def of(kind: type) -> dict[str, Any]:
+    def of(kind: type) -> dict[str, str]:
         return {
-            name: get_type_hints(member)
+            name: str(get_type_hints(member))
             for name, member in vars(kind).items()
             if isinstance(member, types.FunctionType) and not name.startswith("_")
         }
@@ -331,7 +357,7 @@ ASKED: dict[str, Callable[[], operations.Operation[Any]]] = {
     "POST /v1/decisions/{decision_id}/answer": lambda: operations.answer_offer("d", True),
     "POST /v1/conversations/{conversation_id}/messages": lambda: operations.add_messages("c", [{}]),
     "POST /v1/conversations/{conversation_id}/close": lambda: operations.close("c", "resolved"),
-    "GET /v1/conversations/{conversation_id}": lambda: operations.conversation_state("c"),
+    "GET /v1/conversations/{conversation_id}": lambda: operations.conversation_state("c", 2),
     "POST /v1/conversations/{conversation_id}/outcome": lambda: operations.report_outcome(
         "c", "missed", "agent", "m", "note"
     ),
@@ -339,7 +365,12 @@ ASKED: dict[str, Callable[[], operations.Operation[Any]]] = {
         "c", "stuck", summary="x", team="support", priority=1, taken_by="Ana"
     ),
     "GET /v1/handoffs": lambda: operations.list_handoffs("waiting", "support"),
+    "GET /v1/handoffs/{handoff_id}": lambda: operations.handoff_packet("h"),
     "POST /v1/handoffs/{handoff_id}/claim": lambda: operations.change_handoff("h", "claim"),
+    "POST /v1/handoffs/{handoff_id}/reply": lambda: operations.reply("h", "hello", None),
+    "POST /v1/handoffs/{handoff_id}/assign": lambda: operations.change_handoff(
+        "h", "assign", {"user": "ana"}
+    ),
     "POST /v1/handoffs/{handoff_id}/return": lambda: operations.change_handoff("h", "return"),
     "POST /v1/handoffs/{handoff_id}/resolve": lambda: operations.change_handoff("h", "resolve"),
     "POST /v1/handoffs/{handoff_id}/outcome": lambda: operations.record_verdict(
@@ -361,6 +392,7 @@ READ = {
     "Transcript": answers.ConversationState,
     "HandoffResponse": answers.HandoffState,
     "OutcomeResponse": answers.RecordedOutcome,
+    "ReplyResponse": answers.Reply,
 }
 
 

@@ -128,7 +128,15 @@ def test_every_operation_has_a_plain_id_of_its_own() -> None:
 def test_every_operation_has_a_summary_and_one_tag_and_tags_stand_in_the_order_of_use() -> None:
     tags = [tag["name"] for tag in DESCRIBED["tags"]]
     assert tags[:5] == ["score", "conversations", "handoffs", "outcomes", "audits"]
-    assert tags[5:] == ["events", "quality", "policy", "versions", "workspaces", "health"]
+    assert tags[5:] == [
+        "events",
+        "webhooks",
+        "quality",
+        "policy",
+        "versions",
+        "workspaces",
+        "health",
+    ]
     for name, operation in operations():
         assert operation["summary"], name
         assert len(operation["tags"]) == 1, name
