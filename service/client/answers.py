@@ -99,6 +99,14 @@ class OfferAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LateAdvice:
+    """Advice that came after its decision, as it counts from the next message on."""
+
+    decision_id: str
+    advice: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Appended:
     """Where a conversation stands after turns were appended."""
 

@@ -17,6 +17,7 @@ from .answers import (
     ConversationState,
     Decision,
     HandoffState,
+    LateAdvice,
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
@@ -96,11 +97,19 @@ class AsyncBaton:
         history: Sequence[Mapping[str, Any]] = (),
         attributes: Mapping[str, Any] | None = None,
         bot: Mapping[str, Any] | None = None,
+        advice: Mapping[str, float] | None = None,
         **message: Unpack[MessageFields],
     ) -> Decision:
         """Decide about a message, as `Baton.score`."""
         asked = self._score.operation(
-            conversation, text, id=id, history=history, attributes=attributes, bot=bot, **message
+            conversation,
+            text,
+            id=id,
+            history=history,
+            attributes=attributes,
+            bot=bot,
+            advice=advice,
+            **message,
         )
         try:
             decision = await self.run(asked)
@@ -114,6 +123,10 @@ class AsyncBaton:
 
     async def answer_offer(self, decision: str, accepted: bool) -> OfferAnswered:
         return await self.run(operations.answer_offer(decision, accepted))
+
+    async def add_advice(self, decision: str, advice: Mapping[str, float]) -> LateAdvice:
+        """Advice that came after its decision: it counts from the next message on."""
+        return await self.run(operations.add_advice(decision, advice))
 
     async def add_messages(self, conversation: str, turns: Sequence[Mapping[str, Any]]) -> Appended:
         return await self.run(operations.add_messages(conversation, turns))

@@ -16,6 +16,7 @@ from .answers import (
     ConversationState,
     Decision,
     HandoffState,
+    LateAdvice,
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
@@ -102,17 +103,26 @@ class Baton:
         history: Sequence[Mapping[str, Any]] = (),
         attributes: Mapping[str, Any] | None = None,
         bot: Mapping[str, Any] | None = None,
+        advice: Mapping[str, float] | None = None,
         **message: Unpack[MessageFields],
     ) -> Decision:
         """Decide about a message: continue, offer a person, escalate, or stay silent.
 
         The same `id` again gives the same decision; one is made up where it is left out. `history`
-        are the turns since the last call, `bot` what the bot reports of its own work; `author`,
+        are the turns since the last call, `bot` what the bot reports of its own work, `advice`
+        probabilities from elsewhere, by name; `author`,
         `at`, `language`, `format` and `attachments` are the message's. Raises RefusedError,
         ConflictError, and NotAnsweredError unless `on_error` is "continue".
         """
         asked = self._score.operation(
-            conversation, text, id=id, history=history, attributes=attributes, bot=bot, **message
+            conversation,
+            text,
+            id=id,
+            history=history,
+            attributes=attributes,
+            bot=bot,
+            advice=advice,
+            **message,
         )
         try:
             decision = self.run(asked)
@@ -126,6 +136,10 @@ class Baton:
 
     def answer_offer(self, decision: str, accepted: bool) -> OfferAnswered:
         return self.run(operations.answer_offer(decision, accepted))
+
+    def add_advice(self, decision: str, advice: Mapping[str, float]) -> LateAdvice:
+        """Advice that came after its decision: it counts from the next message on."""
+        return self.run(operations.add_advice(decision, advice))
 
     def add_messages(self, conversation: str, turns: Sequence[Mapping[str, Any]]) -> Appended:
         return self.run(operations.add_messages(conversation, turns))

@@ -14,6 +14,7 @@ from .answers import (
     ConversationState,
     Decision,
     HandoffState,
+    LateAdvice,
     OfferAnswered,
     RecordedOutcome,
     RefusedItem,
@@ -106,6 +107,7 @@ def score(
     history: Sequence[Mapping[str, Any]],
     attributes: Mapping[str, Any] | None,
     bot: Mapping[str, Any] | None,
+    advice: Mapping[str, float] | None,
     **message: Unpack[MessageFields],
 ) -> Operation[Decision]:
     """`POST /v1/score`; a message without an id gets one, which makes it safe to send again."""
@@ -114,6 +116,7 @@ def score(
         "message": {"id": id or str(uuid.uuid4()), "text": text} | dict(message),
     }
     body |= _given(history=list(history), bot=bot, attributes=dict(attributes or {}) or None)
+    body |= _given(advice=dict(advice or {}) or None)
     return Operation("POST", "/v1/score", body, _typed(Decision))
 
 
@@ -134,6 +137,10 @@ def score_batch(items: Sequence[Mapping[str, Any]]) -> Operation[list[Decision |
 
 def answer_offer(decision: str, accepted: bool) -> Operation[OfferAnswered]:
     return post(_path("decisions", decision, "answer"), {"accepted": accepted}, OfferAnswered)
+
+
+def add_advice(decision: str, advice: Mapping[str, float]) -> Operation[LateAdvice]:
+    return post(_path("decisions", decision, "advice"), {"advice": dict(advice)}, LateAdvice)
 
 
 def add_messages(conversation: str, turns: Sequence[Mapping[str, Any]]) -> Operation[Appended]:

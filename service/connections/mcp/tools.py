@@ -83,6 +83,10 @@ def _bot_turn_tools(server: MCPServer, caller: Caller) -> None:
         attributes: Annotated[
             dict[str, Any] | None, Field(description="Facts of the customer or case")
         ] = None,
+        advice: Annotated[
+            dict[str, float] | None,
+            Field(description="Your own or others' probability that a person is needed, by name"),
+        ] = None,
     ) -> results.CheckResult:
         """Ask whether a person should take over, before you answer a customer's message."""
         message: Any = {"language": language} if language else {}
@@ -94,6 +98,7 @@ def _bot_turn_tools(server: MCPServer, caller: Caller) -> None:
                 history=history,
                 attributes=attributes,
                 bot=bot,
+                advice=advice,
                 **message,
             )
         return results.CheckResult(
