@@ -14,8 +14,6 @@ QUIET_SECONDS = 45.0
 """A stream on which nothing comes for so long, no keep-alive either, is opened anew."""
 
 PAUSE_SECONDS_MAX = 10.0
-OWN = ("hello", "reset")
-"""Events about the stream itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -30,9 +30,10 @@ class AddressPolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> AddressPolicy:
-        own = settings.host == "localhost" or settings.host.startswith("127.")
-        own = own or settings.host == "::1"
-        return cls(loopback=own or settings.connect_private, private=settings.connect_private)
+        return cls(
+            loopback=_is_own(settings.host) or settings.connect_private,
+            private=settings.connect_private,
+        )
 
     def require(self, address: Address) -> None:
         """Raises ForbiddenAddressError."""
@@ -73,10 +74,20 @@ def check_url(text: str, policy: AddressPolicy) -> httpx.URL:
     return url
 
 
+def _is_own(host: str) -> bool:
+    """Whether a host is written as loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def resolve(url: httpx.URL, policy: AddressPolicy) -> str:
-    """The address to call for a URL; all of the host's must be allowed. Raises
+    """The address to call for a URL; all of the host's must be allowed, and a name that leads to
+    loopback is only where private ones are: whoever made the URL would have written it out. Raises
     ForbiddenAddressError, OSError.
     """
+    policy = replace(policy, loopback=policy.private or (policy.loopback and _is_own(url.host)))
     port = url.port or (443 if url.scheme == "https" else 80)
     entries = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     addresses = [ipaddress.ip_address(entry[4][0]) for entry in entries]

@@ -381,6 +381,16 @@ def test_a_name_is_judged_by_the_address_it_has_when_it_is_called() -> None:
         resolve(httpx.URL("http://localhost/"), PUBLIC)
 
 
+def test_a_name_that_leads_to_loopback_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_up(_host: str, port: int, **_more: Any) -> list[Any]:
+        return [(0, 0, 0, "", (address, port)) for address in ("93.184.216.34", "127.0.0.1")]
+
+    monkeypatch.setattr("service.connections.addresses.socket.getaddrinfo", looked_up)
+    with pytest.raises(ForbiddenAddressError):
+        resolve(httpx.URL("http://rebinding.example/"), LOOPBACK)
+    assert resolve(httpx.URL("http://own.example/"), PRIVATE) == "93.184.216.34"
+
+
 def test_loopback_is_called_by_who_listens_on_loopback() -> None:
     assert AddressPolicy.of(Settings(host="127.0.0.1")) == LOOPBACK
     assert AddressPolicy.of(Settings(host="0.0.0.0")) == PUBLIC
