@@ -65,6 +65,7 @@ def there(service: InProcess) -> dict[str, Any]:
         "outcome_id": outcome["id"],
         "number": 1,
         "workspace": "default",
+        "webhook_id": place.admin.posted("/v1/webhooks", {"url": "http://127.0.0.1:9/"})["id"],
         "key_id": place.admin.posted("/v1/keys", {"role": "bot"})["id"],
     }
 
