@@ -64,11 +64,11 @@ def events_after_reconnect(
 ) -> bytes:
     """What a bot that reconnects has missed; `reset` where that is too much."""
     if cursor is None:
-        return event_format.hello(until, 0)
+        return event_format.hello(until)
     rows = _rows(connection, workspace, cursor.at)
     if len(rows) >= EVENTS_MAX:
         return event_format.reset(until)
-    return _events(rows, cursor)[0] or event_format.hello(until, 0)
+    return _events(rows, cursor)[0] or event_format.hello(until)
 
 
 def poll(

@@ -19,9 +19,9 @@ ENTRY_FIELDS = {
 """What an event tells of a ledger entry of each kind; other kinds are not sent."""
 
 
-def hello(cursor: object, position: int) -> bytes:
-    """The first event of a subscriber: the ledger's position."""
-    return _event("hello", cursor, {"position": position})
+def hello(cursor: object, position: int | None = None) -> bytes:
+    """The first event of a subscriber; for agents the ledger's position."""
+    return _event("hello", cursor, {} if position is None else {"position": position})
 
 
 def reset(cursor: object) -> bytes:
