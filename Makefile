@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check lint types docs format pictures stories requirements clean
+.PHONY: help install demo test soak check lint types docs format pictures stories requirements client clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,6 +87,9 @@ requirements: $(STAMP)  ## pin again after changing pyproject.toml (UPGRADE=--up
 	$(LOCK) $(UPGRADE) pyproject.toml --output-file requirements.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	echo uv | $(LOCK) $(UPGRADE) - --constraint requirements-dev.txt --output-file requirements-uv.txt
+
+client: $(STAMP)  ## build the client's wheel, baton-client, into dist
+	@cd service/client && $(CURDIR)/$(BIN)/python -m hatchling build --target wheel --directory $(CURDIR)/dist
 
 clean:  ## remove .venv and every cache (stores in .baton stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -285,8 +285,7 @@ class ModelState:
             rows, taught, _ = zip(*examples, strict=True)
             self.model.learn(rows, [x.label for x in taught], [x.weight for x in taught])
         if team_place in states:
-            message = turns[team_place - 1].message
-            self._learn_team(entry, states[team_place], message)
+            self._learn_team(entry, states[team_place], turns[team_place - 1].message)
         self.half_learned = False
         if on_learned is not None and examples:
             row, lesson, before = examples[-1]

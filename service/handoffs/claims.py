@@ -9,6 +9,7 @@ from service.handoffs.status import OPEN, handoff_over, require_handoff
 from service.runtime.errors import Contradiction
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
+from service.store.ledger import outbox_rows
 
 COLLEAGUE = "a colleague"
 """Who holds a claim where it is not known which person speaks."""
@@ -39,6 +40,36 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
         "ended_at": None,
     }
     handoff_rows.change(batch.connection, workspace, name, **changes)
+    if not is_own:
+        outbox_rows.add_handoff_event(batch.connection, "handoff.claimed", row | changes)
+    return row | changes
+
+
+def assign(
+    batch: Batch, workspace: str, name: str, to: str, by: str, seconds: float, *, forced: bool
+) -> dict[str, Any]:
+    """Give an open handoff to a colleague, whose claim begins; `forced`: a lead may take it from
+    who has it. Idempotent. Raises Contradiction when it is over, or claimed by another.
+    """
+    row = require_handoff(batch, workspace, name)
+    if row["status"] not in OPEN:
+        raise handoff_over(row)
+    if row["status"] == "claimed" and row["claimed_by"] == to:
+        return row
+    if is_held_by_another(row, by) and not is_expired(batch, row) and not forced:
+        raise Contradiction(
+            "claimed_by_another",
+            f"handoff {name!r} is claimed by {row['claimed_by']}",
+            hint="its agent or a lead assigns it",
+        )
+    changes = {
+        "status": "claimed",
+        "claimed_by": to,
+        "claimed_at": batch.now,
+        "claim_expires_at": batch.now + seconds,
+    }
+    handoff_rows.change(batch.connection, workspace, name, **changes)
+    outbox_rows.add_handoff_event(batch.connection, "handoff.assigned", row | changes, by=by)
     return row | changes
 
 

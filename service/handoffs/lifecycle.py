@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
@@ -21,6 +21,15 @@ from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation, trigger_names
 from service.store.database.clock import database_time
 from service.store.handoffs import handoff_rows
+from service.store.ledger import outbox_rows
+
+Ended = Literal["resolved", "returned", "unanswered", "abandoned"]
+_ENDED: Mapping[Ended, outbox_rows.EventType] = {
+    "resolved": "handoff.resolved",
+    "returned": "handoff.returned",
+    "unanswered": "handoff.unanswered",
+    "abandoned": "handoff.abandoned",
+}
 
 
 def lock_targets(workspace: str, name: str) -> Callable[[Connection], dict[str, list[str]]]:
@@ -95,6 +104,9 @@ def add_handoff(batch: Batch, conversation: OpenConversation, **values: Any) -> 
     conversation.version, conversation.team = row["version"], row["team"]
     conversation.offer_id = None
     batch.change(conversation)
+    outbox_rows.add_handoff_event(
+        batch.connection, "handoff.opened", row, decision_id=row["decision_id"]
+    )
     return row
 
 
@@ -163,10 +175,11 @@ def raise_priority(
     handoff_rows.change(
         batch.connection, workspace, name, raised_at=database_time(batch.connection), **changes
     )
+    outbox_rows.add_handoff_event(batch.connection, "handoff.raised", row | changes)
     return handoff_summary(row | changes, raised=True)
 
 
-def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dict[str, Any]:
+def end(batch: Batch, workspace: str, name: str, agent: str, status: Ended) -> dict[str, Any]:
     """Resolve a handoff, or return the conversation to the bot. Idempotent.
 
     A claim of somebody who has no key here (seen in another system) anybody may end.
@@ -189,7 +202,7 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: str) -> dic
     return close(batch, row, status)
 
 
-def close(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
+def close(batch: Batch, row: Mapping[str, Any], status: Ended) -> dict[str, Any]:
     """End an open handoff with any status, which the fold hears: the conversation is the bot's
     again. What was `unanswered` leaves the episode open, for its request stands.
     """
@@ -204,6 +217,7 @@ def close(batch: Batch, row: Mapping[str, Any], status: str) -> dict[str, Any]:
         if status != "unanswered":
             conversation.begins = seq + 1
         batch.change(conversation)
+    outbox_rows.add_handoff_event(batch.connection, _ENDED[status], dict(row) | changes)
     return dict(row) | changes
 
 

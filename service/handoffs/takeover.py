@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from learning.conversation.presence import presence
+from learning.conversation.presence import Presence, presence
 from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from learning.decision.routing import PRIORITY
-from service.handoffs import claims, lifecycle
+from service.handoffs import claims, lifecycle, replies
 from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
+from service.store.ledger import outbox_rows
 
 Reason = Literal["requested", "stuck", "policy", "risk", "other"]
 OpenedBy = Literal["bot", "person"]
@@ -53,10 +54,20 @@ def take_over(
     A handoff that waits becomes theirs where their name is known; a claim stays, and is renewed.
     One that was taken over ends when another system says that it was given back.
     """
-    seconds = standing.policy.claim_seconds
-    seen = presence(turns, batch.now, seconds)
-    if seen is None or not standing.live:
+    if not standing.live:
         return
+    seen = presence(turns, batch.now, standing.policy.claim_seconds)
+    if seen is not None:
+        _follow(batch, conversation, seen, standing)
+    for turn in turns:
+        if turn.author == "agent":
+            replies.announce(batch, conversation, turn.id, turn.agent, deliver=False)
+
+
+def _follow(
+    batch: Batch, conversation: OpenConversation, seen: Presence, standing: Standing
+) -> None:
+    seconds = standing.policy.claim_seconds
     if conversation.handoff_id is None:
         if seen.kind == "here":
             taken_by = seen.agent or claims.COLLEAGUE
@@ -129,7 +140,7 @@ def open_without_decision(
         claimed["promised_at"] = lifecycle.estimated_start(
             batch.connection, workspace, team, policy, batch.now
         )
-    return lifecycle.add_handoff(
+    row = lifecycle.add_handoff(
         batch,
         conversation,
         seq=place or conversation.length,
@@ -142,3 +153,6 @@ def open_without_decision(
         opening_note=request.summary,
         **claimed,
     )
+    if request.taken_by is not None:
+        outbox_rows.add_handoff_event(batch.connection, "handoff.claimed", row)
+    return row

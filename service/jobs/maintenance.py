@@ -28,7 +28,14 @@ from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.handoffs.handoff_rows import newest_time
 from service.store.labels import audit_rows, outcome_context
-from service.store.ledger import change_log, entries, mlflow_rows, version_rows
+from service.store.ledger import (
+    change_log,
+    entries,
+    mlflow_rows,
+    outbox_rows,
+    version_rows,
+    webhook_rows,
+)
 from service.versions import switches
 from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
@@ -352,6 +359,7 @@ class Maintenance:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
             access.clear_seals(connection, time.time() - access.SEAL_SECONDS)
+            webhook_rows.remove_before(connection, time.time() - outbox_rows.KEPT_SECONDS)
         with self._store.read() as connection:
             newest = newest_time(connection)
         if not self._clock.agrees(newest):
@@ -361,3 +369,4 @@ class Maintenance:
             with isolate_errors(name), self._store.write() as connection:
                 policy = Policy.from_ledger(entries.newest_policy(connection, name))
                 lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)
+                outbox_rows.remove_before(connection, name, time.time() - outbox_rows.KEPT_SECONDS)

@@ -18,6 +18,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from experiments.registry.registered_versions import Registry
+from service.connections.webhooks.dispatcher import WebhookDispatcher
 from service.jobs.capacity_update import CapacityUpdate
 from service.jobs.maintenance import Maintenance
 from service.jobs.policy_moves import PolicyMoves
@@ -161,8 +162,13 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     scheduler.start()
+    dispatcher = threading.Thread(
+        target=WebhookDispatcher(store, settings).run, args=(stop, lambda: leader.is_active)
+    )
+    dispatcher.start()
     _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
     stop.wait()
     scheduler.shutdown(wait=True)
+    dispatcher.join()
     leader.release()
     store.close()

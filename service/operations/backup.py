@@ -16,6 +16,7 @@ from typing import Any
 
 from service.runtime.first_secrets import KEYS_FILE
 from service.runtime.ids import fingerprint
+from service.runtime.sealing import KEY_FILE as SEAL_FILE
 from service.runtime.settings import Settings
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
@@ -36,7 +37,9 @@ class ArchiveError(ValueError):
 
 
 def back_up(settings: Settings, archive: Path) -> int:
-    """Write database and keys to one archive, consistent while Baton runs; gives its bytes."""
+    """Write database, keys and the sealing key to one archive, consistent while Baton runs; gives
+    its bytes.
+    """
     store = Store(settings.database_url)
     if not store.is_sqlite:
         raise ArchiveError("this installation is on PostgreSQL: back it up with pg_dump")
@@ -52,6 +55,8 @@ def back_up(settings: Settings, archive: Path) -> int:
                 f"no copy in {archive.parent}: {error}; is its disk full?"
             ) from error
         files = {DATABASE_FILE: copy, KEYS_FILE: settings.home / KEYS_FILE}
+        if (settings.home / SEAL_FILE).exists():
+            files[SEAL_FILE] = settings.home / SEAL_FILE
         manifest = {name: _sha256(path) for name, path in files.items()}
         partial = Path(folder) / "archive"
         with tarfile.open(partial, "w:gz", compresslevel=3) as tar:
@@ -74,7 +79,7 @@ def restore_backup(archive: Path, settings: Settings) -> None:
     """
     if settings.database:
         raise ArchiveError("a backup restores to SQLite: unset BATON_DATABASE")
-    targets = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE)]
+    targets = [settings.home / name for name in (DATABASE_FILE, KEYS_FILE, SEAL_FILE)]
     for path in targets:
         if path.exists():
             raise ArchiveError(f"{path} exists; restore into another folder with --home")
@@ -99,7 +104,7 @@ def _restore(archive: Path, settings: Settings, targets: list[Path]) -> None:
         with store.write() as connection:
             mlflow_rows.mark_all_unpublished(connection)
         store.close()
-        for path in reversed(targets):
+        for path in reversed([path for path in targets if (folder / path.name).exists()]):
             (folder / path.name).chmod(0o600)
             (folder / path.name).replace(path)
 
@@ -107,7 +112,8 @@ def _restore(archive: Path, settings: Settings, targets: list[Path]) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
-            for name in (_MANIFEST, DATABASE_FILE, KEYS_FILE):
+            names = {DATABASE_FILE, KEYS_FILE} | ({SEAL_FILE} & set(tar.getnames()))
+            for name in (_MANIFEST, *sorted(names)):
                 member = tar.extractfile(name)
                 if member is None:
                     raise KeyError(name)
@@ -117,7 +123,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 with member, (folder / name).open("wb") as file:
                     shutil.copyfileobj(member, file)
         manifest = json.loads((folder / _MANIFEST).read_text())["sha256"]
-        if set(manifest) != {DATABASE_FILE, KEYS_FILE}:
+        if set(manifest) != names:
             raise KeyError("files")
         for name, sha256 in manifest.items():
             if _sha256(folder / name) != sha256:

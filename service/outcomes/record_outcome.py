@@ -27,7 +27,7 @@ from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import audit_rows, outcome_rows
-from service.store.ledger import entries
+from service.store.ledger import entries, outbox_rows
 
 DAY_SECONDS = 86_400
 
@@ -201,6 +201,7 @@ def correct(
     position = entries.append(batch.connection, workspace, "outcome", body, verdict.agent)
     changes = _outcome_columns(verdict) | {"position": position, "at": batch.now}
     outcome_rows.change(batch.connection, workspace, name, **changes)
+    _announce(batch, "outcome.corrected", row | changes)
     if handoff:
         _prefer_agent_verdict(batch, workspace, row["conversation_id"], verdict.agent)
     return outcome_json(row | changes)
@@ -226,6 +227,7 @@ def retract(
         if row["source"] == "audit":
             audit_rows.request_another_review(batch.connection, workspace, row["conversation_id"])
         row |= changes
+        _announce(batch, "outcome.retracted", row)
     return outcome_json(row)
 
 
@@ -293,7 +295,15 @@ def _record(
         "retracted_at": None,
     } | _outcome_columns(verdict)
     outcome_rows.add(batch.connection, row)
+    _announce(batch, "outcome.recorded", row)
     return outcome_json(row)
+
+
+def _announce(batch: Batch, kind: outbox_rows.EventType, row: Mapping[str, Any]) -> None:
+    told = ("handoff_id", "verdict", "source", "agent", "first_needed_message_id", "position")
+    data = {"outcome_id": row["id"]} | {name: row[name] for name in told}
+    workspace, conversation = row["workspace"], row["conversation_id"]
+    outbox_rows.add(batch.connection, workspace, kind, data, conversation=conversation)
 
 
 def _outcome_columns(verdict: Verdict) -> dict[str, Any]:

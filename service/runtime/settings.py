@@ -11,7 +11,7 @@ from typing import Any
 
 def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
     metadata = {"variable": variable, "unit": unit, "sentence": sentence}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=unit != "secret")
 
 
 OTHER_VARIABLES = ("BATON_DATA",)
@@ -24,7 +24,16 @@ class SettingError(ValueError):
     """A setting cannot be read; the message names the variable and what it takes."""
 
 
+def _truth(text: str) -> bool:
+    truths = {"true": True, "1": True, "false": False, "0": False, "": False}
+    try:
+        return truths[text.strip().lower()]
+    except KeyError as error:
+        raise ValueError("neither true nor false") from error
+
+
 _KINDS: Mapping[type, Callable[[str], Any]] = {
+    bool: _truth,
     str: str,
     int: int,
     float: float,
@@ -134,6 +143,18 @@ class Settings:
     )
     lease_seconds: float = _setting(
         "BATON_LEASE_SECONDS", 15.0, "seconds", "How long a silent jobs process keeps its lease."
+    )
+    secret_key: str = _setting(
+        "BATON_SECRET_KEY",
+        "",
+        "secret",
+        "Seals the secrets of webhooks, the same in every process; empty means a file in the home.",
+    )
+    connect_private: bool = _setting(
+        "BATON_CONNECT_PRIVATE",
+        False,
+        "true or false",
+        "Whether webhooks may go to private addresses; link-local ones never.",
     )
     log_level: str = _setting(
         "BATON_LOG_LEVEL", "info", "level", "Least severe log line: debug, info, warning or error."

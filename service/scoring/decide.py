@@ -36,7 +36,7 @@ from service.store.conversations.batch import (
     StoredMessage,
 )
 from service.store.labels import outcome_rows
-from service.store.ledger import entries
+from service.store.ledger import entries, outbox_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,17 @@ def _act(
     """Open the handoff that a decision asks for, or note that its offer waits for an answer."""
     if decision["action"] == "escalate":
         decision["handoff"] = lifecycle.open_handoff(batch, conversation, decision, policy)
+        _announce(batch, "decision.escalated", decision)
     elif decision["action"] == "offer":
         conversation.offer_id = decision["id"]
+        _announce(batch, "decision.offered", decision)
+
+
+def _announce(batch: Batch, kind: outbox_rows.EventType, decision: Mapping[str, Any]) -> None:
+    told = ("message_id", "probability", "team", "priority", "by_rule")
+    data = {"decision_id": decision["id"]} | {name: decision[name] for name in told}
+    workspace, conversation = decision["workspace"], decision["conversation_id"]
+    outbox_rows.add(batch.connection, workspace, kind, data, conversation=conversation)
 
 
 def _require_newest(

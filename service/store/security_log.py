@@ -16,6 +16,7 @@ from service.store.tables import SecurityEvent
 KINDS = (
     "signed_in", "signed_out", "refused", "key_issued", "key_revoked", "workspace_made",
     "transcript_read", "exported", "erased", "switched",
+    "webhook_made", "webhook_rotated", "webhook_removed",
 )  # fmt: skip
 """Everything that is recorded."""
 

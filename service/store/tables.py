@@ -35,6 +35,10 @@ ANSWERED = text("answer IS NOT NULL")
 """Decisions to offer a person that the customer answered: few among all decisions."""
 
 
+UNDISPATCHED = text("NOT dispatched")
+"""Events of the outbox whose deliveries are yet to be made: few at any time."""
+
+
 def _time(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_column=Column(Double, nullable=nullable))
 
@@ -430,6 +434,75 @@ class Event(SQLModel, table=True):
     kind: str
     facts: dict[str, Any] = _json()
     at: float = _time()
+
+
+class OutboxEvent(SQLModel, table=True):
+    """Something that happened, for bots and webhooks (transactional outbox); `seq` is the message
+    whose text goes with it. `dispatched`: its deliveries are made.
+    """
+
+    __tablename__ = "outbox_event"
+    __table_args__ = (
+        Index("outbox_of_workspace", "workspace", "at"),
+        Index(
+            "outbox_undispatched",
+            "at",
+            "id",
+            sqlite_where=UNDISPATCHED,
+            postgresql_where=UNDISPATCHED,
+        ),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    type: str
+    conversation_id: str | None
+    seq: int | None
+    data: dict[str, Any] = _json()
+    dispatched: bool
+    at: float = _time()
+
+
+class Webhook(SQLModel, table=True):
+    """Where events are sent: an address, the types it wants (all, if none are named), its sealed
+    secret, and while it rotates the one before. `disabled_why`: nothing is sent any more.
+    """
+
+    __table_args__ = (Index("webhook_of_workspace", "workspace", "id"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    url: str
+    types: list[Any] = _json()
+    with_text: bool
+    secret: str
+    previous_secret: str | None
+    previous_until: float | None = _time(nullable=True)
+    created_by: str
+    created_at: float = _time()
+    disabled_at: float | None = _time(nullable=True)
+    disabled_why: str | None
+
+
+class Delivery(SQLModel, table=True):
+    """An event on its way to a webhook: waiting until `due_at`, sending, done or failed."""
+
+    __table_args__ = (
+        Index("delivery_due", "status", "due_at"),
+        Index("delivery_of_webhook", "webhook_id", "created_at"),
+        UniqueConstraint("webhook_id", "event_id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    webhook_id: str
+    event_id: str
+    type: str
+    status: str
+    attempts: int
+    due_at: float = _time()
+    created_at: float = _time()
+    tried_at: float | None = _time(nullable=True)
+    done_at: float | None = _time(nullable=True)
+    http_status: int | None
+    error: str | None
 
 
 class Alias(SQLModel, table=True):

@@ -16,7 +16,7 @@ from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
 from learning.models.recipes import DEFAULT, UnknownRecipe, all_recipes, get_recipe
 from service.runtime.errors import Contradiction, Invalid, NotFound
-from service.store.ledger import challenger_rows, change_log, entries, version_rows
+from service.store.ledger import challenger_rows, change_log, entries, outbox_rows, version_rows
 from service.versions.switch_history import UNDO
 
 
@@ -164,6 +164,8 @@ def append_switch(
         sentence = f"version {change.version} serves: {change.reason}"
         facts = {"version": change.version, "switch": position, "actor": change.actor}
         change_log.add(connection, workspace, kind, facts | {"sentence": sentence})
+        facts |= {"kind": change.kind, "reason": change.reason}
+        outbox_rows.add(connection, workspace, "version.switched", facts)
     return position
 
 

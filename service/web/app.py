@@ -13,8 +13,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Lifespan
 
+from service.connections.mcp.endpoint import PATH as MCP_PATH
+from service.connections.mcp.endpoint import McpEndpoint
 from service.quality.quality_report import is_large
 from service.quality.report_cache import AsyncCache
 from service.runtime.errors import RequestRefused
@@ -61,6 +64,7 @@ TAGS = {
     "outcomes": "Say what was true: the model learns it at once.",
     "audits": "Review conversations that the bot kept, without their score.",
     "events": "What happens, as it happens.",
+    "webhooks": "Where events are sent, signed, and what came of it.",
     "quality": "Rates with intervals, calibration, and whose labels can be trusted.",
     "policy": "Costs, rules and waiting times, and what another policy would have done.",
     "versions": "Model versions, promotion, rollback, challengers.",
@@ -74,6 +78,7 @@ _ROUTERS = (
     score.router,
     handoffs.router,
     events.router,
+    events.webhooks,
     outcomes.router,
     outcomes.audits,
     conversations.router,
@@ -110,6 +115,7 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
             recorder.start()
             yield
         finally:
+            await app.state.mcp.stop()
             await broadcaster.stop()
             await engine.stop()
             await recorder.stop()
@@ -135,6 +141,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
     app.include_router(health)
     app.mount("/console", site(app.state))
+    app.state.mcp = McpEndpoint(app)
+    app.router.routes.append(Route(MCP_PATH, app.state.mcp, include_in_schema=False))
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_exception_handler(RequestRefused, handle_refused)
     app.add_exception_handler(RequestValidationError, handle_invalid)

@@ -16,6 +16,7 @@ import structlog
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.connections.mcp.endpoint import PATH as MCP_PATH
 from service.runtime.errors import (
     BodyTimeout,
     RequestRefused,
@@ -138,10 +139,12 @@ def body_limit(path: str) -> int:
 
 
 def needs_key(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request is answered only by key: all of /v1, but events that the console's
+    """Whether a request is answered only by key: MCP, and all of /v1, but events that the console's
     session asks for.
     """
     path: str = scope["path"]
+    if path == MCP_PATH:
+        return True
     return path.startswith("/v1/") and (path != "/v1/events" or b"authorization" in headers)
 
 

@@ -23,19 +23,23 @@ MAY_IMPORT: dict[str, str] = {
     "experiments.sweeps": "datasets registry build_info",
     "experiments.benchmarks": "simulation replay datasets evaluation registry",
     "experiments.studies": "benchmarks simulation replay",
+    "service.client": "",
     "service.runtime": "",
     "service.store": "runtime",
     "service.handoffs": "store runtime",
     "service.versions": "store runtime",
     "service.scoring": "versions handoffs store runtime",
+    "service.connections": "client store runtime",
     "service.outcomes": "versions handoffs store runtime",
     "service.privacy": "versions store runtime",
     "service.policy": "outcomes store runtime",
     "service.quality": "policy store runtime",
-    "service.jobs": "outcomes privacy versions handoffs store runtime",
-    "service.web": "scoring outcomes quality policy privacy versions handoffs store runtime",
+    "service.jobs": "connections outcomes privacy versions handoffs store runtime",
+    "service.web": "connections scoring outcomes quality policy privacy versions handoffs store "
+    "runtime",
     "service.operations": "web versions store runtime",
-    "service.cli": "jobs operations privacy web scoring outcomes versions handoffs store runtime",
+    "service.cli": "connections jobs operations privacy web scoring outcomes versions handoffs "
+    "store runtime",
     "service.__main__": "cli",
 }
 

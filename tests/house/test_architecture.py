@@ -73,6 +73,7 @@ DOORS = {
     "typer": ("service.cli", "experiments.benchmarks"),
     "uvicorn": ("service.web.serve.http_server",),
     "prometheus_client": ("service.runtime.metrics",),
+    "mcp": ("service.connections.mcp",),
     "jinja2": ("service.web.console",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
@@ -92,9 +93,14 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
     "service.cli.commands.admin": {"service": QUICK},
     "service.cli.commands.versions": {"service": QUICK},
     "service.cli.commands.recipe": {"learning": QUICK},
+    "service.cli.commands.mcp": {"service": QUICK},
     "service.cli.bench.commands": {"experiments": QUICK, "service": QUICK},
     "service.cli.commands.warm_start": {"service": QUICK, "experiments": QUICK},
     "service.operations.doctor": {"experiments": "where nothing is published MLflow is not needed"},
+    "service.connections.mcp.endpoint": {
+        "mcp": "who never speaks MCP never pays for it",
+        "service": "who never speaks MCP never pays for it",
+    },
     "service.web.console.dashboard.dashboard_figures": {
         "experiments": "who never looks at a figure never pays for plotly"
     },

@@ -9,7 +9,7 @@ from tests.house.ways import ways
 from tests.source_tree import Tree
 
 ROOMS_MAX, FLOORS_MAX = 10, 6
-OF_SERVICE = (14, 10)
+OF_SERVICE = (16, 10)
 """Rooms and floors of `service` itself, a plain chain of packages."""
 
 

@@ -159,6 +159,18 @@ def newest_policy(connection: Connection, workspace: str, until: int = EVER) -> 
     return body or {}
 
 
+def newest_policy_position(connection: Connection, workspace: str, *, without: str) -> int:
+    """The position of the newest policy that this actor did not append."""
+    position: int | None = connection.execute(
+        select(func.max(_ledger.c.position)).where(
+            _ledger.c.workspace == workspace,
+            _ledger.c.kind == "policy",
+            _ledger.c.actor != without,
+        )
+    ).scalar_one()
+    return position or 0
+
+
 def policy_set_at(connection: Connection, workspace: str) -> float:
     """When the policy in force was set."""
     at: float | None = connection.execute(

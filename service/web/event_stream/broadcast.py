@@ -22,7 +22,7 @@ from service.runtime.errors import Unavailable
 from service.store import access
 from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
-from service.web.event_stream import changes
+from service.web.event_stream import bot_events, changes
 
 SUBSCRIBERS_MAX = 1000
 """Subscribers of one process; the benchmark `console` measures what they cost."""
@@ -118,11 +118,20 @@ class Subscriber:
 
 @dataclass(eq=False, slots=True)
 class _Channel:
-    """A workspace with subscribers: its cursor, and the changes of late that were sent."""
+    """A workspace's bots or its agents: their feed, its cursor, and what was sent of late."""
 
-    cursor: changes.EventCursor
-    recently_sent: changes.RecentlySent
+    feed: Any
+    cursor: Any
+    recently_sent: Any
     subscribers: set[Subscriber] = field(default_factory=set)
+
+
+_FEEDS: dict[str, Any] = {"bot": bot_events, "agent": changes}
+
+
+def channel_of(principal: Principal) -> tuple[str, str]:
+    """Which channel a subscriber hears: bots have a feed of their own."""
+    return principal.workspace, "bot" if principal.role == "bot" else "agent"
 
 
 class EventBroadcaster:
@@ -130,7 +139,7 @@ class EventBroadcaster:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[tuple[str, str], _Channel] = {}
         self._count = 0
         """Subscribers of all workspaces."""
         self._task: asyncio.Task[None] | None = None
@@ -147,15 +156,17 @@ class EventBroadcaster:
                 hint="try again later, or ask GET /v1/handoffs now and then",
             )
         workspace, subscriber = principal.workspace, Subscriber(principal, session)
-        if workspace not in self._channels:
-            start = await self._read(changes.start_cursor, workspace)
-            self._channels.setdefault(workspace, _Channel(*start))
-        channel = self._channels[workspace]
+        name = channel_of(principal)
+        feed: Any = _FEEDS[name[1]]
+        if name not in self._channels:
+            start = await self._read(feed.start_cursor, workspace)
+            self._channels.setdefault(name, _Channel(feed, *start))
+        channel = self._channels[name]
         channel.subscribers.add(subscriber)  # before the look, so that nothing falls between
         self._count += 1
         try:
-            cursors = changes.EventCursor.read(last), channel.cursor
-            subscriber.first = await self._read(changes.events_after_reconnect, workspace, *cursors)
+            cursors = type(channel.cursor).read(last), channel.cursor
+            subscriber.first = await self._read(feed.events_after_reconnect, workspace, *cursors)
         except BaseException:
             self.leave(subscriber)
             raise
@@ -167,7 +178,9 @@ class EventBroadcaster:
         """Disconnect the newest subscriber of who has most, where the newcomer has fewer (fair
         share): first between workspaces, then between keys of one.
         """
-        by_workspace = {name: channel.subscribers for name, channel in self._channels.items()}
+        by_workspace: dict[str, set[Subscriber]] = {}
+        for (name, _), channel in self._channels.items():
+            by_workspace[name] = by_workspace.get(name, set()) | channel.subscribers
         largest = max(by_workspace, key=lambda name: len(by_workspace[name]))
         own = len(by_workspace.get(newcomer.workspace, ()))
         if largest != newcomer.workspace and own + 1 >= len(by_workspace[largest]):
@@ -185,7 +198,7 @@ class EventBroadcaster:
 
     def leave(self, subscriber: Subscriber) -> None:
         """Unsubscribe: it has gone, or is sent away."""
-        channel = self._channels.get(subscriber.principal.workspace)
+        channel = self._channels.get(channel_of(subscriber.principal))
         if channel is not None and subscriber in channel.subscribers:
             channel.subscribers.remove(subscriber)
             self._count -= 1
@@ -215,8 +228,8 @@ class EventBroadcaster:
                 pinged = time.monotonic()
                 _send(self._subscribers(), _PING)
             try:
-                for workspace in list(self._channels):
-                    await self._poll(workspace)
+                for name in list(self._channels):
+                    await self._poll(name)
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
                     await self._check()
@@ -225,13 +238,13 @@ class EventBroadcaster:
             except Exception:
                 _log.exception("feed_broke")
 
-    async def _poll(self, workspace: str) -> None:
-        channel = self._channels[workspace]
+    async def _poll(self, name: tuple[str, str]) -> None:
+        channel = self._channels[name]
         if not channel.subscribers:
-            del self._channels[workspace]
+            del self._channels[name]
             return
         chunk, channel.cursor, channel.recently_sent = await self._read(
-            changes.poll, workspace, channel.cursor, channel.recently_sent
+            channel.feed.poll, name[0], channel.cursor, channel.recently_sent
         )
         if chunk:
             _send(list(channel.subscribers), chunk)

@@ -8,6 +8,7 @@ from typing import Any
 
 from learning.ledger.model_state import Entry
 from service.handoffs.queue import TeamQueue, queue_json
+from service.store.ledger import outbox_rows
 from service.web.schemas import moment, timed
 
 ENTRY_FIELDS = {
@@ -18,9 +19,9 @@ ENTRY_FIELDS = {
 """What an event tells of a ledger entry of each kind; other kinds are not sent."""
 
 
-def hello(cursor: object, position: int) -> bytes:
-    """The first event of a subscriber: the ledger's position."""
-    return _event("hello", cursor, {"position": position})
+def hello(cursor: object, position: int | None = None) -> bytes:
+    """The first event of a subscriber; for agents the ledger's position."""
+    return _event("hello", cursor, {} if position is None else {"position": position})
 
 
 def reset(cursor: object) -> bytes:
@@ -47,6 +48,11 @@ def entry_event(cursor: object, entry: Entry) -> bytes:
         facts["verdict"] = None
     facts |= {"position": entry.position, "actor": entry.actor, "at": moment(entry.at)}
     return _event("switch" if entry.kind == "switch" else "outcome", cursor, facts)
+
+
+def outbox_event(cursor: object, row: Any) -> bytes:
+    """An event of the outbox, with the text of its message."""
+    return _event(row.type, cursor, outbox_rows.event_data(row, with_text=True))
 
 
 def _event(kind: str, cursor: object, facts: Mapping[str, Any]) -> bytes:

@@ -28,6 +28,7 @@ from service.operations.backup import (
     restore_backup,
 )
 from service.operations.bootstrap import prepare
+from service.runtime.sealing import Sealer
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
 from service.versions.model_lines import ModelLines
@@ -73,6 +74,17 @@ def archive(home: Home, place: Place, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("archives") / "baton.tar.gz"
     assert back_up(Settings(home=home.folder), path) == path.stat().st_size
     return path
+
+
+def test_secrets_that_were_sealed_are_unsealed_where_a_backup_is_restored(
+    home: Home, place: Place, tmp_path: Path
+) -> None:
+    sealed = Sealer.of(Settings(home=home.folder)).seal("whsec_x")
+    back_up(Settings(home=home.folder), tmp_path / "with-seal.tar.gz")
+    elsewhere = Settings(home=tmp_path / "elsewhere")
+    restore_backup(tmp_path / "with-seal.tar.gz", elsewhere)
+    assert Sealer.of(elsewhere).unseal(sealed) == "whsec_x"
+    assert (elsewhere.home / "secret.key").stat().st_mode & 0o077 == 0
 
 
 def test_a_backup_under_load_restores_elsewhere_to_the_same_model_and_the_same_decisions(

@@ -65,6 +65,7 @@ def there(service: InProcess) -> dict[str, Any]:
         "outcome_id": outcome["id"],
         "number": 1,
         "workspace": "default",
+        "webhook_id": place.admin.posted("/v1/webhooks", {"url": "http://127.0.0.1:9/"})["id"],
         "key_id": place.admin.posted("/v1/keys", {"role": "bot"})["id"],
     }
 
@@ -128,7 +129,15 @@ def test_every_operation_has_a_plain_id_of_its_own() -> None:
 def test_every_operation_has_a_summary_and_one_tag_and_tags_stand_in_the_order_of_use() -> None:
     tags = [tag["name"] for tag in DESCRIBED["tags"]]
     assert tags[:5] == ["score", "conversations", "handoffs", "outcomes", "audits"]
-    assert tags[5:] == ["events", "quality", "policy", "versions", "workspaces", "health"]
+    assert tags[5:] == [
+        "events",
+        "webhooks",
+        "quality",
+        "policy",
+        "versions",
+        "workspaces",
+        "health",
+    ]
     for name, operation in operations():
         assert operation["summary"], name
         assert len(operation["tags"]) == 1, name

@@ -63,7 +63,11 @@ async def return_handoff(
 
 
 async def _end(
-    request: Request, baton: AppState, visitor: SessionUser, handoff_id: str, status: str
+    request: Request,
+    baton: AppState,
+    visitor: SessionUser,
+    handoff_id: str,
+    status: lifecycle.Ended,
 ) -> Any:
     def action(batch: Batch) -> Mapping[str, Any]:
         return lifecycle.end(batch, visitor.workspace, handoff_id, visitor.name, status)

@@ -1,0 +1,1 @@
+"""Connections to other systems: webhooks out, and the Model Context Protocol."""

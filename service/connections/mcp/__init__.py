@@ -1,0 +1,1 @@
+"""Model Context Protocol: Baton as tools of an agent, over HTTP and stdio."""

@@ -1,0 +1,1 @@
+"""Webhooks: events of the outbox, signed by the Standard Webhooks scheme and sent with retries."""

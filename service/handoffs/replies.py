@@ -1,0 +1,85 @@
+"""Replies of agents to the customer: a turn of the conversation, and the event that carries it to
+whoever speaks to the customer, in one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from learning.conversation.state import Message
+from service.handoffs import claims
+from service.handoffs.status import require_handoff
+from service.runtime.errors import Contradiction
+from service.runtime.ids import new_id
+from service.store.conversations.batch import Batch, OpenConversation
+from service.store.ledger import outbox_rows
+
+
+def reply(
+    batch: Batch,
+    workspace: str,
+    name: str,
+    agent: str,
+    text: str,
+    seconds: float,
+    message_id: str | None = None,
+) -> dict[str, Any]:
+    """Append an agent's reply, which claims the handoff or renews the claim; idempotent by its id.
+
+    Raises Contradiction when the handoff is over or another's, or the id has another text.
+    """
+    row = require_handoff(batch, workspace, name)
+    message_id = message_id or new_id("m")
+    batch.open(workspace, {row["conversation_id"]: [message_id]})
+    conversation = batch.conversation(workspace, row["conversation_id"])
+    stored = conversation.messages.get(message_id)
+    if stored is not None:
+        if (stored.author, stored.text) != ("agent", text):
+            raise Contradiction(
+                "message_differs",
+                f"message {message_id!r} is already recorded with another author or text",
+                field="id",
+                hint="a corrected text is a new message with a new id",
+            )
+        return _reply_json(row, message_id, stored.seq, agent)
+    batch.require_room(conversation, 1)
+    claims.claim(batch, workspace, name, agent, seconds)
+    turn = Message(message_id, "agent", text, batch.now, agent=agent)
+    seq = batch.append(conversation, turn)
+    announce(batch, conversation, message_id, agent, deliver=True)
+    return _reply_json(row, message_id, seq, agent)
+
+
+def _reply_json(row: dict[str, Any], message_id: str, seq: int, agent: str) -> dict[str, Any]:
+    return {
+        "handoff_id": row["id"],
+        "conversation_id": row["conversation_id"],
+        "message_id": message_id,
+        "seq": seq,
+        "agent": agent,
+    }
+
+
+def announce(
+    batch: Batch,
+    conversation: OpenConversation,
+    message_id: str,
+    agent: str | None,
+    *,
+    deliver: bool,
+) -> None:
+    """Tell of an agent's turn; `deliver`: nobody has said it to the customer yet."""
+    data = {
+        "handoff_id": conversation.handoff_id,
+        "message_id": message_id,
+        "agent": agent,
+        "deliver": deliver,
+    }
+    outbox_rows.add(
+        batch.connection,
+        conversation.workspace,
+        "message.agent",
+        data,
+        conversation=conversation.id,
+        seq=conversation.messages[message_id].seq,
+    )
