@@ -24,6 +24,7 @@ from learning.decision.policy_parts import (
     BotOutcomes,
     Costs,
     OfferGuard,
+    RedactionPolicy,
     ResolvedPolicy,
     SilencePolicy,
 )
@@ -175,6 +176,9 @@ class Policy(PolicyDocument):
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )
+    redaction: Annotated[
+        RedactionPolicy, Field(description="Personal data that is never stored.")
+    ] = RedactionPolicy()
 
     @classmethod
     def from_ledger(cls, body: Mapping[str, Any]) -> Policy:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from service.runtime.errors import DOCTOR_HINT, Contradiction, NotFound
-from service.store.conversations import conversation_rows, removal
+from service.store.conversations import conversation_rows, person_rows, removal
 from service.store.database.transactions import Store
-from service.store.ledger import entries
+from service.store.ledger import entries, mlflow_rows
 from service.versions import switches
 from service.versions.restore import BrokenEntryError, NoModelError, TextRemovedError, restore
 
@@ -34,15 +35,19 @@ class ErasureResult:
     outcomes: tuple[int, ...]
 
 
-def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> ErasureResult:
+def erase(
+    store: Store, workspace: str, conversation: str, *, actor: str, person: str | None = None
+) -> ErasureResult:
     """Erase a conversation's text, decisions and notes; idempotent. NotFound, Contradiction.
 
-    Its id, its verdict and that it was there stay: they are in the ledger.
+    Its id, its verdict and that it was there stay: they are in the ledger, with the fingerprint of
+    the `person` it was erased for. MLflow's figures that name it are replaced by `jobs`.
     """
     for _ in range(ATTEMPTS_MAX):
         checkpoint = _checkpoint_past_outcomes(store, workspace, conversation)
-        result = _erase(store, workspace, conversation, checkpoint, actor)
+        result = _erase(store, workspace, conversation, checkpoint, actor, person)
         if result is not None:
+            store.truncate_log()
             _log.warning("erased", workspace=workspace, outcomes=len(result.outcomes), actor=actor)
             return result
     raise Contradiction(
@@ -77,7 +82,12 @@ def _checkpoint_past_outcomes(store: Store, workspace: str, conversation: str) -
 
 
 def _erase(
-    store: Store, workspace: str, conversation: str, checkpoint: tuple[int, int], actor: str
+    store: Store,
+    workspace: str,
+    conversation: str,
+    checkpoint: tuple[int, int],
+    actor: str,
+    person: str | None,
 ) -> ErasureResult | None:
     with store.write() as connection:
         row = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
@@ -103,6 +113,10 @@ def _erase(
             return None
         removal.close_audit(connection, workspace, conversation, time.time())
         removal.remove_text(connection, workspace, [conversation])
-        body = {"conversation_id": conversation, "replaces_all": positions}
+        person_rows.forget_answers(connection, workspace, [conversation])
+        mlflow_rows.remove_mistakes(connection, workspace, conversation)
+        body: dict[str, Any] = {"conversation_id": conversation, "replaces_all": positions}
+        if person is not None:
+            body["person"] = person
         position = entries.append(connection, workspace, "erasure", body, actor)
         return ErasureResult(position, tuple(positions))

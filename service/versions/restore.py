@@ -18,6 +18,7 @@ from learning.ledger.model_state import (
     ModelState,
     Transcript,
     Turn,
+    UnknownEntryError,
     replay_entries,
 )
 from learning.models.recipes import DEFAULT
@@ -56,6 +57,7 @@ class BrokenEntryError(RuntimeError):
             f"({type(why).__name__}: {why})"
         )
         self.position, self.kind = position, kind
+        self.is_of_newer_build = isinstance(why, UnknownEntryError)
 
 
 class NoModelError(RuntimeError):

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, str] = {
     "service.policy": "outcomes store runtime",
     "service.quality": "policy store runtime",
     "service.jobs": "outcomes privacy versions handoffs store runtime",
-    "service.web": "scoring outcomes quality policy versions handoffs store runtime",
+    "service.web": "scoring outcomes quality policy privacy versions handoffs store runtime",
     "service.operations": "web versions store runtime",
     "service.cli": "jobs operations privacy web scoring outcomes versions handoffs store runtime",
     "service.__main__": "cli",

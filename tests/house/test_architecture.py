@@ -51,7 +51,7 @@ LEARNING_IMPORTS = (
     ),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
-    *("phonenumbers", "email_validator"),
+    *("phonenumbers", "email_validator", "stdnum"),
 )
 
 # Outside packages with one door. MLflow also runs the published copy of a version, without import.
@@ -72,12 +72,14 @@ DOORS = {
     "sqlmodel": ("service.store.tables", "service.store", "service.store.migrations"),
     "typer": ("service.cli", "experiments.benchmarks"),
     "uvicorn": ("service.web.serve.http_server",),
-    "prometheus_client": ("service.runtime.metrics",),
+    "prometheus_client": ("service.runtime.metrics", "service.runtime.job_metrics"),
+    "opentelemetry": ("service.runtime.tracing",),
     "jinja2": ("service.web.console",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
     "phonenumbers": ("learning.conversation.brief.phones",),
     "email_validator": ("learning.conversation.brief.emails",),
+    "stdnum": ("learning.conversation.redaction",),
 }
 # Values that are handed on, whose types others may therefore name in annotations.
 PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figure",)}
@@ -99,6 +101,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
         "experiments": "who never looks at a figure never pays for plotly"
     },
     "service.cli.commands.sweep": {"service": QUICK, "experiments": QUICK},
+    "service.runtime.tracing": {"opentelemetry": "an extra: only who traces needs it"},
     "experiments.datasets.parquet": {"pyarrow": "most streams are JSON Lines"},
     "experiments.sweeps.backends": {"ray": "an extra: only a sweep on a cluster needs it"},
     "experiments.benchmarks.__main__": {"experiments": QUICK},
@@ -119,7 +122,7 @@ LONG: dict[str, str] = {
     "service.cli.commands.models:replay": "most of it are its options",
     "service.cli.commands.sweep:sweep": "most of it are its options",
     "service.scoring.decide:score": "all is checked before anything is changed, in one sight",
-    "service.web.middleware:__call__": "one pass over a request, in its order",
+    "service.web.middleware:_handle": "one pass over a request, in its order",
 }
 
 # Modules that are run by another program and do their work when loaded.
