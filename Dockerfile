@@ -24,5 +24,5 @@ COPY deploy deploy
 RUN python -m compileall -q learning experiments service
 
 USER 10001
-EXPOSE 8000 5000
+EXPOSE 8000 8001 5000
 CMD ["python", "-m", "service", "serve"]

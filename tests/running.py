@@ -154,7 +154,8 @@ class Home:
         return json.loads(found.stdout)
 
     def _environ(self, given: dict[str, Any]) -> dict[str, str]:
-        own = {"home": self.folder, "mlflow_url": NOWHERE, "log_level": "info"} | self.given | given
+        own: dict[str, Any] = {"home": self.folder, "mlflow_url": NOWHERE, "log_level": "info"}
+        own |= {"jobs_port": 0} | self.given | given
         named = {f"BATON_{name.upper()}": str(value) for name, value in own.items()}
         return dict(os.environ) | named | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -70,6 +70,7 @@ def server(
         *("--host", host, "--port", str(port)),
         *("--backend-store-uri", f"sqlite:///{home / 'mlflow.sqlite3'}"),
         *("--artifacts-destination", str(home / "artifacts"), "--serve-artifacts"),
+        *("--uvicorn-opts", "--no-access-log"),
     ]
     if allowed_hosts:
         names = [*_LOCAL, *allowed_hosts]

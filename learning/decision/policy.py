@@ -25,6 +25,7 @@ from learning.decision.policy_parts import (
     BotOutcomes,
     Costs,
     OfferGuard,
+    RedactionPolicy,
     ResolvedPolicy,
     SilencePolicy,
     Thresholds,
@@ -184,6 +185,9 @@ class Policy(PolicyDocument):
     switching: Annotated[PromotionTerms, Field(description="Terms of promotion and rollback.")] = (
         PromotionTerms()
     )
+    redaction: Annotated[
+        RedactionPolicy, Field(description="Personal data that is never stored.")
+    ] = RedactionPolicy()
 
     @classmethod
     def from_ledger(cls, body: Mapping[str, Any]) -> Policy:

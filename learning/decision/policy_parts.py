@@ -1,4 +1,4 @@
-"""Parts of a policy that are numbers alone: costs, acceptance rates, audit budget, silence."""
+"""Parts of a policy without code: costs, acceptance rates, audit budget, silence, redaction."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from learning.conversation.redaction import Kinds
 from learning.decision.policy_document import PolicyDocument
 
 
@@ -138,3 +139,9 @@ class BotOutcomes(PolicyDocument):
     daily: Annotated[
         int, Field(ge=0, le=100_000, description="So many of a key teach in a day; others wait.")
     ] = 50
+
+
+class RedactionPolicy(PolicyDocument):
+    """Kinds of personal data that are redacted before a message is stored; none at first."""
+
+    kinds: Kinds = ()

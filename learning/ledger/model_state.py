@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from learning.conversation.features import Parts, names, parts
 from learning.conversation.state import EMPTY, Message, State, step
@@ -29,6 +29,7 @@ from learning.models.plugins.entry_points import appended
 from learning.models.recipes import get_recipe
 
 Kind = Literal["policy", "switch", "outcome", "retraction", "erasure"]
+KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +353,8 @@ def replay_entries(
 
     `on_learned` is called with what each outcome changed. Stops before a switch, which another
     model state answers, and returns it; a line that runs in the shadow goes on `through_switches`.
-    Raises LedgerGapError when an entry is not the next one, and HalfLearnedError for a model state
+    Raises LedgerGapError when an entry is not the next one, UnknownEntryError for one of a kind
+    that only a newer build knows, and HalfLearnedError for a model state
     that an error left in the middle of an outcome.
     """
     if model_state.half_learned:
@@ -362,6 +364,10 @@ def replay_entries(
             raise LedgerGapError(
                 f"stood at position {model_state.position}, was given {entry.position}; "
                 "read the ledger again from the model state's position"
+            )
+        if entry.kind not in KINDS:
+            raise UnknownEntryError(
+                f"this build does not know entries of the kind {entry.kind!r}: a newer one wrote it"
             )
         if entry.kind == "switch" and entry.position > model_state.switch and not through_switches:
             return entry
@@ -382,6 +388,10 @@ def replay_entries(
 
 class TextRemovedError(LookupError):
     """The text of an outcome's conversation was removed: its lesson cannot be replayed."""
+
+
+class UnknownEntryError(ValueError):
+    """An entry is of a kind that this build does not know: a newer one wrote it."""
 
 
 class LedgerGapError(ValueError):

@@ -10,6 +10,7 @@ from service.privacy.retention import Retention
 from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
 from service.store.ledger import entries
+from service.store.ledger.mlflow_rows import STALE
 
 _log = structlog.get_logger("baton.retention")
 
@@ -41,7 +42,7 @@ class RegistryRetention:
     def _retire_evaluations(self, workspace: str) -> None:
         for name, run_id in self._retention.surplus_evaluations(workspace):
             if run_id is not None:
-                self._registry.remove_run(run_id)
+                self._registry.remove_run(run_id.removeprefix(STALE))
             self._retention.remove_evaluation(workspace, name)
 
     def _retire_versions(self, workspace: str) -> None:

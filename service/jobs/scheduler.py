@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -20,6 +20,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from experiments.registry.registered_versions import Registry
 from service.connections.webhooks.dispatcher import WebhookDispatcher
 from service.jobs.capacity_update import CapacityUpdate
+from service.jobs.health_server import HealthServer
+from service.jobs.installation_figures import InstallationFigures
 from service.jobs.maintenance import Maintenance
 from service.jobs.policy_moves import PolicyMoves
 from service.jobs.registry_retention import RegistryRetention
@@ -27,14 +29,15 @@ from service.outcomes.annotator_review import AnnotatorMonitor
 from service.privacy.retention import Retention
 from service.runtime import logs
 from service.runtime.first_secrets import mlflow_password
+from service.runtime.job_metrics import JobMetrics
 from service.runtime.settings import Settings
 from service.store import access
+from service.store.access import LEASE
 from service.store.database.clock import database_time
-from service.store.database.transactions import DatabaseError, Store
+from service.store.database.transactions import DatabaseError, SchemaMismatchError, Store
 from service.versions.mlflow.artifact_check import ArtifactCheck
 from service.versions.mlflow.publish_version import TRANSCRIPT, MlflowPublisher
 
-LEASE = "jobs"
 EXPIRE_SECONDS = 5
 AUDIT_SECONDS, SILENCE_SECONDS = 2, 60
 CHALLENGE_SECONDS = 2
@@ -44,6 +47,11 @@ EVALUATION_CHECK_SECONDS = 5.0
 CAPACITY_SECONDS, VERIFY_SECONDS = 30, 60
 ANNOTATOR_SECONDS = 5
 GRACE_SECONDS = 3600
+FIGURES_SECONDS = 5
+"""Seconds between two looks at what Prometheus is told of the installation."""
+
+SILENT_LEASES = 4
+"""A process that has not looked after its lease for so many of its lengths is not alive."""
 
 _log = structlog.get_logger("baton.jobs")
 
@@ -56,10 +64,12 @@ class Leader:
         self._seconds = seconds
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
         self._until = 0.0
+        self.beat_at = time.monotonic()
+        """When the lease was last looked after, whatever came of it."""
 
     def renew(self) -> None:
         """Take or renew the lease; a database that is away is only logged."""
-        started = time.monotonic()
+        started = self.beat_at = time.monotonic()
         try:
             with self._store.write() as connection:
                 now = database_time(connection)
@@ -85,11 +95,16 @@ class Leader:
 
 
 def schedule(
-    settings: Settings, leader: Leader, tasks: dict[str, tuple[Callable[[], None], float, str]]
+    settings: Settings,
+    leader: Leader,
+    tasks: dict[str, tuple[Callable[[], None], float, str]],
+    metrics: JobMetrics,
 ) -> BackgroundScheduler:
     """A scheduler of these tasks: by name the function, its interval in seconds, its thread."""
     scheduler = BackgroundScheduler(
-        executors={name: ThreadPoolExecutor(1) for name in ("lease", "model", "outside")},
+        executors={
+            name: ThreadPoolExecutor(1) for name in ("lease", "model", "outside", "figures")
+        },
         job_defaults={
             "coalesce": True,
             "max_instances": 1,
@@ -97,25 +112,34 @@ def schedule(
         },
         timezone="UTC",
     )
-    scheduler.add_job(
-        leader.renew, "interval", seconds=settings.lease_seconds / 3, id="lease", executor="lease"
-    )
-    for name, (task, seconds, thread) in tasks.items():
-        scheduler.add_job(
-            _guarded(leader, name, task), "interval", seconds=seconds, id=name, executor=thread
-        )
+
+    def renew() -> None:
+        leader.renew()
+        metrics.set_leader(leader.is_active)
+
+    passes = {name: _guarded(leader, name, task, metrics) for name, (task, _, _) in tasks.items()}
+    times = {name: (seconds, thread) for name, (_, seconds, thread) in tasks.items()}
+    passes["lease"], times["lease"] = renew, (settings.lease_seconds / 3, "lease")
+    for name, job in passes.items():
+        seconds, thread = times[name]
+        scheduler.add_job(job, "interval", seconds=seconds, id=name, name=name, executor=thread)
     return scheduler
 
 
-def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[], None]:
+def _guarded(
+    leader: Leader, name: str, task: Callable[[], None], metrics: JobMetrics
+) -> Callable[[], None]:
     def run() -> None:
         if not leader.is_active:
             return
         try:
-            task()
+            with metrics.job_pass(name):
+                task()
         except DatabaseError as error:
+            metrics.count_pass(name, "put_off")
             _log.warning("task_put_off", task=name, why=str(error.orig))
         except Exception:
+            metrics.count_pass(name, "broke")
             _log.exception("task_broke", task=name)
 
     return run
@@ -124,39 +148,20 @@ def _guarded(leader: Leader, name: str, task: Callable[[], None]) -> Callable[[]
 def run(settings: Settings) -> None:
     """Run the `jobs` process until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, process="jobs")
-    store = Store(settings.database_url)
+    store, metrics = Store(settings.database_url), JobMetrics()
+    store.on_error = metrics.count_database_error
     leader = Leader(store, settings.lease_seconds)
     leader.renew()
-    upkeep = Maintenance(store, settings)
-    registry = Registry(settings.mlflow_url, password=mlflow_password(settings))
-    publishing = MlflowPublisher(store, registry, settings.address + TRANSCRIPT)
-    surplus = RegistryRetention(store, registry, Retention(store, settings))
-    scheduler = schedule(
-        settings,
-        leader,
-        {
-            "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
-            "evaluate": (
-                upkeep.evaluate,
-                min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds),
-                "model",
-            ),
-            "challenge": (upkeep.build_challengers, CHALLENGE_SECONDS, "model"),
-            "upgrade": (upkeep.upgrade, settings.checkpoint_seconds, "model"),
-            "mend": (upkeep.rebuild_corrected, settings.checkpoint_seconds, "model"),
-            "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
-            "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),
-            "capacity": (CapacityUpdate(store).update_prices, CAPACITY_SECONDS, "lease"),
-            "moves": (PolicyMoves(store).move_all, CAPACITY_SECONDS, "lease"),
-            "declined": (upkeep.learn_from_quiet_declines, SILENCE_SECONDS, "lease"),
-            "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
-            "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
-            "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
-            "publish": (publishing.publish, settings.publish_seconds, "outside"),
-            "verify": (ArtifactCheck(store, registry).check, VERIFY_SECONDS, "outside"),
-            "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),
-            "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
-        },
+    metrics.set_leader(leader.is_active)
+    scheduler = schedule(settings, leader, _tasks(settings, store, metrics), metrics)
+    health = HealthServer(
+        settings.host,
+        settings.jobs_port,
+        metrics,
+        ready=lambda: _why_not_ready(store),
+        is_leader=lambda: leader.is_active,
+        silence=lambda: time.monotonic() - leader.beat_at,
+        silent_seconds=SILENT_LEASES * settings.lease_seconds,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,9 +171,65 @@ def run(settings: Settings) -> None:
         target=WebhookDispatcher(store, settings).run, args=(stop, lambda: leader.is_active)
     )
     dispatcher.start()
-    _log.info("started", database=store.url.get_backend_name(), mlflow=settings.mlflow_url)
+    health.start()
+    _log.info(
+        "started",
+        database=store.url.get_backend_name(),
+        mlflow=settings.mlflow_url,
+        health=f"http://{settings.host}:{health.port}",
+    )
     stop.wait()
+    health.stop()
     scheduler.shutdown(wait=True)
     dispatcher.join()
     leader.release()
     store.close()
+
+
+def _why_not_ready(store: Store) -> Iterator[str]:
+    try:
+        store.check()
+    except SchemaMismatchError as error:
+        yield str(error)
+    except DatabaseError as error:
+        yield f"the database does not answer: {error.orig}"
+
+
+def _tasks(
+    settings: Settings, store: Store, metrics: JobMetrics
+) -> dict[str, tuple[Callable[[], None], float, str]]:
+    """The scheduled passes by name: function, interval in seconds, and thread."""
+    upkeep = Maintenance(store, settings)
+    registry = Registry(settings.mlflow_url, password=mlflow_password(settings))
+    publishing = MlflowPublisher(store, registry, settings.address + TRANSCRIPT)
+    surplus = RegistryRetention(store, registry, Retention(store, settings))
+    figures = InstallationFigures(store, metrics)
+
+    def publish() -> None:
+        publishing.publish()
+        metrics.set_mlflow(not publishing.is_away)
+
+    return {
+        "checkpoint": (upkeep.checkpoint, settings.checkpoint_seconds, "model"),
+        "evaluate": (
+            upkeep.evaluate,
+            min(EVALUATION_CHECK_SECONDS, settings.evaluate_seconds),
+            "model",
+        ),
+        "challenge": (upkeep.build_challengers, CHALLENGE_SECONDS, "model"),
+        "upgrade": (upkeep.upgrade, settings.checkpoint_seconds, "model"),
+        "mend": (upkeep.rebuild_corrected, settings.checkpoint_seconds, "model"),
+        "expire": (upkeep.expire, EXPIRE_SECONDS, "lease"),
+        "audit": (upkeep.draw_audits, AUDIT_SECONDS, "lease"),
+        "capacity": (CapacityUpdate(store).update_prices, CAPACITY_SECONDS, "lease"),
+        "moves": (PolicyMoves(store).move_all, CAPACITY_SECONDS, "lease"),
+        "declined": (upkeep.learn_from_quiet_declines, SILENCE_SECONDS, "lease"),
+        "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
+        "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
+        "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
+        "publish": (publish, settings.publish_seconds, "outside"),
+        "verify": (ArtifactCheck(store, registry).check, VERIFY_SECONDS, "outside"),
+        "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),
+        "retire": (surplus.retire, settings.checkpoint_seconds, "outside"),
+        "figures": (figures.collect, FIGURES_SECONDS, "figures"),
+    }

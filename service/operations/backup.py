@@ -36,15 +36,31 @@ class ArchiveError(ValueError):
     """An archive cannot be written here, or is not one of Baton's."""
 
 
-def back_up(settings: Settings, archive: Path) -> int:
+def back_up(settings: Settings, archive: Path, *, overwrite: bool = False) -> int:
     """Write database, keys and the sealing key to one archive, consistent while Baton runs; gives
     its bytes.
+
+    ArchiveError where that cannot be written, or is there.
     """
     store = Store(settings.database_url)
     if not store.is_sqlite:
         raise ArchiveError("this installation is on PostgreSQL: back it up with pg_dump")
     if not (settings.home / DATABASE_FILE).exists():
         raise ArchiveError(f"there is no installation in {settings.home}; name one with --home")
+    if archive.exists() and not overwrite:
+        raise ArchiveError(f"{archive} exists; name another file, or give --overwrite")
+    try:
+        _write_archive(settings, store, archive)
+    except (OSError, sqlite3.Error) as error:
+        raise ArchiveError(
+            f"cannot write {archive}: {error}; is there room for the database beside it?"
+        ) from error
+    finally:
+        store.close()
+    return archive.stat().st_size
+
+
+def _write_archive(settings: Settings, store: Store, archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         copy = Path(folder) / DATABASE_FILE
@@ -68,8 +84,6 @@ def back_up(settings: Settings, archive: Path) -> int:
                 tar.add(path, name)
         partial.chmod(0o600)
         partial.replace(archive)
-    store.close()
-    return archive.stat().st_size
 
 
 def restore_backup(archive: Path, settings: Settings) -> None:

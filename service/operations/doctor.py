@@ -12,8 +12,12 @@ import httpx
 
 from learning.ledger import checkpoint
 from learning.ledger.model_state import TextRemovedError
+from service.operations.running_file import Running, read_running
 from service.runtime.first_secrets import KEYS_FILE, mlflow_password
 from service.runtime.settings import INSTALLATION, Settings
+from service.store import access
+from service.store.access import LEASE
+from service.store.database.clock import database_time
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
 from service.store.ledger import mlflow_rows, version_rows
@@ -29,14 +33,17 @@ class Finding:
     mend: str = ""
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Run all checks; read-only."""
+def examine(settings: Settings, port: int | None = None) -> list[Finding]:
+    """Run all checks; read-only. The API is asked at `port`, or where `running.json` or else the
+    settings say that it is.
+    """
     findings = [*_home(settings)]
     if settings.database or (settings.home / "baton.sqlite3").exists():
         store = Store(settings.database_url)
         try:
             findings += _database(store)
             findings += _artifacts(settings, store)
+            findings += _jobs(store)
         except DatabaseError as error:
             findings.append(
                 Finding(
@@ -46,8 +53,21 @@ def examine(settings: Settings) -> list[Finding]:
                 )
             )
         store.close()
-    findings += _services(settings)
+    findings += _services(settings, port)
     return findings
+
+
+def _jobs(store: Store) -> Iterator[Finding]:
+    """Whether any `jobs` process acts: who holds the lease, wherever it runs."""
+    if store.schema().wrong:
+        return
+    with store.read() as connection:
+        lease = access.lease(connection, LEASE)
+        now = database_time(connection)
+    acts = lease is not None and lease.expires_at > now
+    who = f": {lease.holder} holds the lease" if acts and lease is not None else ""
+    mend = "start `baton jobs` (or `baton up`): nothing expires or is evaluated without it"
+    yield Finding(f"jobs act{who}" if acts else "jobs act", acts, mend)
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
@@ -62,6 +82,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
     if keys.exists():
         private = stat.S_IMODE(keys.stat().st_mode) & 0o077 == 0
         yield Finding(f"{keys} is readable by its owner only", private, f"chmod 600 {keys}")
+    yield _retention(settings)
 
 
 def _database(store: Store) -> Iterator[Finding]:
@@ -159,18 +180,36 @@ def _artifacts(settings: Settings, store: Store) -> Iterator[Finding]:
             )
 
 
-def _services(settings: Settings) -> Iterator[Finding]:
-    for name, url, mend in (
-        ("the API", f"http://{settings.host}:{settings.port}/readyz", "start it with `baton up`"),
-        (
-            "MLflow",
-            f"{settings.mlflow_url}/health",
-            "start it with `baton up`; scoring and learning go on without it",
-        ),
-    ):
+def _services(settings: Settings, port: int | None) -> Iterator[Finding]:
+    running = read_running(settings.home)
+    api = running.api if running else f"http://{settings.host}:{settings.port}"
+    if port is not None:
+        api = f"http://{settings.host}:{port}"
+    start = "start it with `baton up`"
+    places = [("the API", f"{api}/readyz", start)]
+    if running is not None:
+        yield from _processes(running)
+        places.append(("jobs", f"{running.jobs}/healthz", "see their log in the home's `logs`"))
+    mlflow = running.mlflow if running else settings.mlflow_url
+    places.append(("MLflow", f"{mlflow}/health", f"{start}; scoring and learning go on without it"))
+    for name, url, mend in places:
         try:
             response = httpx.get(url, timeout=3, trust_env=False)
             ok, detail = response.status_code == 200, response.text.strip()[:200]
         except httpx.HTTPError as error:
             ok, detail = False, str(error)
         yield Finding(f"{name} answers at {url}: {detail}", ok, mend)
+
+
+def _processes(running: Running) -> Iterator[Finding]:
+    for one in running.processes:
+        mend = "`baton up` starts it again within seconds; where that was killed, start it anew"
+        yield Finding(f"{one.name} runs (process {one.pid})", one.is_alive, mend)
+
+
+def _retention(settings: Settings) -> Finding:
+    """Said on the first day, not only when somebody asks: it is never wrong."""
+    if settings.keep_days:
+        return Finding(f"texts are kept for {settings.keep_days:g} days", ok=True)
+    what = "texts are kept for ever; BATON_KEEP_DAYS sets days, and /v1/people erases one person"
+    return Finding(what, ok=True)

@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
 from learning.ledger.model_state import TextRemovedError
 from service.runtime.errors import DOCTOR_HINT, Contradiction, NotFound
-from service.store.conversations import conversation_rows, removal
+from service.store.conversations import conversation_rows, person_rows, removal
 from service.store.database.transactions import Store
-from service.store.ledger import entries
+from service.store.ledger import entries, mlflow_rows
 from service.versions import switches
 from service.versions.restore import BrokenEntryError, NoModelError, restore
 
@@ -38,17 +39,21 @@ class ErasureResult:
     outcomes: tuple[int, ...]
 
 
-def erase(store: Store, workspace: str, conversation: str, *, actor: str) -> ErasureResult:
+def erase(
+    store: Store, workspace: str, conversation: str, *, actor: str, person: str | None = None
+) -> ErasureResult:
     """Erase a conversation's text, decisions and notes; idempotent. NotFound, Contradiction.
 
-    Its id, its verdict and that it was there stay: they are in the ledger.
+    Its id, its verdict and that it was there stay: they are in the ledger, with the fingerprint of
+    the `person` it was erased for. MLflow's figures that name it are replaced by `jobs`.
     """
     for _ in range(ATTEMPTS_MAX):
         checkpoint = checkpoint_past(
             store, workspace, partial(removal.outcome_positions, conversation=conversation)
         )
-        result = _erase(store, workspace, conversation, checkpoint, actor)
+        result = _erase(store, workspace, conversation, checkpoint, actor, person)
         if result is not None:
+            store.truncate_log()
             _log.warning("erased", workspace=workspace, outcomes=len(result.outcomes), actor=actor)
             return result
     raise Contradiction(
@@ -83,7 +88,12 @@ def checkpoint_past(
 
 
 def _erase(
-    store: Store, workspace: str, conversation: str, checkpoint: tuple[int, int], actor: str
+    store: Store,
+    workspace: str,
+    conversation: str,
+    checkpoint: tuple[int, int],
+    actor: str,
+    person: str | None,
 ) -> ErasureResult | None:
     with store.write() as connection:
         row = conversation_rows.lock(connection, workspace, [conversation]).get(conversation)
@@ -109,6 +119,10 @@ def _erase(
             return None
         removal.close_audit(connection, workspace, conversation, time.time())
         removal.remove_text(connection, workspace, [conversation])
-        body = {"conversation_id": conversation, "replaces_all": positions}
+        person_rows.forget_answers(connection, workspace, [conversation])
+        mlflow_rows.remove_mistakes(connection, workspace, conversation)
+        body: dict[str, Any] = {"conversation_id": conversation, "replaces_all": positions}
+        if person is not None:
+            body["person"] = person
         position = entries.append(connection, workspace, "erasure", body, actor)
         return ErasureResult(position, tuple(positions))

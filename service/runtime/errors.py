@@ -71,6 +71,11 @@ def database_unavailable() -> Unavailable:
     return Unavailable("database", "the database does not answer", hint="send it again")
 
 
+def disk_full() -> Unavailable:
+    """The refusal while the database cannot be written for want of room."""
+    return Unavailable("disk_full", "the disk of the database is full", hint="send it again later")
+
+
 DOCTOR_HINT = "`baton doctor` on the server says what is wrong and how to mend it"
 
 

@@ -51,6 +51,12 @@ class Settings:
     )
     host: str = _setting("BATON_HOST", "127.0.0.1", "address", "Where the API listens.")
     port: int = _setting("BATON_PORT", 8000, "port", "The API's port.")
+    jobs_port: int = _setting(
+        "BATON_JOBS_PORT",
+        8001,
+        "port",
+        "Where `jobs` answers /healthz, /readyz and /metrics; 0 takes a free port.",
+    )
     url: str = _setting(
         "BATON_URL", "", "URL", "Where people's browsers reach Baton; empty means host and port."
     )
@@ -156,6 +162,27 @@ class Settings:
         "true or false",
         "Whether webhooks may go to private addresses; link-local ones never.",
     )
+    metrics_role: str = _setting(
+        "BATON_METRICS_ROLE", "", "role", "Whose key /metrics of the API asks for; empty: nobody's."
+    )
+    docs_role: str = _setting(
+        "BATON_DOCS_ROLE",
+        "",
+        "role",
+        "Whose key, or sign-in to the console, /docs and /openapi.json ask for; empty: nobody's.",
+    )
+    traces_url: str = _setting(
+        "BATON_TRACES_URL",
+        "",
+        "URL",
+        "Where OpenTelemetry traces are sent (OTLP over HTTP); empty means none are made.",
+    )
+    traces_share: float = _setting(
+        "BATON_TRACES_SHARE",
+        0.01,
+        "share",
+        "Share of the requests that are traced, beside those whose caller traces them.",
+    )
     log_level: str = _setting(
         "BATON_LOG_LEVEL", "info", "level", "Least severe log line: debug, info, warning or error."
     )
@@ -221,6 +248,8 @@ class Settings:
                 raise SettingError(f"{variable}={value}: a port is between 0 and 65535")
             if unit == "level" and value.lower() not in LEVELS:
                 raise SettingError(f"{variable}={value!r}: a level is one of {', '.join(LEVELS)}")
+            if unit == "port":
+                continue
             if isinstance(value, int | float) and not (value > 0 or value == setting.default == 0):
                 least = "0 or more" if setting.default == 0 else "more than 0"
                 raise SettingError(f"{variable}={value}: it takes {least} {unit}")

@@ -20,16 +20,19 @@ import structlog
 from sqlalchemy import Connection
 
 from experiments.build_info import build_id
+from learning.conversation.redaction import redact_message
 from learning.conversation.state import Message
 from learning.ledger.model_state import LearnedEffect, ModelState
 from service.runtime.errors import (
     RequestRefused,
     Unavailable,
     database_unavailable,
+    disk_full,
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
+from service.runtime.tracing import Tracing
 from service.scoring import decide
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
@@ -41,6 +44,7 @@ from service.store.database.transactions import (
     Store,
     UnavailableError,
     is_conflict,
+    is_disk_full,
     is_lock_timeout,
 )
 
@@ -52,6 +56,9 @@ LOCK_TIMEOUTS_MAX = 8
 
 FOLD_CHARS_MAX = 20_000
 """Characters of a conversation that are folded within a transaction; more are folded before."""
+
+REDACTED_INLINE_CHARS = 500
+"""Characters that are redacted on the event loop; more are read in a thread beside."""
 
 SHORT_WAIT_SECONDS = 5
 """After a lock timeout, locks are waited for only shortly: one that is held from outside must not
@@ -70,6 +77,7 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._live_models = LiveModels(store, settings, metrics)
+        store.on_error = metrics.count_database_error
         self._states = StateCache(settings.states_bytes_max)
         self._reader = TextReader(store)
         self._folding: set[asyncio.Task[None]] = set()
@@ -77,6 +85,7 @@ class Engine:
         self._batch_scheduled = False
         self._stopping = False
         self._short_wait_until = 0.0
+        self.tracing: Tracing | None = None
 
     async def start(self) -> None:
         """Load the workspaces' models, then follow the ledgers while idle."""
@@ -115,11 +124,35 @@ class Engine:
     async def read_texts(
         self, workspace: str, conversation: str, messages: Sequence[Message]
     ) -> tuple[Message, ...]:
-        """The messages with long texts read, for a request that appends them."""
+        """The messages as they may be stored, with long texts read, for a request that appends
+        them.
+        """
+        messages = await self.redact(workspace, messages)
         chars = sum(len(message.text) for message in messages)
         if chars <= INLINE_CHARS:
             return tuple(messages)
         return await self._reader.read(workspace, conversation, messages, chars)
+
+    async def redact(self, workspace: str, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages without the personal data that the workspace's policy redacts; many
+        characters are read off the event loop.
+        """
+        kinds = (await self._live_models.get(workspace)).state.policy.redaction.kinds
+        if not kinds:
+            return messages
+
+        def redacted() -> list[Message]:
+            return [redact_message(message, kinds) for message in messages]
+
+        if sum(len(message.text) for message in messages) <= REDACTED_INLINE_CHARS:
+            return redacted()
+        return await asyncio.to_thread(redacted)
+
+    async def redact_text(self, workspace: str, text: str | None) -> str | None:
+        """A free text likewise."""
+        if not text:
+            return text
+        return (await self.redact(workspace, [Message("", "agent", text, 0.0)]))[0].text
 
     async def run(
         self,
@@ -140,8 +173,12 @@ class Engine:
             raise Unavailable("stopping", "this process is shutting down", hint="send it again")
         await self._live_models.get(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._enqueue(QueuedRequest(workspace, needs or {}, do, appends, future))
-        return await future
+        request = QueuedRequest(workspace, needs or {}, do, appends, future)
+        self._enqueue(request)
+        answer = await future
+        if self.tracing is not None:
+            self.tracing.batch(workspace, request.queued_at, request.taken_at)
+        return answer
 
     def _enqueue(self, request: QueuedRequest) -> None:
         shed = self._queue.put(request)
@@ -160,6 +197,10 @@ class Engine:
         """Run one batch: the requests in the queue, in one transaction."""
         self._batch_scheduled = False
         requests = self._queue.take(self._settings.batch_max)
+        now = time.monotonic()
+        self._metrics.observe_queue([now - r.queued_at for r in requests], len(self._queue))
+        for request in requests:
+            request.taken_at = now
         requests = self._in_time([r for r in requests if not r.answer.done()])
         requests.sort(key=lambda request: request.workspace)
         try:
@@ -241,7 +282,7 @@ class Engine:
         if is_lock_timeout(error):
             self._short_wait_until = time.monotonic() + SHORT_WAIT_SECONDS
         _log.error("transaction_failed", why=str(error.orig))
-        return database_unavailable()
+        return disk_full() if is_disk_full(error) else database_unavailable()
 
     def _run_separately(self, requests: list[QueuedRequest], retries_left: int) -> bool:
         """Run each in its own transaction; after too many lock timeouts the rest is refused."""
@@ -299,6 +340,10 @@ class Engine:
     def lag(self) -> dict[str, int]:
         """Entries that each served workspace has yet to learn."""
         return self._live_models.lag()
+
+    def outdated(self) -> dict[str, str]:
+        """Workspaces that only a newer build can follow, and why."""
+        return self._live_models.outdated()
 
     def broken(self) -> list[str]:
         """Workspaces that this process cannot serve; it serves all others."""

@@ -45,7 +45,7 @@ from service.store.conversations import conversation_rows
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
 from service.store.ledger import version_rows
-from service.versions.restore import NoWorkspaceError, restore, transcript_reader
+from service.versions.restore import BrokenEntryError, NoWorkspaceError, restore, transcript_reader
 
 ENTRIES_PER_BATCH = 64
 """Most ledger entries learned before a batch is decided, so that learning never starves scoring."""
@@ -63,6 +63,7 @@ RETRY_FACTOR = 10
 """A broken workspace is loaded again after BROKEN_SECONDS, or so many times as long as that took.
 """
 
+NEWER_BUILD = "start the build of Baton that the others run"
 _log = structlog.get_logger("baton.serving")
 
 
@@ -129,6 +130,7 @@ class LiveModels:
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._broken: dict[str, float] = {}
+        self._outdated: dict[str, str] = {}
         self._idle: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -204,9 +206,12 @@ class LiveModels:
         self._models.pop(workspace, None)
         self._broken[workspace] = time.monotonic() + max(BROKEN_SECONDS, seconds)
         self._metrics.set_broken(workspace, 1)
+        if isinstance(error, BrokenEntryError) and error.is_of_newer_build:
+            self._outdated[workspace] = str(error)
         _log.error("workspace_broken", workspace=workspace, mend=DOCTOR_HINT, exc_info=error)
 
     def _mark_mended(self, workspace: str) -> None:
+        self._outdated.pop(workspace, None)
         if self._broken.pop(workspace, None) is not None:
             self._metrics.set_broken(workspace, 0)
             _log.warning("workspace_mended", workspace=workspace)
@@ -214,6 +219,10 @@ class LiveModels:
     def broken(self) -> list[str]:
         """Workspaces that cannot be stood in, so that this process does not serve them."""
         return sorted(self._broken)
+
+    def outdated(self) -> dict[str, str]:
+        """Workspaces that only a newer build can follow, and why: this process is not ready."""
+        return self._outdated
 
     def learn(self, connection: Connection, workspaces: set[str]) -> None:
         """Learn the ledger's tail for these workspaces, a bounded piece of it."""
@@ -235,8 +244,8 @@ class LiveModels:
         state, interval = model.state, self._settings.checkpoint_entries
         position = state.position
         limit = min(ENTRIES_PER_BATCH, interval - position % interval)
+        entries = ledger.tail(connection, name, position, limit)
         try:
-            entries = ledger.tail(connection, name, position, limit)
             switch = replay_entries(
                 state,
                 entries,
@@ -253,6 +262,10 @@ class LiveModels:
             return False
         finally:
             self._metrics.count_learned(name, state.position - position)
+            now = time.time()
+            for entry in entries[: state.position - position]:
+                if entry.kind == "outcome":
+                    self._metrics.observe_learned(now - entry.at)
         if state.position > position and state.position % interval == 0:
             model.note_digest()
         return switch is None
@@ -370,7 +383,9 @@ class LiveModels:
         if model is None:
             return
         try:
-            model.swap(await asyncio.to_thread(restore, self._store, workspace))
+            state = await asyncio.to_thread(restore, self._store, workspace)
+            self._note_outdated(workspace, model.state, state)
+            model.swap(state)
             _log.info(
                 "switched",
                 workspace=workspace,
@@ -384,6 +399,18 @@ class LiveModels:
             self._mark_broken(workspace, error)
         finally:
             model.reloading = None
+
+    def _note_outdated(self, workspace: str, before: ModelState, after: ModelState) -> None:
+        """Whether a switch came, while this process ran, to a recipe that it does not know: then a
+        newer build serves, and this one stands in with what it can.
+        """
+        if not after.provisional:
+            self._outdated.pop(workspace, None)
+        elif not before.provisional or workspace in self._outdated:
+            self._outdated[workspace] = (
+                f"version {after.version} is of a recipe that this build does not know"
+            )
+            _log.error("outdated", workspace=workspace, version=after.version, mend=NEWER_BUILD)
 
     async def wait_for_position(self, workspace: str, position: int, seconds: float = 30) -> bool:
         """Wait until this process serves a ledger position, switch included; False after

@@ -37,6 +37,7 @@ class QueuedRequest:
     appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
     queued_at: float = field(default_factory=time.monotonic)
+    taken_at: float = 0.0
 
     def find_lock_targets(self, connection: Connection) -> LockTargets:
         return self.needs(connection) if callable(self.needs) else self.needs

@@ -21,6 +21,10 @@ def _unexpired(now: float) -> ColumnElement[bool]:
     return or_(_key_row.c.expires_at.is_(None), _key_row.c.expires_at > now)
 
 
+LEASE = "jobs"
+"""The name of the lease that the acting `jobs` process holds."""
+
+
 def add_key(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Add a key; False if one with its id or hash is there."""
     return insert_if_absent(connection, Key, row)
@@ -166,6 +170,11 @@ def take_lease(
         .values(holder=holder, expires_at=expires_at)
     )
     return result.rowcount == 1
+
+
+def lease(connection: Connection, name: str) -> Row[Any] | None:
+    """Who holds a lease, and until when."""
+    return connection.execute(select(_lease).where(_lease.c.name == name)).one_or_none()
 
 
 def release_lease(connection: Connection, name: str, holder: str) -> None:

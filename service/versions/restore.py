@@ -19,6 +19,7 @@ from learning.ledger.model_state import (
     TextRemovedError,
     Transcript,
     Turn,
+    UnknownEntryError,
     replay_entries,
 )
 from learning.models.recipes import DEFAULT
@@ -53,6 +54,7 @@ class BrokenEntryError(RuntimeError):
             f"({type(why).__name__}: {why})"
         )
         self.position, self.kind = position, kind
+        self.is_of_newer_build = isinstance(why, UnknownEntryError)
 
 
 class NoModelError(RuntimeError):

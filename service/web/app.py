@@ -21,11 +21,12 @@ from service.connections.mcp.endpoint import McpEndpoint
 from service.quality.quality_report import is_large
 from service.quality.report_cache import AsyncCache
 from service.runtime.errors import RequestRefused
-from service.runtime.metrics import Metrics
+from service.runtime.metrics import CONTENT_TYPE, Metrics
 from service.runtime.settings import Settings
+from service.runtime.tracing import tracing_of
 from service.scoring.decision_replay import DecisionReplay
 from service.scoring.engine import Engine
-from service.scoring.live_models import ENTRIES_PER_BATCH
+from service.scoring.live_models import ENTRIES_PER_BATCH, NEWER_BUILD
 from service.store.database.transactions import (
     DatabaseError,
     DiskFullError,
@@ -33,6 +34,7 @@ from service.store.database.transactions import (
     Store,
 )
 from service.web.access.keys import KeyAuthenticator
+from service.web.access.private_pages import PrivatePages, roles_by_path
 from service.web.access.rate_limits import RateLimits
 from service.web.access.security_events import SecurityRecorder
 from service.web.api import (
@@ -69,6 +71,7 @@ TAGS = {
     "policy": "Costs, rules and waiting times, and what another policy would have done.",
     "versions": "Model versions, promotion, rollback, challengers.",
     "workspaces": "Workspaces and keys.",
+    "people": "All that is stored of a person, and its erasure with a receipt.",
     "health": "For load balancers and Prometheus.",
 }
 """The API's parts, in the order in which they are used."""
@@ -86,6 +89,7 @@ _ROUTERS = (
     policy.router,
     quality.router,
     workspaces.router,
+    conversations.people,
 )
 
 
@@ -98,6 +102,7 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
         engine = Engine(store, settings, metrics)
         broadcaster = EventBroadcaster(store)
         recorder = SecurityRecorder(store)
+        app.state.tracing = engine.tracing = tracing_of(settings, "serve")
         try:
             await engine.start()
             app.state.baton = AppState(
@@ -119,6 +124,8 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
             await broadcaster.stop()
             await engine.stop()
             await recorder.stop()
+            if engine.tracing is not None:
+                await asyncio.to_thread(engine.tracing.stop)
             store.close()
 
     return lifespan
@@ -147,14 +154,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestRefused, handle_refused)
     app.add_exception_handler(RequestValidationError, handle_invalid)
     app.add_exception_handler(HTTPException, handle_http_exception)
+    _add_middleware(app, settings, metrics, limits)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, limits: RateLimits) -> None:
+    """What stands around every request, the innermost first."""
     app.add_middleware(score.ScoreShortcut)
+    if roles := roles_by_path(settings):
+        app.add_middleware(PrivatePages, roles=roles)
     app.add_middleware(
         RequestMiddleware,
         metrics=metrics,
         limits=limits,
         verbose=settings.log_level.lower() == "debug",
     )
-    return app
 
 
 async def _home() -> RedirectResponse:
@@ -194,6 +208,7 @@ async def get_readiness(baton: AppDependency) -> Any:
     """Readiness: the database is reached and has this build's schema, and every model is within a
     batch of its ledger's end.
 
+    A process that meets an entry or a recipe of a newer build is no longer ready.
     Workspaces that are `broken` are named and hold up nobody: all others are served.
     """
     why = []
@@ -207,6 +222,10 @@ async def get_readiness(baton: AppDependency) -> Any:
         f"workspace {name} is {entries} entries behind"
         for name, entries in baton.engine.lag().items()
         if entries > ENTRIES_PER_BATCH
+    ]
+    why += [
+        f"workspace {name}: {reason}; {NEWER_BUILD}"
+        for name, reason in baton.engine.outdated().items()
     ]
     status = 503 if why else 200
     headers = {"Retry-After": "1"} if why else None
@@ -229,4 +248,5 @@ async def get_readiness(baton: AppDependency) -> Any:
 async def get_metrics(baton: AppDependency) -> Any:
     """Metrics in Prometheus' render format."""
     baton.metrics.set_lags(baton.engine.lag())
-    return Response(baton.metrics.render(), media_type="text/plain; version=0.0.4")
+    baton.metrics.set_subscribers(len(baton.broadcaster))
+    return Response(baton.metrics.render(), media_type=CONTENT_TYPE)

@@ -27,6 +27,7 @@ from service.runtime.errors import (
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
+from service.runtime.tracing import Tracing
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.keys import KeyAuthenticator, Principal
 from service.web.access.rate_limits import Bucket, RateLimits
@@ -52,6 +53,21 @@ class RequestMiddleware:
         self._bodies = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tracing: Tracing | None = getattr(scope["app"].state, "tracing", None)
+        if tracing is None or scope["type"] != "http":
+            await self._handle(scope, receive, send)
+            return
+        with tracing.request(method_label(scope), dict(scope["headers"])) as span:
+
+            async def send_with_status(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span["status"] = message["status"]
+                await send(message)
+
+            await self._handle(scope, receive, send_with_status)
+            span["route"] = route_template(scope)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -105,6 +121,7 @@ class RequestMiddleware:
             if bucket is not None:
                 self._limits.leave(bucket)
             self._metrics.count_response(status)
+            self._observe(scope, status, time.perf_counter() - started)
             if self._verbose:
                 _log.debug(
                     "request",
@@ -114,6 +131,35 @@ class RequestMiddleware:
                     ms=round(1000 * (time.perf_counter() - started), 2),
                 )
             structlog.contextvars.unbind_contextvars("request")
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        """Measure a request by its route; a stream lasts as long as its reader wants."""
+        route = route_template(scope)
+        if route not in STREAMS:
+            self._metrics.observe_request(method_label(scope), route, status, seconds)
+
+
+STREAMS = frozenset({"/v1/events"})
+_SHORTCUTS = frozenset({"/v1/score"})
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"})
+
+
+def method_label(scope: Scope) -> str:
+    """The method as a metric's label: what nobody knows is one value, however it is spelt."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
+
+
+def route_template(scope: Scope) -> str:
+    """The template of the route that answered, such as `/v1/handoffs/{handoff_id}`."""
+    path: str = scope["path"]
+    route = scope.get("route")
+    if route is None:
+        return path if path in _SHORTCUTS else "none"
+    mounted: str = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
+    template = mounted + str(getattr(route, "path_format", getattr(route, "path", "")))
+    is_bare = path.startswith("/v1/") and not template.startswith("/v1/")
+    return f"/v1{template}" if is_bare else template
 
 
 BODY_BYTES_MAX, BATCH_BYTES_MAX = 2**20, 4 * 2**20

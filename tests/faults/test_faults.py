@@ -28,6 +28,7 @@ from learning.ledger import checkpoint
 from service.jobs import scheduler as jobs_module
 from service.jobs.maintenance import Maintenance
 from service.operations.bootstrap import prepare
+from service.runtime.job_metrics import JobMetrics
 from service.runtime.settings import Settings
 from service.store import access
 from service.store.conversations import batch
@@ -462,7 +463,7 @@ def test_a_job_that_waits_for_others_holds_up_neither_the_lease_nor_what_is_done
         assert ends.wait(2 * LIMIT_SECONDS)
 
     tasks = {"waits": (wait, 0.05, "outside"), "works": (lambda: done.append(1), 0.05, "model")}
-    scheduler = jobs_module.schedule(settings, leader, tasks)
+    scheduler = jobs_module.schedule(settings, leader, tasks, JobMetrics())
     scheduler.start()
     try:
         until(began.is_set, "one waits")

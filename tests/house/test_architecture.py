@@ -51,7 +51,7 @@ LEARNING_IMPORTS = (
     ),
     *("statistics", "string", "struct", "tomllib", "types", "typing", "unicodedata", "zipfile"),
     *("sys.intern", "zlib", "zoneinfo", "numpy", "pydantic", "river", "vaderSentiment"),
-    *("phonenumbers", "email_validator"),
+    *("phonenumbers", "email_validator", "stdnum"),
 )
 
 # Outside packages with one door. MLflow also runs the published copy of a version, without import.
@@ -72,13 +72,15 @@ DOORS = {
     "sqlmodel": ("service.store.tables", "service.store", "service.store.migrations"),
     "typer": ("service.cli", "experiments.benchmarks"),
     "uvicorn": ("service.web.serve.http_server",),
-    "prometheus_client": ("service.runtime.metrics",),
+    "prometheus_client": ("service.runtime.metrics", "service.runtime.job_metrics"),
+    "opentelemetry": ("service.runtime.tracing",),
     "mcp": ("service.connections.mcp",),
     "jinja2": ("service.web.console",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
     "phonenumbers": ("learning.conversation.brief.phones",),
     "email_validator": ("learning.conversation.brief.emails",),
+    "stdnum": ("learning.conversation.redaction",),
 }
 # Values that are handed on, whose types others may therefore name in annotations.
 PASSED_ON = {"sqlalchemy": ("Connection", "Row", "RowMapping"), "plotly": ("Figure",)}
@@ -105,6 +107,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
         "experiments": "who never looks at a figure never pays for plotly"
     },
     "service.cli.commands.sweep": {"service": QUICK, "experiments": QUICK},
+    "service.runtime.tracing": {"opentelemetry": "an extra: only who traces needs it"},
     "experiments.datasets.parquet": {"pyarrow": "most streams are JSON Lines"},
     "experiments.sweeps.backends": {"ray": "an extra: only a sweep on a cluster needs it"},
     "experiments.benchmarks.__main__": {"experiments": QUICK},
@@ -124,7 +127,8 @@ LONG: dict[str, str] = {
     "service.store.migrations.versions.0001_initial:upgrade": SCHEMA,
     "service.cli.commands.models:replay": "most of it are its options",
     "service.cli.commands.sweep:sweep": "most of it are its options",
-    "service.web.middleware:__call__": "one pass over a request, in its order",
+    "service.scoring.decide:score": "all is checked before anything is changed, in one sight",
+    "service.web.middleware:_handle": "one pass over a request, in its order",
 }
 
 # Modules that are run by another program and do their work when loaded.

@@ -67,7 +67,13 @@ def _log_security(connection: Any, kind: str, subject: str, workspace: str) -> N
 
 
 @app.command(epilog="Example: baton backup /srv/backups/baton-today.tar.gz")
-def backup(archive: Archive, home: Home = None) -> None:
+def backup(
+    archive: Archive,
+    home: Home = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+) -> None:
     """Back up everything (database and keys) to one file, while Baton runs.
 
     For SQLite only: a PostgreSQL database is backed up by its own tools, such as pg_dump. `baton
@@ -76,7 +82,7 @@ def backup(archive: Archive, home: Home = None) -> None:
     from service.operations.backup import back_up
 
     with handle_errors():
-        size = back_up(settings(home=home), archive)
+        size = back_up(settings(home=home), archive, overwrite=overwrite)
         console.print(f"wrote {archive} ({size} bytes)", highlight=False)
 
 
@@ -153,15 +159,22 @@ def export(
 
 
 @app.command(epilog="Example: baton doctor --home /srv/baton")
-def doctor(home: Home = None, json_: Json = False) -> None:
+def doctor(
+    home: Home = None,
+    port: Annotated[
+        int | None, typer.Option(help="The API's port [where it runs]", min=1, max=65535)
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Diagnose this installation: what is wrong, and how to mend it. Exit status 1 if anything is.
 
-    It changes nothing. Run it after an upgrade, or when `/readyz` answers 503.
+    It changes nothing. Run it after an upgrade, or when `/readyz` answers 503. Processes that
+    `baton up` started are asked where they run, whatever their ports.
     """
     from service.operations.doctor import examine
 
     with handle_errors():
-        findings = examine(settings(home=home))
+        findings = examine(settings(home=home), port)
         if json_:
             print_json([{"what": f.what, "ok": f.ok, "mend": f.mend} for f in findings])
         else:

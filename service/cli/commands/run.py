@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from experiments.registry.mlflow_server import USER, mlflow_pages_url
 from service.cli.options import Home, app, console, handle_errors, settings
@@ -33,7 +34,7 @@ def up(home: Home = None, port: Port = None, mlflow_port: MlflowPort = 5000) -> 
     """Run all of Baton on this machine: API, jobs and MLflow, on SQLite. Stop it with Ctrl-C.
 
     The first start makes the database and makes a key for each role, in keys.json of the home
-    folder; a terminal is shown them. A process that ends is started again.
+    folder; a terminal is shown them. A process that ends, or hangs, is started again.
     """
     with handle_errors():
         _stop_on_terminate()
@@ -151,11 +152,19 @@ def _compare(cost: float, seed: int, conversations: int) -> None:
 
 def _until_ready(processes: Processes) -> None:
     """Wait for every process, with a line that says for whom."""
+    if processes.orphans:
+        names = ", ".join(processes.orphans)
+        console.print(f"[yellow]ended what an earlier `baton up` had left: {names}[/yellow]")
     until = time.monotonic() + READY_SECONDS_MAX
     with console.status("starting") as status:
         while waiting := processes.not_ready():
             status.update(f"waiting for {', '.join(waiting)}")
-            if time.monotonic() > until:
+            _tell_notices(processes)
+            late = time.monotonic() > until
+            if late and all(processes.can_do_without(name) for name in waiting):
+                console.print(f"[yellow]going on without {', '.join(waiting)}[/yellow]")
+                return
+            if late:
                 raise StartError(
                     f"{', '.join(waiting)} did not answer within {READY_SECONDS_MAX} s; "
                     f"the logs are in {processes.settings.home / 'logs'}"
@@ -170,6 +179,7 @@ def _addresses(processes: Processes, chosen: Settings) -> None:
     pages = mlflow_pages_url(processes.mlflow_url, password=mlflow_password(chosen))
     console.print(f"MLflow      {pages}", highlight=False, soft_wrap=True)
     console.print(f"            sign in as {USER}, with the password named mlflow in keys.json")
+    console.print(f"jobs        {processes.jobs_url}/healthz", highlight=False, soft_wrap=True)
     console.print(f"keys        {chosen.home / 'keys.json'}", highlight=False, soft_wrap=True)
     console.print(f"logs        {chosen.home / 'logs'}", highlight=False, soft_wrap=True)
 
@@ -187,11 +197,18 @@ def _watch(processes: Processes) -> None:
     console.print("Ctrl-C stops all of it.")
     try:
         while True:
-            for name in processes.restart_ended():
+            for name in processes.watch():
                 console.print(f"[yellow]{name} had ended and was started again[/yellow]")
+            _tell_notices(processes)
             time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("stopping")
+
+
+def _tell_notices(processes: Processes) -> None:
+    for notice in processes.notices:
+        console.print(f"[yellow]{escape(notice)}[/yellow]", highlight=False, soft_wrap=True)
+    processes.notices.clear()
 
 
 def _stop_on_terminate() -> None:

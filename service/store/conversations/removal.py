@@ -16,6 +16,7 @@ from service.store.tables import (
     Audit,
     Conversation,
     Decision,
+    Handoff,
     LedgerRow,
     MessageRow,
     Note,
@@ -28,6 +29,7 @@ _alias = table(Alias)
 _audit = table(Audit)
 _conversation = table(Conversation)
 _decision = table(Decision)
+_handoff = table(Handoff)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
@@ -101,7 +103,9 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
 
 
 def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
-    """Delete messages, decisions and notes; the conversation's row and its verdict stay."""
+    """Delete messages, decisions and notes, and the free text of handoffs and outcomes; the
+    conversation's row and its verdict stay.
+    """
     names = list(conversations)
     for rows in (_message, _decision, _note):
         connection.execute(
@@ -111,7 +115,12 @@ def remove_text(connection: Connection, workspace: str, conversations: Collectio
     connection.execute(
         update(_outcome)
         .where(_outcome.c.workspace == workspace, _outcome.c.conversation_id.in_(names))
-        .values(note=None, fingerprint=REMOVED)
+        .values(note=None, reason=None, fingerprint=REMOVED)
+    )
+    connection.execute(
+        update(_handoff)
+        .where(_handoff.c.workspace == workspace, _handoff.c.conversation_id.in_(names))
+        .values(opening_note=None)
     )
     audit_ids = select(_audit.c.id).where(
         _audit.c.workspace == workspace, _audit.c.conversation_id.in_(names)

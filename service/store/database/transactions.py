@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -118,6 +118,8 @@ class Store:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._watchdog = StallWatchdog(self.url)
         self._fits = False
+        self.on_error: Callable[[str], None] = lambda _error: None
+        """Called with the name of the driver's error, for each statement that fails."""
         self._writer = self._engine(WRITING)
         self._reader = self._engine(READING)
 
@@ -150,6 +152,7 @@ class Store:
                 f"busy_timeout={busy_seconds * 1000}",
                 "wal_autocheckpoint=2000",
                 f"cache_size=-{CACHE_KIB[begin]}",
+                "secure_delete=ON",
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -162,6 +165,7 @@ class Store:
     def _misfit(self, context: ExceptionContext) -> SchemaError | None:
         """A statement that can never work here is not taken for a database that is away."""
         error = context.original_exception
+        self.on_error(type(error).__name__)
         if not names_what_is_not_there(error):
             return None
         self._fits = False
@@ -224,9 +228,9 @@ class Store:
             return look(connection, ScriptDirectory.from_config(_config()))
 
     def check(self) -> None:
-        """Raises DatabaseError when the database cannot be reached, and SchemaMismatchError when
-        its tables are not this build's. These are compared once, and again once a statement named
-        what is not there.
+        """Raises DatabaseError when the database cannot be reached or its disk is full, and
+        SchemaMismatchError when its tables are not this build's. These are compared once, and again
+        once a statement named what is not there; a disk that was full is tried by writing.
         """
         self._require_room()
         if self._fits:
@@ -243,6 +247,24 @@ class Store:
         file = self.url.database
         if self.is_sqlite and file and shutil.disk_usage(Path(file).parent).free < FREE_BYTES_MIN:
             raise DiskFullError(f"the disk of {file} is full: make room")
+
+    def truncate_log(self, seconds: float = BUSY_SECONDS) -> bool:
+        """Empty SQLite's write-ahead log, which still holds what was deleted; False where a reader
+        stood in the way for so long. PostgreSQL's log is its own to recycle.
+        """
+        until = time.monotonic() + seconds
+        while self.is_sqlite:
+            connection = self._reader.raw_connection()
+            try:
+                busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                connection.close()
+            if not busy:
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of a SQLite database, while others write to it."""
@@ -271,6 +293,13 @@ def is_conflict(error: Exception) -> bool:
     """
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return isinstance(error, IntegrityError) or state in _CONFLICT
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether nothing can be written because the database's disk is full."""
+    origin = getattr(error, "orig", None)
+    code = getattr(origin, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_FULL or getattr(origin, "sqlstate", None) == "53100"
 
 
 def is_lock_timeout(error: Exception) -> bool:
@@ -317,6 +346,7 @@ __all__ = [
     "insert_if_absent",
     "insert_ignoring_duplicates",
     "is_conflict",
+    "is_disk_full",
     "is_lock_timeout",
     "table",
 ]

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    Text,
+    cast,
+    delete,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from service.store.database.transactions import insert_if_absent, table
 from service.store.tables import Alias, Evaluation, Version
@@ -110,6 +124,52 @@ def unpublished_evaluations(connection: Connection, workspace: str) -> Sequence[
 
 def mark_evaluation_published(connection: Connection, name: str, run_id: str) -> None:
     connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=run_id))
+
+
+STALE = "stale:"
+"""Before an evaluation's run: what MLflow shows of it is to be replaced."""
+
+
+def remove_mistakes(connection: Connection, workspace: str, conversation: str) -> int:
+    """Take a conversation out of the evaluations that show it among their mistakes; the runs of
+    those that MLflow has become stale. Gives their number.
+    """
+    named = cast(_evaluation.c.report, Text)
+    escaped = json.dumps(conversation)[1:-1]
+    rows = connection.execute(
+        select(_evaluation.c.id, _evaluation.c.report, _evaluation.c.run_id).where(
+            _evaluation.c.workspace == workspace,
+            or_(*(named.contains(x, autoescape=True) for x in {conversation, escaped})),
+        )
+    ).all()
+    removed = 0
+    for row in rows:
+        mistakes = row.report.get("mistakes", ())
+        others = [mistake for mistake in mistakes if mistake.get("conversation") != conversation]
+        if len(others) < len(mistakes):
+            run_id = row.run_id and STALE + row.run_id.removeprefix(STALE)
+            connection.execute(
+                update(_evaluation)
+                .where(_evaluation.c.id == row.id)
+                .values(report=row.report | {"mistakes": others}, run_id=run_id)
+            )
+            removed += 1
+    return removed
+
+
+def stale_runs(connection: Connection, workspace: str) -> list[tuple[str, str]]:
+    """Evaluations whose run is to be replaced in MLflow: their ids and the runs'."""
+    rows = connection.execute(
+        select(_evaluation.c.id, _evaluation.c.run_id)
+        .where(_evaluation.c.workspace == workspace, _evaluation.c.run_id.startswith(STALE))
+        .order_by(_evaluation.c.position)
+        .limit(EVALUATIONS_PER_PASS)
+    )
+    return [(row.id, row.run_id.removeprefix(STALE)) for row in rows]
+
+
+def mark_evaluation_unpublished(connection: Connection, name: str) -> None:
+    connection.execute(update(_evaluation).where(_evaluation.c.id == name).values(run_id=None))
 
 
 def surplus_evaluations(

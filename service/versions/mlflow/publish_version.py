@@ -41,7 +41,7 @@ class MlflowPublisher:
         self._aliases = AliasSync(store, registry)
         self._transcripts = transcripts
         self._description_keys: dict[str, tuple[Any, ...]] = {}
-        self._is_away = False
+        self.is_away = False
 
     def publish(self, *names: str) -> None:
         """One pass over these workspaces or over all; an MLflow that is away is logged once, not
@@ -51,11 +51,11 @@ class MlflowPublisher:
             for name in names or self._workspaces():
                 with isolate_errors(name, RegistryUnavailable):
                     self._publish_workspace(name)
-            self._is_away = False
+            self.is_away = False
         except RegistryUnavailable as error:
-            if not self._is_away:
+            if not self.is_away:
                 _log.warning("mlflow_away", why=str(error))
-            self._is_away = True
+            self.is_away = True
 
     def _workspaces(self) -> tuple[str, ...]:
         with self._store.read() as connection:
@@ -68,6 +68,7 @@ class MlflowPublisher:
             self._publish_versions,
             self._aliases.sync,
             self._publish_description,
+            self._remove_stale_runs,
             self._publish_evaluations,
         ):
             try:
@@ -119,6 +120,15 @@ class MlflowPublisher:
             text = description.render_description(connection, workspace)
         self._registry.describe(workspace, text)
         self._description_keys[workspace] = key
+
+    def _remove_stale_runs(self, workspace: str) -> None:
+        """Remove the runs that show what was erased since; their evaluations are published anew."""
+        with self._store.read() as connection:
+            stale = mlflow_rows.stale_runs(connection, workspace)
+        for name, run_id in stale:
+            self._registry.remove_run(run_id)
+            with self._store.write() as connection:
+                mlflow_rows.mark_evaluation_unpublished(connection, name)
 
     def _publish_evaluations(self, workspace: str) -> None:
         with self._store.read() as connection:

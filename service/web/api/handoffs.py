@@ -287,7 +287,7 @@ async def open_handoff(asked: HandoffRequest, baton: AppDependency, principal: B
     request = takeover.HandoffRequest(
         "person" if asked.taken_by else opened_by,
         asked.reason,
-        asked.summary,
+        await baton.engine.redact_text(workspace, asked.summary),
         asked.team,
         asked.priority,
         asked.taken_by,

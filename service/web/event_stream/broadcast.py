@@ -196,6 +196,9 @@ class EventBroadcaster:
         evicted.end()
         return True
 
+    def __len__(self) -> int:
+        return self._count
+
     def leave(self, subscriber: Subscriber) -> None:
         """Unsubscribe: it has gone, or is sent away."""
         channel = self._channels.get(channel_of(subscriber.principal))

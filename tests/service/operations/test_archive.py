@@ -8,6 +8,8 @@ import random
 import resource
 import sqlite3
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -294,3 +296,37 @@ def test_an_export_has_every_conversation_and_the_outcomes_that_hold(
     assert {one["conversation_id"] for one in lines if "outcome" in one} == {
         row["conversation_id"] for row in held
     }
+
+
+def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
+    home: Home, archive: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "there.tar.gz"
+    path.write_bytes(b"yesterday's")
+    with pytest.raises(ArchiveError, match="--overwrite"):
+        back_up(Settings(home=home.folder), path)
+    assert path.read_bytes() == b"yesterday's"
+    back_up(Settings(home=home.folder), path, overwrite=True)
+    assert tarfile.is_tarfile(path)
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_line_of_a_backup_and_leaves_nothing(
+    home: Home, tmp_path: Path
+) -> None:
+    """The kernel refuses to write beyond a limit, as it does where a disk is full."""
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, 2**15))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "backup", tmp_path / "b.tar.gz", "--home", home.folder],
+        preexec_fn=little_room,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -75,12 +75,14 @@ def test_every_service_of_baton_runs_without_privileges_and_within_limits() -> N
 
 
 def test_two_apis_stand_behind_the_proxy_and_who_is_waited_for_says_that_it_is_well() -> None:
-    """`jobs` serve nobody: one that ends is started again, and only one acts at a time."""
+    """`jobs` serve nobody: one that is alive may wait for another's lease."""
     assert SERVICES["api"]["deploy"]["replicas"] == 2
-    for name in SERVICES.keys() - {"jobs"}:
+    for name in SERVICES:
         check = SERVICES[name]["healthcheck"]
         assert {"test", "interval", "timeout", "retries"} <= check.keys(), name
     assert "/readyz" in str(SERVICES["api"]["healthcheck"]["test"])
+    port = next(one.default for one in fields(Settings) if one.name == "jobs_port")
+    assert f":{port}/healthz" in str(SERVICES["jobs"]["healthcheck"]["test"])
     waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
     assert {name: set(on) for name, on in waits.items() if on} == {
         "api": {"database"},
@@ -89,6 +91,12 @@ def test_two_apis_stand_behind_the_proxy_and_who_is_waited_for_says_that_it_is_w
     }
     healthy = [on for one in waits.values() for on in one.values()]
     assert all(on == {"condition": "service_healthy"} for on in healthy)
+
+
+def test_no_log_of_a_container_grows_without_end() -> None:
+    for name, service in SERVICES.items():
+        options = service["logging"]["options"]
+        assert {"max-size", "max-file"} <= options.keys(), name
 
 
 def test_what_must_last_is_on_volumes() -> None:

@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,6 +20,7 @@ from learning.ledger.model_state import TextRemovedError
 from service.jobs.maintenance import Maintenance
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes import audit_tasks
+from service.privacy.erasure import erase
 from service.privacy.retention import Retention
 from service.runtime.settings import Settings
 from service.store.database.transactions import table
@@ -382,6 +384,53 @@ def test_evaluations_beyond_those_kept_go_from_both_sides_unless_they_led_to_som
     gone = client.get_run(all_of_them[0].run_id)
     assert gone.info.lifecycle_stage == "deleted"
     assert files(keeping, gone.info.artifact_uri) == []
+
+
+def test_an_erased_conversation_leaves_the_runs_that_showed_it_and_they_come_anew_without_it(
+    published_place: Place, mlflow_url: str, tmp_path: Path
+) -> None:
+    keeping = Keeping(published_place, mlflow_url=mlflow_url)
+    store, name = keeping.store, published_place.name
+    keeping.taught(["shown-one", "shown-other"])
+    keeping.upkeep.evaluate_one(name)
+    rows = table(Evaluation)
+
+    def newest() -> Any:
+        with store.read() as connection:
+            return mlflow_rows.last_evaluation(connection, name)
+
+    mistakes = [
+        {"conversation": one, "position": 3, "what": "missed", "probability": 0.1, "cost": 4.0}
+        | {"at": 1.0, "regret": 3.6}
+        for one in ("shown-one", "shown-other")
+    ]
+    with store.write() as connection:
+        report = newest().report | {"mistakes": mistakes}
+        changed = update(rows).where(rows.c.id == newest().id).values(report=report)
+        connection.execute(changed)
+    keeping.publishing.publish(name)
+    before = newest().run_id
+    client = keeping.registry._client
+
+    def shown(run: str) -> str:
+        (tmp_path / run).mkdir(exist_ok=True)
+        folder = mlflow.artifacts.download_artifacts(
+            artifact_uri=client.get_run(run).info.artifact_uri,
+            dst_path=str(tmp_path / run),
+            tracking_uri=mlflow_url,
+        )
+        texts = [path.read_text() for path in Path(folder).rglob("*.*") if path.suffix != ".png"]
+        return "".join(texts) + str(client.get_run(run).data.tags)
+
+    assert "shown-one" in shown(before)
+    erase(store, name, "shown-one", actor="dana")
+    keeping.publishing.publish(name)
+    after = newest().run_id
+    assert after not in {None, before}
+    assert client.get_run(before).info.lifecycle_stage == "deleted"
+    assert files(keeping, client.get_run(before).info.artifact_uri) == []
+    assert "shown-one" not in shown(after)
+    assert "shown-other" in shown(after)
 
 
 def test_versions_named_by_a_switch_stay_and_can_serve_again(place: Place) -> None:

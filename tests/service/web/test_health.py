@@ -10,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from service.store.database import transactions
+from service.store.database.transactions import DatabaseError
 from service.store.ledger import entries
+from service.versions import switches
+from service.versions.restore import restore
 from tests.service_in_process import ASKS, QUIET, Caller, InProcess, serving
 from tests.waiting import until
 
@@ -91,6 +94,77 @@ def test_a_process_that_is_behind_is_not_ready_until_it_has_caught_up(service: I
     assert stranger.got("/readyz")["ready"] is True
 
 
+def test_who_is_refused_because_the_disk_is_full_is_told_so_and_all_goes_on_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """SQLite itself says that it is full: it may take no more pages than it has."""
+    with serving(tmp_path) as service:
+        place, stranger, store = service.default(), service.caller(), service.baton.store
+        place.bot.decided("c", "m1", QUIET)
+
+        def pages(most: int) -> None:
+            with store.write() as connection:
+                connection.execute(text(f"PRAGMA max_page_count = {most}"))
+
+        pages(1)  # as many as it has: SQLite takes no less
+        refused = None
+        for number in range(2000):
+            answer = place.bot.score(f"d{number}", "m1", QUIET * 100)
+            if answer.status_code != 200:
+                refused = answer
+                break
+        assert refused is not None
+        assert refused.json()["error"]["code"] == "disk_full"
+        full = "baton_database_errors_total", (("error", "OperationalError"),)
+        assert measured(stranger)[full] >= 1
+        pages(2**30)
+        place.bot.decided("again", "m1", QUIET)
+
+
+def test_an_older_process_that_meets_what_a_newer_one_wrote_is_no_longer_ready(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, poll_seconds=0.02) as service:
+        place, other = service.workspace(), service.workspace()
+        stranger = service.caller()
+        place.bot.decided("c", "m1", QUIET)
+        with service.baton.store.write() as connection:
+            entries.append(connection, place.name, "prophecy", {"said": 1}, "a newer build")
+        answer = until(
+            lambda: (found := stranger.get("/readyz")).status_code == 503 and found,
+            "it falls out of readiness",
+        )
+        [why] = [one for one in answer.json()["why"] if "prophecy" in one]
+        assert place.name in why
+        assert "newer" in why
+        other.bot.decided("c", "m1", QUIET)
+
+
+def test_an_older_process_that_meets_a_switch_to_a_newer_recipe_stands_in_and_is_not_ready(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, poll_seconds=0.02) as service:
+        place, stranger, store = service.workspace(), service.caller(), service.baton.store
+        place.bot.decided("c", "m1", QUIET)
+        newer = restore(store, place.name)
+        newer.recipe = "clairvoyance-9"
+        with store.write() as connection:
+            number = switches.save_version(
+                connection, place.name, switches.SerializedState.of(newer), line=0, reason="newer"
+            )
+            change = switches.Switch(number, newer.position, "a newer build", "upgrade")
+            switches.append_switch(connection, place.name, change)
+        answer = until(
+            lambda: (found := stranger.get("/readyz")).status_code == 503 and found,
+            "it falls out of readiness",
+        )
+        [why] = answer.json()["why"]
+        assert "is of a recipe that this build does not know" in why
+        place.bot.decided("d", "m1", QUIET)
+        place.engineer.posted("/v1/rollback", {"to": 1, "reason": "back to what this build knows"})
+        until(lambda: stranger.get("/readyz").status_code == 200, "it is ready again")
+
+
 def test_measures_count_what_was_done(service: InProcess) -> None:
     place, stranger = service.workspace(), service.caller()
     before = measured(stranger)
@@ -110,6 +184,71 @@ def test_measures_count_what_was_done(service: InProcess) -> None:
     assert grew("baton_batch_requests_count") >= 3
     assert grew("baton_batch_seconds_count") == grew("baton_batch_requests_count")
     assert after["baton_ledger_lag_entries", (("workspace", place.name),)] == 0
+
+
+def test_every_route_is_timed_and_its_errors_are_counted_by_its_template(
+    service: InProcess,
+) -> None:
+    place, stranger = service.workspace(), service.caller()
+    before = measured(stranger)
+    place.bot.decided("c", "m1", QUIET)
+    for name in ("one", "two"):
+        place.agent.post(f"/v1/handoffs/{name}/claim")
+    place.agent.get("/v1/conversations/c")
+    stranger.get("/nowhere/at-all")
+    stranger.request("OPTIONS", "/nowhere")
+    stranger.get("/console/sign-in")
+    after = measured(stranger)
+
+    def grew(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return after.get(key, 0) - before.get(key, 0)
+
+    timed = "baton_request_seconds_count"
+    assert grew(timed, method="POST", route="/v1/score") == 1
+    assert grew(timed, method="POST", route="/v1/handoffs/{handoff_id}/claim") == 2
+    assert grew(timed, method="GET", route="/v1/conversations/{conversation_id}") == 1
+    assert grew(timed, method="GET", route="/console/sign-in") == 1
+    assert grew(timed, method="GET", route="none") == 1
+    assert grew(timed, method="other", route="none") == 1
+    claims = {"method": "POST", "route": "/v1/handoffs/{handoff_id}/claim"}
+    assert grew("baton_request_errors_total", status="404", **claims) == 2
+
+
+def test_waiting_and_learning_are_timed_and_the_process_tells_what_it_takes(
+    service: InProcess,
+) -> None:
+    place, stranger = service.workspace(), service.caller()
+    before = measured(stranger)
+    handoff = place.escalated()
+    place.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": "needed"})
+    after = measured(stranger)
+    assert after["baton_queue_seconds_count", ()] - before["baton_queue_seconds_count", ()] >= 2
+    assert after["baton_learned_seconds_count", ()] == before["baton_learned_seconds_count", ()] + 1
+    assert after["baton_queue_requests", ()] == 0
+    assert after["process_resident_memory_bytes", ()] > 2**20
+    assert after["process_open_fds", ()] > 3
+
+
+def test_whoever_follows_events_is_counted_and_no_request_is_as_long_as_a_stream(
+    service: InProcess,
+) -> None:
+    place, stranger = service.workspace(), service.caller()
+    with place.agent.stream("GET", "/v1/events") as stream:
+        chunks = stream.iter_bytes()
+        next(chunks)
+        assert measured(stranger)["baton_event_subscribers", ()] == 1
+    until(lambda: measured(stranger)["baton_event_subscribers", ()] == 0, "it is seen to leave")
+    assert not any("/v1/events" in str(labels) for _, labels in measured(stranger))
+
+
+def test_what_the_database_does_not_carry_out_is_counted(service: InProcess) -> None:
+    store, stranger = service.baton.store, service.caller()
+    before = measured(stranger)
+    with pytest.raises(DatabaseError), store.read() as connection:
+        connection.execute(text("SELECT what_is_not_there FROM workspace"))
+    name = "baton_database_errors_total", (("error", "OperationalError"),)
+    assert measured(stranger)[name] == before.get(name, 0) + 1
 
 
 def test_measures_name_no_conversation_and_no_key(service: InProcess) -> None:

@@ -1,0 +1,63 @@
+"""`baton doctor` asks where the processes of a home run, and says whether jobs act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.operations.doctor import Finding, examine
+from service.operations.running_file import Running, RunningProcess
+from service.runtime.settings import Settings
+from tests.mlflow_server import free_port
+from tests.running import Home, installation
+from tests.service.jobs.test_health_server import address
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with installation(tmp_path_factory.mktemp("doctor")) as home:
+        yield home
+
+
+def one(findings: list[Finding], start: str) -> Finding:
+    [found] = [finding for finding in findings if finding.what.startswith(start)]
+    return found
+
+
+def test_processes_are_asked_where_they_run_and_jobs_act_by_their_lease(home: Home) -> None:
+    settings = Settings(home=home.folder, port=free_port(), mlflow_url="http://127.0.0.1:9")
+    service, jobs = home.serve(), home.jobs()
+    assert service.process is not None
+    assert jobs.process is not None
+    until(lambda: one(examine(settings), "jobs act").ok, "jobs hold their lease")
+    assert f":{jobs.process.pid} holds the lease" in one(examine(settings), "jobs act").what
+    assert not one(examine(settings), "the API").ok, "without running.json it asks the settings"
+    port = int(service.url.rpartition(":")[2])
+    assert one(examine(settings, port), "the API").ok
+
+    processes = (
+        RunningProcess.of("serve", service.process.pid),
+        RunningProcess.of("jobs", jobs.process.pid),
+    )
+    Running(service.url, address(jobs), "http://127.0.0.1:9", processes).write(home.folder)
+    findings = examine(settings)
+    assert one(findings, f"the API answers at {service.url}").ok
+    assert one(findings, "jobs answers at").ok
+    assert one(findings, "serve runs").ok
+    jobs.stop()
+    findings = examine(settings)
+    gone = one(findings, "jobs act")
+    assert not gone.ok
+    assert "baton jobs" in gone.mend
+    assert not one(findings, "jobs runs").ok
+    assert not one(findings, "jobs answers at").ok
+
+
+def test_how_long_texts_are_kept_is_said_and_is_never_wrong(tmp_path: Path) -> None:
+    for days, said in ((0.0, "for ever"), (30.0, "30 days")):
+        found = one(examine(Settings(home=tmp_path, keep_days=days)), "texts are kept")
+        assert found.ok
+        assert said in found.what
