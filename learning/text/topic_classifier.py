@@ -21,6 +21,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from itertools import accumulate, chain
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def parse(data: bytes) -> TopicWeights:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         intact = str(arrays.pop("digest")) == _digest(arrays)
-    except (ValueError, KeyError, OSError, zlib.error) as failure:
+    except (ValueError, KeyError, OSError, zlib.error, BadZipFile) as failure:
         raise ValueError(_DAMAGED) from failure
     if not intact:
         raise ValueError(_DAMAGED)
