@@ -141,7 +141,7 @@ def test_only_what_is_shared_may_be_started_from_and_only_by_the_installation(
     assert refusal(admin.post("/v1/workspaces", json=body), 409, "not_shareable")["hint"]
     refusal(donor.admin.post("/v1/workspaces", json=body | {"start_from": "donor"}), 403)
     refusal(admin.post("/v1/workspaces", json=body | {"start_from": "nowhere"}), 404)
-    refusal(admin.post("/v1/workspaces", json=body | {"recipe": "bayes-2"}), 422)
+    refusal(admin.post("/v1/workspaces", json=body | {"recipe": "bayes-3"}), 422)
 
 
 def test_a_donor_cannot_be_named_where_its_weights_are_not(
@@ -156,7 +156,7 @@ def test_a_donor_cannot_be_named_where_its_weights_are_not(
 
 def test_the_command_does_the_same(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
-        place = service.workspace("shadow", "bayes-2", "shop")
+        place = service.workspace("shadow", "bayes-3", "shop")
         Town(place, seed=1).play(3)
         words = ["start-from", "shop", "--workspace", "new", "--home", str(tmp_path), "--json"]
         refused = CliRunner().invoke(app, words)
