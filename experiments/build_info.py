@@ -39,7 +39,7 @@ def _plugins() -> dict[str, Any]:
 
 
 def _zones() -> str:
-    """Whose tables of time zones are read (see `learning.decision.opening_hours`)."""
+    """Whose tables of time zones are read (see `learning.decision.teams.opening_hours`)."""
     try:
         return f"tzdata {package_version('tzdata')}"
     except PackageNotFoundError:

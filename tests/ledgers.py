@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from learning.conversation.state import BotReport, Message
 from learning.decision.policy import Policy
-from learning.decision.team_classifier import WEIGHTS
+from learning.decision.teams.team_classifier import WEIGHTS
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
 

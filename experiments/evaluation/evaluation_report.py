@@ -14,7 +14,7 @@ from experiments.evaluation import decision_costs
 from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, costliest
 from experiments.evaluation.line_measures import EvaluatedLine, lesson_table, line_measures
 from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
-from learning.decision.team_classifier import RoutingScores
+from learning.decision.teams.team_classifier import RoutingScores
 from learning.estimation.routing_accuracy import accuracy
 from learning.estimation.routing_accuracy import curve as curve_of_routing
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation.metric_intervals import band, intervals
 from experiments.evaluation.windows import RECENT, SPAN_MIN
-from learning.decision.team_classifier import RoutingScores
+from learning.decision.teams.team_classifier import RoutingScores
 from learning.measures.scores import Scores, curve, measures, precision_recall, rates, reliability
 
 POINTS_MAX = 80

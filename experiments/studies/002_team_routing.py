@@ -29,9 +29,9 @@ import numpy as np
 from experiments.simulation.world import Conversation, World, WorldSettings
 from experiments.simulation.world.intents import intents
 from learning.conversation.state import EMPTY, State, step
-from learning.decision.opening_hours import Team
 from learning.decision.policy import Policy, Rule, decide, default_rules, route_for_state
-from learning.decision.routing import Route
+from learning.decision.teams.opening_hours import Team
+from learning.decision.teams.routing import Route
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.recipes import DEFAULT
 

@@ -15,8 +15,6 @@ from pydantic import Field, field_validator
 
 from learning.conversation.state import State
 from learning.decision.label_requests import LabelRequestPolicy
-from learning.decision.opening_hours import Team
-from learning.decision.own_phrases import PHRASES_MAX, Phrase
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
     AcceptanceRates,
@@ -31,7 +29,6 @@ from learning.decision.policy_parts import (
     Thresholds,
 )
 from learning.decision.promotion_terms import PromotionTerms
-from learning.decision.routing import PRIORITY, Route, Routing, Suggestion, route
 from learning.decision.rules import (
     NOTABLE_READINGS,
     PROTECTED,
@@ -43,11 +40,13 @@ from learning.decision.rules import (
     Rule,
     default_rules,
     reading,
-    reason_params,
-    sentence,
+    reading_reason,
     with_protected_rules,
 )
-from learning.decision.words_to_show import WordsToShow
+from learning.decision.teams.opening_hours import Team
+from learning.decision.teams.routing import PRIORITY, Route, Routing, Suggestion, route
+from learning.decision.words.own_phrases import PHRASES_MAX, Phrase
+from learning.decision.words.words_to_show import WordsToShow
 
 __all__ = [
     "PROTECTED",
@@ -460,13 +459,8 @@ def _trigger(rule: Rule, state: State) -> Trigger:
     return Trigger("loop" if rule.watches in _LOOPS else "rule", rule.name, tuple(evidence))
 
 
-def _reading_reason(watches: str, state: State, weight: float) -> Reason:
-    code = watches.partition(":")[0]
-    return Reason(sentence(watches, state), weight, code, reason_params(watches, state))
-
-
 def _rule_reasons(state: State, fired: Sequence[Rule]) -> Iterator[Reason]:
-    return (_reading_reason(rule.watches, state, 1.0) for rule in fired)
+    return (reading_reason(rule.watches, state, 1.0) for rule in fired)
 
 
 def _model_reasons(
@@ -491,7 +485,7 @@ def _model_reasons(
     watched = {rule.watches for rule in fired}
     for watches, least in NOTABLE_READINGS.items():
         if watches not in watched and reading(state, watches) >= least:
-            yield _reading_reason(watches, state, 0.5)
+            yield reading_reason(watches, state, 0.5)
 
 
 def _cooldown_cause(state: State) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from learning.conversation.state import State
-from learning.decision.own_phrases import OWN
 from learning.decision.policy_document import PolicyDocument
+from learning.decision.words.own_phrases import OWN
 from learning.text.similarity import words
 
 PROTECTED = ("request", "identity", "security", "safety")
@@ -246,3 +246,9 @@ class Reason:
             "text": self.text,
             "weight": self.weight,
         }
+
+
+def reading_reason(watches: str, state: State, weight: float) -> Reason:
+    """The reason that a reading gives, with its weight."""
+    code = watches.partition(":")[0]
+    return Reason(sentence(watches, state), weight, code, reason_params(watches, state))

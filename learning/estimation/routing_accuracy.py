@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from learning.decision.team_classifier import RoutingScores
+from learning.decision.teams.team_classifier import RoutingScores
 from learning.estimation.rate_intervals import NO_RATE, Rate, under_drift
 
 SPAN, SPAN_MIN = 100, 20

@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 
 from learning.conversation.features import Parts, names, parts
 from learning.conversation.state import EMPTY, Message, State, step
-from learning.decision.own_phrases import with_own_phrases
 from learning.decision.policy import Policy, route_for_state
-from learning.decision.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
+from learning.decision.teams.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
+from learning.decision.words.own_phrases import with_own_phrases
 from learning.ledger.advice_worth import AdviceTrials, action_cost
 from learning.ledger.lessons import WEAK_SOURCES, Lesson, lessons
 from learning.measures.scores import Window

@@ -20,8 +20,7 @@ import httpx
 
 from .async_baton import AsyncBaton
 from .baton import Baton
-from .connection import ClientOptions
-from .degraded import asks_for_a_person
+from .connection import ClientOptions, asks_for_a_person
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 Json = dict[str, Any]

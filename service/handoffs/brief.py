@@ -17,8 +17,8 @@ from learning.conversation.brief.entities import facts
 from learning.conversation.brief.highlights import Highlight, highlights
 from learning.conversation.brief.summary import summary
 from learning.conversation.state import CONFIDENCE_LOW, BotReport, Message
-from learning.decision.own_phrases import phrase_hits
 from learning.decision.policy import Policy
+from learning.decision.words.own_phrases import phrase_hits
 from learning.text.signals import Signals, read
 from service.store.conversations import conversation_rows
 from service.store.handoffs import note_rows

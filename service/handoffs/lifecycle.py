@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
-from learning.decision.routing import Route
+from learning.decision.teams.routing import Route
 from service.handoffs import claims
 from service.handoffs.status import OPEN, handoff_over, require_handoff
 from service.runtime.errors import Contradiction

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from learning.conversation.presence import Presence, presence
 from learning.conversation.state import Message
 from learning.decision.policy import Policy
-from learning.decision.routing import PRIORITY
+from learning.decision.teams.routing import PRIORITY
 from service.handoffs import claims, lifecycle, replies
 from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations import conversation_rows

@@ -268,9 +268,13 @@ def _record(
         if current.fingerprint == verdict.fingerprint:
             return outcome_json(current._asdict())
         if current.source in OWN_SOURCES:
-            name = current.id
             return correct(
-                batch, conversation.workspace, name, verdict, caught=True, overrides=overrides
+                batch,
+                conversation.workspace,
+                current.id,
+                verdict,
+                caught=True,
+                overrides=overrides,
             )
         raise Contradiction(
             "outcome_differs",
@@ -279,15 +283,13 @@ def _record(
             hint=f"correct it with PUT /v1/outcomes/{current.id}",
         )
     name = new_id("o")
-    body = verdict_body(batch.connection, conversation, verdict, handoff, name) | dict(
-        overrides or {}
-    )
-    position = entries.append(
-        batch.connection, conversation.workspace, "outcome", body, verdict.agent
-    )
+    body = verdict_body(batch.connection, conversation, verdict, handoff, name)
+    body |= overrides or {}
+    workspace, agent = conversation.workspace, verdict.agent
+    position = entries.append(batch.connection, workspace, "outcome", body, agent)
     row = {
         "id": name,
-        "workspace": conversation.workspace,
+        "workspace": workspace,
         "conversation_id": conversation.id,
         "handoff_id": handoff_id,
         "position": position,

@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.conversation.state import EMPTY, State, step
-from learning.decision.own_phrases import Phrase, PhraseHit, phrase_hits, with_own_phrases
 from learning.decision.policy import Policy, decide
-from learning.decision.routing import suggestion_of
+from learning.decision.teams.routing import suggestion_of
 from learning.decision.unread_turns import with_unread
+from learning.decision.words.own_phrases import Phrase, PhraseHit, phrase_hits, with_own_phrases
 from learning.estimation.off_policy import Action, outlook
 from service.outcomes.ground_truth import UNKNOWN, GroundTruth, ground_truth
 from service.store.conversations import conversation_rows

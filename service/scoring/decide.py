@@ -8,7 +8,6 @@ from typing import Any
 
 from learning.conversation.redaction import KINDS, redact
 from learning.conversation.state import Message, State, step
-from learning.decision.own_phrases import with_own_phrases
 from learning.decision.policy import (
     Policy,
     PolicyDecision,
@@ -17,17 +16,17 @@ from learning.decision.policy import (
     is_protected,
     urgent_case,
 )
-from learning.decision.routing import PRIORITY
 from learning.decision.rules import Reason
+from learning.decision.teams.routing import PRIORITY
 from learning.decision.unread_turns import with_unread
+from learning.decision.words.own_phrases import with_own_phrases
 from learning.ledger.model_state import ModelState
 from learning.text.language import language_json
 from service.handoffs import lifecycle
 from service.handoffs.takeover import Standing, take_over
 from service.runtime.errors import Contradiction, Invalid
 from service.runtime.ids import new_id
-from service.scoring.bot_words import bot_words
-from service.scoring.decision_response import decision_response
+from service.scoring.decision_response import bot_words, decision_response
 from service.scoring.message_edits import as_version
 from service.store.conversations import conversation_rows, reopening_rows
 from service.store.conversations.batch import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.build_info import build_id
 from learning.conversation.state import Message, State, fold, step
-from learning.decision.own_phrases import with_own_phrases
+from learning.decision.words.own_phrases import with_own_phrases
 from learning.ledger.model_state import ModelState, TextRemovedError
 from service.scoring.decide import compute_decision
 from service.store.conversations import conversation_rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.registry import model_package
-from learning.decision.team_classifier import RoutingScores
+from learning.decision.teams.team_classifier import RoutingScores
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 from learning.measures.prequential import Window

@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Connection
 
-from learning.decision import opening_hours
-from learning.decision.own_phrases import Phrase
 from learning.decision.policy import Policy
+from learning.decision.teams import opening_hours
+from learning.decision.words.own_phrases import Phrase
 from learning.text.signals import TOPICS
 from service.policy import preview
 from service.runtime.errors import Contradiction, Invalid

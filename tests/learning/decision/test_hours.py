@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from learning.conversation.state import Message, State, fold
-from learning.decision.opening_hours import DAYS, WEEK_MINUTES, OpeningHours, Team, get_zone
 from learning.decision.policy import Costs, Policy, Rule, decide, default_rules
+from learning.decision.teams.opening_hours import DAYS, WEEK_MINUTES, OpeningHours, Team, get_zone
 from service.jobs.capacity_update import CapacityUpdate
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, OTHERS, QUIET, InProcess, Place, serving

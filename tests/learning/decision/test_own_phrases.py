@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from learning.conversation.state import EMPTY, Message, State, fold, step
-from learning.decision.own_phrases import PHRASES_MAX, Phrase, phrase_hits, with_own_phrases
 from learning.decision.policy import Policy, PolicyDecision, decide
+from learning.decision.words.own_phrases import PHRASES_MAX, Phrase, phrase_hits, with_own_phrases
 from learning.text.signals import EVIDENCE_MAX
 
 QUIET = "where is my parcel"

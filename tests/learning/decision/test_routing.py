@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from river import base, checks
 
 from learning.conversation.state import Message, fold
-from learning.decision.opening_hours import Team
 from learning.decision.policy import Policy, decide
-from learning.decision.routing import Routing, Suggestion, route
 from learning.decision.rules import Rule
-from learning.decision.team_classifier import (
+from learning.decision.teams.opening_hours import Team
+from learning.decision.teams.routing import Routing, Suggestion, route
+from learning.decision.teams.team_classifier import (
     LESSONS,
     SURE_AFTER,
     TEAMS_MAX,

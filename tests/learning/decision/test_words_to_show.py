@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from learning.decision.policy import Policy
-from learning.decision.words_to_show import WordsToShow, default_words
+from learning.decision.words.words_to_show import WordsToShow, default_words
 from learning.text.language import language_of
 from learning.text.lexicon.phrase_matcher import FULL
 from learning.text.signals import read

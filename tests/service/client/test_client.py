@@ -29,7 +29,7 @@ from service.client import (
     answers,
     operations,
 )
-from service.client.degraded import CONVERSATIONS_MAX, HeldTurns, asks_for_a_person
+from service.client.connection import CONVERSATIONS_MAX, HeldTurns, asks_for_a_person
 from service.client.retries import RETRIED, Attempts
 from service.runtime.settings import Settings
 from service.web.app import create_app

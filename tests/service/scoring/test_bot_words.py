@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from learning.decision.words_to_show import default_words
+from learning.decision.words.words_to_show import default_words
 from tests.postgres import on_both
 from tests.service_in_process import ASKS, QUIET, InProcess, Place, refusal, serving
 

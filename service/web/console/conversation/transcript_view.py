@@ -49,7 +49,7 @@ class TranscriptTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReasonView:
     """Why a person was asked for; `kind` is of its trigger, and `turns` are where it shows."""
 
     text: str
@@ -100,7 +100,7 @@ def _trigger_label(trigger: Mapping[str, Any]) -> str:
     return labels.get(trigger["kind"]) or str(trigger["name"]).replace("_", " ")
 
 
-def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[Reason]:
+def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[ReasonView]:
     """The reasons, those of triggers first: a decision tells them in the triggers' order."""
     views = []
     for number, reason in enumerate(packet["reasons"]):
@@ -108,7 +108,7 @@ def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[Reason]:
         messages = trigger[0]["message_ids"] if trigger else ()
         kind = trigger[0]["kind"] if trigger else ""
         at = tuple(sorted(seqs[name] for name in messages if name in seqs))
-        views.append(Reason(reason["text"], reason["weight"], kind, at))
+        views.append(ReasonView(reason["text"], reason["weight"], kind, at))
     return views
 
 

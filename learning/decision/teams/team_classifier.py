@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.conversation.state import State
-from learning.decision.routing import Suggestion
+from learning.decision.teams.routing import Suggestion
 from learning.models.softmax import SoftmaxRegression
 
 WEIGHTS: Mapping[str, float] = {"agent": 1.0, "transfer": 1.0, "stayed": 0.1}

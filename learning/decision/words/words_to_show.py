@@ -65,6 +65,6 @@ class WordsToShow(PolicyDocument):
 @cache
 def default_words() -> Mapping[str, Mapping[str, str]]:
     """Baton's own words, by kind and language."""
-    text = (resources.files("learning.decision") / "words.toml").read_text(encoding="utf-8")
+    text = (resources.files("learning.decision.words") / "words.toml").read_text(encoding="utf-8")
     words: Mapping[str, Mapping[str, str]] = tomllib.loads(text)
     return words

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from learning.decision.opening_hours import Team
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.rules import Rule
+from learning.decision.teams.opening_hours import Team
 
 PRIORITY = 3
 """Where neither a rule nor a team says how urgent it is."""

@@ -1,0 +1,1 @@
+"""Words of a workspace: phrases of its own that are recognised, and what the bot shows."""
