@@ -253,29 +253,19 @@ def _record(
     handoff: Mapping[str, Any] | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
+    workspace, agent = conversation.workspace, verdict.agent
     handoff_id = handoff["id"] if handoff is not None else None
-    current = outcome_rows.current(
-        batch.connection, conversation.workspace, conversation.id, handoff_id
-    )
+    current = outcome_rows.current(batch.connection, workspace, conversation.id, handoff_id)
     if current is not None:
         adds_nothing = current.source == REOPENED and verdict.first_needed_message_id is None
         if verdict.verdict == current.verdict and (current.source == "audit" or adds_nothing):
             # Caught as well as audited: it leaves the sample, as it would have unaudited.
-            outcome_rows.change(
-                batch.connection, conversation.workspace, current.id, source=verdict.source
-            )
+            outcome_rows.change(batch.connection, workspace, current.id, source=verdict.source)
             return outcome_json(current._asdict() | {"source": verdict.source})
         if current.fingerprint == verdict.fingerprint:
             return outcome_json(current._asdict())
         if current.source in OWN_SOURCES:
-            return correct(
-                batch,
-                conversation.workspace,
-                current.id,
-                verdict,
-                caught=True,
-                overrides=overrides,
-            )
+            return correct(batch, workspace, current.id, verdict, caught=True, overrides=overrides)
         raise Contradiction(
             "outcome_differs",
             f"outcome {current.id!r} already says {current.verdict}",
@@ -285,7 +275,6 @@ def _record(
     name = new_id("o")
     body = verdict_body(batch.connection, conversation, verdict, handoff, name)
     body |= overrides or {}
-    workspace, agent = conversation.workspace, verdict.agent
     position = entries.append(batch.connection, workspace, "outcome", body, agent)
     row = {
         "id": name,
