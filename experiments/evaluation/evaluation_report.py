@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from experiments.evaluation import decision_costs
-from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, costliest
+from experiments.evaluation.decision_costs import JudgedOutcome, Population, costliest, openings
 from experiments.evaluation.line_measures import EvaluatedLine, lesson_table, line_measures
 from experiments.evaluation.windows import RECENT, SPAN, SPAN_MIN
 from learning.decision.teams.team_classifier import RoutingScores
+from learning.estimation.decision_loss import DecisionLoss
 from learning.estimation.routing_accuracy import accuracy
 from learning.estimation.routing_accuracy import curve as curve_of_routing
 
@@ -32,6 +34,8 @@ class Switch:
     version: int
     reason: str
 
+
+NO_POPULATIONS: Mapping[str, Population] = MappingProxyType({})
 
 VerdictName = Literal["keep", "promote", "roll back"]
 
@@ -79,7 +83,7 @@ class Report:
     evidence: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     switches: Sequence[Mapping[str, Any]]
-    costs: Mapping[str, float]
+    costs: Mapping[str, Any]
     span: int = SPAN
     drift: Mapping[str, Any] | None = None
     routing: Mapping[str, Any] | None = None
@@ -113,27 +117,25 @@ def evaluate(
     at: float,
     champion: EvaluatedLine,
     *others: EvaluatedLine,
-    terms: DecisionCosts,
+    terms: DecisionLoss,
     switches: Sequence[Switch] = (),
     verdict: Verdict = Verdict(),
     outcomes: Iterable[JudgedOutcome] = (),
+    populations: Mapping[str, Population] = NO_POPULATIONS,
     inputs: EvaluationInputs = EvaluationInputs(),
 ) -> Report:
     """Measure the champion beside other lines, over windows and since the last switch.
 
     `evaluation` is the id under which the run is made once; `at` is in seconds since the epoch.
-    `terms` are the policy's, `outcomes` the newest; `verdict` and `inputs` are kept as they are.
+    `terms` are the policy's, `outcomes` the newest, `populations` how many conversations there were
+    in each window (recent, since_switch) and in all of `outcomes` (every). `verdict` and `inputs`
+    are kept as they are.
     """
     since = max((switch.position for switch in switches), default=0)
-    costs = {"threshold": terms.threshold, "unneeded": terms.unneeded, "missed": terms.missed}
     span = min(SPAN, max(SPAN_MIN, len(champion.scores) // 4))
     lines = (champion, *others)
     judged = list(outcomes)
-    windows = {
-        "recent": judged[-RECENT:],
-        "since_switch": [f for f in judged if f.position > since],
-    }
-    scores = {line.role: line.scores for line in lines}
+    first = openings(judged)
     return Report(
         evaluation,
         position,
@@ -141,18 +143,15 @@ def evaluate(
         verdict.verdict,
         verdict.sentence,
         verdict.evidence,
-        [line_measures(line, since, costs, span) for line in lines],
+        [line_measures(line, since, terms, first, span) for line in lines],
         [asdict(switch) for switch in switches[-SWITCHES_MAX:]],
-        costs,
+        asdict(terms),
         span,
         inputs.drift,
         _routing(champion.routed),
         verdict.acted,
-        {
-            name: decision_costs.compare_lines(part, scores, champion.role, terms)
-            for name, part in windows.items()
-        },
-        decision_costs.segments(judged, champion.scores, terms),
+        _beside(judged, lines, since, terms, populations),
+        decision_costs.segments(judged, champion.scores, terms, populations.get("every")),
         inputs.rates,
         list(inputs.contests),
         inputs.guard,
@@ -161,6 +160,31 @@ def evaluate(
         costliest(judged, champion.scores, terms),
         lesson_table(lines),
     )
+
+
+def _beside(
+    judged: Sequence[JudgedOutcome],
+    lines: Sequence[EvaluatedLine],
+    since: int,
+    terms: DecisionLoss,
+    populations: Mapping[str, Population],
+) -> dict[str, Any]:
+    """Each line and the yardsticks, by window; the first line is the champion."""
+    windows = {
+        "recent": judged[-RECENT:],
+        "since_switch": [fact for fact in judged if fact.position > since],
+    }
+    scores = {line.role: line.scores for line in lines}
+    return {
+        name: decision_costs.compare_lines(
+            part,
+            scores,
+            lines[0].role,
+            terms,
+            decision_costs.population_weights(part, populations.get(name)),
+        )
+        for name, part in windows.items()
+    }
 
 
 def _routing(routed: RoutingScores | None) -> dict[str, Any] | None:

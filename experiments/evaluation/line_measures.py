@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.evaluation.decision_costs import line_levels
 from experiments.evaluation.metric_intervals import band, intervals
 from experiments.evaluation.windows import RECENT, SPAN_MIN
 from learning.decision.teams.team_classifier import RoutingScores
+from learning.estimation.decision_loss import ESCALATE, DecisionLoss
 from learning.measures.scores import Scores, curve, measures, precision_recall, rates, reliability
 
 POINTS_MAX = 80
@@ -41,7 +43,11 @@ class EvaluatedLine:
 
 
 def line_measures(
-    line: EvaluatedLine, since: int, costs: Mapping[str, float], span: int
+    line: EvaluatedLine,
+    since: int,
+    terms: DecisionLoss,
+    openings: Mapping[int, int],
+    span: int,
 ) -> dict[str, Any]:
     """Measures, intervals and curves of a line, as JSON; `since` is the last switch's position."""
     scores = line.scores
@@ -63,7 +69,7 @@ def line_measures(
             "recent": intervals(_rows(scores, slice(max(0, len(scores) - RECENT), None))),
             "since_switch": intervals(_rows(scores, scores.position > since)),
         },
-        "decisions": _decisions(scores, costs),
+        "decisions": _decisions(scores, terms, openings),
         "base_rate": float((w * y).sum() / w.sum()) if w.sum() > 0 else None,
         "curve": [[point.position, point.measures] for point in points],
         "bands": [
@@ -72,7 +78,7 @@ def line_measures(
         ],
         "precision_recall": _precision_recall(scores),
         "roc": _roc(scores),
-        "cost": _costs(scores, costs),
+        "cost": _costs(scores, terms),
         "reliability": _columns(bins.predicted, bins.observed, bins.mass),
         "histogram": np.histogram(p, HISTOGRAM_BINS, (0.0, 1.0))[0].tolist(),
     }
@@ -91,24 +97,23 @@ def _conversations(scores: Scores) -> tuple[Floats, NDArray[np.bool_]]:
     return highest, needed
 
 
-def _decisions(scores: Scores, costs: Mapping[str, float]) -> dict[str, Any]:
-    highest, needed = _conversations(scores)
-    decision_rates = rates(
-        highest >= costs["threshold"],
-        needed,
-        cost_unneeded=costs["unneeded"],
-        cost_missed=costs["missed"],
-    )
+def _decisions(scores: Scores, terms: DecisionLoss, openings: Mapping[int, int]) -> dict[str, Any]:
+    names, place = np.unique(scores.conversation, return_inverse=True)
+    by_position = line_levels(scores, openings, terms)
+    levels, needed = np.zeros(names.size, np.int64), np.zeros(names.size, bool)
+    np.maximum.at(levels, place, [by_position[at] for at in scores.position.tolist()])
+    np.logical_or.at(needed, place, scores.label > 0.5)
+    decision_rates = rates(levels == ESCALATE, needed, costs=terms.losses(levels, needed))
     return asdict(decision_rates)
 
 
-def _costs(scores: Scores, costs: Mapping[str, float]) -> list[list[float]]:
+def _costs(scores: Scores, terms: DecisionLoss) -> list[list[float]]:
     highest, needed = _conversations(scores)
     if not highest.size:
         return [[], []]
     thresholds = np.linspace(0.0, 1.0, 101)
     up = highest[None, :] >= thresholds[:, None]
-    paid = (up & ~needed) * costs["unneeded"] + (~up & needed) * costs["missed"]
+    paid = (up & ~needed) * terms.unneeded + (~up & needed) * terms.lost * terms.missed
     return _columns(thresholds, paid.mean(1))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from learning.estimation.rate_intervals import Z_95
 from learning.measures.scores import Scores, log_losses, measures
@@ -87,3 +88,15 @@ def intervals(scores: Scores, draws: int = DRAWS) -> dict[str, list[float]]:
         for name, values in values_by_measure.items()
         if len(values) >= draws / 2
     }
+
+
+def noise_floor(p: ArrayLike, w: ArrayLike | None = None, draws: int = 10) -> float:
+    """The ECE that a perfectly calibrated model with these probabilities shows by chance, the mean
+    over some draws; 0 where there are none.
+    """
+    said = np.asarray(p, np.float64)
+    random = np.random.Generator(np.random.PCG64(5))
+    found = [
+        measures(said, random.random(said.size) < said, w).get("ece", 0.0) for _ in range(draws)
+    ]
+    return float(np.mean(found))

@@ -120,7 +120,10 @@ def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     return runs
 
 
-_YARDSTICK = "A fixed yardstick: what its decisions would have come to. It learns nothing."
+_YARDSTICK = (
+    "A fixed yardstick: what its decisions would have come to. It learns nothing. What rules alone "
+    "would have done after a handoff of the model nobody knows: their figures of cost are bounds."
+)
 
 
 def _measures(line: Mapping[str, Any], window: str) -> Iterator[tuple[str, float]]:
@@ -229,7 +232,11 @@ def publish(
         curves=curves(body),
         params={f"{line['role']}": f"version {line['version']}" for line in report.lines}
         | {f"{line['role']}.recipe": line["recipe"] for line in report.lines}
-        | {f"policy.{name}": f"{value:g}" for name, value in report.costs.items()},
+        | {
+            f"policy.{name}": f"{value:g}"
+            for name, value in report.costs.items()
+            if value is not None
+        },
         tags={
             "baton.verdict": report.verdict,
             "baton.acted": str(report.acted).lower(),

@@ -19,11 +19,17 @@ from learning.decision.policy_document import PolicyDocument
 
 
 class LabelRequestPolicy(PolicyDocument):
-    """Budget of label requests: how many labels an agent is asked for in a day."""
+    """Budget of label requests: how many labels an agent is asked for in a day, and the share of
+    handoffs that is drawn at random to be asked about first: their answers speak of all handoffs.
+    """
 
     per_agent_per_day: Annotated[
         int, Field(ge=0, le=1000, description="Most answers that one agent is asked for in a day.")
     ] = 20
+    uniform_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of handoffs drawn at random to be asked about first."),
+    ] = 0.2
 
 
 def label_value(

@@ -70,6 +70,15 @@ class AuditBudget(PolicyDocument):
         float, Field(ge=0, le=1, description="Share drawn where a label would teach most.")
     ] = 0.02
     per_day: Annotated[int, Field(ge=0, le=100_000, description="Most audits in a day.")] = 100
+    disagreement_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of a day's audits kept for conversations on which a challenger "
+            "would have decided otherwise.",
+        ),
+    ] = 0.5
     per_reviewer_per_day: Annotated[
         int, Field(ge=1, le=10_000, description="Most reviews by one person in a day.")
     ] = 40

@@ -18,17 +18,27 @@ from pydantic import Field
 from learning.decision.policy_document import PolicyDocument
 
 CHALLENGERS_MAX = 4
-"""Most challengers at once: each is tested at a quarter of the level."""
+"""Most challengers at once."""
+
+
+def alpha_share(number: int) -> float:
+    """The share of alpha that the so-manieth comparison of a workspace has (alpha spending).
+
+    3 / ((n + 2) (n + 3)): a quarter for the first; over all that there may ever be it sums to 1.
+    """
+    return 3.0 / ((number + 2) * (number + 3))
 
 
 class PromotionTerms(PolicyDocument):
     """The terms on which `jobs` promote and roll back; not `automatic`, they only recommend.
 
-    `alpha`: chance that a challenger no better than the champion is ever promoted, all four of
-    them together. `judged_min` conversations and `days_min` days are the least it is judged by;
-    in a segment of `segment_min` judged conversations it must do no harm; its calibration error
+    `alpha`: chance that a challenger no better than the champion is ever promoted, all that are
+    ever opened together. `judged_min` conversations and `days_min` days are the least it is judged
+    by; in a segment of `segment_min` judged conversations it must do no harm; its calibration error
     (ECE) is at most `ece_max`, or the champion's. Nothing is promoted within `cooldown_days` of a
-    switch. A champion is watched for `watch_days`; one false alarm in `false_alarm_in` outcomes.
+    switch. A drawn audit or a handoff that nobody answers for `unanswered_days` counts as the worst
+    for the challenger. A champion is watched for `watch_days`; one false alarm in `false_alarm_in`
+    outcomes.
     """
 
     automatic: Annotated[
@@ -64,6 +74,15 @@ class PromotionTerms(PolicyDocument):
     cooldown_days: Annotated[
         float, Field(ge=0, le=365, description="Days after a switch in which none follows.")
     ] = 1.0
+    unanswered_days: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=365,
+            description="Days after which an unanswered audit or handoff counts against a "
+            "challenger.",
+        ),
+    ] = 14.0
     watch_days: Annotated[
         float, Field(ge=0, le=3650, description="Days that a new champion is watched.")
     ] = 14.0
@@ -120,6 +139,9 @@ class PromotionEvidence:
     ece: float | None
     champion_ece: float | None
     harmed: tuple[str, ...] = ()
+    drawn: int = 0
+    unanswered: int = 0
+    ece_by_chance: float = 0.0
 
 
 def objections(evidence: PromotionEvidence, terms: PromotionTerms) -> list[str]:
@@ -134,7 +156,12 @@ def _objections(evidence: PromotionEvidence, terms: PromotionTerms) -> Iterator[
         yield f"{evidence.judged} of {terms.judged_min} judged conversations"
     if evidence.days < terms.days_min:
         yield f"open for {evidence.days:.1f} of {terms.days_min:g} days"
-    allowed = max(terms.ece_max, evidence.champion_ece or 0.0)
+    if evidence.unanswered and not evidence.proven:
+        yield (
+            f"{evidence.unanswered} of {evidence.drawn} conversations on which they differ are not "
+            "answered"
+        )
+    allowed = max(terms.ece_max, evidence.champion_ece or 0.0) + evidence.ece_by_chance
     if evidence.ece is None or evidence.ece > allowed:
         ece = "unknown" if evidence.ece is None else f"{evidence.ece:.3f}"
         yield f"its calibration error is {ece}; {allowed:.3f} is allowed"

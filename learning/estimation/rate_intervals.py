@@ -121,12 +121,15 @@ def missed_rate(
     """Missed escalation rate: of kept, closed conversations, the share in need of a person.
 
     `kept` conversations, of which `caught` are known to have been missed (complaints and the
-    like: a known stratum, never a sample); of the others `audited` were drawn by the uniform draw
+    like: a known stratum, never a sample: where that is all of them, the rate is known without any
+    audit); of the others `audited` were drawn by the uniform draw
     and answered, `missed` of them missed. The mean of C + (1-C) (A/pi) y, with the sampled part
     replaced by its confidence sequence under drift.
     """
     if kept == 0:
         return NO_RATE
+    if kept <= caught:
+        return Rate(kept, kept, 1.0, 1.0, 1.0)
     rest = under_drift(missed, audited, alpha)
     caught_share, share = caught / kept, (kept - caught) / kept
 

@@ -24,6 +24,19 @@ LESSONS_MAX = 200
 VERDICTS = ("needed", "not_needed", "missed", "fine", "unknowable", "labels")
 
 
+CALIBRATION_WEIGHT_MAX = 50.0
+"""Most that a lesson weighs for the calibrator: one audit of a rare draw must not turn it."""
+
+
+def calibration_weight(propensity: float | None) -> float:
+    """The weight by inverse propensity, capped; 0 for what is no sample of anything, 1 where no
+    propensity is recorded.
+    """
+    if propensity is None:
+        return 1.0
+    return min(1.0 / propensity, CALIBRATION_WEIGHT_MAX) if propensity > 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """A training example: a scored message by its place in the conversation, label, weight."""

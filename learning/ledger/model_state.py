@@ -19,7 +19,7 @@ from learning.decision.policy import Policy, route_for_state
 from learning.decision.teams.team_classifier import RoutingScores, RoutingTrial, TeamClassifier
 from learning.decision.words.own_phrases import with_own_phrases
 from learning.ledger.advice_worth import AdviceTrials, action_cost
-from learning.ledger.lessons import WEAK_SOURCES, Lesson, lessons
+from learning.ledger.lessons import WEAK_SOURCES, Lesson, calibration_weight, lessons
 from learning.measures.scores import Window
 from learning.models.calibration import Calibrator
 from learning.models.hashed_features import Floats, HashedClassifier, Row, sigmoid
@@ -264,7 +264,7 @@ class ModelState:
             for lesson in conversation_lessons
             for row in (self._row(states[lesson.seq]),)
         ]
-        propensity = float(entry.body.get("propensity") or 1.0)
+        calibrating = calibration_weight(entry.body.get("propensity"))
         unmeasured = entry.body.get("by_rule") or entry.body.get("source") in WEAK_SOURCES
         measured_weight = 0.0 if unmeasured else 1.0
         self.half_learned = True
@@ -280,7 +280,7 @@ class ModelState:
             if advice and measured_weight:
                 self._try_without(entry.position, advice, score, lesson)
             if not self.frozen:
-                self.calibrator.learn(score.raw, lesson.label, lesson.weight / propensity)
+                self.calibrator.learn(score.raw, lesson.label, lesson.weight * calibrating)
                 self.advisers.learn(score.own_margin, advice, lesson.label, lesson.weight)
         if examples and not self.frozen:
             rows, taught, _ = zip(*examples, strict=True)

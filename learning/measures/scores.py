@@ -165,10 +165,8 @@ class Rates:
     cost_per_conversation: float | None
 
 
-def rates(
-    escalated: ArrayLike, needed: ArrayLike, *, cost_unneeded: float, cost_missed: float
-) -> Rates:
-    """Rates and mean cost of decisions whose truth is known for every conversation.
+def rates(escalated: ArrayLike, needed: ArrayLike, *, costs: ArrayLike) -> Rates:
+    """Rates and mean of the `costs` of decisions whose truth is known for every conversation.
 
     False escalations are a share of those escalated, misses a share of those kept. Where the truth
     is known only for audited ones, use `estimates`.
@@ -186,7 +184,7 @@ def rates(
         false_escalation_rate=unneeded / handed if handed else None,
         missed_rate=missed / (n - handed) if n > handed else None,
         automation_rate=(n - handed) / n if n else None,
-        cost_per_conversation=(unneeded * cost_unneeded + missed * cost_missed) / n if n else None,
+        cost_per_conversation=float(np.asarray(costs, np.float64).mean()) if n else None,
     )
 
 

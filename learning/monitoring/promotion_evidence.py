@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from learning.measures.prequential import Scores
-
 BETS = np.geomspace(0.01, 1.0, 10)
+LAMBDAS = np.array([0.1, 0.3, 0.5, 0.6, 0.7, 0.8])
+PSI = -np.log1p(-LAMBDAS) - LAMBDAS
+STEPS = 60
 
 
 @dataclass
@@ -52,6 +53,16 @@ class FixedChallengerTest:
             self.differing += 1
             self._ln += np.log1p(self._bets * gain / propensity)
 
+    def skip(self, conversations: int) -> None:
+        """So many conversations with gain 0."""
+        self.conversations += conversations
+
+    def copy(self) -> FixedChallengerTest:
+        """The same test, that goes on by itself."""
+        test = FixedChallengerTest(self.propensity_min, self.cost_max)
+        test.load(self.dump())
+        return test
+
     @property
     def evidence(self) -> float:
         most = float(self._ln.max())
@@ -81,8 +92,11 @@ class FixedChallengerTest:
 class LearningChallengerTest:
     """Confidence sequence for a challenger that goes on learning: the empirical-Bernstein form.
 
-    Gains in [-1, 1] after scaling; the lower end of the confidence sequence for the mean gain so
-    far, by a predictable plug-in (Waudby-Smith and Ramdas 2024, theorem 2; Choe and Ramdas 2024).
+    x = gain / propensity / `bound` >= -1 and any mu: sum_k w_k exp(lam_k (S - n mu) - psi(lam_k) Q)
+    with S the sum of x, Q that of its squares and psi(lam) = -ln(1 - lam) - lam is a
+    supermartingale while mu is the mean of the expected gains so far, however they change (Fan
+    2015; Howard, Ramdas, McAuliffe and Sekhon 2021, with fixed lam). So `low` bounds that mean, at
+    every look.
     """
 
     def __init__(self, bound: float, alpha: float = 0.05) -> None:
@@ -90,71 +104,57 @@ class LearningChallengerTest:
             raise ValueError("bound must be above 0: the largest gain / propensity")
         self.bound, self.alpha = bound, alpha
         self.conversations = self.differing = 0
-        self._weights = self._weighted = self._spent = 0.0
-        self._mean_sum, self._squares = 0.0, 0.25
+        self._sum = self._squares = 0.0
 
     def learn(self, gain: float, propensity: float = 1.0) -> None:
         """One conversation's gain (0 where both decide alike), divided by its propensity."""
-        x = (gain / propensity / self.bound + 1) / 2
-        if not 0 <= x <= 1:
+        x = gain / propensity / self.bound
+        if not -1 <= x <= 1:
             raise ValueError("gain / propensity is beyond the bound")
-        t = self.conversations + 1
-        mean = (0.5 + self._mean_sum) / t
-        variance = self._squares / t
-        lam = min(0.5, math.sqrt(2 * math.log(2 / self.alpha) / (variance * t * math.log(1 + t))))
-        self._weights += lam
-        self._weighted += lam * x
-        self._spent += (x - mean) ** 2 * (-math.log1p(-lam) - lam)
-        self.conversations = t
+        self.conversations += 1
         self.differing += gain != 0
-        self._mean_sum += x
-        self._squares += (x - (0.5 + self._mean_sum) / (t + 1)) ** 2
+        self._sum += x
+        self._squares += x * x
+
+    def skip(self, conversations: int) -> None:
+        """So many conversations with gain 0."""
+        self.conversations += conversations
+
+    def copy(self) -> LearningChallengerTest:
+        """The same test, that goes on by itself."""
+        test = LearningChallengerTest(self.bound, self.alpha)
+        test.load(self.dump())
+        return test
+
+    def _ln_evidence(self, mean: float) -> float:
+        """Log evidence that the mean gain so far, over the bound, is above `mean`."""
+        terms = LAMBDAS * (self._sum - self.conversations * mean) - PSI * self._squares
+        largest = float(terms.max())
+        return largest + math.log(float(np.exp(terms - largest).mean()))
 
     @property
     def low(self) -> float:
         """Lower end of the mean gain per conversation, in the gain's own unit."""
-        if not self.conversations:
+        below, above, bar = -1.0, 1.0, math.log(1 / self.alpha)
+        if not self.conversations or self._ln_evidence(below) < bar:
             return -self.bound
-        center = self._weighted / self._weights
-        half = (math.log(1 / self.alpha) + self._spent) / self._weights
-        return (2 * max(0.0, center - half) - 1) * self.bound
+        for _ in range(STEPS):
+            middle = (below + above) / 2
+            if self._ln_evidence(middle) >= bar:
+                below = middle
+            else:
+                above = middle
+        return below * self.bound
 
     def proven(self) -> bool:
-        return self.low > 0
+        return self._ln_evidence(0.0) >= math.log(1 / self.alpha)
 
     def dump(self) -> dict[str, Any]:
         """Exact state as plain JSON."""
-        sums = {name: getattr(self, f"_{name}") for name in _SUMS}
-        return {"conversations": self.conversations, "differing": self.differing} | sums
+        counts = {"conversations": self.conversations, "differing": self.differing}
+        return counts | {"sum": self._sum, "squares": self._squares}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore a dumped state exactly."""
         self.conversations, self.differing = int(state["conversations"]), int(state["differing"])
-        for name in _SUMS:
-            setattr(self, f"_{name}", float(state[name]))
-
-
-_SUMS = ("weights", "weighted", "spent", "mean_sum", "squares")
-
-
-def gains(
-    champion: Scores, challenger: Scores, threshold: float, unneeded: float, missed: float
-) -> list[tuple[int, float]]:
-    """Cost savings by outcome, in order: its position, and what the challenger would have saved.
-
-    Both scored the same lessons (`learning.measures.prequential.pair_scores`). A line hands a
-    conversation over when any of its lessons reaches the threshold; where both decide alike nothing
-    is saved.
-    """
-    positions, place = np.unique(champion.position, return_inverse=True)
-    needed = np.zeros(positions.size, bool)
-    np.logical_or.at(needed, place, champion.label > 0.5)
-    costs = []
-    for line in (champion, challenger):
-        highest = np.zeros(positions.size)
-        np.maximum.at(highest, place, line.probability)
-        escalated = highest >= threshold
-        costs.append(
-            np.where(escalated, np.where(needed, 0.0, unneeded), np.where(needed, missed, 0.0))
-        )
-    return list(zip(positions.tolist(), (costs[0] - costs[1]).tolist(), strict=True))
+        self._sum, self._squares = float(state["sum"]), float(state["squares"])

@@ -283,7 +283,7 @@ class Maintenance:
         """Draw audits among the conversations that closed; the others' endings teach a little."""
         for workspace in self._workspaces():
             with isolate_errors(workspace):
-                disagreements = self._disagreeing(workspace)
+                actions = self._actions(workspace)
                 now = time.time()
                 with self._store.read() as connection:
                     policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
@@ -292,7 +292,7 @@ class Maintenance:
                     continue
                 with self._store.write() as connection:
                     audits = audit_tasks.draw_audits(
-                        connection, workspace, policy.audits, now, disagreements, due
+                        connection, workspace, policy.audits, now, actions, due
                     )
                     batch = Batch(connection, StateCache())
                     audit_tasks.learn_from_endings(batch, workspace, policy.resolved, due)
@@ -342,14 +342,13 @@ class Maintenance:
             with isolate_errors(workspace):
                 reopened.detect_missed(self._store, workspace, time.time())
 
-    def _disagreeing(self, workspace: str) -> frozenset[str]:
-        """Ended conversations on which a challenger disagrees with what was decided."""
+    def _actions(self, workspace: str) -> Mapping[str, Mapping[str, int]]:
+        """What each line would have done in the conversations that ended."""
         with self._store.read() as connection:
             policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
             row = entries.workspace(connection, workspace)
         challengers = self._challengers.open(workspace, row.head if row is not None else 0)
-        bar = policy.cost_thresholds.escalate
-        return frozenset(self._challengers.disagreements(workspace, challengers, bar))
+        return self._challengers.actions(workspace, challengers, policy)
 
     def expire(self) -> None:
         """Expire claims of inactive agents and handoffs that nobody took in time; forget old

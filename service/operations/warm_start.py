@@ -265,6 +265,7 @@ def _outcome_row(
         "position": position,
         "at": now,
         "retracted_at": None,
+        "asked": None,
     }
 
 

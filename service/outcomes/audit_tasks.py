@@ -5,18 +5,19 @@ review of those that were drawn.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection
 
 from learning.decision.policy_parts import AuditBudget, ResolvedPolicy, SilencePolicy
 from learning.estimation.audit_sampling import (
-    DISAGREEMENT,
     AuditCandidate,
+    DailyBudget,
     Draw,
-    budget_factor,
     draw,
+    expected_in_a_day,
     uniform_variate,
 )
 from service.outcomes import record_outcome
@@ -34,6 +35,8 @@ DRAWS_PER_PASS, SILENT_PER_PASS = 500, 2000
 SETTLED_SECONDS = 2.0
 """A conversation is sampled this long after its end, once every line has scored it."""
 
+NO_ACTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+
 ANSWERS = ("missed", "fine", "unknowable")
 
 
@@ -42,7 +45,7 @@ def draw_audits(
     workspace: str,
     policy: AuditBudget,
     now: float,
-    disagreeing: Collection[str] = (),
+    actions: Mapping[str, Mapping[str, int]] = NO_ACTIONS,
     among: Sequence[str] | None = None,
     new_seed: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> int:
@@ -50,62 +53,71 @@ def draw_audits(
     today's budget, of those that closed first or `among` these, under their locks; gives the number
     drawn.
 
-    Of those `disagreeing`, where a challenger would have decided otherwise, half are drawn, as
-    long as more than half of the day's budget is left. They are drawn in pieces no longer than the
-    reviews that are left, so the policy's budget of a day is never exceeded.
+    By `actions` of each line, where a challenger would have decided otherwise half are drawn, as
+    long as the share of the budget that is kept for them lasts. They are drawn in pieces no longer
+    than the reviews that are left, so the policy's budget of a day is never exceeded.
     """
     if among is None:
         among = due_for_sampling(connection, workspace, now)
     conversation_rows.lock(connection, workspace, among)
     rows = audit_rows.sampling_frame(connection, workspace, among)
-    budget = policy.per_day - audit_rows.count_requested_since(
-        connection, workspace, now - DAY_SECONDS
+    requested = audit_rows.requested_since(connection, workspace, now - DAY_SECONDS)
+    budget = DailyBudget(
+        policy.per_day,
+        policy.disagreement_share if actions else 0.0,
+        2 if policy.double_share else 1,
+        requested.others,
+        requested.disagreement,
+        _expected_reviews(requested, len(rows), policy, now),
     )
-    each = 2 if policy.double_share else 1
     audits: list[dict[str, Any]] = []
     drawn_count = start = 0
     while start < len(rows):
-        piece = rows[start : start + max(1, budget // each)] if budget >= each else rows[start:]
-        piece_audits = _draw_piece(
-            workspace,
-            piece,
-            policy,
-            budget if budget >= each else 0,
-            now,
-            disagreeing,
-            new_seed(),
-        )
-        requested = [row["wanted"] for row in piece_audits if row["status"] == "waiting"]
-        drawn_count, budget, start = (
-            drawn_count + len(requested),
-            budget - sum(requested),
-            start + len(piece),
-        )
-        audits += piece_audits
+        piece = rows[start : start + budget.piece(len(rows) - start)]
+        drawn = _draw_piece(workspace, piece, policy, budget, now, actions, new_seed())
+        for row in drawn:
+            if row["status"] == "waiting":
+                drawn_count += 1
+                budget = budget.spend(row["wanted"], disagreement=_differs(row["actions"]))
+        audits += drawn
+        start += len(piece)
     audit_rows.add(connection, workspace, among, audits)
     return drawn_count
+
+
+def _expected_reviews(requested: Any, ended: int, policy: AuditBudget, now: float) -> float:
+    """The reviews that a day like the last would request at the policy's full shares."""
+    first = now if requested.first_at is None else requested.first_at
+    conversations = expected_in_a_day(requested.sampled + ended, now - first)
+    share = policy.uniform_share + policy.targeted_share
+    return conversations * min(1.0, share) * (1 + policy.double_share)
+
+
+def _differs(actions: Mapping[str, int] | None) -> bool:
+    """Whether the lines would not all have done the same."""
+    return len(set((actions or {}).values())) > 1
 
 
 def _draw_piece(
     workspace: str,
     rows: Sequence[Any],
     policy: AuditBudget,
-    budget: int,
+    budget: DailyBudget,
     now: float,
-    disagreeing: Collection[str],
+    actions: Mapping[str, Mapping[str, int]],
     seed: str,
 ) -> list[dict[str, Any]]:
-    pace = budget_factor(budget, policy.per_day)
     draws = draw(
-        [AuditCandidate(row.id, row.probability, row.id in disagreeing) for row in rows],
+        [AuditCandidate(row.id, row.probability, _differs(actions.get(row.id))) for row in rows],
         seed=seed,
-        uniform_share=policy.uniform_share * pace,
-        targeted_share=policy.targeted_share * pace,
-        disagreement=DISAGREEMENT if pace == 1.0 else 0.0,
+        uniform_share=policy.uniform_share * budget.pace,
+        targeted_share=policy.targeted_share * budget.pace,
+        disagreement=budget.disagreement,
     )
-    pairs = zip(rows, draws, strict=True)
     return [
-        _audit_row(workspace, row, result, seed, policy.double_share, now) for row, result in pairs
+        _audit_row(workspace, row, result, seed, policy.double_share, now)
+        | {"disagreement": budget.disagreement, "actions": actions.get(row.id)}
+        for row, result in zip(rows, draws, strict=True)
     ]
 
 

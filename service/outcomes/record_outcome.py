@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from learning.decision.policy import BotOutcomes
+from learning.decision.policy import BotOutcomes, Policy
+from learning.estimation.audit_sampling import caught_propensity
 from learning.ledger.lessons import DECLINED, RESOLVED, WEAK_SOURCES
+from service.handoffs.label_requests import drawn_chance
 from service.outcomes.verdict import (
     BATON,
     OWN_SOURCES,
@@ -253,7 +255,7 @@ def _record(
     handoff: Mapping[str, Any] | None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    workspace, agent = conversation.workspace, verdict.agent
+    workspace = conversation.workspace
     handoff_id = handoff["id"] if handoff is not None else None
     current = outcome_rows.current(batch.connection, workspace, conversation.id, handoff_id)
     if current is not None:
@@ -272,18 +274,33 @@ def _record(
             field="verdict",
             hint=f"correct it with PUT /v1/outcomes/{current.id}",
         )
+    return _add(batch, conversation, verdict, handoff, overrides)
+
+
+def _add(
+    batch: Batch,
+    conversation: OpenConversation,
+    verdict: Verdict,
+    handoff: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Add a new outcome: its ledger entry and its row."""
     name = new_id("o")
     body = verdict_body(batch.connection, conversation, verdict, handoff, name)
-    body |= overrides or {}
+    asked = _asked(batch, conversation.workspace, handoff)
+    body |= _caught_propensity(batch, conversation, verdict, handoff) | dict(overrides or {})
+    body |= {} if asked is None else {"asked": asked}
+    workspace, agent = conversation.workspace, verdict.agent
     position = entries.append(batch.connection, workspace, "outcome", body, agent)
     row = {
         "id": name,
         "workspace": workspace,
         "conversation_id": conversation.id,
-        "handoff_id": handoff_id,
+        "handoff_id": body["handoff_id"],
         "position": position,
         "at": batch.now,
         "retracted_at": None,
+        "asked": asked,
     } | _outcome_columns(verdict)
     outcome_rows.add(batch.connection, row)
     _announce(batch, "outcome.recorded", row)
@@ -295,6 +312,28 @@ def _announce(batch: Batch, kind: outbox_rows.EventType, row: Mapping[str, Any])
     data = {"outcome_id": row["id"]} | {name: row[name] for name in told}
     workspace, conversation = row["workspace"], row["conversation_id"]
     outbox_rows.add(batch.connection, workspace, kind, data, conversation=conversation)
+
+
+def _asked(batch: Batch, workspace: str, handoff: Mapping[str, Any] | None) -> float | None:
+    """The chance with which a handoff was drawn at random to be asked about; None if it was not."""
+    if handoff is None:
+        return None
+    policy = Policy.from_ledger(entries.newest_policy(batch.connection, workspace))
+    return drawn_chance(handoff["id"], policy.questions)
+
+
+def _caught_propensity(
+    batch: Batch,
+    conversation: OpenConversation,
+    verdict: Verdict,
+    handoff: Mapping[str, Any] | None,
+) -> dict[str, float]:
+    """With what propensity the calibrator hears of what came to light by itself."""
+    if handoff is not None or verdict.labels or verdict.source in WEAK_SOURCES:
+        return {}
+    audit = audit_rows.of_conversation(batch.connection, conversation.workspace, conversation.id)
+    drawn = None if audit is None else (audit.status != "passed", audit.propensity)
+    return {"propensity": caught_propensity(drawn)}
 
 
 def _outcome_columns(verdict: Verdict) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from service.quality import segment_rates
 from service.store.labels import audit_rows
 from service.store.reports import counts as figures
 
+OUT_OF_REACH_MAX = 0.05
+"""Of more conversations without any chance of an audit it is warned."""
+
 LARGE = 5000
 """Conversations from which on a slow report may be cached."""
 
@@ -37,7 +40,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
     """The quality report of a workspace as JSON; the model's own measures are its versions'."""
     counts = segment_rates.count_segments(connection, workspace)
     totals = counts.total().rates(policy.costs)
-    outcomes = {name: totals[name] for name in (*segment_rates.VERDICTS, "false_escalation_rate")}
+    outcomes = {name: totals[name] for name in segment_rates.HANDOFF_FIGURES}
     return {
         "conversations": totals["conversations"],
         "automation_rate": totals["automation_rate"],
@@ -67,7 +70,7 @@ def _by_cause(counts: segment_rates.SegmentCounts) -> dict[str, Any]:
     for row in counts.handoffs:
         by_decision = "rule" if row.by_rule else "model"
         cause = by_decision if row.opened_by == "decision" else row.opened_by
-        segments[cause].own_verdicts[row.verdict or "pending"] += row.total
+        segments[cause].add_handoffs(row)
     return {name: segment.verdicts_json() for name, segment in segments.items()}
 
 
@@ -97,11 +100,24 @@ def _audits(connection: Connection, workspace: str) -> dict[str, Any]:
     doubles = audit_rows.double_reviews(connection, workspace)
     return {
         "conversations_tossed": sample.tossed,
+        "out_of_reach": sample.out_of_reach,
+        "warning": _reach_warning(sample.out_of_reach, sample.tossed),
         "drawn_uniformly": sample.drawn,
         "drawn_for_learning": sample.targeted,
         "double_reviewed": len(doubles),
         "kappa": kappa(doubles),
     }
+
+
+def _reach_warning(out_of_reach: int, sampled: int) -> str | None:
+    """What a spent budget hides, where it is much."""
+    if out_of_reach <= OUT_OF_REACH_MAX * sampled:
+        return None
+    return (
+        f"{out_of_reach} of {sampled} kept conversations had no chance to be drawn, as the day's "
+        "audits were spent: the missed rate does not speak of them; raise audits.per_day or lower "
+        "audits.uniform_share"
+    )
 
 
 def _sum_by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:

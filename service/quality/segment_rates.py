@@ -26,6 +26,7 @@ from learning.estimation.rate_intervals import (
 from service.store.reports import segment_counts
 
 VERDICTS = ("needed", "not_needed", "unknowable", "pending")
+HANDOFF_FIGURES = (*VERDICTS, "false_escalation_rate", "false_escalation_rate_of_all")
 NO_TRIGGER = "nothing fired"
 """Segment of the conversations in which neither a rule nor the model spoke for a person."""
 
@@ -43,7 +44,8 @@ class Segment:
     `late` were kept and missed, and are open again or escalated: the missed rate includes them.
     `own_verdicts` are those of its handoffs, `handed_verdicts` of those in its conversations: not
     the same where a conversation went to two teams or versions, or a rule fired that handed nothing
-    over.
+    over. `drawn_verdicts` are those of its handoffs that were drawn at random to be asked about,
+    each with its chance.
     """
 
     all: int = 0
@@ -62,6 +64,7 @@ class Segment:
     caught_by: Counter[str] = field(default_factory=Counter)
     own_verdicts: Counter[str] = field(default_factory=Counter)
     handed_verdicts: Counter[str] = field(default_factory=Counter)
+    drawn_verdicts: Counter[tuple[str, float]] = field(default_factory=Counter)
 
     @property
     def ever_kept(self) -> int:
@@ -81,14 +84,28 @@ class Segment:
         return _false_rate(self.own_verdicts)
 
     @property
+    def false_of_all(self) -> Rate:
+        """The false escalation rate of all its handoffs, judged or not: where some are pending, by
+        the answers of those that were drawn at random to be asked about.
+        """
+        if not self.own_verdicts["pending"]:
+            return self.false
+        judged = {
+            key: count
+            for key, count in self.drawn_verdicts.items()
+            if key[0] in ("needed", "not_needed")
+        }
+        weight = sum(count / chance for (_, chance), count in judged.items())
+        squares = sum(count / chance**2 for (_, chance), count in judged.items())
+        false = sum(n / chance for (verdict, chance), n in judged.items() if verdict != "needed")
+        size, count = effective_size(weight, squares, false)
+        return under_drift(count, size) if size else NO_RATE
+
+    @property
     def missed(self) -> Rate:
         """Missed escalation rate: the share of its kept conversations that needed a person,
         estimated from the audits.
-
-        Where each of them was caught, it is known without any audit.
         """
-        if 0 < self.ever_kept <= self.caught:
-            return Rate(self.ever_kept, self.ever_kept, 1.0, 1.0, 1.0)
         sample = effective_size(self.weight, self.squares, self.weight_missed)
         return missed_rate(self.ever_kept, self.caught, *sample)
 
@@ -104,10 +121,21 @@ class Segment:
         }
         return rates | {"unknown": self._unknown(rates)}
 
+    def add_handoffs(self, row: Any) -> None:
+        """Count handoffs of its own."""
+        verdict = row.verdict or "pending"
+        self.own_verdicts[verdict] += row.total
+        if row.asked is not None:
+            self.drawn_verdicts[verdict, row.asked] += row.total
+
     def verdicts_json(self) -> dict[str, Any]:
         """Verdicts of its handoffs; pending and unknowable ones are in no denominator."""
         counts = {name: self.own_verdicts[name] for name in VERDICTS}
-        return counts | {"false_escalation_rate": asdict(self.false)}
+        rates = {
+            "false_escalation_rate": self.false,
+            "false_escalation_rate_of_all": self.false_of_all,
+        }
+        return counts | {name: asdict(rate) for name, rate in rates.items()}
 
     def missed_json(self) -> dict[str, Any]:
         """The missed rate and its sample as JSON; `why` it is unknown, where it is.
@@ -186,6 +214,7 @@ _COUNTED = frozenset(Segment.__dataclass_fields__) - {
     "caught_by",
     "own_verdicts",
     "handed_verdicts",
+    "drawn_verdicts",
 }
 
 SegmentKey = Callable[[Any], Sequence[str]]
@@ -222,7 +251,7 @@ class SegmentCounts:
             for key in keys(row):
                 segments.setdefault(key, Segment()).handed_verdicts[verdict] += row.total
             for key in (own or keys)(row):
-                segments.setdefault(key, Segment()).own_verdicts[verdict] += row.total
+                segments.setdefault(key, Segment()).add_handoffs(row)
         return segments
 
     @property

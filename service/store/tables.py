@@ -178,8 +178,7 @@ class MessageRow(SQLModel, table=True):
 
 
 class Decision(SQLModel, table=True):
-    """The decision about a message. One made while a person had the conversation has no
-    probability.
+    """The decision about a message; without a probability while a person had the conversation.
 
     `route` says how the team was chosen, and what the model suggested, where one was chosen. `say`
     are the words that the bot may show.
@@ -223,7 +222,6 @@ class Decision(SQLModel, table=True):
 
 class Handoff(SQLModel, table=True):
     """An episode with a person. `seq` is the message that led to it, `begins` its first.
-
     `version` and `fired` are those of its decision, as in `Conversation`.
     `promised_at`: when its team is there, if nobody of it was when it was opened. `changed_at`:
     when the row last changed; subscribers of the queue poll for what changed since.
@@ -277,7 +275,7 @@ class Note(SQLModel, table=True):
 
 
 class Outcome(SQLModel, table=True):
-    """An outcome (label) as it is now; its history is in the ledger."""
+    """A label as it is now; `asked`: the chance with which a draw asked for it, if one did."""
 
     __table_args__ = (
         Index("outcome_of_conversation", "workspace", "conversation_id"),
@@ -298,13 +296,14 @@ class Outcome(SQLModel, table=True):
     position: int
     at: float = _time()
     retracted_at: float | None = _time(nullable=True)
+    asked: float | None = _time(nullable=True)
 
 
 class Audit(SQLModel, table=True):
     """The two draws (uniform, targeted) of a kept conversation, made once, and its review if drawn.
-
     `status` is passed (not drawn), waiting or answered; `wanted` reviews are requested. The model's
     score (`probability`, `threshold`) is not shown before the answer: the review is blind.
+    `disagreement`: that draw's chance; `actions`: of champion and challengers, as levels 0 to 2.
     """
 
     __table_args__ = (
@@ -333,6 +332,8 @@ class Audit(SQLModel, table=True):
     offered_to: str | None
     offered_until: float = _time()
     answered_at: float | None = _time(nullable=True)
+    disagreement: float = Field(sa_column=Column(Double, nullable=False, server_default=text("0")))
+    actions: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
 
 
 class Review(SQLModel, table=True):

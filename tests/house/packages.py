@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, str] = {
     "experiments.simulation": "replay datasets",
     "experiments.sweeps": "datasets registry build_info",
     "experiments.benchmarks": "simulation replay datasets evaluation registry",
-    "experiments.studies": "benchmarks simulation replay",
+    "experiments.studies": "benchmarks simulation replay evaluation",
     "service.client": "",
     "service.runtime": "",
     "service.store": "runtime",

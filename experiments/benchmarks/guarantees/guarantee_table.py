@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from experiments.benchmarks.guarantees import alarm_rates
+from experiments.benchmarks.guarantees import (
+    alarm_rates,
+    audit_streams,
+    decision_contests,
+    late_answers,
+    report_streams,
+)
 from experiments.benchmarks.guarantees.promise import Row, mean, median, promise
 from experiments.benchmarks.harness.result_table import Progress
 from learning.decision.capacity_price import ShadowPrice
@@ -248,5 +254,24 @@ CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator
     "power": (clearly_better, _summarise_power),
     "alarms": (alarm_rates.doubled_loss, alarm_rates.summarise),
     "capacity": (capacity, _summarise_capacity),
+    "dearer challenger": (
+        decision_contests.dearer_challenger,
+        decision_contests.summarise_dearer,
+    ),
+    "cheaper mirror": (decision_contests.cheaper_mirror, decision_contests.summarise_mirror),
+    **{
+        f"equal lines, {name}": (
+            late_answers.equal_lines(regime),
+            late_answers.summarise_equal(name),
+        )
+        for name, regime in late_answers.REGIMES.items()
+    },
+    "clear gain": (late_answers.clear_gain, late_answers.summarise_gain),
+    "thin answers": (report_streams.thin_answers, report_streams.summarise_thin),
+    "rules-only saving": (report_streams.rules_saving, report_streams.summarise_rules),
+    "caught in the report": (report_streams.caught_report, report_streams.summarise_caught),
+    "label requests": (report_streams.asked_handoffs, report_streams.summarise_asked),
+    "calibration": (audit_streams.calibration, audit_streams.summarise_calibration),
+    "busy service": (audit_streams.busy_service, audit_streams.summarise_busy),
 }
 """Each promise's stream, by its seed, and the rows that many of them come to."""

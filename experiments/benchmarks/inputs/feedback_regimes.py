@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.inputs.feature_rows import FeatureRows, Floats, ModelLine
+from experiments.evaluation.metric_intervals import noise_floor
 from learning.decision.policy import Costs
 from learning.estimation.audit_sampling import AuditCandidate, draw, uniform_variate
 from learning.measures.scores import measures
@@ -114,12 +115,6 @@ def _cost(p: Floats, y: Floats) -> float:
     """Mean cost of a message's decision at the threshold of the costs."""
     up, needed = p >= THRESHOLD, y > 0.5
     return float((COSTS.unneeded * (up & ~needed) + COSTS.missed * (~up & needed)).mean())
-
-
-def noise_floor(p: Floats, draws: int = 10) -> float:
-    """The ECE that a perfectly honest model with these probabilities would show by chance."""
-    random = np.random.default_rng(5)
-    return float(np.mean([measures(p, random.random(p.size) < p)["ece"] for _ in range(draws)]))
 
 
 def play(

@@ -16,9 +16,9 @@ from experiments.benchmarks.inputs.feedback_regimes import (
     FULL,
     SERVED,
     FeedbackRegime,
-    noise_floor,
     play,
 )
+from experiments.evaluation.metric_intervals import noise_floor
 from experiments.simulation.world import Drift, WorldSettings
 from learning.measures.scores import measures, reliability
 from learning.models.recipes import DEFAULT

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.benchmarks.inputs.feature_rows import ModelLine, simulated_talks
-from experiments.benchmarks.inputs.feedback_regimes import noise_floor
+from experiments.evaluation.metric_intervals import noise_floor
 from experiments.simulation.world import WorldSettings
 from experiments.studies.figures.simulated_service import EndedConversation
 from experiments.studies.figures.svg import (
@@ -23,7 +23,7 @@ from experiments.studies.figures.svg import (
     picture,
 )
 from learning.decision.policy import Policy
-from learning.decision.promotion_terms import CHALLENGERS_MAX
+from learning.decision.promotion_terms import alpha_share
 from learning.estimation.audit_sampling import DISAGREEMENT
 from learning.measures.scores import measures
 from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
@@ -82,7 +82,7 @@ def _cost(p: Floats, needed: NDArray[np.bool_], bar: float, missed: float) -> fl
 def proof() -> tuple[str, Figures]:
     """Evidence for a challenger that is better, and for those that are not, as it grows."""
     terms = Policy().switching
-    bar, level = CHALLENGERS_MAX / terms.alpha, terms.alpha / CHALLENGERS_MAX
+    bar, level = 1 / (terms.alpha * alpha_share(1)), terms.alpha * alpha_share(1)
     (champion, challenger), up = _compared_costs()
     gain = champion - challenger
     by_kind: dict[str, list[tuple[Floats, int | None]]] = {"better": [], "no better": []}

@@ -196,7 +196,7 @@ class LocalService:
         if due:
             with self._store.write() as connection:
                 audit_tasks.draw_audits(
-                    connection, WORKSPACE, self.policy.audits, now, (), due, self._new_seed
+                    connection, WORKSPACE, self.policy.audits, now, {}, due, self._new_seed
                 )
                 batch = Batch(connection, self._states)
                 batch.now = now

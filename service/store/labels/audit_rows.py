@@ -215,18 +215,33 @@ def add(
     )
 
 
-def count_requested_since(connection: Connection, workspace: str, since: float) -> int:
-    """The number of reviews requested since a moment: what is spent of a day's budget."""
-    total: int = connection.execute(
-        select(func.coalesce(func.sum(_audit.c.wanted), 0))
+def requested_since(connection: Connection, workspace: str, since: float) -> Row[Any]:
+    """The numbers of reviews requested since a moment, which are spent of a day's budget: because
+    lines disagreed (`disagreement`), and `others`; how many conversations were `sampled` since, and
+    when the first of them was (`first_at`).
+    """
+    disagrees = and_(
+        _audit.c.disagreement > 0, _audit.c.targeted_propensity >= _audit.c.disagreement
+    )
+    drawn = _audit.c.status != "passed"
+    return connection.execute(
+        select(
+            func.coalesce(
+                func.sum(case((and_(drawn, disagrees), _audit.c.wanted), else_=0)), 0
+            ).label("disagreement"),
+            func.coalesce(
+                func.sum(case((and_(drawn, ~disagrees), _audit.c.wanted), else_=0)), 0
+            ).label("others"),
+            func.count().label("sampled"),
+            func.min(_audit.c.drawn_at).label("first_at"),
+        )
         .select_from(_audit)
         .where(
             _audit.c.workspace == workspace,
+            _audit.c.status.in_(("passed", "waiting", "answered")),
             _audit.c.drawn_at >= since,
-            _audit.c.status != "passed",
         )
-    ).scalar_one()
-    return total
+    ).one()
 
 
 def count_reviews_since(connection: Connection, workspace: str, reviewer: str, since: float) -> int:
@@ -375,6 +390,7 @@ def uniform_sample(connection: Connection, workspace: str, since: float = 0.0) -
         "pending": and_(uniform, _audit.c.status == "waiting", _audit.c.verdict.is_(None)),
         "targeted": and_(_audit.c.targeted, ~_audit.c.uniform),
         "tossed": _audit.c.id.is_not(None),
+        "out_of_reach": _audit.c.uniform_propensity == 0,
     }
     counts = (func.count().filter(condition).label(name) for name, condition in conditions.items())
     return connection.execute(

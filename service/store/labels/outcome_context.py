@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, select
 
 from learning.ledger.model_state import Entry
-from service.store.conversations.reopening_rows import is_late
 from service.store.database.transactions import table
-from service.store.tables import Audit, Conversation, Decision, LedgerRow, MessageRow
+from service.store.tables import Audit, Decision, LedgerRow, MessageRow, Outcome
 
 _audit = table(Audit)
-_conversation = table(Conversation)
 _decision = table(Decision)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
+_outcome = table(Outcome)
 
 
 def outcomes(connection: Connection, workspace: str, after: int, most: int) -> list[Entry]:
@@ -58,6 +57,7 @@ def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> S
             _decision.c.conversation_id,
             _decision.c.seq,
             _decision.c.action,
+            _decision.c.probability,
             _decision.c.triggers,
             _decision.c.by_rule,
             _decision.c.team,
@@ -96,20 +96,19 @@ def audits(connection: Connection, workspace: str, names: Sequence[str]) -> Sequ
     ).all()
 
 
-def count_sampled(connection: Connection, workspace: str, since: float, until: float) -> int:
-    """The number of kept conversations sampled after one moment and up to another."""
-    joined = (_conversation.c.workspace == _audit.c.workspace) & (
-        _conversation.c.id == _audit.c.conversation_id
-    )
-    total: int = connection.execute(
-        select(func.count())
-        .select_from(_audit.join(_conversation, joined))
-        .where(
-            _audit.c.workspace == workspace,
-            _audit.c.status.in_(("passed", "waiting", "answered")),
-            _audit.c.drawn_at > since,
-            _audit.c.drawn_at <= until,
-            or_(~_conversation.c.escalated, is_late(workspace)),
+def caught(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[str]:
+    """Of these conversations, those known to have been missed by other than their audit."""
+    return (
+        connection.execute(
+            select(_outcome.c.conversation_id).where(
+                _outcome.c.workspace == workspace,
+                _outcome.c.conversation_id.in_(names),
+                _outcome.c.handoff_id.is_(None),
+                _outcome.c.verdict == "missed",
+                _outcome.c.source != "audit",
+                _outcome.c.retracted_at.is_(None),
+            )
         )
-    ).scalar_one()
-    return total
+        .scalars()
+        .all()
+    )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from service.store.database.transactions import table
 from service.store.tables import Challenger
@@ -47,6 +47,17 @@ def challenger(connection: Connection, workspace: str, name: str) -> Row[Any] | 
     return connection.execute(
         select(*_COLUMNS).where(_challenger.c.workspace == workspace, _challenger.c.id == name)
     ).one_or_none()
+
+
+def comparisons_begun(connection: Connection, workspace: str) -> int:
+    """How many comparisons have ever begun in a workspace: one for each challenger and champion."""
+    begun, greatest = connection.execute(
+        select(
+            func.count(_challenger.c.duel["against"].as_integer()),
+            func.max(_challenger.c.duel["number"].as_integer()),
+        ).where(_challenger.c.workspace == workspace)
+    ).one()
+    return max(int(begun), int(greatest or 0))
 
 
 def state(connection: Connection, workspace: str, name: str) -> bytes | None:

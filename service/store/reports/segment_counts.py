@@ -139,7 +139,8 @@ def audited(
 def handoffs(
     connection: Connection, workspace: str, by: GroupBy, since: float = 0.0
 ) -> Sequence[Any]:
-    """Handoffs by segment, verdict in force (None without one), `by_rule`, `opened_by`, status, and
+    """Handoffs by segment, verdict in force (None without one), the chance with which it was
+    `asked` for at random (None if it was not), `by_rule`, `opened_by`, status, and
     by their own team, version and triggers (`own_...`).
     """
     joined = and_(
@@ -158,6 +159,7 @@ def handoffs(
         _handoff.c.opened_by,
         _handoff.c.status,
         _outcome.c.verdict,
+        _outcome.c.asked,
     )
     return connection.execute(
         select(

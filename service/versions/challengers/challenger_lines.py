@@ -8,7 +8,7 @@ as far as the budget goes, so its savings are soon known
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,20 @@ from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from learning.conversation.state import EMPTY, step
+from learning.decision.policy import Policy, decide
 from learning.decision.promotion_terms import CHALLENGERS_MAX
+from learning.estimation.decision_loss import CONTINUE, LEVELS
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Exclusions, ModelState
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
-from service.store.labels import audit_rows
+from service.store.labels import audit_rows, outcome_context
 from service.store.ledger import challenger_rows, entries
 from service.versions.model_lines import FROZEN_ENTRIES, advance_shadow, leave_out
 from service.versions.switch_history import undone_positions
+
+CHAMPION = "champion"
+"""Its name among the actions that are recorded with a draw."""
 
 ENTRIES_MAX = 500
 """Most ledger entries that one pass learns, so that no pass takes long."""
@@ -93,44 +98,46 @@ class ChallengerLines:
         self._states[row.id] = model_state
         return model_state
 
-    def disagreements(
-        self, workspace: str, challengers: Iterable[OpenChallenger], bar: float
-    ) -> Mapping[str, list[int]]:
-        """Ended conversations, not yet sampled for audit, on which challengers disagree with what
-        the champion did (handing over in its place; in the shadow, also the other way round), with
-        the versions that disagree. Read before any lock is held.
+    def actions(
+        self, workspace: str, challengers: Iterable[OpenChallenger], policy: Policy
+    ) -> Mapping[str, Mapping[str, int]]:
+        """What the champion and each challenger (by its id) would have done under this policy in
+        ended conversations that were not yet sampled for audit. Read before any lock is held.
         """
         lines = list(challengers)
         if not lines:
             return {}
         with self._store.read() as connection:
-            versions_by_conversation: dict[str, list[int]] = {}
-            due_for_sampling = audit_rows.due_for_sampling(
-                connection, workspace, time.time(), ENDED_AT_ONCE
-            )
-            for row in audit_rows.sampling_frame(connection, workspace, due_for_sampling):
-                highest = _highest_probabilities(
-                    connection, workspace, row, [x.model_state for x in lines]
-                )
-                escalates = row.probability >= bar
-                differ = [
-                    line.model_state.version
-                    for line, p in zip(lines, highest, strict=True)
-                    if (p >= bar) != escalates
-                ]
-                if differ:
-                    versions_by_conversation[row.id] = differ
-            return versions_by_conversation
+            due = audit_rows.due_for_sampling(connection, workspace, time.time(), ENDED_AT_ONCE)
+            return {
+                row.id: actions_in(connection, workspace, row.id, (1, row.length), policy, lines)
+                for row in audit_rows.sampling_frame(connection, workspace, due)
+            }
 
 
-def _highest_probabilities(
-    connection: Connection, workspace: str, row: Any, lines: list[ModelState]
-) -> list[float]:
-    """Each line's highest probability over the scored messages of a conversation."""
-    state, highest = EMPTY, [0.0] * len(lines)
-    for turn in conversation_rows.transcript(connection, workspace, row.id, row.length):
+def actions_in(
+    connection: Connection,
+    workspace: str,
+    conversation: str,
+    places: tuple[int, int],
+    policy: Policy,
+    challengers: Sequence[OpenChallenger],
+) -> dict[str, int]:
+    """The strongest action from one place of a conversation to another: of the champion by its
+    recorded probabilities, and of each challenger by its id.
+    """
+    begins, last = places
+    recorded = {
+        decision.seq: decision.probability
+        for decision in outcome_context.decisions(connection, workspace, [conversation])
+    }
+    state, levels = EMPTY, dict.fromkeys((CHAMPION, *(x.row.id for x in challengers)), CONTINUE)
+    turns = conversation_rows.transcript(connection, workspace, conversation, last)
+    for place, turn in enumerate(turns, 1):
         state = step(state, turn.message)
-        if turn.scored:
-            probabilities = [line.score(state).probability for line in lines]
-            highest = [max(pair) for pair in zip(highest, probabilities, strict=True)]
-    return highest
+        if place < begins or not turn.scored or place not in recorded:
+            continue
+        probabilities = {x.row.id: x.model_state.score(state).probability for x in challengers}
+        for name, p in (probabilities | {CHAMPION: recorded[place]}).items():
+            levels[name] = max(levels[name], LEVELS[decide(policy, state, p).action])
+    return levels

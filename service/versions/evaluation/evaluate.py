@@ -14,8 +14,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome
+from experiments.evaluation.decision_costs import JudgedOutcome, Population
 from experiments.evaluation.evaluation_report import EvaluationInputs, Report, Switch, evaluate
+from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry
 from service.runtime.errors import Contradiction
@@ -26,11 +27,12 @@ from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.evaluation import apply_decision, promotion_decision
 from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
+from service.versions.evaluation.comparison_feed import ComparedLines, advance
 from service.versions.evaluation.drift_check import DriftMonitor
 from service.versions.evaluation.feature_attribution import feature_influences
 from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
-from service.versions.evaluation.recent_rates import RecentRates
+from service.versions.evaluation.recent_rates import count_populations, decision_rates
 from service.versions.model_lines import ModelLines
 from service.versions.switch_history import without_undos
 
@@ -45,7 +47,6 @@ class Evaluator:
         self._lines = lines
         self._drift = DriftMonitor(store)
         self._judged = JudgedOutcomes(store)
-        self._rates = RecentRates(store)
         self._challengers = ChallengerLines(store, models_max)
 
     def evaluate(self, workspace: str) -> Report:
@@ -57,19 +58,15 @@ class Evaluator:
             last = mlflow_rows.last_evaluation(connection, workspace)
         last_report = {} if last is None else last.report
         drift, alarms = self._drift.check_drift(workspace, champion, last_report.get("drift"))
-        comparisons = _compare_challengers(inputs, outcomes)
+        comparisons = self._compare_challengers(inputs, outcomes)
         comparison_reports = [
             comparison_json(comparisons[x.row.id], x, champion, inputs.champion_switch.at, outcomes)
             for x in inputs.challengers
         ]
-        guard_result = promotion_decision.run_rollback_guard(inputs)
+        guard_result = promotion_decision.run_rollback_guard(inputs, outcomes.values())
         verdict = promotion_decision.choose_verdict(inputs, comparison_reports, guard_result)
-        costs = DecisionCosts(
-            policy.thresholds.escalate, policy.costs.unneeded, policy.costs.missed
-        )
-        rates = self._rates.rates(
-            workspace, inputs.champion_switch, champion, outcomes, costs, last_report
-        )
+        costs = DecisionLoss.of(policy)
+        rates, populations = self._count(inputs, outcomes, costs)
         report = evaluate(
             new_id("e"),
             champion.position,
@@ -79,6 +76,7 @@ class Evaluator:
             switches=_moves(inputs.switches),
             verdict=verdict,
             outcomes=outcomes.values(),
+            populations=populations,
             inputs=EvaluationInputs(
                 drift,
                 comparison_reports,
@@ -97,6 +95,38 @@ class Evaluator:
         ):
             alarms += [self._drift.add_alarm("world", "harder", HARDER, champion, drift)]
         return self._record(inputs, report, comparisons, alarms)
+
+    def _count(
+        self, inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome], costs: DecisionLoss
+    ) -> tuple[dict[str, Any], dict[str, Population]]:
+        """The rates of what was decided, and how many conversations each window had."""
+        since = max((switch.position for switch in inputs.switches), default=0)
+        known, workspace = list(outcomes.values()), inputs.workspace
+        with self._store.read() as connection:
+            rates = decision_rates(
+                connection, workspace, inputs.champion_switch, inputs.champion, known, costs
+            )
+            return rates, count_populations(connection, workspace, since, known)
+
+    def _compare_challengers(
+        self, inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome]
+    ) -> dict[str, ChallengerComparison]:
+        """Each challenger's comparison with the champion, by its id, brought up to date."""
+        champion, against = inputs.champion, inputs.champion_switch.position
+        terms, comparisons = champion.policy.switching, {}
+        with self._store.read() as connection:
+            number = 0
+            for challenger in inputs.challengers:
+                if not ChallengerComparison.is_begun(challenger.row, against):
+                    begun = challenger_rows.comparisons_begun(connection, inputs.workspace)
+                    number = 1 + max(number, begun)
+                comparison = ChallengerComparison.of(
+                    challenger.row, terms, against, number, inputs.champion_switch.at
+                )
+                lines = ComparedLines.of(champion, challenger, outcomes)
+                advance(connection, inputs.workspace, lines, comparison)
+                comparisons[challenger.row.id] = comparison
+        return comparisons
 
     def _load_inputs(self, workspace: str) -> EvaluationInput:
         champion = self._lines.champion(workspace)
@@ -192,19 +222,6 @@ def _moves(switches: Sequence[Entry]) -> list[Switch]:
     return [
         Switch(s.position, s.body["version"], s.body["reason"]) for s in without_undos(switches)
     ]
-
-
-def _compare_challengers(
-    inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome]
-) -> dict[str, ChallengerComparison]:
-    """Each challenger's comparison with the champion, by its id, brought up to date."""
-    champion, against = inputs.champion, inputs.champion_switch.position
-    comparisons = {}
-    for challenger in inputs.challengers:
-        comparison = ChallengerComparison.of(challenger.row, champion.policy.switching, against)
-        comparison.learn(champion, challenger.model_state, outcomes)
-        comparisons[challenger.row.id] = comparison
-    return comparisons
 
 
 HARDER = (

@@ -10,12 +10,13 @@ drew it, and not otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from experiments.evaluation.decision_costs import JudgedOutcome
-from learning.ledger.lessons import WEAK_SOURCES
+from learning.ledger.lessons import WEAK_SOURCES, lessons
 from learning.ledger.model_state import Entry
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
@@ -35,6 +36,7 @@ class JudgedOutcomes:
         self._store = store
         self._outcomes: dict[str, dict[int, JudgedOutcome]] = {}
         self._until: dict[str, int] = {}
+        self._origins: dict[str, dict[int, int]] = {}
 
     def newest(self, workspace: str, until: int) -> Mapping[int, JudgedOutcome]:
         """Judged outcomes by ledger position, in order, up to a position; at most OUTCOMES_MAX."""
@@ -51,10 +53,36 @@ class JudgedOutcomes:
                     connection, workspace, entries[start : start + _AT_ONCE]
                 ):
                     outcomes[outcome.position] = outcome
-        self._until[workspace] = max(until, self._until.get(workspace, 0))
-        for position in list(outcomes)[: max(0, len(outcomes) - OUTCOMES_MAX)]:
-            del outcomes[position]
+            self._correct(workspace, entries)
+            self._until[workspace] = max(until, self._until.get(workspace, 0))
+            for position in list(outcomes)[: max(0, len(outcomes) - OUTCOMES_MAX)]:
+                del outcomes[position]
+            _mark_caught(connection, workspace, outcomes)
         return outcomes
+
+    def _correct(self, workspace: str, entries: Sequence[Entry]) -> None:
+        """Give corrected outcomes the label that is now in force; each stays where it was."""
+        outcomes = self._outcomes[workspace]
+        origins = self._origins.setdefault(workspace, {})
+        for entry in entries:
+            replaced = entry.body.get("replaces")
+            if replaced is not None:
+                origin = origins[entry.position] = origins.pop(replaced, replaced)
+                if origin in outcomes and outcomes[origin].needed is not None:
+                    needed = _label(entry.body)
+                    outcomes[origin] = replace(outcomes[origin], needed=needed)
+
+
+def _mark_caught(
+    connection: Connection, workspace: str, outcomes: dict[int, JudgedOutcome]
+) -> None:
+    """Mark what came to light by itself after it was audited: it is no part of the sample."""
+    audited = {f.conversation: at for at, f in outcomes.items() if f.uniform and not f.caught}
+    names = sorted(audited)
+    for start in range(0, len(names), _AT_ONCE):
+        piece = names[start : start + _AT_ONCE]
+        for name in outcome_context.caught(connection, workspace, piece):
+            outcomes[audited[name]] = replace(outcomes[audited[name]], caught=True)
 
 
 def _judged_outcomes(
@@ -100,7 +128,17 @@ def _judged_outcome(
         by_itself and body["verdict"] == "missed",
         decisions[0].at if decisions else entry.at,
         tuple(_segments(decisions, first)),
+        any(d.by_rule and d.action == "offer" for d in decisions),
+        _opening(body, decisions),
+        bool(body.get("labels")),
     )
+
+
+def _opening(body: Mapping[str, Any], decisions: Sequence[Any]) -> int:
+    """The number of its lessons, if the first is of the customer's first message, else 0."""
+    taught = lessons(body, [decision.seq for decision in decisions])
+    opens = bool(taught) and taught[0].seq == decisions[0].seq and body["begins"] == 1
+    return len(taught) if opens else 0
 
 
 def _label(body: Mapping[str, Any]) -> bool | None:

@@ -1,73 +1,84 @@
-"""Running totals of decision rates, recent and since the promotion, updated incrementally.
+"""Decision rates since the promotion and around the newest outcomes, counted as `/v1/quality` does.
 
-The sums since the promotion are carried in the reports, each with the position up to which it goes:
-an evaluation adds what is new, so it costs the same however long the ledger is.
+Everything is counted in the database as it is now, caught misses in one place and once, so report,
+MLflow and console agree to the digit.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from experiments.evaluation.decision_costs import DecisionCosts, JudgedOutcome, RateSums, rates
+from sqlalchemy import Connection
+
+from experiments.evaluation.decision_costs import JudgedOutcome, Population, RateSums, rates
+from experiments.evaluation.windows import RECENT as RECENT_COMPARED
+from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger.model_state import Entry, ModelState
-from service.store.database.transactions import Store
-from service.store.labels import outcome_context
+from service.store.reports import segment_counts
 
 RECENT = 1000
 """Outcomes in the recent rates."""
 
 
-class RecentRates:
-    """Decision rates of one workspace after the other."""
+def count_rates(connection: Connection, workspace: str, since: float) -> RateSums:
+    """The sums of the conversations that began since a moment."""
+    sums = RateSums()
+    for row in segment_counts.conversations(connection, workspace, (), since):
+        sums.kept, sums.late, sums.escalated = row.kept, row.late, row.escalated
+    for row in segment_counts.caught(connection, workspace, (), since):
+        sums.caught += row.caught
+    for row in segment_counts.audited(connection, workspace, (), since):
+        sums.audited += row.found_missed + row.found_fine
+        sums.weight += row.weight
+        sums.squares += row.squares
+        sums.weight_missed += row.weight_missed
+    for row in segment_counts.handoffs(connection, workspace, (), since):
+        sums.add_handoffs(row.verdict, row.total, by_rule=row.by_rule)
+    return sums
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
-    def rates(
-        self,
-        workspace: str,
-        champion_switch: Entry,
-        champion: ModelState,
-        outcomes: Mapping[int, JudgedOutcome],
-        terms: DecisionCosts,
-        last: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """`since_switch`: rates of what was decided since the champion's promotion; `recent`: of
-        the newest outcomes. `last` is the last report.
-        """
-        now = time.time()
-        previous = last.get("rates") or {}
-        if previous.get("since") != champion_switch.position:
-            previous = {
-                "since": champion_switch.position,
-                "position": champion_switch.position,
-                "at": champion_switch.at,
-                "sums": {},
-            }
-        sums = RateSums(**previous["sums"])
-        for outcome in outcomes.values():
-            if outcome.position > previous["position"] and outcome.decided_at >= champion_switch.at:
-                sums.add(outcome)
-        newest = list(outcomes.values())[-RECENT:]
-        recent = RateSums()
-        for outcome in newest:
-            recent.add(outcome)
-        with self._store.read() as connection:
-            sums.kept += outcome_context.count_sampled(
-                connection, workspace, float(previous["at"]), now
-            )
-            if newest:
-                recent.kept = outcome_context.count_sampled(
-                    connection, workspace, newest[0].decided_at, now
-                )
-        return {
-            "since": champion_switch.position,
-            "position": champion.position,
-            "at": now,
-            "sums": asdict(sums),
-            "since_switch": rates(sums, terms),
-            "recent": rates(recent, terms),
-        }
+def decision_rates(
+    connection: Connection,
+    workspace: str,
+    champion_switch: Entry,
+    champion: ModelState,
+    outcomes: Sequence[JudgedOutcome],
+    terms: DecisionLoss,
+) -> dict[str, Any]:
+    """`since_switch`: rates of the conversations that began since the champion's promotion;
+    `recent`: of those since the first of the newest outcomes.
+    """
+    since = count_rates(connection, workspace, champion_switch.at)
+    recent = count_rates(connection, workspace, _first_decided(outcomes[-RECENT:]))
+    return {
+        "since": champion_switch.position,
+        "position": champion.position,
+        "sums": asdict(since),
+        "since_switch": rates(since, terms),
+        "recent": rates(recent, terms),
+        "holds_for": {"since_switch": "every look", "recent": "one look"},
+    }
+
+
+def count_populations(
+    connection: Connection, workspace: str, since: int, outcomes: Sequence[JudgedOutcome]
+) -> dict[str, Population]:
+    """How many conversations there were since the first of each window's; `since` is the position
+    of the last switch.
+    """
+    windows = {
+        "recent": outcomes[-RECENT_COMPARED:],
+        "since_switch": [fact for fact in outcomes if fact.position > since],
+        "every": outcomes,
+    }
+    populations = {}
+    for name, facts in windows.items():
+        sums = count_rates(connection, workspace, _first_decided(facts))
+        populations[name] = Population(sums.kept + sums.late, sums.caught, sums.handoffs)
+    return populations
+
+
+def _first_decided(outcomes: Sequence[JudgedOutcome]) -> float:
+    return min((fact.decided_at for fact in outcomes), default=0.0)

@@ -190,6 +190,7 @@ class LabelRequest(BaseModel):
     status: Annotated[str, about("Where the handoff stands.", "resolved")]
     opened_at: Annotated[datetime, about("When it was opened.", "2026-11-28T09:30:00+00:00")]
     probability: Annotated[float | None, about("What the model gave it.", 0.52)]
+    drawn: Annotated[bool, about("Whether it was drawn at random: answers speak of all.", False)]
     value: Annotated[float, about("How much an answer would teach, from 0 to 1.5.", 0.93)]
 
 
@@ -199,7 +200,9 @@ class LabelRequestList(BaseModel):
     limit: Annotated[int, about("Answers that an agent is asked for in a day.", 20)]
     answered: Annotated[int, about("Answers that you gave within a day.", 3)]
     left: Annotated[int, about("How many more may be asked.", 17)]
-    questions: Annotated[list[LabelRequest], about("The most valuable first.")]
+    questions: Annotated[
+        list[LabelRequest], about("Those drawn at random, then the most valuable.")
+    ]
 
 
 class AuditTurn(BaseModel):

@@ -61,6 +61,10 @@ class HandoffOutcomes(BaseModel):
     unknowable: Annotated[int, about("Nobody can tell.", 2)]
     pending: Annotated[int, about("Not judged yet.", 8)]
     false_escalation_rate: Annotated[RateResponse, about("Of those judged, the unneeded share.")]
+    false_escalation_rate_of_all: Annotated[
+        RateResponse,
+        about("Of all: where some are pending, by those drawn at random to be asked about."),
+    ]
 
 
 class SegmentRates(HandoffOutcomes):
@@ -93,10 +97,14 @@ class AuditCounts(BaseModel):
     """How far kept conversations are audited."""
 
     conversations_tossed: Annotated[int, about("Conversations that were looked at.", 400)]
+    out_of_reach: Annotated[
+        int, about("Those without any chance to be drawn: the day's audits were spent.", 0)
+    ]
+    warning: Annotated[str | None, about("What is hidden where more than 5 % are out of reach.")]
     drawn_uniformly: Annotated[int, about("Drawn at random.", 12)]
     drawn_for_learning: Annotated[int, about("Drawn where a label teaches most.", 8)]
     double_reviewed: Annotated[int, about("Reviewed by two.", 2)]
-    kappa: Annotated[float | None, about("Cohen's kappa of the two reviewers.", 0.8)]
+    kappa: Annotated[float | None, about("Cohen's kappa of two reviewers; null: unknown.", 0.8)]
 
 
 class OutcomesByCause(BaseModel):

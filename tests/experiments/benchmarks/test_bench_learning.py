@@ -21,6 +21,7 @@ from experiments.benchmarks.inputs.feature_rows import (
 )
 from experiments.benchmarks.model_quality import calibration_error, handoff_points, target_table
 from experiments.benchmarks.model_quality.benchmark import LearningPlan, choose_data, run
+from experiments.evaluation.metric_intervals import noise_floor
 from experiments.replay.play import bare
 from experiments.simulation.world import episodes
 from learning.measures.scores import measures
@@ -90,7 +91,7 @@ def test_an_honest_model_shows_what_chance_shows() -> None:
     random = np.random.default_rng(1)
     p = random.random(4000)
     seen = measures(p, random.random(4000) < p)["ece"]
-    assert seen == pytest.approx(feedback_regimes.noise_floor(p), abs=0.01)
+    assert seen == pytest.approx(noise_floor(p), abs=0.01)
 
 
 def test_only_the_order_differs_between_seeds(talks: tuple[FeatureRows, ...]) -> None:

@@ -17,7 +17,6 @@ from experiments.evaluation.decision_costs import (
     MISSED,
     RULES_ONLY,
     TOP,
-    DecisionCosts,
     JudgedOutcome,
 )
 from experiments.evaluation.evaluation_report import (
@@ -33,10 +32,11 @@ from experiments.evaluation.figures.segment_charts import figure, files
 from experiments.evaluation.line_measures import EvaluatedLine
 from experiments.evaluation.metric_intervals import band
 from experiments.evaluation.mlflow_run import description, publish
+from learning.estimation.decision_loss import DecisionLoss
 from learning.measures.scores import Scores, log_losses, measures
 from tests.mlflow_server import running_mlflow
 
-TERMS = DecisionCosts(threshold=0.2, unneeded=1.0, missed=4.0)
+TERMS = DecisionLoss(escalate=0.2, unneeded=1.0, missed=4.0)
 BACK = Verdict("roll back", "Its loss rose.", {"champion": 12}, acted=True)
 AT = 1_790_000_000.0
 

@@ -95,5 +95,6 @@ def test_a_coin_is_a_number_from_zero_to_one(seed: str, stream: str, name: str) 
 
 def test_kappa_is_one_for_agreement_and_nought_for_chance() -> None:
     assert kappa([]) is None
+    assert kappa([(False, False)] * 50) is None, "all fine: chance explains it"
     assert kappa([(True, True), (False, False)]) == 1.0
     assert kappa([(True, True), (True, False), (False, True), (False, False)]) == 0.0

@@ -195,9 +195,8 @@ def test_divergence_has_its_known_values() -> None:
 
 
 def test_rates_have_the_denominators_of_their_words() -> None:
-    found = rates(
-        [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0], cost_unneeded=1, cost_missed=5
-    )
+    costs = [0, 0, 1, 5, 0, 0, 0, 0]
+    found = rates([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0], costs=costs)
     assert (found.conversations, found.escalated, found.needed) == (8, 3, 3)
     assert found.false_escalation_rate == pytest.approx(1 / 3)
     assert found.missed_rate == pytest.approx(1 / 5)
@@ -206,12 +205,12 @@ def test_rates_have_the_denominators_of_their_words() -> None:
 
 
 def test_a_rate_of_nothing_is_none() -> None:
-    none = rates([], [], cost_unneeded=1, cost_missed=5)
+    none = rates([], [], costs=[])
     assert none.false_escalation_rate is none.missed_rate is none.cost_per_conversation is None
-    assert rates([0], [0], cost_unneeded=1, cost_missed=5).false_escalation_rate is None
-    assert rates([1], [0], cost_unneeded=1, cost_missed=5).missed_rate is None
+    assert rates([0], [0], costs=[0]).false_escalation_rate is None
+    assert rates([1], [0], costs=[1]).missed_rate is None
     with pytest.raises(ValueError, match="differ in shape"):
-        rates([1], [1, 0], cost_unneeded=1, cost_missed=5)
+        rates([1], [1, 0], costs=[0])
 
 
 # -- the window -----------------------------------------------------------------------------------

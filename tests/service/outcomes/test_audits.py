@@ -87,12 +87,13 @@ def test_a_budget_holds_over_the_day_to_the_last_review(
         uniform_share=1.0, targeted_share=1.0, per_day=7, double_share=double_share
     )
     closed(place, 30)
-    names = {f"c{n}" for n in range(30)} if differ else set()
+    actions = {f"c{n}": {"champion": 0, "other": 2 * differ} for n in range(30)}
     with place.service.baton.store.write() as connection:
         now = time.time() + 60
-        drawn = audit_tasks.draw_audits(connection, place.name, policy, now, names)
-        assert 2 <= drawn <= 7
-        assert audit_rows.count_requested_since(connection, place.name, now - 60) <= 7
+        drawn = audit_tasks.draw_audits(connection, place.name, policy, now, actions)
+        assert drawn <= 7
+        requested = audit_rows.requested_since(connection, place.name, now - 60)
+        assert requested.disagreement + requested.others <= 7
     closed(place, 30, "d")
     assert tossed(place, policy) <= 7 - drawn
 

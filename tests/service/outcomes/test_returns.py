@@ -17,9 +17,9 @@ from service.privacy.retention import Retention
 from service.quality import dashboard_data
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store, table
-from service.store.labels import outcome_context
 from service.store.ledger import entries
 from service.store.tables import Conversation, Reopening
+from service.versions.evaluation import recent_rates
 from tests.postgres import on_both
 from tests.running import until
 from tests.service_in_process import ASKS, OTHERS, QUIET, InProcess, Place, at_once, serving
@@ -264,10 +264,10 @@ def test_every_view_of_the_missed_rate_counts_them_alike(place: Place, store: St
         assert part["missed"] == whole
     with store.read() as connection:
         policy = dashboard_data.Policy.model_validate(entries.newest_policy(connection, place.name))
-        tossed = outcome_context.count_sampled(connection, place.name, 0.0, time.time() + DAY)
+        report = recent_rates.count_rates(connection, place.name, 0.0)
         day = dashboard_data.load_dashboard(connection, place.name, policy, 1, time.time())
     assert (day.missed["kept_conversations"], day.missed["caught"]) == (6, 3)
-    assert tossed == 6
+    assert report.kept + report.late == 6
     assert sum(part["missed"]["caught"] for part in quality["over_time"]["points"]) == 3
     paid = quality["cost"]["low"] * quality["cost"]["conversations"]
     assert paid == pytest.approx(NEVER["missed"] * 6 * whole["low"])

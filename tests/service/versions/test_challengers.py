@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learning.decision.promotion_terms import CHALLENGERS_MAX
+from experiments.evaluation.decision_costs import line_levels
+from learning.decision.policy import Policy
+from learning.decision.promotion_terms import CHALLENGERS_MAX, alpha_share
 from learning.estimation.audit_sampling import DISAGREEMENT
+from learning.estimation.decision_loss import DecisionLoss
 from learning.measures.prequential import Scores
-from learning.monitoring.promotion_evidence import gains
 from service.jobs.maintenance import Maintenance
 from service.outcomes.audit_tasks import SETTLED_SECONDS
 from service.store.ledger import challenger_rows, change_log, entries, mlflow_rows
@@ -21,10 +23,11 @@ from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_requests import ChallengerRequest
 from service.versions.restore import restore
 from tests.running import until
-from tests.service_in_process import InProcess, Place, refusal, serving
+from tests.service_in_process import Caller, InProcess, Place, refusal, serving
 
 KEEPING = {"uniform_share": 0.0, "targeted_share": 0.02, "double_share": 0.0}
 BUDGET = {"per_day": 10_000, "per_reviewer_per_day": 10_000, "offered_seconds": 1800}
+SLOW = "bayes-3?v0=0.0001,v0_context=0.0001"
 EAGER = {"judged_min": 20, "days_min": 0.0, "cooldown_days": 0.0, "ece_max": 1.0}
 
 
@@ -39,12 +42,34 @@ def test_what_a_challenger_saves_is_told_by_conversation() -> None:
     """Handed over by the highest of its lessons; only where the two differ is anything saved."""
     champion = scores((1, 0.1, 0), (1, 0.2, 1), (2, 0.9, 0), (3, 0.9, 1), (4, 0.1, 0))
     challenger = scores((1, 0.1, 0), (1, 0.8, 1), (2, 0.2, 0), (3, 0.7, 1), (4, 0.6, 0))
-    assert gains(champion, challenger, 0.5, unneeded=1.0, missed=4.0) == [
-        (1, 4.0),
-        (2, 1.0),
-        (3, 0.0),
-        (4, -1.0),
-    ]
+    loss = DecisionLoss(escalate=0.5, unneeded=1.0, missed=4.0)
+    own, other = (line_levels(line, {}, loss) for line in (champion, challenger))
+    needed = {1: True, 2: False, 3: True, 4: False}
+    saved = {at: loss.gains(own[at], other[at])[needed[at]] * loss.unit for at in own}
+    assert saved == {1: 4.0, 2: 1.0, 3: 0.0, 4: -1.0}
+
+
+def test_an_offer_costs_what_asking_and_its_acceptance_cost() -> None:
+    policy = Policy(price=0.25)
+    loss = DecisionLoss.of(policy)
+    assert (loss.offer, loss.escalate) == (policy.thresholds.offer, policy.thresholds.escalate)
+    assert loss.levels([0.1, 0.4, 0.9]).tolist() == [0, 1, 2]
+    assert loss.levels([0.4, 0.9], [True, True]).tolist() == [0, 2], "no offer at first"
+    assert loss.losses([0, 1, 2], [False] * 3) == pytest.approx([0.0, 0.15 + 0.25, 1.0])
+    assert loss.losses([0, 1, 2], [True] * 3) == pytest.approx([4.0, 0.15 + 0.1 * 4.0, 0.0])
+
+
+def test_no_action_costs_less_in_the_mean_than_the_policys_own() -> None:
+    for lost in (1.0, 0.5):
+        loss = DecisionLoss.of(Policy(lost=lost))
+        q = np.linspace(0.0, 1.0, 201)
+        costs = [
+            q * loss.losses(np.full(q.size, level), np.ones(q.size, bool))
+            + (1 - q) * loss.losses(np.full(q.size, level), np.zeros(q.size, bool))
+            for level in range(3)
+        ]
+        chosen = np.choose(loss.levels(q), costs)
+        assert chosen == pytest.approx(np.min(costs, axis=0))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +103,14 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
     """A champion that was taught that leaks need nobody and learns slowly; and a challenger that
     learned they do.
     """
-    slow = "bayes-3?v0=0.0001,v0_context=0.0001"
-    place, other = service.workspace("shadow", slow), service.workspace(mode="shadow")
+    place, other = service.workspace("shadow", SLOW), service.workspace(mode="shadow")
     taught(place, 0.0, **switching)
     taught(other, 1.0)
+    return place, challenged(service, place, other, frozen=frozen)
+
+
+def challenged(service: InProcess, place: Place, other: Place, *, frozen: bool = False) -> int:
+    """What the other place has learned becomes a challenger; gives its version."""
     store = service.baton.store
     standing = restore(store, other.name)
     with store.write() as connection:
@@ -92,7 +121,42 @@ def opposed(service: InProcess, *, frozen: bool = False, **switching: Any) -> tu
         wish = ChallengerRequest("a test", "someone", version=number, frozen=frozen)
         challenger_requests.open_challenger(connection, place.name, wish)
     upkeep_of(service).build_challengers()
-    return place, number
+    return number
+
+
+def test_an_offer_and_an_escalation_are_two_decisions(service: InProcess) -> None:
+    """Where the champion offers a person and the challenger hands over, a needless handoff costs
+    more than a needless offer, and the conversation is audited by half.
+    """
+    place, other = service.workspace("shadow", SLOW), service.workspace(mode="shadow")
+    place.policy(
+        costs={"unneeded": 1.0, "missed": 4.0, "ask": 0.15},
+        offers={"share_max": 1.0, "first_message": True},
+        audits=KEEPING | BUDGET,
+        switching=EAGER | {"segment_min": 10, "automatic": False},
+    )
+    for n in range(90):
+        told(place, f"t{n} ", 1, float(n % 3 == 0))
+    taught(other, 1.0)
+    challenged(service, place, other)
+    told(place, "after", 15, 0.0)
+    upkeep = upkeep_of(service)
+    upkeep.evaluate_one(place.name)
+    (found,) = contests(place)
+    assert found["judged_conversations"] == 15
+    assert found["differing"] >= 10
+    assert found["proven_better"] is False
+    assert found["segments"]["language unknown"]["saves"] == pytest.approx(0.15 + 0.25 - 1.0)
+    beside = newest_report(place)["beside"]["recent"]
+    assert beside["champion"]["offered"][0] > 0 < beside["challenger-1"]["escalated"][0]
+    for n in range(40):
+        place.bot.decided(f"c{n}", "m1", "my kettle leaks")
+        place.bot.posted(f"/v1/conversations/c{n}/close", {"resolution": "resolved"})
+    time.sleep(SETTLED_SECONDS + 0.1)
+    upkeep.draw_audits()
+    audit = place.agent.got("/v1/audits/next")["audit"]
+    answer = place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "fine"})
+    assert answer["propensity"] >= DISAGREEMENT
 
 
 def contests(place: Place) -> list[dict[str, Any]]:
@@ -145,6 +209,83 @@ def test_disagreement_is_audited_by_half_and_counted_once(service: InProcess) ->
     assert contests(place) == []
     (closed,) = place.engineer.got("/v1/versions")["challengers"]
     assert (closed["status"], closed["closed_why"]) == ("closed", "it serves")
+
+
+def drawn(place: Place, upkeep: Maintenance, count: int) -> None:
+    """Conversations that end without a person, sampled for audits."""
+    for n in range(count):
+        place.bot.decided(f"c{n}", "m1", "my kettle leaks")
+        place.bot.posted(f"/v1/conversations/c{n}/close", {"resolution": "unknown"})
+    time.sleep(SETTLED_SECONDS + 0.1)
+    upkeep.draw_audits()
+
+
+def reviewed(reviewer: Caller) -> list[dict[str, Any]]:
+    """All audits that wait, answered: each was missed."""
+    answers = []
+    while (audit := reviewer.got("/v1/audits/next")["audit"]) is not None:
+        body = {"verdict": "missed", "first_needed_message_id": "m1"}
+        answers.append(reviewer.posted(f"/v1/audits/{audit['id']}/outcome", body))
+    return answers
+
+
+def test_a_comparison_waits_for_the_oldest_answer_and_follows_a_correction(
+    service: InProcess,
+) -> None:
+    place, _ = opposed(service, automatic=False, segment_min=10)
+    upkeep = upkeep_of(service)
+    drawn(place, upkeep, 60)
+    oldest = place.agent.got("/v1/audits/next")["audit"]
+    place.agent.posted(f"/v1/audits/{oldest['id']}/skip")
+    others = reviewed(place.agent)
+    upkeep.evaluate_one(place.name)
+    (waits,) = contests(place)
+    assert (waits["unanswered"], waits["drawn"], waits["differing"]) == (1, 1 + len(others), 0)
+    assert waits["proven_better"] is False
+    assert f"1 of {1 + len(others)} conversations on which they differ" in waits["sentence"] or any(
+        f"1 of {1 + len(others)} conversations" in why for why in waits["objections"]
+    )
+    assert len(reviewed(place.named_agent("another"))) == 1
+    upkeep_of(service).evaluate_one(place.name)
+    (whole,) = contests(place)
+    assert (whole["unanswered"], whole["differing"]) == (0, 1 + len(others))
+    (saved,) = (one["saves"] for name, one in whole["segments"].items() if "language" in name)
+    outcome = place.ledger()[-1]["outcome_id"]
+    place.agent.put(f"/v1/outcomes/{outcome}", json={"verdict": "fine"}).raise_for_status()
+    upkeep.evaluate_one(place.name)
+    (corrected,) = contests(place)
+    (less,) = (one["saves"] for name, one in corrected["segments"].items() if "language" in name)
+    assert (corrected["differing"], less < saved) == (1 + len(others), True)
+
+
+def test_what_ended_while_the_budget_was_spent_is_no_evidence(service: InProcess) -> None:
+    place, _ = opposed(service, automatic=False)
+    place.policy(audits=KEEPING | BUDGET | {"per_day": 4})
+    upkeep = upkeep_of(service)
+    drawn(place, upkeep, 40)
+    assert all(one["propensity"] >= DISAGREEMENT for one in reviewed(place.agent))
+    upkeep.evaluate_one(place.name)
+    (found,) = contests(place)
+    assert 0 < found["drawn"] <= 4
+    assert found["out_of_budget"] > 20
+    assert found["conversations"] + found["out_of_budget"] == 40
+
+
+def test_alpha_is_spent_over_all_comparisons_that_ever_were(service: InProcess) -> None:
+    place, _ = opposed(service, frozen=True, automatic=False)
+    upkeep = upkeep_of(service)
+    upkeep.evaluate_one(place.name)
+    (first,) = contests(place)
+    place.engineer.delete(f"/v1/challengers/{first['challenger']}").raise_for_status()
+    other = service.workspace(mode="shadow")
+    taught(other, 1.0, count=20)
+    challenged(service, place, other, frozen=True)
+    for again in (upkeep_of(service), upkeep_of(service)):
+        again.evaluate_one(place.name)
+        (second,) = contests(place)
+        needed = (first["evidence_needed"], second["evidence_needed"])
+        assert needed == pytest.approx((80.0, 1 / (0.05 * 0.15)))
+    assert sum(alpha_share(n) for n in range(1, 10_000)) == pytest.approx(1.0, abs=0.001)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -30,6 +30,7 @@ from service.store.ledger import change_log, mlflow_rows, version_rows
 from service.store.ledger import entries as ledger
 from service.versions import switches
 from service.versions.evaluation.challenger_comparison import ChallengerComparison, comparison_json
+from service.versions.evaluation.comparison_feed import ComparedLines, add_labelled
 from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.restore import transcript_reader
 from tests.killed_jobs import INSTANTS
@@ -167,7 +168,7 @@ def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | 
     """After how many conversations a challenger would have been promoted, looked at after each."""
     lines = [ModelState(recipe, policy=POLICY) for recipe in (champion, challenger)]
     row = _Row()
-    contest = ChallengerComparison.of(row, POLICY.switching, 0)
+    contest = ChallengerComparison.of(row, POLICY.switching, 0, 1, 0.0)
     facts: dict[int, JudgedOutcome] = {}
     for number, episode in enumerate(episodes(seed, count, WorldSettings(base_rate=0.4)), 1):
         turns = [Turn(m, n in episode.scored) for n, m in enumerate(episode.messages)]
@@ -183,10 +184,22 @@ def promoted_at(seed: int, champion: str, challenger: str, count: int) -> int | 
             replay_entries(line, [entry], lambda _name, n, known=turns: known[:n])
         needed = any(label > 0.5 for _, label in episode.labels)
         facts[number] = JudgedOutcome(
-            number, episode.id, 0.0, needed, 1.0, False, False, False, 0.0, False, 0.0, ()
+            number,
+            episode.id,
+            0.0,
+            needed,
+            propensity=1.0,
+            ruled=False,
+            handed_over=False,
+            by_rule=False,
+            uniform=0.0,
+            caught=False,
+            decided_at=0.0,
+            segments=(),
+            labelled=True,
         )
-        contest.learn(lines[0], lines[1], facts)
         follower = _Follower(row, lines[1])
+        add_labelled(ComparedLines.of(lines[0], follower, facts), contest)  # type: ignore[arg-type]
         if number % 10 == 0:
             found = comparison_json(contest, follower, lines[0], 0.0, facts)  # type: ignore[arg-type]
             if found["proven_better"] and not found["objections"]:
