@@ -220,17 +220,6 @@ def line_levels(scores: Scores, openings: Mapping[int, int], terms: DecisionLoss
     return dict(zip(positions.tolist(), strongest.tolist(), strict=True))
 
 
-def line_losses(scores: Scores, openings: Mapping[int, int], terms: DecisionLoss) -> list[float]:
-    """A line's decision loss on each outcome that it scored, in order, over the greatest loss."""
-    levels = line_levels(scores, openings, terms)
-    positions, place = np.unique(scores.position, return_inverse=True)
-    needed = np.zeros(positions.size, bool)
-    np.logical_or.at(needed, place, scores.label > 0.5)
-    losses = terms.losses(np.array(list(levels.values()), np.int64), needed)
-    result: list[float] = np.minimum(losses / terms.largest, 1.0).tolist()
-    return result
-
-
 def mean(x: Floats, weight: Floats, width: float = 0.0) -> list[float] | None:
     """A weighted mean with its 95 % interval for one look; None of nothing.
 

@@ -63,7 +63,7 @@ class Evaluator:
             comparison_json(comparisons[x.row.id], x, champion, inputs.champion_switch.at, outcomes)
             for x in inputs.challengers
         ]
-        guard_result = promotion_decision.run_rollback_guard(inputs, outcomes.values())
+        guard_result = promotion_decision.run_rollback_guard(inputs)
         verdict = promotion_decision.choose_verdict(inputs, comparison_reports, guard_result)
         costs = DecisionLoss.of(policy)
         rates, populations = self._count(inputs, outcomes, costs)

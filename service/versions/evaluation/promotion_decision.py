@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from experiments.evaluation.decision_costs import JudgedOutcome, line_losses, openings
 from experiments.evaluation.evaluation_report import Verdict
 from experiments.evaluation.line_measures import EvaluatedLine
-from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger.model_state import Entry, ModelState
 from learning.measures.prequential import pair_scores
 from learning.monitoring.rollback_guard import GuardResult, guard
 from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
+from service.versions.evaluation.drift_check import brier_losses
 from service.versions.model_lines import champion_switch_index
 
 BASELINE_OUTCOMES = 500
@@ -49,19 +48,17 @@ class EvaluationInput:
         ]
 
 
-def run_rollback_guard(
-    inputs: EvaluationInput, outcomes: Iterable[JudgedOutcome]
-) -> GuardResult | None:
-    """Run the rollback guard, by decision loss, on a champion promoted within `watch_days`; None
-    where there is no predecessor to return to.
+def run_rollback_guard(inputs: EvaluationInput) -> GuardResult | None:
+    """Run the rollback guard on a champion promoted within `watch_days`; None where there is no
+    predecessor to return to.
     """
     terms, champion_switch = inputs.champion.policy.switching, inputs.champion_switch
     previous = inputs.previous
     if previous is None or time.time() - champion_switch.at > terms.watch_days * DAY:
         return None
-    loss, first = DecisionLoss.of(inputs.champion.policy), openings(outcomes)
-    before = previous.window.scores(until=champion_switch.position)
-    usual = line_losses(before, first, loss)[-BASELINE_OUTCOMES:]
+    usual = brier_losses(previous.window.scores(until=champion_switch.position))[
+        -BASELINE_OUTCOMES:
+    ]
 
     def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
         if other is None:
@@ -70,9 +67,9 @@ def run_rollback_guard(
             inputs.champion.window.scores(since=champion_switch.position),
             other.window.scores(since=champion_switch.position),
         )
-        return line_losses(a, first, loss), line_losses(b, first, loss)
+        return brier_losses(a), brier_losses(b)
 
-    own = line_losses(inputs.champion.window.scores(since=champion_switch.position), first, loss)
+    own = brier_losses(inputs.champion.window.scores(since=champion_switch.position))
     return guard(usual, own, pair(previous), pair(inputs.anchor), terms.false_alarm_in)
 
 
@@ -106,8 +103,8 @@ def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
     name = "its predecessor" if result.finding == "previous" else "itself as it was promoted"
     sentence = (
         f"since its promotion version {inputs.champion.version} loses "
-        f"{result.champion_line.mean:.3f} of the dearest mistake an outcome; {name}, version {to}, "
-        f"loses {line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
+        f"{result.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
+        f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
     )
     evidence = {"rule": "alarm since the promotion", "champion": inputs.champion.version}
     evidence |= {
