@@ -170,7 +170,7 @@ def train(
     learned = {}
     for topic in TOPICS:
         tells = np.array([_tells(topic, row) for row in rows])
-        chosen = np.flatnonzero(tells)
+        chosen = np.flatnonzero(tells).tolist()
         labels = [rows[i][0] == topic and rows[i][2] for i in chosen]
         model = LogisticRegression(C=PENALTY, max_iter=100)
         model.fit(made[chosen], labels, sample_weight=(importance * tells)[chosen])
