@@ -193,6 +193,10 @@ def test_what_another_workspace_has_is_not_found(
         "/outcome": {"verdict": "needed"},
         "/note": {"text": "x"},
         "/transfer": {"team": "support"},
+        "/reply": {"text": "x"},
+        "/assign": {"user": "admin"},
+        "/advice": {"advice": {"judge": 0.5}},
+        "/{message_id}": {"text": "x"} if route.startswith("PUT") else None,
         "/mode": {"mode": "shadow"},
     }.get("/" + path.rpartition("/")[2])
     if route in ("PUT /v1/outcomes/{outcome_id}", "POST /v1/audits/{audit_id}/outcome"):
