@@ -74,6 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.closed: dict[str, str] = {}
         self.unanswered: set[str] = set()
         self.head = 2
+        self.lines: list[int] = []
         self.acts = 0
 
     @initialize()
@@ -317,6 +318,9 @@ class Machine(RuleBasedStateMachine):
         assert answers[0].json() == answers[1].json()
         self.head += 1
         assert answers[0].json()["position"] == self.head
+        if answers[0].json()["effect"] == "gone":  # a line without it serves from here on
+            self.head += 1
+            self.lines.append(self.head)
 
     def _restart(self, which: int) -> None:
         self.running.pop(which)[0].close()
@@ -370,7 +374,18 @@ class Machine(RuleBasedStateMachine):
         elif gone:  # it may have been made of words, or stood on a lesson, that are gone since
             assert replay["identical"] or "removed" in replay["why"], replay
         else:
-            assert replay["identical"] is True, replay
+            assert replay["identical"] is True, (
+                replay,
+                row["position"],
+                row["version"],
+                self.removals,
+                self.lines,
+                self.edits,
+                [
+                    (v["number"], v["position"], v["line"], v["reason"])
+                    for v in self.caller(which, "engineer").got("/v1/versions")["versions"]
+                ],
+            )
 
 
 @pytest.mark.parametrize("kind", postgres.BOTH)
