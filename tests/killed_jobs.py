@@ -142,7 +142,7 @@ def copied(database: Path, folder: Path, old: str, name: str) -> Path:
         ]
         for table in tables:
             columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-            if "workspace" in columns:
+            if "workspace" in columns and table != "security_event":  # which is append-only
                 sql = f"UPDATE {table} SET workspace = ? WHERE workspace = ?"
                 connection.execute(sql, (name, old))
         connection.execute("UPDATE workspace SET id = ? WHERE id = ?", (name, old))

@@ -268,7 +268,7 @@ def test_a_bench_that_is_terminated_ends_what_it_started(tmp_path: Path) -> None
 
 def test_a_process_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
     with (
-        pytest.raises(processes.NotRunningError, match="Could not parse"),
+        pytest.raises(processes.NotRunningError, match="BATON_DATABASE names no"),
         processes.running(processes.baton(tmp_path, database="nonsense")),
     ):
         pass
