@@ -34,7 +34,10 @@ def filled(desk: Desk) -> dict[str, str]:
     long_one = desk.bot.post("/v1/score", said)["handoff"]["id"]
     hostile = desk.bot.post(
         "/v1/score",
-        {"conversation_id": HOSTILE.replace("\u202e", "").replace("\u202c", "")[:100], "message": {"id": "m1", "text": f"{ASKS} {HOSTILE}"}},
+        {
+            "conversation_id": HOSTILE.replace("\u202e", "").replace("\u202c", "")[:100],
+            "message": {"id": "m1", "text": f"{ASKS} {HOSTILE}"},
+        },
     )["handoff"]["id"]
     kept(desk, "kept-1", TALK[0], HOSTILE, TALK[2], customer="kim@example.org")
     drawn(desk)
