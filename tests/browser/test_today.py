@@ -81,11 +81,11 @@ def test_automation_stands_beside_what_it_missed_and_what_is_unknown_says_so(des
     expect(region).to_contain_text("not known between 0 % and 100 %")
 
 
-def test_a_team_lead_needs_an_engineers_key_and_an_agent_is_told_so(desk: Desk) -> None:
+def test_an_agent_is_told_that_today_is_a_leads(desk: Desk) -> None:
     page = desk.visit("ann", "/console/queue")
     expect(page.get_by_role("link", name="Today")).to_have_count(0)
     page.goto("/console/today")
-    expect(page.get_by_role("alert")).to_contain_text("engineer")
+    expect(page.get_by_role("alert")).to_contain_text("lead")
 
 
 def test_without_scripts_the_tables_hold_the_numbers_and_an_empty_place_says_what_to_do(
