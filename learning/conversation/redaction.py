@@ -99,8 +99,8 @@ def _spans(text: str, kind: Kind, language: str | None) -> Iterator[tuple[int, i
 
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of IBANs in their order. What looks like one may reach into the next: the search goes on
-    behind each IBAN, or at the next sign where there was none.
+    """Spans of IBANs in their order. What looks like one may reach into the next: the search goes
+    on behind each IBAN, or at the next sign where there was none.
     """
     place = 0
     while match := _IBAN.search(text, place):
@@ -111,7 +111,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _iban_end(text: str, start: int, stop: int) -> int | None:
-    """Where the longest beginning that is an IBAN ends: words may follow it with no sign between."""
+    """Where the longest beginning that is an IBAN ends: words may follow with no sign between."""
     for end in range(stop, start + 14, -1):
         compact = re.sub(r"[ -]", "", text[start:end])
         is_likely = text[end - 1].isalnum() and mod_97_10.is_valid(compact[4:] + compact[:4])
