@@ -44,7 +44,7 @@ from tests.service_in_process import ASKS, OTHERS, refusal, serving
 from tests.waiting import LIMIT_SECONDS
 
 KILLS = int(os.environ.get("BATON_TEST_KILLS", "0"))
-"""0: ten here and ten in test_crash, as part of all tests."""
+"""0: a few, as part of all tests."""
 
 store_url = postgres.on_both("function")
 
@@ -85,7 +85,7 @@ def healthy(process: Process) -> bool:
 def test_service_and_jobs_killed_at_random_instants_lose_and_double_nothing(
     kind: str, tmp_path: Path, draw: random.Random
 ) -> None:
-    kills = KILLS or {"sqlite": 2, "postgresql": 8}[kind]
+    kills = KILLS or {"sqlite": 2, "postgresql": 4}[kind]
     jobs_also = {"checkpoint_seconds": 0.2, "checkpoint_entries": 5, "lease_seconds": 2}
     with (
         postgres.store(kind, tmp_path) as url,
