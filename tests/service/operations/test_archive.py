@@ -37,7 +37,7 @@ from service.versions.model_lines import ModelLines
 from service.versions.restore import restore as stand
 from tests.running import TEXTS, Home, Place, Process, installation, teach, until
 
-FILES = ("baton.sqlite3", "keys.json")
+FILES = ("baton.sqlite3", "keys.json", "secret.key")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def place(home: Home, service: Process) -> Place:
 @pytest.fixture(scope="module")
 def archive(home: Home, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("archives") / "baton.tar.gz"
+    Sealer.of(Settings(home=home.folder))  # which makes the installation's sealing key
     assert back_up(Settings(home=home.folder), path) == path.stat().st_size
     return path
 
