@@ -74,7 +74,6 @@ class Machine(RuleBasedStateMachine):
         self.closed: dict[str, str] = {}
         self.unanswered: set[str] = set()
         self.head = 2
-        self.lines: list[int] = []
         self.acts = 0
 
     @initialize()
@@ -151,7 +150,8 @@ class Machine(RuleBasedStateMachine):
             if (name, message) in self.removals:
                 assert answer.status_code == 409
             elif known[0] == TEXTS[said]:
-                assert (answer.status_code, answer.json()) == (200, known[1])
+                assert answer.status_code == 200, answer.text
+                self._same(name, answer.json(), known[1])
             else:
                 assert answer.status_code == 409
             return
@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         assert answer.status_code == 200, answer.text
         newest = self.edits.get(key, self.decided[key])
         if newest[0] == TEXTS[said]:
-            assert answer.json() == newest[1]
+            self._same(name, answer.json(), newest[1])
             return
         self.edits[key] = (TEXTS[said], answer.json())
         self._decided(which, name, said, answer.json())
@@ -217,7 +217,13 @@ class Machine(RuleBasedStateMachine):
             return
         name, message = names[pick % len(names)]
         said, answer = self.decided[name, message]
-        assert self.caller(which, "bot").decided(name, message, said) == answer
+        self._same(name, self.caller(which, "bot").decided(name, message, said), answer)
+
+    def _same(self, name: str, found: dict[str, Any], known: dict[str, Any]) -> None:
+        """The answer that was given; its reasons no longer quote what was removed since."""
+        if any(conversation == name for conversation, _ in self.removals):
+            found, known = found | {"reasons": []}, known | {"reasons": []}
+        assert found == known
 
     def _leave(self, which: int, how: str, pick: int) -> None:
         name = sorted(self.open)[pick % len(self.open)]
@@ -320,7 +326,6 @@ class Machine(RuleBasedStateMachine):
         assert answers[0].json()["position"] == self.head
         if answers[0].json()["effect"] == "gone":  # a line without it serves from here on
             self.head += 1
-            self.lines.append(self.head)
 
     def _restart(self, which: int) -> None:
         self.running.pop(which)[0].close()
@@ -374,18 +379,7 @@ class Machine(RuleBasedStateMachine):
         elif gone:  # it may have been made of words, or stood on a lesson, that are gone since
             assert replay["identical"] or "removed" in replay["why"], replay
         else:
-            assert replay["identical"] is True, (
-                replay,
-                row["position"],
-                row["version"],
-                self.removals,
-                self.lines,
-                self.edits,
-                [
-                    (v["number"], v["position"], v["line"], v["reason"])
-                    for v in self.caller(which, "engineer").got("/v1/versions")["versions"]
-                ],
-            )
+            assert replay["identical"] is True, replay
 
 
 @pytest.mark.parametrize("kind", postgres.BOTH)

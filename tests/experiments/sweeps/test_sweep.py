@@ -276,6 +276,7 @@ def test_every_trial_is_a_nested_run_once_also_when_mlflow_was_away(
 # Ray
 
 
+@pytest.mark.long
 def test_a_ray_cluster_of_two_nodes_gives_the_same_figures(stream: Path, tmp_path: Path) -> None:
     local = sweep(stream, tmp_path / "local", "--no-mlflow")
     with cluster() as address:

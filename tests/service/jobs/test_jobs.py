@@ -168,7 +168,7 @@ def rebuilt(place: Place) -> Any:
     return switch if "rebuilt" in switch.body["reason"] else None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mlflow_may_stop_under_load_and_is_given_everything_when_it_is_back(
     home: Home, service: Process, jobs: Process, mlflow: Mlflow, registry: Registry
 ) -> None:

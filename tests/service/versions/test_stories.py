@@ -218,6 +218,7 @@ def test_over_twenty_seeds_no_worse_recipe_is_promoted_and_a_better_one_soon_is(
     assert promoted_at(100, SLOW, "bayes-3", 300) is not None
 
 
+@pytest.mark.long
 def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     service: InProcess, registry: Registry
 ) -> None:
@@ -315,6 +316,7 @@ def brier(place: Place, name: str) -> float:
     return sum(wrong) / len(wrong)
 
 
+@pytest.mark.long
 def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     service: InProcess, registry: Registry
 ) -> None:
