@@ -57,7 +57,7 @@ def asked(service: InProcess) -> Iterator[Asked]:
                 raw.set_progress_handler(step, 1)
 
     def clear(connection: Any, *_: Any) -> None:
-        """In the thread that uses it: another would wait for SQLite while it holds Python's lock."""
+        """In the thread that uses it: another would wait for SQLite, holding Python's lock."""
         if store.is_sqlite:
             connection.connection.dbapi_connection.set_progress_handler(None, 0)
 
