@@ -81,7 +81,7 @@ def healthy(process: Process) -> bool:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3600)
-@pytest.mark.parametrize("kind", postgres.BOTH)
+@pytest.mark.parametrize("kind", postgres.ONE)
 def test_service_and_jobs_killed_at_random_instants_lose_and_double_nothing(
     kind: str, tmp_path: Path, draw: random.Random
 ) -> None:
@@ -477,6 +477,7 @@ def test_a_job_that_waits_for_others_holds_up_neither_the_lease_nor_what_is_done
         store.close()
 
 
+@pytest.mark.long
 def test_an_mlflow_that_never_answers_holds_up_no_other_job_and_costs_no_lease(
     tmp_path: Path,
 ) -> None:

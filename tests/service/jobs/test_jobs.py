@@ -229,7 +229,7 @@ def test_mlflow_may_stop_under_load_and_is_given_everything_when_it_is_back(
         assert engineer.standing["digest"] == place.bare_digest()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_alias_that_the_policy_does_not_heed_is_put_back(
     home: Home, service: Process, jobs: Process, registry: Registry
 ) -> None:
@@ -377,6 +377,7 @@ def test_a_claim_whose_agent_went_quiet_waits_again_and_another_may_take_it(
         assert other.post(claim, {})["claimed_by"] == f"{place.name}-engineer"
 
 
+@pytest.mark.long
 def test_an_mlflow_that_lost_everything_is_given_everything_anew(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     store = Store(settings.database_url)

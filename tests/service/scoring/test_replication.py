@@ -88,6 +88,7 @@ def test_an_outcome_posted_at_one_process_is_learned_by_the_other_while_it_idles
             until(lambda wanted=position: engineer.standing["position"] >= wanted, "learned")
 
 
+@pytest.mark.long
 def test_restarting_gives_the_same_model_while_outcomes_go_on_elsewhere(
     home: Home, first: Process, second: Process
 ) -> None:

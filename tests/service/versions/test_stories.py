@@ -271,6 +271,7 @@ def opposite(story: Story) -> int:
         )
 
 
+@pytest.mark.long
 def test_a_bad_promotion_is_rolled_back(service: InProcess, registry: Registry) -> None:
     story = Story(service, registry)
     story.town.play(250)
@@ -356,7 +357,7 @@ def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     assert kinds == ["promotion", "rollback", "promotion"]
 
 
-@pytest.mark.soak
+@pytest.mark.long
 def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreement(
     registry: Registry, tmp_path: Path
 ) -> None:
@@ -369,9 +370,8 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
         story.upkeep.build_challengers()
         story.town.play(150)
     words = (tmp_path / "home" / "baton.sqlite3", tmp_path, registry.tracking_uri)
-    instants = list(INSTANTS) if "BATON_TEST_KILLS" in os.environ else list(INSTANTS)[1:4:2]
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name, *instants],
+        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name, *INSTANTS],
         cwd=Path(__file__).parents[3],
         env=dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,
@@ -380,7 +380,7 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
     found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-    assert [one["when"] for one in found] == instants
+    assert [one["when"] for one in found] == list(INSTANTS)
     assert all(one["killed"] for one in found)
     for one in found:
         assert (one["switches"], one["rule"]) == (2, "proven better"), one
