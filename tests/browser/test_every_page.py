@@ -72,7 +72,7 @@ def late(page: Page, name: str) -> Iterator[str]:
         yield f"{name}: {len(found.blocking)} requests before its first paint"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_every_page_keeps_nobody_out_and_waits_for_little(desk: Desk, scheme: Any) -> None:
     pages = filled(desk)
     page = desk.visit("lea", "/console/queue", WIDE, scheme, role="engineer")

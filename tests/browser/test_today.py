@@ -99,7 +99,7 @@ def test_without_scripts_the_tables_hold_the_numbers_and_an_empty_place_says_wha
     expect(rows.last).to_contain_text("01")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_nobody_is_kept_out(desk: Desk, tmp_path: Any, scheme: Any) -> None:
     busy(desk)
     page = desk.visit("lea", "/console/today", WIDE, scheme, role="engineer")

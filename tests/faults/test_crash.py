@@ -294,7 +294,7 @@ def leading(home: Home) -> str | None:
     return rows[0]["holder"] if rows else None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes_over(
     tmp_path: Path, draw: random.Random
 ) -> None:

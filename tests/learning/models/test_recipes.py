@@ -27,6 +27,10 @@ from learning.models.hyperparameters import Parameter
 from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
 
 every_recipe = pytest.mark.parametrize("name", list(RECIPES))
+one_recipe = pytest.mark.parametrize(
+    "name",
+    [name if name == DEFAULT else pytest.param(name, marks=pytest.mark.long) for name in RECIPES],
+)
 Lesson = tuple[dict[Any, float], float, float]
 
 
@@ -63,7 +67,7 @@ def digest(model: HashedClassifier) -> str:
     return found.hexdigest()
 
 
-@every_recipe
+@one_recipe
 def test_it_is_a_genuine_river_classifier(name: str) -> None:
     model = RECIPES[name].build()
     assert isinstance(model, base.Classifier)
@@ -119,7 +123,7 @@ def test_a_dump_is_not_touched_by_later_learning_nor_a_load_by_its_source(name: 
     assert all(np.array_equal(arrays[key], kept[1][key]) for key in kept[1])
 
 
-@every_recipe
+@one_recipe
 def test_another_process_under_another_hash_seed_learns_the_same_bits(name: str) -> None:
     program = (
         f"from tests.learning.models.test_recipes import digest, learned, taught\n"

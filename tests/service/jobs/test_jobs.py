@@ -309,6 +309,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         assert newest_switch(place) == switch
 
 
+@pytest.mark.long
 def test_a_version_that_an_engineer_deleted_in_mlflow_holds_up_no_other_workspace(
     home: Home, service: Process, jobs: Process, registry: Registry
 ) -> None:
