@@ -58,8 +58,8 @@ pictures: $(STAMP)  ## take the README's pictures of the console anew; needs a b
 stories: $(STAMP)  ## play four stories with MLflow and picture its pages at their end; needs a browser
 	@$(BIN)/python -m tests.browser.stories .stories
 
-soak: $(STAMP)  ## kill service and jobs 200 times under load on each store (KILLS=200; takes an hour)
-	@BATON_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -m soak -p no:randomly
+soak: $(STAMP)  ## the long tests: 200 kills under load on each store (KILLS=200), all benchmarks; takes an hour
+	@BATON_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest --timeout 7200 -m "soak or long" -p no:randomly
 
 lint: $(STAMP)  ## style and format
 	@$(BIN)/ruff check .

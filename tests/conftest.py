@@ -21,7 +21,10 @@ settings.load_profile("baton")
 _STAY = ("BATON_DATA", "BATON_TEST_POSTGRES_URL")
 
 
-LONGEST = ("stories", "jobs", "crash", "faults", "replication", "sweep", "bench", "parity")
+LONGEST = (
+    *("faults", "stories", "jobs", "crash", "retention", "serving", "replication", "machine"),
+    *("sweep", "today", "conversation", "every_page", "bench", "parity"),
+)
 """Files that take longest, by a part of their names: begun first, no worker is left with one."""
 
 

@@ -142,7 +142,7 @@ def copied(database: Path, folder: Path, old: str, name: str) -> Path:
         ]
         for table in tables:
             columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-            if "workspace" in columns:
+            if "workspace" in columns and table != "security_event":  # which is append-only
                 sql = f"UPDATE {table} SET workspace = ? WHERE workspace = ?"
                 connection.execute(sql, (name, old))
         connection.execute("UPDATE workspace SET id = ? WHERE id = ?", (name, old))
@@ -185,12 +185,13 @@ def after(home: Path, workspace: str, registry: Registry) -> dict[str, Any]:
     }
 
 
-def main(database: Path, folder: Path, mlflow_url: str, workspace: str) -> None:
+def main(database: Path, folder: Path, mlflow_url: str, workspace: str, *instants: str) -> None:
     whole = copied(database, folder, workspace, "whole")
     steps = forked(lambda: passed(whole, "whole", mlflow_url, 0))
     assert steps is not None
     registry = Registry(mlflow_url)
-    for when, (what, later) in INSTANTS.items():
+    for when in instants:
+        what, later = INSTANTS[when]
         kill_at = instant(steps, what, later)
         name = f"killed-{kill_at}"
         home = copied(database, folder, workspace, name)
@@ -201,4 +202,4 @@ def main(database: Path, folder: Path, mlflow_url: str, workspace: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

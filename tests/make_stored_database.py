@@ -33,7 +33,7 @@ from service.versions.restore import restore
 from tests.service_in_process import serving
 
 FOLDER = Path(__file__).parent / "data" / "schemas"
-CONVERSATIONS, SEED = 160, 11
+CONVERSATIONS, SEED = 130, 11
 BYTES_MAX = 600 * 1024
 
 

@@ -21,7 +21,7 @@ import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -182,12 +182,14 @@ def store(kind: str, folder: Path) -> Iterator[str]:
 
 
 BOTH = ("sqlite", "postgresql")
+ONE = ("postgresql", pytest.param("sqlite", marks=pytest.mark.long))
+"""The other store in `make soak` only."""
 
 
-def on_both(scope: str = "module") -> Any:
+def on_both(scope: str = "module", stores: Sequence[Any] = BOTH) -> Any:
     """A fixture `store_url` of every store there is."""
 
-    @pytest.fixture(scope=scope, params=BOTH)
+    @pytest.fixture(scope=scope, params=stores)
     def store_url(
         request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[str]:

@@ -22,6 +22,7 @@ from service.store.database.transactions import Store, table
 from service.store.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
 from service.web.app import create_app
 from service.web.request_context import AppState
+from tests import migrated
 from tests.waiting import LIMIT_SECONDS, until
 
 T = TypeVar("T")
@@ -161,6 +162,8 @@ class InProcess:
 def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
     """Serve a fresh installation in `home` until the block ends."""
     given = Settings(home=home, **settings)
+    if "database" not in settings:
+        migrated.begin(home)
     store = Store(given.database_url)
     keys = prepare(given, store)
     store.close()

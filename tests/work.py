@@ -40,7 +40,7 @@ class Asked:
 @contextmanager
 def asked(service: InProcess) -> Iterator[Asked]:
     """Counts what routes look up in threads; not what the engine does, which follows by itself."""
-    found, store, connections = Asked(), service.baton.store, list[Any]()
+    found, store = Asked(), service.baton.store
 
     def looks() -> bool:
         return threading.current_thread().name.startswith("uvloop")
@@ -54,16 +54,19 @@ def asked(service: InProcess) -> Iterator[Asked]:
             found.sql.append(sql)
             if store.is_sqlite:
                 raw = connection.connection.dbapi_connection
-                connections.append(raw)
                 raw.set_progress_handler(step, 1)
+
+    def clear(connection: Any, *_: Any) -> None:
+        """In the thread that uses it: another would wait for SQLite, holding Python's lock."""
+        if store.is_sqlite:
+            connection.connection.dbapi_connection.set_progress_handler(None, 0)
 
     event.listen(store._reader, "before_cursor_execute", execute)
     try:
         yield found
     finally:
         event.remove(store._reader, "before_cursor_execute", execute)
-        for raw in connections:
-            raw.set_progress_handler(None, 0)
+        event.listen(store._reader, "before_cursor_execute", clear)
 
 
 def calls(do: Callable[[], Any]) -> int:

@@ -27,8 +27,8 @@ from experiments.registry import pyfunc
 from learning.models.plugins import entry_points as plugins
 
 PACKAGES = (
-    *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "river", "scipy"),
-    "vaderSentiment",
+    *("email-validator", "mlflow", "numpy", "pandas", "phonenumbers", "pydantic", "python-stdnum"),
+    *("river", "scipy", "vaderSentiment"),
 )
 LOADER = "baton_published"
 STATE = "state.npz"

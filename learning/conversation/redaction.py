@@ -93,20 +93,31 @@ def _spans(text: str, kind: Kind, language: str | None) -> Iterator[tuple[int, i
             if luhn.is_valid(re.sub(r"\D", "", match.group())):
                 yield match.span()
     elif kind == "iban":
-        for match in _IBAN.finditer(text):
-            yield from _iban_within(text, *match.span())
+        yield from _ibans(text)
     else:
         yield from _national_ids(text)
 
 
-def _iban_within(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The longest beginning that is an IBAN: words may follow one without a sign between."""
+def _ibans(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of IBANs in their order. What looks like one may reach into the next: the search goes
+    on behind each IBAN, or at the next sign where there was none.
+    """
+    place = 0
+    while match := _IBAN.search(text, place):
+        end = _iban_end(text, *match.span())
+        if end is not None:
+            yield match.start(), end
+        place = end or match.start() + 1
+
+
+def _iban_end(text: str, start: int, stop: int) -> int | None:
+    """Where the longest beginning that is an IBAN ends: words may follow with no sign between."""
     for end in range(stop, start + 14, -1):
         compact = re.sub(r"[ -]", "", text[start:end])
         is_likely = text[end - 1].isalnum() and mod_97_10.is_valid(compact[4:] + compact[:4])
         if is_likely and iban.is_valid(compact):
-            yield start, end
-            return
+            return end
+    return None
 
 
 def _national_ids(text: str) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from learning.text.lexicon.phrase_matcher import PhraseMatch, english, find, lexicon
 from learning.text.own_words import OwnWords, own_words
@@ -128,12 +129,12 @@ def _strongest(matches: Sequence[PhraseMatch]) -> dict[str, PhraseMatch]:
 
 def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMatch]:
     """Topics that the classifier judges: it finds what no phrase does, and takes back a phrase that
-    stands among harmless words.
+    stands among harmless words of its own sentence.
     """
     scored = score([word for word in split.words if word not in ".,"])
     for topic, points, phrase_worth in scored.readings():
         match = found.pop(topic, None) if found else None
-        if points + (phrase_worth if match else 0) >= 0:
+        if points >= 0 or (match and _holds(match, split, points, phrase_worth)):
             if match is None and scored.words:
                 places = [place for place, word in enumerate(split.words) if word not in ".,"]
                 first, last = scored.evidence(topic)
@@ -143,6 +144,25 @@ def _judged(found: dict[str, PhraseMatch], split: Tokens) -> dict[str, PhraseMat
         elif match and topic in MENTIONS:
             found[MENTIONS[topic]] = PhraseMatch(MENTIONS[topic], match.words)
     return found
+
+
+def _holds(match: PhraseMatch, split: Tokens, points: int, phrase_worth: int) -> bool:
+    """Whether a phrase is meant as it stands: in its whole text, or in its own sentence."""
+    if points + phrase_worth >= 0:
+        return True
+    return score(_sentence_of(match, split)).scores[match.signal] + phrase_worth >= 0
+
+
+def _sentence_of(match: PhraseMatch, split: Tokens) -> list[str]:
+    """The words of the sentence in which a phrase was found."""
+    phrase = [word for word in tokens(match.words).words if word not in ".,"]
+    for end, sentence in groupby(split.words, ".".__eq__):
+        words = [word for word in sentence if word != ","]
+        if not end and any(
+            words[start : start + len(phrase)] == phrase for start in range(len(words))
+        ):
+            return words
+    return phrase
 
 
 def _profane(text: str, split: Tokens) -> str:

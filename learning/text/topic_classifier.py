@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import accumulate, chain
+from itertools import chain, pairwise, starmap
 from typing import Any
 from zipfile import BadZipFile
 
@@ -147,17 +147,16 @@ def word_ngrams(word: str) -> Iterator[str]:
 
 
 def ngrams(words: Sequence[str]) -> Iterator[str]:
-    """Every n-gram of a text: of each word, of neighbours, of words with one between."""
-    one = two = ""
-    for word in words:
-        if word in ".,":
-            continue
+    """Every n-gram of a text: of each word, of neighbours, of words with one between; each word and
+    each pair once, however often it is said.
+    """
+    plain = [word for word in words if word not in ".,"]
+    for word in dict.fromkeys(plain):
         yield from word_ngrams(word)
-        if one:
-            yield f"{one} {word}"
-        if two:
-            yield f"{two} . {word}"
-        one, two = word, one
+    for first, second in dict.fromkeys(pairwise(plain)):
+        yield f"{first} {second}"
+    for first, second in dict.fromkeys(zip(plain, plain[2:], strict=False)):
+        yield f"{first} . {second}"
 
 
 def bucket(ngram: str, size: int) -> int:
@@ -212,25 +211,31 @@ def _parts(words: Sequence[str]) -> list[int]:
     return list(map(sum, zip(map(_of_word, words), beside, apart, strict=False)))
 
 
+def _sum(words: Sequence[str]) -> int:
+    """The packed log-odds of a stretch: each word and each pair counts once."""
+    beside, apart = (
+        set(pairwise(words)),
+        set(zip(words, words[2:], strict=False)),
+    )
+    packed = sum(map(_of_word, set(words)), weights().base)
+    return sum(starmap(_of_pair_apart, apart), sum(starmap(_of_pair, beside), packed))
+
+
 def score(words: Sequence[str]) -> TopicScores:
     """The scores of a text given as its words: tokens (`learning.text.tokens`) without marks."""
-    book = weights()
-    count = len(book.topics)
+    topics = weights().topics
+    count = len(topics)
     if len(words) <= WINDOW_WORDS:
-        packed = sum(map(_of_word, words), book.base)
-        packed = sum(map(_of_pair, words, words[1:]), packed)
-        packed = sum(map(_of_pair_apart, words, words[2:]), packed)
-        points = unpack(packed, count)
-        return TopicScores(words, dict(zip(book.topics, points, strict=True)), (0,) * count)
+        points = unpack(_sum(words), count)
+        return TopicScores(words, dict(zip(topics, points, strict=True)), (0,) * count)
     best, windows = [-(1 << 30)] * count, [0] * count
-    sums = [0, *accumulate(_parts(words))]
     step = WINDOW_WORDS // 2
     for start in range(0, len(words) - step, step):
-        packed = sums[min(start + WINDOW_WORDS, len(words))] - sums[start] + book.base
+        packed = _sum(words[start : start + WINDOW_WORDS])
         for lane, points_here in enumerate(unpack(packed, count)):
             if points_here > best[lane]:
                 best[lane], windows[lane] = points_here, start
-    return TopicScores(words, dict(zip(book.topics, best, strict=True)), tuple(windows))
+    return TopicScores(words, dict(zip(topics, best, strict=True)), tuple(windows))
 
 
 def total(words: Sequence[str], book: TopicWeights) -> tuple[int, ...]:

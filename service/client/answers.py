@@ -34,7 +34,7 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class DecisionReason:
     """Why, in words."""
 
     text: str
@@ -64,7 +64,7 @@ class Decision:
     uncertainty: float | None
     thresholds: Thresholds | None
     triggers: list[Trigger]
-    reasons: list[Reason]
+    reasons: list[DecisionReason]
     handoff: HandoffSummary | None
     version: int | None
     position: int | None

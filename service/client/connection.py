@@ -12,7 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from . import operations
-from .answers import Decision, Reason, Trigger
+from .answers import Decision, DecisionReason, Trigger
 from .errors import NotAnsweredError
 from .operations import Operation
 from .retries import RETRIED, RetryPolicy
@@ -57,7 +57,7 @@ def degraded_decision(text: str, message_id: str, author: str) -> Decision:
         uncertainty=None,
         thresholds=None,
         triggers=triggers,
-        reasons=[Reason(why, 1.0, "not_answered")],
+        reasons=[DecisionReason(why, 1.0, "not_answered")],
         handoff=None,
         version=None,
         position=None,

@@ -64,12 +64,7 @@ def _write_archive(settings: Settings, store: Store, archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         copy = Path(folder) / DATABASE_FILE
-        try:
-            store.copy_to(copy)
-        except sqlite3.Error as error:
-            raise ArchiveError(
-                f"no copy in {archive.parent}: {error}; is its disk full?"
-            ) from error
+        store.copy_to(copy)
         files = {DATABASE_FILE: copy, KEYS_FILE: settings.home / KEYS_FILE}
         if (settings.home / SEAL_FILE).exists():
             files[SEAL_FILE] = settings.home / SEAL_FILE

@@ -12,19 +12,18 @@ import structlog
 
 
 class LossyStream(io.TextIOBase):
-    """A text stream that drops what cannot be written: a full disk must not fail a request."""
-
-    def __init__(self, to: TextIO) -> None:
-        self._to = to
+    """Standard error, as it is when written to; what cannot be written is dropped: a full disk must
+    not fail a request.
+    """
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
-            self._to.write(text)
+            sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._to.flush()
+            sys.stderr.flush()
 
 
 def configure(level: str, *, process: str) -> None:
@@ -39,7 +38,7 @@ def configure(level: str, *, process: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyStream(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyStream())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from experiments.build_info import build_id
@@ -108,8 +109,10 @@ class DecisionReplay:
                 switches = entries.switches(connection, workspace, position)
             same_line = switches and switches[-1].position == model_state.switch
             if same_line and not model_state.half_learned:
-                advance(self._store, workspace, model_state, position)
-                return model_state
+                with suppress(
+                    TextRemovedError
+                ):  # a version was saved past it, which `restore` finds
+                    return advance(self._store, workspace, model_state, position)
         model_state = restore(self._store, workspace, until=position)
         self._cached = (workspace, model_state)
         return model_state

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -36,14 +37,13 @@ def begin_workspace(
 
     False if the workspace exists. Invalid where the recipe is unknown.
     """
-    if first is None:
-        first = ModelState(recipe=_recipe_to_begin_with(recipe))
+    begun_with = _recipe_to_begin_with(recipe) if first is None else ""
     if not entries.add_workspace(connection, name, mode):
         return False
     policy = Policy().model_dump(mode="json")
     entries.append(connection, name, "policy", policy, actor)
-    untrained = SerializedState.of(first)
-    number = save_version(connection, name, untrained, line=0, reason="untrained")
+    serialized = _untrained(begun_with) if first is None else SerializedState.of(first)
+    number = save_version(connection, name, serialized, line=0, reason="untrained")
     append_switch(connection, name, Switch(number, 0, reason, actor, evidence=evidence))
     return True
 
@@ -85,6 +85,12 @@ class SerializedState:
             checkpoint.digest(model_state),
             checkpoint.dump(model_state),
         )
+
+
+@lru_cache(maxsize=8)
+def _untrained(recipe: str) -> SerializedState:
+    """A recipe's state before anything is learned: the same in every workspace."""
+    return SerializedState.of(ModelState(recipe=recipe))
 
 
 def save_version(

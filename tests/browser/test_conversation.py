@@ -199,7 +199,9 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
     bot = desk.bot
     bot.post(
         "/v1/score",
-        _said(conversation, "<b>m0</b>", HOSTILE.replace("talk to a human", "h u m a n")),
+        _said(
+            conversation, "<b>m0</b>", HOSTILE.replace("want to talk to a human", "have a question")
+        ),
     )
     asked = bot.post(
         "/v1/score",

@@ -34,7 +34,10 @@ def filled(desk: Desk) -> dict[str, str]:
     long_one = desk.bot.post("/v1/score", said)["handoff"]["id"]
     hostile = desk.bot.post(
         "/v1/score",
-        {"conversation_id": HOSTILE[:100], "message": {"id": "m1", "text": f"{ASKS} {HOSTILE}"}},
+        {
+            "conversation_id": HOSTILE.replace("\u202e", "").replace("\u202c", "")[:100],
+            "message": {"id": "m1", "text": f"{ASKS} {HOSTILE}"},
+        },
     )["handoff"]["id"]
     kept(desk, "kept-1", TALK[0], HOSTILE, TALK[2], customer="kim@example.org")
     drawn(desk)
@@ -69,7 +72,7 @@ def late(page: Page, name: str) -> Iterator[str]:
         yield f"{name}: {len(found.blocking)} requests before its first paint"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_every_page_keeps_nobody_out_and_waits_for_little(desk: Desk, scheme: Any) -> None:
     pages = filled(desk)
     page = desk.visit("lea", "/console/queue", WIDE, scheme, role="engineer")

@@ -57,6 +57,7 @@ def moved(browser: Browser, url: str, workspace: str, number: str) -> None:
     page.close()
 
 
+@pytest.mark.long
 def test_moving_champion_in_mlflow_changes_what_serves(
     mlflow_url: str, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -26,7 +26,9 @@ def test_a_wrong_key_is_told_so_and_a_bots_key_what_to_use(desk: Desk) -> None:
     page.goto("/")
     page.get_by_label("Your key").fill("bk_guessed")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("The key is unknown or was revoked")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "The key is unknown, was revoked, or has expired"
+    )
     page.get_by_label("Your key").fill(desk.place.keys["bot"])
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("needs the role agent")

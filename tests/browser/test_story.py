@@ -37,14 +37,14 @@ def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     expect(queue.locator("#waiting .item").first).to_be_visible()
     assert queue.evaluate("window.still"), "the page was loaded anew"
 
-    ben = desk.visit("ben", "/console/queue")
+    ida = desk.visit("ida", "/console/queue")
     item = queue.locator("#waiting .item").first
     handoff = item.get_attribute("id")
     item.get_by_role("button", name="Claim").click()
     expect(queue.locator("#status")).to_contain_text("yours")
-    expect(ben.locator("#claimed .item")).to_contain_text("ann")
-    ben.goto(f"/console/handoffs/{handoff}")
-    expect(ben.locator("#work")).to_contain_text("ann has this conversation")
+    expect(ida.locator("#claimed .item")).to_contain_text("ann")
+    ida.goto(f"/console/handoffs/{handoff}")
+    expect(ida.locator("#work")).to_contain_text("ann has this conversation")
 
     packet = desk.agent("ann").get(path_of("handoffs", handoff))
     conversation = packet["conversation_id"]

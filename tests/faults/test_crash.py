@@ -25,7 +25,7 @@ from learning.ledger.model_state import replay_entries
 from tests.running import TEXTS, Client, Home, Place, installation, teach, until
 from tests.waiting import LIMIT_SECONDS
 
-KILLS = 10
+KILLS = 3
 TALKERS = 4
 
 
@@ -165,7 +165,7 @@ def whole(place: Place, told: list[Acknowledged]) -> None:
 
 
 @pytest.mark.slow
-def test_the_service_killed_ten_times_under_load_loses_and_doubles_nothing(
+def test_the_service_killed_under_load_loses_and_doubles_nothing(
     tmp_path: Path, draw: random.Random
 ) -> None:
     with installation(tmp_path) as home:
@@ -207,7 +207,7 @@ def repeated(place: Place, service: Any, told: list[Acknowledged]) -> None:
     assert len(place.entries()) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_killed_in_turn_lose_and_double_nothing(
     tmp_path: Path, draw: random.Random
 ) -> None:
@@ -218,7 +218,7 @@ def test_two_processes_killed_in_turn_lose_and_double_nothing(
 
         def disturb() -> None:
             with place.caller("bot", second) as bot:
-                for turn in range(4):
+                for turn in range(2):
                     for number in range(3):
                         teach(bot, f"s{turn}-{number}", number)
                     time.sleep(draw.uniform(0.0, 0.3))
@@ -294,7 +294,7 @@ def leading(home: Home) -> str | None:
     return rows[0]["holder"] if rows else None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_killed_at_random_leave_ledger_and_versions_whole_and_another_takes_over(
     tmp_path: Path, draw: random.Random
 ) -> None:

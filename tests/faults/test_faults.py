@@ -44,7 +44,7 @@ from tests.service_in_process import ASKS, OTHERS, refusal, serving
 from tests.waiting import LIMIT_SECONDS
 
 KILLS = int(os.environ.get("BATON_TEST_KILLS", "0"))
-"""0: ten here and ten in test_crash, as part of all tests."""
+"""0: a few, as part of all tests."""
 
 store_url = postgres.on_both("function")
 
@@ -81,11 +81,11 @@ def healthy(process: Process) -> bool:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3600)
-@pytest.mark.parametrize("kind", postgres.BOTH)
+@pytest.mark.parametrize("kind", postgres.ONE)
 def test_service_and_jobs_killed_at_random_instants_lose_and_double_nothing(
     kind: str, tmp_path: Path, draw: random.Random
 ) -> None:
-    kills = KILLS or {"sqlite": 2, "postgresql": 8}[kind]
+    kills = KILLS or {"sqlite": 2, "postgresql": 4}[kind]
     jobs_also = {"checkpoint_seconds": 0.2, "checkpoint_entries": 5, "lease_seconds": 2}
     with (
         postgres.store(kind, tmp_path) as url,
@@ -477,6 +477,7 @@ def test_a_job_that_waits_for_others_holds_up_neither_the_lease_nor_what_is_done
         store.close()
 
 
+@pytest.mark.long
 def test_an_mlflow_that_never_answers_holds_up_no_other_job_and_costs_no_lease(
     tmp_path: Path,
 ) -> None:

@@ -150,7 +150,8 @@ class Machine(RuleBasedStateMachine):
             if (name, message) in self.removals:
                 assert answer.status_code == 409
             elif known[0] == TEXTS[said]:
-                assert (answer.status_code, answer.json()) == (200, known[1])
+                assert answer.status_code == 200, answer.text
+                self._same(name, answer.json(), known[1])
             else:
                 assert answer.status_code == 409
             return
@@ -189,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         assert answer.status_code == 200, answer.text
         newest = self.edits.get(key, self.decided[key])
         if newest[0] == TEXTS[said]:
-            assert answer.json() == newest[1]
+            self._same(name, answer.json(), newest[1])
             return
         self.edits[key] = (TEXTS[said], answer.json())
         self._decided(which, name, said, answer.json())
@@ -216,7 +217,13 @@ class Machine(RuleBasedStateMachine):
             return
         name, message = names[pick % len(names)]
         said, answer = self.decided[name, message]
-        assert self.caller(which, "bot").decided(name, message, said) == answer
+        self._same(name, self.caller(which, "bot").decided(name, message, said), answer)
+
+    def _same(self, name: str, found: dict[str, Any], known: dict[str, Any]) -> None:
+        """The answer that was given; its reasons no longer quote what was removed since."""
+        if any(conversation == name for conversation, _ in self.removals):
+            found, known = found | {"reasons": []}, known | {"reasons": []}
+        assert found == known
 
     def _leave(self, which: int, how: str, pick: int) -> None:
         name = sorted(self.open)[pick % len(self.open)]
@@ -317,6 +324,8 @@ class Machine(RuleBasedStateMachine):
         assert answers[0].json() == answers[1].json()
         self.head += 1
         assert answers[0].json()["position"] == self.head
+        if answers[0].json()["effect"] == "gone":  # a line without it serves from here on
+            self.head += 1
 
     def _restart(self, which: int) -> None:
         self.running.pop(which)[0].close()

@@ -160,7 +160,7 @@ def test_every_route_is_in_the_openapi_description(tmp_path: Path) -> None:
         if not getattr(route, "include_in_schema", False)
         and getattr(route, "methods", None) != {"HEAD"}
     }
-    assert hidden <= OWN_PAGES | {"/", "/console"}
+    assert hidden <= OWN_PAGES | {"/", "/console", "/mcp"}
 
 
 def test_every_page_of_the_console_stands_in_the_guide_of_agents() -> None:
@@ -226,7 +226,7 @@ def test_what_documents_and_messages_tell_to_run_or_set_exists() -> None:
     sources = [*DOCUMENTS, *(p for d in PACKAGES for p in sorted((ROOT / d).rglob("*.py")))]
     texts = {path: path.read_text(encoding="utf-8") for path in sources}
     known = {name.split()[0] for name in commands()}
-    variables = {one.metadata["variable"] for one in fields(Settings)} | {"BATON_DATA"}
+    variables = {one.metadata["variable"] for one in fields(Settings)} | {"BATON_DATA", "BATON_KEY"}
     unknown = [
         f"{path.relative_to(ROOT)}: {name}"
         for path, text in texts.items()

@@ -38,7 +38,8 @@ def highlights(
     """The highlights of a message, in order and none overlapping another.
 
     `watched` is what the triggers of this very message watch ("request", "topic:legal",
-    "says:cancel my plan"). Of overlapping ones, one that led goes first, then the longer.
+    "says:cancel my plan"). Of overlapping ones, the words of a `says:` rule go first, then what
+    led, then the longer.
     """
     trigger_signals = _trigger_signals(watched)
     candidates: list[Highlight] = []
@@ -58,6 +59,7 @@ def highlights(
     for highlight in sorted(
         candidates,
         key=lambda candidate: (
+            not candidate.signal.startswith("says:"),
             not candidate.led,
             candidate.start - candidate.stop,
             candidate.start,

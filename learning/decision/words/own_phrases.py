@@ -40,7 +40,10 @@ class Phrase(PolicyDocument):
     """A phrase of a workspace's customers, and what it shows where it stands in a message."""
 
     signal: Annotated[
-        Signal, Field(description="What it shows: a request for a person, or a topic.")
+        Signal,
+        Field(
+            description="What it shows: a request for a person, or a topic.", examples=["request"]
+        ),
     ]
     text: Annotated[
         str,

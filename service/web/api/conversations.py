@@ -371,6 +371,10 @@ async def get_conversation(
         return _conversation_json(row) | parts
 
     response = JSONResponse(await baton.read(look))
+    if principal.role != "bot":
+        baton.recorder.record(
+            "transcript_read", principal.name, conversation_id, workspace=workspace
+        )
     etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
     if etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})
@@ -389,7 +393,9 @@ class PersonResponse(BaseModel):
             [{"id": "c-17", "messages": []}],
         ),
     ]
-    next: Annotated[str | None, about("Give it as `after` for the next page; null at the end.")]
+    next: Annotated[
+        str | None, about("Give it as `after` for the next page; null at the end.", "c-17")
+    ]
 
 
 class ErasedConversation(BaseModel):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from learning.ledger.model_state import ModelState
 from service.handoffs import brief, claims, lifecycle, notes, replies, takeover, transfers
+from service.handoffs.status import require_handoff
 from service.runtime.errors import Invalid, NotFound
 from service.scoring.decision_response import ReasonResponse, TriggerResponse
 from service.store import access
@@ -405,6 +406,7 @@ async def assign_handoff(
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def assign(batch: Batch) -> Mapping[str, Any]:
+        require_handoff(batch, workspace, handoff_id)
         if access.user(batch.connection, workspace, asked.user) is None:
             raise Invalid(
                 "unknown_user",

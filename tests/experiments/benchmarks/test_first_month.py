@@ -142,8 +142,9 @@ def test_the_yardsticks_of_a_play_cost_what_their_months_do() -> None:
     settings = PLAN.world(5).settings
     rules = yardstick_cost("rules only", settings, 5, 40)
     assert rules == pytest.approx(month(PLAN, "rules", 5)["cost"])
-    assert yardstick_cost("everybody handed over", settings, 5, 40) > rules
-    assert yardstick_cost("the true probability", settings, 5, 40) < rules
+    everybody = yardstick_cost("everybody handed over", settings, 5, 40)
+    assert everybody == pytest.approx(month(PLAN, "hand_over_all", 5)["cost"])
+    assert rules != yardstick_cost("the true probability", settings, 5, 40) < everybody
 
 
 def test_no_name_means_every_decider() -> None:

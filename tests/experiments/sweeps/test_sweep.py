@@ -215,6 +215,7 @@ def test_a_sweep_of_a_ledger_learns_what_a_rebuild_learns_and_keeps_no_text(home
 # Broken off, and gone on with
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was(stream: Path, tmp_path: Path) -> None:
     words = ("sweep", str(stream), *RECIPES, "--workers", "1", "--no-mlflow", "--json")
     process = subprocess.Popen(
@@ -276,6 +277,7 @@ def test_every_trial_is_a_nested_run_once_also_when_mlflow_was_away(
 # Ray
 
 
+@pytest.mark.long
 def test_a_ray_cluster_of_two_nodes_gives_the_same_figures(stream: Path, tmp_path: Path) -> None:
     local = sweep(stream, tmp_path / "local", "--no-mlflow")
     with cluster() as address:

@@ -383,7 +383,7 @@ READ = {
     "DecisionResponse": answers.Decision,
     "ThresholdsResponse": answers.Thresholds,
     "TriggerResponse": answers.Trigger,
-    "ReasonResponse": answers.Reason,
+    "ReasonResponse": answers.DecisionReason,
     "HandoffSummary": answers.HandoffSummary,
     "BatchItemError": answers.RefusedItem,
     "Error": answers.ItemError,

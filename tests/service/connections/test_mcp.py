@@ -183,7 +183,7 @@ def test_what_baton_refuses_is_told_to_the_model(place: Place) -> None:
             await call(bot, "check_turn", **first)
             answer = await bot.call_tool("check_turn", first | {"text": ASKS})
             assert answer.is_error
-            assert "a corrected text is a new message" in str(answer.content)
+            assert "an edit goes to PUT" in str(answer.content)
             assert (await bot.call_tool("check_turn", {"text": 3})).is_error
             assert (await bot.call_tool("handoff_status", {"conversation_id": "none"})).is_error
 

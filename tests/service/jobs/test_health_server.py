@@ -40,10 +40,10 @@ def address(jobs: Process) -> str:
     return said[1]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
     given = {"checkpoint_seconds": 0.5, "checkpoint_entries": 4, "evaluate_seconds": 1}
-    with installation(tmp_path_factory.mktemp("health"), **given) as home:
+    with installation(tmp_path, **given) as home:
         yield home
 
 

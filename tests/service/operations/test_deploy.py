@@ -143,7 +143,8 @@ def test_the_wheel_has_every_page_of_the_console_and_all_that_text_is_read_by(
 
 
 def test_no_password_stands_in_any_of_the_files() -> None:
-    assert COMPOSE["secrets"] == {"database_password": {"file": "./secrets/database_password"}}
+    names = ("database_password", "mlflow_password")
+    assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in names}
     for name, service in SERVICES.items():
         for variable in service.get("environment", ()):
             assert "PASSWORD" not in variable or variable.endswith("_FILE"), (name, variable)

@@ -38,7 +38,7 @@ def refuse(connection: socket.socket, message: str) -> None:
 
 
 def pipe(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
+    with source, suppress(OSError):
         while piece := source.recv(65_536):
             target.sendall(piece)
         target.shutdown(socket.SHUT_WR)

@@ -31,13 +31,13 @@ from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.model_lines import ModelLines
 from service.versions.restore import restore
-from tests.postgres import on_both
+from tests.postgres import ONE, on_both
 from tests.running import NOWHERE
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
 
 EVERY = 3
 DAYS = 7.0
-store_url = on_both()
+store_url = on_both(stores=ONE)
 
 
 @pytest.fixture(scope="module")

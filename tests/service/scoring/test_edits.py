@@ -35,7 +35,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def edit(caller: Caller, message: str, text: str, conversation: str = "c", **more: Any) -> Any:
-    path = f"/v1/conversations/{conversation}/messages/{message}"
+    path = path_of("conversations", conversation, "messages", message)
     return caller.put(path, json={"text": text} | more)
 
 

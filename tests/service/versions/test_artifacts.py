@@ -100,7 +100,9 @@ def test_files_as_they_were_written_raise_no_alarm(published: Published) -> None
     assert published.told_by_doctor() == [True]
 
 
-@pytest.mark.parametrize("meddle", [change, add, remove])
+@pytest.mark.parametrize(
+    "meddle", [change, *(pytest.param(one, marks=pytest.mark.long) for one in (add, remove))]
+)
 def test_files_that_were_changed_are_told_of_and_published_anew(
     published: Published, meddle: Callable[[Any, Path], None], tmp_path: Path
 ) -> None:

@@ -110,7 +110,7 @@ def alone() -> dict[str, str]:
     return kept | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mlflow_models_serve_gives_the_services_own_probabilities_for_1000_messages(
     desk: Desk, mlflow_url: str, tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ class _Follower:
         self.row, self.model_state = row, model_state
 
 
+@pytest.mark.long
 def test_over_twenty_seeds_no_worse_recipe_is_promoted_and_a_better_one_soon_is() -> None:
     """Looked at after every tenth conversation."""
     slower = (SLOW, "bayes-3?v0=0.001,v0_context=0.001")
@@ -230,6 +231,7 @@ def test_over_twenty_seeds_no_worse_recipe_is_promoted_and_a_better_one_soon_is(
     assert promoted_at(100, SLOW, "bayes-3", 300) is not None
 
 
+@pytest.mark.long
 def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
     service: InProcess, registry: Registry
 ) -> None:
@@ -282,6 +284,7 @@ def opposite(story: Story) -> int:
         )
 
 
+@pytest.mark.long
 def test_a_bad_promotion_is_rolled_back(service: InProcess, registry: Registry) -> None:
     story = Story(service, registry)
     story.town.play(250)
@@ -327,6 +330,7 @@ def brier(place: Place, name: str) -> float:
     return sum(wrong) / len(wrong)
 
 
+@pytest.mark.long
 def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     service: InProcess, registry: Registry
 ) -> None:
@@ -366,6 +370,7 @@ def test_forged_labels_are_rolled_back_and_repaired_to_the_bit(
     assert kinds == ["promotion", "rollback", "promotion"]
 
 
+@pytest.mark.long
 def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreement(
     registry: Registry, tmp_path: Path
 ) -> None:
@@ -379,7 +384,7 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
         story.town.play(150)
     words = (tmp_path / "home" / "baton.sqlite3", tmp_path, registry.tracking_uri)
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name],
+        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name, *INSTANTS],
         cwd=Path(__file__).parents[3],
         env=dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,

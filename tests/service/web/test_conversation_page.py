@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.jobs.maintenance import Maintenance
 from service.privacy.erasure import erase
 from tests.service_in_process import ASKS, QUIET, Caller, InProcess, Place, serving
 from tests.work import Asked, asked
@@ -124,6 +125,24 @@ def test_the_same_answer_again_is_one_outcome(place: Place) -> None:
     ann.send(handoff, "undo")
     assert ann.send(handoff, "undo").status_code == 303
     assert len(place.ledger("retraction")) == 1
+
+
+def test_an_answer_that_is_taken_back_is_said_to_be_gone_or_to_leave_at_a_rebuild(
+    place: Place,
+) -> None:
+    ann = Window(place, place.keys["agent"])
+    jobs = Maintenance(place.service.baton.store, place.service.baton.settings)
+    for name, saved, words in (("c", False, "is gone from the model"), ("d", True, "next rebuild")):
+        handoff = place.escalated(name)
+        ann.send(handoff, "claim")
+        ann.send(handoff, "outcome", verdict="needed")
+        if saved:
+            jobs.save(place.name, jobs._lines.champion(place.name))
+        answer = ann.send(handoff, "undo")
+        assert answer.status_code == 303
+        query = answer.headers["location"].partition(handoff)[2].partition("#")[0]
+        assert words in ann.see(handoff, query).text
+        assert words not in ann.see(handoff).text
 
 
 def test_a_handoff_that_nobody_answers_is_fine(place: Place) -> None:

@@ -234,8 +234,8 @@ def test_one_key_that_follows_with_all_connections_makes_room_for_others(
             open_.enter_context(following(place.service.caller(place.keys["agent"])))
             for _ in range(4)
         ]
-        for caller in (other.agent, colleague):
-            assert open_.enter_context(following(caller)).next().kind == "hello"
+        others = [open_.enter_context(following(one)) for one in (other.agent, colleague)]
+        assert [one.next().kind for one in others] == ["hello", "hello"]
         kept = place.service.caller(place.keys["agent"]).get("/v1/events")
         assert refusal(kept, 503, "followers_full"), "who has most gets no more"
         place.escalated()

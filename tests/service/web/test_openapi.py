@@ -136,6 +136,7 @@ def test_every_operation_has_a_summary_and_one_tag_and_tags_stand_in_the_order_o
         "policy",
         "versions",
         "workspaces",
+        "people",
         "health",
     ]
     for name, operation in operations():

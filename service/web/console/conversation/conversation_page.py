@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from service.handoffs import brief, label_requests
-from service.outcomes import retraction
 from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.scoring import learned_effect
 from service.store.handoffs import handoff_rows
@@ -44,10 +43,20 @@ UNDO_SECONDS = 10
 
 @router.get("")
 async def get_conversation(
-    request: Request, handoff_id: Id, baton: AppDependency, visitor: Viewer, whole: bool = False
+    request: Request,
+    handoff_id: Id,
+    baton: AppDependency,
+    visitor: Viewer,
+    whole: bool = False,
+    undone: Literal["gone", "at_rebuild"] | None = None,
 ) -> Any:
-    """The whole context of a handoff on one page; of a very long one the last turns at first."""
-    return await render_conversation(request, baton, visitor, handoff_id, whole=whole)
+    """The whole context of a handoff on one page; of a very long one the last turns at first.
+    `undone`: what became of an answer that was just taken back.
+    """
+    taken_back = undone and learned_effect.RETRACTED[undone]
+    return await render_conversation(
+        request, baton, visitor, handoff_id, whole=whole, taken_back=taken_back
+    )
 
 
 @router.get("/state")
@@ -81,6 +90,7 @@ async def render_conversation(
     refusal: RequestRefused | None = None,
     *,
     whole: bool = False,
+    taken_back: str | None = None,
 ) -> Any:
     """The page of a handoff, with a refusal on top if there is one."""
     workspace, agent = visitor.workspace, visitor.name
@@ -103,6 +113,7 @@ async def render_conversation(
         **_view(packet, handoff, tells),
         tells=tells,
         whole=whole,
+        taken_back=taken_back,
         earlier=0 if whole else max(0, len(packet["transcript"]) - TURNS_SHOWN),
         mine=mine,
         effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
@@ -131,20 +142,9 @@ def _load_context(
         "state": state,
         "packet": packet,
         "outcome": outcome and outcome._asdict(),
-        "taken_back": None if summary else _taken_back(connection, workspace, handoff),
         "asked": requests,
         "question": _label_request(requests, handoff_id),
     }
-
-
-def _taken_back(connection: Connection, workspace: str, handoff: Mapping[str, Any]) -> str | None:
-    """What became of a handoff's outcome that was taken back, in words."""
-    rows = outcome_rows.of_conversation(connection, workspace, handoff["conversation_id"])
-    retracted = [row for row in rows if row.handoff_id == handoff["id"] and row.retracted_at]
-    if not retracted:
-        return None
-    effect = retraction.effect_of(connection, workspace, retracted[-1]._asdict())
-    return learned_effect.RETRACTED[effect or "at_rebuild"]
 
 
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from service.outcomes import record_outcome, retraction
@@ -15,6 +16,7 @@ from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
 from service.web.console.conversation.actions import run_action
+from service.web.console.conversation.conversation_page import address
 from service.web.console.signed_in_user import Actor
 from service.web.error_responses import validation_error
 from service.web.request_context import AppDependency
@@ -65,17 +67,20 @@ async def undo_verdict(
 ) -> Any:
     """Retract the outcome, and what it taught; there is none then."""
     workspace = visitor.workspace
+    effects: list[str] = []
 
     def action(batch: Batch) -> Mapping[str, Any]:
         outcome_id = _outcome_id(batch, workspace, handoff_id)
-        return (
-            {}
-            if outcome_id is None
-            else retraction.retract_and_unlearn(batch, workspace, outcome_id, visitor.name)
-        )
+        if outcome_id is None:
+            return {}
+        outcome = retraction.retract_and_unlearn(batch, workspace, outcome_id, visitor.name)
+        effects.append(outcome["effect"])
+        return outcome
 
     answer = await run_action(request, baton, visitor, handoff_id, action, "#teach")
     await learned_effect.wait_for_head(baton.engine, workspace)
+    if effects and isinstance(answer, RedirectResponse):
+        return RedirectResponse(address(handoff_id, f"?undone={effects[-1]}#teach"), 303)
     return answer
 
 
