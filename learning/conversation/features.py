@@ -19,6 +19,7 @@ spells their names out.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -119,6 +120,10 @@ MOOD = ("sentiment", "negative", "mood", "trend", "gloom", "frustration", "profa
 """Context that says how the customer feels."""
 
 
+_TELLS_NOTHING = re.compile(r"[a-z]{1,2}|[.,]")
+"""Such as "a" and "to", which explain nothing to the person who reads a reason."""
+
+
 def names(state: State) -> dict[str, frozenset[str]]:
     """What moves the model, in words that a person uses: each with the features that it stands for.
 
@@ -140,7 +145,8 @@ def names(state: State) -> dict[str, frozenset[str]]:
 
 def _named_words(state: State, groups: Parts) -> dict[str, frozenset[str]]:
     own = state.bot if state.author == "bot" else state.user
-    longest = sorted(dict.fromkeys(own.words[:WORDS_MAX]), key=len, reverse=True)
+    telling = (word for word in own.words[:WORDS_MAX] if not _TELLS_NOTHING.fullmatch(word))
+    longest = sorted(dict.fromkeys(telling), key=len, reverse=True)
     named: dict[str, set[str]] = {word: set() for word in longest[:NAMED_WORDS_MAX]}
     prefix = "reply" if state.author == "bot" else "user"
     for namespace, group in groups.items():
