@@ -120,8 +120,8 @@ MOOD = ("sentiment", "negative", "mood", "trend", "gloom", "frustration", "profa
 """Context that says how the customer feels."""
 
 
-_TELLS_NOTHING = re.compile(r"[a-z]{1,2}|[.,]")
-"""Such as "a" and "to", which explain nothing to the person who reads a reason."""
+_TELLS_NOTHING = re.compile(r"[a-z]{1,2}|0+|[.,]")
+"""Such as "a", "to" and numbers (all read as 0), which explain nothing to who reads a reason."""
 
 
 def names(state: State) -> dict[str, frozenset[str]]:
