@@ -124,12 +124,12 @@ _TELLS_NOTHING = re.compile(r"[a-z]{1,2}|0+|[.,]")
 """Such as "a", "to" and numbers (all read as 0), which explain nothing to who reads a reason."""
 
 
-def names(state: State) -> dict[str, frozenset[str]]:
+def names(state: State, groups: Parts) -> dict[str, frozenset[str]]:
     """What moves the model, in words that a person uses: each with the features that it stands for.
 
-    Words of the message come in quotation marks, then what happened and what is known.
+    `groups` are the state's `parts`. Words of the message come in quotation marks, then what
+    happened and what is known.
     """
-    groups = parts(state)
     context = groups.get("", groups.get("reply_", {}))
     side = "reply_" if state.author == "bot" else ""
     by_phrase = _named_words(state, groups)

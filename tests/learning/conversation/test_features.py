@@ -75,7 +75,8 @@ def test_no_two_context_names_share_a_bucket() -> None:
 
 def test_what_moved_the_model_is_named_in_words_that_tell_something() -> None:
     text = "this is useless, let me talk to a real person 24"
-    named = names(fold([Message("m1", "user", text, 0.0)]))
+    state = fold([Message("m1", "user", text, 0.0)])
+    named = names(state, parts(state))
     assert {"“useless”", "“person”"} <= named.keys()
     assert not {"“a”", "“to”", "“is”", "“me”", "“00”"} & named.keys()
 
