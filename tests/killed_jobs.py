@@ -185,13 +185,12 @@ def after(home: Path, workspace: str, registry: Registry) -> dict[str, Any]:
     }
 
 
-def main(database: Path, folder: Path, mlflow_url: str, workspace: str, *instants: str) -> None:
+def main(database: Path, folder: Path, mlflow_url: str, workspace: str) -> None:
     whole = copied(database, folder, workspace, "whole")
     steps = forked(lambda: passed(whole, "whole", mlflow_url, 0))
     assert steps is not None
     registry = Registry(mlflow_url)
-    for when in instants:
-        what, later = INSTANTS[when]
+    for when, (what, later) in INSTANTS.items():
         kill_at = instant(steps, what, later)
         name = f"killed-{kill_at}"
         home = copied(database, folder, workspace, name)
@@ -202,4 +201,4 @@ def main(database: Path, folder: Path, mlflow_url: str, workspace: str, *instant
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -31,6 +31,7 @@ from experiments.replay.client import BatonClient, path_of
 from learning.conversation.state import BotReport, Message
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
+from tests.fork_server import Forked, fork_server
 from tests.mlflow_server import free_port
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -78,9 +79,12 @@ class Process:
     environ: dict[str, str]
     log: Path
     url: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> Self:
+        if len(self.command) == 1:
+            self.process = fork_server().start(self.command, self.environ, self.log)
+            return self
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service", *self.command],

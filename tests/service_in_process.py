@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from service.store.database.transactions import Store, table
 from service.store.tables import Conversation, Decision, Handoff, LedgerRow, MessageRow, Outcome
 from service.web.app import create_app
 from service.web.request_context import AppState
+from service.web.serve.http_server import SWITCH_SECONDS
 from tests import migrated
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -168,6 +170,7 @@ def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
     keys = prepare(given, store)
     store.close()
     app = create_app(given)
+    sys.setswitchinterval(SWITCH_SECONDS)  # as `serve` does
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(256)

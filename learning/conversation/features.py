@@ -19,6 +19,7 @@ spells their names out.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -119,12 +120,16 @@ MOOD = ("sentiment", "negative", "mood", "trend", "gloom", "frustration", "profa
 """Context that says how the customer feels."""
 
 
-def names(state: State) -> dict[str, frozenset[str]]:
+_TELLS_NOTHING = re.compile(r"[a-z]{1,2}|0+|[.,]")
+"""Such as "a", "to" and numbers (all read as 0), which explain nothing to who reads a reason."""
+
+
+def names(state: State, groups: Parts) -> dict[str, frozenset[str]]:
     """What moves the model, in words that a person uses: each with the features that it stands for.
 
-    Words of the message come in quotation marks, then what happened and what is known.
+    `groups` are the state's `parts`. Words of the message come in quotation marks, then what
+    happened and what is known.
     """
-    groups = parts(state)
     context = groups.get("", groups.get("reply_", {}))
     side = "reply_" if state.author == "bot" else ""
     by_phrase = _named_words(state, groups)
@@ -140,7 +145,8 @@ def names(state: State) -> dict[str, frozenset[str]]:
 
 def _named_words(state: State, groups: Parts) -> dict[str, frozenset[str]]:
     own = state.bot if state.author == "bot" else state.user
-    longest = sorted(dict.fromkeys(own.words[:WORDS_MAX]), key=len, reverse=True)
+    telling = (word for word in own.words[:WORDS_MAX] if not _TELLS_NOTHING.fullmatch(word))
+    longest = sorted(dict.fromkeys(telling), key=len, reverse=True)
     named: dict[str, set[str]] = {word: set() for word in longest[:NAMED_WORDS_MAX]}
     prefix = "reply" if state.author == "bot" else "user"
     for namespace, group in groups.items():

@@ -211,17 +211,10 @@ class ModelState:
         that a person uses, the strongest first. Changes nothing.
         """
         groups = self._parts(state)
-        whole, _ = self.model.margin_row(self.model.row(groups))
-        effects = []
-        for phrase, dropped in names(state).items():
-            rest = {
-                space: {name: x for name, x in group.items() if space + name not in dropped}
-                for space, group in groups.items()
-            }
-            margin, _ = self.model.margin_row(self.model.row(rest))
-            effects.append((whole - margin, phrase))
-        effects.sort(key=lambda effect: (-effect[0], effect[1]))
-        return tuple(phrase for effect, phrase in effects[:CAUSES_MAX] if effect >= CAUSE_MIN)
+        by_phrase = names(state, groups)
+        effects = self.model.attribute(groups, list(by_phrase.values()))
+        strongest = sorted(zip(effects, by_phrase, strict=True), key=lambda at: (-at[0], at[1]))
+        return tuple(phrase for effect, phrase in strongest[:CAUSES_MAX] if effect >= CAUSE_MIN)
 
     def _row(self, state: State) -> Row:
         return self.model.row(self._parts(state))

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.models.hashed_features import (
+    ALL,
     BUCKETS,
     Floats,
     HashedClassifier,
+    Ints,
     Row,
     pack,
     sigmoid,
@@ -47,8 +49,8 @@ class AdaGradLogisticRegression(HashedClassifier):
         self._m: Floats = np.zeros(buckets)
         self._g: Floats = np.zeros(buckets)
 
-    def linear_weights(self) -> Floats:
-        return self._m.copy()
+    def linear_weights(self, index: Ints | slice = ALL, /) -> Floats:
+        return self._m[index].copy()
 
     def margin_row(self, row: Row) -> tuple[float, float]:
         """Log odds and, in place of their variance, how far the weights may still move."""

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.models.hashed_features import (
+    ALL,
     BUCKETS,
     RESERVED,
     Floats,
     HashedClassifier,
+    Ints,
     Row,
     bucket,
     pack,
@@ -66,8 +68,8 @@ class BayesianLogisticRegression(HashedClassifier):
         """The means, by bucket; a copy."""
         return self._m.copy()
 
-    def linear_weights(self) -> Floats:
-        return self._m.copy()
+    def linear_weights(self, index: Ints | slice = ALL, /) -> Floats:
+        return self._m[index].copy()
 
     def _prior(self) -> Floats:
         prior = np.full(self.buckets, float(self.v0))

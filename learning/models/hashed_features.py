@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from zlib import crc32
@@ -26,6 +26,7 @@ Ints = NDArray[np.intp]
 RESERVED = 4096
 """Buckets of bias and context: the lower half for the names of `features`, the upper for others."""
 BUCKETS = 2**18
+ALL = slice(None)
 
 _CONTEXT_BUCKETS = {name: place for place, name in enumerate(CONTEXT, 1)}
 _OTHER_CONTEXT = RESERVED // 2
@@ -221,9 +222,21 @@ class HashedClassifier(base.Classifier):
         """An example of `features`' groups, as this model takes it."""
         return Row.of_parts(parts, self.buckets)
 
-    def linear_weights(self) -> Floats:
-        """The model as one linear one: its weights by bucket. TypeError where it is none."""
-        raise TypeError(f"{type(self).__name__} has no weights that another model could take")
+    @abstractmethod
+    def linear_weights(self, index: Ints | slice = ALL, /) -> Floats:
+        """The model as one linear one: the weights of some buckets, by default of all; a copy.
+        TypeError where it is none.
+        """
+
+    def attribute(self, parts: Parts, groups: Sequence[Collection[str]]) -> list[float]:
+        """Leave-one-out attribution: by how much the log odds fall without each group of features,
+        which `features` names. Of a linear model it is the sum of weight times value.
+        """
+        row = self.row(parts)
+        contributions = (self.linear_weights(row.index) * row.value).tolist()
+        by_bucket = dict(zip(row.index.tolist(), contributions, strict=True))
+        places = [{bucket(name, self.buckets) for name in group} for group in groups]
+        return [math.fsum(by_bucket.get(place, 0.0) for place in group) for group in places]
 
     def learn_rows(
         self, rows: Sequence[Row], labels: Sequence[float], weights: Sequence[float]

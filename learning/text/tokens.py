@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 
 from learning.text.own_words import OwnWords
 
@@ -117,23 +116,26 @@ class Tokens:
     own: OwnWords | None = None
 
     def written(self, first: int, last: int) -> str:
-        """The text from one token to another, as it stands in the original: looked for again, as
-        only evidence needs it.
-        """
-        asked = list(islice(self._matches(), first, last + 1))
-        start, stop = asked[0].start(), asked[-1].end()
+        """The text from one token to another, as it stands in the original."""
+        spans = _spans(self.text)
+        start, stop = spans[first][0], spans[last][1]
         return self.own.quote(start, stop) if self.own else self.text[start:stop]
 
     def starts(self) -> list[int]:
         """The offset in the text at which each token begins."""
-        return [match.start() for match in self._matches()]
+        return [start for start, _ in _spans(self.text)]
 
-    def _matches(self) -> Iterator[re.Match[str]]:
-        if "  " in self.text and _SPREAD.search(self.text):
-            return _SPREAD_TOKEN.finditer(plain_letters(self.text))
-        if self.text.isascii():
-            return _ASCII_TOKEN.finditer(self.text.lower())
-        return _TOKEN.finditer(plain_letters(self.text))
+
+@lru_cache(maxsize=8)
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Where each token begins and ends: looked for again, as only evidence needs it."""
+    if "  " in text and _SPREAD.search(text):
+        matches = _SPREAD_TOKEN.finditer(plain_letters(text))
+    elif text.isascii():
+        matches = _ASCII_TOKEN.finditer(text.lower())
+    else:
+        matches = _TOKEN.finditer(plain_letters(text))
+    return [match.span() for match in matches]
 
 
 def _folded(text: str) -> Iterator[str]:

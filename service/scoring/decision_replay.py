@@ -109,9 +109,7 @@ class DecisionReplay:
                 switches = entries.switches(connection, workspace, position)
             same_line = switches and switches[-1].position == model_state.switch
             if same_line and not model_state.half_learned:
-                with suppress(
-                    TextRemovedError
-                ):  # a version was saved past it, which `restore` finds
+                with suppress(TextRemovedError):  # `restore` finds the version saved past it
                     return advance(self._store, workspace, model_state, position)
         model_state = restore(self._store, workspace, until=position)
         self._cached = (workspace, model_state)

@@ -218,7 +218,7 @@ def test_two_processes_killed_in_turn_lose_and_double_nothing(
 
         def disturb() -> None:
             with place.caller("bot", second) as bot:
-                for turn in range(2):
+                for turn in range(4):
                     for number in range(3):
                         teach(bot, f"s{turn}-{number}", number)
                     time.sleep(draw.uniform(0.0, 0.3))

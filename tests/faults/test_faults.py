@@ -5,42 +5,32 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import random
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import event
 
-from experiments.registry.registered_versions import Registry
 from experiments.replay.client import RefusedError
 from learning.ledger import checkpoint
-from service.jobs import scheduler as jobs_module
 from service.jobs.maintenance import Maintenance
-from service.operations.bootstrap import prepare
-from service.runtime.job_metrics import JobMetrics
 from service.runtime.settings import Settings
-from service.store import access
-from service.store.conversations import batch
 from service.store.database import transactions
 from service.store.database.transactions import Store
 from service.store.ledger import entries
-from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.restore import restore
 from tests import postgres
 from tests.faults.test_crash import repeated, under_load, whole
-from tests.running import TEXTS, Home, Place, Process, installation, teach, until
-from tests.service_in_process import ASKS, OTHERS, refusal, serving
+from tests.running import TEXTS, Home, Place, Process, installation, until
+from tests.service_in_process import OTHERS, refusal, serving
 from tests.waiting import LIMIT_SECONDS
 
 KILLS = int(os.environ.get("BATON_TEST_KILLS", "0"))
@@ -306,209 +296,6 @@ def test_a_full_disk_is_503_and_nothing_acknowledged_is_lost(tmp_path: Path) -> 
         told = under_load(place, service, disturb)
         assert statuses == 5 * [503]
         ends_well(place, service, told)
-
-
-# The clock
-
-
-class Clock:
-    """Time as it is, moved by `by` seconds."""
-
-    def __init__(self) -> None:
-        self.by = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.by
-
-    def time_ns(self) -> int:
-        return time.time_ns() + int(self.by * 1e9)
-
-
-def test_a_clock_that_steps_back_changes_no_order_and_no_decision(
-    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(batch, "time", SimpleNamespace(time=clock.time, time_ns=clock.time_ns))
-    with serving(tmp_path, database=store_url) as service:
-        place = service.workspace()
-        decided = []
-        for number, by in enumerate((0.0, -3600.0, 3600.0, 0.0, -86_400.0)):
-            clock.by = by
-            decided.append(place.bot.decided("c", f"m{number}", OTHERS[number]))
-        handoff = place.bot.decided("d", "m", ASKS)["handoff"]
-        place.agent.posted(f"/v1/handoffs/{handoff['id']}/claim")
-        clock.by = -7200.0
-        Maintenance(service.baton.store, service.baton.settings).expire()
-        place.agent.posted(f"/v1/handoffs/{handoff['id']}/outcome", {"verdict": "needed"})
-        place.agent.posted(f"/v1/handoffs/{handoff['id']}/return")
-        place.bot.posted("/v1/conversations/c/outcome", {"verdict": "missed"})
-        found = place.agent.got("/v1/conversations/c")
-        assert [row["id"] for row in found["messages"]] == [f"m{n}" for n in range(5)]
-        assert found["last_at"] >= found["opened_at"]
-        for answer in decided:
-            replay = place.agent.got(f"/v1/decisions/{answer['decision_id']}/replay")
-            assert replay["identical"] is True, replay
-        assert len({one["decision_id"] for one in decided}) == 5
-        standing = place.engineer.got("/v1/standing")
-        assert standing["position"] == 4
-        assert standing["digest"] == checkpoint.digest(restore(service.baton.store, place.name))
-
-
-def test_a_lease_is_kept_by_its_holder_when_the_clock_steps_back(
-    store_url: str, tmp_path: Path
-) -> None:
-    store = Store(store_url)
-    prepare(Settings(home=tmp_path, database=store_url), store)
-
-    def takes(holder: str, now: float) -> bool:
-        with store.write() as connection:
-            return access.take_lease(connection, "jobs", holder, now, now + 10)
-
-    assert takes("a", 1000.0)
-    assert not takes("b", 1009.0)
-    assert takes("a", 1009.0), "it is renewed before it ends"
-    assert not takes("b", 1018.0)
-    assert takes("a", 500.0), "its own lease is renewed whatever the time"
-    assert not takes("b", 505.0)
-    assert takes("b", 511.0), "a lease that ended at the stepped-back time is free"
-    assert not takes("a", 450.0)
-    assert takes("a", -3600.0), "nobody waits an hour for a holder that a stepped clock left behind"
-    store.close()
-
-
-def test_a_leader_whose_clock_steps_back_leads_no_longer_for_it(
-    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another may have the lease by then: how long one's own lasts is told by no clock's date."""
-    store, clock = Store(store_url), Clock()
-    prepare(Settings(home=tmp_path, database=store_url), store)
-    ticking = SimpleNamespace(time=clock.time, monotonic=time.monotonic)
-    monkeypatch.setattr(jobs_module, "time", ticking)
-    leader = jobs_module.Leader(store, 1.0)
-    leader.renew()
-    assert leader.is_active
-    clock.by = -3600.0
-    until(lambda: not leader.is_active, "its lease has ended")
-    store.close()
-
-
-# MLflow
-
-
-class Sick(http.server.BaseHTTPRequestHandler):
-    """Answers 500, or nothing for long; `stuck` it is well, and answers nothing else."""
-
-    how = "500"
-    asked = 0
-    seconds = 3
-
-    def do_GET(self) -> None:
-        type(self).asked += 1
-        if self.how == "slow" or (self.how == "stuck" and self.path != "/health"):
-            time.sleep(self.seconds)
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.send_response(200 if self.path == "/health" and self.how != "slow" else 500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.mark.parametrize("how", ["500", "slow", "down"])
-def test_with_mlflow_sick_publishing_is_put_off_and_learning_goes_on(
-    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sick = type("Sicker", (Sick,), {"how": how, "asked": 0})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), sick) as server:
-        url = f"http://127.0.0.1:{server.server_port}" if how != "down" else "http://127.0.0.1:9"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with serving(tmp_path, checkpoint_entries=2) as service:
-            place = service.workspace(mode="shadow")
-            store = service.baton.store
-            publishing = MlflowPublisher(store, Registry(url, timeout_seconds=1))
-            upkeep = Maintenance(store, service.baton.settings)
-            for number in range(6):
-                place.bot.decided(f"c{number}", "m", OTHERS[number])
-                place.bot.posted(f"/v1/conversations/c{number}/outcome", {"verdict": "fine"})
-            upkeep.checkpoint()
-            publishing.publish()
-            once = sick.asked
-            publishing.publish()
-            assert once <= 4, "it is not asked again and again"
-            assert sick.asked <= 2 * once
-            assert "mlflow_away" in "".join(capsys.readouterr())
-            versions = place.engineer.got("/v1/versions")["versions"]
-            assert len(versions) == 2
-            assert {one["registry_version"] for one in versions} == {None}
-            assert place.bot.decided("after", "m", OTHERS[0])["position"] == 8
-        server.shutdown()
-    assert sick.asked or how == "down"
-
-
-def test_a_job_that_waits_for_others_holds_up_neither_the_lease_nor_what_is_done_here(
-    store_url: str, tmp_path: Path
-) -> None:
-    settings = Settings(home=tmp_path, database=store_url, lease_seconds=3)
-    store = Store(store_url)
-    prepare(settings, store)
-    leader = jobs_module.Leader(store, settings.lease_seconds)
-    leader.renew()
-    began, ends, done = threading.Event(), threading.Event(), list[int]()
-
-    def wait() -> None:
-        began.set()
-        assert ends.wait(2 * LIMIT_SECONDS)
-
-    tasks = {"waits": (wait, 0.05, "outside"), "works": (lambda: done.append(1), 0.05, "model")}
-    scheduler = jobs_module.schedule(settings, leader, tasks, JobMetrics())
-    scheduler.start()
-    try:
-        until(began.is_set, "one waits")
-        before, lasts = len(done), leader._until
-        until(lambda: len(done) > before + 2, "the other is done again and again")
-        until(lambda: leader._until > lasts, "the lease is renewed")
-        assert not ends.is_set()
-    finally:
-        ends.set()
-        scheduler.shutdown()
-        store.close()
-
-
-@pytest.mark.long
-def test_an_mlflow_that_never_answers_holds_up_no_other_job_and_costs_no_lease(
-    tmp_path: Path,
-) -> None:
-    """`jobs` save checkpoints and keep their lease, with all of their patience for MLflow."""
-    stuck = type("Stuck", (Sick,), {"how": "stuck", "asked": 0, "seconds": 2 * LIMIT_SECONDS})
-    given = {"checkpoint_seconds": 0.2, "checkpoint_entries": 3, "lease_seconds": 6}
-    with (
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), stuck) as server,
-        installation(tmp_path, publish_seconds=0.2, **given) as home,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        service = home.serve()
-        place = home.workspace("stuck", service)
-        home.jobs(mlflow_url=f"http://127.0.0.1:{server.server_port}")
-        until(lambda: stuck.asked > 1, "jobs wait for MLflow")
-        (leads,) = home.rows("SELECT holder, expires_at FROM lease")
-        with place.caller("bot", service) as bot:
-            for number in range(3):
-                teach(bot, f"c{number}", number)
-        saved = "SELECT number FROM version WHERE workspace = ? AND line > 0"
-        until(lambda: home.rows(saved, place.name), "a checkpoint, meanwhile")
-        renewed = {leads["expires_at"]}
-
-        def is_kept() -> bool:
-            (now,) = home.rows("SELECT holder, expires_at FROM lease")
-            assert now["holder"] == leads["holder"]
-            renewed.add(now["expires_at"])
-            return len(renewed) > 3
-
-        until(is_kept, "the lease is renewed, meanwhile")
-        server.shutdown()
 
 
 # Checkpoints

@@ -126,7 +126,6 @@ SCHEMA = "a schema is told table by table, and never changed once it is released
 LONG: dict[str, str] = {
     "service.store.migrations.versions.0001_initial:upgrade": SCHEMA,
     "service.store.migrations.versions.0007_outbox:upgrade": SCHEMA,
-    "service.store.tables": "the list of tables, each with its columns",
     "service.connections.mcp.tools:_bot_turn_tools": "tools are registered where they are written",
     "service.cli.commands.models:replay": "most of it are its options",
     "service.cli.commands.sweep:sweep": "most of it are its options",

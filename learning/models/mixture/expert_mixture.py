@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.models.hashed_features import (
+    ALL,
     BUCKETS,
     RESERVED,
     Floats,
     HashedClassifier,
+    Ints,
     Row,
     sigmoid,
 )
@@ -174,16 +176,16 @@ class Mixture(HashedClassifier):
             raise DonorMissing("this model has no donor")
         return self._donor.weights
 
-    def linear_weights(self) -> Floats:
+    def linear_weights(self, index: Ints | slice = ALL, /) -> Floats:
         """All experts as one: their weights by bucket, summed by their shares."""
         shares = self._shares.theta
         replayed, singles = self._replayed_count, self._single_pass_count
         columns = [
-            *self._replayed.array[:, :replayed].T,
-            *self._single_pass.array[:, :singles].T,
-            *([] if self._donor is None else [self._donor.weights]),
+            *self._replayed.array[index, :replayed].T,
+            *self._single_pass.array[index, :singles].T,
+            *([] if self._donor is None else [self._donor.weights[index]]),
         ]
-        weights = np.zeros(self.buckets)
+        weights: Floats = np.zeros_like(columns[0])
         for share, column in zip(shares, columns, strict=True):
             weights += share * column
         return weights

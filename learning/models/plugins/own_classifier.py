@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from learning.conversation.features import Parts
-from learning.models.hashed_features import BUCKETS, HashedClassifier, Row
+from learning.models.hashed_features import ALL, BUCKETS, Floats, HashedClassifier, Ints, Row
 
 P_MIN = 1e-6
 
@@ -43,6 +43,18 @@ class OwnClassifier(HashedClassifier):
         p = self.inner.predict_proba_one(dict(_names(row))).get(True, 0.5)
         p = min(max(float(p), P_MIN), 1.0 - P_MIN)
         return math.log(p / (1.0 - p)), 0.0
+
+    def linear_weights(self, _: Ints | slice = ALL, /) -> Floats:
+        raise TypeError(f"{type(self.inner).__name__} has no weights that another could take")
+
+    def attribute(self, parts: Parts, groups: Sequence[Collection[str]]) -> list[float]:
+        whole = _names(self.row(parts))
+        margin, _ = self.margin_row(cast("Row", NamedRow(dict(whole))))
+        margins = []
+        for group in groups:
+            rest = {name: x for name, x in whole.items() if name not in group}
+            margins.append(self.margin_row(cast("Row", NamedRow(rest)))[0])
+        return [margin - without for without in margins]
 
     def learn_row(self, row: Row, y: float, w: float) -> None:
         for label, share in ((True, y), (False, 1.0 - y)):

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.conversation.features import CONTEXT, features, parts
+from learning.conversation.features import CONTEXT, features, names, parts
 from learning.conversation.state import BotReport, Message, fold
 from learning.models.bayesian_logistic import bucket
 from learning.models.hashed_features import BUCKETS, RESERVED, Row
@@ -71,6 +71,14 @@ def test_text_never_collides_with_context(text: str) -> None:
 
 def test_no_two_context_names_share_a_bucket() -> None:
     assert len({bucket(name, BUCKETS) for name in CONTEXT}) == len(CONTEXT) == len(set(CONTEXT))
+
+
+def test_what_moved_the_model_is_named_in_words_that_tell_something() -> None:
+    text = "this is useless, let me talk to a real person 24"
+    state = fold([Message("m1", "user", text, 0.0)])
+    named = names(state, parts(state))
+    assert {"“useless”", "“person”"} <= named.keys()
+    assert not {"“a”", "“to”", "“is”", "“me”", "“00”"} & named.keys()
 
 
 def test_the_customers_message_and_the_bots_last_are_told_apart() -> None:

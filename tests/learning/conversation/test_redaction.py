@@ -14,6 +14,11 @@ GONE = (
     ("card", "5500-0000-0000-0004", "[card]"),
     ("iban", "pay to DE89 3704 0044 0532 0130 00 please", "pay to [iban] please"),
     ("iban", "GB82WEST12345698765432", "[iban]"),
+    (
+        "iban",
+        "from GB82WEST12345698765432 to DE89 3704 0044 0532 0130 00",
+        "from [iban] to [iban]",
+    ),
     ("email", "write to ana.b@shop.example.org or x@y.org.", "write to [email] or [email]."),
     ("phone", "call +49 30 901820 now", "call [phone] now"),
     ("national_id", "my ssn: 536-90-4399", "my ssn: [national_id]"),

@@ -22,7 +22,7 @@ from river import base, checks
 
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
-from learning.models.hashed_features import HashedClassifier
+from learning.models.hashed_features import HashedClassifier, Row
 from learning.models.hyperparameters import Parameter
 from learning.models.recipes import DEFAULT, RECIPES, UnknownRecipe, get_recipe
 
@@ -72,6 +72,19 @@ def test_it_is_a_genuine_river_classifier(name: str) -> None:
     model = RECIPES[name].build()
     assert isinstance(model, base.Classifier)
     checks.check_estimator(model)
+
+
+@pytest.mark.parametrize("name", ["adagrad-3", DEFAULT])
+def test_its_attribution_is_what_the_log_odds_lose_without_the_features(name: str) -> None:
+    model = learned(name, taught(200))
+    x = {"turns": 0.4, "failures": 1.0, "user=w1": 1.0, "user=w7": 0.5}
+    groups: list[frozenset[str]] = [frozenset(["user=w1"]), frozenset(["failures", "turns"])]
+    lost = [
+        model.margin_row(Row(x, model.buckets))[0]
+        - model.margin_row(Row({k: v for k, v in x.items() if k not in group}, model.buckets))[0]
+        for group in groups
+    ]
+    assert model.attribute({"": x}, [*groups, frozenset(["absent"])]) == pytest.approx([*lost, 0.0])
 
 
 @every_recipe

@@ -114,6 +114,16 @@ def test_every_version_of_an_edited_message_goes(place: Place, store: Store) -> 
     assert "5500 0000" not in everything(store)
 
 
+def test_a_decision_after_a_removal_replays_whatever_was_replayed_before_it(place: Place) -> None:
+    """Not from the older state that the replay keeps: it would come upon words that are gone."""
+    early = place.bot.decided("e", "m1", OTHERS[0])
+    place.bot.decided("c", "m1", QUIET)
+    place.agent.posted("/v1/conversations/c/outcome", {"verdict": "missed"})
+    assert replay(place, early)["identical"] is True
+    removed(place, "m1")
+    assert replay(place, place.bot.decided("f", "m1", OTHERS[1]))["identical"] is True
+
+
 def test_a_request_that_is_split_is_quoted_by_no_later_decision(place: Place, store: Store) -> None:
     place.bot.decided("c", "m1", "i want to talk")
     later = place.bot.decided("c", "m2", "to a human")

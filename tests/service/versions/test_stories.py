@@ -384,7 +384,7 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
         story.town.play(150)
     words = (tmp_path / "home" / "baton.sqlite3", tmp_path, registry.tracking_uri)
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name, *INSTANTS],
+        [sys.executable, "-m", "tests.killed_jobs", *map(str, words), story.place.name],
         cwd=Path(__file__).parents[3],
         env=dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,

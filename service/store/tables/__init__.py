@@ -1,0 +1,58 @@
+"""The database schema: SQLModel tables.
+
+Times are seconds since the epoch, UTC. Everything belongs to a workspace, and every query names it.
+"""
+
+from service.store.tables.access import (
+    IdempotencyRecord,
+    Key,
+    Lease,
+    SecurityEvent,
+    Session,
+    User,
+    Workspace,
+)
+from service.store.tables.conversations import (
+    ANSWERED,
+    NOT_YET_SAMPLED,
+    Conversation,
+    Decision,
+    MessageRow,
+    Reopening,
+)
+from service.store.tables.handoffs import Handoff, Note
+from service.store.tables.labels import AnnotatorReview, Audit, Outcome, Review
+from service.store.tables.ledger import Alias, Challenger, Evaluation, Event, LedgerRow, Version
+from service.store.tables.outbox import UNDISPATCHED, Delivery, OutboxEvent, Webhook
+
+__all__ = [
+    "ANSWERED",
+    "NOT_YET_SAMPLED",
+    "UNDISPATCHED",
+    "Alias",
+    "AnnotatorReview",
+    "Audit",
+    "Challenger",
+    "Conversation",
+    "Decision",
+    "Delivery",
+    "Evaluation",
+    "Event",
+    "Handoff",
+    "IdempotencyRecord",
+    "Key",
+    "Lease",
+    "LedgerRow",
+    "MessageRow",
+    "Note",
+    "OutboxEvent",
+    "Outcome",
+    "Reopening",
+    "Review",
+    "SecurityEvent",
+    "Session",
+    "User",
+    "Version",
+    "Webhook",
+    "Workspace",
+]
