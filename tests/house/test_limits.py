@@ -16,7 +16,7 @@ ALLOWED = {
     "test_processes.py": "a process is said to have begun an hour ago",
     "test_faults.py": "a soak may take hours",
     "test_clock.py": "a clock that is moved is the one that is",
-    "test_bounds.py": "how long the loop stood still, beside the time of the request that did it",
+    "test_bounds.py": "how much the loop works in one go, beside all the work of the request",
     "test_limits.py": "says what is looked for",
 }
 
