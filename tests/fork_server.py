@@ -12,12 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
@@ -86,10 +89,13 @@ class ForkServer:
         with self.news:
             self.news.notify_all()
 
-    def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> Forked:
-        """Run `python -m service` with these arguments; what it prints is appended to the log."""
-        log.touch(0o600)
-        asked = {"arguments": arguments, "environ": environ, "log": str(log)}
+    def start(
+        self, words: Sequence[str], environ: Mapping[str, str], out: Path, error: Path
+    ) -> Forked:
+        """Run `python -m service` with these words; what it prints is appended to the two files."""
+        error.touch(0o600)
+        printed = [str(out), str(error)]
+        asked = {"arguments": words, "environ": environ, "printed": printed}
         with self._one_start, self.news:
             self._connection.sendall((json.dumps(asked) + "\n").encode())
             self.news.wait_for(lambda: self._started or self._process.poll() is not None)
@@ -102,16 +108,24 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
+def command(*words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `python -m service` with these words until it ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, error = Path(folder, "out"), Path(folder, "error")
+        code = fork_server().start(words, environ, out, error).wait(LIMIT_SECONDS)
+        return subprocess.CompletedProcess(words, code, out.read_text(), error.read_text())
+
+
 def _run(asked: Mapping[str, Any]) -> None:
     """Become the asked command."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(asked["environ"])
-    log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for descriptor, path in enumerate(asked["printed"], 1):
+        printed = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(printed, descriptor)
+        os.close(printed)
     sys.argv = ["baton", *asked["arguments"]]
     os.umask(0o077)
     from service.cli import app

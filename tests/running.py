@@ -31,7 +31,7 @@ from experiments.replay.client import BatonClient, path_of
 from learning.conversation.state import BotReport, Message
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
-from tests.fork_server import Forked, fork_server
+from tests.fork_server import Forked, command, fork_server
 from tests.mlflow_server import free_port
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -83,7 +83,7 @@ class Process:
 
     def start(self) -> Self:
         if len(self.command) == 1:
-            self.process = fork_server().start(self.command, self.environ, self.log)
+            self.process = fork_server().start(self.command, self.environ, self.log, self.log)
             return self
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -147,14 +147,8 @@ class Home:
 
     def command(self, *arguments: str) -> Any:
         """What a `baton` command prints as JSON."""
-        found = subprocess.run(
-            [sys.executable, "-m", "service", *arguments, "--json"],
-            cwd=ROOT,
-            env=self._environ({}),
-            capture_output=True,
-            check=False,
-        )
-        assert found.returncode == 0, found.stderr.decode()
+        found = command(*arguments, "--json", environ=self._environ({}))
+        assert found.returncode == 0, found.stderr
         return json.loads(found.stdout)
 
     def _environ(self, given: dict[str, Any]) -> dict[str, str]:

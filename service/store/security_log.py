@@ -13,13 +13,6 @@ from sqlalchemy import Connection, Row, insert, select
 from service.store.database.transactions import table
 from service.store.tables import SecurityEvent
 
-KINDS = (
-    "signed_in", "signed_out", "refused", "key_issued", "key_revoked", "workspace_made",
-    "transcript_read", "exported", "erased", "switched",
-    "webhook_made", "webhook_rotated", "webhook_removed",
-)  # fmt: skip
-"""Everything that is recorded."""
-
 CHARS_MAX = 200
 COMMAND_LINE = "command line"
 _event = table(SecurityEvent)

@@ -226,8 +226,16 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
     expect(page.locator("#teach")).to_contain_text("since turn")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    "scheme, size",
+    [
+        pytest.param("light", WIDE, marks=pytest.mark.long),
+        ("light", NARROW),
+        ("dark", WIDE),
+        pytest.param("dark", NARROW, marks=pytest.mark.long),
+    ],
+    ids=["light-wide", "light-narrow", "dark-wide", "dark-narrow"],
+)
 def test_the_page_keeps_nobody_out_in_any_state(
     desk: Desk, size: tuple[int, int], scheme: Any
 ) -> None:

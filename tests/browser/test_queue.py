@@ -161,8 +161,16 @@ def test_hostile_text_is_shown_as_text_live_and_loaded(desk: Desk) -> None:
         page.reload()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    "scheme, size",
+    [
+        pytest.param("light", WIDE, marks=pytest.mark.long),
+        ("light", NARROW),
+        ("dark", WIDE),
+        pytest.param("dark", NARROW, marks=pytest.mark.long),
+    ],
+    ids=["light-wide", "light-narrow", "dark-wide", "dark-narrow"],
+)
 def test_the_queue_keeps_nobody_out(desk: Desk, size: tuple[int, int], scheme: Scheme) -> None:
     for number, text in enumerate((ASKS, FRAUD, "I want to speak to my lawyer", ASKS)):
         desk.bot.score(f"c{number}", "m1", text)

@@ -301,7 +301,10 @@ def test_a_full_disk_is_503_and_nothing_acknowledged_is_lost(tmp_path: Path) -> 
 # Checkpoints
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    ["flipped", *(pytest.param(how, marks=pytest.mark.long) for how in ("cut", "empty"))],
+)
 def test_a_damaged_newest_checkpoint_is_passed_over_at_start(
     store_url: str, tmp_path: Path, damage: str
 ) -> None:

@@ -15,7 +15,6 @@ ALLOWED = {
     "mlflow_server.py": "how long a group that was asked to end is left to itself: nothing fails",
     "test_processes.py": "a process is said to have begun an hour ago",
     "test_faults.py": "a soak may take hours",
-    "test_clock.py": "a clock that is moved is the one that is",
     "test_bounds.py": "how much the loop works in one go, beside all the work of the request",
     "test_limits.py": "says what is looked for",
 }

@@ -54,6 +54,7 @@ def rows(name: str, *given: str) -> list[dict[str, Any]]:
 # Each bench, small, with real parts
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_scores_are_measured_beside_an_empty_route_and_mlflow() -> None:
     given = ("--store", "sqlite", "--connections", "2", "--no-chantilly")

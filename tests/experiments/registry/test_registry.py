@@ -52,7 +52,7 @@ def test_publishing_again_changes_nothing(registry, client):
     "step", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_batch",
              "create_model_version"],
 )  # fmt: skip
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_cut_off_at_any_step_and_asked_again_makes_one_version(mlflow_url, client, step, after):
     """The step is lost before it reached MLflow, or its answer is, after it was done."""
     workspace = f"cut-{step.replace('_', '-')}-{after}".lower()

@@ -31,6 +31,7 @@ from service.operations.sweep_source import LedgerSource, resume_or_begin
 from service.store.database.transactions import Store
 from service.versions.challengers.challenger_requests import build_pending
 from service.versions.model_lines import rebuild
+from tests.fork_server import command
 from tests.ledgers import CONVERSATIONS, bodies, learned, numbered, transcript
 from tests.mlflow_server import running_mlflow
 from tests.running import NOWHERE, ROOT, Home, installation, teach
@@ -54,15 +55,9 @@ def environ(**given: str) -> dict[str, str]:
 def sweep(stream: Path | str, home: Path, *more: str, **given: str) -> dict[str, Any]:
     """What `baton sweep --json` prints."""
     words = ("sweep", *([str(stream)] if stream else []), *RECIPES, "--home", str(home), "--json")
-    found = subprocess.run(
-        [sys.executable, "-m", "service", *words, *more],
-        cwd=ROOT,
-        env=environ(**given),
-        capture_output=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr.decode()[-3000:]
-    return dict(json.loads(found.stdout)) | {"stderr": found.stderr.decode()}
+    found = command(*words, *more, environ=environ(**given))
+    assert found.returncode == 0, found.stderr[-3000:]
+    return dict(json.loads(found.stdout)) | {"stderr": found.stderr}
 
 
 def figures(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ def taught(times: int = 8) -> TeamClassifier:
 # The classifier
 
 
+@pytest.mark.long
 def test_the_classifier_is_a_genuine_river_classifier_of_many_labels() -> None:
     model = SoftmaxRegression()
     assert isinstance(model, base.Classifier)

@@ -14,20 +14,32 @@ from learning.text.signals import read
 from learning.text.topic_classifier import pack, parse, score, unpack, weights
 
 study = importlib.import_module("experiments.studies.007_danger_classifier")
-COUNTS = study.measure(study.SENTENCES, study.by_both)
-REQUESTS = study.measure(study.REQUESTS, study.by_both)
+
+Counts = dict[str, tuple[int, int]]
+"""How many sentences fired, and of how many, by language or kind."""
 
 
-@pytest.mark.parametrize("key", [key for key in COUNTS if "safety genuine" in key])
-def test_danger_is_recognised_in_every_language_and_kind(key: str) -> None:
-    fired, of = COUNTS[key]
-    assert fired / of >= 0.92, key
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    return dict(study.measure(study.SENTENCES, study.by_both))
+
+
+def shares(counts: Counts, words: str) -> dict[str, float]:
+    """The share that fired, of the lines with these words."""
+    found = {key: fired / of for key, (fired, of) in counts.items() if words in key}
+    assert found
+    return found
+
+
+def test_danger_is_recognised_in_every_language_and_kind(counts: Counts) -> None:
+    found = shares(counts, "safety genuine")
+    assert {key: share for key, share in found.items() if share < 0.92} == {}
 
 
 @pytest.mark.parametrize("topic", ["safety", "security", "identity", "legal"])
-def test_harmless_look_alikes_rarely_fire_and_genuine_ones_do(topic: str) -> None:
+def test_harmless_look_alikes_rarely_fire_and_genuine_ones_do(topic: str, counts: Counts) -> None:
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for key, (fired, of) in COUNTS.items():
+    for key, (fired, of) in counts.items():
         if key.startswith(f"by language: {topic}"):
             answer = sums[key.split()[3]]
             answer[0], answer[1] = answer[0] + fired, answer[1] + of
@@ -82,13 +94,12 @@ def test_a_text_without_words_has_no_topic() -> None:
     assert read("?!").topics == ()
 
 
-@pytest.mark.parametrize("key", [key for key in REQUESTS if key.startswith("by language")])
-def test_requests_for_a_person_are_found_in_every_language(key: str) -> None:
-    fired, of = REQUESTS[key]
-    if "genuine" in key:
-        assert fired / of >= 0.85, key
-    else:
-        assert fired / of <= 0.07, key
+def test_requests_for_a_person_are_found_in_every_language() -> None:
+    counts = study.measure(study.REQUESTS, study.by_both)
+    found = shares(counts, "by language")
+    genuine = {key: share for key, share in found.items() if "genuine" in key}
+    assert {key: share for key, share in genuine.items() if share < 0.85} == {}
+    assert {key: share for key, share in found.items() - genuine.items() if share > 0.07} == {}
 
 
 @pytest.mark.parametrize(

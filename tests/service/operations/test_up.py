@@ -58,6 +58,7 @@ def serving(home: Path, log: Path) -> Running:
     return until(ready, f"it serves; see {log}", every=0.5)
 
 
+@pytest.mark.long
 def test_a_killed_up_is_followed_by_another_that_ends_what_was_left_and_a_second_is_refused(
     tmp_path: Path,
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -31,6 +29,7 @@ from service.runtime.settings import Settings
 from service.store.ledger import change_log
 from service.store.ledger import entries as ledger
 from service.versions.restore import restore, transcript_reader
+from tests.fork_server import command
 from tests.service_in_process import InProcess, Place, serving
 
 ROOT = Path(__file__).parents[3]
@@ -78,19 +77,13 @@ def suspicions(place: Place) -> list[dict[str, Any]]:
         return [e.facts for e in change_log.newest(connection, place.name, "agent_suspected")]
 
 
-def command(home: Path, line: str) -> dict[str, Any]:
+def suggested(home: Path, line: str) -> dict[str, Any]:
     """Run a suggested command as an engineer would, in a shell of its own."""
     program, *words = shlex.split(line)
     assert program == "baton"
     given = {"BATON_HOME": str(home), "BATON_LOG_LEVEL": "error"}
-    done = subprocess.run(
-        [sys.executable, "-m", "service", *words, "--json"],
-        cwd=ROOT,
-        env=dict(os.environ) | given,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    done = command(*words, "--json", environ=dict(os.environ) | given)
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -183,12 +176,12 @@ def test_forged_labels_are_detected_rolled_back_and_repaired_to_the_bit(
     assert [one["agent"] for one in facts] == ["mallory"], "told once, and of nobody else"
     assert story.found["suspected"]["after_verdicts"] <= 100
     at_once, repair = facts[0]["commands"]["at_once"], facts[0]["commands"]["repair"]
-    back = command(home, at_once)
+    back = suggested(home, at_once)
     service_standing = restore(store, place.name)
     assert service_standing.version == back["version"]
     clean = never_held(place, "mallory")
     rolled_back = loss(service_standing)
-    repaired = command(home, repair)
+    repaired = suggested(home, repair)
     served = restore(store, place.name)
     assert served.version == repaired["version"]
     assert learned(served) == learned(clean)

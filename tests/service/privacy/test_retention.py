@@ -447,7 +447,7 @@ def test_versions_named_by_a_switch_stay_and_can_serve_again(place: Place) -> No
     assert keeping.stood() == keeping.digest()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_in_any_order_what_stays_can_be_stood_at_and_decided_again(place: Place, seed: int) -> None:
     draw = random.Random(seed)
     keeping = Keeping(place, keep_days=DAYS, keep_checkpoints=2)

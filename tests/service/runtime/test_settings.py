@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from service.operations.bootstrap import prepare
 from service.runtime.settings import SettingError, Settings
 from service.store.database.transactions import Store
-from tests.waiting import LIMIT_SECONDS
+from tests.fork_server import command
 
 
 @pytest.mark.parametrize(
@@ -47,14 +46,7 @@ def test_by_default_an_idle_process_looks_for_news_within_200_milliseconds() -> 
 
 
 def baton(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    return command(*words, environ={**os.environ, **environ})
 
 
 def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:

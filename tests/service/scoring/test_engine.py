@@ -132,7 +132,7 @@ def test_a_full_queue_is_503_with_a_time_to_wait(tmp_path: Path) -> None:
                 blocking = pool.submit(place.bot.score, "blocks", "m1", QUIET)
                 place.bot.event_hooks = {"request": [sent.append]}
                 waiting = [pool.submit(place.bot.score, f"c{n}", "m1", QUIET) for n in range(20)]
-                until(lambda: len(sent) == 20, "all are sent", every=0.01)
+                until(lambda: len(sent) >= 20, "all are sent", every=0.01)
                 time.sleep(0.5)
             answers = [one.result(LIMIT_SECONDS) for one in (blocking, *waiting)]
         refused = [one for one in answers if one.status_code != 200]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +21,9 @@ from service.store.database.transactions import (
     Store,
     UnavailableError,
 )
+from tests.fork_server import command
 from tests.postgres import on_both
 from tests.service_in_process import QUIET, refusal, serving
-from tests.waiting import LIMIT_SECONDS
 
 store_url = on_both("function")
 BREAK = "ALTER TABLE conversation RENAME COLUMN tossed TO once_tossed"
@@ -161,15 +159,8 @@ def test_a_start_on_tables_that_lack_something_ends_with_one_clear_line(
 ) -> None:
     run(store, BREAK)
     environ = {**os.environ, "BATON_HOME": str(tmp_path), "BATON_DATABASE": store_url}
-    for command in ("serve", "jobs"):
-        done = subprocess.run(
-            [sys.executable, "-m", "service", command],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_SECONDS,
-        )
+    for process in ("serve", "jobs"):
+        done = command(process, environ=environ)
         assert done.returncode == 1
         assert "column conversation.tossed is missing" in done.stderr
         assert "restore a backup" in done.stderr

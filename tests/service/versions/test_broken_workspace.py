@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from service.store.database.transactions import Store
 from service.store.ledger import entries
 from service.versions.model_lines import rebuild
 from service.versions.restore import BrokenEntryError, restore
+from tests.fork_server import command
 from tests.postgres import ONE, on_both
 from tests.running import until
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
@@ -55,8 +54,7 @@ def taught(place: Place, *names: str) -> None:
 def baton(home: Path, url: str, *words: str) -> str:
     """What a command that succeeds prints."""
     environ = {**os.environ, "BATON_HOME": str(home), "BATON_DATABASE": url}
-    command = [sys.executable, "-m", "service", *words]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = command(*words, environ=environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -147,6 +147,7 @@ def test_a_better_recipe_is_promoted(service: InProcess, registry: Registry) -> 
     assert story.told()[-2:] == ["promotion", "challenger_closed"]
 
 
+@pytest.mark.long
 def test_a_worse_recipe_is_never_promoted(service: InProcess, registry: Registry) -> None:
     story = Story(service, registry)
     story.town.play(60)
