@@ -158,6 +158,23 @@ class Registry(Runs):
                 descriptions.model_name(workspace), str(number), name, value
             )
 
+    def drop_tag(self, workspace: str, number: str, name: str) -> None:
+        """Remove a tag of a model version; nothing happens where there is none."""
+        with self._translated_errors():
+            self._get_or_none(
+                self._client.delete_model_version_tag,
+                descriptions.model_name(workspace),
+                str(number),
+                name,
+            )
+
+    def tagged(self, workspace: str, name: str) -> dict[str, str]:
+        """The versions that have a tag, by their MLflow number, with its value."""
+        query = f"name = '{descriptions.model_name(workspace)}' and tags.`{name}` LIKE '%'"
+        with self._translated_errors():
+            found = self._client.search_model_versions(query, max_results=1000)
+        return {str(version.version): version.tags[name] for version in found}
+
     def aliases(self, workspace: str) -> dict[str, str]:
         """Every alias of the workspace's model and the MLflow number it stands at.
 

@@ -200,6 +200,7 @@ def mark_all_unpublished(connection: Connection, workspace: str | None = None) -
     def among(table: Table) -> ColumnElement[bool]:
         return true() if workspace is None else table.c.workspace == workspace
 
-    connection.execute(update(_version).where(among(_version)).values(registry_version=None))
+    forgotten = {"registry_version": None, "blocked_tag": None}
+    connection.execute(update(_version).where(among(_version)).values(forgotten))
     connection.execute(update(_evaluation).where(among(_evaluation)).values(run_id=None))
     connection.execute(delete(_alias).where(among(_alias)))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from service.store.database.transactions import table
 from service.store.tables import Version, Workspace
@@ -14,7 +14,8 @@ from service.store.tables import Version, Workspace
 _version = table(Version)
 _workspace = table(Workspace)
 UNPUBLISHED_AT_ONCE = 20
-_COLUMNS = [column for column in _version.c if column.name not in ("state", "registry_digest")]
+_HIDDEN = ("state", "registry_digest", "blocked_tag")
+_COLUMNS = [column for column in _version.c if column.name not in _HIDDEN]
 
 
 def add_version(
@@ -59,6 +60,7 @@ def add_version(
             commit=commit,
             blocked=None,
             registry_digest=None,
+            blocked_tag=None,
         )
     )
     return number
@@ -184,7 +186,7 @@ def mark_unpublished(connection: Connection, workspace: str, number: int) -> Non
     connection.execute(
         update(_version)
         .where(_version.c.workspace == workspace, _version.c.number == number)
-        .values(registry_version=None, registry_digest=None)
+        .values(registry_version=None, registry_digest=None, blocked_tag=None)
     )
 
 
@@ -198,6 +200,34 @@ def published(connection: Connection, workspace: str) -> dict[str, tuple[int, st
         )
     )
     return {row.registry_version: (row.number, row.registry_digest) for row in rows}
+
+
+def with_blocks(connection: Connection, workspace: str, tagged: Sequence[str]) -> list[Row[Any]]:
+    """Published versions that are blocked, or were in MLflow, or have these numbers there."""
+    names = ("number", "registry_version", "blocked", "blocked_tag")
+    rows = connection.execute(
+        select(*(_version.c[name] for name in names)).where(
+            _version.c.workspace == workspace,
+            _version.c.registry_version.is_not(None),
+            or_(
+                _version.c.blocked.is_not(None),
+                _version.c.blocked_tag.is_not(None),
+                _version.c.registry_version.in_(tagged),
+            ),
+        )
+    )
+    return list(rows)
+
+
+def record_block_tag(
+    connection: Connection, workspace: str, number: int, value: str | None
+) -> None:
+    """Note the block of a version as it was written to MLflow or read there."""
+    connection.execute(
+        update(_version)
+        .where(_version.c.workspace == workspace, _version.c.number == number)
+        .values(blocked_tag=value)
+    )
 
 
 def block(connection: Connection, workspace: str, number: int, why: str | None) -> None:

@@ -32,7 +32,8 @@ class Version(SQLModel, table=True):
 
     `without` is what the line left out while it learned; `registry_version` is its number in
     MLflow once published, and `registry_digest` that of its files there. `build` and `commit` are
-    of the code that made it; `blocked` says why it may not be switched to.
+    of the code that made it; `blocked` says why it may not be switched to,
+    and `blocked_tag` is the same as MLflow last showed it.
     """
 
     __table_args__ = (
@@ -56,6 +57,7 @@ class Version(SQLModel, table=True):
     commit: str | None
     blocked: str | None
     registry_digest: str | None
+    blocked_tag: str | None
 
 
 class Challenger(SQLModel, table=True):

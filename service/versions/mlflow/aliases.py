@@ -22,12 +22,11 @@ from service.runtime.errors import RequestRefused
 from service.store.database.transactions import Store
 from service.store.ledger import challenger_rows, entries, mlflow_rows, version_rows
 from service.versions import switches as versions
+from service.versions.mlflow.blocks import ENGINEER, sync_blocks
 from service.versions.model_lines import champion_switch_index
 
 CHAMPION, PREVIOUS, ANCHOR, CHALLENGER = "champion", "previous", "anchor", "challenger-"
-REFUSED_TAG, BLOCKED_TAG = "baton.refused", "baton.blocked"
-ENGINEER = "mlflow"
-"""Actor of an alias move in the ledger: MLflow does not say who made it."""
+REFUSED_TAG = "baton.refused"
 
 NOT_FOLLOWED = (
     "the alias {name} only follows the ledger, and was put back: move `champion` to let this "
@@ -45,7 +44,10 @@ class AliasSync:
         self._registry = registry
 
     def sync(self, workspace: str) -> None:
-        """One reconciliation pass: first `champion`, then the aliases that only follow."""
+        """One reconciliation pass: blocks first, then `champion`, then the aliases that only
+        follow.
+        """
+        sync_blocks(self._store, self._registry, workspace)
         current = self._registry.aliases(workspace)
         self._sync_champion(workspace, current.get(CHAMPION))
         with self._store.read() as connection:
@@ -153,8 +155,6 @@ def _append_requested_switch(
         raise versions.version_not_published(number)
     if registered.digest != row.digest:
         raise versions.digest_differs(number, row.number)
-    if why := registered.tags.get(BLOCKED_TAG):
-        raise versions.version_blocked(f"MLflow version {number}", f"{why} (its tag {BLOCKED_TAG})")
     reason = f"alias champion moved to MLflow version {number}"
     served_versions = [s.body["version"] for s in entries.switches(connection, workspace)]
     if row.line or row.number in served_versions:

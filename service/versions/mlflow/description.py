@@ -56,8 +56,8 @@ def render_description(connection: Connection, workspace: str) -> str:
     paragraphs.append(
         "**To change what serves**, open a version, click the pen at *Aliases*, add `champion`. "
         "Baton checks it and follows within ten seconds; a move that it refuses is put back, and "
-        "the version's tag `baton.refused` says why. A version with a tag `baton.blocked` is "
-        "never moved to."
+        "the version's tag `baton.refused` says why. A tag `baton.blocked` on a "
+        "version (why it may not serve) blocks it everywhere, and removing the tag lifts that."
     )
     return "\n\n".join(paragraphs)
 

@@ -1,5 +1,6 @@
 """What each line would have done, and the chance of the disagreement draw, recorded with an audit's
-draws; with an outcome, the chance with which its handoff was drawn to be asked about.
+draws; with an outcome, the chance with which its handoff was drawn to be asked about; and with a
+version, its block as MLflow last showed it.
 """
 
 import sqlalchemy as sa
@@ -17,3 +18,5 @@ def upgrade() -> None:
         audit.add_column(sa.Column("actions", sa.JSON(), nullable=True))
     with op.batch_alter_table("outcome") as outcome:
         outcome.add_column(sa.Column("asked", sa.Double(), nullable=True))
+    with op.batch_alter_table("version") as version:
+        version.add_column(sa.Column("blocked_tag", sa.String(), nullable=True))
