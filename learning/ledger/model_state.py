@@ -179,6 +179,7 @@ class ModelState:
     half_learned: bool = False
     frozen: bool = False
     provisional: bool = False
+    _newest: tuple[State, Parts, Row] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         recipe = get_recipe(self.recipe)
@@ -210,14 +211,23 @@ class ModelState:
         """What speaks most for a person at the newest message (leave-one-out attribution), in words
         that a person uses, the strongest first. Changes nothing.
         """
-        groups = self._parts(state)
+        groups, row = self._example(state)
         by_phrase = names(state, groups)
-        effects = self.model.attribute(groups, list(by_phrase.values()))
+        effects = self.model.attribute(row, list(by_phrase.values()))
         strongest = sorted(zip(effects, by_phrase, strict=True), key=lambda at: (-at[0], at[1]))
         return tuple(phrase for effect, phrase in strongest[:CAUSES_MAX] if effect >= CAUSE_MIN)
 
     def _row(self, state: State) -> Row:
-        return self.model.row(self._parts(state))
+        return self._example(state)[1]
+
+    def _example(self, state: State) -> tuple[Parts, Row]:
+        """A state's features, and their row; kept of the newest state, whose causes are asked for
+        once it is scored.
+        """
+        if self._newest is None or self._newest[0] is not state:
+            groups = self._parts(state)
+            self._newest = state, groups, self.model.row(groups)
+        return self._newest[1], self._newest[2]
 
     def _parts(self, state: State) -> Parts:
         groups = parts(state)

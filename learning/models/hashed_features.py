@@ -228,11 +228,10 @@ class HashedClassifier(base.Classifier):
         TypeError where it is none.
         """
 
-    def attribute(self, parts: Parts, groups: Sequence[Collection[str]]) -> list[float]:
+    def attribute(self, row: Row, groups: Sequence[Collection[str]]) -> list[float]:
         """Leave-one-out attribution: by how much the log odds fall without each group of features,
         which `features` names. Of a linear model it is the sum of weight times value.
         """
-        row = self.row(parts)
         contributions = (self.linear_weights(row.index) * row.value).tolist()
         by_bucket = dict(zip(row.index.tolist(), contributions, strict=True))
         places = [{bucket(name, self.buckets) for name in group} for group in groups]

@@ -47,9 +47,9 @@ class OwnClassifier(HashedClassifier):
     def linear_weights(self, _: Ints | slice = ALL, /) -> Floats:
         raise TypeError(f"{type(self.inner).__name__} has no weights that another could take")
 
-    def attribute(self, parts: Parts, groups: Sequence[Collection[str]]) -> list[float]:
-        whole = _names(self.row(parts))
-        margin, _ = self.margin_row(cast("Row", NamedRow(dict(whole))))
+    def attribute(self, row: Row, groups: Sequence[Collection[str]]) -> list[float]:
+        whole = _names(row)
+        margin, _ = self.margin_row(row)
         margins = []
         for group in groups:
             rest = {name: x for name, x in whole.items() if name not in group}

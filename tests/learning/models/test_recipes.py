@@ -84,7 +84,8 @@ def test_its_attribution_is_what_the_log_odds_lose_without_the_features(name: st
         - model.margin_row(Row({k: v for k, v in x.items() if k not in group}, model.buckets))[0]
         for group in groups
     ]
-    assert model.attribute({"": x}, [*groups, frozenset(["absent"])]) == pytest.approx([*lost, 0.0])
+    row = Row(x, model.buckets)
+    assert model.attribute(row, [*groups, frozenset(["absent"])]) == pytest.approx([*lost, 0.0])
 
 
 @every_recipe
