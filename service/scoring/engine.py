@@ -36,7 +36,7 @@ from service.runtime.tracing import Tracing
 from service.scoring import decide
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
-from service.scoring.text_reader import INLINE_CHARS, TextReader
+from service.scoring.text_reader import INLINE_CHARS, TextReader, unread_chars
 from service.store.conversations.batch import Batch, NotFoldedError, StateCache
 from service.store.database.transactions import (
     DatabaseError,
@@ -56,6 +56,11 @@ LOCK_TIMEOUTS_MAX = 8
 
 FOLD_CHARS_MAX = 20_000
 """Characters of a conversation that are folded within a transaction; more are folded before."""
+
+READ_CHARS_MAX = 4_000
+"""Characters that are read within one transaction, in some 25 ms; further requests are the next
+batch's.
+"""
 
 REDACTED_INLINE_CHARS = 500
 """Characters that are redacted on the event loop; more are read in a thread beside."""
@@ -112,7 +117,13 @@ class Engine:
                 raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
             return decide.score(batch, model.state, model.live, build_id(), command)
 
-        answer = await self.run(command.workspace, do, needs=command.lock_targets, appends=False)
+        answer = await self.run(
+            command.workspace,
+            do,
+            needs=command.lock_targets,
+            appends=False,
+            chars=unread_chars((*command.history, command.message)),
+        )
         self._metrics.count_decision(command.workspace, answer["action"])
         return answer
 
@@ -161,8 +172,10 @@ class Engine:
         *,
         needs: LockTargets | Callable[[Connection], LockTargets] | None = None,
         appends: bool = True,
+        chars: int = 0,
     ) -> T:
-        """Run `do` inside a batch's transaction; its answer comes after the commit.
+        """Run `do` inside a batch's transaction; its answer comes after the commit. It has so many
+        `chars` of text to read yet.
 
         A request that `appends` to the ledger is learned before its sender can send the next one.
         `do` must refuse before it changes anything. Raises Unavailable when the queue is full, or
@@ -173,7 +186,7 @@ class Engine:
             raise Unavailable("stopping", "this process is shutting down", hint="send it again")
         await self._live_models.get(workspace)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        request = QueuedRequest(workspace, needs or {}, do, appends, future)
+        request = QueuedRequest(workspace, needs or {}, do, appends, future, chars)
         self._enqueue(request)
         answer = await future
         if self.tracing is not None:
@@ -196,7 +209,7 @@ class Engine:
     def _run_batch(self) -> None:
         """Run one batch: the requests in the queue, in one transaction."""
         self._batch_scheduled = False
-        requests = self._queue.take(self._settings.batch_max)
+        requests = self._queue.take(self._settings.batch_max, READ_CHARS_MAX)
         now = time.monotonic()
         self._metrics.observe_queue([now - r.queued_at for r in requests], len(self._queue))
         for request in requests:

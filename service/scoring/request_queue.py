@@ -25,7 +25,8 @@ LockTargets = Mapping[str, Sequence[str]]
 
 @dataclass(slots=True)
 class QueuedRequest:
-    """One waiting request: what it locks, what it does (`do`), and the future of its answer.
+    """One waiting request: what it locks, what it does (`do`), how many characters of text it has to
+    read for it, and the future of its answer.
 
     Whatever a request will change belongs to a conversation that it names here, or looks up: all
     conversations of a batch are locked first, in one order, and then the ledgers' heads.
@@ -36,6 +37,7 @@ class QueuedRequest:
     do: Callable[[Batch], Any]
     appends: bool
     answer: asyncio.Future[Any] = field(repr=False)
+    chars: int = 0
     queued_at: float = field(default_factory=time.monotonic)
     taken_at: float = 0.0
 
@@ -77,18 +79,19 @@ class RequestQueue:
         self._count -= 1
         return self._lines[longest].pop()
 
-    def take(self, limit: int) -> list[QueuedRequest]:
-        """Dequeue at most `limit` requests, round-robin over workspaces."""
+    def take(self, limit: int, chars_max: int) -> list[QueuedRequest]:
+        """Dequeue at most `limit` requests, round-robin over workspaces; none after so many
+        characters to read.
+        """
         requests: list[QueuedRequest] = []
-        while self._lines and len(requests) < limit:
+        chars = 0
+        while self._lines and len(requests) < limit and chars < chars_max:
             name, line = next(iter(self._lines.items()))
-            if len(self._lines) == 1:
-                while line and len(requests) < limit:
-                    requests.append(line.popleft())
-            else:
-                requests.append(line.popleft())
+            requests.append(line.popleft())
+            chars += requests[-1].chars
+            if line:
                 self._lines.move_to_end(name)
-            if not line:
+            else:
                 del self._lines[name]
         self._count -= len(requests)
         return requests

@@ -24,6 +24,7 @@ from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
+from service.scoring.text_reader import unread_chars
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -251,7 +252,9 @@ async def append_messages(
         }
 
     needs = {conversation_id: [turn.id for turn in turns]}
-    return JSONResponse(dict(await baton.engine.run(workspace, append, needs=needs)))
+    chars = unread_chars(turns)
+    answer = await baton.engine.run(workspace, append, needs=needs, chars=chars)
+    return JSONResponse(dict(answer))
 
 
 @router.put(

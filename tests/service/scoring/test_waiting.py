@@ -36,7 +36,7 @@ def test_a_batch_takes_from_every_workspace_in_turn(
         waiting.put(work(loop, name))
     left = Counter(names)
     while left.total():
-        taken = Counter(one.workspace for one in waiting.take(most))
+        taken = Counter(one.workspace for one in waiting.take(most, 1))
         assert taken.total() == min(most, left.total())
         for name, count in taken.items():
             assert all(count - taken[other] <= 1 for other in left if left[other] > taken[other])
@@ -52,7 +52,7 @@ def test_requests_of_one_workspace_keep_their_order(
     put = [work(loop, name) for name in names]
     for one in put:
         waiting.put(one)
-    taken = waiting.take(7) + waiting.take(1000)
+    taken = waiting.take(7, 1) + waiting.take(1000, 1)
     for name in "abcd":
         assert [id(one) for one in taken if one.workspace == name] == [
             id(one) for one in put if one.workspace == name
@@ -73,3 +73,21 @@ def test_a_full_queue_refuses_the_longest_line_and_keeps_a_fair_share_for_the_ot
         assert len(waiting) == held.total() <= most
     fair = most // 2
     assert all(held[name] >= min(names.count(name), fair) for name in set(names))
+
+
+@given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=30), most=st.integers(1, 4000))
+def test_a_batch_ends_with_the_request_that_fills_what_it_may_read(
+    loop: asyncio.AbstractEventLoop, sizes: list[int], most: int
+) -> None:
+    waiting = RequestQueue(1000)
+    for chars in sizes:
+        request = work(loop, "w")
+        request.chars = chars
+        waiting.put(request)
+    taken = []
+    while waiting:
+        batch = [one.chars for one in waiting.take(1000, most)]
+        assert batch
+        assert sum(batch[:-1]) < most
+        taken += batch
+    assert taken == sizes

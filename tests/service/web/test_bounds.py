@@ -229,8 +229,17 @@ def test_idle_connections_make_room_for_whoever_asks(address: tuple[str, int]) -
                 ]
             },
         ),
+        lambda bot, c: bot.post(
+            "/v1/score/batch",
+            json={
+                "items": [
+                    {"conversation_id": f"{c}{n}", "message": {"id": "m", "text": ANCHORS[:1990]}}
+                    for n in range(200)
+                ]
+            },
+        ),
     ],
-    ids=["history", "batch"],
+    ids=["history", "batch", "many"],
 )
 def test_long_texts_hold_up_nobody_while_they_are_read(
     service: InProcess, place: Place, ask: Callable[[Any, str], httpx.Response]
