@@ -187,8 +187,11 @@ def hostile(
         float, typer.Option(help="Requests of the normal bot asked for.", min=1)
     ] = 100.0,
     flood: Annotated[
-        float, typer.Option(help="Requests a second of the attacker that floods.", min=1)
+        float, typer.Option(help="Short requests a second of attackers, at most.", min=0.1)
     ] = 300.0,
+    giants: Annotated[
+        float, typer.Option(help="Requests a second at and beyond the limits of size.", min=0.1)
+    ] = 3.0,
     store: Annotated[str, typer.Option(help="sqlite or postgresql")] = "sqlite",
 ) -> BenchmarkResult:
     """Normal load alone, then beside attackers: its latency, and whether anything was lost.
@@ -202,6 +205,7 @@ def hostile(
         minutes=min(minutes, 1.0) if run.quick else minutes,
         per_second=per_second,
         flood_per_second=flood,
+        giants_per_second=giants,
         store=stores([store])[0],
     )
     result = hostile_load.run(run.folder, plan, run.on_progress)

@@ -41,6 +41,7 @@ class AttackPlan:
     key: str
     victim: str
     flood_per_second: float
+    giants_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,7 @@ async def _attack_until_told() -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_attack(plan.port, attack, tally))
-            for attack in attacks(plan.key, plan.victim, plan.flood_per_second)
+            for attack in attacks(plan.key, plan.victim, plan)
         ]
         tasks += [
             group.create_task(_again(name, connect, plan, number, tally))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, cycle, repeat
-from typing import Any
+from typing import Any, Protocol
 
 from experiments.benchmarks.harness.traffic_mix import PLAYERS, head, post, texts
 
@@ -32,6 +32,15 @@ UNREADABLE = frozenset({400, 422})
 UNKNOWN_KEY = frozenset({401})
 
 
+class Rates(Protocol):
+    """Requests a second of the attacks whose strength can be chosen."""
+
+    @property
+    def flood_per_second(self) -> float: ...
+    @property
+    def giants_per_second(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """Requests at a rate over some connections: `burst` at a time, `per_second` on average."""
@@ -43,14 +52,15 @@ class Attack:
     burst: int = 1
 
 
-def attacks(key: str, victim: str, flood_per_second: float) -> tuple[Attack, ...]:
+def attacks(key: str, victim: str, rates: Rates) -> tuple[Attack, ...]:
     """All attacks by a bot's key of another workspace; `victim` is a conversation of normal load.
 
-    Together they are some hundred requests a second and two MiB a second.
+    Together they are some hundred requests and some MiB a second. Those that wait for an answer
+    are few, so that a slow server is sent less.
     """
     return (
-        Attack("flood", flood(key), 8, flood_per_second),
-        Attack("giants", giants(key), 2, 3.0),
+        Attack("flood", flood(key), 8, rates.flood_per_second),
+        Attack("giants", giants(key), 2, rates.giants_per_second),
         Attack("headers", huge_headers(key), 1, 1.0),
         Attack("wrong keys", wrong_keys(), 4, 20.0),
         Attack("forged outcomes", forged_outcomes(key, victim), 1, 20.0, burst=100),

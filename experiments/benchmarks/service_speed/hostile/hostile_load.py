@@ -76,6 +76,7 @@ class HostilePlan:
     minutes: float = 30.0
     per_second: float = 100.0
     flood_per_second: float = 300.0
+    giants_per_second: float = 3.0
     connections: int = 32
     store: str = "sqlite"
 
@@ -181,9 +182,9 @@ def _measure(
         staff.faults.clear()
         minute = plan.quiet_seconds / 60
         rows = [bench.row("quiet", minute, bench.play("quiet", plan.quiet_seconds))]
-        attack = AttackPlan(
-            serve.port, _attacker_key(serve.url, keys["admin"]), "quiet-0-1", plan.flood_per_second
-        )
+        key = _attacker_key(serve.url, keys["admin"])
+        rates = plan.flood_per_second, plan.giants_per_second
+        attack = AttackPlan(serve.port, key, "quiet-0-1", *rates)
         attackers = stack.enter_context(Attackers(attack))
         for number in range(plan.slices):
             progress("hostile", number + 1, plan.slices + 1)
