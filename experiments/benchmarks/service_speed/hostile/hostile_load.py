@@ -39,7 +39,11 @@ RATIO_MAX = 3.0
 
 MEMORY_MIB_MAX = 1024.0
 
-QUIET_SECONDS_MAX, WARM_UP_SECONDS_MAX = 60.0, 5.0
+QUIET_SECONDS_MAX, WARM_UP_SECONDS_MAX = 60.0, 15.0
+"""Before the quiet phase normal load warms up: `jobs` takes a core for some seconds to start, and a
+quiet phase that is not quiet would forgive too much.
+"""
+
 WARM_UP = "warm"
 
 ANSWERS = ("2xx", "4xx", "429", "503", "5xx", "closed", "unanswered")
