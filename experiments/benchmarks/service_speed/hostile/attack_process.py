@@ -72,6 +72,11 @@ class Attackers:
             start_new_session=True,
         )
         self._send(json.dumps(asdict(self._plan)))
+        try:
+            self.report()  # it has made what it will send: that is no part of the attack
+        except RuntimeError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
