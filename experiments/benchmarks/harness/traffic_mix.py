@@ -90,6 +90,14 @@ def score(settings: Mapping[str, Any], number: int) -> Player:
         yield heads.post(body)
 
 
+def _decision_line(body: bytes, answer: bytes) -> bytes:
+    """Conversation, message and decision of a score request that was answered well, or nothing."""
+    if (place := answer.find(b'"decision_id":"')) < 0:
+        return b""
+    fields = body.split(b'"', 11)
+    return b" ".join((fields[3], fields[9], answer[place + 15 :].split(b'"', 1)[0])) + b"\n"
+
+
 def witness(settings: Mapping[str, Any], number: int) -> Player:
     """`score`, and every acknowledged decision's id written down, in `file` and the number.
 
@@ -100,14 +108,9 @@ def witness(settings: Mapping[str, Any], number: int) -> Player:
     try:
         for body in _items(settings["name"], number):
             answer = yield heads.post(body)
-            if (place := answer.find(b'"decision_id":"')) >= 0:
-                fields = body.split(b'"', 11)
-                decision = answer[place + 15 :].split(b'"', 1)[0]
-                decisions.append(b" ".join((fields[3], fields[9], decision)))
+            decisions.append(_decision_line(body, answer))
     finally:
-        Path(f"{settings['file']}.{number}").write_bytes(
-            b"".join(line + b"\n" for line in decisions)
-        )
+        Path(f"{settings['file']}.{number}").write_bytes(b"".join(decisions))
 
 
 def score_and_judge(settings: Mapping[str, Any], number: int) -> Player:
@@ -125,17 +128,27 @@ def score_and_judge(settings: Mapping[str, Any], number: int) -> Player:
 
 
 def score_and_close(settings: Mapping[str, Any], number: int) -> Player:
-    """Conversations of ten scored messages; those that no person was called to are closed."""
+    """Conversations of ten scored messages; those that no person was called to are closed.
+
+    With `file` among the settings every acknowledged decision is written down, as by `witness`.
+    """
     heads, called = _Heads("/v1/score", settings["key"]), False
-    for turn, body in enumerate(_items(settings["name"], number), 1):
-        answer = yield heads.post(body)
-        called = called or b'"action":"escalate"' in answer
-        if turn % TURNS == 0:
-            if not called:
-                conversation = body.split(b'"', 4)[3].decode()
-                path = f"/v1/conversations/{conversation}/close"
-                yield post(path, settings["key"], b'{"resolution":"resolved"}')
-            called = False
+    decisions: list[bytes] = []
+    try:
+        for turn, body in enumerate(_items(settings["name"], number), 1):
+            answer = yield heads.post(body)
+            called = called or b'"action":"escalate"' in answer
+            if "file" in settings:
+                decisions.append(_decision_line(body, answer))
+            if turn % TURNS == 0:
+                if not called:
+                    conversation = body.split(b'"', 4)[3].decode()
+                    path = f"/v1/conversations/{conversation}/close"
+                    yield post(path, settings["key"], b'{"resolution":"resolved"}')
+                called = False
+    finally:
+        if "file" in settings:
+            Path(f"{settings['file']}.{number}").write_bytes(b"".join(decisions))
 
 
 def batch(settings: Mapping[str, Any], number: int) -> Player:

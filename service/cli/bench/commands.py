@@ -1,4 +1,4 @@
-"""Benchmarks for users: `baton bench score|freshness|cost|learning|first-month|soak`.
+"""Benchmarks for users: `baton bench score|freshness|cost|learning|first-month|soak|hostile`.
 
 Those for who changes Baton are `python -m experiments.benchmarks NAME`.
 """
@@ -177,6 +177,40 @@ def soak(
     result = mixed_load.run(run.folder, plan, run.on_progress)
     notes = [f"{name}: {value}" for name, value in result.verdict.items()]
     return BenchmarkResult(result.rows, mixed_load.COLUMNS, notes)
+
+
+@benchmark(bench_app, "hostile", "attackers beside normal load", "baton bench hostile --minutes 30")
+def hostile(
+    run: Run,
+    minutes: Annotated[float, typer.Option(help="How long.", min=0.05, max=1440)] = 30.0,
+    per_second: Annotated[
+        float, typer.Option(help="Requests of the normal bot asked for.", min=1)
+    ] = 100.0,
+    flood: Annotated[
+        float, typer.Option(help="Short requests a second of attackers, at most.", min=0.1)
+    ] = 300.0,
+    giants: Annotated[
+        float, typer.Option(help="Requests a second at and beyond the limits of size.", min=0.1)
+    ] = 3.0,
+    store: Annotated[str, typer.Option(help="sqlite or postgresql")] = "sqlite",
+) -> BenchmarkResult:
+    """Normal load alone, then beside attackers: its latency, and whether anything was lost.
+
+    Floods, oversized requests, slow clients, wrong keys and forged outcomes come from this machine,
+    against a Baton that the benchmark starts and ends. The last lines say what it comes to.
+    """
+    from experiments.benchmarks.service_speed.hostile import hostile_load
+
+    plan = hostile_load.HostilePlan(
+        minutes=min(minutes, 1.0) if run.quick else minutes,
+        per_second=per_second,
+        flood_per_second=flood,
+        giants_per_second=giants,
+        store=stores([store])[0],
+    )
+    result = hostile_load.run(run.folder, plan, run.on_progress)
+    notes = [f"{name}: {value}" for name, value in result.verdict.items()]
+    return BenchmarkResult(result.rows, hostile_load.COLUMNS, notes)
 
 
 @benchmark(

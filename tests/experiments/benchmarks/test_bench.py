@@ -25,11 +25,13 @@ from experiments.benchmarks.harness.load_generator import Load, Order
 from experiments.benchmarks.harness.result_table import markdown
 from experiments.benchmarks.harness.traffic_mix import PLAYERS, WORDS, texts
 from experiments.benchmarks.service_speed import replicas, soak
+from experiments.benchmarks.service_speed.hostile import hostile_load
+from experiments.benchmarks.service_speed.hostile.attacks import attacks
 from service.cli import app as baton
 from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[3]
-OF_USERS = {"score", "freshness", "cost", "learning", "soak", "versions"}
+OF_USERS = {"score", "freshness", "cost", "learning", "soak", "hostile", "versions"}
 TINY = ("--rounds", "1", "--seconds", "0.3")
 SCORE_KEYS = {
     *("store", "connections", "per_second", "p50_ms", "p99_ms", "cpu_us"),
@@ -132,6 +134,21 @@ def test_a_soak_has_a_row_for_each_slice_of_its_time_and_no_error() -> None:
         assert row["per_second"] > 0
         assert row["serve_mib"] > 10
         assert row["jobs_mib"] > 10
+
+
+@pytest.mark.slow
+def test_beside_attackers_normal_load_has_no_error_and_loses_nothing() -> None:
+    found = rows("hostile", "--minutes", "0.1", "--per-second", "30")
+    assert [row["phase"] for row in found] == ["quiet", "hostile", "hostile"]
+    for row in found:
+        assert row.keys() >= hostile_load.COLUMNS.keys()
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert row["faults"] == 0, found
+        assert row["acknowledged"] > 0
+        assert (row["lost"], row["doubled"], row["differing"]) == (0, 0, 0)
+        assert (row["5xx"], row["unanswered"], row["wrong"]) == (0, 0, 0), found
+    assert sum(row["2xx"] for row in found) > 0
+    assert sum(row["4xx"] for row in found) > 0
 
 
 @pytest.mark.long
@@ -304,6 +321,29 @@ def test_a_soak_that_grows_slows_or_fails_is_not_passed(what: str) -> None:
         for minute in range(1, 13)
     ]
     assert soak.verdict(made)["reached"] is (what == "nothing")
+
+
+BAD = {"p99_ms": 40.0, "faults": 1, "lost": 1, "doubled": 1, "5xx": 1, "wrong": 1, "serve_mib": 2e3}
+
+
+@pytest.mark.parametrize("what", ["nothing", *BAD])
+def test_beside_attackers_what_is_slow_lost_or_wrong_is_not_passed(what: str) -> None:
+    none = ("faults", "lost", "doubled", "differing", "5xx", "unanswered", "wrong")
+    fine = dict.fromkeys(none, 0) | {"acknowledged": 9}
+    quiet = fine | {"phase": "quiet", "p99_ms": 10.0, "serve_mib": 200.0}
+    hostile = quiet | {"phase": "hostile"} | ({what: BAD[what]} if what in BAD else {})
+    shown = hostile_load.verdict([quiet, hostile, hostile], fine)
+    assert shown["reached"] is (what == "nothing")
+
+
+def test_each_attack_says_which_answers_are_right_and_how_long_its_bodies_are() -> None:
+    for attack in attacks("k", "victim", hostile_load.HostilePlan()):
+        requests = list(islice(attack.requests, 14))
+        assert len(requests) == 14
+        for data, right in requests:
+            top, _, body = data.partition(b"\r\n\r\n")
+            assert f"Content-Length: {len(body)}".encode() in top
+            assert right
 
 
 def test_a_missed_goal_is_shown_as_missed() -> None:

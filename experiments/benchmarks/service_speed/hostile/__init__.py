@@ -1,0 +1,1 @@
+"""Abuse test: attackers beside normal load, each with a bounded rate."""
