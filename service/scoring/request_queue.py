@@ -25,8 +25,8 @@ LockTargets = Mapping[str, Sequence[str]]
 
 @dataclass(slots=True)
 class QueuedRequest:
-    """One waiting request: what it locks, what it does (`do`), how many characters of text it has to
-    read for it, and the future of its answer.
+    """One waiting request: what it locks, what it does (`do`), how many characters of text it reads
+    for it, and the future of its answer.
 
     Whatever a request will change belongs to a conversation that it names here, or looks up: all
     conversations of a batch are locked first, in one order, and then the ledgers' heads.
