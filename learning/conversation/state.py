@@ -127,6 +127,11 @@ def with_readings(messages: Iterable[Message], language: str | None = None) -> l
     return result
 
 
+def unread_chars(messages: Iterable[Message]) -> int:
+    """Characters of the texts that have yet to be read."""
+    return sum(len(message.text) for message in messages if message.reading is None)
+
+
 def _reading(message: Message, language: str | None) -> TextReading:
     if message.author == "bot":
         return TextReading(words(message.text))

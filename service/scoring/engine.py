@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from experiments.build_info import build_id
 from learning.conversation.redaction import redact_message
-from learning.conversation.state import Message
+from learning.conversation.state import Message, unread_chars
 from learning.ledger.model_state import LearnedEffect, ModelState
 from service.runtime.errors import (
     RequestRefused,
@@ -36,7 +36,7 @@ from service.runtime.tracing import Tracing
 from service.scoring import decide
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
-from service.scoring.text_reader import INLINE_CHARS, TextReader, unread_chars
+from service.scoring.text_reader import INLINE_CHARS, TextReader
 from service.store.conversations.batch import Batch, NotFoldedError, StateCache
 from service.store.database.transactions import (
     DatabaseError,

@@ -7,7 +7,7 @@ What it gives is what the fold would find by itself, so where it was read change
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -26,11 +26,6 @@ WAITING_CHARS_MAX = 4_000_000
 
 PIECE = 50
 """Messages read from the database at once."""
-
-
-def unread_chars(messages: Iterable[Message]) -> int:
-    """Characters of the texts that have yet to be read."""
-    return sum(len(message.text) for message in messages if message.reading is None)
 
 
 class TextReader:

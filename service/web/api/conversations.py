@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import Connection
 
+from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
 from service.handoffs.takeover import take_over
 from service.privacy import person
@@ -24,7 +25,6 @@ from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
-from service.scoring.text_reader import unread_chars
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
