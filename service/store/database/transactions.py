@@ -210,7 +210,8 @@ class Store:
             connection = stack.enter_context(engine.begin())
             if not self.is_sqlite:
                 stack.enter_context(self._watchdog.without_limit(connection))
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    connection.execute(text(f"SET LOCAL {limit} = 0"))
                 connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             config.attributes["connection"] = connection

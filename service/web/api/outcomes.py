@@ -158,6 +158,12 @@ class OutcomeResponse(BaseModel):
     retracted_at: Annotated[
         datetime | None, about("When it was taken back.", "2026-11-28T09:50:00+00:00")
     ]
+    asked: Annotated[
+        float | None,
+        about(
+            "The chance with which its handoff was drawn to be asked about; null: not drawn.", 0.2
+        ),
+    ] = None
     effect: Annotated[
         Literal["learned", "waiting", "gone", "at_rebuild"] | None,
         about(

@@ -100,7 +100,13 @@ class AuditCounts(BaseModel):
     out_of_reach: Annotated[
         int, about("Those without any chance to be drawn: the day's audits were spent.", 0)
     ]
-    warning: Annotated[str | None, about("What is hidden where more than 5 % are out of reach.")]
+    warning: Annotated[
+        str | None,
+        about(
+            "What is hidden where more than 5 % are out of reach; null: nothing is.",
+            "500 of 4000 kept conversations had no chance to be drawn",
+        ),
+    ]
     drawn_uniformly: Annotated[int, about("Drawn at random.", 12)]
     drawn_for_learning: Annotated[int, about("Drawn where a label teaches most.", 8)]
     double_reviewed: Annotated[int, about("Reviewed by two.", 2)]

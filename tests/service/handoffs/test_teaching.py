@@ -122,11 +122,13 @@ def test_questions_are_few_most_valuable_first_and_never_needed(place: Place) ->
     assert ann.got("/v1/questions")["questions"] == []
     for handoff in handoffs:
         ann.posted(f"/v1/handoffs/{handoff}/claim")
+    by_value = {"uniform_share": 0.0}
+    place.policy(questions=by_value)
     everything = ann.got("/v1/questions")["questions"]
     values = [question["value"] for question in everything]
     assert len(set(values)) == 4
     assert values == sorted(values, reverse=True)
-    place.policy(questions={"per_agent_per_day": 2})
+    place.policy(questions=by_value | {"per_agent_per_day": 2})
     asked = ann.got("/v1/questions")
     assert (asked["limit"], asked["left"], asked["questions"]) == (2, 2, everything[:2])
     assert place.agent.got("/v1/questions")["questions"] == []
