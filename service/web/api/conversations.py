@@ -127,6 +127,10 @@ class ConversationResponse(BaseModel):
     team: Annotated[str | None, about("The team that it is counted under.", "support")]
     tossed: Annotated[bool, about("Whether it was drawn for an audit or passed over.", False)]
     spoken: Annotated[str | None, about("The language it is in, declared or recognised.", "en")]
+    offer_id: Annotated[
+        str | None,
+        about("The decision to offer a person that waits for its answer.", "d19ab2c3d4e5f607"),
+    ]
 
 
 class ConversationList(BaseModel):

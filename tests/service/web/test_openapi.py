@@ -171,13 +171,13 @@ def test_times_of_answers_are_described_as_such() -> None:
 def test_the_list_of_conversations_is_no_redirect(service: InProcess) -> None:
     place = service.default()
     for name in ("listed-1", "listed-2", "listed-3"):
-        place.bot.decided(name, "m1", f"where is parcel {name}")
+        place.bot.decided(name, "m1", f"where is zeppelin {name}")
     place.bot.posted("/v1/conversations/listed-2/close", {"resolution": "resolved"})
-    first = place.agent.got("/v1/conversations?text=parcel&limit=2")
+    first = place.agent.got("/v1/conversations?text=zeppelin&limit=2")
     assert [one["id"] for one in first["conversations"]] == ["listed-3", "listed-2"]
-    rest = place.agent.got(f"/v1/conversations?text=parcel&limit=2&after={first['next']}")
+    rest = place.agent.got(f"/v1/conversations?text=zeppelin&limit=2&after={first['next']}")
     assert ([one["id"] for one in rest["conversations"]], rest["next"]) == (["listed-1"], None)
-    closed_ones = place.agent.got("/v1/conversations?status=closed&text=parcel")["conversations"]
+    closed_ones = place.agent.got("/v1/conversations?status=closed&text=zeppelin")["conversations"]
     assert [one["id"] for one in closed_ones] == ["listed-2"]
     answer = place.agent.get("/v1/conversations", params={"after": "nonsense"})
     assert refusal(answer, 422)["field"] == "after"
