@@ -137,6 +137,7 @@ def test_a_soak_has_a_row_for_each_slice_of_its_time_and_no_error() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_beside_attackers_normal_load_has_no_error_and_loses_nothing() -> None:
     found = rows("hostile", "--minutes", "0.1", "--per-second", "30")
     assert [row["phase"] for row in found] == ["quiet", "hostile", "hostile"]

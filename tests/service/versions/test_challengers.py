@@ -329,8 +329,8 @@ def test_a_dry_run_recommends_once_and_switches_nothing(service: InProcess) -> N
     "terms, why",
     [
         ({"judged_min": 1000}, "120 of 1000 judged conversations"),
-        ({"days_min": 2.0}, "open for 0.0 of 2 days"),
-        ({"cooldown_days": 1.0}, "the cool-down is 1"),
+        pytest.param({"days_min": 2.0}, "open for 0.0 of 2 days", marks=pytest.mark.long),
+        pytest.param({"cooldown_days": 1.0}, "the cool-down is 1", marks=pytest.mark.long),
     ],
 )
 def test_what_is_proven_better_still_meets_the_terms_of_the_policy(
