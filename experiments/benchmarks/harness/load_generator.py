@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -60,12 +61,17 @@ class Figures:
     client_cpu_us: float
 
 
-class Load:
-    """The process, for the time of a block."""
+class ChildProcess:
+    """A module that runs in a process of its own, for the time of a block; it is told and answers
+    line by line.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.benchmarks.harness.load_generator"],
+            [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,23 +89,39 @@ class Load:
         assert self._process.stdout is not None
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
         self._process.stdout.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
-    def start(self, order: Order) -> None:
-        """Begin sending; `result` waits for the end."""
+    def send(self, line: str) -> None:
+        """Tell it a line; one that has ended says so when its answer is read."""
         assert self._process.stdin is not None
-        line = {name: getattr(order, name) for name in Order.__slots__}
-        self._process.stdin.write(json.dumps(line) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
 
-    def result(self) -> Figures:
-        """The figures of the order that was started. RuntimeError if the generator broke."""
+    def receive(self) -> Any:
+        """Its next answer, from JSON. RuntimeError if it ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the load generator ended; its error stands above")
-        figures = json.loads(line)
+            raise RuntimeError(f"{self._module} ended; its error stands above")
+        return json.loads(line)
+
+
+class Load(ChildProcess):
+    """The load generator, for the time of a block."""
+
+    def __init__(self) -> None:
+        super().__init__("experiments.benchmarks.harness.load_generator")
+
+    def start(self, order: Order) -> None:
+        """Begin sending; `result` waits for the end."""
+        self.send(json.dumps({name: getattr(order, name) for name in Order.__slots__}))
+
+    def result(self) -> Figures:
+        """The figures of the order that was started. RuntimeError if the generator broke."""
+        figures = self.receive()
         if "error" in figures:
             raise RuntimeError(figures["error"])
         return Figures(**figures)

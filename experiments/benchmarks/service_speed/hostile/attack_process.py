@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Self
 
+from experiments.benchmarks.harness.load_generator import ChildProcess
 from experiments.benchmarks.harness.traffic_mix import head
 from experiments.benchmarks.service_speed.hostile.attacks import Attack, Request, attacks
 
@@ -57,21 +55,16 @@ class AttackReport:
     cpu_seconds: float
 
 
-class Attackers:
-    """The process, for the time of a block."""
+class Attackers(ChildProcess):
+    """The attackers, for the time of a block."""
 
     def __init__(self, plan: AttackPlan) -> None:
+        super().__init__(__name__)
         self._plan = plan
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._send(json.dumps(asdict(self._plan)))
+        super().__enter__()
+        self.send(json.dumps(asdict(self._plan)))
         try:
             self.report()  # it has made what it will send: that is no part of the attack
         except RuntimeError:
@@ -79,34 +72,10 @@ class Attackers:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-
     def report(self) -> AttackReport:
         """Answers since the last report. RuntimeError if the process ended."""
-        assert self._process.stdout is not None
-        self._send("report")
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the attackers ended; their error stands above")
-        return AttackReport(**json.loads(line))
-
-    def _send(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+        self.send("report")
+        return AttackReport(**self.receive())
 
 
 class _Tally:
