@@ -13,12 +13,12 @@ from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
 from service.versions.mlflow.aliases import (
     ANCHOR,
-    BLOCKED_TAG,
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
     REFUSED_TAG,
 )
+from service.versions.mlflow.blocks import BLOCKED_TAG
 from tests.registered import DIGEST, STATE, CutOff, publish, taught
 
 
