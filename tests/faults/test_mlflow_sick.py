@@ -49,11 +49,15 @@ class Sick(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def sicker(**values: Any) -> type[Sick]:
+    return type("Sicker", (Sick,), {"asked": 0, **values})
+
+
 @pytest.mark.parametrize("how", ["500", "slow", "down"])
 def test_with_mlflow_sick_publishing_is_put_off_and_learning_goes_on(
     how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sick = type("Sicker", (Sick,), {"how": how, "asked": 0})
+    sick = sicker(how=how)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), sick) as server:
         url = f"http://127.0.0.1:{server.server_port}" if how != "down" else "http://127.0.0.1:9"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -114,7 +118,7 @@ def test_an_mlflow_that_never_answers_holds_up_no_other_job_and_costs_no_lease(
     tmp_path: Path,
 ) -> None:
     """`jobs` save checkpoints and keep their lease, with all of their patience for MLflow."""
-    stuck = type("Stuck", (Sick,), {"how": "stuck", "asked": 0, "seconds": 2 * LIMIT_SECONDS})
+    stuck = sicker(how="stuck", seconds=2 * LIMIT_SECONDS)
     given = {"checkpoint_seconds": 0.2, "checkpoint_entries": 3, "lease_seconds": 6}
     with (
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), stuck) as server,

@@ -14,6 +14,7 @@ import sys
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tests import source_tree
 from tests.house.packages import FLOORS, MAY_IMPORT, OF_EXPERIMENTS
@@ -96,7 +97,7 @@ def violations(tree: Tree) -> list[str]:
     return source_tree.not_allowed(tree, MAY_IMPORT, OF_EXPERIMENTS) + inside
 
 
-def report(tree: Tree) -> dict[str, object]:
+def report(tree: Tree) -> dict[str, Any]:
     """All of it, as plain JSON."""
     by_package = lines(tree)
     return {

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_learning_from_a_history_is_learning_from_its_ledger(entries: list[Any])
 
 
 def plain(entry: Any) -> Any:
-    return type(entry)(**json.loads(json.dumps(ledger_export.asdict(entry))))
+    return type(entry)(**json.loads(json.dumps(asdict(entry))))
 
 
 CACHE: Path

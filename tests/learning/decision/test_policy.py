@@ -15,12 +15,12 @@ from learning.decision.policy import (
     PROTECTED,
     AcceptanceRates,
     Costs,
-    OfferGuard,
     Policy,
     Rule,
     decide,
     default_rules,
 )
+from learning.decision.policy_parts import OfferGuard
 from tests.service_in_process import (
     ASKS,
     OTHERS,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from learning.decision.policy import AuditBudget
+from learning.decision.policy import AuditBudget, Policy
 from service.jobs.maintenance import Maintenance
 from service.outcomes import audit_tasks, reopened
 from service.privacy.erasure import erase
@@ -263,7 +263,7 @@ def test_every_view_of_the_missed_rate_counts_them_alike(place: Place, store: St
         (part,) = quality[name].values()
         assert part["missed"] == whole
     with store.read() as connection:
-        policy = dashboard_data.Policy.model_validate(entries.newest_policy(connection, place.name))
+        policy = Policy.model_validate(entries.newest_policy(connection, place.name))
         report = recent_rates.count_rates(connection, place.name, 0.0)
         day = dashboard_data.load_dashboard(connection, place.name, policy, 1, time.time())
     assert (day.missed["kept_conversations"], day.missed["caught"]) == (6, 3)

@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.runtime.errors import TooManyAttempts
 from service.store import access
 from service.store.database.transactions import Store
 from service.web.access import sessions
+from service.web.access.keys import hashed
 from service.web.console.routes import HEADERS
 from service.web.event_stream import broadcast
 from tests.postgres import on_both
@@ -63,7 +65,7 @@ def test_a_session_is_known_by_its_cookies_hash_alone(service: InProcess, place:
     browser = sign_in(service, place.keys["agent"])
     cookie = browser.cookies["baton"]
     stored = b"".join(path.read_bytes() for path in service.baton.settings.home.glob("*.sqlite3*"))
-    assert sessions.hashed(cookie).encode() in stored
+    assert hashed(cookie).encode() in stored
     assert cookie.encode() not in stored
     assert token(browser.get(QUEUE)) not in stored.decode("latin-1")
 
@@ -234,7 +236,7 @@ def test_an_address_is_forgiven_in_time_and_few_are_remembered() -> None:
     failures = sessions.SignInFailures()
     for _ in range(sessions.FAILURES_MAX):
         failures.count("a", 0.0)
-    with pytest.raises(sessions.TooManyAttempts):
+    with pytest.raises(TooManyAttempts):
         failures.check("a", 1.0)
     failures.check("a", 1.0 + sessions.FAILURES_SECONDS)
     failures.check("b", 1.0)

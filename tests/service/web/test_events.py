@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.store.handoffs import handoff_rows
 from service.web.event_stream import broadcast, changes
 from tests.running import until
 from tests.service_in_process import ASKS, OTHERS, Caller, InProcess, Place, refusal, serving
@@ -160,7 +161,7 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
         chunk, cursor, late = changes.poll(connection, place.name, begun, late)
     assert first.encode() not in chunk
     with service.baton.store.write() as connection:
-        changes.handoff_rows.change(connection, place.name, first, team="other")
+        handoff_rows.change(connection, place.name, first, team="other")
         connection.exec_driver_sql(
             "UPDATE handoff SET changed_at = changed_at - 5 WHERE id = ?", (first,)
         )
