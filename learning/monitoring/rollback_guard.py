@@ -3,8 +3,8 @@
 An e-detector watches each line's own loss for a rise above what was usual before the switch, and
 two more the champion's excess, outcome by outcome, over its predecessor and over itself as it was
 promoted (the anchor). All begin at the switch. Where the champion is worse than one that did not
-rise, the harm is the champion's; where those rose, too, the world has become harder, and going
-back would not help.
+rise, and its decisions cost more than that line's would have, the harm is the champion's; where
+those rose, too, the world has become harder, and going back would not help.
 """
 
 from __future__ import annotations
@@ -24,12 +24,27 @@ Finding = Literal["calm", "previous", "anchor", "world"]
 
 @dataclass(frozen=True, slots=True)
 class LineLoss:
-    """A line's loss since the switch: mean, and the greatest evidence of each of its detectors."""
+    """A line's loss since the switch: mean, and the greatest evidence of each of its detectors.
+
+    `saves`: what its decisions would have cost less than the champion's, a judged conversation.
+    """
 
     outcomes: int
     mean: float | None
     evidence: float
     excess: float = 0.0
+    saves: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairedLosses:
+    """Losses of the champion and of another line on the same outcomes, and what the decisions of
+    the other would have saved a judged conversation.
+    """
+
+    champion: Sequence[float]
+    other: Sequence[float]
+    saves: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +62,13 @@ class GuardResult:
 def guard(
     usual: Sequence[float],
     champion: Sequence[float],
-    previous: tuple[Sequence[float], Sequence[float]] | None,
-    anchor: tuple[Sequence[float], Sequence[float]] | None,
+    previous: PairedLosses | None,
+    anchor: PairedLosses | None,
     once_in: float,
 ) -> GuardResult:
     """Judge a champion by its losses since the switch, one per outcome, in order, in [0, 1].
 
-    `usual` are the predecessor's losses before the switch. `previous` and `anchor` are pairs of
-    equally long sequences: the champion's losses and that line's, of the same outcomes.
+    `usual` are the predecessor's losses before the switch.
     """
     if not usual:
         none = LineLoss(len(champion), _mean(champion), 0.0)
@@ -65,23 +79,24 @@ def guard(
         len(champion), _mean(champion), _greatest_evidence(champion, allowed, once_in)
     )
     others = [
-        None if pair is None else _compare_line(*pair, allowed, once_in)
+        None if pair is None else _compare_line(pair, allowed, once_in)
         for pair in (previous, anchor)
     ]
     finding: Finding = "world" if champion_loss.evidence >= once_in else "calm"
     back: tuple[Finding, Finding] = ("previous", "anchor")
     for name, line in reversed(list(zip(back, others, strict=True))):
-        if line is not None and line.evidence < once_in <= line.excess:
+        if line is None or line.saves is None or line.saves <= 0.0:
+            continue
+        if line.evidence < once_in <= line.excess:
             finding = name
     return GuardResult(finding, allowed, once_in, champion_loss, *others)
 
 
-def _compare_line(
-    champion: Sequence[float], other: Sequence[float], allowed: float, once_in: float
-) -> LineLoss:
-    excess = [(1 + c - o) / 2 for c, o in zip(champion, other, strict=True)]
+def _compare_line(pair: PairedLosses, allowed: float, once_in: float) -> LineLoss:
+    excess = [(1 + c - o) / 2 for c, o in zip(pair.champion, pair.other, strict=True)]
     most = _greatest_evidence(excess, 0.5 + EXCESS / 2, once_in)
-    return LineLoss(len(other), _mean(other), _greatest_evidence(other, allowed, once_in), most)
+    own = _greatest_evidence(pair.other, allowed, once_in)
+    return LineLoss(len(pair.other), _mean(pair.other), own, most, pair.saves)
 
 
 def _greatest_evidence(losses: Sequence[float], allowed: float, once_in: float) -> float:

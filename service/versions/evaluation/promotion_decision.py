@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from experiments.evaluation.evaluation_report import Verdict
 from experiments.evaluation.line_measures import EvaluatedLine
+from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger.model_state import Entry, ModelState
-from learning.measures.prequential import pair_scores
-from learning.monitoring.rollback_guard import GuardResult, guard
+from learning.measures.prequential import Scores, pair_scores
+from learning.monitoring.rollback_guard import GuardResult, PairedLosses, guard
 from service.versions.challengers.challenger_lines import OpenChallenger
 from service.versions.evaluation.challenger_comparison import DAY
 from service.versions.evaluation.drift_check import brier_losses
@@ -60,17 +63,33 @@ def run_rollback_guard(inputs: EvaluationInput) -> GuardResult | None:
         -BASELINE_OUTCOMES:
     ]
 
-    def pair(other: ModelState | None) -> tuple[list[float], list[float]] | None:
+    loss = DecisionLoss.of(inputs.champion.policy)
+
+    def pair(other: ModelState | None) -> PairedLosses | None:
         if other is None:
             return None
         a, b = pair_scores(
             inputs.champion.window.scores(since=champion_switch.position),
             other.window.scores(since=champion_switch.position),
         )
-        return brier_losses(a), brier_losses(b)
+        saves = mean_cost(a, loss) - mean_cost(b, loss)
+        return PairedLosses(brier_losses(a), brier_losses(b), saves)
 
     own = brier_losses(inputs.champion.window.scores(since=champion_switch.position))
     return guard(usual, own, pair(previous), pair(inputs.anchor), terms.false_alarm_in)
+
+
+def mean_cost(scores: Scores, loss: DecisionLoss) -> float:
+    """Mean decision loss of a line's judged conversations, one per outcome: the cost of the
+    strongest action that the policy takes at its probabilities; 0 without any.
+    """
+    if not len(scores):
+        return 0.0
+    starts = np.flatnonzero(np.diff(scores.position, prepend=scores.position[0] - 1))
+    level = loss.levels(np.maximum.reduceat(scores.probability, starts))
+    needed = np.maximum.reduceat(scores.label, starts)
+    costs = (1 - needed) * loss.losses(level, False) + needed * loss.losses(level, True)
+    return float(costs.mean())
 
 
 def choose_verdict(
@@ -104,7 +123,8 @@ def rollback_finding(inputs: EvaluationInput, result: GuardResult) -> Verdict:
     sentence = (
         f"since its promotion version {inputs.champion.version} loses "
         f"{result.champion_line.mean:.3f} an outcome (Brier); {name}, version {to}, loses "
-        f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual"
+        f"{line.mean:.3f} on the same {line.outcomes}; {result.allowed:.3f} at most was usual; "
+        f"its decisions would have cost {line.saves:.3f} less a conversation"
     )
     evidence = {"rule": "alarm since the promotion", "champion": inputs.champion.version}
     evidence |= {

@@ -21,7 +21,7 @@ from learning.decision.promotion_terms import (
     objections,
 )
 from learning.monitoring.promotion_evidence import FixedChallengerTest, LearningChallengerTest
-from learning.monitoring.rollback_guard import Finding, guard
+from learning.monitoring.rollback_guard import Finding, PairedLosses, guard
 
 TERMS = PromotionTerms()
 READY = PromotionEvidence(
@@ -135,21 +135,32 @@ def test_who_rose_says_whose_harm_it_is(
     champion: float, previous: float, anchor: float, finding: Finding
 ) -> None:
     usual, own = losses(0.1, 400, 1), losses(champion, 300, 2)
-    beside = [(own, losses(mean, 300, seed)) for seed, mean in ((3, previous), (4, anchor))]
+    beside = [
+        PairedLosses(own, losses(mean, 300, seed), 0.1)
+        for seed, mean in ((3, previous), (4, anchor))
+    ]
     assert guard(usual, own, beside[0], beside[1], 10_000.0).finding == finding
+
+
+@pytest.mark.parametrize("saves", [0.0, -0.1])
+def test_nothing_goes_back_to_a_line_whose_decisions_cost_no_less(saves: float) -> None:
+    usual, own = losses(0.1, 400, 1), losses(0.3, 300, 2)
+    beside = PairedLosses(own, losses(0.1, 300, 3), saves)
+    assert guard(usual, own, beside, beside, 10_000.0).finding == "world"
 
 
 def test_a_harder_world_is_not_taken_for_harm() -> None:
     """All lose as much more, and none of them more than another."""
     for seed in range(30):
         own, other = losses(0.3, 400, seed), losses(0.3, 400, 500 + seed)
-        found = guard(losses(0.1, 400, 900 + seed), own, (own, other), (own, other), 10_000.0)
+        pair = PairedLosses(own, other, 0.1)
+        found = guard(losses(0.1, 400, 900 + seed), own, pair, pair, 10_000.0)
         assert found.finding == "world"
 
 
 def test_without_a_past_nothing_is_judged() -> None:
     own = losses(0.5, 300, 1)
-    found = guard([], own, (own, losses(0.1, 300, 2)), None, 10_000.0)
+    found = guard([], own, PairedLosses(own, losses(0.1, 300, 2), 0.1), None, 10_000.0)
     assert (found.finding, found.allowed) == ("calm", None)
 
 
@@ -157,6 +168,6 @@ def test_a_harmless_promotion_is_hardly_ever_rolled_back() -> None:
     back = 0
     for seed in range(100):
         usual, own = losses(0.1, 400, 3 * seed), losses(0.1, 600, 3 * seed + 1)
-        pair = (own, losses(0.1, 600, 3 * seed + 2))
+        pair = PairedLosses(own, losses(0.1, 600, 3 * seed + 2), 0.1)
         back += guard(usual, own, pair, pair, 10_000.0).finding != "calm"
     assert back == 0
