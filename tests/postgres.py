@@ -183,11 +183,11 @@ def store(kind: str, folder: Path) -> Iterator[str]:
 
 BOTH = ("sqlite", "postgresql")
 ONE = ("postgresql", pytest.param("sqlite", marks=pytest.mark.long))
-"""The other store in `make soak` only."""
+"""PostgreSQL; SQLite, which most tests run on anyway, in `make soak` only."""
 
 
-def on_both(scope: str = "module", stores: Sequence[Any] = BOTH) -> Any:
-    """A fixture `store_url` of every store there is."""
+def on_both(scope: str = "module", stores: Sequence[Any] = ONE) -> Any:
+    """A fixture `store_url` of an empty store of each of `stores`."""
 
     @pytest.fixture(scope=scope, params=stores)
     def store_url(

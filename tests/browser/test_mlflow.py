@@ -142,6 +142,7 @@ def test_versions_that_baton_did_not_publish_so_are_put_back(desk: Desk) -> None
     assert len(desk.moves) == 4
 
 
+@pytest.mark.long
 def test_aliases_that_only_follow_are_put_back_and_the_version_says_why(desk: Desk) -> None:
     before = desk.aliases()
     for name in ("anchor", "challenger-2"):
@@ -167,6 +168,7 @@ def test_aliases_that_only_follow_are_put_back_and_the_version_says_why(desk: De
     assert len(desk.moves) == moves, "what Baton does itself is nobody's request"
 
 
+@pytest.mark.long
 def test_a_move_made_while_the_jobs_were_down_is_told_from_an_alias_that_only_lags(
     desk: Desk, mlflow_url: str, browser: Browser
 ) -> None:

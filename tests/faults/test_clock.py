@@ -21,7 +21,7 @@ from tests import postgres
 from tests.running import until
 from tests.service_in_process import ASKS, OTHERS, serving
 
-store_url = postgres.on_both("function")
+store_url = postgres.on_both("function", stores=postgres.BOTH)
 
 
 class Clock:

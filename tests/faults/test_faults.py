@@ -36,7 +36,7 @@ from tests.waiting import LIMIT_SECONDS
 KILLS = int(os.environ.get("BATON_TEST_KILLS", "0"))
 """0: a few, as part of all tests."""
 
-store_url = postgres.on_both("function")
+store_url = postgres.on_both("function", stores=postgres.BOTH)
 
 
 @pytest.fixture

@@ -382,7 +382,7 @@ class Machine(RuleBasedStateMachine):
             assert replay["identical"] is True, replay
 
 
-@pytest.mark.parametrize("kind", postgres.BOTH)
+@pytest.mark.parametrize("kind", postgres.ONE)
 def test_whatever_comes_in_whatever_order_what_must_hold_holds(kind: str) -> None:
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     few = settings(

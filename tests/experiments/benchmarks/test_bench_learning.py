@@ -115,6 +115,7 @@ def test_after_a_jump_only_the_labels_after_it_count() -> None:
     assert np.mean(found["label"]) > calibration_error.RARE
 
 
+@pytest.mark.long
 def test_every_line_of_the_targets_is_judged_by_its_worst_data_set() -> None:
     rows = run(LearningPlan("", (SIMULATED,), 1, 1, 40, 60, 80, 120, 40, 1), lambda *_: None)
     lines = target_table.targets(rows)
@@ -130,6 +131,7 @@ def test_an_unknown_data_set_is_named() -> None:
         choose_data(["moon"])
 
 
+@pytest.mark.long
 def test_the_guarantees_are_told_as_promised_and_seen() -> None:
     told = CliRunner().invoke(benchmarks, ["guarantees", "--streams", "4", "--json"])
     assert told.exit_code == 0, told.output
@@ -143,6 +145,7 @@ def test_a_stream_of_the_guarantees_can_be_played_again() -> None:
         assert stream(3) == stream(3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_writes_a_figure_a_question(tmp_path: Path) -> None:
     command = ["bench", "learning", "--quick", "--set", SIMULATED, "--workers", "1", "--json"]

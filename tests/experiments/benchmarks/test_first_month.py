@@ -106,6 +106,7 @@ def test_recorded_conversations_are_played_as_well(tmp_path: Path) -> None:
     assert month(plan, "hand_over_all", 0)["cost"] == 0.0
 
 
+@pytest.mark.long
 def test_the_command_prints_rows(tmp_path: Path) -> None:
     arguments = ["bench", "first-month", "--quick", "--seeds", "1", "--deciders", "rules,never"]
     told = CliRunner().invoke(app, [*arguments, "--workers", "1", "--json"])
@@ -129,6 +130,7 @@ def test_what_cannot_be_is_refused(parse: object, text: str) -> None:
         parse(text)  # type: ignore[operator]
 
 
+@pytest.mark.long
 def test_a_month_may_start_from_another_and_have_an_adviser() -> None:
     cold, started, advised = (
         month(replace(PLAN, **more), "baton", 5) for more in ({}, {"donor": "6"}, {"adviser": 1.0})

@@ -362,6 +362,7 @@ def test_measuring_does_not_import_mlflow(tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.long
 def test_a_report_kept_while_mlflow_was_away_is_published_later_once(tmp_path):
     from experiments.registry.mlflow_client import RegistryUnavailable
     from experiments.registry.registered_versions import Registry

@@ -112,6 +112,7 @@ def test_a_play_ends_and_its_figures_are_those_of_the_service(
     assert json.loads(json.dumps(found.json(), allow_nan=False))["position"] == found.position
 
 
+@pytest.mark.long
 def test_the_last_handoffs_are_left_to_whoever_opens_the_console(service: Live) -> None:
     url, keys = service
     found = play(url, keys, conversations=60, seed=4, console=quiet(), left=4)
@@ -231,6 +232,7 @@ def test_a_play_is_bounded_in_time() -> None:
     assert found.conversations < 1_000_000
 
 
+@pytest.mark.long
 def test_what_was_missed_is_counted_by_the_hidden_truth() -> None:
     """Where the bot keeps everything, the share missed is the world's base rate."""
     with double() as url:

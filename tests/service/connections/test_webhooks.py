@@ -421,7 +421,7 @@ def test_retries_come_later_and_later_and_end(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kind", postgres.BOTH)
+@pytest.mark.parametrize("kind", postgres.ONE)
 def test_after_kills_at_any_instant_every_event_came_and_each_is_one(
     kind: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.store.handoffs import handoff_rows
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -32,7 +32,7 @@ PROTECTED = {
 FAILED = {"fallback": True}
 
 
-store_url = on_both()
+store_url = on_both(stores=BOTH)
 
 
 @pytest.fixture(scope="module")

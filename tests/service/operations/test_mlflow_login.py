@@ -25,7 +25,7 @@ from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "bk_a-password-of-a-test"
-WAYS = ("up", "compose")
+WAYS = ("up", pytest.param("compose", marks=pytest.mark.long))
 
 
 @pytest.fixture(scope="module", params=WAYS)

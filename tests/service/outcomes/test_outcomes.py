@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from learning.ledger.lessons import VERDICTS, WEIGHT_MAX, Lesson, lessons
 from service.outcomes.record_outcome import record_silence
 from service.store.conversations.batch import Batch, StateCache
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -28,7 +28,7 @@ from tests.service_in_process import (
 LEGAL = "I will sue you, my lawyer will call"
 
 
-store_url = on_both()
+store_url = on_both(stores=BOTH)
 
 
 @pytest.fixture(scope="module")

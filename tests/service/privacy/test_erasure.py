@@ -18,12 +18,12 @@ from service.store.ledger.version_rows import of_line
 from service.versions import switches
 from service.versions.model_lines import ModelLines, rebuild
 from service.versions.restore import advance, restore
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.running import until
 from tests.service_in_process import OTHERS, InProcess, Place, refusal, serving
 
 SECRET = "my card is 5500 0000 0000 0004 and the parcel is broken again"
-store_url = on_both()
+store_url = on_both(stores=BOTH)
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,13 @@ from service.versions.challengers.challenger_lines import ChallengerLines
 from service.versions.mlflow.publish_version import MlflowPublisher
 from service.versions.model_lines import ModelLines
 from service.versions.restore import restore
-from tests.postgres import ONE, on_both
+from tests.postgres import on_both
 from tests.running import NOWHERE
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
 
 EVERY = 3
 DAYS = 7.0
-store_url = on_both(stores=ONE)
+store_url = on_both()
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +314,7 @@ def files(keeping: Keeping, location: str) -> list[str]:
     return [str(one.path) for one in mlflow.artifacts.list_artifacts(location, tracking_uri=url)]
 
 
+@pytest.mark.long
 def test_checkpoints_beyond_those_kept_go_from_mlflow_too_with_their_files(
     published_place: Place, mlflow_url: str
 ) -> None:
@@ -347,6 +348,7 @@ def test_checkpoints_beyond_those_kept_go_from_mlflow_too_with_their_files(
     assert sorted(mlflow_has(keeping)) == [1, 6, 7]
 
 
+@pytest.mark.long
 def test_evaluations_beyond_those_kept_go_from_both_sides_unless_they_led_to_something(
     published_place: Place, mlflow_url: str
 ) -> None:

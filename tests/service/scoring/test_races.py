@@ -11,11 +11,11 @@ import pytest
 
 from learning.ledger import checkpoint
 from service.versions.restore import restore
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import OTHERS, InProcess, Place, in_one_batch, refusal, serving
 
 BEGINS = ("score", "messages")
-store_url = on_both()
+store_url = on_both(stores=BOTH)
 
 
 @pytest.fixture(scope="module")

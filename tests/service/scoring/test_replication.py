@@ -233,6 +233,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     store.close()
 
 
+@pytest.mark.long
 def test_an_entry_that_breaks_in_the_middle_is_never_half_learned(
     home: Home, first: Process
 ) -> None:

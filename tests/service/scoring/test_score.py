@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import (
     ASKS,
     OTHERS,
@@ -28,7 +28,7 @@ REPORT = {
 }
 
 
-store_url = on_both()
+store_url = on_both(stores=BOTH)
 
 
 @pytest.fixture(scope="module")

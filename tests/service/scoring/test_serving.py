@@ -385,6 +385,7 @@ def test_stopping_ends_every_worker_with_status_0_and_frees_the_port(
             probe.bind(("127.0.0.1", port))
 
 
+@pytest.mark.long
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     """Killed, it cannot tell them; they must not go on with the port of nobody."""
     with installation(tmp_path) as home:

@@ -22,10 +22,10 @@ import service.store.tables  # noqa: F401  (fills SQLModel.metadata)
 from service.operations.bootstrap import prepare
 from service.runtime.settings import Settings
 from service.store.database.transactions import MIGRATIONS, Store
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import ASKS, OTHERS, serving
 
-store_url = on_both("function")
+store_url = on_both("function", stores=BOTH)
 
 
 def scripts() -> ScriptDirectory:

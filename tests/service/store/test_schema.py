@@ -22,10 +22,10 @@ from service.store.database.transactions import (
     UnavailableError,
 )
 from tests.fork_server import command
-from tests.postgres import on_both
+from tests.postgres import BOTH, on_both
 from tests.service_in_process import QUIET, refusal, serving
 
-store_url = on_both("function")
+store_url = on_both("function", stores=BOTH)
 BREAK = "ALTER TABLE conversation RENAME COLUMN tossed TO once_tossed"
 MEND = "ALTER TABLE conversation RENAME COLUMN once_tossed TO tossed"
 

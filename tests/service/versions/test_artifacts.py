@@ -92,6 +92,7 @@ def remove(files: Any, _folder: Path) -> None:
     files.delete_artifacts("state.npz")
 
 
+@pytest.mark.long
 def test_files_as_they_were_written_raise_no_alarm(published: Published) -> None:
     before = published.number
     for _ in range(2):

@@ -25,11 +25,11 @@ from service.store.ledger import entries
 from service.versions.model_lines import rebuild
 from service.versions.restore import BrokenEntryError, restore
 from tests.fork_server import command
-from tests.postgres import ONE, on_both
+from tests.postgres import on_both
 from tests.running import until
 from tests.service_in_process import ASKS, OTHERS, InProcess, Place, refusal, serving
 
-store_url = on_both("function", ONE)
+store_url = on_both("function")
 
 
 def outcome(conversation: str, **given: Any) -> dict[str, Any]:

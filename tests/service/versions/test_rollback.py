@@ -331,6 +331,7 @@ def test_jobs_roll_back_a_champion_that_does_harm_since_its_promotion(
         assert upkeep.evaluate_one(place.name).verdict == "keep"
 
 
+@pytest.mark.long
 def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
     home: Home, service: Process, store: Store, upkeep: Maintenance
 ) -> None:
