@@ -29,6 +29,7 @@ def scored(desk: Desk, conversation: str, message: str, text: str) -> dict[str, 
     return dict(desk.bot.post("/v1/score", body))
 
 
+@pytest.mark.long
 def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     queue = desk.visit("ann", "/console/queue")
     waiting_for_events(queue)

@@ -160,6 +160,7 @@ def test_postgresql_killed_and_started_again_under_load_loses_and_doubles_nothin
             assert "request_broke" not in service.said
 
 
+@pytest.mark.long
 def test_connections_cut_under_load_lose_and_double_nothing(
     tmp_path: Path, draw: random.Random
 ) -> None:

@@ -95,6 +95,7 @@ class Bench:
         return truth != (rng.random() < wrong), rng.expovariate(1 / 900)
 
 
+@pytest.mark.long
 def test_honest_agents_are_not_accused_even_where_the_model_errs() -> None:
     """Bounded by 5 in 100 services, ever, whatever the number of agents and of looks."""
     accused = 0
@@ -105,7 +106,7 @@ def test_honest_agents_are_not_accused_even_where_the_model_errs() -> None:
     assert accused <= 2
 
 
-@pytest.mark.parametrize("since", [0, 800])
+@pytest.mark.parametrize("since", [pytest.param(0, marks=pytest.mark.long), 800])
 @pytest.mark.parametrize(
     "manner, timed, within",
     [("careless", True, 30), ("careless", False, 160), ("hostile", False, 130)],

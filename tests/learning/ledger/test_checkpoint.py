@@ -78,7 +78,7 @@ for recipe in sorted(RECIPES):
 """
 
 
-@pytest.mark.parametrize("seed", ["0", "4711"])
+@pytest.mark.parametrize("seed", ["4711"])
 def test_another_process_under_another_hash_seed_holds_the_same_model(seed: str) -> None:
     environ = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     found = subprocess.run(

@@ -137,6 +137,7 @@ def test_a_dump_is_not_touched_by_later_learning_nor_a_load_by_its_source(name: 
     assert all(np.array_equal(arrays[key], kept[1][key]) for key in kept[1])
 
 
+@pytest.mark.long
 @one_recipe
 def test_another_process_under_another_hash_seed_learns_the_same_bits(name: str) -> None:
     program = (

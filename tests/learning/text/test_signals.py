@@ -285,6 +285,7 @@ def test_a_very_long_text_is_read_at_both_ends() -> None:
     assert read(filler + " I want to talk to a human.").request
 
 
+@pytest.mark.long
 def test_signals_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "from learning.text.signals import read\n"

@@ -237,7 +237,7 @@ def same(found: dict[str, Any], counts: Counter[str]) -> None:
     assert found["cost"]["conversations"] == over
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.long)])
 def town(service: InProcess, request: pytest.FixtureRequest) -> Town:
     return Town(service, request.param)
 

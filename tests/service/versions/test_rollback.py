@@ -74,7 +74,7 @@ def positions(found: list[dict[str, Any]]) -> frozenset[int]:
     return frozenset(one["position"] for one in found)
 
 
-@pytest.mark.parametrize("way", ["route", "command"])
+@pytest.mark.parametrize("way", ["route", pytest.param("command", marks=pytest.mark.long)])
 def test_a_burst_of_wrong_outcomes_is_forgotten_to_the_bit(
     home: Home, service: Process, second: Process, store: Store, upkeep: Maintenance, way: str
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_connection_that_idles_between_requests_is_closed(hurried: Hurried) ->
         assert taken(connection).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.long
 def test_a_client_that_takes_nothing_of_its_answers_is_hung_up_on(hurried: Hurried) -> None:
     with hurried.asked(LARGE, times=TIMES, buffer=4096) as stuck:
         address = stuck.getsockname()
