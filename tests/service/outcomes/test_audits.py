@@ -77,7 +77,7 @@ def test_an_escalated_or_open_conversation_is_not_audited(place: Place) -> None:
     assert tossed(place) == 0
 
 
-@pytest.mark.parametrize("double_share", [0.0, 0.5])
+@pytest.mark.parametrize("double_share", [pytest.param(0.0, marks=pytest.mark.long), 0.5])
 @pytest.mark.parametrize("differ", [False, True])
 def test_a_budget_holds_over_the_day_to_the_last_review(
     place: Place, differ: bool, double_share: float

@@ -288,7 +288,7 @@ def test_alpha_is_spent_over_all_comparisons_that_ever_were(service: InProcess) 
     assert sum(alpha_share(n) for n in range(1, 10_000)) == pytest.approx(1.0, abs=0.001)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_one_that_is_proven_better_serves_with_its_evidence(
     service: InProcess, frozen: bool
 ) -> None:
@@ -314,6 +314,7 @@ def test_one_that_is_proven_better_serves_with_its_evidence(
     }
 
 
+@pytest.mark.long
 def test_a_dry_run_recommends_once_and_switches_nothing(service: InProcess) -> None:
     place, number = opposed(service, automatic=False)
     told(place, "after", 120, 1.0)
