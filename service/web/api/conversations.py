@@ -25,6 +25,7 @@ from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
+from service.scoring.incoming_texts import text_chars
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -235,9 +236,9 @@ async def append_messages(
     An agent who speaks, or to whom it was assigned, takes the conversation over.
     """
     workspace = principal.workspace
-    turns = await baton.engine.read_texts(
-        workspace, conversation_id, [message(turn, turn.bot) for turn in asked.messages]
-    )
+    sent = [message(turn, turn.bot) for turn in asked.messages]
+    baton.limits.take_chars(principal.key_id, [text_chars(sent)])
+    turns = await baton.engine.read_texts(workspace, conversation_id, sent)
     model_state = await baton.engine.model_state(workspace)
 
     def append(batch: Batch) -> Mapping[str, Any]:
@@ -273,6 +274,7 @@ async def edit_message(
     The same text again gets the same decision. The earlier version stays in the transcript.
     """
     edited = message(asked, asked.bot, edits=message_id)
+    baton.limits.take_chars(principal.key_id, [text_chars([edited])])
     command = ScoreCommand(principal.workspace, conversation_id, edited)
     return JSONResponse(dict(await baton.engine.score(command)))
 
