@@ -85,6 +85,8 @@ class Message:
     recognised. `reading` is what its text shows, where that was read beforehand
     (`with_readings`). `edits` is the id of the message that it is a
     newer version of. The `event` of a customer's message is None, or removed: its words are gone.
+    `redacted` are the kinds of personal data that were replaced in its text, and `sealed` the
+    encrypted original, where it is kept: the fold sees neither.
     """
 
     id: str
@@ -101,6 +103,8 @@ class Message:
     advice: tuple[tuple[str, float], ...] = ()
     edits: str | None = None
     reading: TextReading | None = field(default=None, compare=False, repr=False)
+    redacted: tuple[str, ...] = field(default=(), compare=False)
+    sealed: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

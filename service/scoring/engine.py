@@ -31,6 +31,7 @@ from service.runtime.errors import (
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
+from service.runtime.sealing import Sealer
 from service.runtime.settings import Settings
 from service.runtime.tracing import Tracing
 from service.scoring import decide
@@ -86,7 +87,11 @@ class Engine:
         self._metrics = metrics
         self._reader = TextReader(store, settings.wait_seconds)
         self._live_models = LiveModels(store, settings, metrics, self._reader)
-        self._texts = IncomingTexts(self._reader, self._live_models)
+        self._texts = IncomingTexts(
+            self._reader,
+            self._live_models,
+            Sealer(settings.secret_key) if settings.secret_key else None,
+        )
         store.on_error = metrics.count_database_error
         self._states = StateCache(settings.states_bytes_max)
         self._folding: set[asyncio.Task[None]] = set()

@@ -5,9 +5,13 @@ long ones read beside the event loop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import structlog
 
 from learning.conversation.redaction import Kind, redact_message
 from learning.conversation.state import Message
+from service.runtime.sealing import Sealer
 from service.scoring.live_models import LiveModels
 from service.scoring.text_reader import TextReader
 
@@ -20,10 +24,14 @@ REDACTED_CHARS, REDACTED_CHARS_TOTAL = 500, 2_000
 """The same, where they are redacted first: that is done in one go."""
 
 
+_log = structlog.get_logger("baton.redaction")
+
+
 class IncomingTexts:
     """Makes the messages of requests ready for the engine."""
 
-    def __init__(self, reader: TextReader, live_models: LiveModels) -> None:
+    def __init__(self, reader: TextReader, live_models: LiveModels, sealer: Sealer | None) -> None:
+        self._sealer = sealer
         self._reader = reader
         self._live_models = live_models
 
@@ -31,7 +39,8 @@ class IncomingTexts:
         self, workspace: str, conversations: Mapping[str, Sequence[Message]]
     ) -> dict[str, list[Message]]:
         """The messages of a request, by conversation, as they may be stored. Raises Unavailable."""
-        kinds = (await self._live_models.get(workspace)).state.policy.redaction.kinds
+        redaction = (await self._live_models.get(workspace)).state.policy.redaction
+        kinds = redaction.kinds
         most, most_in_total = (
             (REDACTED_CHARS, REDACTED_CHARS_TOTAL) if kinds else (INLINE_CHARS, INLINE_CHARS_TOTAL)
         )
@@ -43,10 +52,23 @@ class IncomingTexts:
             if is_large or chars[name] > most
         }
         read = await self._reader.read(workspace, long, kinds) if long else {}
-        return {
+        ready = {
             name: read[name] if name in read else _redacted(messages, kinds)
             for name, messages in conversations.items()
         }
+        if redaction.originals != "none":
+            for name, messages in conversations.items():
+                ready[name] = list(map(self._with_original, ready[name], messages))
+        return ready
+
+    def _with_original(self, message: Message, original: Message) -> Message:
+        """A redacted message with what it said, encrypted."""
+        if message.text == original.text:
+            return message
+        if self._sealer is None:
+            _log.error("original_not_kept", why="BATON_SECRET_KEY is not set in this process")
+            return message
+        return replace(message, sealed=self._sealer.seal(original.text))
 
     async def redact(self, workspace: str, text: str) -> str:
         """A free text without the personal data that the policy redacts."""

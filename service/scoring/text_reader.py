@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from learning.conversation.redaction import Kind
+from learning.conversation.redaction import Kind, with_redacted_text
 from learning.conversation.state import Message, State, step
 from service.runtime.errors import Unavailable
 from service.scoring.reading_process import ReadingProcess, TextJob, TextResult
@@ -176,7 +176,10 @@ class TextReader:
         ]
         results = await self._read(workspace, jobs)
         return [
-            replace(m, text=m.text if result.text is None else result.text, reading=result.reading)
+            replace(
+                m if result.text is None else with_redacted_text(m, result.text),
+                reading=result.reading,
+            )
             for (m, _), result in zip(messages, results, strict=True)
         ]
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
 from service.handoffs.takeover import take_over
-from service.privacy import person
+from service.privacy import originals, person
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
 from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
@@ -176,6 +176,17 @@ class MessageResponse(BaseModel):
     removed: Annotated[
         int | None, about("The ledger entry by which its words were removed, if they were.", 203)
     ]
+    redacted: Annotated[
+        str | None, about("Kinds of personal data that were replaced in its text.", "card email")
+    ]
+
+
+class OriginalResponse(BaseModel):
+    """What a redacted message said."""
+
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    message_id: Annotated[str, about("Its id.", "m-3")]
+    text: Annotated[str, about("Its text before redaction.", "my card is 5500 0000 0000 0004")]
 
 
 class TranscriptHandoff(HandoffResponse):
@@ -340,6 +351,31 @@ async def close_conversation(
 
 
 @router.get(
+    "/conversations/{conversation_id:path}/messages/{message_id:path}/original",
+    response_model=OriginalResponse,
+)
+async def get_original(
+    conversation_id: Id, message_id: Id, baton: AppDependency, principal: Agent
+) -> Any:
+    """What a redacted message said, where the policy lets agents read it (`redaction.originals`).
+
+    Each reading is an event of the security log.
+    """
+    workspace = principal.workspace
+    originals.require_shown((await baton.engine.model_state(workspace)).policy)
+    text = await baton.read(
+        lambda connection: originals.original(
+            connection, baton.settings, workspace, conversation_id, message_id
+        )
+    )
+    subject = f"{conversation_id} {message_id}"
+    baton.recorder.record("original_read", principal.name, subject, workspace=workspace)
+    return JSONResponse(
+        {"conversation_id": conversation_id, "message_id": message_id, "text": text}
+    )
+
+
+@router.get(
     "/conversations/{conversation_id:path}",
     response_model=Transcript,
     responses={304: {"description": "Nothing changed since the answer with this ETag."}},
@@ -436,7 +472,9 @@ async def get_person(
 ) -> Any:
     """All that is stored of a person (`attributes.customer_id`), 100 conversations at a time."""
     page = await baton.read(
-        lambda connection: person.everything(connection, principal.workspace, customer_id, after)
+        lambda connection: person.everything(
+            connection, baton.settings, principal.workspace, customer_id, after
+        )
     )
     baton.recorder.record(
         "exported",

@@ -350,7 +350,10 @@ def test_a_key_that_sends_too_much_text_is_429_while_its_short_messages_are_deci
         ("/v1/score/batch", {"items": items}),
         ("/v1/score/batch", {"items": items}),
         ("/v1/score", {"conversation_id": "d", "message": long, "history": turns(5, long["text"])}),
-        ("/v1/conversations/c0/messages", {"messages": turns(5, long["text"])}),
+        (
+            "/v1/conversations/c0/messages",
+            {"messages": [{**turn, "author": "bot"} for turn in turns(5, long["text"])]},
+        ),
     )
     with serving(tmp_path_factory.mktemp("chars"), chars_per_second=1.0) as service:
         bot = service.default().bot
