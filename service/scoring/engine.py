@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 
 from experiments.build_info import build_id
 from learning.conversation.state import Message, unread_chars
+from learning.decision.policy_parts import RedactionPolicy
 from learning.ledger.model_state import LearnedEffect, ModelState
 from service.runtime.errors import (
     RequestRefused,
@@ -35,10 +36,10 @@ from service.runtime.sealing import Sealer
 from service.runtime.settings import Settings
 from service.runtime.tracing import Tracing
 from service.scoring import decide
-from service.scoring.incoming_texts import IncomingTexts
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
-from service.scoring.text_reader import TextReader
+from service.scoring.texts.incoming_texts import INLINE_CHARS, IncomingTexts
+from service.scoring.texts.text_reader import TextReader
 from service.store.conversations.batch import Batch, NotFoldedError, StateCache
 from service.store.database.transactions import (
     DatabaseError,
@@ -87,11 +88,8 @@ class Engine:
         self._metrics = metrics
         self._reader = TextReader(store, settings.wait_seconds)
         self._live_models = LiveModels(store, settings, metrics, self._reader)
-        self._texts = IncomingTexts(
-            self._reader,
-            self._live_models,
-            Sealer(settings.secret_key) if settings.secret_key else None,
-        )
+        sealer = Sealer(settings.secret_key) if settings.secret_key else None
+        self._texts = IncomingTexts(self._reader, sealer)
         store.on_error = metrics.count_database_error
         self._states = StateCache(settings.states_bytes_max)
         self._folding: set[asyncio.Task[None]] = set()
@@ -119,8 +117,14 @@ class Engine:
 
     async def score(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message. Long texts are read before it enters the queue."""
-        [command] = await self.with_texts_read(command.workspace, [command])
+        redaction = await self._redaction(command.workspace)
+        chars = unread_chars((*command.history, command.message))
+        if redaction.kinds or chars > INLINE_CHARS:
+            [command] = await self.with_texts_read(command.workspace, [command])
         return await self.decide(command)
+
+    async def _redaction(self, workspace: str) -> RedactionPolicy:
+        return (await self._live_models.get(workspace)).state.policy.redaction
 
     async def with_texts_read(
         self, workspace: str, commands: Sequence[decide.ScoreCommand]
@@ -132,7 +136,8 @@ class Engine:
         for command in commands:
             texts = conversations.setdefault(command.conversation_id, [])
             texts += (*command.history, command.message)
-        prepared = await self._texts.prepare(workspace, conversations)
+        redaction = await self._redaction(workspace)
+        prepared = await self._texts.prepare(workspace, conversations, redaction)
         waiting = {name: iter(messages) for name, messages in prepared.items()}
         result = []
         for command in commands:
@@ -165,11 +170,15 @@ class Engine:
         """The messages as they may be stored, with long texts read, for a request that appends
         them.
         """
-        return (await self._texts.prepare(workspace, {conversation: messages}))[conversation]
+        redaction = await self._redaction(workspace)
+        read = await self._texts.prepare(workspace, {conversation: messages}, redaction)
+        return read[conversation]
 
     async def redact_text(self, workspace: str, text: str | None) -> str | None:
         """A free text without the personal data that the policy redacts."""
-        return await self._texts.redact(workspace, text) if text else text
+        if not text:
+            return text
+        return await self._texts.redact(workspace, text, await self._redaction(workspace))
 
     async def run(
         self,

@@ -40,7 +40,7 @@ from service.runtime.errors import (
 )
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
-from service.scoring.text_reader import TextReader
+from service.scoring.texts.text_reader import TextReader
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger

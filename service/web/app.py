@@ -89,7 +89,7 @@ _ROUTERS = (
     policy.router,
     quality.router,
     workspaces.router,
-    conversations.people,
+    workspaces.people,
 )
 
 

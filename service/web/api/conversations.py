@@ -19,13 +19,13 @@ from sqlalchemy import Connection
 from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
 from service.handoffs.takeover import take_over
-from service.privacy import originals, person
+from service.privacy import originals
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
 from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
-from service.scoring.incoming_texts import text_chars
+from service.scoring.texts.incoming_texts import text_chars
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -34,7 +34,7 @@ from service.web.api.handoffs import HandoffResponse, standing
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
 from service.web.error_responses import ERRORS
-from service.web.request_context import Admin, Agent, AppDependency, Bot
+from service.web.request_context import Agent, AppDependency, Bot
 from service.web.schemas import (
     HISTORY_MAX,
     EditedMessage,
@@ -49,7 +49,6 @@ from service.web.schemas import (
 )
 
 router = APIRouter(tags=["conversations"], responses=ERRORS)
-people = APIRouter(tags=["people"], responses=ERRORS)
 Status = Literal["open", "closed"]
 Resolution = Literal["resolved", "abandoned", "unknown"]
 
@@ -425,88 +424,6 @@ async def get_conversation(
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return response
-
-
-class PersonResponse(BaseModel):
-    """All that is stored of a person."""
-
-    customer_id: Annotated[str, about("As bots name them.", "u-4711")]
-    conversations: Annotated[
-        list[dict[str, Any]],
-        about(
-            "Each with its messages, decisions, handoffs, notes, outcomes, audits and reviews.",
-            [{"id": "c-17", "messages": []}],
-        ),
-    ]
-    next: Annotated[
-        str | None, about("Give it as `after` for the next page; null at the end.", "c-17")
-    ]
-
-
-class ErasedConversation(BaseModel):
-    """A conversation whose text is gone."""
-
-    id: Annotated[str, about("The conversation.", "c-17")]
-    position: Annotated[int, about("The ledger's entry that says so.", 812)]
-    outcomes: Annotated[int, about("Outcomes of it that teach no more.", 1)]
-    erased_by: Annotated[str, about("Who erased it.", "dana")]
-    erased_at: Annotated[datetime, about("When.", "2026-11-29T09:30:00+00:00")]
-
-
-class ReceiptResponse(BaseModel):
-    """What was erased of a person; the same request gets it again."""
-
-    person: Annotated[str, about("A fingerprint that stands for them in the ledger.", "9f2c")]
-    complete: Annotated[bool, about("Whether nothing waits.", True)]
-    conversations: Annotated[list[ErasedConversation], about("What was erased.")]
-    waits: Annotated[list[str], about("What still holds it for a while; ask again.", [])]
-    stays: Annotated[list[str], about("What an erasure does not reach.", ["backups made before"])]
-
-
-@people.get("/people/{customer_id:path}", response_model=PersonResponse)
-async def get_person(
-    customer_id: Id,
-    baton: AppDependency,
-    principal: Admin,
-    after: Annotated[str, Query(max_length=200, description="`next` of the page before.")] = "",
-) -> Any:
-    """All that is stored of a person (`attributes.customer_id`), 100 conversations at a time."""
-    page = await baton.read(
-        lambda connection: person.everything(
-            connection, baton.settings, principal.workspace, customer_id, after
-        )
-    )
-    baton.recorder.record(
-        "exported",
-        principal.name,
-        person.fingerprint(principal.workspace, customer_id),
-        workspace=principal.workspace,
-    )
-    for conversation in page["conversations"]:
-        for name, value in timed(conversation).items():
-            is_list = isinstance(value, list)
-            conversation[name] = [timed(row) for row in value] if is_list else value
-    return JSONResponse(page)
-
-
-@people.delete("/people/{customer_id:path}", response_model=ReceiptResponse)
-async def erase_person(customer_id: Id, baton: AppDependency, principal: Admin) -> Any:
-    """Erase all conversations of a person: text, decisions, notes and reasons, for good.
-
-    409 while a person is at one of them. The receipt says what stays and what still waits.
-    """
-    receipt = await asyncio.to_thread(
-        person.erase_person,
-        baton.store,
-        principal.workspace,
-        customer_id,
-        actor=principal.name,
-    )
-    baton.recorder.record(
-        "erased", principal.name, receipt["person"], workspace=principal.workspace
-    )
-    receipt["conversations"] = [timed(row) for row in receipt["conversations"]]
-    return JSONResponse(receipt)
 
 
 def _cursor(text: str) -> tuple[float, str]:

@@ -30,7 +30,6 @@ from service.scoring.decision_response import (
     TriggerResponse,
     WordsResponse,
 )
-from service.scoring.incoming_texts import text_chars
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
@@ -291,7 +290,7 @@ async def _score_batch(baton: AppState, principal: Principal, body: bytes) -> Ma
 
 
 def _command_chars(command: ScoreCommand) -> int:
-    return text_chars((*command.history, command.message))
+    return sum([len(turn.text) for turn in (*command.history, command.message)])
 
 
 def _parse_batch(body: bytes) -> BatchRequest:

@@ -16,8 +16,8 @@ import pytest
 from learning.conversation.redaction import KINDS
 from learning.conversation.state import Message, State, step
 from service.runtime.errors import Unavailable
-from service.scoring.reading_process import ReadingProcess, TextJob, read_texts
-from service.scoring.text_reader import PIECE_CHARS, TextReader
+from service.scoring.texts.reading_process import ReadingProcess, TextJob, read_texts
+from service.scoring.texts.text_reader import PIECE_CHARS, TextReader
 from service.store.database.transactions import Store
 from tests import migrated
 from tests.service_in_process import QUIET

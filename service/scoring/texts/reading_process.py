@@ -98,7 +98,7 @@ class ReadingProcess:
                 return
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "service.scoring.reading_process"],
+                    [sys.executable, "-m", "service.scoring.texts.reading_process"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env={k: v for k, v in os.environ.items() if not k.startswith("BATON_")},

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from learning.conversation.redaction import Kind, with_redacted_text
 from learning.conversation.state import Message, State, step
 from service.runtime.errors import Unavailable
-from service.scoring.reading_process import ReadingProcess, TextJob, TextResult
+from service.scoring.texts.reading_process import ReadingProcess, TextJob, TextResult
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import Store
 

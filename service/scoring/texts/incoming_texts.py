@@ -11,9 +11,9 @@ import structlog
 
 from learning.conversation.redaction import Kind, redact_message
 from learning.conversation.state import Message
+from learning.decision.policy_parts import RedactionPolicy
 from service.runtime.sealing import Sealer
-from service.scoring.live_models import LiveModels
-from service.scoring.text_reader import TextReader
+from service.scoring.texts.text_reader import TextReader
 
 INLINE_CHARS, INLINE_CHARS_TOTAL = 1_000, 20_000
 """Texts of one conversation, and of all in one request, that are read on the event loop, some
@@ -30,16 +30,17 @@ _log = structlog.get_logger("baton.redaction")
 class IncomingTexts:
     """Makes the messages of requests ready for the engine."""
 
-    def __init__(self, reader: TextReader, live_models: LiveModels, sealer: Sealer | None) -> None:
-        self._sealer = sealer
+    def __init__(self, reader: TextReader, sealer: Sealer | None) -> None:
         self._reader = reader
-        self._live_models = live_models
+        self._sealer = sealer
 
     async def prepare(
-        self, workspace: str, conversations: Mapping[str, Sequence[Message]]
+        self,
+        workspace: str,
+        conversations: Mapping[str, Sequence[Message]],
+        redaction: RedactionPolicy,
     ) -> dict[str, list[Message]]:
         """The messages of a request, by conversation, as they may be stored. Raises Unavailable."""
-        redaction = (await self._live_models.get(workspace)).state.policy.redaction
         kinds = redaction.kinds
         most, most_in_total = (
             (REDACTED_CHARS, REDACTED_CHARS_TOTAL) if kinds else (INLINE_CHARS, INLINE_CHARS_TOTAL)
@@ -70,10 +71,10 @@ class IncomingTexts:
             return message
         return replace(message, sealed=self._sealer.seal(original.text))
 
-    async def redact(self, workspace: str, text: str) -> str:
+    async def redact(self, workspace: str, text: str, redaction: RedactionPolicy) -> str:
         """A free text without the personal data that the policy redacts."""
         note = Message("", "agent", text, 0.0)
-        return (await self.prepare(workspace, {"": [note]}))[""][0].text
+        return (await self.prepare(workspace, {"": [note]}, redaction))[""][0].text
 
 
 def text_chars(messages: Sequence[Message]) -> int:
