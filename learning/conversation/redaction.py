@@ -138,8 +138,16 @@ def _national_ids(text: str) -> Iterator[tuple[int, int]]:
 
 def redact_message(message: Message, kinds: Iterable[Kind]) -> Message:
     """The message with its text redacted."""
-    text = redact(message.text, kinds, message.language)
-    return message if text == message.text else replace(message, text=text)
+    return with_redacted_text(message, redact(message.text, kinds, message.language))
+
+
+def with_redacted_text(message: Message, text: str) -> Message:
+    """The message with its redacted text, and the kinds that were replaced in it."""
+    if text == message.text:
+        return message
+    marks = [(kind, f"[{kind}]") for kind in KINDS]
+    kinds = tuple(kind for kind, mark in marks if text.count(mark) > message.text.count(mark))
+    return replace(message, text=text, redacted=kinds)
 
 
 Kinds = Annotated[

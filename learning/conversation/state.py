@@ -85,6 +85,8 @@ class Message:
     recognised. `reading` is what its text shows, where that was read beforehand
     (`with_readings`). `edits` is the id of the message that it is a
     newer version of. The `event` of a customer's message is None, or removed: its words are gone.
+    `redacted` are the kinds of personal data that were replaced in its text, and `sealed` the
+    encrypted original, where it is kept: the fold sees neither.
     """
 
     id: str
@@ -101,6 +103,8 @@ class Message:
     advice: tuple[tuple[str, float], ...] = ()
     edits: str | None = None
     reading: TextReading | None = field(default=None, compare=False, repr=False)
+    redacted: tuple[str, ...] = field(default=(), compare=False)
+    sealed: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +131,23 @@ def with_readings(messages: Iterable[Message], language: str | None = None) -> l
     return result
 
 
+def read_text(author: str, text: str, written: str | None, language: str | None) -> TextReading:
+    """What the fold needs of a text by this author, `written` in a format, in the language of its
+    conversation. Pure.
+    """
+    if author == "bot":
+        return TextReading(words(text))
+    own = own_words(shorten(text), written)
+    return TextReading(words(own.text), own.text, language, read_own(own, language))
+
+
 def unread_chars(messages: Iterable[Message]) -> int:
     """Characters of the texts that have yet to be read."""
     return sum(len(message.text) for message in messages if message.reading is None)
 
 
 def _reading(message: Message, language: str | None) -> TextReading:
-    if message.author == "bot":
-        return TextReading(words(message.text))
-    own = own_words(shorten(message.text), message.format)
-    return TextReading(words(own.text), own.text, language, read_own(own, language))
+    return read_text(message.author, message.text, message.format, language)
 
 
 NOBODY = SpeakerState()

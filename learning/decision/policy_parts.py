@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -154,3 +154,10 @@ class RedactionPolicy(PolicyDocument):
     """Kinds of personal data that are redacted before a message is stored; none at first."""
 
     kinds: Kinds = ()
+    originals: Annotated[
+        Literal["none", "sealed", "agents"],
+        Field(
+            description="Whether the original of a redacted message is kept, encrypted by "
+            "BATON_SECRET_KEY: none; sealed, for requests about a person; agents may read it, too."
+        ),
+    ] = "none"

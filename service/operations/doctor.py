@@ -42,8 +42,9 @@ def examine(settings: Settings, port: int | None = None) -> list[Finding]:
         store = Store(settings.database_url)
         try:
             findings += _database(store)
-            findings += _artifacts(settings, store)
-            findings += _jobs(store)
+            if not store.schema().wrong:
+                findings += _artifacts(settings, store)
+                findings += _jobs(store)
         except DatabaseError as error:
             findings.append(
                 Finding(
@@ -59,8 +60,6 @@ def examine(settings: Settings, port: int | None = None) -> list[Finding]:
 
 def _jobs(store: Store) -> Iterator[Finding]:
     """Whether any `jobs` process acts: who holds the lease, wherever it runs."""
-    if store.schema().wrong:
-        return
     with store.read() as connection:
         lease = access.lease(connection, LEASE)
         now = database_time(connection)
@@ -137,16 +136,20 @@ def _mend(workspace: str, error: Exception) -> str:
 
 
 def _versions(store: Store, workspace: str, numbers: list[int]) -> Iterator[Finding]:
-    damaged = []
+    damaged, others = [], 0
     for number in numbers:
         with store.read() as connection:
             data = version_rows.state(connection, workspace, number)
         try:
             checkpoint.load(data or b"")
+        except checkpoint.UnknownRecipeError:
+            others += 1
         except checkpoint.CheckpointError:
             damaged.append(number)
+    older = f", {others} of a recipe that only another build has" if others else ""
     yield Finding(
-        f"workspace {workspace}: {len(numbers)} versions, {len(damaged)} damaged {damaged or ''}",
+        f"workspace {workspace}: {len(numbers)} versions{older}, {len(damaged)} damaged "
+        f"{damaged or ''}",
         not damaged,
         "damaged versions are passed over; `baton rebuild` makes a whole one",
     )

@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from service.privacy.erasure import erase
+from service.privacy.originals import originals
 from service.runtime.errors import Contradiction, NotFound
+from service.runtime.settings import Settings
 from service.store.conversations import conversation_rows, person_rows
 from service.store.database.transactions import Store
 from service.store.handoffs import handoff_rows
@@ -36,7 +38,7 @@ def fingerprint(workspace: str, customer: str) -> str:
 
 
 def everything(
-    connection: Connection, workspace: str, customer: str, after: str = ""
+    connection: Connection, settings: Settings, workspace: str, customer: str, after: str = ""
 ) -> dict[str, Any]:
     """All that is stored of a person, a page of conversations at a time; NotFound."""
     names = person_rows.conversations_of(
@@ -47,12 +49,15 @@ def everything(
     page = names[:CONVERSATIONS_PER_PAGE]
     return {
         "customer_id": customer,
-        "conversations": [_conversation(connection, workspace, name) for name in page],
+        "conversations": [_conversation(connection, settings, workspace, name) for name in page],
         "next": page[-1] if len(names) > len(page) else None,
     }
 
 
-def _conversation(connection: Connection, workspace: str, name: str) -> dict[str, Any]:
+def _conversation(
+    connection: Connection, settings: Settings, workspace: str, name: str
+) -> dict[str, Any]:
+    kept = originals(connection, settings, workspace, name)
     row = conversation_rows.conversation(connection, workspace, name)
     audit = audit_rows.of_conversation(connection, workspace, name)
     parts: dict[str, Any] = {
@@ -64,7 +69,11 @@ def _conversation(connection: Connection, workspace: str, name: str) -> dict[str
         "audits": [] if audit is None else [audit],
         "reviews": [] if audit is None else person_rows.reviews(connection, audit.id),
     }
-    return _row(row) | {part: [_row(one) for one in rows] for part, rows in parts.items()}
+    result = _row(row) | {part: [_row(one) for one in rows] for part, rows in parts.items()}
+    for message in result["messages"]:
+        if message["id"] in kept:
+            message["original"] = kept[message["id"]]
+    return result
 
 
 def _row(row: Any) -> dict[str, Any]:

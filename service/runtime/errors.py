@@ -61,7 +61,11 @@ class TooManyAttempts(Unavailable):
 
 
 class RateLimited(Unavailable):
-    """429: a key asks for more than its share (token bucket, concurrency)."""
+    """429: a key asks for more than its share (token bucket, concurrency); `limit` is which one, as
+    RateLimit-* tell it: the limit, what is left, and the seconds until all is there again.
+    """
+
+    limit: tuple[int, int, int] | None = None
 
 
 def database_unavailable() -> Unavailable:

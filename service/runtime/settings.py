@@ -84,6 +84,13 @@ class Settings:
         "requests",
         "Requests a second of one key, in one process; beyond twice that at once 429.",
     )
+    chars_per_second: float = _setting(
+        "BATON_CHARS_PER_SECOND",
+        100_000.0,
+        "characters",
+        "Characters a second of one key's texts, beyond 500 with each message; beyond twice that "
+        "at once, and the largest batch, 429.",
+    )
     connections_max: int = _setting(
         "BATON_CONNECTIONS_MAX", 4096, "connections", "Open connections beyond this are refused."
     )

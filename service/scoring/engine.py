@@ -14,14 +14,15 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from experiments.build_info import build_id
-from learning.conversation.redaction import redact_message
 from learning.conversation.state import Message, unread_chars
+from learning.decision.policy_parts import RedactionPolicy
 from learning.ledger.model_state import LearnedEffect, ModelState
 from service.runtime.errors import (
     RequestRefused,
@@ -31,12 +32,14 @@ from service.runtime.errors import (
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
+from service.runtime.sealing import Sealer
 from service.runtime.settings import Settings
 from service.runtime.tracing import Tracing
 from service.scoring import decide
 from service.scoring.live_models import LiveModels
 from service.scoring.request_queue import LockTargets, QueuedRequest, RequestQueue
-from service.scoring.text_reader import INLINE_CHARS, TextReader
+from service.scoring.texts.incoming_texts import INLINE_CHARS, IncomingTexts
+from service.scoring.texts.text_reader import TextReader
 from service.store.conversations.batch import Batch, NotFoldedError, StateCache
 from service.store.database.transactions import (
     DatabaseError,
@@ -62,8 +65,10 @@ READ_CHARS_MAX = 4_000
 batch's.
 """
 
-REDACTED_INLINE_CHARS = 500
-"""Characters that are redacted on the event loop; more are read in a thread beside."""
+BATCH_SECONDS, BATCH_LEAST = 0.02, 16
+"""Processor time for the requests of one batch, as far as they cost what the last ones did, and how
+many it takes at least: the loop has others to listen to.
+"""
 
 SHORT_WAIT_SECONDS = 5
 """After a lock timeout, locks are waited for only shortly: one that is held from outside must not
@@ -81,13 +86,16 @@ class Engine:
         self._store = store
         self._settings = settings
         self._metrics = metrics
-        self._live_models = LiveModels(store, settings, metrics)
+        self._reader = TextReader(store, settings.wait_seconds)
+        self._live_models = LiveModels(store, settings, metrics, self._reader)
+        sealer = Sealer(settings.secret_key) if settings.secret_key else None
+        self._texts = IncomingTexts(self._reader, sealer)
         store.on_error = metrics.count_database_error
         self._states = StateCache(settings.states_bytes_max)
-        self._reader = TextReader(store)
         self._folding: set[asyncio.Task[None]] = set()
         self._queue = RequestQueue(settings.queue_max)
         self._batch_scheduled = False
+        self._request_seconds = 0.0
         self._stopping = False
         self._short_wait_until = 0.0
         self.tracing: Tracing | None = None
@@ -109,7 +117,36 @@ class Engine:
 
     async def score(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message. Long texts are read before it enters the queue."""
-        command = await self._with_texts_read(command)
+        redaction = await self._redaction(command.workspace)
+        chars = unread_chars((*command.history, command.message))
+        if redaction.kinds or chars > INLINE_CHARS:
+            [command] = await self.with_texts_read(command.workspace, [command])
+        return await self.decide(command)
+
+    async def _redaction(self, workspace: str) -> RedactionPolicy:
+        return (await self._live_models.get(workspace)).state.policy.redaction
+
+    async def with_texts_read(
+        self, workspace: str, commands: Sequence[decide.ScoreCommand]
+    ) -> list[decide.ScoreCommand]:
+        """The commands of one request with their texts redacted as the policy says, and read where
+        they are long. Raises Unavailable.
+        """
+        conversations: dict[str, list[Message]] = {}
+        for command in commands:
+            texts = conversations.setdefault(command.conversation_id, [])
+            texts += (*command.history, command.message)
+        redaction = await self._redaction(workspace)
+        prepared = await self._texts.prepare(workspace, conversations, redaction)
+        waiting = {name: iter(messages) for name, messages in prepared.items()}
+        result = []
+        for command in commands:
+            texts = list(islice(waiting[command.conversation_id], len(command.history) + 1))
+            result.append(replace(command, history=tuple(texts[:-1]), message=texts[-1]))
+        return result
+
+    async def decide(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
+        """Decide about one message whose texts are ready."""
 
         def do(batch: Batch) -> Mapping[str, Any]:
             model = self._live_models.get_loaded(command.workspace)
@@ -127,43 +164,21 @@ class Engine:
         self._metrics.count_decision(command.workspace, answer["action"])
         return answer
 
-    async def _with_texts_read(self, command: decide.ScoreCommand) -> decide.ScoreCommand:
-        texts = (*command.history, command.message)
-        *history, message = await self.read_texts(command.workspace, command.conversation_id, texts)
-        return replace(command, history=tuple(history), message=message)
-
     async def read_texts(
         self, workspace: str, conversation: str, messages: Sequence[Message]
-    ) -> tuple[Message, ...]:
+    ) -> list[Message]:
         """The messages as they may be stored, with long texts read, for a request that appends
         them.
         """
-        messages = await self.redact(workspace, messages)
-        chars = sum(len(message.text) for message in messages)
-        if chars <= INLINE_CHARS:
-            return tuple(messages)
-        return await self._reader.read(workspace, conversation, messages, chars)
-
-    async def redact(self, workspace: str, messages: Sequence[Message]) -> Sequence[Message]:
-        """The messages without the personal data that the workspace's policy redacts; many
-        characters are read off the event loop.
-        """
-        kinds = (await self._live_models.get(workspace)).state.policy.redaction.kinds
-        if not kinds:
-            return messages
-
-        def redacted() -> list[Message]:
-            return [redact_message(message, kinds) for message in messages]
-
-        if sum(len(message.text) for message in messages) <= REDACTED_INLINE_CHARS:
-            return redacted()
-        return await asyncio.to_thread(redacted)
+        redaction = await self._redaction(workspace)
+        read = await self._texts.prepare(workspace, {conversation: messages}, redaction)
+        return read[conversation]
 
     async def redact_text(self, workspace: str, text: str | None) -> str | None:
-        """A free text likewise."""
+        """A free text without the personal data that the policy redacts."""
         if not text:
             return text
-        return (await self.redact(workspace, [Message("", "agent", text, 0.0)]))[0].text
+        return await self._texts.redact(workspace, text, await self._redaction(workspace))
 
     async def run(
         self,
@@ -209,7 +224,7 @@ class Engine:
     def _run_batch(self) -> None:
         """Run one batch: the requests in the queue, in one transaction."""
         self._batch_scheduled = False
-        requests = self._queue.take(self._settings.batch_max, READ_CHARS_MAX)
+        requests = self._queue.take(self._batch_size(), READ_CHARS_MAX)
         now = time.monotonic()
         self._metrics.observe_queue([now - r.queued_at for r in requests], len(self._queue))
         for request in requests:
@@ -226,6 +241,10 @@ class Engine:
         finally:
             if self._queue:
                 self._schedule_batch()
+
+    def _batch_size(self) -> int:
+        affordable = int(BATCH_SECONDS / max(self._request_seconds, 1e-6))
+        return min(self._settings.batch_max, max(BATCH_LEAST, affordable))
 
     def _in_time(self, requests: list[QueuedRequest]) -> list[QueuedRequest]:
         """Those that have not waited too long; the others are refused (load shedding): their
@@ -244,7 +263,7 @@ class Engine:
     async def _fold(self, request: QueuedRequest, error: NotFoldedError) -> None:
         """Fold a long conversation beside, then queue its request again."""
         try:
-            folded = await self._reader.fold(error.workspace, error.conversation, error.chars)
+            folded = await self._reader.fold(error.workspace, error.conversation)
         except Exception as refusal:
             _resolve_future(request.answer, self._to_refusal(refusal))
             return
@@ -316,11 +335,14 @@ class Engine:
             self._live_models.learn(connection, {request.workspace for request in requests})
             for workspace, needs in _merge_lock_targets(connection, requests).items():
                 batch.open(workspace, needs)
+            began = time.thread_time()
             for request in requests:
                 try:
                     answers.append(request.do(batch))
                 except (RequestRefused, NotFoldedError) as refusal:
                     answers.append(refusal)
+            took = (time.thread_time() - began) / len(requests)
+            self._request_seconds += 0.1 * (took - self._request_seconds)
             batch.flush()
             batch.remove_unused_conversations()
         batch.cache_states()

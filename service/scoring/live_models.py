@@ -20,7 +20,6 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from learning.conversation.state import with_readings
 from learning.ledger.checkpoint import digest
 from learning.ledger.model_state import (
     Entry,
@@ -41,6 +40,7 @@ from service.runtime.errors import (
 )
 from service.runtime.metrics import Metrics
 from service.runtime.settings import Settings
+from service.scoring.texts.text_reader import TextReader
 from service.store.conversations import conversation_rows
 from service.store.database.transactions import DatabaseError, Store, UnavailableError
 from service.store.ledger import entries as ledger
@@ -123,8 +123,11 @@ class LiveModel:
 class LiveModels:
     """The loaded models by workspace, least recently used evicted first beyond `models_max`."""
 
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, metrics: Metrics, reader: TextReader
+    ) -> None:
         self._store = store
+        self._reader = reader
         self._settings = settings
         self._metrics = metrics
         self._models: OrderedDict[str, LiveModel] = OrderedDict()
@@ -291,16 +294,19 @@ class LiveModels:
         return read
 
     async def _read(self, workspace: str, model: LiveModel, conversation: str, until: int) -> None:
-        """Read a long transcript in another thread; the model goes on learning with it."""
+        """Read a long transcript beside; the model goes on learning with it."""
 
-        def read() -> Sequence[Turn]:
+        def stored() -> Sequence[Turn]:
             with self._store.read() as connection:
-                turns = transcript_reader(connection, workspace)(conversation, until)
-            texts = with_readings(turn.message for turn in turns)
-            return [Turn(text, turn.scored) for text, turn in zip(texts, turns, strict=True)]
+                return transcript_reader(connection, workspace)(conversation, until)
 
         try:
-            model.transcript = conversation, until, await asyncio.to_thread(read)
+            turns = await asyncio.to_thread(stored)
+            texts = await self._reader.read_history(workspace, [turn.message for turn in turns])
+            read = [Turn(text, turn.scored) for text, turn in zip(texts, turns, strict=True)]
+            model.transcript = conversation, until, read
+        except Unavailable as refusal:  # it is tried again with the next batch
+            _log.warning("transcript_unread", workspace=workspace, why=str(refusal))
         except DatabaseError as error:
             _log.warning("transcript_unread", workspace=workspace, why=str(error.orig))
         except Exception as error:

@@ -35,7 +35,7 @@ from service.store.database.transactions import (
 )
 from service.web.access.keys import KeyAuthenticator
 from service.web.access.private_pages import PrivatePages, roles_by_path
-from service.web.access.rate_limits import RateLimits
+from service.web.access.rate_limits import Rate, RateLimits
 from service.web.access.security_events import SecurityRecorder
 from service.web.api import (
     conversations,
@@ -53,7 +53,7 @@ from service.web.error_responses import handle_http_exception, handle_invalid, h
 from service.web.event_stream.broadcast import EventBroadcaster
 from service.web.middleware import RequestMiddleware
 from service.web.request_context import AppDependency, AppState, Keyed
-from service.web.schemas import about
+from service.web.schemas import BATCH_TEXTS_CHARS_MAX, about
 
 DESCRIPTION = """Baton decides when a support bot should hand a conversation to a person, and learns
 from what people say was true. Send each message to `POST /v1/score`; say what was true with
@@ -89,7 +89,7 @@ _ROUTERS = (
     policy.router,
     quality.router,
     workspaces.router,
-    conversations.people,
+    workspaces.people,
 )
 
 
@@ -134,7 +134,7 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
 def create_app(settings: Settings) -> FastAPI:
     """The API as an ASGI application; its lifespan opens the database and starts the engine."""
     metrics = Metrics()
-    limits = RateLimits(settings.requests_per_second)
+    limits = _rate_limits(settings)
 
     app = FastAPIOffline(
         title="Baton",
@@ -156,6 +156,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, handle_http_exception)
     _add_middleware(app, settings, metrics, limits)
     return app
+
+
+def _rate_limits(settings: Settings) -> RateLimits:
+    """Twice the rate is saved up; the largest batch can always be sent."""
+    requests, chars = settings.requests_per_second, settings.chars_per_second
+    return RateLimits(
+        Rate(requests, 2 * requests), Rate(chars, max(2 * chars, BATCH_TEXTS_CHARS_MAX))
+    )
 
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, limits: RateLimits) -> None:

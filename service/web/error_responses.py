@@ -17,6 +17,7 @@ from service.runtime.errors import (
     HTTP_STATUS,
     BodyTimeout,
     Invalid,
+    RateLimited,
     RequestRefused,
     TooLarge,
     Unauthenticated,
@@ -52,8 +53,19 @@ def error_response(error: RequestRefused) -> JSONResponse:
 
 
 def retry_headers(error: RequestRefused) -> dict[str, str]:
-    """Retry-After, where waiting helps."""
-    return {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    """Retry-After, where waiting helps, and the rate limit that was reached."""
+    if not isinstance(error, Unavailable):
+        return {}
+    headers = {"Retry-After": str(error.retry_after)}
+    if isinstance(error, RateLimited) and error.limit is not None:
+        headers |= rate_limit_headers(error.limit)
+    return headers
+
+
+def rate_limit_headers(limit: tuple[int, int, int]) -> dict[str, str]:
+    """`RateLimit-*`: the limit, what is left, and the seconds until all is there again."""
+    names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+    return dict(zip(names, map(str, limit), strict=True))
 
 
 def error_json(error: RequestRefused) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class RequestMiddleware:
                     (b"x-request-id", request.encode("latin-1")),
                     (b"x-content-type-options", b"nosniff"),
                     (b"x-frame-options", b"DENY"),
-                    *(self._limits.headers(bucket) if bucket is not None else ()),
+                    *_rate_limit(bucket, status),
                 ]
             await send(message)
 
@@ -137,6 +137,18 @@ class RequestMiddleware:
         route = route_template(scope)
         if route not in STREAMS:
             self._metrics.observe_request(method_label(scope), route, status, seconds)
+
+
+def _rate_limit(bucket: Bucket | None, status: int) -> list[tuple[bytes, bytes]]:
+    """What is left of a key's requests; a refusal says itself which limit was reached."""
+    if bucket is None or status == 429:
+        return []
+    limit, left, reset = bucket.requests.limit()
+    return [
+        (b"ratelimit-limit", b"%d" % limit),
+        (b"ratelimit-remaining", b"%d" % left),
+        (b"ratelimit-reset", b"%d" % reset),
+    ]
 
 
 STREAMS = frozenset({"/v1/events"})

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from learning.conversation.state import EMPTY, Message, State, size_of, step
 from service.runtime.errors import Contradiction, Invalid, NotFound
-from service.store.conversations import conversation_rows
+from service.store.conversations import conversation_rows, original_rows
 from service.store.database.clock import database_time
 
 TURNS_MAX = 2000
@@ -138,6 +138,7 @@ class Batch:
         self._added: set[tuple[str, str]] = set()
         self._changed: set[tuple[str, str]] = set()
         self._messages: list[dict[str, Any]] = []
+        self._originals: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
 
     def open(self, workspace: str, targets: Mapping[str, Iterable[str]]) -> None:
@@ -212,6 +213,7 @@ class Batch:
         conversation_rows.remove_words(
             self.connection, conversation.workspace, conversation.id, seqs, position
         )
+        original_rows.remove(self.connection, conversation.workspace, [conversation.id], seqs)
         for name, stored in list(conversation.messages.items()):
             if stored.seq in seqs:
                 conversation.messages[name] = StoredMessage(
@@ -288,6 +290,10 @@ class Batch:
                 conversation.workspace, conversation.id, seq, message, scored
             )
         )
+        if message.sealed is not None:
+            self._originals.append(
+                original_rows.row(conversation.workspace, conversation.id, seq, message.sealed)
+            )
         self.change(conversation)
         return seq
 
@@ -340,7 +346,10 @@ class Batch:
                 {name: getattr(conversation, name) for name in conversation_rows.COLUMNS}
             )
         conversation_rows.write_batch(self.connection, changed, self._messages, self._decisions)
+        if self._originals:
+            original_rows.ADD.run(self.connection, self._originals)
         self._changed, self._messages, self._decisions = set(), [], []
+        self._originals = []
 
     def remove_unused_conversations(self) -> None:
         """Remove the conversations that were added for requests that were all refused."""

@@ -245,6 +245,7 @@ def message_row(
         "advice": dict(message.advice) or None,
         "edits": message.edits,
         "removed": None,
+        "redacted": " ".join(message.redacted) or None,
     }
 
 

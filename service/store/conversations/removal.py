@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
-from service.store.conversations import reopening_rows
+from service.store.conversations import original_rows, reopening_rows
 from service.store.database.transactions import table
 from service.store.tables import (
     Alias,
@@ -111,6 +111,7 @@ def remove_text(connection: Connection, workspace: str, conversations: Collectio
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )
+    original_rows.remove(connection, workspace, names)
     reopening_rows.close_open(connection, workspace, names)
     connection.execute(
         update(_outcome)

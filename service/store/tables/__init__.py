@@ -18,6 +18,7 @@ from service.store.tables.conversations import (
     Conversation,
     Decision,
     MessageRow,
+    Original,
     Reopening,
 )
 from service.store.tables.handoffs import Handoff, Note
@@ -45,6 +46,7 @@ __all__ = [
     "LedgerRow",
     "MessageRow",
     "Note",
+    "Original",
     "OutboxEvent",
     "Outcome",
     "Reopening",

@@ -72,7 +72,8 @@ class MessageRow(SQLModel, table=True):
     """A turn, at its place `seq` (from 1) in the conversation, as it was folded.
 
     `edits` is the id of the message that it is a newer version of. `removed` is the ledger position
-    at which its words were removed.
+    at which its words were removed. `redacted` are the kinds of personal data that were replaced
+    in it, with a space between.
     """
 
     __tablename__ = "message"
@@ -95,6 +96,16 @@ class MessageRow(SQLModel, table=True):
     advice: dict[str, float] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     edits: str | None
     removed: int | None
+    redacted: str | None
+
+
+class Original(SQLModel, table=True):
+    """What a redacted message said, encrypted; only where the policy keeps it."""
+
+    workspace: str = Field(primary_key=True)
+    conversation_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    sealed: str
 
 
 class Decision(SQLModel, table=True):

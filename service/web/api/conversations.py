@@ -19,12 +19,13 @@ from sqlalchemy import Connection
 from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
 from service.handoffs.takeover import take_over
-from service.privacy import person
+from service.privacy import originals
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
 from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
+from service.scoring.texts.incoming_texts import text_chars
 from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
@@ -33,7 +34,7 @@ from service.web.api.handoffs import HandoffResponse, standing
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
 from service.web.error_responses import ERRORS
-from service.web.request_context import Admin, Agent, AppDependency, Bot
+from service.web.request_context import Agent, AppDependency, Bot
 from service.web.schemas import (
     HISTORY_MAX,
     EditedMessage,
@@ -48,7 +49,6 @@ from service.web.schemas import (
 )
 
 router = APIRouter(tags=["conversations"], responses=ERRORS)
-people = APIRouter(tags=["people"], responses=ERRORS)
 Status = Literal["open", "closed"]
 Resolution = Literal["resolved", "abandoned", "unknown"]
 
@@ -175,6 +175,17 @@ class MessageResponse(BaseModel):
     removed: Annotated[
         int | None, about("The ledger entry by which its words were removed, if they were.", 203)
     ]
+    redacted: Annotated[
+        str | None, about("Kinds of personal data that were replaced in its text.", "card email")
+    ]
+
+
+class OriginalResponse(BaseModel):
+    """What a redacted message said."""
+
+    conversation_id: Annotated[str, about("Its conversation.", "c-17")]
+    message_id: Annotated[str, about("Its id.", "m-3")]
+    text: Annotated[str, about("Its text before redaction.", "my card is 5500 0000 0000 0004")]
 
 
 class TranscriptHandoff(HandoffResponse):
@@ -235,9 +246,9 @@ async def append_messages(
     An agent who speaks, or to whom it was assigned, takes the conversation over.
     """
     workspace = principal.workspace
-    turns = await baton.engine.read_texts(
-        workspace, conversation_id, [message(turn, turn.bot) for turn in asked.messages]
-    )
+    sent = [message(turn, turn.bot) for turn in asked.messages]
+    baton.limits.take_chars(principal.key_id, [text_chars(sent)])
+    turns = await baton.engine.read_texts(workspace, conversation_id, sent)
     model_state = await baton.engine.model_state(workspace)
 
     def append(batch: Batch) -> Mapping[str, Any]:
@@ -273,6 +284,7 @@ async def edit_message(
     The same text again gets the same decision. The earlier version stays in the transcript.
     """
     edited = message(asked, asked.bot, edits=message_id)
+    baton.limits.take_chars(principal.key_id, [text_chars([edited])])
     command = ScoreCommand(principal.workspace, conversation_id, edited)
     return JSONResponse(dict(await baton.engine.score(command)))
 
@@ -338,6 +350,31 @@ async def close_conversation(
 
 
 @router.get(
+    "/conversations/{conversation_id:path}/messages/{message_id:path}/original",
+    response_model=OriginalResponse,
+)
+async def get_original(
+    conversation_id: Id, message_id: Id, baton: AppDependency, principal: Agent
+) -> Any:
+    """What a redacted message said, where the policy lets agents read it (`redaction.originals`).
+
+    Each reading is an event of the security log.
+    """
+    workspace = principal.workspace
+    originals.require_shown((await baton.engine.model_state(workspace)).policy)
+    text = await baton.read(
+        lambda connection: originals.original(
+            connection, baton.settings, workspace, conversation_id, message_id
+        )
+    )
+    subject = f"{conversation_id} {message_id}"
+    baton.recorder.record("original_read", principal.name, subject, workspace=workspace)
+    return JSONResponse(
+        {"conversation_id": conversation_id, "message_id": message_id, "text": text}
+    )
+
+
+@router.get(
     "/conversations/{conversation_id:path}",
     response_model=Transcript,
     responses={304: {"description": "Nothing changed since the answer with this ETag."}},
@@ -387,86 +424,6 @@ async def get_conversation(
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return response
-
-
-class PersonResponse(BaseModel):
-    """All that is stored of a person."""
-
-    customer_id: Annotated[str, about("As bots name them.", "u-4711")]
-    conversations: Annotated[
-        list[dict[str, Any]],
-        about(
-            "Each with its messages, decisions, handoffs, notes, outcomes, audits and reviews.",
-            [{"id": "c-17", "messages": []}],
-        ),
-    ]
-    next: Annotated[
-        str | None, about("Give it as `after` for the next page; null at the end.", "c-17")
-    ]
-
-
-class ErasedConversation(BaseModel):
-    """A conversation whose text is gone."""
-
-    id: Annotated[str, about("The conversation.", "c-17")]
-    position: Annotated[int, about("The ledger's entry that says so.", 812)]
-    outcomes: Annotated[int, about("Outcomes of it that teach no more.", 1)]
-    erased_by: Annotated[str, about("Who erased it.", "dana")]
-    erased_at: Annotated[datetime, about("When.", "2026-11-29T09:30:00+00:00")]
-
-
-class ReceiptResponse(BaseModel):
-    """What was erased of a person; the same request gets it again."""
-
-    person: Annotated[str, about("A fingerprint that stands for them in the ledger.", "9f2c")]
-    complete: Annotated[bool, about("Whether nothing waits.", True)]
-    conversations: Annotated[list[ErasedConversation], about("What was erased.")]
-    waits: Annotated[list[str], about("What still holds it for a while; ask again.", [])]
-    stays: Annotated[list[str], about("What an erasure does not reach.", ["backups made before"])]
-
-
-@people.get("/people/{customer_id:path}", response_model=PersonResponse)
-async def get_person(
-    customer_id: Id,
-    baton: AppDependency,
-    principal: Admin,
-    after: Annotated[str, Query(max_length=200, description="`next` of the page before.")] = "",
-) -> Any:
-    """All that is stored of a person (`attributes.customer_id`), 100 conversations at a time."""
-    page = await baton.read(
-        lambda connection: person.everything(connection, principal.workspace, customer_id, after)
-    )
-    baton.recorder.record(
-        "exported",
-        principal.name,
-        person.fingerprint(principal.workspace, customer_id),
-        workspace=principal.workspace,
-    )
-    for conversation in page["conversations"]:
-        for name, value in timed(conversation).items():
-            is_list = isinstance(value, list)
-            conversation[name] = [timed(row) for row in value] if is_list else value
-    return JSONResponse(page)
-
-
-@people.delete("/people/{customer_id:path}", response_model=ReceiptResponse)
-async def erase_person(customer_id: Id, baton: AppDependency, principal: Admin) -> Any:
-    """Erase all conversations of a person: text, decisions, notes and reasons, for good.
-
-    409 while a person is at one of them. The receipt says what stays and what still waits.
-    """
-    receipt = await asyncio.to_thread(
-        person.erase_person,
-        baton.store,
-        principal.workspace,
-        customer_id,
-        actor=principal.name,
-    )
-    baton.recorder.record(
-        "erased", principal.name, receipt["person"], workspace=principal.workspace
-    )
-    receipt["conversations"] = [timed(row) for row in receipt["conversations"]]
-    return JSONResponse(receipt)
 
 
 def _cursor(text: str) -> tuple[float, str]:

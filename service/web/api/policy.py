@@ -16,6 +16,7 @@ from learning.decision.teams import opening_hours
 from learning.decision.words.own_phrases import Phrase
 from learning.text.signals import TOPICS
 from service.policy import preview
+from service.privacy.originals import require_key
 from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations.batch import Batch
 from service.store.ledger import entries
@@ -203,7 +204,10 @@ async def _set_policy(
             )
         current = entries.newest_policy(batch.connection, workspace)
         in_force = Policy.from_ledger(current)
-        body = change(in_force).with_moves_of(in_force).model_dump(mode="json")
+        policy = change(in_force).with_moves_of(in_force)
+        if policy.redaction != in_force.redaction:
+            require_key(policy, baton.settings)
+        body = policy.model_dump(mode="json")
         if current != body:
             entries.append(batch.connection, workspace, "policy", body, principal.name)
         return body, _etag(batch.connection, workspace)

@@ -272,6 +272,7 @@ class ReplayResponse(BaseModel):
 
 async def _score_one(baton: AppState, principal: Principal, body: bytes) -> Mapping[str, Any]:
     command = ScoreRequest.model_validate_json(body).command(principal.workspace)
+    baton.limits.take_chars(principal.key_id, [_command_chars(command)])
     return await baton.engine.score(command)
 
 
@@ -279,8 +280,17 @@ async def _score_batch(baton: AppState, principal: Principal, body: bytes) -> Ma
     items = _parse_batch(body).items
     _require_texts(items)
     baton.limits.take(principal.key_id, len(items) - 1)
-    results = await asyncio.gather(*(_score_item(baton, principal, item) for item in items))
-    return {"results": results}
+    parsed = [_parse_item(principal, item) for item in items]
+    commands = [one for one in parsed if isinstance(one, ScoreCommand)]
+    baton.limits.take_chars(principal.key_id, map(_command_chars, commands))
+    read = iter(await baton.engine.with_texts_read(principal.workspace, commands))
+    commands_or_errors = [next(read) if isinstance(one, ScoreCommand) else one for one in parsed]
+    answers = (_score_item(baton, one) for one in commands_or_errors)
+    return {"results": await asyncio.gather(*answers)}
+
+
+def _command_chars(command: ScoreCommand) -> int:
+    return sum([len(turn.text) for turn in (*command.history, command.message)])
 
 
 def _parse_batch(body: bytes) -> BatchRequest:
@@ -331,20 +341,31 @@ def _text_chars(item: dict[str, Any]) -> int:
     return sum(min(len(text), TEXT_CHARS_MAX) for text in texts if isinstance(text, str))
 
 
-async def _score_item(
-    baton: AppState, principal: Principal, item: dict[str, Any]
-) -> dict[str, Any]:
+def _parse_item(principal: Principal, item: dict[str, Any]) -> ScoreCommand | dict[str, Any]:
+    """An item of a batch as the engine takes it, or the error that is its result."""
     try:
-        command = ScoreRequest.model_validate(item).command(principal.workspace)
-        return dict(await baton.engine.score(command))
+        return ScoreRequest.model_validate(item).command(principal.workspace)
     except RequestRefused as refusal:
-        return error_json(refusal) | {"status": HTTP_STATUS[type(refusal)]}
+        return _item_error(refusal)
     except ValidationError as error:
-        return error_json(validation_error(error.errors(include_url=False))) | {"status": 422}
+        return _item_error(validation_error(error.errors(include_url=False)))
+
+
+async def _score_item(baton: AppState, item: ScoreCommand | dict[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(item, ScoreCommand):
+        return item
+    try:
+        return await baton.engine.decide(item)
+    except RequestRefused as refusal:
+        return _item_error(refusal)
     except Exception:
-        _log.exception("item_broke", workspace=principal.workspace)
+        _log.exception("item_broke", workspace=item.workspace)
         broken = {"code": "broken", "message": "something broke in Baton; its log says what"}
         return {"error": broken, "status": 500}
+
+
+def _item_error(refusal: RequestRefused) -> dict[str, Any]:
+    return error_json(refusal) | {"status": HTTP_STATUS[type(refusal)]}
 
 
 @router.post("/decisions/{decision_id}/answer", response_model=OfferAnswerResponse)

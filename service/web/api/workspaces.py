@@ -1,16 +1,20 @@
-"""Workspace and key routes: tenants, their mode, and API keys with their roles."""
+"""The admin's routes: workspaces and their mode, API keys with their roles, and what is stored of a
+person.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from learning.models.recipes import get_recipe
+from service.privacy import person
 from service.runtime.errors import Contradiction, Forbidden, NotFound
 from service.runtime.settings import INSTALLATION
 from service.store import access, security_log
@@ -33,6 +37,7 @@ from service.web.request_context import Admin, AppDependency, once
 from service.web.schemas import Id, Moment, RequestModel, ShortText, about, seconds, timed
 
 router = APIRouter(tags=["workspaces"], responses=ERRORS)
+people = APIRouter(tags=["people"], responses=ERRORS)
 Mode = Literal["live", "shadow"]
 Role = Literal["bot", "agent", "lead", "engineer", "admin", "connector"]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -351,3 +356,85 @@ def _require_installation(principal: Principal) -> None:
 
 def _secret(request: Request) -> str:
     return request.headers["authorization"].partition(" ")[2].strip()
+
+
+class PersonResponse(BaseModel):
+    """All that is stored of a person."""
+
+    customer_id: Annotated[str, about("As bots name them.", "u-4711")]
+    conversations: Annotated[
+        list[dict[str, Any]],
+        about(
+            "Each with its messages, decisions, handoffs, notes, outcomes, audits and reviews.",
+            [{"id": "c-17", "messages": []}],
+        ),
+    ]
+    next: Annotated[
+        str | None, about("Give it as `after` for the next page; null at the end.", "c-17")
+    ]
+
+
+class ErasedConversation(BaseModel):
+    """A conversation whose text is gone."""
+
+    id: Annotated[str, about("The conversation.", "c-17")]
+    position: Annotated[int, about("The ledger's entry that says so.", 812)]
+    outcomes: Annotated[int, about("Outcomes of it that teach no more.", 1)]
+    erased_by: Annotated[str, about("Who erased it.", "dana")]
+    erased_at: Annotated[datetime, about("When.", "2026-11-29T09:30:00+00:00")]
+
+
+class ReceiptResponse(BaseModel):
+    """What was erased of a person; the same request gets it again."""
+
+    person: Annotated[str, about("A fingerprint that stands for them in the ledger.", "9f2c")]
+    complete: Annotated[bool, about("Whether nothing waits.", True)]
+    conversations: Annotated[list[ErasedConversation], about("What was erased.")]
+    waits: Annotated[list[str], about("What still holds it for a while; ask again.", [])]
+    stays: Annotated[list[str], about("What an erasure does not reach.", ["backups made before"])]
+
+
+@people.get("/people/{customer_id:path}", response_model=PersonResponse)
+async def get_person(
+    customer_id: Id,
+    baton: AppDependency,
+    principal: Admin,
+    after: Annotated[str, Query(max_length=200, description="`next` of the page before.")] = "",
+) -> Any:
+    """All that is stored of a person (`attributes.customer_id`), 100 conversations at a time."""
+    page = await baton.read(
+        lambda connection: person.everything(
+            connection, baton.settings, principal.workspace, customer_id, after
+        )
+    )
+    baton.recorder.record(
+        "exported",
+        principal.name,
+        person.fingerprint(principal.workspace, customer_id),
+        workspace=principal.workspace,
+    )
+    for conversation in page["conversations"]:
+        for name, value in timed(conversation).items():
+            is_list = isinstance(value, list)
+            conversation[name] = [timed(row) for row in value] if is_list else value
+    return JSONResponse(page)
+
+
+@people.delete("/people/{customer_id:path}", response_model=ReceiptResponse)
+async def erase_person(customer_id: Id, baton: AppDependency, principal: Admin) -> Any:
+    """Erase all conversations of a person: text, decisions, notes and reasons, for good.
+
+    409 while a person is at one of them. The receipt says what stays and what still waits.
+    """
+    receipt = await asyncio.to_thread(
+        person.erase_person,
+        baton.store,
+        principal.workspace,
+        customer_id,
+        actor=principal.name,
+    )
+    baton.recorder.record(
+        "erased", principal.name, receipt["person"], workspace=principal.workspace
+    )
+    receipt["conversations"] = [timed(row) for row in receipt["conversations"]]
+    return JSONResponse(receipt)

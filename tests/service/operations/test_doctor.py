@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from service.operations.doctor import Finding, examine
 from service.operations.running_file import Running, RunningProcess
 from service.runtime.settings import Settings
+from service.store.database.transactions import Store
 from tests.mlflow_server import free_port
 from tests.running import Home, installation
 from tests.service.jobs.test_health_server import address
@@ -61,3 +63,26 @@ def test_how_long_texts_are_kept_is_said_and_is_never_wrong(tmp_path: Path) -> N
         found = one(examine(Settings(home=tmp_path, keep_days=days)), "texts are kept")
         assert found.ok
         assert said in found.what
+
+
+def test_an_upgraded_database_is_told_what_it_lacks_and_then_that_nothing_is_damaged(
+    tmp_path: Path,
+) -> None:
+    """Before: the schema alone, and no word about a database that does not answer. After: versions
+    of an older build's recipe are no damaged ones.
+    """
+    stored = Path(__file__).parents[2] / "data" / "schemas" / "0001.sqlite3.gz"
+    (tmp_path / "baton.sqlite3").write_bytes(gzip.decompress(stored.read_bytes()))
+    settings = Settings(home=tmp_path, port=free_port(), mlflow_url="http://127.0.0.1:9")
+    findings = examine(settings)
+    assert not one(findings, "the database's schema").ok
+    assert not [finding for finding in findings if finding.what.startswith("the database answers")]
+    store = Store(settings.database_url)
+    store.migrate()
+    store.close()
+    findings = examine(settings)
+    assert one(findings, "the database's schema").ok
+    [versions] = [
+        f for f in findings if f.what.startswith("workspace shop") and "damaged" in f.what
+    ]
+    assert versions.ok, versions.what

@@ -21,7 +21,7 @@ from learning.text.lexicon.phrase_matcher import lexicon
 from service.runtime.errors import RateLimited
 from service.store.conversations.batch import StateCache
 from service.web import middleware
-from service.web.access.rate_limits import RateLimits
+from service.web.access.rate_limits import FREE_CHARS, Rate, RateLimits
 from service.web.serve import http_server
 from tests.service_in_process import QUIET, InProcess, Place, refusal, serving
 from tests.waiting import LIMIT_SECONDS, until
@@ -33,7 +33,7 @@ ANCHORS = " ".join(random.Random(7).sample(sorted(lexicon().anchors), 2500))[:20
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    with serving(tmp_path_factory.mktemp("bounds")) as running:
+    with serving(tmp_path_factory.mktemp("bounds"), chars_per_second=1e9) as running:
         yield running
 
 
@@ -296,10 +296,12 @@ def test_states_are_remembered_by_their_bytes(service: InProcess, place: Place) 
 
 # -- shares ---------------------------------------------------------------------------------------
 
+PLENTY = Rate(1e9, 1e9)
+
 
 def test_a_bucket_holds_twice_its_rate_and_fills_again() -> None:
     now = 0.0
-    limits = RateLimits(rate=10, clock=lambda: now)
+    limits = RateLimits(Rate(10, 20), PLENTY, clock=lambda: now)
 
     def granted() -> int:
         count = 0
@@ -318,14 +320,54 @@ def test_a_bucket_holds_twice_its_rate_and_fills_again() -> None:
 
 
 def test_a_batch_takes_a_token_for_each_item() -> None:
-    limits = RateLimits(rate=10, clock=lambda: 0.0)
+    limits = RateLimits(Rate(10, 20), PLENTY, clock=lambda: 0.0)
     limits.take("k", 20)
     with pytest.raises(RateLimited):
         limits.take("k", 1)
 
 
+def test_characters_of_long_texts_have_a_rate_of_their_own() -> None:
+    """A refusal says when it will fit, and takes nothing; requests and short texts go on."""
+    now = 0.0
+    limits = RateLimits(PLENTY, Rate(100, 1000), clock=lambda: now)
+    limits.take_chars("k", [FREE_CHARS + 400, FREE_CHARS + 500])
+    with pytest.raises(RateLimited) as refused:
+        limits.take_chars("k", [FREE_CHARS + 300])
+    assert refused.value.limit == (1000, 100, 9)
+    assert refused.value.retry_after == 2
+    limits.take_chars("k", [FREE_CHARS] * 1000)
+    limits.take_chars("another", [FREE_CHARS + 1000])
+    now = 2.0
+    limits.take_chars("k", [FREE_CHARS + 300])
+
+
+def test_a_key_that_sends_too_much_text_is_429_while_its_short_messages_are_decided(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    long = {"id": "m", "text": "the parcel is blue " * 1000}
+    items = [{"conversation_id": f"c{n}", "message": long} for n in range(25)]
+    asks: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/v1/score/batch", {"items": items}),
+        ("/v1/score/batch", {"items": items}),
+        ("/v1/score", {"conversation_id": "d", "message": long, "history": turns(5, long["text"])}),
+        (
+            "/v1/conversations/c0/messages",
+            {"messages": [{**turn, "author": "bot"} for turn in turns(5, long["text"])]},
+        ),
+    )
+    with serving(tmp_path_factory.mktemp("chars"), chars_per_second=1.0) as service:
+        bot = service.default().bot
+        taken, *refused = [bot.post(path, json=body) for path, body in asks]
+        assert taken.status_code == 200
+        for answer in refused:
+            refusal(answer, 429, "rate_limited")
+            assert answer.headers.get_list("ratelimit-limit") == ["512000"]
+            assert int(answer.headers["retry-after"]) > 1
+        assert bot.score("c", "second", QUIET).status_code == 200
+
+
 def test_a_key_may_not_have_too_much_in_flight() -> None:
-    limits = RateLimits(rate=10, in_flight_max=2)
+    limits = RateLimits(Rate(10, 20), PLENTY, in_flight_max=2)
     first = limits.enter("k")
     limits.enter("k")
     with pytest.raises(RateLimited):

@@ -1,0 +1,1 @@
+"""Texts of requests before they are decided about: redacted, and read beside where long."""
