@@ -25,7 +25,7 @@ import structlog
 from learning.conversation.redaction import Kind, redact
 from learning.conversation.state import TextReading, read_text
 
-NICE = 10
+NICE = 5
 """Whoever decides goes first; a core that has nothing else to do reads at its full speed."""
 
 START_SECONDS, ANSWER_SECONDS = 30.0, 60.0

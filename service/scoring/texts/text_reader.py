@@ -27,6 +27,11 @@ from service.store.database.transactions import Store
 WAITING_CHARS_MAX = 4_000_000
 """Characters that may wait to be read; beyond that requests are refused (load shedding)."""
 
+READ_SECONDS_MAX = 25.0
+"""A request whose texts take longer, on a machine that has other things to do, is refused: its
+sender has given up, or will.
+"""
+
 PIECE_CHARS = 20_000
 """Characters that are read before it is another request's turn; one text is read whole."""
 
@@ -44,6 +49,7 @@ class _ReadRequest:
     jobs: Sequence[TextJob]
     answer: asyncio.Future[list[TextResult]] = field(repr=False)
     chars: int = 0
+    deadline: float = math.inf
     results: list[TextResult] = field(default_factory=list)
 
     def next_piece(self) -> Sequence[TextJob]:
@@ -112,7 +118,8 @@ class TextReader:
             for name, messages in conversations.items()
             for pair in _with_languages(messages, spoken.get(name))
         ]
-        read = iter(await self._read_messages(workspace, with_languages, kinds))
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        read = iter(await self._read_messages(workspace, with_languages, kinds, deadline))
         return {name: [next(read) for _ in turns] for name, turns in conversations.items()}
 
     def _declared_languages(
@@ -169,12 +176,13 @@ class TextReader:
         workspace: str,
         messages: Sequence[tuple[Message, str | None]],
         kinds: Sequence[Kind],
+        deadline: float = math.inf,
     ) -> list[Message]:
         jobs = [
             TextJob(m.author, m.text, m.format, m.language, language, tuple(kinds))
             for m, language in messages
         ]
-        results = await self._read(workspace, jobs)
+        results = await self._read(workspace, jobs, deadline)
         return [
             replace(
                 m if result.text is None else with_redacted_text(m, result.text),
@@ -185,13 +193,15 @@ class TextReader:
 
     # The line of those who wait
 
-    async def _read(self, workspace: str, jobs: Sequence[TextJob]) -> list[TextResult]:
+    async def _read(
+        self, workspace: str, jobs: Sequence[TextJob], deadline: float
+    ) -> list[TextResult]:
         if not jobs:
             return []
         chars = sum(len(job.text) for job in jobs)
         if chars + sum(self._waiting().values()) > WAITING_CHARS_MAX:
             raise Unavailable("texts_waiting", "too much text is waiting", hint="send it again")
-        request = _ReadRequest(jobs, asyncio.get_running_loop().create_future(), chars)
+        request = _ReadRequest(jobs, asyncio.get_running_loop().create_future(), chars, deadline)
         self._lines.setdefault(workspace, deque()).append(request)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch())
@@ -209,14 +219,10 @@ class TextReader:
         share = beside + chars
         others = sum(min(n, share) for name, n in self._waiting().items() if name != workspace)
         seconds = (beside + others) / self._speed.chars_per_second
-        if seconds > self._wait_seconds:
-            refusal = Unavailable(
-                "texts_waiting",
-                "it would wait too long until its texts are read",
-                hint="send it again, or shorter texts",
-            )
-            refusal.retry_after = math.ceil(seconds)
-            raise refusal
+        own = chars / self._speed.chars_per_second
+        is_late = bool(self._lines) and seconds + own > READ_SECONDS_MAX
+        if is_late or seconds > self._wait_seconds:
+            raise _too_late(seconds)
 
     async def _dispatch(self) -> None:
         """Read pieces until nobody waits."""
@@ -227,17 +233,24 @@ class TextReader:
             self._lines.move_to_end(workspace)
             request = line[0]
             line.rotate(-1)
-            piece, began = request.next_piece(), time.monotonic()
-            try:
-                results = await loop.run_in_executor(self._thread, self._process.read, piece)
-                self._speed.note(request.take(results), time.monotonic() - began)
-            except Exception as error:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            if time.monotonic() > request.deadline and not request.answer.done():
+                request.answer.set_exception(_too_late(1.0))
+            if not request.answer.done():
+                await self._read_piece(request)
             if request.answer.done():  # or nobody waits for it any more
                 line.remove(request)
                 if not line:
                     del self._lines[workspace]
+
+    async def _read_piece(self, request: _ReadRequest) -> None:
+        loop = asyncio.get_running_loop()
+        piece, began = request.next_piece(), time.monotonic()
+        try:
+            results = await loop.run_in_executor(self._thread, self._process.read, piece)
+            self._speed.note(request.take(results), time.monotonic() - began)
+        except Exception as error:
+            if not request.answer.done():
+                request.answer.set_exception(error)
 
     async def stop(self) -> None:
         """End the process once it has done what it does: the store is closed next."""
@@ -250,6 +263,17 @@ class TextReader:
         await asyncio.to_thread(self._process.stop)
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         self._process.close()
+
+
+def _too_late(seconds: float) -> Unavailable:
+    """The refusal of a request that is not read in time; nothing of it was recorded."""
+    refusal = Unavailable(
+        "texts_waiting",
+        "it would wait too long until its texts are read",
+        hint="send it again, or shorter texts",
+    )
+    refusal.retry_after = math.ceil(max(seconds, 1.0))
+    return refusal
 
 
 def _with_languages(

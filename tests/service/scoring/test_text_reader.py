@@ -16,6 +16,7 @@ import pytest
 from learning.conversation.redaction import KINDS
 from learning.conversation.state import Message, State, step
 from service.runtime.errors import Unavailable
+from service.scoring.texts import text_reader
 from service.scoring.texts.reading_process import ReadingProcess, TextJob, read_texts
 from service.scoring.texts.text_reader import PIECE_CHARS, TextReader
 from service.store.database.transactions import Store
@@ -54,6 +55,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(f"sqlite:///{tmp_path / 'baton.sqlite3'}")
     yield store
     store.close()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is that the tests run on."""
+    monkeypatch.setattr(text_reader, "READ_SECONDS_MAX", 1e6)
 
 
 def pid(process: ReadingProcess) -> int:
@@ -162,7 +169,7 @@ def test_a_shorter_text_does_not_wait_for_a_longer_one(store: Store) -> None:
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(one("a", "giant", giant(25)))
+                group.create_task(one("a", "giant", giant(12)))
                 await asyncio.sleep(0.05)
                 group.create_task(one("a", "beside it", giant(1)))
                 group.create_task(one("b", "of another", giant(1)))
@@ -191,3 +198,21 @@ def test_what_would_wait_too_long_is_refused_at_once_with_a_time_to_come_back(st
     refusal = asyncio.run(ask())
     assert refusal.code == "texts_waiting"
     assert refusal.retry_after >= 1
+
+
+def test_what_is_not_read_in_time_is_refused_and_the_next_one_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> Unavailable:
+        reader = TextReader(store, wait_seconds=1e9)
+        try:
+            monkeypatch.setattr(text_reader, "READ_SECONDS_MAX", 0.0)
+            with pytest.raises(Unavailable) as refused:
+                await reader.read("a", {"c": giant(3)})
+            monkeypatch.setattr(text_reader, "READ_SECONDS_MAX", 1e6)
+            assert (await reader.read("a", {"c": giant(1)}))["c"][0].reading is not None
+        finally:
+            await reader.stop()
+        return refused.value
+
+    assert asyncio.run(ask()).code == "texts_waiting"
