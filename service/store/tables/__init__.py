@@ -12,6 +12,12 @@ from service.store.tables.access import (
     User,
     Workspace,
 )
+from service.store.tables.connections import (
+    ConnectionDelivery,
+    ConnectionRow,
+    ConversationLink,
+    InboxEntry,
+)
 from service.store.tables.conversations import (
     ANSWERED,
     NOT_YET_SAMPLED,
@@ -34,13 +40,17 @@ __all__ = [
     "AnnotatorReview",
     "Audit",
     "Challenger",
+    "ConnectionDelivery",
+    "ConnectionRow",
     "Conversation",
+    "ConversationLink",
     "Decision",
     "Delivery",
     "Evaluation",
     "Event",
     "Handoff",
     "IdempotencyRecord",
+    "InboxEntry",
     "Key",
     "Lease",
     "LedgerRow",
