@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ class PreparedCall:
     call: Call
     url: str
     headers: dict[str, str]
+    refusal: Callable[[bytes], str | None] | None = None
 
 
 class NotPreparedError(Exception):
@@ -131,7 +132,11 @@ class CallSender:
                 json.dumps(prepared.call.body, ensure_ascii=False).encode(),
                 self._policy,
                 TIMEOUT_SECONDS,
+                reads=prepared.refusal is not None,
             )
+            if answer.is_success and prepared.refusal is not None:
+                why = prepared.refusal(answer.body)
+                answer = answer if why is None else HttpAnswer(400, why)
         return await asyncio.to_thread(self._record, row, answer)
 
     def _claim(
@@ -195,7 +200,8 @@ class CallSender:
             "user-agent": "Baton-Connector",
             **kind.authorize(secrets, config),
         }
-        return PreparedCall(call, config.base_url.rstrip("/") + call.path, headers)
+        url = config.base_url.rstrip("/") + call.path
+        return PreparedCall(call, url, headers, kind.refusal)
 
     def _record(self, row: dict[str, Any], answer: HttpAnswer) -> dict[str, Any] | None:
         """Record what came of a call; gives the conversation's next delivery, where it is due."""

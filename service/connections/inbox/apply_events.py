@@ -84,6 +84,7 @@ def to_message(event: MessageAdded, edits: str | None = None) -> Message:
         format=event.format,
         agent=event.agent,
         attachments=event.attachments,
+        bot=event.bot,
         edits=edits,
     )
 

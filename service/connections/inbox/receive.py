@@ -42,7 +42,7 @@ def inbox_rows_of(known: KnownConnection, arrived: Arrived, now: float) -> list[
     rows = []
     for one in arrived.arrivals:
         native = one.conversation
-        if len(native) > NATIVE_CHARS_MAX:
+        if len(native) > NATIVE_CHARS_MAX and not one.is_own_id:
             native = safe_id(native)
         at = now if one.occurred_at is None else min(one.occurred_at, now)
         rows.append(
@@ -51,7 +51,7 @@ def inbox_rows_of(known: KnownConnection, arrived: Arrived, now: float) -> list[
                 "workspace": known.workspace,
                 "connection_id": known.id,
                 "key": one.key,
-                "conversation_id": known.conversation_id(native),
+                "conversation_id": native if one.is_own_id else known.conversation_id(native),
                 "occurred_at": at,
                 "event": {"native": native, "event": dict(one.event)},
                 "status": "waiting",

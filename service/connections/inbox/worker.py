@@ -214,7 +214,8 @@ class InboxWorker:
         if first != entry["id"]:
             return first
         conversation = batch.conversation(workspace, name)
-        link = connection_rows.link(connection, workspace, name)
+        is_linked = known.kind.scope == "conversation"
+        link = connection_rows.link(connection, workspace, name) if is_linked else None
         before = {} if link is None else link.state
         reading = known.kind.read(entry["event"]["event"], before, known.config)
         context = EntryContext(
@@ -228,7 +229,7 @@ class InboxWorker:
             prepared,
             saved,
         )
-        if link is None:
+        if is_linked and link is None:
             self._save_link(batch, known, entry, dict(reading.link))
         refused = [why for one in reading.events if (why := apply(context, one)) is not None]
         if link is not None and (reading.link != before or reading.events):

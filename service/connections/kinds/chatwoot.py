@@ -37,6 +37,7 @@ from service.connections.kinds.contract import (
     kept_text,
     mapping,
     safe_id,
+    word,
 )
 from service.connections.kinds.signatures import (
     hashed_key,
@@ -85,7 +86,7 @@ def verify(
 
 def arrive(body: Mapping[str, Any], config: ChatwootConfig) -> Arrived:
     """The event, where it is of this account and inbox and of a kind that is read."""
-    name, conversation = body.get("event"), _conversation(body)
+    name, conversation = word(body.get("event")), _conversation(body)
     account = mapping(body.get("account")).get("id", body.get("account_id", config.account_id))
     inbox = conversation.get("inbox_id", mapping(body.get("inbox")).get("id"))
     is_ours = account == config.account_id and (
@@ -111,12 +112,12 @@ def arrive(body: Mapping[str, Any], config: ChatwootConfig) -> Arrived:
 def _conversation(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The conversation of an event, which conversation events are themselves."""
     inside = mapping(body.get("conversation"))
-    return inside or (body if body.get("event") in CONVERSATIONS else {})
+    return inside or (body if word(body.get("event")) in CONVERSATIONS else {})
 
 
 def read(event: Mapping[str, Any], link: Mapping[str, Any], config: ChatwootConfig) -> Reading:
     """What happened. What a conversation event tells later than a newer one did is not believed."""
-    if event.get("event") in MESSAGES:
+    if word(event.get("event")) in MESSAGES:
         return Reading(_read_message(event), link)
     return _read_conversation(event, link)
 

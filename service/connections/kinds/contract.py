@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from learning.conversation.state import BotReport
+
 ID_CHARS_MAX = 60
 """A longer id of another system, or one with other than plain characters, is hashed."""
 
@@ -43,6 +45,7 @@ class MessageAdded:
     language: str | None = None
     attachments: tuple[tuple[str, str | None], ...] = ()
     format: Literal["text", "html", "markdown", "email"] | None = None
+    bot: BotReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +174,14 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """One event that came: the key by which a repeat is known, its conversation as the other system
-    calls it, and when it happened.
+    calls it (or as Baton does: `is_own_id`), and when it happened.
     """
 
     key: str
     conversation: str
     event: Mapping[str, Any]
     occurred_at: float | None = None
+    is_own_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,7 @@ Arrive = Callable[[Any, Any], Arrived]
 Read = Callable[[Mapping[str, Any], Mapping[str, Any], Any], Reading]
 Write = Callable[[Command, str, Mapping[str, Any], Any], Sequence[Call]]
 Authorize = Callable[[Mapping[str, str], Any], Mapping[str, str]]
+Respond = Callable[[Mapping[str, Any], Mapping[str, Any] | None], tuple[int, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +223,9 @@ class Kind:
     `arrive(verified, config)` what it holds; `read(event, link, config)` domain events;
     `write(command, conversation, link, config)` calls. Messages that are read do not depend on the
     link. `inbound` names the secret that verifies, `outbound` those that calls need. Of the scope
-    `workspace` are kinds that are told of every handoff, whatever connection it came by.
+    `workspace` are kinds that are told of every handoff, whatever connection it came by. `refusal`
+    reads what an answer 200 refuses. A kind with `respond(event, decision)` is called at each turn
+    and answered with the decision, so its events pass no inbox.
     """
 
     name: str
@@ -232,6 +239,8 @@ class Kind:
     outbound: tuple[str, ...] = ()
     makes_secret: bool = False
     scope: Literal["conversation", "workspace"] = "conversation"
+    refusal: Callable[[bytes], str | None] | None = None
+    respond: Respond | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -263,6 +272,11 @@ def kept_text(given: Any, attachments: Sequence[tuple[str, str | None]] = ()) ->
     if len(text) > TEXT_CHARS_MAX:
         return text[: TEXT_CHARS_MAX - len(CUT_MARK)] + CUT_MARK
     return text
+
+
+def word(given: Any) -> str:
+    """A text that names something, or an empty one where something else stands."""
+    return given if isinstance(given, str) else ""
 
 
 def mapping(given: Any) -> Mapping[str, Any]:

@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from service.connections.connection_secrets import SecretReferenceError
+from service.connections.inbox.called_turn import decide_turn
 from service.connections.inbox.receive import inbox_rows_of, receive
+from service.connections.kinds.contract import Arrived, Respond
 from service.connections.known_connections import KnownConnection
 from service.runtime.errors import NotFound, Unavailable
 from service.runtime.sealing import UnsealError
@@ -40,13 +42,16 @@ async def probe(connection_id: Id, baton: AppDependency) -> Response:
 async def receive_events(connection_id: Id, request: Request, baton: AppDependency) -> Any:
     """Another system's events: verified on the raw body, stored once, then answered.
 
-    A repeat is 200, too. Who signs, and how, is of the connection's kind.
+    A repeat is 200, too. Who signs, and how, is of the connection's kind. Systems that call at each
+    turn (Rasa, Dialogflow) are answered with the decision, in their own words.
     """
     known = await require_known(baton, connection_id)
     bucket = baton.limits.enter(known.id)
     try:
         raw, now = await request.body(), time.time()
         arrived = receive(known, dict(request.headers), raw, now)
+        if known.kind.respond is not None:
+            return await _answer_turn(baton, known, known.kind.respond, arrived)
         rows = inbox_rows_of(known, arrived, now)
         if rows:
 
@@ -59,6 +64,17 @@ async def receive_events(connection_id: Id, request: Request, baton: AppDependen
     finally:
         baton.limits.leave(bucket)
     return JSONResponse(dict(arrived.answer) or {"received": len(rows)})
+
+
+async def _answer_turn(
+    baton: AppState, known: KnownConnection, respond: Respond, arrived: Arrived
+) -> JSONResponse:
+    """Answer a system that calls at each turn, and waits for the decision."""
+    for arrival in arrived.arrivals:
+        decision = await decide_turn(baton.engine, known, arrival)
+        status, body = respond(arrival.event, decision)
+        return JSONResponse(dict(body), status_code=status)
+    return JSONResponse({})
 
 
 async def require_known(baton: AppState, connection_id: str) -> KnownConnection:
