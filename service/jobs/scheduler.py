@@ -27,6 +27,7 @@ from service.jobs.maintenance import Maintenance
 from service.jobs.policy_moves import PolicyMoves
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes.annotator_review import AnnotatorMonitor
+from service.outcomes.inferred_labels import InferredLabels
 from service.privacy.retention import Retention
 from service.runtime import logs
 from service.runtime.first_secrets import mlflow_password
@@ -228,6 +229,7 @@ def _tasks(
         "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
         "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
         "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
+        "inferred": (InferredLabels(store).learn, SILENCE_SECONDS, "lease"),
         "idle": (IdleConversations(store).close, SILENCE_SECONDS, "lease"),
         "publish": (publish, settings.publish_seconds, "outside"),
         "verify": (ArtifactCheck(store, registry).check, VERIFY_SECONDS, "outside"),

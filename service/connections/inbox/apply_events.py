@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from learning.conversation.state import Message
-from service.connections.inbox import stated_verdicts
+from service.connections.inbox import stated_verdicts, suggestions
 from service.connections.kinds.contract import (
     AgentJoined,
     AgentLeft,
@@ -92,6 +92,7 @@ def to_message(event: MessageAdded, edits: str | None = None) -> Message:
 def _message_added(context: EntryContext, event: MessageAdded) -> None:
     message = context.prepared[event.id]
     if event.author == "user":
+        suggestions.customer_wrote(context.batch, context.conversation)
         command = ScoreCommand(context.workspace, context.conversation.id, message)
         context.decide(context.batch, command)
         return
@@ -159,6 +160,7 @@ def _agent_left(context: EntryContext, event: AgentLeft) -> None:
         return
     row = _open_handoff(context)
     if row is not None:
+        suggestions.given_back(context.batch, context.conversation, row)
         lifecycle.close(context.batch, row, "returned", context.known.id)
 
 
@@ -182,7 +184,7 @@ def _open_handoff(context: EntryContext) -> dict[str, Any] | None:
 
 
 def _conversation_rated(context: EntryContext, event: ConversationRated) -> None:
-    """A rating teaches nothing by itself."""
+    suggestions.rated(context.batch, context.conversation, event.rating, event.about)
 
 
 def _verdict_given(context: EntryContext, event: VerdictGiven) -> None:

@@ -28,7 +28,13 @@ from service.store.tables.conversations import (
     Reopening,
 )
 from service.store.tables.handoffs import Handoff, Note
-from service.store.tables.labels import AnnotatorReview, Audit, Outcome, Review
+from service.store.tables.labels import (
+    AnnotatorReview,
+    Audit,
+    InferredLabel,
+    Outcome,
+    Review,
+)
 from service.store.tables.ledger import Alias, Challenger, Evaluation, Event, LedgerRow, Version
 from service.store.tables.outbox import UNDISPATCHED, Delivery, OutboxEvent, Webhook
 
@@ -51,6 +57,7 @@ __all__ = [
     "Handoff",
     "IdempotencyRecord",
     "InboxEntry",
+    "InferredLabel",
     "Key",
     "Lease",
     "LedgerRow",

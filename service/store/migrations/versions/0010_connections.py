@@ -1,4 +1,6 @@
-"""Connections to other systems: their inbox, the conversations they have, and what is sent."""
+"""Connections to other systems: their inbox, the conversations they have, what is sent, and what is
+inferred from their events.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +16,7 @@ def upgrade() -> None:
     _connection()
     _inbox()
     _deliveries()
+    _inferred()
 
 
 def _connection() -> None:
@@ -112,3 +115,19 @@ def _deliveries() -> None:
         ["connection_id", "conversation_id", "place"],
     )
     op.create_index("calls_of_connection", "connection_delivery", ["connection_id", "created_at"])
+
+
+def _inferred() -> None:
+    op.create_table(
+        "inferred_label",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("conversation_id", sa.String(), nullable=False),
+        sa.Column("handoff_id", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("message_id", sa.String(), nullable=False),
+        sa.Column("outcome_id", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("inferred_of_workspace", "inferred_label", ["workspace", "kind", "at"])
