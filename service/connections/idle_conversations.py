@@ -41,11 +41,12 @@ class IdleConversations:
 
     def _close_of(self, workspace: str, connection_id: str, idle: float) -> None:
         until = time.time() - idle
-        after = self._closed_until.get(connection_id, until - REMEMBERED_SECONDS)
+        noted = until - connection_rows.HEARD_SECONDS
+        after = self._closed_until.get(connection_id, noted - REMEMBERED_SECONDS)
         while True:
             with self._store.read() as connection:
                 links = connection_rows.quiet_links(
-                    connection, connection_id, after, until, AT_ONCE
+                    connection, connection_id, after, noted, AT_ONCE
                 )
             if not links:
                 break

@@ -37,6 +37,7 @@ from service.store.conversations.batch import Batch
 from service.store.database.clock import database_time
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import connection_rows, inbox_rows
+from service.store.ledger.connection_rows import HEARD_SECONDS
 
 POLL_SECONDS, LEFT_SECONDS = 1.0, 2.0
 PENDING_MAX, PENDING_EACH, LEFT_MAX = 4096, 256, 1000
@@ -114,13 +115,17 @@ class InboxWorker:
     async def _work(self, key: Key) -> None:
         """One conversation's entries, in the order in which they happened."""
         pending = self._pending[key]
+        first: str | None = None
         try:
             while pending:
-                entry = min(pending.values(), key=lambda one: (one["occurred_at"], one["id"]))
+                entry = pending.get(first or "") or min(
+                    pending.values(), key=lambda one: (one["occurred_at"], one["id"])
+                )
                 async with self._room:
                     first = await self._do(entry)
-                pending.pop(entry["id"], None)
-                if first is not None and first not in pending:
+                if first is None:
+                    pending.pop(entry["id"], None)
+                elif first not in pending:
                     await self._fetch(pending, first)
         except Unavailable:
             pass  # the poll finds it again
@@ -143,7 +148,7 @@ class InboxWorker:
             pending[name] = row
 
     async def _do(self, entry: Entry) -> str | None:
-        """Do an entry, if it is its turn; gives the id of the one whose turn it is after that."""
+        """Do an entry, if it is its turn; gives the id of the one whose turn it is instead."""
         known = await self._connections.get(entry["connection_id"])
         if known is None:
             return await self._set_aside(entry, "the connection is gone, or off")
@@ -232,10 +237,12 @@ class InboxWorker:
         if is_linked and link is None:
             self._save_link(batch, known, entry, dict(reading.link))
         refused = [why for one in reading.events if (why := apply(context, one)) is not None]
-        if link is not None and (reading.link != before or reading.events):
+        if link is not None and (
+            reading.link != before or batch.now - link.heard_at > HEARD_SECONDS
+        ):
             self._save_link(batch, known, entry, dict(reading.link))
-        inbox_rows.finish(connection, entry["id"], batch.now, "; ".join(refused) or None)
-        return inbox_rows.first_waiting(connection, workspace, name)
+        inbox_rows.finish(connection, entry, batch.now, "; ".join(refused) or None)
+        return None
 
     def _save_link(
         self, batch: Batch, known: KnownConnection, entry: Entry, state: dict[str, Any]
@@ -256,7 +263,7 @@ class InboxWorker:
         self._broken.pop(entry["id"], None)
 
         def do(batch: Batch) -> str | None:
-            inbox_rows.finish(batch.connection, entry["id"], batch.now, why)
-            return inbox_rows.first_waiting(batch.connection, workspace, name)
+            inbox_rows.finish(batch.connection, entry, batch.now, why)
+            return None
 
         return await self._engine.run(workspace, do, needs={name: []}, appends=False)

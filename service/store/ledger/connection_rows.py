@@ -11,6 +11,9 @@ from service.store.database.statements import BulkInsert, CompiledSelect
 from service.store.database.transactions import table
 from service.store.tables import ConnectionDelivery, ConnectionRow, ConversationLink, InboxEntry
 
+HEARD_SECONDS = 600.0
+"""So late it may be noted that a conversation was heard of."""
+
 _connection = table(ConnectionRow)
 _link = table(ConversationLink)
 _inbox = table(InboxEntry)

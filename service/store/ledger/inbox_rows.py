@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select
 
 from service.store.database.statements import AnyOf, BulkInsert, CompiledSelect
 from service.store.database.transactions import table
@@ -16,6 +16,7 @@ from service.store.tables import InboxEntry
 
 _inbox = table(InboxEntry)
 _ADD = BulkInsert(_inbox, skips=True)
+_FINISH = BulkInsert(_inbox, changes=("status", "error", "done_at", "event"))
 _KNOWN = CompiledSelect(
     select(_inbox.c.key).where(
         _inbox.c.connection_id == bindparam("connection_id"), AnyOf(_inbox.c.key, "keys")
@@ -67,14 +68,11 @@ def waiting_before(connection: Connection, at: float, most: int) -> Sequence[Row
     ).all()
 
 
-def finish(connection: Connection, name: str, at: float, error: str | None) -> None:
-    """The entry is done; `error` says what of it was refused."""
+def finish(connection: Connection, row: Mapping[str, Any], at: float, error: str | None) -> None:
+    """An entry is done; `error` says what of it was refused."""
     status = "done" if error is None else "failed"
-    connection.execute(
-        update(_inbox)
-        .where(_inbox.c.id == name)
-        .values(status=status, error=error, done_at=at, event={})
-    )
+    done: dict[str, Any] = {"status": status, "error": error, "done_at": at, "event": {}}
+    _FINISH.run(connection, [{**row, **done}])
 
 
 def failed(connection: Connection, connection_id: str, most: int) -> Sequence[Row[Any]]:

@@ -330,6 +330,8 @@ def test_what_nobody_ends_there_is_closed_by_our_clock(
     assert desk.transcript(1)["status"] == "open", "a day has yet to pass"
     config = {"idle_hours": 1e-6}
     desk.place.admin.patch(f"/v1/connections/{desk.id}", json={"config": config})
+    with service.baton.store.write() as connection:
+        connection.exec_driver_sql("UPDATE conversation_link SET heard_at = heard_at - 700")
     clock.close()
     found = desk.transcript(1)
     assert (found["status"], found["resolution"]) == ("closed", "unknown")
