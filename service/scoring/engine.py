@@ -145,6 +145,15 @@ class Engine:
             result.append(replace(command, history=tuple(texts[:-1]), message=texts[-1]))
         return result
 
+    def decide_in(self, batch: Batch, command: decide.ScoreCommand) -> Mapping[str, Any]:
+        """Decide about one message, its texts read, within a batch that `run` gives. Raises
+        Unavailable.
+        """
+        model = self._live_models.get_loaded(command.workspace)
+        if model.state.half_learned:
+            raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
+        return decide.score(batch, model.state, model.live, build_id(), command)
+
     async def decide(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message whose texts are ready."""
         answer = await self.run(
@@ -156,15 +165,6 @@ class Engine:
         )
         self._metrics.count_decision(command.workspace, answer["action"])
         return answer
-
-    def decide_in(self, batch: Batch, command: decide.ScoreCommand) -> Mapping[str, Any]:
-        """Decide about one message, its texts read, within a batch that `run` gives. Raises
-        Unavailable.
-        """
-        model = self._live_models.get_loaded(command.workspace)
-        if model.state.half_learned:
-            raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
-        return decide.score(batch, model.state, model.live, build_id(), command)
 
     async def read_texts(
         self, workspace: str, conversation: str, messages: Sequence[Message]

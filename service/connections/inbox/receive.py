@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.connections.known_connections import KnownConnection
 from service.runtime.errors import Invalid, Unauthenticated
 from service.runtime.ids import new_id
 
+DEPTH_MAX = 50
 NATIVE_CHARS_MAX = 120
 """A conversation's id in another system, its account's with it."""
 
@@ -37,6 +39,23 @@ def receive(known: KnownConnection, headers: Mapping[str, str], raw: bytes, now:
     return known.kind.arrive(verified, known.config)
 
 
+def storable(value: Any, depth: int = 0) -> Any:
+    """JSON without what no database takes: NUL, half characters, no numbers, endless depth."""
+    if isinstance(value, str):
+        if value.isascii() and "\x00" not in value:
+            return value
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if not isinstance(value, dict | list):
+        return value
+    if depth >= DEPTH_MAX:
+        return None
+    if isinstance(value, list):
+        return [storable(one, depth + 1) for one in value]
+    return {storable(name): storable(one, depth + 1) for name, one in value.items()}
+
+
 def inbox_rows_of(known: KnownConnection, arrived: Arrived, now: float) -> list[dict[str, Any]]:
     """The entries of a request. What is said to have happened later than now happened now."""
     rows = []
@@ -53,7 +72,7 @@ def inbox_rows_of(known: KnownConnection, arrived: Arrived, now: float) -> list[
                 "key": one.key,
                 "conversation_id": native if one.is_own_id else known.conversation_id(native),
                 "occurred_at": at,
-                "event": {"native": native, "event": dict(one.event)},
+                "event": {"native": native, "event": storable(dict(one.event))},
                 "status": "waiting",
                 "error": None,
                 "at": now,

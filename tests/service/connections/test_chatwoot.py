@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from service.connections import dispatcher
 from service.connections.calls import call_sender
 from service.connections.idle_conversations import IdleConversations
+from tests import postgres
 from tests.connected import Connected, connected_chatwoot, dispatching
 from tests.far_sides.chatwoot import SECRET, FakeChatwoot, signed
 from tests.far_sides.http_side import serving_side
@@ -336,6 +338,27 @@ def test_what_nobody_ends_there_is_closed_by_our_clock(
     found = desk.transcript(1)
     assert (found["status"], found["resolution"]) == ("closed", "unknown")
     assert desk.transcript(2)["status"] == "open", "a person is waited for"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_hostile_text_is_stored_and_decided_about(store: str, tmp_path: Path) -> None:
+    with (
+        postgres.store(store, tmp_path) as url,
+        serving(tmp_path, **({"database": url} if store == "postgresql" else {})) as service,
+        serving_side(FakeChatwoot()) as far,
+    ):
+        desk = connected_chatwoot(service.workspace(), far)
+        deep: Any = "x"
+        for _ in range(200):
+            deep = [deep]
+        for text in ("a\x00b \ud800 half", "\\u0000 {x}", "\u202egnp", "x" * 30_000):
+            far.customer(1, text, additional_attributes={"deep": deep, "n": float("nan")})
+        desk.settled()
+        texts = [m["text"] for m in desk.transcript(1)["messages"]]
+        assert desk.refused() == []
+    assert far.wrong == []
+    assert texts[:3] == ["ab ? half", "\\u0000 {x}", "\u202egnp"]
+    assert len(texts[3]) == 20_000
 
 
 def test_secrets_are_never_shown_and_configuration_is_checked(place: Place) -> None:
