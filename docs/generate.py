@@ -124,6 +124,8 @@ async def roles_asked(app: FastAPI, bot_key: str) -> dict[str, str]:
             needed = re.search(r"needs the role (\w+)", refusal)
             role = needed.group(1) if needed else "bot"
             asked[name] = role if unkeyed.status_code == 401 else "-"
+            if "/connect/" in name:
+                asked[name] = "signature"
     return asked
 
 

@@ -15,7 +15,10 @@ DECLINED = "declined"
 RESOLVED = "resolved"
 """The source of weak negatives from conversations that the bot closed as resolved."""
 
-WEAK_SOURCES = ("silence", DECLINED, RESOLVED)
+OBSERVED, RATED = "observed", "rated"
+"""The sources of labels inferred from what happened in another system, and from ratings there."""
+
+WEAK_SOURCES = ("silence", DECLINED, RESOLVED, OBSERVED, RATED)
 """The sources of labels that nobody gave: they teach, and count in no measure and no rate."""
 
 LESSONS_MAX = 200

@@ -202,9 +202,12 @@ def end(batch: Batch, workspace: str, name: str, agent: str, status: Ended) -> d
     return close(batch, row, status)
 
 
-def close(batch: Batch, row: Mapping[str, Any], status: Ended) -> dict[str, Any]:
+def close(
+    batch: Batch, row: Mapping[str, Any], status: Ended, told_by: str | None = None
+) -> dict[str, Any]:
     """End an open handoff with any status, which the fold hears: the conversation is the bot's
-    again. What was `unanswered` leaves the episode open, for its request stands.
+    again. What was `unanswered` leaves the episode open, for its request stands. `told_by` is the
+    connection that said so, and need not hear it.
     """
     workspace, name = row["workspace"], row["conversation_id"]
     batch.open(workspace, {name: ()})
@@ -217,8 +220,23 @@ def close(batch: Batch, row: Mapping[str, Any], status: Ended) -> dict[str, Any]
         if status != "unanswered":
             conversation.begins = seq + 1
         batch.change(conversation)
-    outbox_rows.add_handoff_event(batch.connection, _ENDED[status], dict(row) | changes)
+    teller = {} if told_by is None else {"connection_id": told_by}
+    outbox_rows.add_handoff_event(batch.connection, _ENDED[status], dict(row) | changes, **teller)
     return dict(row) | changes
+
+
+def close_conversation(batch: Batch, conversation: OpenConversation, resolution: str) -> None:
+    """Close an open conversation; a handoff that still waits is abandoned."""
+    if conversation.status != "open":
+        return
+    if conversation.handoff_id is not None:
+        workspace = conversation.workspace
+        row = handoff_rows.handoff(batch.connection, workspace, conversation.handoff_id)
+        if row is not None and row.status == "waiting":
+            close(batch, row._asdict(), "abandoned")
+    conversation.status, conversation.resolution = "closed", resolution
+    conversation.closed_at = batch.now
+    batch.change(conversation)
 
 
 def expire(batch: Batch, workspace: str, waiting_seconds: float) -> None:

@@ -12,7 +12,7 @@ from service.handoffs.status import require_handoff
 from service.runtime.errors import Contradiction
 from service.runtime.ids import new_id
 from service.store.conversations.batch import Batch, OpenConversation
-from service.store.ledger import outbox_rows
+from service.store.ledger import connection_rows, outbox_rows
 
 
 def reply(
@@ -68,13 +68,19 @@ def announce(
     *,
     deliver: bool,
 ) -> None:
-    """Tell of an agent's turn; `deliver`: nobody has said it to the customer yet."""
+    """Tell of an agent's turn; `deliver`: nobody has said it to the customer yet. Where the
+    conversation came by a connection, that one says it, and nobody else.
+    """
+    speaker = None
+    if deliver:
+        row = connection_rows.link(batch.connection, conversation.workspace, conversation.id)
+        speaker = None if row is None else row.connection_id
     data = {
         "handoff_id": conversation.handoff_id,
         "message_id": message_id,
         "agent": agent,
-        "deliver": deliver,
-    }
+        "deliver": deliver and speaker is None,
+    } | ({} if speaker is None else {"connection_id": speaker})
     outbox_rows.add(
         batch.connection,
         conversation.workspace,

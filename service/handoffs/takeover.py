@@ -14,12 +14,13 @@ from learning.conversation.presence import Presence, presence
 from learning.conversation.state import Message
 from learning.decision.policy import Policy
 from learning.decision.teams.routing import PRIORITY
+from learning.ledger.model_state import ModelState
 from service.handoffs import claims, lifecycle, replies
 from service.runtime.errors import Contradiction, Invalid
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation
 from service.store.handoffs import handoff_rows
-from service.store.ledger import outbox_rows
+from service.store.ledger import entries, outbox_rows
 
 Reason = Literal["requested", "stuck", "policy", "risk", "other"]
 OpenedBy = Literal["bot", "person"]
@@ -44,6 +45,13 @@ class HandoffRequest:
     team: str | None = None
     priority: int | None = None
     taken_by: str | None = None
+
+
+def standing(batch: Batch, workspace: str, model_state: ModelState) -> Standing:
+    """What a takeover depends on, as it is in this batch."""
+    row = entries.workspace(batch.connection, workspace)
+    live = row is not None and row.mode == "live"
+    return Standing(model_state.policy, model_state.version, live)
 
 
 def take_over(

@@ -29,8 +29,10 @@ from service.store.database.transactions import Store
 from service.store.handoffs.handoff_rows import newest_time
 from service.store.labels import audit_rows, outcome_context
 from service.store.ledger import (
+    call_rows,
     change_log,
     entries,
+    inbox_rows,
     mlflow_rows,
     outbox_rows,
     version_rows,
@@ -358,7 +360,10 @@ class Maintenance:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
             access.clear_seals(connection, time.time() - access.SEAL_SECONDS)
-            webhook_rows.remove_before(connection, time.time() - outbox_rows.KEPT_SECONDS)
+            before = time.time() - outbox_rows.KEPT_SECONDS
+            webhook_rows.remove_before(connection, before)
+            call_rows.remove_before(connection, before)
+            inbox_rows.remove_before(connection, before)
         with self._store.read() as connection:
             newest = newest_time(connection)
         if not self._clock.agrees(newest):

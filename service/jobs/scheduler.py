@@ -18,7 +18,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from experiments.registry.registered_versions import Registry
-from service.connections.webhooks.dispatcher import WebhookDispatcher
+from service.connections.dispatcher import Dispatcher
+from service.connections.idle_conversations import IdleConversations
 from service.jobs.capacity_update import CapacityUpdate
 from service.jobs.health_server import HealthServer
 from service.jobs.installation_figures import InstallationFigures
@@ -26,6 +27,7 @@ from service.jobs.maintenance import Maintenance
 from service.jobs.policy_moves import PolicyMoves
 from service.jobs.registry_retention import RegistryRetention
 from service.outcomes.annotator_review import AnnotatorMonitor
+from service.outcomes.inferred_labels import InferredLabels
 from service.privacy.retention import Retention
 from service.runtime import logs
 from service.runtime.first_secrets import mlflow_password
@@ -168,7 +170,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     scheduler.start()
     dispatcher = threading.Thread(
-        target=WebhookDispatcher(store, settings).run, args=(stop, lambda: leader.is_active)
+        target=Dispatcher(store, settings).run, args=(stop, lambda: leader.is_active)
     )
     dispatcher.start()
     health.start()
@@ -227,6 +229,8 @@ def _tasks(
         "raters": (AnnotatorMonitor(store).review_annotators, ANNOTATOR_SECONDS, "lease"),
         "silence": (upkeep.learn_from_silence, SILENCE_SECONDS, "lease"),
         "returns": (upkeep.detect_missed, AUDIT_SECONDS, "lease"),
+        "inferred": (InferredLabels(store).learn, SILENCE_SECONDS, "lease"),
+        "idle": (IdleConversations(store).close, SILENCE_SECONDS, "lease"),
         "publish": (publish, settings.publish_seconds, "outside"),
         "verify": (ArtifactCheck(store, registry).check, VERIFY_SECONDS, "outside"),
         "retain": (upkeep.remove_old_text, settings.checkpoint_seconds, "model"),

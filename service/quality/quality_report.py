@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
+from learning.estimation import inferred_labels
 from learning.estimation.audit_sampling import kappa
 from learning.text.language import coverage
 from service.policy import offer_acceptance, rule_suggestions
 from service.quality import segment_rates
-from service.store.labels import audit_rows
+from service.store.labels import audit_rows, inferred_rows
 from service.store.reports import counts as figures
 
 OUT_OF_REACH_MAX = 0.05
@@ -59,6 +60,7 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
         ),
         "accepting": offer_acceptance.acceptance_report(connection, workspace, policy),
         **rule_suggestions.rule_report(connection, workspace, policy),
+        "inferred": inferred_labels.report(inferred_rows.counts(connection, workspace)),
         "languages": _languages(connection, workspace),
         "drift": _drift(connection, workspace),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],

@@ -161,13 +161,13 @@ class Settings:
         "BATON_SECRET_KEY",
         "",
         "secret",
-        "Seals the secrets of webhooks, the same in every process; empty means a file in the home.",
+        "Seals secrets of webhooks and connections, the same everywhere; empty: a file in the home.",
     )
     connect_private: bool = _setting(
         "BATON_CONNECT_PRIVATE",
         False,
         "true or false",
-        "Whether webhooks may go to private addresses; link-local ones never.",
+        "Whether webhooks and connections may call private addresses; link-local ones never.",
     )
     metrics_role: str = _setting(
         "BATON_METRICS_ROLE", "", "role", "Whose key /metrics of the API asks for; empty: nobody's."

@@ -145,18 +145,20 @@ class Engine:
             result.append(replace(command, history=tuple(texts[:-1]), message=texts[-1]))
         return result
 
+    def decide_in(self, batch: Batch, command: decide.ScoreCommand) -> Mapping[str, Any]:
+        """Decide about one message, its texts read, within a batch that `run` gives. Raises
+        Unavailable.
+        """
+        model = self._live_models.get_loaded(command.workspace)
+        if model.state.half_learned:
+            raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
+        return decide.score(batch, model.state, model.live, build_id(), command)
+
     async def decide(self, command: decide.ScoreCommand) -> Mapping[str, Any]:
         """Decide about one message whose texts are ready."""
-
-        def do(batch: Batch) -> Mapping[str, Any]:
-            model = self._live_models.get_loaded(command.workspace)
-            if model.state.half_learned:
-                raise Unavailable("restanding", "the model is being reloaded", hint="send it again")
-            return decide.score(batch, model.state, model.live, build_id(), command)
-
         answer = await self.run(
             command.workspace,
-            do,
+            lambda batch: self.decide_in(batch, command),
             needs=command.lock_targets,
             appends=False,
             chars=unread_chars((*command.history, command.message)),

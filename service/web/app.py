@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from service.connections.inbox.worker import InboxWorker
+from service.connections.known_connections import KnownConnections
 from service.connections.mcp.endpoint import PATH as MCP_PATH
 from service.connections.mcp.endpoint import McpEndpoint
 from service.quality.quality_report import is_large
@@ -39,7 +41,6 @@ from service.web.access.rate_limits import Rate, RateLimits
 from service.web.access.security_events import SecurityRecorder
 from service.web.api import (
     conversations,
-    events,
     handoffs,
     outcomes,
     policy,
@@ -48,6 +49,7 @@ from service.web.api import (
     versions,
     workspaces,
 )
+from service.web.api.connections import events, inbound, systems
 from service.web.console.routes import site
 from service.web.error_responses import handle_http_exception, handle_invalid, handle_refused
 from service.web.event_stream.broadcast import EventBroadcaster
@@ -67,6 +69,7 @@ TAGS = {
     "audits": "Review conversations that the bot kept, without their score.",
     "events": "What happens, as it happens.",
     "webhooks": "Where events are sent, signed, and what came of it.",
+    "connections": "Other systems that Baton hears from and acts on.",
     "quality": "Rates with intervals, calibration, and whose labels can be trusted.",
     "policy": "Costs, rules and waiting times, and what another policy would have done.",
     "versions": "Model versions, promotion, rollback, challengers.",
@@ -82,6 +85,7 @@ _ROUTERS = (
     handoffs.router,
     events.router,
     events.webhooks,
+    systems.router,
     outcomes.router,
     outcomes.audits,
     conversations.router,
@@ -101,6 +105,8 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
         store = Store(settings.database_url)
         engine = Engine(store, settings, metrics)
         broadcaster = EventBroadcaster(store)
+        connections = KnownConnections(store, settings)
+        inbox = InboxWorker(engine, store, connections)
         recorder = SecurityRecorder(store)
         app.state.tracing = engine.tracing = tracing_of(settings, "serve")
         try:
@@ -116,12 +122,16 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
                 AsyncCache(is_large),
                 limits,
                 recorder,
+                connections,
+                inbox,
             )
             recorder.start()
+            inbox.start()
             yield
         finally:
             await app.state.mcp.stop()
             await broadcaster.stop()
+            await inbox.stop()
             await engine.stop()
             await recorder.stop()
             if engine.tracing is not None:
@@ -146,6 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
+    app.include_router(inbound.router)
     app.include_router(health)
     app.mount("/console", site(app.state))
     app.state.mcp = McpEndpoint(app)

@@ -13,6 +13,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy import Connection
 
+from service.connections.inbox.worker import InboxWorker
+from service.connections.known_connections import KnownConnections
 from service.quality.report_cache import AsyncCache
 from service.runtime.errors import Contradiction, Invalid
 from service.runtime.ids import fingerprint
@@ -46,6 +48,8 @@ class AppState:
     reports: AsyncCache[dict[str, Any]]
     limits: RateLimits
     recorder: SecurityRecorder
+    connections: KnownConnections
+    inbox: InboxWorker
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""

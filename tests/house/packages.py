@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, str] = {
     "service.handoffs": "store runtime",
     "service.versions": "store runtime",
     "service.scoring": "versions handoffs store runtime",
-    "service.connections": "client store runtime",
+    "service.connections": "client scoring outcomes privacy handoffs store runtime",
     "service.outcomes": "versions handoffs store runtime",
     "service.privacy": "versions store runtime",
     "service.policy": "outcomes store runtime",

@@ -125,6 +125,7 @@ def test_the_routes_page_names_the_role_that_each_route_asks_for() -> None:
         "GET /v1/handoffs": "agent",
     }
     assert (roles["PUT /v1/policy"], roles["POST /v1/keys"]) == ("engineer", "admin")
+    assert roles["POST /connect/{connection_id}"] == "signature"
     assert [name for name, role in roles.items() if role == "-"] == [
         "GET /healthz",
         "GET /readyz",

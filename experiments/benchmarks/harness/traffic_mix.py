@@ -7,6 +7,8 @@ texts; no id is ever used twice, so that each request is a decision of its own, 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Callable, Generator, Mapping
 from functools import cache
@@ -181,6 +183,22 @@ def chantilly(settings: Mapping[str, Any], number: int) -> Player:
         yield heads.post(b'{"id":"%s","features":%s}' % (identity, messages[place % len(messages)]))
 
 
+def connect(settings: Mapping[str, Any], number: int) -> Player:
+    """One signed event a request, each a message of a customer's, to a connection."""
+    messages, secret = _json_texts(), settings["secret"].encode()
+    head = f"POST {settings['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json"
+    for place in count(number * 7919):
+        conversation, turn = divmod(place - number * 7919, TURNS)
+        name = f"{settings['name']}-{number}-{conversation}"
+        text = messages[place % len(messages)]
+        body = b'{"conversation":"%s","key":"%s-%d","id":"u%d","text":%s}' % (
+            *(name.encode(), name.encode(), turn, turn, text),
+        )
+        digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
+        signed = f"{head}\r\nX-Signature: {digest}\r\nContent-Length: {len(body)}\r\n\r\n"
+        yield signed.encode() + body
+
+
 PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "score": score,
     "witness": witness,
@@ -189,4 +207,5 @@ PLAYERS: Mapping[str, Callable[[Mapping[str, Any], int], Player]] = {
     "batch": batch,
     "mlflow": mlflow,
     "chantilly": chantilly,
+    "connect": connect,
 }

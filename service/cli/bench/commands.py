@@ -1,4 +1,5 @@
-"""Benchmarks for users: `baton bench score|freshness|cost|learning|first-month|soak|hostile`.
+"""Benchmarks for users: `baton bench score`, `freshness`, `cost`, `learning`, `first-month`,
+`connect`, `soak` and `hostile`.
 
 Those for who changes Baton are `python -m experiments.benchmarks NAME`.
 """
@@ -177,6 +178,23 @@ def soak(
     result = mixed_load.run(run.folder, plan, run.on_progress)
     notes = [f"{name}: {value}" for name, value in result.verdict.items()]
     return BenchmarkResult(result.rows, mixed_load.COLUMNS, notes)
+
+
+@benchmark(bench_app, "connect", "events of other systems", "baton bench connect --store sqlite")
+def connect(
+    run: Run,
+    rounds: Rounds = None,
+    seconds: Seconds = 3.0,
+    store: Stores = None,
+    handovers: Annotated[int, typer.Option(help="Timed, under load.", min=10, max=5000)] = 200,
+) -> BenchmarkResult:
+    """Signed events through inbox, decision and delivery, beside plain scores."""
+    from experiments.benchmarks.connections import event_throughput
+
+    count = min(handovers, 20) if run.quick else handovers
+    plan = run.plan(rounds, seconds, store)
+    rows = event_throughput.run(run.folder, plan, run.on_progress, handovers=count)
+    return BenchmarkResult(rows, event_throughput.COLUMNS)
 
 
 @benchmark(bench_app, "hostile", "attackers beside normal load", "baton bench hostile --minutes 30")

@@ -6,7 +6,6 @@ body is read.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import Any, Literal
 import httpx
 from standardwebhooks import Webhook as Signer
 
-from service.connections.addresses import AddressPolicy, ForbiddenAddressError, check_url, resolve
+from service.connections.addresses import AddressPolicy
+from service.connections.http_request import send
 from service.store.ledger import outbox_rows
 
 TIMEOUT_SECONDS = 20.0
@@ -71,38 +71,16 @@ async def attempt(
     client: httpx.AsyncClient, url: str, headers: dict[str, str], body: bytes, policy: AddressPolicy
 ) -> Attempt:
     """Send it once, within TIMEOUT_SECONDS whatever the far side does."""
-    try:
-        target = check_url(url, policy)
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            address = await asyncio.to_thread(resolve, target, policy)
-            request = client.build_request(
-                "POST",
-                target.copy_with(host=address),
-                headers=headers | {"host": target.netloc.decode("ascii")},
-                content=body,
-                extensions={"sni_hostname": target.host},
-            )
-            response = await client.send(request, stream=True)
-            await response.aclose()
-    except ForbiddenAddressError as error:
-        return Attempt("retry", error=str(error))
-    except TimeoutError:
-        return Attempt("retry", error=f"no answer within {TIMEOUT_SECONDS:g} seconds")
-    except (httpx.HTTPError, OSError) as error:
-        return Attempt("retry", error=f"{type(error).__name__}: {error}"[:500])
-    status = response.status_code
-    if response.is_success:
+    answer = await send(client, "POST", url, headers, body, policy, TIMEOUT_SECONDS)
+    if answer.status is None:
+        return Attempt("retry", error=answer.error)
+    status = answer.status
+    if answer.is_success:
         return Attempt("done", status)
     if status == 410:
         return Attempt("gone", status, "it answered 410: nothing is sent to it any more")
-    return Attempt("retry", status, f"it answered {status}", _retry_after(response))
-
-
-def _retry_after(response: httpx.Response) -> float:
-    header = response.headers.get("retry-after", "")
-    if not (header.isascii() and header.isdecimal()):
-        return 0.0
-    return min(float(header[:9]), RETRY_SECONDS[-1])
+    wait = min(answer.retry_after, RETRY_SECONDS[-1])
+    return Attempt("retry", status, f"it answered {status}", wait)
 
 
 def next_due(attempts: int, failed: Attempt, now: float, chance: random.Random) -> float | None:

@@ -111,7 +111,7 @@ def event_data(row: Any, *, with_text: bool) -> dict[str, Any]:
 def undispatched(connection: Connection, most: int) -> Sequence[Any]:
     """Events whose deliveries have yet to be made, oldest first."""
     return connection.execute(
-        select(_event.c.id, _event.c.workspace, _event.c.type)
+        select(_event)
         .where(_event.c.dispatched.is_(False))
         .order_by(_event.c.at, _event.c.id)
         .limit(most)

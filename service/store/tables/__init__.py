@@ -12,6 +12,12 @@ from service.store.tables.access import (
     User,
     Workspace,
 )
+from service.store.tables.connections import (
+    ConnectionDelivery,
+    ConnectionRow,
+    ConversationLink,
+    InboxEntry,
+)
 from service.store.tables.conversations import (
     ANSWERED,
     NOT_YET_SAMPLED,
@@ -22,7 +28,13 @@ from service.store.tables.conversations import (
     Reopening,
 )
 from service.store.tables.handoffs import Handoff, Note
-from service.store.tables.labels import AnnotatorReview, Audit, Outcome, Review
+from service.store.tables.labels import (
+    AnnotatorReview,
+    Audit,
+    InferredLabel,
+    Outcome,
+    Review,
+)
 from service.store.tables.ledger import Alias, Challenger, Evaluation, Event, LedgerRow, Version
 from service.store.tables.outbox import UNDISPATCHED, Delivery, OutboxEvent, Webhook
 
@@ -34,13 +46,18 @@ __all__ = [
     "AnnotatorReview",
     "Audit",
     "Challenger",
+    "ConnectionDelivery",
+    "ConnectionRow",
     "Conversation",
+    "ConversationLink",
     "Decision",
     "Delivery",
     "Evaluation",
     "Event",
     "Handoff",
     "IdempotencyRecord",
+    "InboxEntry",
+    "InferredLabel",
     "Key",
     "Lease",
     "LedgerRow",

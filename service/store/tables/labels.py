@@ -96,3 +96,20 @@ class AnnotatorReview(SQLModel, table=True):
     position: int
     state: dict[str, Any] = json_column()
     at: float = time_column()
+
+
+class InferredLabel(SQLModel, table=True):
+    """What an event of another system suggests of a conversation, at a message of the customer's;
+    `outcome_id`: what it taught.
+    """
+
+    __tablename__ = "inferred_label"
+    __table_args__ = (Index("inferred_of_workspace", "workspace", "kind", "at"),)
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    handoff_id: str | None
+    kind: str
+    message_id: str
+    outcome_id: str | None
+    at: float = time_column()

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
-from service.handoffs.takeover import take_over
+from service.handoffs.takeover import standing, take_over
 from service.privacy import originals
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
 from service.privacy.message_removal import Removal
@@ -30,7 +30,7 @@ from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
-from service.web.api.handoffs import HandoffResponse, standing
+from service.web.api.handoffs import HandoffResponse
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
 from service.web.error_responses import ERRORS
@@ -331,14 +331,7 @@ async def close_conversation(
                 field="resolution",
                 hint="a new message opens it again",
             )
-        if conversation.status == "open":
-            if conversation.handoff_id is not None:
-                row = handoff_rows.handoff(batch.connection, workspace, conversation.handoff_id)
-                if row is not None and row.status == "waiting":
-                    lifecycle.close(batch, row._asdict(), "abandoned")
-            conversation.status, conversation.resolution = "closed", asked.resolution
-            conversation.closed_at = batch.now
-            batch.change(conversation)
+        lifecycle.close_conversation(batch, conversation, asked.resolution)
         return {
             "conversation_id": conversation_id,
             "status": conversation.status,

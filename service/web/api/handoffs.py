@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from learning.ledger.model_state import ModelState
 from service.handoffs import brief, claims, lifecycle, notes, replies, takeover, transfers
 from service.handoffs.status import require_handoff
 from service.runtime.errors import Invalid, NotFound
@@ -20,7 +19,6 @@ from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
-from service.store.ledger import entries
 from service.web.api.score import RouteResponse
 from service.web.error_responses import ERRORS
 from service.web.request_context import Agent, AppDependency, AppState, Bot, once
@@ -298,19 +296,12 @@ async def open_handoff(asked: HandoffRequest, baton: AppDependency, principal: B
         conversation = batch.require_started(workspace, asked.conversation_id)
         batch.require_room(conversation, 1)
         return takeover.hand_over(
-            batch, conversation, request, standing(batch, workspace, model_state)
+            batch, conversation, request, takeover.standing(batch, workspace, model_state)
         )
 
     needs = conversation_rows.lock_targets(workspace, asked.conversation_id)
     row = await baton.engine.run(workspace, open_, needs=needs)
     return JSONResponse(_handoff_json(dict(row)))
-
-
-def standing(batch: Batch, workspace: str, model_state: ModelState) -> takeover.Standing:
-    """What a takeover depends on, as it is in this batch."""
-    row = entries.workspace(batch.connection, workspace)
-    live = row is not None and row.mode == "live"
-    return takeover.Standing(model_state.policy, model_state.version, live)
 
 
 @router.get("/{handoff_id}", response_model=HandoffBrief)

@@ -138,6 +138,21 @@ class Estimate(BaseModel):
     high: Annotated[float, about("Upper end.", 0.95)]
 
 
+class InferredLabelReport(BaseModel):
+    """A kind of label that is inferred from events, and how far it may be believed."""
+
+    kind: Annotated[str, about("returned, stepped_in, rated_low or rated_high.", "returned")]
+    source: Annotated[str, about("observed or rated.", "observed")]
+    means: Annotated[str, about("What happened.", "given back without a public word of a person")]
+    inferred: Annotated[int, about("How often.", 120)]
+    pairs: Annotated[int, about("Of those, how many somebody stated something of.", 41)]
+    agreement: Annotated[Estimate, about("The share of pairs in which both say the same.")]
+    label: Annotated[
+        float | None, about("The label of its lessons; null while it teaches nothing.", 0.12)
+    ]
+    taught: Annotated[int, about("How many have taught.", 60)]
+
+
 class AcceptanceReport(BaseModel):
     """Who accepts an offered person, beside the policy's shares."""
 
@@ -266,6 +281,9 @@ class QualityReport(BaseModel):
     accepting: Annotated[AcceptanceReport, about("Who accepts an offer.")]
     rules: Annotated[dict[str, RuleReport], about("How right each rule is.")]
     suggestions: Annotated[list[RuleSuggestion], about("Changes that evidence speaks for.")]
+    inferred: Annotated[
+        list[InferredLabelReport], about("What events suggest, beside what people stated.")
+    ]
     drift: Annotated[
         dict[str, Any] | None,
         about("What the last evaluation found of drift; null before the first.", {"alarms": []}),

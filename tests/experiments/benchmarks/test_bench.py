@@ -31,7 +31,7 @@ from service.cli import app as baton
 from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[3]
-OF_USERS = {"score", "freshness", "cost", "learning", "soak", "hostile", "versions"}
+OF_USERS = {"score", "freshness", "cost", "learning", "connect", "soak", "hostile", "versions"}
 TINY = ("--rounds", "1", "--seconds", "0.3")
 SCORE_KEYS = {
     *("store", "connections", "per_second", "p50_ms", "p99_ms", "cpu_us"),
@@ -97,6 +97,15 @@ def test_freshness_is_measured_at_both_replicas() -> None:
     for row in found:
         assert row["outcomes"] == 3
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+
+
+@pytest.mark.long
+def test_events_are_measured_beside_scores_and_to_their_handover() -> None:
+    given = ("--rounds", "1", "--seconds", "0.5", "--handovers", "10", "--store", "sqlite")
+    (found,) = rows("connect", *given)
+    assert found["ratio"] > 0
+    assert found["handovers"] == 10
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
 
 
 @pytest.mark.long

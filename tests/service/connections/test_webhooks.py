@@ -17,13 +17,14 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from service.connections import dispatcher
 from service.connections.addresses import (
     AddressPolicy,
     ForbiddenAddressError,
     check_url,
     resolve,
 )
-from service.connections.webhooks import delivery_attempt, dispatcher
+from service.connections.webhooks import delivery_attempt
 from service.connections.webhooks.delivery_attempt import Attempt, next_due
 from service.runtime.sealing import Sealer, UnsealError
 from service.runtime.settings import SettingError, Settings
@@ -65,7 +66,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def dispatching(service: InProcess, is_active: Callable[[], bool] = lambda: True) -> Iterator[None]:
     stop = threading.Event()
-    sender = dispatcher.WebhookDispatcher(service.baton.store, service.baton.settings)
+    sender = dispatcher.Dispatcher(service.baton.store, service.baton.settings)
     thread = threading.Thread(target=sender.run, args=(stop, is_active))
     thread.start()
     try:
@@ -332,7 +333,7 @@ def test_a_delivery_whose_secret_cannot_be_read_says_what_to_do(
     place.escalated()
     elsewhere = Settings(home=service.baton.settings.home, secret_key="another")
     stop = threading.Event()
-    sender = dispatcher.WebhookDispatcher(service.baton.store, elsewhere)
+    sender = dispatcher.Dispatcher(service.baton.store, elsewhere)
     thread = threading.Thread(target=sender.run, args=(stop, lambda: True))
     thread.start()
     try:

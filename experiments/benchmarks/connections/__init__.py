@@ -1,0 +1,1 @@
+"""Benchmarks of connections to other systems."""

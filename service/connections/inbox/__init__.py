@@ -1,0 +1,1 @@
+"""What other systems tell: received once, and done in order through the engine."""

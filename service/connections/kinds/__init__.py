@@ -1,0 +1,1 @@
+"""Kinds of connectors, each four pure functions: verify, arrive, read, write."""
