@@ -161,7 +161,7 @@ class Settings:
         "BATON_SECRET_KEY",
         "",
         "secret",
-        "Seals secrets of webhooks and connections, the same everywhere; empty: a file in the home.",
+        "Seals secrets of webhooks and connections, alike everywhere; empty: a file in the home.",
     )
     connect_private: bool = _setting(
         "BATON_CONNECT_PRIVATE",
