@@ -14,7 +14,7 @@ from learning.decision.teams.team_classifier import WEIGHTS
 from learning.ledger import checkpoint
 from learning.ledger.model_state import Entry, Exclusions, ModelState, Turn, replay_entries
 
-RECIPE = "bayes-3"
+RECIPE = "bayes-4"
 AGENTS = ("ann", "mallory")
 SOURCES = ("agent", "complaint")
 _SAID = (

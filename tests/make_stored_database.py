@@ -42,7 +42,7 @@ def main() -> None:
         home = Path(folder)
         with serving(home, checkpoint_entries=5) as service:
             play(service.url, service.keys, CONVERSATIONS, SEED, 2, Console(quiet=True), left=2)
-            place = service.workspace(name="shop", recipe="bayes-3")
+            place = service.workspace(name="shop", recipe="bayes-4")
             play(service.url, place.keys, CONVERSATIONS // 4, SEED + 1, 2, Console(quiet=True))
             _upkeep(service.baton.store, service.baton.settings)
             play(service.url, service.keys, CONVERSATIONS // 8, SEED + 2, 2, Console(quiet=True))

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from learning.models.recipes import DEFAULT
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
@@ -51,7 +53,7 @@ CONVERSATIONS = [spoken(texts, number) for number, texts in enumerate(ASKED)]
 TABLE = [json.dumps(rows) for rows in CONVERSATIONS]
 
 
-def taught(recipe: str = "mixture-4", outcomes: int = 40) -> ModelState:
+def taught(recipe: str = DEFAULT, outcomes: int = 40) -> ModelState:
     """A standing that has learned some outcomes, so that its numbers are not round."""
     standing = ModelState(recipe=recipe)
     for position in range(1, outcomes + 1):
@@ -101,7 +103,7 @@ def log(registry: Registry, workspace: str, evaluation: str = "e-1", **more) -> 
         at=more.pop("at", AT),
         metrics={"champion/auc": 0.81},
         curves={"champion/rolling_log_loss": [(100 * n, 1 / n) for n in range(1, 9)]},
-        params={"recipe": "mixture-4"},
+        params={"recipe": DEFAULT},
         tags={"baton.verdict": "keep"},
         files={"report.json": "{}"},
         page="<html></html>",

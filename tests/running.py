@@ -36,7 +36,7 @@ from tests.mlflow_server import free_port
 from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parents[1]
-RECIPE = "bayes-3"
+RECIPE = "bayes-4"
 NOWHERE = "http://127.0.0.1:9"
 """No MLflow there."""
 

@@ -149,7 +149,7 @@ class InProcess:
     def default(self) -> Place:
         return Place(self, "default", self.keys)
 
-    def workspace(self, mode: str = "live", recipe: str = "bayes-3", name: str = "") -> Place:
+    def workspace(self, mode: str = "live", recipe: str = "bayes-4", name: str = "") -> Place:
         name = name or f"w{next(self._names)}"
         admin = self.caller(self.keys["admin"])
         made = admin.posted("/v1/workspaces", {"id": name, "mode": mode, "recipe": recipe})

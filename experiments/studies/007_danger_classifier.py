@@ -37,27 +37,33 @@ from learning.text.lexicon.phrase_matcher import FULL, find
 from learning.text.signals import read
 from learning.text.tokens import tokens
 
-TEXTS = [Path(__file__).with_name(name) for name in ("danger_text", "request_text")]
+FURTHER = "further_text"
+"""Text for `mixture-5`: all topics in one file a language."""
+TEXTS = [Path(__file__).with_name(name) for name in ("danger_text", "request_text", FURTHER)]
 SENTENCES = Path(__file__).with_name("danger_sentences")
 REQUESTS = Path(__file__).with_name("request_sentences")
-SENTENCE_WEIGHT = 3
+SENTENCE_WEIGHT = 10
 FOLDS = 3
 WEIGHTS = Path(topic_classifier.__file__).with_name("topic_weights.npz")
 TOPICS = ("safety", "security", "identity", "legal", "request")
-PHRASE_WORTH = {"safety": 500, "security": 800, "identity": 800, "legal": 400, "request": 420}
+PHRASE_WORTH = {"safety": 420, "security": 800, "identity": 800, "legal": 420, "request": 420}
 """What a phrase of the lexicon adds to the log-odds, in hundredths."""
-SHIFT = {"safety": -100, "security": -250, "identity": -120, "legal": -120, "request": -230}
+SHIFT = {"safety": -50, "security": -150, "identity": -80, "legal": -100, "request": -200}
 """What is added to each topic's offset: a missed danger costs more than a look-alike."""
 BUCKETS = 1 << 19
 SAMPLES = {"safety": 10, "everyday": 10, "request yes": 30, "request no": 20}
 """How often a template is expanded; others 20 times, English ones twice as often."""
+FURTHER_SAMPLES = {"everyday no": 40, "safety yes": 40, "request yes": 40}
+"""The same in `FURTHER`, whose templates have more choices."""
+MISSPELT = {"request": 0.4}
+"""The share of texts that are misspelt; others .2."""
 REQUESTS_TELL = 0.3
 """What a message about people and bots weighs as one that speaks of no danger."""
 SMALL_TALK = "small_talk"
 """The file of everyday sentences, which are most of what is ever read: expanded more often."""
 SEED = 11
 SCALE = 100
-PENALTY = 1.0
+PENALTY = 0.3
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _TAIL = re.compile("[,،、，][^,،、，]*$")
 """What follows the last comma: a denial is one without its reason, too."""
@@ -81,23 +87,47 @@ def expand(template: str, chance: random.Random) -> str:
         if chosen == text:
             break
         text = chosen
+    while "@" in text:
+        text = text.replace("@", made_up(chance), 1)
     return " ".join(text.split()).strip(" ,")
 
 
+_SOUNDS = (
+    "aeiouy", "ckq", "sz", "bpv", "dt", "gj", "mn", "fv", "lr", "оа", "еиэ", "ыи", "тд", "сз", "бп",
+)  # fmt: skip
+"""Letters that are written for one another."""
+
+
 def misspell(text: str, chance: random.Random) -> str:
-    """One letter left out or two swapped, as thumbs do."""
+    """One letter in twenty left out, doubled, swapped with the next, or written by its sound, or a
+    blank left out, as thumbs do, and people who learned a language by ear.
+    """
     if len(text) < 12:
         return text
-    place = chance.randrange(1, len(text) - 2)
-    if chance.random() < 0.5:
-        return text[:place] + text[place + 1 :]
-    return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+    for _ in range(chance.randint(1, max(1, len(text) // 20))):
+        place = chance.randrange(1, len(text) - 2)
+        letter = text[place]
+        alike = "".join(row for row in _SOUNDS if letter in row) or letter
+        written = chance.choice(("", letter * 2, text[place + 1] + letter, chance.choice(alike)))
+        text = text[:place] + written + text[place + 1 + (written == text[place + 1] + letter) :]
+    return text
+
+
+_SYLLABLES = [first + second for first in "bdfgjklmnprstvz" for second in "aeiou"]
+_ENDINGS = ["", "", "n", "r", "l", "x", "s", "ra", "do"]
+_ENDINGS += [" 2", " 4", " pro", " mini", " max", " 300"]
+
+
+def made_up(chance: random.Random) -> str:
+    """A product's name that nobody has heard: an unknown word is no danger."""
+    name = "".join(chance.choice(_SYLLABLES) for _ in range(chance.choice((2, 2, 3))))
+    return name[chance.random() < 0.2 :] + chance.choice(_ENDINGS)
 
 
 def corpus() -> Iterator[Row]:
     """Sentences with their topic and whether they are genuine."""
     for path in [path for folder in TEXTS for path in sorted(folder.glob("*.toml"))]:
-        chance = random.Random(f"{SEED} {path.stem}")
+        chance = random.Random(f"{SEED} {path.parent.name} {path.stem}")
         table = tomllib.loads(path.read_text("utf-8"))
         lists = table.pop("lists", {})
         harmless = table["everyday"]["no"] if "everyday" in table else table["request"]["no"]
@@ -105,15 +135,18 @@ def corpus() -> Iterator[Row]:
         for topic, answers in table.items():
             for answer, lines in answers.items():
                 count = SAMPLES.get(topic, SAMPLES.get(f"{topic} {answer}", 20))
+                if path.parent.name == FURTHER:
+                    count = FURTHER_SAMPLES.get(f"{topic} {answer}", 20)
                 count *= {"en": 2, SMALL_TALK: 10}.get(path.stem, 1)
                 for template in templates(lines, lists):
                     for text in sorted({expand(template, chance) for _ in range(count)}):
                         short = (topic, answer) == ("request", "no") and chance.random() < 0.4
                         whole = _TAIL.sub("", text) if short else text
-                        yield topic, _varied(whole, everyday, chance), answer == "yes"
+                        varied = _varied(whole, everyday, chance, MISSPELT.get(topic, 0.2))
+                        yield topic, varied, answer == "yes"
 
 
-def _varied(text: str, everyday: Sequence[str], chance: random.Random) -> str:
+def _varied(text: str, everyday: Sequence[str], chance: random.Random, misspelt: float) -> str:
     """A text as people write it: often with sentences around it that say nothing, or misspelt."""
     kind = chance.random()
     if kind < 0.12:
@@ -121,7 +154,7 @@ def _varied(text: str, everyday: Sequence[str], chance: random.Random) -> str:
     elif kind < 0.36:
         before = [expand(chance.choice(everyday), chance) for _ in range(chance.choice((1, 1, 2)))]
         text = ". ".join([*before, text])
-    return misspell(text, chance) if chance.random() < 0.2 else text
+    return misspell(text, chance) if chance.random() < misspelt else text
 
 
 def plain(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,18 +133,54 @@ def _digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     return digest.hexdigest()
 
 
+_ONE_SOUND = str.maketrans("cqjwzmз", "kkgvsnс")
+_VOWELS = dict.fromkeys(
+    map(
+        ord,
+        "aeiouyh" + "аеиоуыэюяйёьъіїє" + "αεηιουω"
+        "\u093e\u093f\u0940\u0941\u0942\u0947\u0948\u094b\u094c"
+        "\u09be\u09bf\u09c0\u09c1\u09c2\u09c7\u09c8\u09cb\u09cc"
+        "\u0bbe\u0bbf\u0bc0\u0bc1\u0bc2\u0bc6\u0bc7\u0bc8\u0bca\u0bcb\u0bcc",
+    )
+)
+_SKELETON = _VOWELS | _ONE_SOUND
+_REPEATED = re.compile(r"(.)\1+")
+
+
+@lru_cache(maxsize=16384)
+def skeleton(word: str) -> str:
+    """The consonants of a word, each once in a row, letters of like sound as one: of "persohn" and
+    "person", "саедините" and "соедините" the same. Empty for a short one.
+    """
+    kept = word.translate(_SKELETON)
+    once = _REPEATED.sub(r"\1", kept)
+    return once if len(once) > 1 else ""
+
+
 def word_ngrams(word: str) -> Iterator[str]:
-    """The word and its n-grams of 3 to 5 characters; of 1 to 4 in scripts without spaces."""
+    """The word, its n-grams of 3 to 5 characters and its consonants; of 1 to 4 characters in
+    scripts without spaces.
+    """
     if unspaced(word):
         for size in (1, 2, 3, 4):
             for start in range(len(word) - size + 1):
                 yield word[start : start + size]
         return
     yield word
+    if consonants := skeleton(word):
+        yield f"~{consonants}"
     edged = f"<{word}>"
     for size in (3, 4, 5):
         for start in range(len(edged) - size + 1):
             yield edged[start : start + size]
+
+
+def pair_ngrams(first: str, second: str) -> Iterator[str]:
+    """Two neighbours, as they are written and by their consonants."""
+    yield f"{first} {second}"
+    before, after = skeleton(first), skeleton(second)
+    if before and after:
+        yield f"~{before} {after}"
 
 
 def ngrams(words: Sequence[str]) -> Iterator[str]:
@@ -154,7 +191,7 @@ def ngrams(words: Sequence[str]) -> Iterator[str]:
     for word in dict.fromkeys(plain):
         yield from word_ngrams(word)
     for first, second in dict.fromkeys(pairwise(plain)):
-        yield f"{first} {second}"
+        yield from pair_ngrams(first, second)
     for first, second in dict.fromkeys(zip(plain, plain[2:], strict=False)):
         yield f"{first} . {second}"
 
@@ -170,7 +207,7 @@ def _of_word(word: str) -> int:
 
 @lru_cache(maxsize=65536)
 def _of_pair(first: str, second: str) -> int:
-    return weights().row(f"{first} {second}")
+    return sum(map(weights().row, pair_ngrams(first, second)))
 
 
 @lru_cache(maxsize=65536)

@@ -83,7 +83,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self._start()
         admin = self.running[0][1].caller(self.running[0][1].keys["admin"])
-        made = admin.posted("/v1/workspaces", {"id": "w", "mode": "live", "recipe": "bayes-3"})
+        made = admin.posted("/v1/workspaces", {"id": "w", "mode": "live", "recipe": "bayes-4"})
         self.keys = {role: made["keys"][role] for role in ROLES}
 
     def _start(self) -> None:

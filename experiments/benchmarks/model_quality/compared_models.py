@@ -40,7 +40,7 @@ VW = "--quiet --loss_function logistic --link logistic -b 18 --random_seed 1"
 NGRAMS = " --ngram u2 --ngram b2"
 DATA = ("simulated", *SETS)
 VOWPAL, VOWPAL_FEATURES = "vw", "vw, Baton's features"
-SYSTEMS = (f"baton {DEFAULT}", "baton bayes-3", VOWPAL, VOWPAL_FEATURES)
+SYSTEMS = (f"baton {DEFAULT}", "baton bayes-4", VOWPAL, VOWPAL_FEATURES)
 WORD = re.compile(r"\w+")
 WARM = 20
 """Conversations played beforehand, so that nobody's tables are read on the clock."""

@@ -240,7 +240,7 @@ def _show_progress(progress: Progress, task: TaskID, count: int, total: int) -> 
     progress.update(task, completed=count, total=total)
 
 
-@app.command(epilog='Example: baton challenge forgetting-3 --reason "refunds have changed"')
+@app.command(epilog='Example: baton challenge forgetting-4 --reason "refunds have changed"')
 def challenge(
     recipe: Annotated[str, typer.Argument(help="Recipe [default: the serving one]")] = "",
     reason: Annotated[str, typer.Option(help="Why; it stands on record.")] = "asked for",

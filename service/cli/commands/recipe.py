@@ -69,7 +69,7 @@ def check(name: Name, json_: Json = False) -> None:
             raise typer.Exit(1)
 
 
-@recipe_app.command("digest", hidden=True, epilog="Example: baton recipe digest mixture-4")
+@recipe_app.command("digest", hidden=True, epilog="Example: baton recipe digest mixture-5")
 def digest(name: Name) -> None:
     """Print the digest of a recipe that learned the contract's examples."""
     from learning.ledger.recipe_contract import examples, state_digest, taught

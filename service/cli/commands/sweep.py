@@ -47,7 +47,7 @@ Workers = Annotated[int | None, typer.Option(help="Local processes [cores]", min
 Address = Annotated[str | None, typer.Option(help="Ray cluster, such as auto [a new one]")]
 
 
-@app.command(epilog="Example: baton sweep --recipe bayes-3 --with v0=0.03,0.1,0.3 --json")
+@app.command(epilog="Example: baton sweep --recipe bayes-4 --with v0=0.03,0.1,0.3 --json")
 def sweep(
     stream: Annotated[
         Path | None, typer.Argument(help="JSON Lines, instead of the workspace's ledger.")

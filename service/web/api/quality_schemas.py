@@ -208,7 +208,7 @@ class ModelQuality(BaseModel):
     """The serving model's own test-then-learn measures."""
 
     version: Annotated[int, about("Its version.", 3)]
-    recipe: Annotated[str, about("Its recipe.", "mixture-4")]
+    recipe: Annotated[str, about("Its recipe.", "mixture-5")]
     position: Annotated[int, about("The ledger position it has learned up to.", 202)]
     lessons: Annotated[int, about("Lessons it has learned.", 640)]
     window: Annotated[

@@ -79,7 +79,7 @@ class ChallengerRequest(RequestModel):
     """A challenger: the ledger learned anew by a recipe, without some outcomes; or a version."""
 
     recipe: Annotated[
-        str, Field(max_length=200), about("By which recipe; the serving one's.", "forgetting-3")
+        str, Field(max_length=200), about("By which recipe; the serving one's.", "forgetting-4")
     ] = ""
     without: Annotated[Without, about("Outcomes that it learns without.")] = Without()
     version: Annotated[_Positive | None, about("A version as it is, instead.", 3)] = None
@@ -102,7 +102,7 @@ class ModelStateResponse(BaseModel):
     """The model that this very process serves."""
 
     version: Annotated[int, about("The version that the switch named.", 3)]
-    recipe: Annotated[str, about("Its recipe.", "mixture-4")]
+    recipe: Annotated[str, about("Its recipe.", "mixture-5")]
     position: Annotated[int, about("The ledger position that it has learned up to.", 202)]
     digest: Annotated[str, about("SHA-256 of all that it has learned.", "5d41402abc4b2a76")]
     switch: Annotated[int, about("The switch that it stands at.", 150)]
@@ -128,7 +128,7 @@ class VersionResponse(BaseModel):
     """A version: a recipe's learned state at a ledger position."""
 
     number: Annotated[int, about("Its number.", 3)]
-    recipe: Annotated[str, about("Its recipe.", "mixture-4")]
+    recipe: Annotated[str, about("Its recipe.", "mixture-5")]
     line: Annotated[int, about("The switch that it descends from; 0: it never served.", 150)]
     position: Annotated[int, about("The ledger position that it had learned up to.", 202)]
     digest: Annotated[str, about("SHA-256 of all that it has learned.", "5d41402abc4b2a76")]
@@ -170,7 +170,7 @@ class ChallengerResponse(BaseModel):
     status: Annotated[
         str, about("asked (jobs have yet to build it), open, closed, failed.", "open")
     ]
-    recipe: Annotated[str, about("Its recipe.", "forgetting-3")]
+    recipe: Annotated[str, about("Its recipe.", "forgetting-4")]
     version: Annotated[int | None, about("The version it began as, if one.", 3)]
     frozen: Annotated[bool, about("Whether it never learns.", False)]
     without: Annotated[dict[str, Any], about("Outcomes left out.", {"agent": "mallory"})]
@@ -196,7 +196,7 @@ class VersionList(BaseModel):
     challengers_max: Annotated[int, about("Most at once.", 4)]
     head: Annotated[int, about("The ledger's newest position.", 202)]
     recipes: Annotated[
-        dict[str, str], about("What each recipe is.", {"bayes-3": "online Bayesian logistic"})
+        dict[str, str], about("What each recipe is.", {"bayes-4": "online Bayesian logistic"})
     ]
 
 

@@ -59,7 +59,7 @@ class WorkspaceRequest(RequestModel):
     recipe: Annotated[
         str,
         Field(max_length=200),
-        about("The model configuration it starts with; the setting's.", "mixture-4"),
+        about("The model configuration it starts with; the setting's.", "mixture-5"),
     ] = ""
     start_from: Annotated[
         Name | None,

@@ -27,6 +27,7 @@ from experiments.benchmarks.harness.traffic_mix import PLAYERS, WORDS, texts
 from experiments.benchmarks.service_speed import replicas, soak
 from experiments.benchmarks.service_speed.hostile import hostile_load
 from experiments.benchmarks.service_speed.hostile.attacks import attacks
+from learning.models.recipes import DEFAULT
 from service.cli import app as baton
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -83,11 +84,11 @@ def test_models_are_measured_by_time_and_accuracy_and_shown_as_a_table() -> None
     given = ("--rounds", "1", "--conversations", "30", "--data", "simulated")
     found = {row["system"]: row for row in rows("model", *given)}
     assert found["vw"]["total_us"] > 0
-    ours = found["baton mixture-4"]
+    ours = found[f"baton {DEFAULT}"]
     assert ours.keys() >= {"ratio_to_vw", "ratio_to_vw_features", "reached", "auc", "log_loss"}
     table = bench("model", *given)
     assert "AUC" in table
-    assert "mixture-4" in table
+    assert DEFAULT in table
 
 
 @pytest.mark.long

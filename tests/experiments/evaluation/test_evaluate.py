@@ -34,6 +34,7 @@ from experiments.evaluation.metric_intervals import band
 from experiments.evaluation.mlflow_run import description, publish
 from learning.estimation.decision_loss import DecisionLoss
 from learning.measures.scores import Scores, log_losses, measures
+from learning.models.recipes import DEFAULT
 from tests.mlflow_server import running_mlflow
 
 TERMS = DecisionLoss(escalate=0.2, unneeded=1.0, missed=4.0)
@@ -57,9 +58,9 @@ SWITCHES = (Switch(1, 1, "first version"), Switch(500, 12, "promoted by an engin
 
 
 def report(champion: Scores, previous: Scores | None = None, switches=SWITCHES, **more) -> Report:
-    lines = [EvaluatedLine("champion", 12, "mixture-4", champion)]
+    lines = [EvaluatedLine("champion", 12, DEFAULT, champion)]
     if previous is not None:
-        lines.append(EvaluatedLine("previous", 9, "bayes-3", previous))
+        lines.append(EvaluatedLine("previous", 9, "bayes-4", previous))
     return evaluate("e-1", 1000, AT, *lines, terms=TERMS, switches=switches, **more)
 
 

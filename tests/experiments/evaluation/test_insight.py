@@ -10,7 +10,7 @@ from experiments.evaluation.attribution import WORD_CONVERSATIONS, FeatureInflue
 from learning.models.recipes import RECIPES, get_recipe
 
 
-def told(recipe: str = "bayes-3", users: int = WORD_CONVERSATIONS) -> dict[str, FeatureInfluence]:
+def told(recipe: str = "bayes-4", users: int = WORD_CONVERSATIONS) -> dict[str, FeatureInfluence]:
     """A model that learned from `users` conversations that "refund" needs a person, and from as
     many that "thanks" needs none.
     """
@@ -47,6 +47,6 @@ def test_a_word_is_told_only_if_as_many_conversations_used_it(users: int) -> Non
 
 
 def test_one_conversation_that_says_a_word_often_is_one_conversation() -> None:
-    seen, model = InfluenceSample(), get_recipe("bayes-3").build()
+    seen, model = InfluenceSample(), get_recipe("bayes-4").build()
     seen.add([{"user=secret": 1.0}] * 100)
     assert seen.influences(model) == []

@@ -50,7 +50,7 @@ def test_a_bare_address_is_no_link(text: str) -> None:
 
 @pytest.mark.parametrize("reason", [PICTURE, "\\[a](http://elsewhere.example)"])
 def test_the_reason_of_a_version_is_no_markup(reason: str) -> None:
-    seen, kinds = shown(about_version(7, "bayes-3", 9, 6, reason, {}))
+    seen, kinds = shown(about_version(7, "bayes-4", 9, 6, reason, {}))
     assert reason in seen.replace(NO_WIDTH, "")
     assert kinds == {"text"}
 

@@ -11,6 +11,7 @@ from experiments.registry.mlflow_client import RegistryRefused, RegistryUnavaila
 from experiments.registry.registered_versions import Registry
 from learning.decision.promotion_terms import CHALLENGERS_MAX
 from learning.ledger import checkpoint
+from learning.models.recipes import DEFAULT
 from service.versions.mlflow.aliases import (
     ANCHOR,
     CHALLENGER,
@@ -25,13 +26,13 @@ from tests.registered import DIGEST, STATE, CutOff, publish, taught
 def test_a_version_is_registered_with_all_that_identifies_it(registry, client):
     number = publish(registry, "identified", 3, parent=2, tags={"code.commit": "abc"})
     found = registry.get_version("identified", number)
-    assert (found.version, found.position, found.recipe) == (3, 40, "mixture-4")
+    assert (found.version, found.position, found.recipe) == (3, 40, DEFAULT)
     assert found.digest == DIGEST
     assert found.tags["baton.parent"] == "2"
     assert found.tags["code.commit"] == "abc"
     shown = client.get_model_version("baton-identified", number)
     assert shown.description == (
-        "AUC 0.810, log loss 0.420: mixture-4 at ledger position 40; "
+        f"AUC 0.810, log loss 0.420: {DEFAULT} at ledger position 40; "
         "Baton's version 3, after version 2 (40 new entries)."
     )
     model = client.get_logged_model(shown.source.removeprefix("models:/"))

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from learning.models.recipes import DEFAULT
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import pytest
@@ -20,7 +22,7 @@ def test_an_evaluation_is_a_run_with_metrics_over_the_ledger_and_its_figures(reg
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["baton.verdict"] == "keep"
-    assert run.data.params == {"recipe": "mixture-4"}
+    assert run.data.params == {"recipe": DEFAULT}
     curve = client.get_metric_history(run_id, "champion/rolling_log_loss")
     assert [(m.step, m.value) for m in curve] == [(100 * n, 1 / n) for n in range(1, 9)]
     assert client.get_metric_history(run_id, "champion/auc")[0].step == 800

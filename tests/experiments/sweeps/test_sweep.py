@@ -38,8 +38,8 @@ from tests.mlflow_server import running_mlflow
 from tests.running import NOWHERE, ROOT, Home, installation, teach
 from tests.waiting import LIMIT_SECONDS, until
 
-RECIPES = ("--recipe", "bayes-3", "--recipe", "adagrad-3", "--with", "v0=0.03,0.3")
-TRIED = ["adagrad-3", "bayes-3?v0=0.03", "bayes-3?v0=0.3"]
+RECIPES = ("--recipe", "bayes-4", "--recipe", "adagrad-4", "--with", "v0=0.03,0.3")
+TRIED = ["adagrad-4", "bayes-4?v0=0.03", "bayes-4?v0=0.3"]
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +71,22 @@ def figures(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_grid_is_every_recipe_with_every_value_that_it_has_a_parameter_for() -> None:
     values = grid.named_values(["v0=.3,0.30,.1", "rate=.05"])
-    assert grid.grid(["bayes-3", "adagrad-3"], values) == [
-        "bayes-3?v0=0.3",
-        "bayes-3",
-        "adagrad-3?rate=0.05",
+    assert grid.grid(["bayes-4", "adagrad-4"], values) == [
+        "bayes-4?v0=0.3",
+        "bayes-4",
+        "adagrad-4?rate=0.05",
     ]
-    assert grid.grid(["bayes-3?forgetting=0.01"], {"v0": ["1"]}) == [
-        "bayes-3?v0=1.0,forgetting=0.01"
+    assert grid.grid(["bayes-4?forgetting=0.01"], {"v0": ["1"]}) == [
+        "bayes-4?v0=1.0,forgetting=0.01"
     ]
 
 
 def test_the_same_seed_draws_the_same_trials_within_their_ranges() -> None:
     values = grid.named_values(["v0=0.01..1", "forgetting=0..0.1"])
-    found = grid.draw_trials(["bayes-3"], values, 20, seed=3)
-    assert found == grid.draw_trials(["bayes-3"], values, 20, seed=3)
+    found = grid.draw_trials(["bayes-4"], values, 20, seed=3)
+    assert found == grid.draw_trials(["bayes-4"], values, 20, seed=3)
     assert (
-        len(set(found)) == 20 != len(set(found) & set(grid.draw_trials(["bayes-3"], values, 20, 4)))
+        len(set(found)) == 20 != len(set(found) & set(grid.draw_trials(["bayes-4"], values, 20, 4)))
     )
     drawn = [trials_parameters(name) for name in found]
     assert all(0.01 <= one.get("v0", 0.1) <= 1.0 for one in drawn)
@@ -101,12 +101,12 @@ def trials_parameters(name: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     "recipes,values,said",
     [
-        (["bayes-3"], ["rate=1"], "none of bayes-3 has a parameter 'rate'; there are buckets"),
-        (["bayes-3"], ["v0=0.1..1"], "is a range; name values, or draw from it with --random"),
-        (["bayes-3"], ["v0"], "'v0' cannot be read; write name=value"),
-        (["bayes-3"], ["v0=x"], "parameter v0 cannot be 'x'"),
+        (["bayes-4"], ["rate=1"], "none of bayes-4 has a parameter 'rate'; there are buckets"),
+        (["bayes-4"], ["v0=0.1..1"], "is a range; name values, or draw from it with --random"),
+        (["bayes-4"], ["v0"], "'v0' cannot be read; write name=value"),
+        (["bayes-4"], ["v0=x"], "parameter v0 cannot be 'x'"),
         (["bayes-9"], [], "there is no recipe 'bayes-9'"),
-        (["bayes-3"], ["v0=" + ",".join(f"1.{n}" for n in range(10_001))], "more than 10000"),
+        (["bayes-4"], ["v0=" + ",".join(f"1.{n}" for n in range(10_001))], "more than 10000"),
     ],
 )
 def test_what_cannot_be_tried_is_told(recipes: list[str], values: list[str], said: str) -> None:
@@ -130,7 +130,7 @@ def test_learning_from_a_history_is_learning_from_its_ledger(entries: list[Any])
     assert [(e, list(turns)) for e, turns in ledger_export.read(path)] == [
         (plain(e), list(turns)) for e, turns in pages
     ]
-    result = trials.play(path.read_bytes(), found, "bayes-3")
+    result = trials.play(path.read_bytes(), found, "bayes-4")
     assert result["digest"] == checkpoint.digest(learned(entries, without=gone))
 
 
@@ -150,8 +150,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_the_figures_of_a_trial_are_those_of_a_replay(stream: Path, tmp_path: Path) -> None:
     swept = Sweep.begin(tmp_path / "one", ledger_export.of_stream(read(stream)))
-    outcome = swept.run(LocalBackend(1), ["bayes-3"], lambda _: None)
-    played = play.bare(read(stream), recipe="bayes-3").report.json()
+    outcome = swept.run(LocalBackend(1), ["bayes-4"], lambda _: None)
+    played = play.bare(read(stream), recipe="bayes-4").report.json()
     (result,) = outcome.results
     assert (result["digest"], result["position"]) == (played["digest"], played["position"])
     for name in trials.MEASURES:
@@ -164,10 +164,10 @@ def test_a_trial_that_cannot_be_played_fails_alone_and_is_tried_again(
     stream: Path, tmp_path: Path
 ) -> None:
     swept = Sweep.begin(tmp_path / "one", ledger_export.of_stream(read(stream)))
-    outcome = swept.run(LocalBackend(1), ["gone-1", "bayes-3"], lambda _: None)
-    assert [one["recipe"] for one in outcome.results] == ["bayes-3"]
+    outcome = swept.run(LocalBackend(1), ["gone-1", "bayes-4"], lambda _: None)
+    assert [one["recipe"] for one in outcome.results] == ["bayes-4"]
     assert "there is no recipe 'gone-1'" in outcome.failed[0]["failed"]
-    again = swept.run(LocalBackend(1), ["gone-1", "bayes-3"], lambda _: None)
+    again = swept.run(LocalBackend(1), ["gone-1", "bayes-4"], lambda _: None)
     assert (again.resumed, len(again.failed)) == (1, 1)
 
 
@@ -265,7 +265,7 @@ def test_every_trial_is_a_nested_run_once_also_when_mlflow_was_away(
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.metrics["later/log_loss"] == trial["later"]["log_loss"]
         assert run.info.status == "FINISHED"
-    assert nested["bayes-3?v0=0.3"].data.params == {"recipe": "bayes-3", "v0": "0.3"}
+    assert nested["bayes-4?v0=0.3"].data.params == {"recipe": "bayes-4", "v0": "0.3"}
     assert parent.data.tags["baton.best"] == found["trials"][0]["recipe"]
     assert found["trials"][0]["recipe"] in parent.data.tags["mlflow.note.content"]
 

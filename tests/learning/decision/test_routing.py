@@ -203,7 +203,7 @@ def test_a_team_alone_moves_the_digest() -> None:
     """Nothing else in the entry teaches: nobody could tell whether a person was needed."""
     plain = numbered([("outcome", outcome(verdict="unknowable"))])
     named = numbered([("outcome", outcome(verdict="unknowable", team="legal", team_by="agent"))])
-    assert checkpoint.digest(learned(plain)) == checkpoint.digest(ModelState(recipe="bayes-3"))
+    assert checkpoint.digest(learned(plain)) == checkpoint.digest(ModelState(recipe="bayes-4"))
     assert checkpoint.digest(learned(named)) != checkpoint.digest(learned(plain))
 
 

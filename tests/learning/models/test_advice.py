@@ -15,7 +15,7 @@ from learning.ledger.advice_worth import AdviceTrials, action_cost
 from learning.ledger.model_state import Entry, ModelState, Turn, replay_entries
 from learning.models.mixture.advisers import ADVISERS_MAX, SHARE, Advisers
 
-NOBODY = ModelState(recipe="bayes-3")
+NOBODY = ModelState(recipe="bayes-4")
 
 
 def logit(p: float) -> float:
@@ -141,7 +141,7 @@ def ledger(honest: bool, count: int = 60) -> tuple[list[Entry], dict[str, list[T
 
 
 def learned(honest: bool) -> ModelState:
-    state, (entries, talks) = ModelState(recipe="bayes-3"), ledger(honest)
+    state, (entries, talks) = ModelState(recipe="bayes-4"), ledger(honest)
     replay_entries(state, entries, lambda name, until: talks[name][:until])
     return state
 

@@ -151,13 +151,13 @@ def test_it_learns_from_the_ledger_and_its_checkpoint_is_the_same_model(
 
 
 def test_features_of_ones_own_reach_the_packaged_recipes_too(site: Path) -> None:
-    with_them, without = learned("adagrad-3?features=order"), learned("adagrad-3")
+    with_them, without = learned("adagrad-4?features=order"), learned("adagrad-4")
     late = fold([talk(99, 20.0)[0].message])
     assert "own:order:" in with_them._parts(late)
     assert with_them._parts(late)["own:order:"] == {"large": 1.0, "late": 2.0}
     assert with_them.score(late).probability > without.score(late).probability
     with pytest.raises(UnknownRecipe, match="there are: order"):
-        get_recipe("adagrad-3?features=unknown")
+        get_recipe("adagrad-4?features=unknown")
 
 
 def test_features_are_bounded_and_finite(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

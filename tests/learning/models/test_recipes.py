@@ -74,7 +74,7 @@ def test_it_is_a_genuine_river_classifier(name: str) -> None:
     checks.check_estimator(model)
 
 
-@pytest.mark.parametrize("name", ["adagrad-3", DEFAULT])
+@pytest.mark.parametrize("name", ["adagrad-4", DEFAULT])
 def test_its_attribution_is_what_the_log_odds_lose_without_the_features(name: str) -> None:
     model = learned(name, taught(200))
     x = {"turns": 0.4, "failures": 1.0, "user=w1": 1.0, "user=w7": 0.5}
@@ -287,11 +287,11 @@ def test_its_parameters_have_defaults_that_say_what_they_are(name: str) -> None:
 
 
 def test_parameters_are_part_of_a_recipe_s_name_in_one_spelling() -> None:
-    said = ("bayes-3?v0=.30,forgetting=0.0", "bayes-3?v0=3e-1", "bayes-3?forgetting=0,v0=0.3")
-    assert {get_recipe(name).name for name in said} == {"bayes-3?v0=0.3"}
-    assert get_recipe("bayes-3?v0=0.1").name == get_recipe("bayes-3?").name == "bayes-3"
-    assert get_recipe("mixture-4?variances=.1:.3,rates=.05").name == (
-        "mixture-4?variances=0.1:0.3,rates=0.05"
+    said = ("bayes-4?v0=.30,forgetting=0.0", "bayes-4?v0=3e-1", "bayes-4?forgetting=0,v0=0.3")
+    assert {get_recipe(name).name for name in said} == {"bayes-4?v0=0.3"}
+    assert get_recipe("bayes-4?v0=0.1").name == get_recipe("bayes-4?").name == "bayes-4"
+    assert get_recipe("mixture-5?variances=.1:.3,rates=.05").name == (
+        "mixture-5?variances=0.1:0.3,rates=0.05"
     )
 
 
@@ -308,24 +308,24 @@ def test_every_parameter_reaches_the_estimator(name: str) -> None:
 
 
 def test_what_is_learned_with_parameters_is_another_model_and_survives_its_bytes() -> None:
-    plain, other = ModelState(recipe="bayes-3"), ModelState(recipe="bayes-3?v0=.3")
+    plain, other = ModelState(recipe="bayes-4"), ModelState(recipe="bayes-4?v0=.3")
     assert checkpoint.digest(plain) != checkpoint.digest(other)
     loaded = checkpoint.load(checkpoint.dump(other))
-    assert loaded.recipe == "bayes-3?v0=0.3"
+    assert loaded.recipe == "bayes-4?v0=0.3"
     assert checkpoint.digest(loaded) == checkpoint.digest(other)
 
 
 @pytest.mark.parametrize(
     "name,said",
     [
-        ("bayes-9", "there is no recipe 'bayes-9'; there are mixture-4, "),
-        ("bayes-3?v1=2", "there is no parameter 'v1'; there are v0=0.1"),
-        ("bayes-3?v0=x", "parameter v0 cannot be 'x'"),
-        ("bayes-3?v0=nan", "parameter v0 cannot be 'nan' (from 1e-06 to 100)"),
-        ("bayes-3?v0=-1", "parameter v0 cannot be '-1'"),
-        ("bayes-3?v0=1,v0=2", "given twice"),
-        ("bayes-3?buckets=0.5", "parameter buckets cannot be"),
-        ("mixture-4?rates=1:1:1:1:1", "at most 4"),
+        ("bayes-9", "there is no recipe 'bayes-9'; there are mixture-5, "),
+        ("bayes-4?v1=2", "there is no parameter 'v1'; there are v0=0.1"),
+        ("bayes-4?v0=x", "parameter v0 cannot be 'x'"),
+        ("bayes-4?v0=nan", "parameter v0 cannot be 'nan' (from 1e-06 to 100)"),
+        ("bayes-4?v0=-1", "parameter v0 cannot be '-1'"),
+        ("bayes-4?v0=1,v0=2", "given twice"),
+        ("bayes-4?buckets=0.5", "parameter buckets cannot be"),
+        ("mixture-5?rates=1:1:1:1:1", "at most 4"),
     ],
 )
 def test_a_name_that_cannot_be_built_is_refused_with_what_can(name: str, said: str) -> None:

@@ -115,3 +115,48 @@ def test_the_words_of_a_request_are_its_evidence(language: str, text: str) -> No
     request = read(text, language).request
     assert request is not None
     assert request in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "does the new Solvo air fryer use more power than the old one",
+        "since you are here: our kettle switches itself off again, is that the guarantee",
+        "my grandma's blood pressure tablets arrived a day late, thanks anyway",
+        "nobody came on friday although the technician had promised, i am not amused",
+        "der Mixer läuft wieder, danke. was kostet der passende Deckel",
+        "le nouveau radiateur est-il plus silencieux que l'ancien",
+    ],
+)
+def test_everyday_talk_of_devices_and_service_is_no_danger(text: str) -> None:
+    found = read(text)
+    assert found.request is None
+    assert not {"safety", "security", "identity", "legal"} & set(found.topics)
+
+
+@pytest.mark.parametrize(
+    "language, text",
+    [
+        ("nl", "graag medewrker spreeken"),
+        ("ru", "саедините миня с аператором пожалуста"),
+        ("es", "kiero ablar con una perzona"),
+        ("en", "pleese conect me to a humann ajent"),
+    ],
+)
+def test_a_request_is_found_as_it_sounds(language: str, text: str) -> None:
+    assert read(text, language).request is not None
+
+
+def test_words_that_sound_alike_have_the_same_consonants() -> None:
+    skeleton = study.topic_classifier.skeleton
+    assert skeleton("persohn") == skeleton("person") == "prsn"
+    assert skeleton("саедините") == skeleton("соедините")
+    assert skeleton("a") == ""
+
+
+def test_saying_for_the_third_time_asks_for_nobody_and_coming_on_a_day_is_no_anger() -> None:
+    asked = read("this is the THIRD time I ask where my parcel is")
+    assert asked.request is None
+    assert "exasperation" in dict(asked.evidence)
+    assert read("come on monday please").frustration == 0
+    assert read("oh come on!").frustration > 0

@@ -273,7 +273,7 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         assert client.standing["digest"] == expected
         until(lambda: agrees(place, registry), "the alias agrees")
 
-        made = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-3")["version"]
+        made = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-4")["version"]
         row = until(
             lambda: [r for r in versions(place) if r["number"] == made and r["registry_version"]],
             "the new version is published",
@@ -283,8 +283,8 @@ def test_an_engineer_moves_the_alias_and_what_serves_follows(
         switch = newest_switch(place)
         assert (switch.actor, switch.body["kind"]) == ("mlflow", "promotion")
         until(lambda: client.standing["switch"] == switch.position, "served")
-        assert client.standing["recipe"] == "adagrad-3"
-        assert client.standing["digest"] == place.bare_digest(recipe="adagrad-3")
+        assert client.standing["recipe"] == "adagrad-4"
+        assert client.standing["digest"] == place.bare_digest(recipe="adagrad-4")
         until(lambda: agrees(place, registry), "the alias agrees")
         (before,) = [r for r in versions(place) if r["number"] == saved["number"]]
         until(

@@ -42,7 +42,7 @@ from tests.running import NOWHERE, ROOT, installation, until
 from tests.service_in_process import InProcess, refusal, serving
 from tests.waiting import LIMIT_SECONDS
 
-RECIPE = "bayes-3"
+RECIPE = "bayes-4"
 HISTORY = list(episodes(5, 40))
 
 

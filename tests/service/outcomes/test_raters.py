@@ -110,7 +110,7 @@ def never_held(place: Place, agent: str) -> ModelState:
             if entry.kind != "switch" and entry.body.get("agent") != agent
         ]
         numbered = [replace(entry, position=n) for n, entry in enumerate(entries, 1)]
-        standing = ModelState(recipe="bayes-3")
+        standing = ModelState(recipe="bayes-4")
         replay_entries(standing, numbered, transcript_reader(connection, place.name))
     return standing
 

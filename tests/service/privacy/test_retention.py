@@ -230,7 +230,7 @@ def test_what_a_challenger_has_yet_to_learn_stays(place: Place) -> None:
     keeping = Keeping(place, keep_days=DAYS)
     everything = {*named(12), *named(9, "d")}
     keeping.taught(named(12))
-    place.engineer.posted("/v1/challengers", {"recipe": "bayes-3", "reason": "a test"})
+    place.engineer.posted("/v1/challengers", {"recipe": "bayes-4", "reason": "a test"})
     keeping.aged(*named(12))
     keeping.upkeep.remove_old_text()
     assert keeping.texts() == set(named(12))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from learning.ledger.checkpoint import digest as digest_of
+from learning.models.recipes import DEFAULT
 from service.jobs.maintenance import Maintenance
 from tests.postgres import on_both
 from tests.service_in_process import InProcess, Place, refusal, same, serving
@@ -23,7 +24,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def place(service: InProcess) -> Place:
-    return service.workspace("shadow", "mixture-4")
+    return service.workspace("shadow", DEFAULT)
 
 
 def judged(place: Place, count: int = 12) -> None:

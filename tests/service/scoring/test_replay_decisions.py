@@ -10,6 +10,7 @@ import pytest
 
 from experiments.replay.client import path_of
 from learning.decision.policy import Policy
+from learning.models.recipes import DEFAULT
 from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
@@ -54,7 +55,7 @@ def decide(client: Client, phase: int) -> list[dict[str, Any]]:
     return list(found)
 
 
-@pytest.mark.parametrize("recipe", ["mixture-4"])
+@pytest.mark.parametrize("recipe", [DEFAULT])
 def test_a_thousand_decisions_are_made_again_identically(
     home: Home, service: Process, recipe: str
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from experiments.replay.client import RefusedError, path_of
 from learning.ledger import checkpoint
 from learning.ledger.model_state import replay_entries
+from learning.models.recipes import DEFAULT
 from service.jobs.maintenance import Maintenance
 from service.runtime.settings import Settings
 from service.store.database.transactions import Store
@@ -51,7 +52,7 @@ def settled(place: Place, process: Process, position: int) -> str:
     return str(found["digest"])
 
 
-@pytest.mark.parametrize("recipe", ["bayes-3", "mixture-4"])
+@pytest.mark.parametrize("recipe", ["bayes-4", DEFAULT])
 def test_two_processes_that_both_take_outcomes_hold_one_model(
     home: Home, first: Process, second: Process, recipe: str
 ) -> None:

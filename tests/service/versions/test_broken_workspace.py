@@ -87,7 +87,7 @@ def test_a_ledger_with_outcomes_of_empty_conversations_is_followed_alike_by_all(
         live = place.engineer.got("/v1/standing")
         store = service.baton.store
         assert checkpoint.digest(restore(store, place.name)) == live["digest"]
-        rebuilt = rebuild(store, place.name, "bayes-3", Exclusions())
+        rebuilt = rebuild(store, place.name, "bayes-4", Exclusions())
         assert (rebuilt.position, checkpoint.digest(rebuilt)) == (live["position"], live["digest"])
         keeper = Maintenance(store, settings(tmp_path, store_url))
         for task in (
@@ -181,5 +181,5 @@ def test_an_erasure_in_a_broken_workspace_leaves_its_outcomes_out_of_what_mends_
         baton(tmp_path, store_url, "erase", "b", "--yes", "-w", place.name)
         with store.read() as connection:
             assert entries.erased_positions(connection, place.name) == {4, 5}
-        rebuilt = rebuild(store, place.name, "bayes-3", Exclusions())
+        rebuilt = rebuild(store, place.name, "bayes-4", Exclusions())
         assert rebuilt.position == 6

@@ -27,7 +27,7 @@ from tests.service_in_process import Caller, InProcess, Place, refusal, serving
 
 KEEPING = {"uniform_share": 0.0, "targeted_share": 0.02, "double_share": 0.0}
 BUDGET = {"per_day": 10_000, "per_reviewer_per_day": 10_000, "offered_seconds": 1800}
-SLOW = "bayes-3?v0=0.0001,v0_context=0.0001"
+SLOW = "bayes-4?v0=0.0001,v0_context=0.0001"
 EAGER = {"judged_min": 20, "days_min": 0.0, "cooldown_days": 0.0, "ece_max": 1.0}
 
 
@@ -350,11 +350,11 @@ def test_what_is_proven_better_still_meets_the_terms_of_the_policy(
 def test_there_are_four_challengers_at_most(service: InProcess) -> None:
     place = service.workspace(mode="shadow")
     upkeep = upkeep_of(service)
-    recipes = ("bayes-3", "adagrad-3", "forgetting-3", "bayes-3?v0=0.3")
+    recipes = ("bayes-4", "adagrad-4", "forgetting-4", "bayes-4?v0=0.3")
     for recipe in recipes:
         made = place.engineer.posted("/v1/challengers", {"recipe": recipe, "reason": "to see"})
         assert (made["status"], made["recipe"]) == ("asked", recipe)
-    fifth = {"recipe": "bayes-3?v0=0.5", "reason": "one more"}
+    fifth = {"recipe": "bayes-4?v0=0.5", "reason": "one more"}
     error = refusal(place.engineer.post("/v1/challengers", json=fifth), 409, "challengers_full")
     assert str(CHALLENGERS_MAX) in error["message"]
     upkeep.build_challengers()
@@ -375,7 +375,7 @@ def test_there_are_four_challengers_at_most(service: InProcess) -> None:
         ({"recipe": "nonsense-1"}, "unknown_recipe"),
         ({"version": 77}, "no_version"),
         ({"frozen": True}, "frozen_without_version"),
-        ({"version": 1, "recipe": "bayes-3"}, "version_or_recipe"),
+        ({"version": 1, "recipe": "bayes-4"}, "version_or_recipe"),
     ],
 )
 def test_a_challenger_that_cannot_be_made_is_refused(
@@ -412,7 +412,7 @@ def test_one_that_left_out_an_agent_is_the_model_that_never_heard_them(
 def test_how_far_a_challenger_is_built_is_told_while_it_is(service: InProcess) -> None:
     place, store = service.workspace(mode="shadow"), service.baton.store
     taught(place, 0.0, count=5)
-    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-3", "reason": "to see"})
+    asked = place.engineer.posted("/v1/challengers", {"recipe": "bayes-4", "reason": "to see"})
     with store.write() as connection:
         challenger_rows.change(connection, place.name, asked["id"], built=3)
     known = place.engineer.got("/v1/versions")

@@ -119,7 +119,7 @@ def test_a_rebuild_says_in_words_what_it_leaves_out(service: InProcess, home: Pa
 def test_where_no_challenger_may_be_opened_nothing_is_rolled_back(service: InProcess) -> None:
     story = Forged(service)
     for number in range(4):
-        asked = {"reason": "?", "recipe": f"bayes-3?v0={number + 2}"}
+        asked = {"reason": "?", "recipe": f"bayes-4?v0={number + 2}"}
         story.place.engineer.posted("/v1/challengers", asked)
     refusal(story.back(without={"agent": "mallory"}), 409, "challengers_full")
     assert len(story.known["switches"]) == 1

@@ -185,7 +185,7 @@ def test_without_a_version_named_the_predecessor_s_newest_one_comes_back(
             teach(client, f"c{number}", number)
         before = probe(client, "before")
         newest = save(upkeep, store, place)
-        other = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-3", "--promote")
+        other = home.command("rebuild", "-w", place.name, "--recipe", "adagrad-4", "--promote")
         until(lambda: client.standing["version"] == other["version"], "served")
         burst(client, 4)
         answer = client.post("/v1/rollback", {"reason": "the new one is worse"})

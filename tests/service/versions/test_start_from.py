@@ -14,6 +14,7 @@ from learning.conversation.state import EMPTY, step
 from learning.ledger import checkpoint
 from learning.ledger.model_state import ModelState
 from learning.measures.scores import measures
+from learning.models.recipes import DEFAULT
 from service.cli import app
 from service.jobs.maintenance import Maintenance
 from service.store.ledger import version_rows
@@ -36,7 +37,7 @@ def service(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def donor(service: InProcess) -> Place:
     """A workspace that has learned, and shares it."""
-    place = service.workspace("shadow", "mixture-4", "donor")
+    place = service.workspace("shadow", DEFAULT, "donor")
     Town(place, seed=1, base_rate=0.4).play(40)
     place.policy(shareable=True)
     return place
@@ -72,7 +73,7 @@ def log_loss(state: ModelState) -> float:
 def test_it_knows_from_its_first_message_on_what_the_donor_knows(
     service: InProcess, donor: Place
 ) -> None:
-    fresh, cold = started(service, "fresh"), service.workspace("shadow", "mixture-4")
+    fresh, cold = started(service, "fresh"), service.workspace("shadow", DEFAULT)
     losses = [log_loss(restore(service.baton.store, one.name)) for one in (donor, fresh, cold)]
     assert losses[1] < 0.5 * losses[2], losses
     assert losses[1] < losses[0] + 0.1, losses
@@ -83,7 +84,7 @@ def test_the_recipe_names_the_donors_digest_and_the_first_switch_what_was_taken(
 ) -> None:
     digest = standing(donor)["digest"]
     place = started(service, "named")
-    assert standing(place)["recipe"] == f"mixture-4?donor={digest[:16]}"
+    assert standing(place)["recipe"] == f"{DEFAULT}?donor={digest[:16]}"
     (switch,) = place.ledger("switch")
     assert switch["evidence"]["start_from"] == "donor"
     assert switch["evidence"]["digest"] == digest
@@ -111,7 +112,7 @@ def test_it_is_learned_anew_to_the_bit_and_exported_with_its_donor(
     jobs = Maintenance(store, service.baton.settings)
     number = jobs.save("anew", jobs._lines.champion("anew"))
     export_version(store, "anew", number, tmp_path / "version")
-    other = service.workspace("shadow", "mixture-4")
+    other = service.workspace("shadow", DEFAULT)
     imported = import_version(store, other.name, tmp_path / "version", "me")
     with store.read() as connection:
         data = version_rows.state(connection, other.name, imported["version"])
@@ -127,7 +128,7 @@ def test_the_same_request_again_is_one_workspace_though_the_donor_has_learned_on
     Town(donor, seed=5).play(3)
     assert started(service, "twice").keys == keys
     admin = service.caller(service.keys["admin"])
-    plain = service.workspace("shadow", "mixture-4")
+    plain = service.workspace("shadow", DEFAULT)
     body = {"id": plain.name, "mode": "shadow", "start_from": "donor"}
     refusal(admin.post("/v1/workspaces", json=body), 409, "workspace_exists")
 
@@ -136,18 +137,18 @@ def test_only_what_is_shared_may_be_started_from_and_only_by_the_installation(
     service: InProcess, donor: Place
 ) -> None:
     admin = service.caller(service.keys["admin"])
-    service.workspace("shadow", "mixture-4", "private")
+    service.workspace("shadow", DEFAULT, "private")
     body = {"id": "taker", "mode": "shadow", "start_from": "private"}
     assert refusal(admin.post("/v1/workspaces", json=body), 409, "not_shareable")["hint"]
     refusal(donor.admin.post("/v1/workspaces", json=body | {"start_from": "donor"}), 403)
     refusal(admin.post("/v1/workspaces", json=body | {"start_from": "nowhere"}), 404)
-    refusal(admin.post("/v1/workspaces", json=body | {"recipe": "bayes-3"}), 422)
+    refusal(admin.post("/v1/workspaces", json=body | {"recipe": "bayes-4"}), 422)
 
 
 def test_a_donor_cannot_be_named_where_its_weights_are_not(
     service: InProcess, donor: Place
 ) -> None:
-    recipe = "mixture-4?donor=0123456789abcdef"
+    recipe = f"{DEFAULT}?donor=0123456789abcdef"
     admin = service.caller(service.keys["admin"])
     refusal(admin.post("/v1/workspaces", json={"id": "x", "recipe": recipe}), 422)
     asked = donor.engineer.post("/v1/challengers", json={"reason": "?", "recipe": recipe})
@@ -156,7 +157,7 @@ def test_a_donor_cannot_be_named_where_its_weights_are_not(
 
 def test_the_command_does_the_same(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
-        place = service.workspace("shadow", "bayes-3", "shop")
+        place = service.workspace("shadow", "bayes-4", "shop")
         Town(place, seed=1).play(3)
         words = ["start-from", "shop", "--workspace", "new", "--home", str(tmp_path), "--json"]
         refused = CliRunner().invoke(app, words)
@@ -166,4 +167,4 @@ def test_the_command_does_the_same(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
         digest = standing(place)["digest"]
-        assert restore(service.baton.store, "new").recipe == f"mixture-4?donor={digest[:16]}"
+        assert restore(service.baton.store, "new").recipe == f"{DEFAULT}?donor={digest[:16]}"

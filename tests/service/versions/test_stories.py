@@ -41,7 +41,7 @@ from tests.town import Town, forged
 
 EVEN = {"unneeded": 1.0, "missed": 1.0, "ask": 1e6}
 EAGER = {"judged_min": 100, "days_min": 0.0, "cooldown_days": 0.0, "ece_max": 0.15}
-SLOW = "bayes-3?v0=0.00001,v0_context=0.00001"
+SLOW = "bayes-4?v0=0.00001,v0_context=0.00001"
 """Learns hardly anything."""
 
 
@@ -64,7 +64,7 @@ class Story:
         self,
         service: InProcess,
         registry: Registry,
-        recipe: str = "bayes-3",
+        recipe: str = "bayes-4",
         name: str = "",
         **settings: Any,
     ) -> None:
@@ -125,7 +125,7 @@ class Story:
 def test_a_better_recipe_is_promoted(service: InProcess, registry: Registry) -> None:
     story = Story(service, registry, SLOW)
     story.town.play(60)
-    asked = {"recipe": "bayes-3", "reason": "it learned faster elsewhere"}
+    asked = {"recipe": "bayes-4", "reason": "it learned faster elsewhere"}
     story.place.engineer.posted("/v1/challengers", asked)
     story.upkeep.build_challengers()
     for _ in range(8):
@@ -134,7 +134,7 @@ def test_a_better_recipe_is_promoted(service: InProcess, registry: Registry) -> 
         if report.verdict == "promote":
             break
     evidence = story.switches[-1].body["evidence"]
-    assert (evidence["recipe"], evidence["proven_better"]) == ("bayes-3", True)
+    assert (evidence["recipe"], evidence["proven_better"]) == ("bayes-4", True)
     assert evidence["saves_at_least"] > 0
     assert story.switches[-1].actor == "jobs"
     beside = report.beside["recent"]
@@ -226,10 +226,10 @@ class _Follower:
 @pytest.mark.long
 def test_over_twenty_seeds_no_worse_recipe_is_promoted_and_a_better_one_soon_is() -> None:
     """Looked at after every tenth conversation."""
-    slower = (SLOW, "bayes-3?v0=0.001,v0_context=0.001")
-    worse = [promoted_at(seed, "bayes-3", slower[seed % 2], 120) for seed in range(20)]
+    slower = (SLOW, "bayes-4?v0=0.001,v0_context=0.001")
+    worse = [promoted_at(seed, "bayes-4", slower[seed % 2], 120) for seed in range(20)]
     assert worse == [None] * 20
-    assert promoted_at(100, SLOW, "bayes-3", 300) is not None
+    assert promoted_at(100, SLOW, "bayes-4", 300) is not None
 
 
 @pytest.mark.long
@@ -267,7 +267,7 @@ def test_a_world_that_changes_opens_a_challenger_and_keeps_serving(
 
 def opposite(story: Story) -> int:
     """A version that learned the opposite of every label; gives its number."""
-    standing = ModelState("bayes-3")
+    standing = ModelState("bayes-4")
     with story.store.write() as connection:
         entries = ledger.tail(connection, story.place.name, 0)
         read = transcript_reader(connection, story.place.name)
@@ -379,7 +379,7 @@ def test_jobs_killed_at_any_step_of_a_promotion_leave_ledger_and_alias_in_agreem
     with serving(tmp_path / "home") as service:
         story = Story(service, registry, SLOW)
         story.town.play(60)
-        asked = {"recipe": "bayes-3", "reason": "it learned faster elsewhere"}
+        asked = {"recipe": "bayes-4", "reason": "it learned faster elsewhere"}
         story.place.engineer.posted("/v1/challengers", asked)
         story.upkeep.build_challengers()
         story.town.play(150)

@@ -63,7 +63,7 @@ def standing(place: Place) -> dict[str, Any]:
 
 def without(place: Place, *positions: int) -> str:
     """The digest of the whole ledger without these entries, learned from nothing."""
-    state = ModelState(recipe="bayes-3")
+    state = ModelState(recipe="bayes-4")
     with place.service.baton.store.read() as connection:
         ledger = entries.tail(connection, place.name, 0)
         for entry in ledger:
@@ -173,7 +173,7 @@ def test_it_is_no_promotion_and_nobodys_predecessor(place: Place) -> None:
 
 def test_challengers_and_the_predecessor_leave_it_out_too(place: Place) -> None:
     lesson(place, "kept")
-    place.engineer.posted("/v1/challengers", {"reason": "?", "recipe": "adagrad-3"})
+    place.engineer.posted("/v1/challengers", {"reason": "?", "recipe": "adagrad-4"})
     jobs = maintenance(place)
     jobs.build_challengers()
     store, head = place.service.baton.store, standing(place)["position"]
@@ -183,7 +183,7 @@ def test_challengers_and_the_predecessor_leave_it_out_too(place: Place) -> None:
     taken_back(place, mistake)
     (challenger,) = jobs._challengers.open(place.name, standing(place)["position"])
     assert mistake["position"] in challenger.model_state.without.positions
-    request = challenger_requests.ChallengerRequest("again", "me", recipe="adagrad-3?rate=0.2")
+    request = challenger_requests.ChallengerRequest("again", "me", recipe="adagrad-4?rate=0.2")
     with store.write() as connection:
         challenger_requests.open_challenger(connection, place.name, request)
     jobs.build_challengers()
@@ -207,7 +207,7 @@ def test_decisions_of_before_and_after_are_made_again_to_the_bit(place: Place) -
 
 def test_a_rollback_after_an_undo_goes_to_the_line_before(place: Place) -> None:
     lesson(place, "kept")
-    place.engineer.posted("/v1/challengers", {"reason": "?", "recipe": "adagrad-3"})
+    place.engineer.posted("/v1/challengers", {"reason": "?", "recipe": "adagrad-4"})
     jobs = maintenance(place)
     jobs.build_challengers()
     version = place.engineer.got("/v1/versions")["challengers"][0]["version"]

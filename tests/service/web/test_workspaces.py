@@ -268,12 +268,12 @@ def test_a_workspace_is_made_once_and_its_keys_are_shown_again(service: InProces
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("field, value", [("mode", "live"), ("recipe", "adagrad-3")])
+@pytest.mark.parametrize("field, value", [("mode", "live"), ("recipe", "adagrad-4")])
 def test_a_workspace_that_exists_otherwise_is_a_contradiction(
     service: InProcess, field: str, value: str
 ) -> None:
     admin = service.caller(service.keys["admin"])
-    asked = {"id": f"exists-{field}", "mode": "shadow", "recipe": "bayes-3"}
+    asked = {"id": f"exists-{field}", "mode": "shadow", "recipe": "bayes-4"}
     admin.posted("/v1/workspaces", asked)
     error = refusal(admin.post("/v1/workspaces", json=asked | {field: value}), 409)
     assert (error["code"], error["field"]) == ("workspace_exists", field)
