@@ -1,17 +1,19 @@
 """Study 7, text classification: phrases, a classifier of n-grams, or both, for danger and requests.
 
-    python -m experiments.studies.007_danger_classifier [--write] [--measure FOLDER]
+    python -m experiments.studies.007_danger_classifier [--write] [--measure FOLDER [--kept]]
         [--cross-validate]
 
 Trains logistic regression on hashed character and word n-grams for five topics: safety, security,
-identity, legal (templates in `danger_text/`, fifteen languages) and requests for a person
-(`request_text/`, 34 languages). All were written for this project; `(a|b)` is expanded at random,
-seeded, `{name}` is one of a list, with typing errors and everyday sentences around. Sentences that
+identity, legal (templates in `danger_text/`, fifteen languages), requests for a person
+(`request_text/`, 34 languages), and all of them with everyday talk (`further_text/`). All were
+written for this project; `(a|b)` is expanded at random, seeded, `{name}` is one of a list, `@` a
+name that nobody has heard, with typing errors and everyday sentences around. Sentences that
 somebody else labelled (`danger_sentences/`, `request_sentences/`) count several times. `--write`
 rounds the weights to integers and writes `learning/text/topic_weights.npz`. `--measure` reads
 labelled sentences (`danger_*.jsonl`, `lookalikes_*.jsonl`, `requests_*.jsonl`) and prints counts by
 language and kind, never a sentence: so inputs that are kept from the rules can be measured without
-being read. `--cross-validate` prints what each threshold finds on sentences held out in folds.
+being read; with `--kept` of the half alone that nothing was made on. `--cross-validate` prints what
+each threshold finds on sentences held out in folds.
 
 Expected on inputs that nobody trained on: both together find more than either alone.
 """
@@ -19,6 +21,7 @@ Expected on inputs that nobody trained on: both together find more than either a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import re
@@ -297,14 +300,23 @@ def by_both(text: str, topic: str, language: str | None = None) -> bool:
     return signals.request is not None if topic == "request" else topic in signals.topics
 
 
-def measure(folder: Path, fires: Callable[[str, str, str], bool]) -> dict[str, list[int]]:
-    """By set, language and kind: how many fired, and of how many."""
+def is_kept(text: str) -> bool:
+    """Whether a sentence is of the half that nothing was made or chosen on."""
+    return hashlib.sha256(text.encode()).digest()[0] % 2 == 1
+
+
+def measure(
+    folder: Path, fires: Callable[[str, str, str], bool], kept: bool = False
+) -> dict[str, list[int]]:
+    """By set, language and kind: how many fired, and of how many; of the kept half alone."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     names = ("danger_*.jsonl", "lookalikes_*.jsonl", "requests_*.jsonl")
     for path in sorted(path for name in names for path in folder.glob(name)):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
             (topic, text, genuine), language = _labels(row)
+            if kept and not is_kept(text):
+                continue
             name = "genuine" if genuine else "harmless"
             one = fires(text, topic, language)
             kind = row.get("kind") or row.get("style") or row["expect"]
@@ -322,6 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--measure", type=Path)
+    parser.add_argument("--kept", action="store_true")
     parser.add_argument("--cross-validate", action="store_true")
     asked = parser.parse_args()
     if asked.cross_validate:
@@ -332,7 +345,7 @@ def main() -> None:
         print(f"{len(rows)} sentences; {WEIGHTS.stat().st_size} bytes written")
     if asked.measure:
         ways = {"phrases": by_phrases, "classifier": by_classifier, "both": by_both}
-        tables = {name: measure(asked.measure, fires) for name, fires in ways.items()}
+        tables = {name: measure(asked.measure, fires, asked.kept) for name, fires in ways.items()}
         print(f"{'fired of all':<52}" + "".join(f"{name:>14}" for name in ways))
         for key in sorted(tables["both"]):
             cells = [f"{tables[name][key][0]}/{tables[name][key][1]}" for name in ways]

@@ -139,7 +139,7 @@ def test_everyday_talk_of_devices_and_service_is_no_danger(text: str) -> None:
     [
         ("nl", "graag medewrker spreeken"),
         ("ru", "саедините миня с аператором пожалуста"),
-        ("es", "kiero ablar con una perzona"),
+        ("es", "quiero ablar con un ajente"),
         ("en", "pleese conect me to a humann ajent"),
     ],
 )
