@@ -62,6 +62,8 @@ async def send(
         return HttpAnswer(error=f"{type(error).__name__}: {error}"[:500], is_sent=False)
     except TimeoutError:
         return HttpAnswer(error=f"no answer within {seconds:g} seconds", is_sent=is_sent)
+    except (httpx.InvalidURL, ValueError) as error:  # a path or header that nobody can send
+        return HttpAnswer(400, f"{type(error).__name__}: {error}"[:500], is_sent=False)
     except (httpx.HTTPError, OSError) as error:
         return HttpAnswer(error=f"{type(error).__name__}: {error}"[:500], is_sent=is_sent)
     return HttpAnswer(response.status_code, retry_after=_retry_after(response), body=read)

@@ -5,6 +5,7 @@ moment, so that a change is known everywhere soon.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.store.database.clock import database_time
 from service.store.database.transactions import Store
 from service.store.ledger import connection_rows
 
+_ID = re.compile(r"x[0-9a-f]{10,40}")
 KNOWN_SECONDS = 2.0
 KNOWN_MAX = 256
 
@@ -49,13 +51,16 @@ class KnownConnections:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._known: TTLCache[str, KnownConnection | None] = TTLCache(KNOWN_MAX, KNOWN_SECONDS)
+        self._known: TTLCache[str, KnownConnection] = TTLCache(KNOWN_MAX, KNOWN_SECONDS)
 
     async def get(self, name: str) -> KnownConnection | None:
         """The connection, where it is on. Raises UnsealError, SecretReferenceError."""
-        if name not in self._known:
-            self._known[name] = await asyncio.to_thread(self._load, name)
-        return self._known.get(name)
+        known = self._known.get(name)
+        if known is None and _ID.fullmatch(name):
+            known = await asyncio.to_thread(self._load, name)
+            if known is not None:
+                self._known[name] = known
+        return known
 
     def forget(self, name: str) -> None:
         self._known.pop(name, None)

@@ -19,7 +19,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from experiments.registry.registered_versions import Registry
 from service.connections.dispatcher import Dispatcher
-from service.connections.idle_conversations import IdleConversations
+from service.connections.inbox.idle_conversations import IdleConversations
 from service.jobs.capacity_update import CapacityUpdate
 from service.jobs.health_server import HealthServer
 from service.jobs.installation_figures import InstallationFigures

@@ -13,7 +13,7 @@ import pytest
 
 from service.connections import dispatcher
 from service.connections.calls import call_sender
-from service.connections.idle_conversations import IdleConversations
+from service.connections.inbox.idle_conversations import IdleConversations
 from tests import postgres
 from tests.connected import Connected, connected_chatwoot, dispatching
 from tests.far_sides.chatwoot import SECRET, FakeChatwoot, signed

@@ -29,6 +29,7 @@ from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("BATON_TEST_KILLS", "3"))
+PAUSE_SECONDS = 0.1
 FAULTS = ("ok", "ok", "ok", "ok", "lost", "500", "429", "slow", "late")
 
 
@@ -57,7 +58,7 @@ class HostileEvents:
         while not is_over or self._held:
             if not is_over and len(self._held) < 3:
                 try:
-                    event = self._events.get(timeout=0.1 if self._held else None)
+                    event = self._events.get(timeout=PAUSE_SECONDS if self._held else None)
                 except queue.Empty:
                     pass
                 else:

@@ -335,8 +335,10 @@ def _split(
     """What of a configuration is no secret, checked, and the secrets. Raises Invalid."""
     secret = {name: value for name, value in given.items() if name in kind.secrets}
     for name, value in secret.items():
-        if not isinstance(value, str) or not 1 <= len(value) <= 1000:
-            raise _invalid_config(f"config.{name}", f"{name} is no text of at most 1000 characters")
+        is_plain = isinstance(value, str) and value.isascii() and value.isprintable()
+        if not is_plain or not 1 <= len(value) <= 1000:
+            why = f"{name} is no text of at most 1000 plain characters"
+            raise _invalid_config(f"config.{name}", why)
         try:
             resolve_secret(settings, value)
         except SecretReferenceError as error:
@@ -364,7 +366,12 @@ def _changed_config(
     settings: Settings, row: Mapping[str, Any], given: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
     """The columns after a merge of the configuration; a changed secret that verifies rotates."""
-    kind, before = KINDS[row["kind"]], unseal(settings, row["secrets"])
+    kind = KINDS[row["kind"]]
+    try:
+        before = unseal(settings, row["secrets"])
+    except UnsealError as error:
+        hint = "start this process with the key that sealed them, or make the connection again"
+        raise Contradiction("sealed_by_another_key", str(error), hint=hint) from error
     merged = {**row["config"], **before, **given}
     wanted = {name: value for name, value in merged.items() if value is not None}
     config, secret = _split(settings, kind, wanted)
