@@ -21,7 +21,7 @@ from service.store.tables.conversations import (
     Original,
     Reopening,
 )
-from service.store.tables.handoffs import Handoff, Note
+from service.store.tables.handoffs import CannedReply, Handoff, Note
 from service.store.tables.labels import AnnotatorReview, Audit, Outcome, Review
 from service.store.tables.ledger import Alias, Challenger, Evaluation, Event, LedgerRow, Version
 from service.store.tables.outbox import UNDISPATCHED, Delivery, OutboxEvent, Webhook
@@ -33,6 +33,7 @@ __all__ = [
     "Alias",
     "AnnotatorReview",
     "Audit",
+    "CannedReply",
     "Challenger",
     "Conversation",
     "Decision",

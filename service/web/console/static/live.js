@@ -58,7 +58,7 @@ const baton = (() => {
   async function refresh() {
     const old = fresh();
     if (!old || document.hidden) {
-      stale = true;
+      stale = Boolean(old);
       return;
     }
     stale = false;
@@ -144,9 +144,16 @@ const baton = (() => {
   tick();
   setInterval(tick, 15000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) refresh(); });
-  if (fresh()) {
+  let listening = Boolean(fresh());
+  function listen() {
+    // A page without a list of its own hears only where somebody wants to be told.
+    if (listening || !window.EventSource || !navigator.locks || !channel) return;
+    listening = true;
+    start();
+  }
+  if (listening) {
     setInterval(refresh, 300000 * (0.9 + Math.random() * 0.2)); // banners and hours change, too
     start();
   }
-  return { tell, tick, refresh };
+  return { tell, tick, refresh, listen };
 })();
