@@ -234,7 +234,10 @@ def excerpts(
         .subquery()
     )
     rows = connection.execute(
-        select(_message.c.conversation_id, func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX))
+        select(
+            _message.c.conversation_id,
+            func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX).label("said"),
+        )
         .join(
             first,
             and_(
@@ -244,7 +247,7 @@ def excerpts(
         )
         .where(_message.c.workspace == workspace)
     )
-    return dict(rows.tuples().all())
+    return {row.conversation_id: row.said for row in rows}
 
 
 CUSTOMER_SCANNED_MAX = 500

@@ -38,6 +38,8 @@ NAVIGATION = (
     NavItem("/console/missed", "Missed"),
     NavItem("/console/today", "Today", "lead"),
     NavItem("/console/engineering", "Figures", "engineer"),
+    NavItem("/console/people", "People", "admin"),
+    NavItem("/console/start", "First day", "admin"),
 )
 
 

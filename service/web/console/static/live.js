@@ -29,8 +29,12 @@ const baton = (() => {
       time.textContent = waited(now - Number(time.dataset.since));
     }
     for (const time of root.querySelectorAll("time[data-clock]")) {
-      const given = { weekday: "short", hour: "2-digit", minute: "2-digit" };
-      time.textContent = new Date(time.dateTime).toLocaleString(undefined, given);
+      const at = new Date(time.dateTime);
+      const day = Math.abs(now - at / 1000) < 6 * 86400 ? { weekday: "short" } : { day: "numeric", month: "short" };
+      time.textContent = at.toLocaleString(undefined, { ...day, hour: "2-digit", minute: "2-digit" });
+    }
+    for (const time of root.querySelectorAll("time[data-day]")) {
+      time.textContent = new Date(time.dateTime).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
     }
   }
 
