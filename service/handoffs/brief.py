@@ -71,6 +71,7 @@ def context_packet(
         ],
         "suggested_team": decision.team if decision is not None else handoff["team"],
         "route": decision.route if decision is not None else None,
+        "language": decision.language if decision is not None else None,
         "facts": [asdict(fact) for fact in entities],
         "summary": [asdict(quote) for quote in quotes],
         "attributes": _attributes(messages),
@@ -162,6 +163,8 @@ def _turn_json(row: Any, message: Message) -> dict[str, Any]:
         "scored": row.scored,
         "edits": row.edits,
         "removed": row.removed is not None,
+        "agent": message.agent,
+        "attachments": [{"type": kind, "name": name} for kind, name in message.attachments],
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ PAGE_SIZE = 50
 
 CLAIMED_MAX = 50
 """Claimed handoffs that are shown beside those that wait."""
+
+NEXT_MAX = 10
+"""Handoffs that are tried, one after the other, when somebody takes the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +48,56 @@ class QueuePage:
 
 
 def load_queue(
-    connection: Connection, workspace: str, agent: str, team: str | None = None, page: int = 1
+    connection: Connection,
+    workspace: str,
+    agent: str,
+    teams: Collection[str] = (),
+    page: int = 1,
 ) -> QueuePage:
-    """The queue of a workspace for one agent; a page beyond the last is the last."""
-    teams = team_queues(connection, workspace)
-    team_queue = next((queue for queue in teams if queue.name == team), TeamQueue(team, 0, 0, None))
+    """The queue of a workspace for one agent, of some teams or of all; a page beyond the last is
+    the last.
+    """
+    every = team_queues(connection, workspace)
     everyone = TeamQueue(
         None,
-        sum(queue.waiting for queue in teams),
-        sum(queue.claimed for queue in teams),
-        min((queue.oldest_at for queue in teams if queue.oldest_at is not None), default=None),
+        sum(queue.waiting for queue in every),
+        sum(queue.claimed for queue in every),
+        min((queue.oldest_at for queue in every if queue.oldest_at is not None), default=None),
     )
-    count = everyone.waiting if team is None else team_queue.waiting
+    count = sum(queue.waiting for queue in every if not teams or queue.name in teams)
     pages = max(1, -(-count // PAGE_SIZE))
     page = min(max(page, 1), pages)
     skip = (page - 1) * PAGE_SIZE
     scope: dict[str, Any] = {"connection": connection, "workspace": workspace}
     waiting = handoff_rows.queue_page(
-        **scope, status="waiting", team=team, skip=skip, most=PAGE_SIZE
+        **scope, status="waiting", teams=teams, skip=skip, most=PAGE_SIZE
     )
     own = handoff_rows.queue_page(**scope, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
-    claimed = handoff_rows.queue_page(**scope, status="claimed", team=team, most=CLAIMED_MAX)
+    claimed = handoff_rows.queue_page(**scope, status="claimed", teams=teams, most=CLAIMED_MAX)
     return QueuePage(
         [queue_json(row) for row in waiting],
         [queue_json(row) for row in claimed if row.claimed_by != agent],
         [queue_json(row) for row in own],
-        [queue_json(row) for row in handoff_rows.unanswered(**scope, team=team)],
+        [queue_json(row) for row in handoff_rows.unanswered(**scope, teams=teams)],
         everyone,
-        teams,
+        every,
         page,
         pages,
     )
+
+
+def next_ones(connection: Connection, workspace: str, teams: Collection[str] = ()) -> list[str]:
+    """The handoffs to take next, of some teams or of all: the most urgent, of those what is
+    overdue, of those the oldest first. There are several, for colleagues may be quicker.
+    """
+    rows = [
+        *handoff_rows.unanswered(connection, workspace, teams=teams, most=NEXT_MAX),
+        *handoff_rows.queue_page(
+            connection, workspace, status="waiting", teams=teams, most=NEXT_MAX
+        ),
+    ]
+    rows.sort(key=lambda row: (row.priority, row.status == "waiting", row.opened_at, row.id))
+    return [row.id for row in rows[:NEXT_MAX]]
 
 
 def queue_json(row: Any) -> dict[str, Any]:

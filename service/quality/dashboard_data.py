@@ -120,13 +120,13 @@ def load_dashboard(
         kept,
         escalated,
         under_drift(kept, len(ended)) if ended else NO_RATE,
-        _missed_json(kept, caught.get("missed", 0), reopened_missed, sample),
+        missed_json(kept, caught.get("missed", 0), reopened_missed, sample),
         len(opened),
         sum(row.by_rule for row in opened),
         dict(verdicts),
         under_drift(verdicts["not_needed"], judged) if judged else NO_RATE,
         _claim_times(opened),
-        _team_loads(connection, workspace, policy, now),
+        team_loads(connection, workspace, policy, now),
         handed / decided if decided else None,
         _switches(connection, workspace),
         [row._asdict() for row in change_log.newest(connection, workspace, most=EVENTS_SHOWN)],
@@ -138,7 +138,7 @@ def load_dashboard(
     )
 
 
-def _missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
+def missed_json(kept: int, caught: int, late: int, sample: Any) -> dict[str, Any]:
     segment = Segment(
         kept=kept,
         late=late,
@@ -177,7 +177,7 @@ def _claim_times(opened: Sequence[Any]) -> ClaimTimes:
     )
 
 
-def _team_loads(
+def team_loads(
     connection: Connection, workspace: str, policy: Policy, now: float
 ) -> list[TeamLoad]:
     rows = handoff_rows.counts(connection, workspace)

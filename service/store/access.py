@@ -112,6 +112,16 @@ def user(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     return connection.execute(query).one_or_none()
 
 
+def set_teams(connection: Connection, workspace: str, name: str, teams: Sequence[str]) -> bool:
+    """Set a user's teams; False where there is no such user."""
+    result = connection.execute(
+        update(_user)
+        .where(_user.c.workspace == workspace, _user.c.id == name)
+        .values(teams=list(teams))
+    )
+    return result.rowcount == 1
+
+
 def users(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
     query = select(_user).where(_user.c.workspace == workspace).order_by(_user.c.id)
     return connection.execute(query).all()

@@ -23,7 +23,7 @@ CONVERSATIONS, LEFT, SEED = 240, 14, 7
 
 
 def main(folder: Path) -> None:
-    """Write both pictures into a folder."""
+    """Write the pictures into a folder."""
     with (
         tempfile.TemporaryDirectory() as home,
         installation(Path(home)) as made,
@@ -33,10 +33,7 @@ def main(folder: Path) -> None:
         keys = json.loads((Path(home) / "keys.json").read_text())
         play(process.url, keys, CONVERSATIONS, SEED, 1, Console(stderr=True), left=LEFT)
         page = browser.new_page(base_url=process.url, viewport=SIZE, color_scheme="light")
-        page.goto("/console/sign-in")
-        page.get_by_label("Your key").fill(keys["agent"])
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url("**/console/queue")
+        sign_in(page, keys["agent"])
         take(page, folder / "queue.png")
         with Client(process.url, keys["agent"]) as agent:
             waiting = agent.get("/v1/handoffs?status=waiting")["handoffs"]
@@ -46,6 +43,20 @@ def main(folder: Path) -> None:
         page.keyboard.press("n")
         page.get_by_text("Baton now gives").wait_for()
         take(page, folder / "conversation.png")
+        with Client(process.url, keys["admin"]) as admin:
+            lead = admin.post("/v1/keys", {"role": "lead", "name": "lea"})["key"]
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/console/sign-in")
+        sign_in(page, lead)
+        page.goto("/console/today")
+        take(page, folder / "today.png")
+
+
+def sign_in(page: Page, key: str) -> None:
+    page.goto("/console/sign-in")
+    page.get_by_label("Your key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/console/queue")
 
 
 def take(page: Page, path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_whole_story_from_the_queue_to_a_message_that_is_scored_differently(
 
     ben = opened(desk, "ben", handoff)
     expect(ben.locator("#status")).to_contain_text("ann has it")
-    expect(ben.get_by_role("button", name="Resolve")).to_have_count(0)
+    expect(ben.get_by_role("button", name="Resolve", exact=True)).to_have_count(0)
 
     given = ann.get_by_role("region", name="Already given")
     expect(given).to_contain_text("AB-12345")
@@ -133,8 +133,9 @@ def test_keys_do_nothing_while_writing_or_when_they_are_switched_off(desk: Desk)
     page = claimed(desk, "ann", handoff)
     page.get_by_label("A note for colleagues").press_sequentially("nuc n u c")
     page.locator("h1").click()
-    page.get_by_label("Answer with one key").uncheck()
-    page.locator("h1").click()
+    page.get_by_role("button", name="Shortcuts").click()
+    page.get_by_label("Use keys in this browser").uncheck()
+    page.get_by_role("button", name="Close").click()
     page.keyboard.press("n")
     page.reload()
     page.keyboard.press("n")
@@ -155,7 +156,7 @@ def test_teaching_tells_team_reason_and_note_and_works_without_scripts(desk: Des
     assert (outcome["first_needed_message_id"], outcome["team"]) == ("m2", "legal")
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", name="Was a person needed?")).to_be_visible()
-    page.get_by_role("button", name="Resolve").click()
+    page.get_by_role("button", name="Resolve", exact=True).click()
     expect(page.locator("#status")).to_contain_text("resolved")
 
 
@@ -221,7 +222,7 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
         assert page.locator("main script, main img, main b, main i, main u").count() == 0
         assert overflow(page) <= 0
     page.get_by_role("button", name="Claim").click()
-    page.locator("input[name=since]").last.check()
+    page.locator("#turns input[name=since]").last.check()
     page.get_by_role("button", name="Needed").first.click()
     expect(page.locator("#teach")).to_contain_text("since turn")
 

@@ -10,12 +10,14 @@ from rich.console import Console
 
 from experiments.replay.client import path_of
 from experiments.simulation.demo import play
+from service.client import Baton
 from tests.browser.chromium import Desk
 from tests.browser.test_queue import waiting_for_events
 from tests.browser.test_review import drawn, outcome
-from tests.service_in_process import OTHERS
+from tests.service_in_process import ASKS, OTHERS
 
 PLAYED, LEFT, SEED = 24, 2, 7
+SAYS = "message.agent"
 
 
 def played(desk: Desk) -> None:
@@ -79,16 +81,67 @@ def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     drawn(desk)
     queue.get_by_role("link", name="Audits").click()
     assert "%" not in queue.inner_text("main")
-    queue.keyboard.press("2")
+    queue.keyboard.press("u")
     expect(queue.get_by_role("heading", name="You said that nobody was needed")).to_be_visible()
     expect(queue.locator("#last")).to_contain_text("%")
 
     assert scored(desk, "kept 1", "m1", OTHERS[0])["action"] == "continue"
     desk.bot.post(path_of("conversations", "kept 1", "close"), {"resolution": "unknown"})
     queue.get_by_role("link", name="Missed").click()
-    queue.get_by_role("searchbox").fill(OTHERS[0])
+    queue.get_by_label("What was said").fill(OTHERS[0])
     queue.keyboard.press("Enter")
     queue.locator("li.found a").first.click()
     queue.get_by_role("button", name="A person was needed").click()
     expect(queue.get_by_role("heading", name="A person was needed")).to_be_visible()
     assert outcome(desk, "kept 1")["verdict"] == "missed"
+
+
+def test_the_whole_job_is_done_at_the_console(desk: Desk) -> None:
+    known = {"attributes": {"customer_id": "C-77", "customer_name": "Jo Miller"}}
+    desk.bot.score("earlier", "m1", OTHERS[0], **known)
+    page = desk.visit("ann", "/console/replies")
+    page.get_by_label("Name").fill("sorry")
+    page.get_by_label("Text").fill("Dear {customer}, I am sorry. {agent}")
+    page.get_by_role("button", name="Keep").click()
+    expect(page.get_by_text("{customer}, I am sorry")).to_be_visible()
+
+    picture = {"attachments": [{"type": "image", "name": "leak.jpg"}]}
+    message = {"id": "m1", "text": ASKS} | picture
+    handoff = desk.bot.post("/v1/score", {"conversation_id": "c", "message": message} | known)
+    page.goto("/console/queue")
+    page.keyboard.press("t")  # takes the next one
+    page.wait_for_url(f"**/console/handoffs/{handoff['handoff']['id']}")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Jo Miller")
+    expect(page.locator("#turns")).to_contain_text("leak.jpg (image)")
+    expect(page.get_by_role("region", name="Their other conversations")).to_contain_text("earlier")
+
+    reply = page.get_by_role("textbox", name="Reply to Jo Miller as ann")
+    page.keyboard.press("r")
+    page.keyboard.press("/")
+    page.keyboard.type("sor")
+    page.keyboard.press("Enter")
+    expect(reply).to_have_value("Dear Jo Miller, I am sorry. ann")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".turn.agent")).to_contain_text("Dear Jo Miller, I am sorry. ann")
+    expect(reply).to_have_value("")
+    heard = next(e for e in Baton(desk.url, desk.place.keys["bot"]).events("0") if e.type == SAYS)
+    assert heard.data["text"] == "Dear Jo Miller, I am sorry. ann"
+    assert heard.data["deliver"]
+
+    reply.fill("half a thought")
+    page.get_by_label("A note for colleagues").fill("half a note")
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    expect(page.locator("#teach")).to_contain_text("You said: no person was needed")
+    expect(reply).to_have_value("half a thought")
+    expect(page.get_by_label("A note for colleagues")).to_have_value("half a note")
+    page.keyboard.press("z")
+    expect(page.locator("#teach")).to_contain_text("Undone: it was taken back")
+    page.reload()
+    expect(reply).to_have_value("half a thought")
+    page.get_by_role("button", name="Send and resolve").click()
+    expect(page.locator("#status")).to_contain_text("resolved by ann")
+    expect(page.locator("#turns")).to_contain_text("half a thought")
+    expect(page.get_by_role("button", name="Take the next one")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("writes a reply")

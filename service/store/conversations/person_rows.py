@@ -42,7 +42,7 @@ def conversations_of(
         .where(
             _message.c.workspace == workspace,
             _message.c.attributes.is_not(None),
-            customer_id.in_(list(_spellings(customer))),
+            customer_id.in_(list(spellings(customer))),
             _message.c.conversation_id > after,
         )
         .order_by(_message.c.conversation_id)
@@ -51,7 +51,7 @@ def conversations_of(
     return connection.execute(query).scalars().all()
 
 
-def _spellings(customer: str) -> Iterator[str]:
+def spellings(customer: str) -> Iterator[str]:
     """The id as text, and as the number that it may have been sent as."""
     yield customer
     if customer.isascii() and customer.isdecimal():

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from learning.ledger.lessons import WEAK_SOURCES
+from service.store.conversations.person_rows import CUSTOMER, spellings
 from service.store.database.transactions import table
 from service.store.tables import Conversation, MessageRow, Outcome
 
@@ -208,6 +209,75 @@ def conversations(
         .order_by(_conversation.c.last_at.desc(), _conversation.c.id)
     ).all()
     return Page(rows, None if last is None else (names[last], last))
+
+
+EXCERPT_CHARS_MAX = 240
+
+
+def excerpts(
+    connection: Connection, workspace: str, names: Sequence[str], text: str
+) -> dict[str, str]:
+    """What to show of conversations that were found: the beginning of the first message in which
+    all words of a text stand, of the customer's before others'.
+    """
+    seq = func.coalesce(
+        func.min(case((_message.c.author == "user", _message.c.seq))), func.min(_message.c.seq)
+    )
+    first = (
+        select(_message.c.conversation_id, seq.label("seq"))
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id.in_(names),
+            *[_contains(word) for word in text.split()[:8]],
+        )
+        .group_by(_message.c.conversation_id)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(
+            _message.c.conversation_id,
+            func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX).label("said"),
+        )
+        .join(
+            first,
+            and_(
+                _message.c.conversation_id == first.c.conversation_id,
+                _message.c.seq == first.c.seq,
+            ),
+        )
+        .where(_message.c.workspace == workspace)
+    )
+    return {row.conversation_id: row.said for row in rows}
+
+
+CUSTOMER_SCANNED_MAX = 500
+"""Conversations in which a customer's others are looked for, the newest of each status."""
+
+
+def of_customer(
+    connection: Connection, workspace: str, customer: str, most: int
+) -> Sequence[Row[Any]]:
+    """The newest conversations of a customer (`attributes.customer_id`), the last heard of first;
+    a bounded scan, since every page of a conversation asks for them.
+    """
+    near = union_all(
+        *(
+            select(_newest(workspace, status, None, CUSTOMER_SCANNED_MAX).subquery())
+            for status in ("open", "closed")
+        )
+    ).subquery()
+    customer_id = cast(_message.c.attributes[CUSTOMER].as_string(), Text)
+    theirs = select(_message.c.conversation_id).where(
+        _message.c.workspace == workspace,
+        _message.c.conversation_id.in_(select(near.c.id)),
+        _message.c.attributes.is_not(None),
+        customer_id.in_(list(spellings(customer))),
+    )
+    query = select(_conversation).where(
+        _conversation.c.workspace == workspace, _conversation.c.id.in_(theirs)
+    )
+    order = (_conversation.c.last_at.desc(), _conversation.c.id)
+    return connection.execute(query.order_by(*order).limit(most)).all()
 
 
 def _newest(workspace: str, status: str, after: tuple[float, str] | None, most: int) -> Any:

@@ -92,15 +92,17 @@ def queue_page(
     workspace: str,
     *,
     status: str,
-    team: str | None = None,
+    teams: Collection[str] = (),
     claimed_by: str | None = None,
     skip: int = 0,
     most: int = 50,
 ) -> Sequence[Row[Any]]:
-    """A page of the queue, each handoff with an excerpt of its message and its reasons."""
+    """A page of the queue, of these teams or of all, each handoff with an excerpt of its message
+    and its reasons.
+    """
     query = _QUEUE_PAGE.where(_handoff.c.workspace == workspace, _handoff.c.status == status)
-    if team is not None:
-        query = query.where(_handoff.c.team == team)
+    if teams:
+        query = query.where(_handoff.c.team.in_(teams))
     if claimed_by is not None:
         query = query.where(_handoff.c.claimed_by == claimed_by)
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
@@ -122,7 +124,7 @@ def by_ids(connection: Connection, workspace: str, ids: Collection[str]) -> Sequ
 
 
 def unanswered(
-    connection: Connection, workspace: str, team: str | None = None, most: int = 50
+    connection: Connection, workspace: str, teams: Collection[str] = (), most: int = 50
 ) -> Sequence[Row[Any]]:
     """Handoffs that nobody took in time and whose request still stands, as on a page of the queue:
     the newest of its conversation, which is open and without a person.
@@ -146,8 +148,8 @@ def unanswered(
         conversation.c.handoff_id.is_(None),
         ~superseded.exists(),
     )
-    if team is not None:
-        query = query.where(_handoff.c.team == team)
+    if teams:
+        query = query.where(_handoff.c.team.in_(teams))
     order = (_handoff.c.priority, _handoff.c.opened_at, _handoff.c.id)
     return connection.execute(query.order_by(*order).limit(most)).all()
 
@@ -177,6 +179,18 @@ def of_conversation(
     ).all()
 
 
+def newest_of(
+    connection: Connection, workspace: str, conversations: Collection[str]
+) -> dict[str, Row[Any]]:
+    """The newest handoff of each of these conversations that had one."""
+    rows = connection.execute(
+        select(_handoff)
+        .where(_handoff.c.workspace == workspace, _handoff.c.conversation_id.in_(conversations))
+        .order_by(_handoff.c.opened_at)
+    )
+    return {row.conversation_id: row for row in rows}
+
+
 def of_decision(connection: Connection, workspace: str, decision: str) -> Row[Any] | None:
     """The handoff that a decision opened."""
     return connection.execute(
@@ -193,6 +207,18 @@ def count_waiting(connection: Connection, workspace: str, team: str) -> int:
             _handoff.c.workspace == workspace,
             _handoff.c.team == team,
             _handoff.c.status == "waiting",
+        )
+    ).scalar_one()
+    return total
+
+
+def count_late(connection: Connection, workspace: str, now: float) -> int:
+    """The number of handoffs that still wait although they were promised sooner."""
+    total: int = connection.execute(
+        select(func.count()).where(
+            _handoff.c.workspace == workspace,
+            _handoff.c.status == "waiting",
+            _handoff.c.promised_at < now,
         )
     ).scalar_one()
     return total

@@ -171,6 +171,15 @@ def newest_policy_position(connection: Connection, workspace: str, *, without: s
     return position or 0
 
 
+def newest_policies(connection: Connection, workspace: str, most: int) -> list[Entry]:
+    """The newest policies that people set, the newest first; those that `jobs` adjust left out."""
+    query = select(
+        _ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at
+    ).where(_ledger.c.workspace == workspace, _ledger.c.kind == "policy", _ledger.c.actor != "jobs")
+    rows = connection.execute(query.order_by(_ledger.c.position.desc()).limit(most))
+    return [Entry(*row) for row in rows]
+
+
 def policy_set_at(connection: Connection, workspace: str) -> float:
     """When the policy in force was set."""
     at: float | None = connection.execute(

@@ -10,13 +10,15 @@ from sqlalchemy import Connection, Row, and_, case, func, select
 from learning.ledger.lessons import WEAK_SOURCES
 from service.store.conversations.conversation_rows import HISTORY
 from service.store.database.transactions import table
-from service.store.tables import Conversation, Decision, Evaluation, Handoff, Outcome
+from service.store.tables import Conversation, Decision, Evaluation, Handoff, MessageRow, Outcome
 
 _conversation = table(Conversation)
 _decision = table(Decision)
 _evaluation = table(Evaluation)
 _handoff = table(Handoff)
+_message = table(MessageRow)
 _outcome = table(Outcome)
+EXCERPT_CHARS_MAX = 160
 
 
 def decision_counts(
@@ -83,6 +85,47 @@ def caught(connection: Connection, workspace: str, since: float = 0.0) -> Sequen
         )
         .group_by(_outcome.c.verdict)
     ).all()
+
+
+def newest_missed(connection: Connection, workspace: str, since: float, most: int) -> Sequence[Any]:
+    """What was found since a moment to have been missed, the newest first: by whom, how, and what
+    the conversation began with.
+    """
+    seq = select(func.min(_message.c.seq)).where(
+        _message.c.workspace == _outcome.c.workspace,
+        _message.c.conversation_id == _outcome.c.conversation_id,
+        _message.c.author == "user",
+        _message.c.text != "",
+    )
+    first = and_(
+        _message.c.workspace == _outcome.c.workspace,
+        _message.c.conversation_id == _outcome.c.conversation_id,
+        _message.c.seq == seq.correlate(_outcome).scalar_subquery(),
+    )
+    query = (
+        select(
+            _outcome.c.conversation_id,
+            _outcome.c.source,
+            _outcome.c.agent,
+            _outcome.c.at,
+            func.substr(_message.c.text, 1, EXCERPT_CHARS_MAX).label("said"),
+        )
+        .outerjoin(_message, first)
+        .where(
+            _outcome.c.workspace == workspace,
+            _outcome.c.verdict == "missed",
+            _outcome.c.handoff_id.is_(None),
+            _outcome.c.retracted_at.is_(None),
+            _outcome.c.source.not_in(WEAK_SOURCES),
+            _outcome.c.at >= since,
+        )
+    )
+    return connection.execute(query.order_by(_outcome.c.at.desc()).limit(most)).all()
+
+
+def any_conversation(connection: Connection, workspace: str) -> bool:
+    query = select(_conversation.c.id).where(_conversation.c.workspace == workspace)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def languages(connection: Connection, workspace: str) -> Sequence[Row[Any]]:

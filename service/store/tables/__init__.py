@@ -27,7 +27,7 @@ from service.store.tables.conversations import (
     Original,
     Reopening,
 )
-from service.store.tables.handoffs import Handoff, Note
+from service.store.tables.handoffs import CannedReply, Handoff, Note
 from service.store.tables.labels import (
     AnnotatorReview,
     Audit,
@@ -45,6 +45,7 @@ __all__ = [
     "Alias",
     "AnnotatorReview",
     "Audit",
+    "CannedReply",
     "Challenger",
     "ConnectionDelivery",
     "ConnectionRow",

@@ -66,3 +66,14 @@ class Note(SQLModel, table=True):
     team: str | None
     text: str | None
     at: float = time_column()
+
+
+class CannedReply(SQLModel, table=True):
+    """A text that agents reply with often, kept by its name."""
+
+    __tablename__ = "canned_reply"
+    workspace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    text: str
+    made_by: str
+    changed_at: float = time_column()

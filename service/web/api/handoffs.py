@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from service.handoffs import brief, claims, lifecycle, notes, replies, takeover, transfers
 from service.handoffs.status import require_handoff
 from service.runtime.errors import Invalid, NotFound
-from service.scoring.decision_response import ReasonResponse, TriggerResponse
+from service.scoring.decision_response import LanguageResponse, ReasonResponse, TriggerResponse
 from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
@@ -158,6 +158,13 @@ class StoredNote(NoteResponse):
     handoff_id: Annotated[str, about("Its handoff.", "h19ab2c3d4e5f60718293a4")]
 
 
+class BriefAttachment(BaseModel):
+    """Something that came with a turn; Baton does not have it."""
+
+    type: Annotated[str, about("What it is.", "image")]
+    name: Annotated[str | None, about("Its name.", "receipt.jpg")]
+
+
 class BriefTurn(BaseModel):
     """A turn of the transcript."""
 
@@ -170,6 +177,8 @@ class BriefTurn(BaseModel):
     scored: Annotated[bool, about("Whether it was decided about.", True)]
     edits: Annotated[str | None, about("The message that it is a newer version of.", "m-3")]
     removed: Annotated[bool, about("Whether the customer removed its words.", False)]
+    agent: Annotated[str | None, about("The person who spoke, where it is known.", "dana")]
+    attachments: Annotated[list[BriefAttachment], about("What came with it.")]
 
 
 class Attempt(BaseModel):
@@ -248,6 +257,9 @@ class HandoffBrief(HandoffResponse):
     sentiment: Annotated[list[SentimentPoint], about("Sentiment over time.")]
     suggested_team: Annotated[str, about("The team that the decision named.", "support")]
     route: Annotated[RouteResponse | None, about("Whose word chose the team.")]
+    language: Annotated[
+        LanguageResponse | None, about("The customer's language, as its decision found it.")
+    ]
     facts: Annotated[list[CustomerFact], about("What the customer already gave.")]
     summary: Annotated[list[SummaryLine], about("The sentences that say most.")]
     attributes: Annotated[

@@ -29,13 +29,17 @@ class NavItem:
     path: str
     name: str
     role: str = "agent"
+    key: str = ""
 
 
 NAVIGATION = (
-    NavItem("/console/queue", "Queue"),
+    NavItem("/console/queue", "Queue", key="q"),
     NavItem("/console/audits", "Audits"),
     NavItem("/console/missed", "Missed"),
     NavItem("/console/today", "Today", "lead"),
+    NavItem("/console/engineering", "Figures", "engineer"),
+    NavItem("/console/people", "People", "admin"),
+    NavItem("/console/start", "First day", "admin"),
 )
 
 

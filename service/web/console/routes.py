@@ -23,9 +23,10 @@ from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
 from service.web.console import queue_page, sign_in, static_files
 from service.web.console.conversation import actions, conversation_page, verdict_form
-from service.web.console.dashboard import dashboard_page
+from service.web.console.dashboard import dashboard_page, today_page
 from service.web.console.rendering import page
-from service.web.console.review import audit_page, missed_page, transcript_page
+from service.web.console.review import audit_page, missed_page, search_page, transcript_page
+from service.web.console.settings import first_day_page, people_page, replies_page
 from service.web.console.signed_in_user import NotSignedIn, session_user
 from service.web.error_responses import retry_headers, validation_error
 
@@ -48,7 +49,12 @@ _ROUTERS = (
     audit_page.router,
     missed_page.router,
     transcript_page.router,
+    search_page.router,
+    replies_page.router,
+    people_page.router,
+    first_day_page.router,
     dashboard_page.router,
+    today_page.router,
     static_files.router,
 )
 

@@ -112,3 +112,9 @@ Actor = Annotated[SessionUser, Depends(_actor("agent"))]
 
 Lead = Annotated[SessionUser, Depends(_viewer("lead"))]
 """Dependency of a page for leads, engineers and admins."""
+
+Admin = Annotated[SessionUser, Depends(_viewer("admin"))]
+"""Dependency of a page for admins."""
+
+AdminActor = Annotated[SessionUser, Depends(_actor("admin"))]
+"""Dependency of an admin's form: its token has been checked."""

@@ -7,8 +7,10 @@ import mimetypes
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import APIRouter
+from fastapi import Path as PathParameter
 from fastapi.responses import Response
 
 from service.runtime.errors import NotFound
@@ -37,6 +39,20 @@ def _asset(path: Path) -> Asset:
     body = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return Asset(body, media_type, hashlib.sha256(body).hexdigest()[:16])
+
+
+@router.get("/icon/{count}.svg")
+async def icon(count: Annotated[int, PathParameter(ge=1, le=100)]) -> Response:
+    """The tab's icon with a number of those waiting; from 100 on it says 99+."""
+    text = "99+" if count > 99 else str(count)
+    body = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+        '<circle cx="16" cy="16" r="16" fill="#a3262a"/>'
+        f'<text x="16" y="22" font-family="sans-serif" font-weight="700" text-anchor="middle" '
+        f'font-size="{(18, 17, 14)[len(text) - 1]}" fill="#fff">{text}</text></svg>'
+    )
+    headers = {"Cache-Control": f"public, max-age={YEAR_SECONDS}, immutable"}
+    return Response(body, media_type="image/svg+xml", headers=headers)
 
 
 def address(name: str) -> str:

@@ -1,21 +1,22 @@
-"""Form actions on a handoff from its page: claim, note, transfer, return, resolve."""
+"""Form actions on a handoff from its page: claim, assign, reply, note, transfer, return, end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
 
-from service.handoffs import claims, lifecycle, notes, transfers
-from service.runtime.errors import Contradiction, NotFound, RequestRefused
+from service.handoffs import claims, lifecycle, notes, replies, transfers
+from service.runtime.errors import Contradiction, Invalid, NotFound, RequestRefused
+from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.console import queue_page
 from service.web.console.conversation.conversation_page import address, render_conversation
 from service.web.console.signed_in_user import Actor, SessionUser
 from service.web.request_context import AppDependency, AppState
-from service.web.schemas import Id, NoteText, RequiredNote, ShortText
+from service.web.schemas import Id, NoteText, RequiredNote, ShortText, Text
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 Action = Callable[[Batch], Mapping[str, Any]]
@@ -28,6 +29,7 @@ async def claim(
     baton: AppDependency,
     visitor: Actor,
     team: Annotated[ShortText | None, Form()] = None,
+    mine: Annotated[bool, Form()] = False,
     back: Annotated[str, Form()] = "",
 ) -> Any:
     """Claim a handoff; one claimed by a colleague says by whom, on this page or in the queue."""
@@ -44,8 +46,57 @@ async def claim(
             workspace, action, needs=lifecycle.lock_targets(workspace, handoff_id)
         )
     except (Contradiction, NotFound) as refusal:
-        return await queue_page.render_queue(request, baton, visitor, team, 1, refusal)
+        scope = queue_page.Scope(team, mine)
+        return await queue_page.render_queue(request, baton, visitor, scope, 1, refusal)
     return RedirectResponse(address(handoff_id), 303)
+
+
+@router.post("/assign")
+async def assign(
+    request: Request,
+    handoff_id: Id,
+    baton: AppDependency,
+    visitor: Actor,
+    user: Annotated[ShortText, Form()],
+) -> Any:
+    """Give it to a colleague; a lead takes it from whoever has it, for themselves too."""
+    workspace = visitor.workspace
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
+
+    def action(batch: Batch) -> Mapping[str, Any]:
+        if access.user(batch.connection, workspace, user) is None:
+            raise Invalid("unknown_user", f"there is no user {user!r} in this workspace")
+        people, forced = (user, visitor.name), visitor.may("lead")
+        return claims.assign(batch, workspace, handoff_id, *people, seconds, forced=forced)
+
+    return await run_action(request, baton, visitor, handoff_id, action)
+
+
+@router.post("/reply")
+async def reply(
+    request: Request,
+    handoff_id: Id,
+    baton: AppDependency,
+    visitor: Actor,
+    text: Annotated[Text, Form()] = "",
+    message_id: Annotated[Id | None, Form()] = None,
+    then: Annotated[Literal["", "resolve"], Form()] = "",
+) -> Any:
+    """Write to the customer, which claims it; `then` it may be resolved at once."""
+    workspace, words = visitor.workspace, text.strip()
+    seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
+
+    def action(batch: Batch) -> Mapping[str, Any]:
+        if not words:
+            raise Invalid("empty_reply", "the reply says nothing", hint="write to the customer")
+        said = (visitor.name, words, seconds, message_id)
+        sent = replies.reply(batch, workspace, handoff_id, *said)
+        if then == "resolve":
+            return lifecycle.end(batch, workspace, handoff_id, visitor.name, "resolved")
+        return sent
+
+    place, typed = "#teach" if then else "#reply", {"reply": text}
+    return await run_action(request, baton, visitor, handoff_id, action, place, typed)
 
 
 @router.post("/resolve")
@@ -110,7 +161,7 @@ async def note(
     def action(batch: Batch) -> Mapping[str, Any]:
         return notes.add_note(batch, workspace, handoff_id, visitor.name, text, seconds)
 
-    return await run_action(request, baton, visitor, handoff_id, action, "#notes")
+    return await run_action(request, baton, visitor, handoff_id, action, "#notes", {"note": text})
 
 
 async def run_action(
@@ -120,13 +171,16 @@ async def run_action(
     handoff_id: str,
     action: Action,
     place: str = "",
+    typed: Mapping[str, str] | None = None,
 ) -> Any:
-    """Do something with a handoff and show its page anew; a refusal stands at its top."""
+    """Do something with a handoff and show its page anew; a refusal stands at its top, and what
+    was `typed` where it was.
+    """
     needs = lifecycle.lock_targets(visitor.workspace, handoff_id)
     try:
         await baton.engine.run(visitor.workspace, action, needs=needs)
     except NotFound:
         raise
     except RequestRefused as refusal:
-        return await render_conversation(request, baton, visitor, handoff_id, refusal)
+        return await render_conversation(request, baton, visitor, handoff_id, refusal, typed=typed)
     return RedirectResponse(address(handoff_id, place), 303)

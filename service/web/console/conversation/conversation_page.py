@@ -13,12 +13,16 @@ from sqlalchemy import Connection
 
 from learning.decision.policy import Policy
 from service.handoffs import brief, label_requests
+from service.handoffs.status import OPEN
 from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
+from service.runtime.ids import new_id
 from service.scoring import learned_effect
-from service.store.handoffs import handoff_rows
+from service.store import access
+from service.store.handoffs import canned_reply_rows, handoff_rows
 from service.store.labels import outcome_rows
 from service.web.access import sessions
 from service.web.console.conversation import transcript_view
+from service.web.console.conversation.customer_view import CustomerView, customer_view
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import NotSignedIn, SessionUser, Viewer, cookie_of
 from service.web.request_context import AppDependency, AppState
@@ -91,8 +95,9 @@ async def render_conversation(
     *,
     whole: bool = False,
     taken_back: str | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> Any:
-    """The page of a handoff, with a refusal on top if there is one."""
+    """The page of a handoff, with a refusal on top if there is one, and what was `typed`."""
     workspace, agent = visitor.workspace, visitor.name
     policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
@@ -116,6 +121,9 @@ async def render_conversation(
         taken_back=taken_back,
         earlier=0 if whole else max(0, len(packet["transcript"]) - TURNS_SHOWN),
         mine=mine,
+        claimable=_is_claimable(handoff, agent, now),
+        typed=typed or {},
+        reply_id=new_id("m"),
         effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
         expired=(handoff["claim_expires_at"] or now) < now,
         teams=policy.team_names,
@@ -137,7 +145,13 @@ def _load_context(
     requests = label_requests.open_label_requests(
         connection, workspace, agent, policy.questions, time.time()
     )
+    customer = customer_view(
+        connection, workspace, handoff["conversation_id"], packet["attributes"]
+    )
     return {
+        "customer": customer,
+        "canned": _canned(connection, workspace, customer, agent),
+        "colleagues": _colleagues(connection, workspace, handoff, agent),
         "handoff": handoff,
         "state": state,
         "packet": packet,
@@ -145,6 +159,35 @@ def _load_context(
         "asked": requests,
         "question": _label_request(requests, handoff_id),
     }
+
+
+def _is_claimable(handoff: Mapping[str, Any], agent: str, now: float) -> bool:
+    """Whether an agent may have it: it waits, or waited in vain, or nobody holds it any longer."""
+    held = handoff["status"] == "claimed" and handoff["claimed_by"] != agent
+    expired = (handoff["claim_expires_at"] or now) < now
+    return handoff["status"] in (*OPEN, "unanswered") and (not held or expired)
+
+
+def _canned(
+    connection: Connection, workspace: str, customer: CustomerView, agent: str
+) -> list[dict[str, str]]:
+    """The workspace's canned replies, with the customer's and the agent's name put in."""
+    return [
+        {
+            "name": row.name,
+            "text": row.text.replace("{customer}", customer.name or "").replace("{agent}", agent),
+        }
+        for row in canned_reply_rows.of_workspace(connection, workspace)
+    ]
+
+
+def _colleagues(
+    connection: Connection, workspace: str, handoff: Mapping[str, Any], agent: str
+) -> list[str]:
+    """Whom a handoff may be given to: people of the workspace, besides who has it and who asks."""
+    users = access.users(connection, workspace)
+    besides = (agent, handoff["claimed_by"])
+    return [row.id for row in users if row.role != "connector" and row.id not in besides]
 
 
 def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any
 LONG_CHARS = 1200
 """A longer text gets a frame of its own to scroll in."""
 
+SUGGESTED_MIN = 0.4
+"""Below it the model's word for another team is not told."""
+
 _SIGNALS = {
     "request": "asks for a person",
     "punctuation": "is loud",
@@ -46,6 +49,8 @@ class TranscriptTurn:
     edits: str | None
     is_removed: bool
     tried: Mapping[str, Any] | None
+    agent: str | None
+    attachments: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,16 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
             turn["edits"],
             turn["removed"],
             attempts.get(turn["id"]),
+            turn["agent"],
+            tuple(_attachment(part) for part in turn["attachments"]),
         )
         for turn in packet["transcript"]
     ]
+
+
+def _attachment(part: Mapping[str, Any]) -> str:
+    """What came with a message, as far as it was said: "receipt.jpg (image)"."""
+    return f"{part['name']} ({part['type']})" if part["name"] else str(part["type"])
 
 
 def _trigger_label(trigger: Mapping[str, Any]) -> str:
@@ -101,9 +113,15 @@ def _trigger_label(trigger: Mapping[str, Any]) -> str:
 
 
 def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[ReasonView]:
-    """The reasons, those of triggers first: a decision tells them in the triggers' order."""
-    views = []
+    """The reasons, those of triggers first: a decision tells them in the triggers' order.
+
+    What spoke against a person, and whose work it sounds like, is no reason for one.
+    """
+    views: list[ReasonView] = []
     for number, reason in enumerate(packet["reasons"]):
+        is_told = any(reason["text"] in view.text for view in views)
+        if is_told or reason.get("code") in ("held_back", "team_suggested"):
+            continue
         trigger = packet["triggers"][number : number + 1]
         messages = trigger[0]["message_ids"] if trigger else ()
         kind = trigger[0]["kind"] if trigger else ""
@@ -113,9 +131,12 @@ def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[ReasonVi
 
 
 def mood(packet: Mapping[str, Any]) -> Mood | None:
-    """The customer's sentiment as a line, and the same in words; None before the second message."""
+    """The customer's sentiment as a line, and the same in words; None before the second message,
+    and where it is not English, the only language in which sentiment is read.
+    """
     values = [point["sentiment"] for point in packet["sentiment"]]
-    if len(values) < 2:
+    language = (packet["language"] or {}).get("code") or "en"
+    if len(values) < 2 or not language.startswith("en"):
         return None
     step = 296.0 / (len(values) - 1)
     points = tuple((round(2 + n * step, 1), round(30 - 26 * x, 1)) for n, x in enumerate(values))
@@ -163,6 +184,8 @@ def route(packet: Mapping[str, Any], team: str) -> str:
     text = f"For team {suggested}, {by}"
     if model and (chosen.get("by") == "model" or model["team"] != suggested):
         share = f"{model['probability']:.0%}"
-        text += f" ({share})" if chosen.get("by") == "model" else ""
-        text += f"; the model suggests {model['team']} ({share})" if chosen["by"] != "model" else ""
+        if chosen.get("by") == "model":
+            text += f" ({share})"
+        elif model["probability"] >= SUGGESTED_MIN:
+            text += f"; the model suggests {model['team']} ({share})"
     return text + (f"; moved to {team}" if team != suggested else "")

@@ -1,4 +1,4 @@
-"""Dashboard page (Today): rates, waiting teams, alarms and versions, for leads and engineers."""
+"""Figures page: rates with intervals, costs, measures of the model and its versions, drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.web.console.signed_in_user import Lead, SessionUser
 from service.web.console.static_files import YEAR_SECONDS
 from service.web.request_context import AppDependency, AppState
 
-router = APIRouter(prefix="/today")
+router = APIRouter(prefix="/engineering")
 Days = Annotated[int, Query(ge=1, le=30)]
 
 
@@ -35,7 +35,7 @@ async def get_dashboard(
     return page(
         request,
         visitor,
-        "today.html",
+        "engineering.html",
         today=dashboard,
         policy=model_state.policy,
         serving={

@@ -1,46 +1,7 @@
-// One key answers; a click on a turn says since when; undoing lies under the hand for a moment.
+// A click on a turn says since when; undoing lies under the hand for a moment; the page stays new.
 "use strict";
 
-const REMEMBERED = "baton-keys";
-
-function mayUseKeys(event) {
-  const typing = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
-  return document.getElementById("keys")?.checked && !typing && !event.repeat &&
-    !(event.ctrlKey || event.metaKey || event.altKey);
-}
-
-document.addEventListener("keydown", (event) => {
-  if (!mayUseKeys(event)) return;
-  for (const button of document.querySelectorAll("button[data-key]")) {
-    if (button.dataset.key === event.key.toLowerCase() && button.checkVisibility()) {
-      event.preventDefault();
-      button.click();
-      return;
-    }
-  }
-});
-
-function remembered() {
-  try {
-    return localStorage.getItem(REMEMBERED) !== "off";
-  } catch {
-    return true; // a browser that keeps nothing: the keys are on, to be switched off on each page
-  }
-}
-
 function arm() {
-  const shortcuts = document.getElementById("keys");
-  if (shortcuts) {
-    shortcuts.closest("label").hidden = false;
-    shortcuts.checked = remembered();
-    shortcuts.addEventListener("change", () => {
-      try {
-        localStorage.setItem(REMEMBERED, shortcuts.checked ? "on" : "off");
-      } catch {
-        // for this page only
-      }
-    });
-  }
   const undo = document.querySelector("button[data-undo]");
   if (undo) {
     setTimeout(() => {
@@ -85,8 +46,13 @@ function renew(page) {
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);
     if (!fresh || fresh.innerHTML === part.innerHTML) continue;
-    if (part.id !== "turns" && busy(part)) held = true;
-    else part.replaceChildren(...fresh.childNodes);
+    if (part.dataset.as && part.dataset.as === fresh.dataset.as) continue;
+    if (part.id !== "turns" && busy(part)) {
+      held = true;
+      continue;
+    }
+    part.replaceChildren(...fresh.childNodes);
+    if (fresh.dataset.as) part.dataset.as = fresh.dataset.as;
   }
   for (const radio of document.querySelectorAll("input[name=since]")) {
     if (radio.value === chosen) radio.checked = true;
@@ -94,6 +60,7 @@ function renew(page) {
   if (!held) here.dataset.state = page.querySelector(".conversation").dataset.state;
   baton.tick();
   arm();
+  document.dispatchEvent(new CustomEvent("baton:renewed"));
 }
 
 async function look() {

@@ -29,8 +29,12 @@ const baton = (() => {
       time.textContent = waited(now - Number(time.dataset.since));
     }
     for (const time of root.querySelectorAll("time[data-clock]")) {
-      const given = { weekday: "short", hour: "2-digit", minute: "2-digit" };
-      time.textContent = new Date(time.dateTime).toLocaleString(undefined, given);
+      const at = new Date(time.dateTime);
+      const day = Math.abs(now - at / 1000) < 6 * 86400 ? { weekday: "short" } : { day: "numeric", month: "short" };
+      time.textContent = at.toLocaleString(undefined, { ...day, hour: "2-digit", minute: "2-digit" });
+    }
+    for (const time of root.querySelectorAll("time[data-day]")) {
+      time.textContent = new Date(time.dateTime).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
     }
   }
 
@@ -58,7 +62,7 @@ const baton = (() => {
   async function refresh() {
     const old = fresh();
     if (!old || document.hidden) {
-      stale = true;
+      stale = Boolean(old);
       return;
     }
     stale = false;
@@ -144,9 +148,16 @@ const baton = (() => {
   tick();
   setInterval(tick, 15000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) refresh(); });
-  if (fresh()) {
+  let listening = Boolean(fresh());
+  function listen() {
+    // A page without a list of its own hears only where somebody wants to be told.
+    if (listening || !window.EventSource || !navigator.locks || !channel) return;
+    listening = true;
+    start();
+  }
+  if (listening) {
     setInterval(refresh, 300000 * (0.9 + Math.random() * 0.2)); // banners and hours change, too
     start();
   }
-  return { tell, tick, refresh };
+  return { tell, tick, refresh, listen };
 })();

@@ -7,9 +7,10 @@
 
   function place(handoff) {
     // Which list a handoff belongs to here; null for one that this page does not show.
-    const { team, name } = page();
+    const { name } = page();
     if (handoff.status === "claimed" && handoff.claimed_by === name) return "own";
-    if (team && handoff.team !== team) return null;
+    const teams = JSON.parse(page().teams);
+    if (teams.length && !teams.includes(handoff.team)) return null;
     return { waiting: "waiting", claimed: "claimed", unanswered: "overdue" }[handoff.status] ?? null;
   }
 
@@ -38,8 +39,11 @@
     }
     part(".waited").firstChild.textContent = waits ? "waits " : "for ";
     part(".waited time").dataset.since = Date.parse(waits ? handoff.opened_at : handoff.claimed_at) / 1000;
-    if (handoff.promised_at) part(".promised time").dateTime = new Date(handoff.promised_at).toISOString();
-    else part(".promised").remove();
+    if (handoff.promised_at) {
+      const due = new Date(handoff.promised_at);
+      part(".promised time").dateTime = due.toISOString();
+      part(".promised").classList.toggle("late", waits && handoff.status === "waiting" && due < Date.now());
+    } else part(".promised").remove();
     if (waits) {
       part("form").action = `/console/handoffs/${encodeURIComponent(handoff.id)}/claim`;
       part("button").setAttribute("aria-describedby", handoff.id);

@@ -1,4 +1,4 @@
-// One key for each answer, and arrows for the message since which a person was needed.
+// Arrows for the message since which a person was needed.
 "use strict";
 
 const form = document.getElementById("review");
@@ -22,11 +22,6 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     mark(event.key === "ArrowDown" ? 1 : -1);
     return;
-  }
-  const button = form.querySelector(`button[aria-keyshortcuts="${CSS.escape(event.key)}"]`);
-  if (button && !event.repeat) {
-    event.preventDefault();
-    form.requestSubmit(button);
   }
 });
 
