@@ -132,6 +132,7 @@ def test_every_operation_has_a_summary_and_one_tag_and_tags_stand_in_the_order_o
     assert tags[5:] == [
         "events",
         "webhooks",
+        "connections",
         "quality",
         "policy",
         "versions",
