@@ -110,7 +110,8 @@ class NewConnection(ConnectionResponse):
     """A connection with the secret that Baton made for it, shown now and never again."""
 
     secret: Annotated[
-        str | None, about("What the other system is to send or sign with, if Baton made it.")
+        str | None,
+        about("What the other system is to send or sign with, if Baton made it.", "V2hhdCBhIHNl"),
     ]
 
 
