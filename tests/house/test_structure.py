@@ -11,6 +11,8 @@ from tests.source_tree import Tree
 ROOMS_MAX, FLOORS_MAX = 10, 6
 OF_SERVICE = (16, 10)
 """Rooms and floors of `service` itself, a plain chain of packages."""
+GROWS = "service.store.migrations.versions"
+"""One room a change of the schema, for ever: no newcomer looks for anything else there."""
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def test_a_folder_has_few_rooms(tree: Tree) -> None:
     crowded = {
         folder: len(names)
         for folder, names in rooms(tree).items()
-        if len(names) > (OF_SERVICE[0] if folder == "service" else ROOMS_MAX)
+        if len(names) > (OF_SERVICE[0] if folder == "service" else ROOMS_MAX) and folder != GROWS
     }
     assert crowded == {}
 
