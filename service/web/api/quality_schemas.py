@@ -146,7 +146,7 @@ class InferredLabelReport(BaseModel):
     means: Annotated[str, about("What happened.", "given back without a public word of a person")]
     inferred: Annotated[int, about("How often.", 120)]
     pairs: Annotated[int, about("Of those, how many somebody stated something of.", 41)]
-    agreement: Annotated[Estimate, about("The share of pairs in which both say the same.")]
+    agreement: Annotated[RateResponse, about("The share of pairs in which both say the same.")]
     label: Annotated[
         float | None, about("The label of its lessons; null while it teaches nothing.", 0.12)
     ]
