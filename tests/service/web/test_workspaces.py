@@ -49,6 +49,13 @@ NEEDS = {
     "POST /v1/deliveries/{delivery_id}/resend": "admin",
     "POST /v1/handoffs/{handoff_id}/assign": "agent",
     "POST /v1/handoffs/{handoff_id}/reply": "agent",
+    "GET /v1/connections": "admin",
+    "POST /v1/connections": "admin",
+    "PATCH /v1/connections/{connection_id}": "admin",
+    "DELETE /v1/connections/{connection_id}": "admin",
+    "GET /v1/connections/{connection_id}/deliveries": "admin",
+    "POST /v1/connections/{connection_id}/deliveries/{delivery_id}/resend": "admin",
+    "GET /v1/conversations/{conversation_id}/messages/{message_id}/original": "agent",
     "POST /v1/webhooks": "admin",
     "POST /v1/webhooks/{webhook_id}/rotate": "admin",
     "PUT /v1/conversations/{conversation_id}/messages/{message_id}": "bot",
@@ -89,7 +96,9 @@ NEEDS = {
     "GET /v1/users": "admin",
     "DELETE /v1/keys/{key_id}": "admin",
 }
-OPEN = {"GET /healthz", "GET /readyz", "GET /metrics"}
+HEALTH = {"GET /healthz", "GET /readyz", "GET /metrics"}
+OPEN = HEALTH | {"POST /connect/{connection_id}"}
+"""Without a key; the last by a signature."""
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +137,7 @@ def test_a_route_takes_its_role_and_none_below(place: Place, route: str) -> None
     assert ask(callers[enough], route).status_code not in (401, 403) or route in (
         "POST /v1/workspaces",
         "PUT /v1/workspaces/{workspace}/mode",
+        "GET /v1/conversations/{conversation_id}/messages/{message_id}/original",
     )
     refusal(ask(place.service.caller(), route), 401, "no_key")
     refusal(ask(place.service.caller("bk_guessed"), route), 401, "unknown_key")
@@ -135,8 +145,12 @@ def test_a_route_takes_its_role_and_none_below(place: Place, route: str) -> None
 
 
 def test_health_takes_no_key(service: InProcess) -> None:
-    for route in OPEN:
+    for route in HEALTH:
         assert ask(service.caller(), route).status_code == 200
+
+
+def test_events_for_a_connection_that_is_not_there_are_not_taken(service: InProcess) -> None:
+    assert ask(service.caller(), "POST /connect/{connection_id}").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -198,6 +212,7 @@ def test_what_another_workspace_has_is_not_found(
         "/advice": {"advice": {"judge": 0.5}},
         "/{message_id}": {"text": "x"} if route.startswith("PUT") else None,
         "/mode": {"mode": "shadow"},
+        "/{connection_id}": {"enabled": False} if method == "PATCH" else None,
     }.get("/" + path.rpartition("/")[2])
     if route in ("PUT /v1/outcomes/{outcome_id}", "POST /v1/audits/{audit_id}/outcome"):
         body = {"verdict": "missed"}
@@ -207,6 +222,8 @@ def test_what_another_workspace_has_is_not_found(
         assert answer.json()["length"] == 1
     elif route.endswith("/mode"):
         refusal(answer, 403, "other_workspace")
+    elif route.endswith("/original"):
+        refusal(answer, 403, "originals_not_shown")
     else:
         refusal(answer, 404)
     assert other.content() == before
