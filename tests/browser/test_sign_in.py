@@ -47,7 +47,7 @@ def test_the_console_works_without_scripts(desk: Desk) -> None:
     desk.bot.score("c1", "m1", ASKS)
     page = desk.visit(javascript=False)
     page.get_by_role("button", name="Claim").click()
-    expect(page.get_by_role("button", name="Resolve")).to_be_visible()
+    expect(page.get_by_role("button", name="Resolve", exact=True)).to_be_visible()
     page.get_by_role("link", name="Queue").click()
     expect(page.get_by_role("heading", name="Yours")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
