@@ -34,7 +34,10 @@ from service.operations.bootstrap import prepare_database
 from service.runtime.settings import Settings
 server.IDLE_SECONDS = server.WRITE_SECONDS = server.STOP_SECONDS = {SECOND:.0f}
 settings = Settings(
-    home=Path(sys.argv[1]), port=int(sys.argv[2]), connections_max={CONNECTIONS}
+    home=Path(sys.argv[1]),
+    port=int(sys.argv[2]),
+    connections_max={CONNECTIONS},
+    chars_per_second=1e9,
 )
 prepare_database(settings)
 server.serve(settings)
