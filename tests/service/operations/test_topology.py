@@ -115,7 +115,8 @@ def test_the_topology_serves_learns_publishes_and_survives_a_replica(tmp_path: P
         until(lambda: home.rows(sql, place.name)[0]["n"] == 0, "MLflow has every version")
         assert len(home.rows("SELECT number FROM version WHERE workspace = ?", place.name)) > 1
         with Client(replicas[1].url, place.keys["bot"]) as bot:
-            assert bot.score("after", "m", "where is my parcel")["position"] == head
+            position = bot.score("after", "m", "where is my parcel")["position"]
+            assert head <= position <= len(place.entries()), "jobs may move the policy meanwhile"
 
 
 def _ready(url: str) -> bool:
