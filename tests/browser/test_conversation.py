@@ -114,7 +114,7 @@ def test_who_comes_second_is_told_by_whom_it_is_claimed(desk: Desk) -> None:
     "key, said",
     [
         ("n", "a person was needed"),
-        ("u", "no person was needed"),
+        pytest.param("u", "no person was needed", marks=pytest.mark.long),
         ("c", "nobody can say"),
     ],
 )
@@ -232,7 +232,7 @@ def test_hostile_text_is_shown_as_text(desk: Desk) -> None:
     [
         pytest.param("light", WIDE, marks=pytest.mark.long),
         ("light", NARROW),
-        ("dark", WIDE),
+        pytest.param("dark", WIDE, marks=pytest.mark.long),
         pytest.param("dark", NARROW, marks=pytest.mark.long),
     ],
     ids=["light-wide", "light-narrow", "dark-wide", "dark-narrow"],

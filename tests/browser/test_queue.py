@@ -172,7 +172,7 @@ def test_hostile_text_is_shown_as_text_live_and_loaded(desk: Desk) -> None:
     ids=["light-wide", "light-narrow", "dark-wide", "dark-narrow"],
 )
 def test_the_queue_keeps_nobody_out(desk: Desk, size: tuple[int, int], scheme: Scheme) -> None:
-    for number, text in enumerate((ASKS, FRAUD, "I want to speak to my lawyer", ASKS)):
+    for number, text in enumerate((ASKS, FRAUD, "you will hear from my lawyer", ASKS)):
         desk.bot.score(f"c{number}", "m1", text)
     page = desk.visit("ann", size=size, scheme=scheme)
     claim(page, "lawyer")

@@ -96,6 +96,7 @@ def test_the_report_has_the_keys_that_the_design_names() -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+@pytest.mark.long
 def test_the_same_replay_in_another_process_says_the_same_to_the_bit() -> None:
     program = (
         "from tests.experiments.replay.test_replay import stream, bare\n"

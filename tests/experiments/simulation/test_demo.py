@@ -124,6 +124,7 @@ def test_the_last_handoffs_are_left_to_whoever_opens_the_console(service: Live) 
     assert found.handoffs > 4
 
 
+@pytest.mark.long
 def test_verdicts_stand_under_the_agents_own_names_and_a_second_play_issues_no_more_keys(
     service: Live,
 ) -> None:

@@ -371,6 +371,7 @@ def test_what_came_while_jobs_decided_is_not_lost_by_their_rollback(
         assert client.standing["digest"] == place.bare_digest()
 
 
+@pytest.mark.long
 def test_of_two_deciders_only_one_replaces_a_switch(
     home: Home, service: Process, store: Store
 ) -> None:
