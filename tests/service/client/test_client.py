@@ -169,9 +169,9 @@ def test_what_was_not_answered_is_sent_again_and_has_one_effect(
     bot, far = through(place, failure)
     assert bot.score("c", ASKS).action == "escalate"
     assert bot.hand_over("c").status == "waiting"
-    assert len(far.requests) == 3
-    first, second = far.requests[:2]
-    assert first.content == second.content
+    sent = [one.content for one in far.requests if one.url.path.endswith("/score")]
+    assert len(sent) >= 2
+    assert set(sent) == {sent[0]}
     assert bot.conversation("c").length == 2, "the message, and that it was handed over"
 
 

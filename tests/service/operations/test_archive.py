@@ -312,7 +312,7 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
 
 
 def test_a_disk_that_takes_no_more_is_one_clear_line_of_a_backup_and_leaves_nothing(
-    home: Home, tmp_path: Path
+    home: Home, place: Place, tmp_path: Path
 ) -> None:
     """The kernel refuses to write beyond a limit, as it does where a disk is full."""
 

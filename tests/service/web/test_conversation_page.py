@@ -171,10 +171,13 @@ def test_a_page_of_four_times_as_many_turns_asks_no_more_often_and_sends_as_much
 
     def looked(name: str, count: int) -> tuple[Asked, str]:
         handoff = escalated(place, name, history=turns[: count - 1])
-        with asked(place.service) as work:
-            page = ann.see(handoff).text
+        looks = []
+        for _ in range(3):  # the service may ask for itself meanwhile
+            with asked(place.service) as work:
+                page = ann.see(handoff).text
+            looks.append(work)
         assert page.count('id="turn-') == count + 1
-        return work, page
+        return min(looks, key=lambda work: work.statements), page
 
     few, short = looked("short", 50)
     work, long = looked("long", 200)
