@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -22,6 +22,9 @@ from learning.conversation.state import Message
 
 AT_ONCE = 24
 """Conversations that go on at the same time; their messages are scored in one request."""
+
+OVERLOADED = 503
+"""The status of an item that a busy service has refused."""
 
 LATE_JUDGED, LATE_COMPLAINED = 40, 150
 """Mean delay of a verdict and of a complaint, in conversations that end meanwhile."""
@@ -148,7 +151,7 @@ class ServiceRun:
     ) -> list[tuple[Conversation, tuple[Message, ...]]]:
         """Score the newest message of every conversation, and hear what is said next."""
         items = [score_request(conversation.id, turns) for conversation, turns in playing]
-        results = self.callers["bot"].post("/v1/score/batch", {"items": items})["results"]
+        results = self._decisions(items)
         going_on = []
         for (conversation, _), decision in zip(playing, results, strict=True):
             turns = self._obey(conversation, decision)
@@ -159,6 +162,16 @@ class ServiceRun:
             if not conversation.handed_over:
                 self._perhaps_complain(conversation, world)
         return going_on
+
+    def _decisions(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The decisions of a batch; what a busy service has refused (503) is sent again."""
+        results: list[dict[str, Any]] = []
+        while len(results) < len(items):
+            rest = items[len(results) :]
+            told = self.callers["bot"].post("/v1/score/batch", {"items": rest})["results"]
+            refused = [n for n, one in enumerate(told) if one.get("status") == OVERLOADED]
+            results += told[: refused[0]] if refused else told
+        return results
 
     def _obey(self, conversation: Conversation, decision: Mapping[str, Any]) -> tuple[Message, ...]:
         handoff = decision["handoff"]
