@@ -78,8 +78,10 @@ def guard(
     champion_loss = LineLoss(
         len(champion), _mean(champion), _greatest_evidence(champion, allowed, once_in)
     )
+    # Each line that is compared is a chance of a false alarm.
+    harm_at = once_in * sum(pair is not None for pair in (previous, anchor))
     others = [
-        None if pair is None else _compare_line(pair, allowed, once_in)
+        None if pair is None else _compare_line(pair, allowed, once_in, harm_at)
         for pair in (previous, anchor)
     ]
     finding: Finding = "world" if champion_loss.evidence >= once_in else "calm"
@@ -87,14 +89,14 @@ def guard(
     for name, line in reversed(list(zip(back, others, strict=True))):
         if line is None or line.saves is None or line.saves <= 0.0:
             continue
-        if line.evidence < once_in <= line.excess:
+        if line.evidence < once_in and line.excess >= harm_at:
             finding = name
     return GuardResult(finding, allowed, once_in, champion_loss, *others)
 
 
-def _compare_line(pair: PairedLosses, allowed: float, once_in: float) -> LineLoss:
+def _compare_line(pair: PairedLosses, allowed: float, once_in: float, harm_at: float) -> LineLoss:
     excess = [(1 + c - o) / 2 for c, o in zip(pair.champion, pair.other, strict=True)]
-    most = _greatest_evidence(excess, 0.5 + EXCESS / 2, once_in)
+    most = _greatest_evidence(excess, 0.5 + EXCESS / 2, harm_at)
     own = _greatest_evidence(pair.other, allowed, once_in)
     return LineLoss(len(pair.other), _mean(pair.other), own, most, pair.saves)
 
