@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -70,6 +71,7 @@ class InboxWorker:
         self._broken: dict[str, int] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._poller: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inbox")
 
     def start(self) -> None:
         self._poller = asyncio.create_task(self._poll())
@@ -80,6 +82,7 @@ class InboxWorker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown)
 
     def push(self, entries: Sequence[Entry]) -> None:
         """Entries that are committed: do them soon."""
@@ -96,11 +99,12 @@ class InboxWorker:
                 task.add_done_callback(self._tasks.discard)
 
     async def _poll(self) -> None:
-        """Find what was left over."""
+        """Find what was left over, in a thread that no request waits for."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                rows = await asyncio.to_thread(self._left_over)
+                rows = await loop.run_in_executor(self._thread, self._left_over)
             except DatabaseError as error:
                 _log.warning("inbox_not_read", why=str(error.orig))
             else:
