@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from standardwebhooks import Webhook as Verifier
 
 from service.client.webhooks import WebhookEvent, verify
+from tests.far_sides.http_side import serving_handler
 from tests.waiting import LIMIT_SECONDS
 
 Behaviour = Callable[[int], str]
@@ -89,21 +90,5 @@ def far_side(behaviour: Behaviour = lambda _: "ok") -> Iterator[FarSide]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 64
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    far.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving_handler(far, Handler):
         yield far
-    finally:
-        far.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(LIMIT_SECONDS)

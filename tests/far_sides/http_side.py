@@ -81,6 +81,14 @@ def serving_side(side: Any) -> Iterator[Any]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
+    with serving_handler(side, Handler):
+        yield side
+
+
+@contextmanager
+def serving_handler(side: Any, handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
+    """Serve `handler` for a far side, which learns its `url`, and that it `ended`."""
+
     class Server(ThreadingHTTPServer):
         request_queue_size = 64
         daemon_threads = True
@@ -88,12 +96,12 @@ def serving_side(side: Any) -> Iterator[Any]:
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), handler)
     side.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield side
+        yield
     finally:
         side.ended.set()
         server.shutdown()

@@ -96,24 +96,6 @@ async def _authenticate(request: Request, baton: AppState) -> tuple[Principal, s
     return admit(request, "bot"), None
 
 
-EventName = Literal[
-    "handoff.opened",
-    "handoff.raised",
-    "handoff.claimed",
-    "handoff.assigned",
-    "handoff.returned",
-    "handoff.resolved",
-    "handoff.unanswered",
-    "handoff.abandoned",
-    "message.agent",
-    "decision.escalated",
-    "decision.offered",
-    "outcome.recorded",
-    "outcome.corrected",
-    "outcome.retracted",
-    "version.switched",
-    "connection.failing",
-]
 DeliveryStatus = Literal["waiting", "sending", "done", "failed"]
 WEBHOOKS_MAX = 20
 """Webhooks of a workspace."""
@@ -130,7 +112,7 @@ class WebhookRequest(RequestModel):
         about("An http or https URL.", "https://bot.example.com/baton"),
     ]
     types: Annotated[
-        list[EventName],
+        list[outbox_rows.EventType],
         Field(max_length=50),
         about("The types that are sent; all, where none is named.", ["handoff.opened"]),
     ] = []
