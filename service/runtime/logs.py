@@ -39,7 +39,6 @@ def configure(level: str, *, process: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyStream())),
-        cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)

@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from learning.ledger import checkpoint
 from service.jobs import maintenance
@@ -71,7 +72,7 @@ def upkeep(service: InProcess) -> Maintenance:
 
 
 def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew(
-    service: InProcess, place: Place, capsys: pytest.CaptureFixture[str]
+    service: InProcess, place: Place
 ) -> None:
     assert learned(place, "c") == EVERY - 1
     wrong = service.baton.engine._live_models.get_loaded(place.name)
@@ -80,11 +81,11 @@ def test_a_process_whose_model_differs_from_a_checkpoint_says_so_and_stands_anew
     right = checkpoint.digest(restore(service.baton.store, place.name))
     assert place.engineer.got("/v1/standing")["digest"] != right
     assert set(wrong.unverified) == {EVERY}
-    upkeep(service).checkpoint()
-    until(lambda: diverged(service, place) == 1, "it is noticed", every=0.05)
+    with capture_logs() as logged:
+        upkeep(service).checkpoint()
+        until(lambda: diverged(service, place) == 1, "it is noticed", every=0.05)
     until(lambda: place.engineer.got("/v1/standing")["digest"] == right, "it stands anew")
-    said = capsys.readouterr()
-    assert "diverged" in said.out + said.err
+    assert "diverged" in str(logged)
     assert learned(place, "ccc") == EVERY + 1
     again = checkpoint.digest(restore(service.baton.store, place.name))
     assert place.engineer.got("/v1/standing")["digest"] == again
