@@ -153,7 +153,7 @@ class Home:
 
     def _environ(self, given: dict[str, Any]) -> dict[str, str]:
         own: dict[str, Any] = {"home": self.folder, "mlflow_url": NOWHERE, "log_level": "info"}
-        own |= {"jobs_port": 0} | self.given | given
+        own |= {"jobs_port": 0, "wait_seconds": LIMIT_SECONDS} | self.given | given
         named = {f"BATON_{name.upper()}": str(value) for name, value in own.items()}
         return dict(os.environ) | named | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -162,8 +162,8 @@ class InProcess:
 
 @contextmanager
 def serving(home: Path, **settings: Any) -> Iterator[InProcess]:
-    """Serve a fresh installation in `home` until the block ends."""
-    given = Settings(home=home, **settings)
+    """Serve a fresh installation in `home` until the block ends; patient on a busy machine."""
+    given = Settings(home=home, **({"wait_seconds": LIMIT_SECONDS} | settings))
     if "database" not in settings:
         migrated.begin(home)
     store = Store(given.database_url)
