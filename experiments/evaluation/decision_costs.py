@@ -27,6 +27,7 @@ from learning.measures.scores import Scores, log_losses
 
 SEGMENTS_MAX = 60
 RULES_ONLY, ALWAYS_CONTINUE = "rules only", "always continue"
+RULES_HELD_OUT = "rules only, holdout"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -41,6 +42,7 @@ class JudgedOutcome:
     uniform coin where that drew it, else 0. `caught`: it came to light by itself. `decided_at`:
     when it was first scored. `opening`: the number of its lessons, if the first is of the
     customer's first message, else 0. `labelled`: its messages were labelled one by one.
+    `held_out`: rules alone decided in it, by a draw.
     """
 
     position: int
@@ -58,6 +60,7 @@ class JudgedOutcome:
     rule_offers: bool = False
     opening: int = 0
     labelled: bool = False
+    held_out: bool = False
 
     @property
     def rule_level(self) -> int:
@@ -125,7 +128,8 @@ def compare_lines(
     the champion, of those that both scored, by `population_weights`.
 
     What a line that does not serve would have come to is cut off by the model's handoffs. Where it
-    had not handed over by then, `bounds` is true and its figures of cost are bounds.
+    had not handed over by then, `bounds` is true and its figures of cost are bounds. `source` says
+    the same in a word. In a conversation that was held out, no handoff was the model's.
     """
     judged = [fact for fact in outcomes if fact.position in weights]
     needed = np.array([fact.needed for fact in judged], bool)
@@ -135,7 +139,7 @@ def compare_lines(
     base = actions[champion]
     actions |= {RULES_ONLY: (rules, base[1]), ALWAYS_CONTINUE: (np.zeros_like(rules), base[1])}
     costs = {name: terms.losses(level, needed) for name, (level, _) in actions.items()}
-    cut = np.array([fact.handed_over and not fact.by_rule for fact in judged], bool)
+    cut = np.array([f.handed_over and not f.by_rule and not f.held_out for f in judged], bool)
     figures = {}
     for name, (level, there) in actions.items():
         known = there & base[1]
@@ -149,6 +153,7 @@ def compare_lines(
                 least[there], most[there], weight[there], terms.largest
             ),
             "bounds": bool(open_ended[there].any()),
+            "source": "bounds" if open_ended[there].any() else "judged",
             "escalated": mean(up[there].astype(float), weight[there], 1.0),
             "offered": mean((level == OFFER)[there].astype(float), weight[there], 1.0),
             "missed_of_kept": mean(unmet[there & ~up], weight[there & ~up], 1.0),
@@ -160,6 +165,27 @@ def compare_lines(
             else _mean_between(more[0][known], more[1][known], weight[known], terms.unit),
         }
     return figures
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutSample:
+    """The judged conversations of those that were held out from the model, what the model `said` in
+    each when it was decided, and how many there were.
+    """
+
+    outcomes: Sequence[JudgedOutcome]
+    said: Scores
+    population: Population
+
+
+def held_out_row(sample: HoldoutSample, terms: DecisionLoss) -> dict[str, Any]:
+    """What rules alone cost where they decided, as `compare_lines` has it, beside what the model's
+    decisions would have cost in the same conversations: nothing is cut off, so these are no bounds.
+    """
+    weights = population_weights(sample.outcomes, sample.population)
+    rows = compare_lines(sample.outcomes, {"model": sample.said}, "model", terms, weights)
+    held_out = sample.population.kept + sample.population.handed_over
+    return rows[RULES_ONLY] | {"source": "holdout", "held_out": held_out}
 
 
 def _cost_bounds(
@@ -389,7 +415,7 @@ def costliest(
 ) -> list[dict[str, Any]]:
     """Mistakes by regret: cost times the champion's probability of the contrary when scored.
 
-    A conversation that a rule handed over is no mistake of the model, and counts for none.
+    What a rule handed over, or was held out from the model, is no mistake of it: none is counted.
     """
     highest: dict[int, float] = {}
     for at, p in zip(champion.position.tolist(), champion.probability.tolist(), strict=True):
@@ -397,7 +423,8 @@ def costliest(
     mistakes: list[tuple[float, dict[str, Any]]] = []
     for fact in outcomes:
         p = highest.get(fact.position)
-        if p is None or fact.needed is None or fact.by_rule or fact.needed == fact.handed_over:
+        rules_decided = fact.by_rule or fact.held_out
+        if p is None or fact.needed is None or rules_decided or fact.needed == fact.handed_over:
             continue
         cost = terms.missed if fact.needed else terms.unneeded
         regret = round(cost * (1.0 - p if fact.needed else p), 6)

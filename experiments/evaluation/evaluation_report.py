@@ -60,6 +60,7 @@ class EvaluationInputs:
     rates: Mapping[str, Any] | None = None
     trail: Sequence[Mapping[str, Any]] = ()
     insight: Mapping[str, Any] | None = None
+    held_out: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class Report:
     """Results of an evaluation. `body` is plain JSON and holds all that its figures show.
 
     `beside` has each line and the two yardsticks (rules only; always continue) by the window
-    (recent, since_switch): what their decisions would have cost. `segments`: the champion in each
-    part of the traffic. `rates`: those of what was really decided, with the sums they were made of.
+    (recent, since_switch): what their decisions would have cost; and, under `recent`, what rules
+    cost in all conversations that were held out. `segments`: the champion in each part of the
+    traffic. `rates`: those of what was really decided, with the sums they were made of.
     `contests`: each challenger's proof so far, and what speaks against it. `guard`: the detectors
     since the last promotion. `trail`: what the evaluations before this one found. `insight`: what
     the champion goes by. `mistakes`: the most expensive ones. `data`: the newest lessons, with what
@@ -150,7 +152,7 @@ def evaluate(
         inputs.drift,
         _routing(champion.routed),
         verdict.acted,
-        _beside(judged, lines, since, terms, populations),
+        _beside(judged, lines, since, terms, populations, inputs.held_out),
         decision_costs.segments(judged, champion.scores, terms, populations.get("every")),
         inputs.rates,
         list(inputs.contests),
@@ -168,6 +170,7 @@ def _beside(
     since: int,
     terms: DecisionLoss,
     populations: Mapping[str, Population],
+    held_out: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Each line and the yardsticks, by window; the first line is the champion."""
     windows = {
@@ -175,7 +178,7 @@ def _beside(
         "since_switch": [fact for fact in judged if fact.position > since],
     }
     scores = {line.role: line.scores for line in lines}
-    return {
+    beside = {
         name: decision_costs.compare_lines(
             part,
             scores,
@@ -185,6 +188,9 @@ def _beside(
         )
         for name, part in windows.items()
     }
+    if held_out is not None:
+        beside["recent"][decision_costs.RULES_HELD_OUT] = dict(held_out)
+    return beside
 
 
 def _routing(routed: RoutingScores | None) -> dict[str, Any] | None:

@@ -115,7 +115,10 @@ def nested(report: Mapping[str, Any]) -> list[NestedRun]:
     roles = {line["role"] for line in report["lines"]}
     for name, row in beside.items():
         if name not in roles:
-            tags = {"baton.role": name, "mlflow.note.content": _YARDSTICK}
+            note = _HELD_OUT if row.get("source") == "holdout" else _YARDSTICK
+            tags = {"baton.role": name, "mlflow.note.content": note}
+            if "source" in row:
+                tags["baton.source"] = row["source"]
             runs.append(NestedRun(name, dict(_decision_figures(row)), tags=tags))
     return runs
 
@@ -123,6 +126,11 @@ def nested(report: Mapping[str, Any]) -> list[NestedRun]:
 _YARDSTICK = (
     "A fixed yardstick: what its decisions would have come to. It learns nothing. What rules alone "
     "would have done after a handoff of the model nobody knows: their figures of cost are bounds."
+)
+
+_HELD_OUT = (
+    "What rules alone came to in the conversations, drawn by lot, in which they alone decided "
+    "(policy.holdout), beside what the model's decisions would have cost in the same. No bounds."
 )
 
 

@@ -22,7 +22,9 @@ from learning.decision.policy_parts import (
     AuditBudget,
     BotOutcomes,
     Costs,
+    HoldoutChance,
     OfferGuard,
+    PriceOfWaiting,
     RedactionPolicy,
     ResolvedPolicy,
     SilencePolicy,
@@ -91,18 +93,11 @@ class Policy(PolicyDocument):
             ge=0, le=2, description="What capacity adds to the model's thresholds; jobs move it."
         ),
     ] = 0.0
-    lost: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            description="Share of `missed` that is lost if nothing is done at a message: the price "
-            "of waiting; jobs move it.",
-        ),
-    ] = 1.0
+    lost: PriceOfWaiting = 1.0
     offers: Annotated[OfferGuard, Field(description="How often the model may offer a person.")] = (
         OfferGuard()
     )
+    holdout: HoldoutChance = 0.0
     resolved: Annotated[
         ResolvedPolicy, Field(description="What it means that the bot resolved a conversation.")
     ] = ResolvedPolicy()
@@ -303,11 +298,13 @@ def decide(
     probability: float,
     suggest: Suggest = lambda: None,
     causes: Causes = lambda: (),
+    *,
+    held_out: bool = False,
 ) -> PolicyDecision:
     """Choose the action for the newest message of `state`, given the calibrated probability.
 
     `suggest` names the model's team, and `causes` what moved the model; they are called only where
-    a person may be. Pure.
+    a person may be. In a conversation that is `held_out` rules alone decide. Pure.
     """
     thresholds = policy.thresholds
     fired = _fired_rules(policy, state)
@@ -321,7 +318,7 @@ def decide(
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
     cooldown = in_cooldown(policy, state)
     effective = [rule for rule in fired if not cooldown or rule.name in WITHOUT_COOLDOWN]
-    action = _strongest(effective, "continue" if cooldown else by_model)
+    action = _strongest(effective, "continue" if cooldown or held_out else by_model)
     if action == "continue":
         target = Route(policy.default_team, PRIORITY, "default")
     else:
@@ -330,7 +327,7 @@ def decide(
     if by_model != "continue":
         reasons += _model_reasons(state, fired, probability, by_model, thresholds, causes())
     if action != _strongest(fired, by_model):
-        cause, text = _cooldown_cause(state)
+        cause, text = _cooldown_cause(state) if cooldown else _HOLDOUT_CAUSE
         reasons.append(Reason(f"held back: {text}", 0.0, "held_back", {"cause": cause}))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
@@ -486,6 +483,9 @@ def _model_reasons(
     for watches, least in NOTABLE_READINGS.items():
         if watches not in watched and reading(state, watches) >= least:
             yield reading_reason(watches, state, 0.5)
+
+
+_HOLDOUT_CAUSE = ("holdout", "rules alone decide here, drawn by lot to measure the model")
 
 
 def _cooldown_cause(state: State) -> tuple[str, str]:

@@ -49,6 +49,30 @@ AdviserPrices = Annotated[
 ]
 
 
+PriceOfWaiting = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Share of `missed` that is lost if nothing is done at a message: the price "
+        "of waiting; jobs move it.",
+    ),
+]
+
+HOLDOUT_MAX = 0.05
+"""The greatest chance of a conversation to be held out from the model."""
+
+HoldoutChance = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=HOLDOUT_MAX,
+        description="Chance that in a new conversation rules alone decide, which measures what the "
+        "model saves; 0: none.",
+    ),
+]
+
+
 class AcceptanceRates(PolicyDocument):
     """Acceptance rates of an offer, when a person is needed and when not."""
 

@@ -68,6 +68,7 @@ class Decision:
     handoff: HandoffSummary | None
     version: int | None
     position: int | None
+    held_out: bool = False
     degraded: bool = field(default=False, metadata={LOCAL: True})
 
 

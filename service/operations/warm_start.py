@@ -289,6 +289,8 @@ def _conversation_row(workspace: str, episode: Episode, now: float) -> dict[str,
         "fired": None,
         "offer_id": None,
         "spoken": None,
+        "holdout": None,
+        "held_out": False,
         "tossed": False,
     }
 

@@ -140,7 +140,13 @@ def _replay_decision(
             decision = rows_by_seq[row.seq]
             suggest = partial(suggestion_of, decision.route)
             read = with_own_phrases(policy.phrases, state, message)
-            choice = decide(policy, with_unread(read, unread), decision.probability, suggest)
+            choice = decide(
+                policy,
+                with_unread(read, unread),
+                decision.probability,
+                suggest,
+                held_out=decision.held_out,
+            )
             conversation.phrase_hits += [
                 (message.id, hit) for hit in phrase_hits(policy.phrases, message, state.language)
             ]

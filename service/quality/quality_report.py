@@ -7,7 +7,7 @@ first two are divided by; the others are shown beside them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -40,6 +40,7 @@ def is_large(report: dict[str, Any]) -> bool:
 def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str, Any]:
     """The quality report of a workspace as JSON; the model's own measures are its versions'."""
     counts = segment_rates.count_segments(connection, workspace)
+    report = figures.last_report(connection, workspace) or {}
     totals = counts.total().rates(policy.costs)
     outcomes = {name: totals[name] for name in segment_rates.HANDOFF_FIGURES}
     return {
@@ -62,7 +63,8 @@ def quality(connection: Connection, workspace: str, policy: Policy) -> dict[str,
         **rule_suggestions.rule_report(connection, workspace, policy),
         "inferred": inferred_labels.report(inferred_rows.counts(connection, workspace)),
         "languages": _languages(connection, workspace),
-        "drift": _drift(connection, workspace),
+        "rules_only": _rules_only(report),
+        "drift": report.get("drift"),
         "decisions": [row._asdict() for row in figures.actions(connection, workspace)],
     }
 
@@ -91,10 +93,20 @@ def _languages(connection: Connection, workspace: str) -> dict[str, Any]:
     return by_coverage | {"not_covered": {code: not_covered[code] for code in largest}}
 
 
-def _drift(connection: Connection, workspace: str) -> dict[str, Any] | None:
-    """Drift report of the last evaluation; None before the first."""
-    drift: dict[str, Any] | None = (figures.last_report(connection, workspace) or {}).get("drift")
-    return drift
+_RULES_ONLY = ("rules only", "rules only, holdout")
+_RULES_FIGURES = ("conversations", "cost_per_conversation", "more_than_champion", "escalated")
+
+
+def _rules_only(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What rules alone cost by the last evaluation, each way by its source: bounds from what the
+    model decided, and the conversations that were held out from it.
+    """
+    beside = (report.get("beside") or {}).get("recent") or {}
+    return [
+        {"source": row.get("source", "bounds"), "held_out": row.get("held_out")}
+        | {name: row[name] for name in _RULES_FIGURES}
+        for row in (beside[name] for name in _RULES_ONLY if name in beside)
+    ]
 
 
 def _audits(connection: Connection, workspace: str) -> dict[str, Any]:

@@ -36,7 +36,9 @@ TELLS = ("challenger_opened", "challenger_closed")
 
 @dataclass(frozen=True, slots=True)
 class CostComparison:
-    """How much more rules alone would cost a conversation than Baton does, with its interval."""
+    """How much more rules alone would cost a conversation than Baton does, with its interval, by
+    so many conversations of a `source`: bounds, judged ones, or a holdout.
+    """
 
     champion: float
     rules: float
@@ -44,6 +46,7 @@ class CostComparison:
     low: float
     high: float
     conversations: int
+    source: str
 
     @property
     def is_sure(self) -> bool:
@@ -140,16 +143,21 @@ def _missed(connection: Connection, workspace: str, since: float, kept: int) -> 
 
 
 def _cost(evaluation: Any) -> CostComparison | None:
-    """Baton's cost beside that of rules alone, by the newest evaluation that could tell."""
+    """Baton's cost beside that of rules alone, by the newest evaluation that could tell; by the
+    holdout where it tells.
+    """
     report = {} if evaluation is None else evaluation.report
     beside = (report.get("beside") or {}).get("recent") or {}
-    champion, rules = (beside.get(name) or {} for name in ("champion", "rules only"))
-    own, theirs = (row.get("cost_per_conversation") for row in (champion, rules))
-    more = rules.get("more_than_champion")
-    if not own or not theirs or not more:
-        return None
-    estimate, low, high = more[:3]
-    return CostComparison(own[0], theirs[0], estimate, low, high, champion["conversations"])
+    own = (beside.get("champion") or {}).get("cost_per_conversation")
+    for name in ("rules only, holdout", "rules only"):
+        rules = beside.get(name) or {}
+        theirs, more = rules.get("cost_per_conversation"), rules.get("more_than_champion")
+        if own and theirs and more:
+            source = rules.get("source", "bounds")
+            estimate, low, high = more
+            judged = rules["conversations"]
+            return CostComparison(own[0], theirs[0], estimate, low, high, judged, source)
+    return None
 
 
 def _standing(

@@ -20,6 +20,7 @@ from learning.decision.rules import Reason
 from learning.decision.teams.routing import PRIORITY
 from learning.decision.unread_turns import with_unread
 from learning.decision.words.own_phrases import with_own_phrases
+from learning.estimation.audit_sampling import uniform_variate
 from learning.ledger.model_state import ModelState
 from learning.text.language import language_json
 from service.handoffs import lifecycle
@@ -77,6 +78,8 @@ def score(
     _require_room(batch, conversation, model_state.policy, appended, message)
     if conversation.status == "closed":
         _reopen(batch, conversation)
+    if live:
+        _draw_holdout(batch, conversation, model_state.policy)
     unread = _append_turns(batch, conversation, model_state.policy, appended)
     take_over(
         batch, conversation, appended, Standing(model_state.policy, model_state.version, live)
@@ -95,11 +98,14 @@ def score(
         "at": batch.now,
         "say": None,
         "language": None,
+        "held_out": conversation.held_out,
     }
     if conversation.handoff_id is not None:
         decision |= _human_active_decision(batch, conversation, model_state, message, unread)
     else:
-        decision |= compute_decision(model_state, conversation.state, message, unread)
+        decision |= compute_decision(
+            model_state, conversation.state, message, unread, held_out=conversation.held_out
+        )
         decision["handoff"] = None
         if live:
             _act(batch, conversation, decision, model_state.policy)
@@ -110,6 +116,17 @@ def score(
     decision["say"] = bot_words(batch, conversation, decision, model_state.policy)
     batch.add_decision(conversation, decision)
     return decision_response(decision)
+
+
+def _draw_holdout(batch: Batch, conversation: OpenConversation, policy: Policy) -> None:
+    """Draw whether rules alone decide in a conversation, before its first decision. What was drawn
+    holds to its end, whatever becomes of the policy.
+    """
+    if not policy.holdout or conversation.version is not None or conversation.escalated:
+        return
+    variate = uniform_variate(conversation.workspace, "holdout", conversation.id)
+    conversation.holdout, conversation.held_out = policy.holdout, variate < policy.holdout
+    batch.change(conversation)
 
 
 def _append_turns(
@@ -231,12 +248,17 @@ def _reopen(batch: Batch, conversation: OpenConversation) -> None:
 
 
 def compute_decision(
-    model_state: ModelState, state: State, message: Message, unread: Sequence[State] = ()
+    model_state: ModelState,
+    state: State,
+    message: Message,
+    unread: Sequence[State] = (),
+    *,
+    held_out: bool = False,
 ) -> dict[str, Any]:
     """Prediction and policy: the part of a decision that a replay must reproduce bit for bit.
 
     `message` is the newest of the state: the policy's own phrases are looked for in it. `unread`
-    are the customer's turns before it that nobody has answered.
+    are the customer's turns before it that nobody has answered. `held_out`: rules alone decide.
     """
     prediction = model_state.score(state)
     policy = model_state.policy
@@ -246,6 +268,7 @@ def compute_decision(
         prediction.probability,
         lambda: model_state.router.suggest(state, policy.team_names),
         lambda: model_state.causes(state),
+        held_out=held_out,
     )
     routed = choice.action != "continue"
     return {

@@ -88,7 +88,8 @@ class DecisionReplay:
             unread = [
                 with_own_phrases(phrases, *turn) for turn in turns[:-1] if turn[1].author == "user"
             ]
-            replayed = compute_decision(model_state, *turns[-1], unread)
+            held_out = decision["held_out"]
+            replayed = compute_decision(model_state, *turns[-1], unread, held_out=held_out)
         different = [name for name in _COMPARED if replayed[name] != decision[name]]
         result: dict[str, Any] = {"identical": not different, "why": None}
         if different and decision["build"] != build_id():

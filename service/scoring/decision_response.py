@@ -131,6 +131,9 @@ class DecisionResponse(TypedDict):
     language: Annotated[
         LanguageResponse | None, Field(description="The customer's language, and its coverage.")
     ]
+    held_out: Annotated[
+        bool, _about("Drawn by lot: in this conversation rules alone decide (holdout).", False)
+    ]
     version: Annotated[int, _about("The model version that decided.", 3)]
     position: Annotated[int, _about("The ledger position that it had learned up to.", 202)]
 
@@ -151,6 +154,7 @@ def decision_response(decision: Mapping[str, Any]) -> DecisionResponse:
         "handoff": decision["handoff"],
         "say": decision["say"],
         "language": decision["language"],
+        "held_out": decision["held_out"],
         "version": decision["version"],
         "position": decision["position"],
     }

@@ -269,6 +269,7 @@ CHECKS: dict[str, tuple[Callable[[int], Row], Callable[[Sequence[Row]], Iterator
     "clear gain": (late_answers.clear_gain, late_answers.summarise_gain),
     "thin answers": (report_streams.thin_answers, report_streams.summarise_thin),
     "rules-only saving": (report_streams.rules_saving, report_streams.summarise_rules),
+    "rules-only holdout": (report_streams.rules_held_out, report_streams.summarise_held_out),
     "caught in the report": (report_streams.caught_report, report_streams.summarise_caught),
     "label requests": (report_streams.asked_handoffs, report_streams.summarise_asked),
     "calibration": (audit_streams.calibration, audit_streams.summarise_calibration),

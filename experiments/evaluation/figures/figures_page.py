@@ -98,7 +98,8 @@ def _compared_costs(report: Mapping[str, Any]) -> dict[str, Figure]:
         "What the decisions of each line would have cost a conversation, and those of two "
         "yardsticks that learn nothing, over the newest outcomes, weighted by how likely each was "
         "to become known. Bars are 95 % intervals for one look; for the rules alone, and lines "
-        "that did not serve, they reach from the least to the most that it can have been."
+        "that did not serve, they reach from the least to the most that it can have been. The "
+        "holdout is of conversations, drawn by lot, in which rules alone decided."
     )
     return {caption: comparison_charts.side_by_side(known_costs)}
 

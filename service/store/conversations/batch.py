@@ -102,6 +102,8 @@ class OpenConversation:
     offer_id: str | None
     tossed: bool
     spoken: str | None
+    holdout: float | None
+    held_out: bool
     state: State = EMPTY
     unfolded_chars: int = 0
     """Where these are too many for this transaction, `state` is not to be used."""
@@ -172,7 +174,7 @@ class Batch:
         row |= {"resolution": None, "handoff_id": None, "escalated": False, "closed_at": None}
         row |= {"opened_at": self.now, "last_at": self.now}
         row |= {"language": None, "version": None, "team": None, "fired": None, "offer_id": None}
-        row |= {"tossed": False, "spoken": None}
+        row |= {"tossed": False, "spoken": None, "holdout": None, "held_out": False}
         conversation_rows.add(self.connection, [row | {"id": name} for name in sorted(names)])
         self._added.update((workspace, name) for name in names)
 

@@ -9,9 +9,18 @@ from sqlalchemy import Connection, func, select
 
 from learning.ledger.model_state import Entry
 from service.store.database.transactions import table
-from service.store.tables import Audit, Decision, LedgerRow, MessageRow, Outcome
+from service.store.tables import (
+    HELD_OUT,
+    Audit,
+    Conversation,
+    Decision,
+    LedgerRow,
+    MessageRow,
+    Outcome,
+)
 
 _audit = table(Audit)
+_conversation = table(Conversation)
 _decision = table(Decision)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
@@ -50,6 +59,39 @@ def count_outcomes_since(connection: Connection, workspace: str, after: int, mos
     return total
 
 
+def held_out_since(connection: Connection, workspace: str, most: int) -> float | None:
+    """When the oldest of the newest conversations that were held out began, of at most so many;
+    None where there is none.
+    """
+    newest = (
+        select(_conversation.c.opened_at)
+        .where(_conversation.c.workspace == workspace, HELD_OUT)
+        .order_by(_conversation.c.opened_at.desc())
+        .limit(most)
+        .subquery()
+    )
+    since: float | None = connection.execute(select(func.min(newest.c.opened_at))).scalar_one()
+    return since
+
+
+def held_out(connection: Connection, workspace: str, since: float) -> list[Entry]:
+    """The outcomes in force of conversations that were held out and began since, in their order."""
+    began = select(_conversation.c.id).where(
+        _conversation.c.workspace == workspace, HELD_OUT, _conversation.c.opened_at >= since
+    )
+    in_force = select(_outcome.c.position).where(
+        _outcome.c.workspace == workspace,
+        _outcome.c.retracted_at.is_(None),
+        _outcome.c.conversation_id.in_(began),
+    )
+    rows = connection.execute(
+        select(_ledger.c.position, _ledger.c.kind, _ledger.c.body, _ledger.c.actor, _ledger.c.at)
+        .where(_ledger.c.workspace == workspace, _ledger.c.position.in_(in_force))
+        .order_by(_ledger.c.position)
+    )
+    return [Entry(*row) for row in rows]
+
+
 def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> Sequence[Any]:
     """The scored decisions of these conversations, in the order of their messages."""
     return connection.execute(
@@ -61,6 +103,7 @@ def decisions(connection: Connection, workspace: str, names: Sequence[str]) -> S
             _decision.c.triggers,
             _decision.c.by_rule,
             _decision.c.team,
+            _decision.c.held_out,
             _decision.c.at,
         )
         .where(

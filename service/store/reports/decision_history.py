@@ -33,6 +33,7 @@ def decisions(connection: Connection, workspace: str, since: float, most: int) -
             _decision.c.triggers,
             _decision.c.route,
             _decision.c.answer,
+            _decision.c.held_out,
             _decision.c.at,
         )
         .where(

@@ -31,6 +31,8 @@ SEGMENT_COLUMNS: GroupBy = (
     _conversation.c.fired,
 )
 
+HELD_OUT: GroupBy = (_conversation.c.held_out,)
+
 
 def by_span(span_seconds: float, origin: float) -> GroupBy:
     """Grouping by the span of time in which conversations began, counted from `origin`."""

@@ -20,6 +20,7 @@ from service.store.tables.connections import (
 )
 from service.store.tables.conversations import (
     ANSWERED,
+    HELD_OUT,
     NOT_YET_SAMPLED,
     Conversation,
     Decision,
@@ -40,6 +41,7 @@ from service.store.tables.outbox import UNDISPATCHED, Delivery, OutboxEvent, Web
 
 __all__ = [
     "ANSWERED",
+    "HELD_OUT",
     "NOT_YET_SAMPLED",
     "UNDISPATCHED",
     "Alias",

@@ -26,6 +26,10 @@ ANSWERED = text("answer IS NOT NULL")
 """Decisions to offer a person that the customer answered: few among all decisions."""
 
 
+HELD_OUT = text("held_out")
+"""Conversations in which rules alone decide: at most one in twenty."""
+
+
 class Conversation(SQLModel, table=True):
     """`length` counts its messages; `begins` is the first place after the last handoff.
 
@@ -34,7 +38,8 @@ class Conversation(SQLModel, table=True):
     names of all triggers that `fired` in it, sorted, with a space between. `offer_id` is the
     decision to offer a person that the customer has yet to answer. `tossed` says that it was
     sampled after its end: drawn for an audit or not. `spoken` is the code of the language it is in,
-    declared or recognised.
+    declared or recognised. `held_out` says that rules alone decide in it, drawn at its first
+    decision with the chance `holdout`; that is null where nothing was drawn.
     """
 
     __table_args__ = (
@@ -46,6 +51,13 @@ class Conversation(SQLModel, table=True):
             "id",
             sqlite_where=NOT_YET_SAMPLED,
             postgresql_where=NOT_YET_SAMPLED,
+        ),
+        Index(
+            "conversation_held_out",
+            "workspace",
+            "opened_at",
+            sqlite_where=HELD_OUT,
+            postgresql_where=HELD_OUT,
         ),
     )
     workspace: str = Field(primary_key=True)
@@ -66,6 +78,8 @@ class Conversation(SQLModel, table=True):
     offer_id: str | None
     tossed: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
     spoken: str | None
+    holdout: float | None = time_column(nullable=True)
+    held_out: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class MessageRow(SQLModel, table=True):
@@ -113,7 +127,7 @@ class Decision(SQLModel, table=True):
     probability.
 
     `route` says how the team was chosen, and what the model suggested, where one was chosen. `say`
-    are the words that the bot may show.
+    are the words that the bot may show. `held_out`: rules alone decided.
     """
 
     __table_args__ = (
@@ -150,6 +164,7 @@ class Decision(SQLModel, table=True):
     at: float = time_column()
     say: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     language: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
+    held_out: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class Reopening(SQLModel, table=True):

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import JudgedOutcome, Population
+from experiments.evaluation.decision_costs import JudgedOutcome, Population, held_out_row
 from experiments.evaluation.evaluation_report import EvaluationInputs, Report, Switch, evaluate
 from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger import checkpoint
@@ -32,7 +32,11 @@ from service.versions.evaluation.drift_check import DriftMonitor
 from service.versions.evaluation.feature_attribution import feature_influences
 from service.versions.evaluation.judged_context import JudgedOutcomes
 from service.versions.evaluation.promotion_decision import EvaluationInput
-from service.versions.evaluation.recent_rates import count_populations, decision_rates
+from service.versions.evaluation.recent_rates import (
+    count_populations,
+    decision_rates,
+    load_holdout,
+)
 from service.versions.model_lines import ModelLines
 from service.versions.switch_history import without_undos
 
@@ -66,7 +70,7 @@ class Evaluator:
         guard_result = promotion_decision.run_rollback_guard(inputs)
         verdict = promotion_decision.choose_verdict(inputs, comparison_reports, guard_result)
         costs = DecisionLoss.of(policy)
-        rates, populations = self._count(inputs, outcomes, costs)
+        rates, populations, held_out = self._count(inputs, outcomes, costs)
         report = evaluate(
             new_id("e"),
             champion.position,
@@ -86,6 +90,7 @@ class Evaluator:
                 feature_influences(
                     self._store, workspace, [f.conversation for f in outcomes.values()], champion
                 ),
+                held_out,
             ),
         )
         if (
@@ -98,15 +103,19 @@ class Evaluator:
 
     def _count(
         self, inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome], costs: DecisionLoss
-    ) -> tuple[dict[str, Any], dict[str, Population]]:
-        """The rates of what was decided, and how many conversations each window had."""
+    ) -> tuple[dict[str, Any], dict[str, Population], dict[str, Any] | None]:
+        """The rates of what was decided, how many conversations each window had, and what rules
+        alone cost where they decided.
+        """
         since = max((switch.position for switch in inputs.switches), default=0)
         known, workspace = list(outcomes.values()), inputs.workspace
         with self._store.read() as connection:
             rates = decision_rates(
                 connection, workspace, inputs.champion_switch, inputs.champion, known, costs
             )
-            return rates, count_populations(connection, workspace, since, known)
+            sample = load_holdout(connection, workspace)
+            held_out = None if sample is None else held_out_row(sample, costs)
+            return rates, count_populations(connection, workspace, since, known), held_out
 
     def _compare_challengers(
         self, inputs: EvaluationInput, outcomes: Mapping[int, JudgedOutcome]

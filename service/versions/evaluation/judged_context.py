@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from experiments.evaluation.decision_costs import JudgedOutcome
 from learning.ledger.lessons import WEAK_SOURCES, lessons
 from learning.ledger.model_state import Entry
+from learning.measures.prequential import Scores
 from service.store.database.transactions import Store
 from service.store.labels import outcome_context
 
@@ -71,6 +73,42 @@ class JudgedOutcomes:
                 if origin in outcomes and outcomes[origin].needed is not None:
                     needed = _label(entry.body)
                     outcomes[origin] = replace(outcomes[origin], needed=needed)
+
+
+def held_out_outcomes(
+    connection: Connection, workspace: str, since: float
+) -> tuple[list[JudgedOutcome], Scores]:
+    """The judged outcomes of conversations that were held out and began since, by the verdicts in
+    force, and what the model said in each when it was decided.
+    """
+    entries = outcome_context.held_out(connection, workspace, since)
+    outcomes: dict[int, JudgedOutcome] = {}
+    said: list[tuple[int, float]] = []
+    for start in range(0, len(entries), _AT_ONCE):
+        piece = entries[start : start + _AT_ONCE]
+        for entry, fact in zip(piece, _judged_outcomes(connection, workspace, piece), strict=True):
+            corrected = bool(entry.body.get("replaces"))
+            outcomes[entry.position] = (
+                replace(fact, needed=_label(entry.body)) if corrected else fact
+            )
+        names = sorted({entry.body["conversation_id"] for entry in piece})
+        decisions = outcome_context.decisions(connection, workspace, names)
+        said += [
+            (entry.position, row.probability)
+            for entry in piece
+            for row in decisions
+            if row.conversation_id == entry.body["conversation_id"]
+            and entry.body["begins"] <= row.seq <= entry.body["covers"]
+        ]
+    _mark_caught(connection, workspace, outcomes)
+    return list(outcomes.values()), _scores(said)
+
+
+def _scores(said: Sequence[tuple[int, float]]) -> Scores:
+    position = np.array([at for at, _ in said], np.int64)
+    probability = np.array([p for _, p in said], np.float64)
+    ones = np.ones(position.size)
+    return Scores(position, probability, ones, ones, position)
 
 
 def _mark_caught(
@@ -131,6 +169,7 @@ def _judged_outcome(
         any(d.by_rule and d.action == "offer" for d in decisions),
         _opening(body, decisions),
         bool(body.get("labels")),
+        any(decision.held_out for decision in decisions),
     )
 
 

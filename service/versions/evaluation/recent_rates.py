@@ -12,14 +12,42 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from experiments.evaluation.decision_costs import JudgedOutcome, Population, RateSums, rates
+from experiments.evaluation.decision_costs import (
+    HoldoutSample,
+    JudgedOutcome,
+    Population,
+    RateSums,
+    rates,
+)
 from experiments.evaluation.windows import RECENT as RECENT_COMPARED
 from learning.estimation.decision_loss import DecisionLoss
 from learning.ledger.model_state import Entry, ModelState
+from service.store.labels import outcome_context
 from service.store.reports import segment_counts
+from service.versions.evaluation.judged_context import held_out_outcomes
 
 RECENT = 1000
 """Outcomes in the recent rates."""
+
+
+HELD_OUT_MAX = 10_000
+"""Newest conversations that were held out, of which is told."""
+
+
+def load_holdout(connection: Connection, workspace: str) -> HoldoutSample | None:
+    """The newest conversations in which rules alone decided; None without any."""
+    since = outcome_context.held_out_since(connection, workspace, HELD_OUT_MAX)
+    if since is None:
+        return None
+    outcomes, said = held_out_outcomes(connection, workspace, since)
+    kept = caught = handed_over = 0
+    for row in segment_counts.conversations(connection, workspace, segment_counts.HELD_OUT, since):
+        kept += (row.kept + row.late) * row.held_out
+    for row in segment_counts.caught(connection, workspace, segment_counts.HELD_OUT, since):
+        caught += row.caught * row.held_out
+    for row in segment_counts.handoffs(connection, workspace, segment_counts.HELD_OUT, since):
+        handed_over += row.total * row.held_out
+    return HoldoutSample(outcomes, said, Population(kept, caught, handed_over))
 
 
 def count_rates(connection: Connection, workspace: str, since: float) -> RateSums:

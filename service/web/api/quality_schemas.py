@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 
@@ -258,6 +258,33 @@ class LanguageCounts(BaseModel):
     ]
 
 
+class RulesOnlyCost(BaseModel):
+    """What rules alone would cost, by the last evaluation; each figure with its 95 % interval for
+    one look.
+    """
+
+    source: Annotated[
+        Literal["bounds", "judged", "holdout"],
+        about(
+            "bounds: from what the model decided, whose handoffs cut conversations off; judged: "
+            "from the same, where none was cut off; holdout: from conversations, drawn by lot, in "
+            "which rules alone decided.",
+            "holdout",
+        ),
+    ]
+    held_out: Annotated[int | None, about("How many were held out; null: of another source.", 410)]
+    conversations: Annotated[int, about("The judged ones of which it is told.", 120)]
+    cost_per_conversation: Annotated[
+        list[float] | None,
+        about("Estimate, lower and upper end; null: not known.", [0.31, 0.24, 0.38]),
+    ]
+    more_than_champion: Annotated[
+        list[float] | None,
+        about("What they cost more than the model's decisions would.", [0.08, 0.02, 0.14]),
+    ]
+    escalated: Annotated[list[float] | None, about("The share handed over.", [0.12, 0.1, 0.14])]
+
+
 class QualityReport(BaseModel):
     """How well automation and hand-over do, with honest denominators."""
 
@@ -283,6 +310,9 @@ class QualityReport(BaseModel):
     suggestions: Annotated[list[RuleSuggestion], about("Changes that evidence speaks for.")]
     inferred: Annotated[
         list[InferredLabelReport], about("What events suggest, beside what people stated.")
+    ]
+    rules_only: Annotated[
+        list[RulesOnlyCost], about("What rules alone would cost, by source; empty at first.")
     ]
     drift: Annotated[
         dict[str, Any] | None,

@@ -60,6 +60,7 @@ def test_a_decision_says_what_to_do_why_and_by_which_model(place: Place) -> None
         "position",
         "language",
         "say",
+        "held_out",
     }
     assert decided["action"] in ("continue", "offer")
     assert 0 <= decided["probability"] <= 1
