@@ -70,16 +70,21 @@ def draw_audits(
         requested.disagreement,
         _expected_reviews(requested, len(rows), policy, now),
     )
+    earlier = audit_rows.earlier_draws(connection, workspace, [row.id for row in rows])
+    actions = {name: levels for name, levels in actions.items() if name not in earlier}
     audits: list[dict[str, Any]] = []
     drawn_count = start = 0
     while start < len(rows):
         piece = rows[start : start + budget.piece(len(rows) - start)]
         drawn = _draw_piece(workspace, piece, policy, budget, now, actions, new_seed())
         for row in drawn:
-            if row["status"] == "waiting":
+            before = earlier.get(row["conversation_id"])
+            audit = row if before is None else _drawn_again(before, row)
+            if audit["status"] == "waiting":
                 drawn_count += 1
-                budget = budget.spend(row["wanted"], disagreement=_differs(row["actions"]))
-        audits += drawn
+                requested_now = audit["wanted"] - (0 if before is None else before.reviews)
+                budget = budget.spend(requested_now, disagreement=_differs(audit["actions"]))
+            audits.append(audit)
         start += len(piece)
     audit_rows.add(connection, workspace, among, audits)
     return drawn_count
@@ -119,6 +124,30 @@ def _draw_piece(
         | {"disagreement": budget.disagreement, "actions": actions.get(row.id)}
         for row, result in zip(rows, draws, strict=True)
     ]
+
+
+def _drawn_again(earlier: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The draws of a conversation that opened again and has ended anew: it is drawn if either end
+    was, with the chance of that, and then reviewed to its new end. Comparisons of lines have it by
+    its first end.
+    """
+    uniform, targeted = (
+        1 - (1 - getattr(earlier, name)) * (1 - row[name])
+        for name in ("uniform_propensity", "targeted_propensity")
+    )
+    drawn = earlier.status != "passed" or row["status"] == "waiting"
+    return row | {
+        "id": earlier.id,
+        "status": "waiting" if drawn else "passed",
+        "uniform": earlier.uniform or row["uniform"],
+        "targeted": earlier.targeted or row["targeted"],
+        "uniform_propensity": uniform,
+        "targeted_propensity": targeted,
+        "propensity": 1 - (1 - uniform) * (1 - targeted),
+        "wanted": earlier.reviews + row["wanted"],
+        "reviews": earlier.reviews,
+        "actions": None,
+    }
 
 
 def due_for_sampling(connection: Connection, workspace: str, now: float) -> Sequence[str]:

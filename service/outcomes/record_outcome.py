@@ -75,10 +75,13 @@ def record_by_bot(
 def record_for_audit(
     batch: Batch, workspace: str, audit: Mapping[str, Any], verdict: Verdict
 ) -> None:
-    """Record the outcome of an audit, unless a person has given one already."""
+    """Record the outcome of an audit, unless a person has given one already. What was found of a
+    conversation's earlier end gives way to the first review of its new one.
+    """
     name = audit["conversation_id"]
     current = outcome_rows.current(batch.connection, workspace, name, None)
-    if current is not None and current.source not in WEAK_SOURCES:
+    gives_way = (*WEAK_SOURCES, "audit") if audit["verdict"] is None else WEAK_SOURCES
+    if current is not None and current.source not in gives_way:
         return
     batch.open(workspace, {name: referenced_messages(verdict)})
     overrides = {"covers": audit["length"], "propensity": audit["propensity"]}
@@ -198,7 +201,7 @@ def correct(
         body |= _correct_audit(batch, workspace, row["conversation_id"], verdict.verdict)
     body |= dict(overrides or {})
     replaced_entry = entries.entry(batch.connection, workspace, row["position"])
-    if replaced_entry is not None:
+    if replaced_entry is not None and "propensity" not in (overrides or {}):
         body["propensity"] = replaced_entry.body["propensity"]
     position = entries.append(batch.connection, workspace, "outcome", body, verdict.agent)
     changes = _outcome_columns(verdict) | {"position": position, "at": batch.now}

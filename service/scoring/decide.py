@@ -244,6 +244,7 @@ def _reopen(batch: Batch, conversation: OpenConversation) -> None:
             "at": batch.now,
         }
         reopening_rows.add(batch.connection, row)
+        reopening_rows.draw_at_next_end(batch.connection, conversation.workspace, conversation.id)
     conversation.status, conversation.resolution, conversation.closed_at = "open", None, None
 
 

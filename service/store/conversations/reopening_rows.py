@@ -33,6 +33,15 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
     insert_if_absent(connection, Reopening, dict(row) | {"status": "open"})
 
 
+def draw_at_next_end(connection: Connection, workspace: str, name: str) -> None:
+    """Have a conversation drawn for an audit again once it has ended again."""
+    connection.execute(
+        update(_conversation)
+        .where(_conversation.c.workspace == workspace, _conversation.c.id == name)
+        .values(tossed=False)
+    )
+
+
 def due(connection: Connection, workspace: str, closed_before: float, most: int) -> Sequence[Any]:
     """Open reopenings that can be judged: the conversation has ended again or gone to a person, or
     it closed before `closed_before`; `until` is its length when it ended next.

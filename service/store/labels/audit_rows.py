@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from service.store.database.transactions import table
 from service.store.tables import NOT_YET_SAMPLED, Audit, Conversation, Decision, Outcome, Review
@@ -203,8 +215,16 @@ def add(
     ended: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add the draws, and mark the conversations `ended` as sampled."""
+    """Add the draws, each in place of its conversation's earlier one, and mark the conversations
+    `ended` as sampled.
+    """
     if rows:
+        drawn = [row["conversation_id"] for row in rows]
+        connection.execute(
+            delete(_audit).where(
+                _audit.c.workspace == workspace, _audit.c.conversation_id.in_(drawn)
+            )
+        )
         connection.execute(insert(_audit), [dict(row) for row in rows])
     connection.execute(
         update(_conversation)
@@ -293,6 +313,16 @@ def request_another_review(connection: Connection, workspace: str, conversation:
         .where(_audit.c.workspace == workspace, _audit.c.conversation_id == conversation)
         .values(verdict=None, status="waiting", wanted=_audit.c.reviews + 1, answered_at=None)
     )
+
+
+def earlier_draws(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, Row[Any]]:
+    """The draws of these conversations' earlier ends, by conversation."""
+    rows = connection.execute(
+        select(_audit).where(_audit.c.workspace == workspace, _audit.c.conversation_id.in_(names))
+    )
+    return {row.conversation_id: row for row in rows}
 
 
 def change(connection: Connection, workspace: str, name: str, **values: Any) -> None:

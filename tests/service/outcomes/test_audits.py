@@ -340,3 +340,33 @@ def test_a_conversation_that_opens_again_before_its_coins_fall_waits_for_its_nex
         assert audit_tasks.draw_audits(connection, place.name, EVERYONE, now, among=ended) == 1
     place.bot.posted("/v1/conversations/c0/close", {"resolution": "resolved"})
     assert tossed(place) == 1
+
+
+def test_a_conversation_that_opens_again_and_ends_anew_is_drawn_again(place: Place) -> None:
+    """By either draw, with the chance of both together; and what was found of its first end gives
+    way to a review of the whole.
+    """
+    half = AuditBudget(uniform_share=0.5, targeted_share=0.0, double_share=0.0)
+    closed(place, 30)
+    first = tossed(place, half)
+    answers = {}
+    while (audit := offered(place)) is not None:
+        answers[audit["conversation_id"]] = audit
+        place.agent.posted(f"/v1/audits/{audit['id']}/outcome", {"verdict": "fine"})
+    assert len(answers) == first
+    for n in range(30):
+        place.bot.decided(f"c{n}", "m2", OTHERS[(n + 2) % len(OTHERS)])
+        place.bot.posted(f"/v1/conversations/c{n}/close", {"resolution": "resolved"})
+    assert first < tossed(place, half) < 30
+    assert tossed(place, half) == 0
+    other = place.named_agent("another")
+    seen = {}
+    while (audit := other.got("/v1/audits/next")["audit"]) is not None:
+        seen[audit["conversation_id"]] = len(audit["transcript"])
+        verdict = {"verdict": "missed" if len(seen) == 1 else "fine"}
+        answer = other.posted(f"/v1/audits/{audit['id']}/outcome", verdict)
+        assert answer["propensity"] == pytest.approx(0.75)
+    assert set(answers) < set(seen)
+    assert set(seen.values()) == {2}
+    found = place.engineer.got("/v1/quality")["missed"]
+    assert (found["audits_answered"], found["audits_found_missed"]) == (len(seen), 1)
