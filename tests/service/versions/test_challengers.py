@@ -159,6 +159,26 @@ def test_an_offer_and_an_escalation_are_two_decisions(service: InProcess) -> Non
     assert answer["propensity"] >= DISAGREEMENT
 
 
+def test_who_offers_where_the_champion_hands_over_saves_the_difference(service: InProcess) -> None:
+    """The mirror: the champion hands over what deserves an offer, as nobody needs a person."""
+    place, other = service.workspace("shadow", SLOW), service.workspace(mode="shadow")
+    for taught_here, every in ((place, 1), (other, 3)):
+        taught_here.policy(
+            costs={"unneeded": 1.0, "missed": 4.0, "ask": 0.15},
+            offers={"share_max": 1.0, "first_message": True},
+            switching=EAGER | {"segment_min": 10, "automatic": False},
+        )
+        for n in range(90):
+            told(taught_here, f"t{n} ", 1, float(n % every == 0))
+    challenged(service, place, other, frozen=True)
+    told(place, "after", 15, 0.0)
+    upkeep_of(service).evaluate_one(place.name)
+    (found,) = contests(place)
+    assert found["differing"] >= 10
+    assert found["segments"]["language unknown"]["saves"] == pytest.approx(1.0 - 0.15 - 0.25)
+    assert found["evidence"] > 1.0
+
+
 def contests(place: Place) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = newest_report(place)["contests"]
     return found
@@ -256,6 +276,22 @@ def test_a_comparison_waits_for_the_oldest_answer_and_follows_a_correction(
     (corrected,) = contests(place)
     (less,) = (one["saves"] for name, one in corrected["segments"].items() if "language" in name)
     assert (corrected["differing"], less < saved) == (1 + len(others), True)
+
+
+def test_where_nobody_reviews_nothing_is_proven(service: InProcess) -> None:
+    """What is not answered waits, and counts as the worst once the policy's days are over."""
+    place, _ = opposed(service, automatic=False)
+    upkeep = upkeep_of(service)
+    drawn(place, upkeep, 40)
+    upkeep.evaluate_one(place.name)
+    (waits,) = contests(place)
+    assert waits["unanswered"] == waits["drawn"] > 0
+    assert (waits["differing"], waits["proven_better"]) == (0, False)
+    place.policy(switching=EAGER | {"automatic": False, "unanswered_days": 1e-6})
+    upkeep.evaluate_one(place.name)
+    (given_up,) = contests(place)
+    assert given_up["differing"] == given_up["unanswered"] == waits["drawn"]
+    assert (given_up["saves_at_least"] < 0, given_up["proven_better"]) == (True, False)
 
 
 def test_what_ended_while_the_budget_was_spent_is_no_evidence(service: InProcess) -> None:
