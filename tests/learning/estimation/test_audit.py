@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from learning.estimation.audit_sampling import (
     DISAGREEMENT,
     AuditCandidate,
+    DailyBudget,
     Draw,
     budget_factor,
     draw,
@@ -98,3 +99,15 @@ def test_kappa_is_one_for_agreement_and_nought_for_chance() -> None:
     assert kappa([(False, False)] * 50) is None, "all fine: chance explains it"
     assert kappa([(True, True), (False, False)]) == 1.0
     assert kappa([(True, True), (True, False), (False, True), (False, False)]) == 0.0
+
+
+def test_part_of_a_days_budget_is_kept_for_where_lines_differ() -> None:
+    budget = DailyBudget(per_day=100, share=0.5, each=1)
+    spent = budget.spend(50, disagreement=False)
+    assert (spent.disagreement, spent.left) == (DISAGREEMENT, 50)
+    assert 0 < spent.pace < budget.pace == 1.0, "the others' half is spent, and they go on slowly"
+    for _ in range(50):
+        assert spent.disagreement == DISAGREEMENT
+        spent = spent.spend(1, disagreement=True)
+    assert (spent.disagreement, spent.pace) == (0.0, 0.0)
+    assert DailyBudget(per_day=100, share=0.0, each=1).disagreement == 0.0

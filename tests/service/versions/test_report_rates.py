@@ -80,6 +80,7 @@ def test_the_reports_rates_are_those_of_quality_with_caught_misses_counted_once(
         verdict = {"verdict": "needed" if n else "not_needed"}
         place.agent.posted(f"/v1/handoffs/{handoff}/outcome", verdict)
     found, quality = report(place)["rates"], place.engineer.got("/v1/quality")
+    assert found["holds_for"] == {"since_switch": "every look", "recent": "one look"}
     for window in ("since_switch", "recent"):
         rates = found[window]
         whole = quality["missed"]
