@@ -127,6 +127,11 @@ class ConversationResponse(BaseModel):
     team: Annotated[str | None, about("The team that it is counted under.", "support")]
     tossed: Annotated[bool, about("Whether it was drawn for an audit or passed over.", False)]
     spoken: Annotated[str | None, about("The language it is in, declared or recognised.", "en")]
+    holdout: Annotated[
+        float | None,
+        about("The chance with which it was drawn to be held out; null: nothing was drawn.", None),
+    ]
+    held_out: Annotated[bool, about("Whether rules alone decide in it.", False)]
     offer_id: Annotated[
         str | None,
         about("The decision to offer a person that waits for its answer.", "d19ab2c3d4e5f607"),

@@ -236,6 +236,7 @@ class StoredDecision(BaseModel):
     at: Annotated[datetime, about("When it was made.", "2026-11-28T09:30:00+00:00")]
     say: Annotated[WordsResponse | None, about("Words that the bot might show.")]
     language: Annotated[LanguageResponse | None, about("The customer's language.")]
+    held_out: Annotated[bool, about("Whether rules alone decided, drawn by lot (holdout).", False)]
 
 
 class DecisionWithVersion(StoredDecision):
