@@ -150,12 +150,12 @@ def _replay_decision(
             conversation.phrase_hits += [
                 (message.id, hit) for hit in phrase_hits(policy.phrases, message, state.language)
             ]
+            conversation.new_actions.append(choice.action)
+            conversation.triggers.append(tuple(trigger.name for trigger in choice.triggers))
         if row.author == "user" and not row.scored:
             unread.append(with_own_phrases(policy.phrases, state, message))
         elif row.event != "ignored":
             unread.clear()
-            conversation.new_actions.append(choice.action)
-            conversation.triggers.append(tuple(trigger.name for trigger in choice.triggers))
 
 
 def _is_evaluable(conversation: _Conversation, truth: GroundTruth | None) -> bool:

@@ -152,7 +152,7 @@ def _rate_limit(bucket: Bucket | None, status: int) -> list[tuple[bytes, bytes]]
 
 
 STREAMS = frozenset({"/v1/events"})
-_SHORTCUTS = frozenset({"/v1/score"})
+_SHORTCUTS = frozenset({"/v1/score", "/v1/score/batch"})
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"})
 
 

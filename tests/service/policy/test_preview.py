@@ -68,6 +68,23 @@ def test_under_the_policy_in_force_nothing_would_have_been_otherwise(place: Plac
     assert found["by_trigger"] == {"request": {"as_made": 2, "under_this_policy": 2}}
 
 
+def test_turns_that_nobody_decided_about_are_read_and_not_counted(service: InProcess) -> None:
+    """The bot's own, an agent's, the system's, and the customer's that came as history."""
+    place = service.workspace()
+    greeting = {"id": "b1", "author": "bot", "text": "hello, I am the bot"}
+    unscored = {"id": "u1", "author": "user", "text": OTHERS[1]}
+    place.bot.decided("c", "m1", OTHERS[0], history=[greeting, unscored])
+    handoff = place.bot.decided("c", "m2", ASKS)["handoff"]["id"]
+    place.bot.decided("c", "m3", OTHERS[2])  # a person has it
+    place.agent.posted(f"/v1/handoffs/{handoff}/return")
+    place.bot.decided("c", "m4", OTHERS[3])
+    found = previewed(place)
+    assert found["decisions"]["all"] == 3
+    assert found["decisions"]["changed"] == 0
+    assert found["conversations"]["without_text"] == 0
+    assert found["by_trigger"] == {"request": {"as_made": 1, "under_this_policy": 1}}
+
+
 def test_an_offer_that_is_made_again_is_answered_as_it_was(service: InProcess) -> None:
     """And what asking cost is in both."""
     place = service.workspace()
