@@ -66,9 +66,9 @@ PER_SECOND = 10.0
 class Followers:
     """Open connections to the events, read by a thread that only counts."""
 
-    def __init__(self, port: int, key: str, count: int) -> None:
+    def __init__(self, port: int, cookie: str, count: int) -> None:
         self._selector = selectors.DefaultSelector()
-        self._sockets = [_follow(port, key) for _ in range(count)]
+        self._sockets = [_follow(port, cookie) for _ in range(count)]
         for one in self._sockets:
             self._selector.register(one, selectors.EVENT_READ)
         self.events = 0
@@ -98,9 +98,9 @@ class Followers:
             one.close()
 
 
-def _follow(port: int, key: str) -> socket.socket:
+def _follow(port: int, cookie: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
-    head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
+    head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n"
     connection.sendall(head.encode())
     if b" 200 " not in connection.recv(65_536):
         raise ConnectionError("the events refuse a follower")
@@ -144,6 +144,8 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 20
 
 def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, pages: int) -> Row:
     home, port = system.server.folder, system.server.port
+    with _signed_in(system) as browser:
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     load = stack.enter_context(Load())
     rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
     events, delays = list[float](), list[float]()
@@ -151,7 +153,7 @@ def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, p
         for number in range(plan.rounds):
             progress(system.name, number, plan.rounds)
             for count in (0, pages) if number % 2 else (pages, 0):
-                followers = Followers(port, processes.key(home, "agent"), count)
+                followers = Followers(port, cookie, count)
                 settings = {"key": system.key, "name": f"c{number}-{count}"}
                 order = Order(port, "score", settings, CONNECTIONS, plan.seconds)
                 cpu = system.server.cpu_seconds()
@@ -228,15 +230,23 @@ def _pages(system: System) -> tuple[list[float], list[float], list[float]]:
             ]
             bot.post("/v1/score/batch", {"items": items})
         long, short = (_talk(bot, turns) for turns in (TURNS, FEW_TURNS))
+    with _signed_in(system) as browser:
+        queue = [_page_times(browser, "/console/queue") for _ in range(PAGES)]
+        both = [(_page_times(browser, long), _page_times(browser, short)) for _ in range(PAGES)]
+    return queue, [one for one, _ in both], [other for _, other in both]
+
+
+@contextmanager
+def _signed_in(system: System) -> Iterator[httpx.Client]:
+    """An agent's browser."""
+    url = system.server.url
     with httpx.Client(base_url=url, trust_env=False, follow_redirects=True, timeout=30) as browser:
         form = browser.get("/console/sign-in").text
         token = re.search(r'name="token" value="(\w+)"', form)
         assert token is not None
-        credentials = {"token": token[1], "key": processes.key(home, "agent")}
+        credentials = {"token": token[1], "key": processes.key(system.server.folder, "agent")}
         browser.post("/console/sign-in", data=credentials).raise_for_status()
-        queue = [_page_times(browser, "/console/queue") for _ in range(PAGES)]
-        both = [(_page_times(browser, long), _page_times(browser, short)) for _ in range(PAGES)]
-    return queue, [one for one, _ in both], [other for _, other in both]
+        yield browser
 
 
 def _talk(bot: BatonClient, turns: int) -> str:

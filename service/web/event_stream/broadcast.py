@@ -22,7 +22,7 @@ from service.runtime.errors import Unavailable
 from service.store import access
 from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
-from service.web.event_stream import bot_events, changes
+from service.web.event_stream import changes, outbox_feed
 
 SUBSCRIBERS_MAX = 1000
 """Subscribers of one process; the benchmark `console` measures what they cost."""
@@ -118,7 +118,7 @@ class Subscriber:
 
 @dataclass(eq=False, slots=True)
 class _Channel:
-    """A workspace's bots or its agents: their feed, its cursor, and what was sent of late."""
+    """A workspace's bots, agents or pages: their feed, its cursor, and what was sent of late."""
 
     feed: Any
     cursor: Any
@@ -126,12 +126,18 @@ class _Channel:
     subscribers: set[Subscriber] = field(default_factory=set)
 
 
-_FEEDS: dict[str, Any] = {"bot": bot_events, "agent": changes}
+_FEEDS: dict[str, Any] = {
+    "bot": outbox_feed.BOTS,
+    "agent": outbox_feed.AGENTS,
+    "page": changes,
+}
 
 
-def channel_of(principal: Principal) -> tuple[str, str]:
-    """Which channel a subscriber hears: bots have a feed of their own."""
-    return principal.workspace, "bot" if principal.role == "bot" else "agent"
+def channel_of(subscriber: Subscriber) -> tuple[str, str]:
+    """Which channel a subscriber hears: bots, agents and the console's pages have a feed each."""
+    principal = subscriber.principal
+    by_key = "bot" if principal.role == "bot" else "agent"
+    return principal.workspace, by_key if subscriber.session is None else "page"
 
 
 class EventBroadcaster:
@@ -156,7 +162,7 @@ class EventBroadcaster:
                 hint="try again later, or ask GET /v1/handoffs now and then",
             )
         workspace, subscriber = principal.workspace, Subscriber(principal, session)
-        name = channel_of(principal)
+        name = channel_of(subscriber)
         feed: Any = _FEEDS[name[1]]
         if name not in self._channels:
             start = await self._read(feed.start_cursor, workspace)
@@ -201,7 +207,7 @@ class EventBroadcaster:
 
     def leave(self, subscriber: Subscriber) -> None:
         """Unsubscribe: it has gone, or is sent away."""
-        channel = self._channels.get(channel_of(subscriber.principal))
+        channel = self._channels.get(channel_of(subscriber))
         if channel is not None and subscriber in channel.subscribers:
             channel.subscribers.remove(subscriber)
             self._count -= 1

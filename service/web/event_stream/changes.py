@@ -1,4 +1,4 @@
-"""Change feed of a workspace: what happened since a cursor, as server-sent events.
+"""Change feed of the console's pages: what is otherwise since a cursor, as server-sent events.
 
 Nothing is stored for it. The ledger's entries have gapless positions. Handoffs are found by when
 they changed, and a commit may come after a later one's: each poll goes back OVERLAP_SECONDS and

@@ -20,7 +20,7 @@ ENTRY_FIELDS = {
 
 
 def hello(cursor: object, position: int | None = None) -> bytes:
-    """The first event of a subscriber; for agents the ledger's position."""
+    """The first event of a subscriber; for pages the ledger's position."""
     return _event("hello", cursor, {} if position is None else {"position": position})
 
 

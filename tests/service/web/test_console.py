@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import httpx
 import pytest
 
 from service.runtime.errors import TooManyAttempts
@@ -20,11 +19,11 @@ from service.web.access.keys import hashed
 from service.web.console.routes import HEADERS
 from service.web.event_stream import broadcast
 from tests.postgres import on_both
+from tests.service.web.pages import SIGN_IN, sign_in, token
 from tests.service.web.test_events import Following
-from tests.service_in_process import ASKS, Caller, InProcess, Place, serving
+from tests.service_in_process import ASKS, InProcess, Place, serving
 from tests.work import Asked, asked
 
-SIGN_IN = "/console/sign-in"
 QUEUE = "/console/queue"
 
 store_url = on_both("function")
@@ -42,20 +41,6 @@ def _unsuspected(request: pytest.FixtureRequest) -> None:
     if "service" in request.fixturenames:
         running: InProcess = request.getfixturevalue("service")
         running.app.state.failures = sessions.SignInFailures()
-
-
-def token(answer: httpx.Response) -> str:
-    found = re.search(r'name="token" value="(\w+)"', answer.text)
-    assert found, answer.text
-    return found[1]
-
-
-def sign_in(service: InProcess, key: str, **more: Any) -> Caller:
-    """A browser's worth of cookies, signed in."""
-    browser = service.caller()
-    given = {"token": token(browser.get(SIGN_IN)), "key": key}
-    assert browser.post(SIGN_IN, data=given, **more).status_code == 303
-    return browser
 
 
 # Sessions

@@ -1,4 +1,6 @@
-"""GET /v1/events: what happens in a workspace, told at once to everyone who follows it."""
+"""GET /v1/events: what happens in a workspace, told at once to everyone who follows it: by key in
+the words of webhooks, to the console's pages as it is now.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import pytest
 from service.store.handoffs import handoff_rows
 from service.web.event_stream import broadcast, changes
 from tests.running import until
+from tests.service.web.pages import sign_in
 from tests.service_in_process import ASKS, OTHERS, Caller, InProcess, Place, refusal, serving
 
 
@@ -69,8 +72,45 @@ def following(caller: Caller, last: str = "", **more: Any) -> Iterator[Following
         yield Following(answer)
 
 
-def test_an_escalation_a_claim_and_an_outcome_are_told_as_they_happen(place: Place) -> None:
+@pytest.fixture
+def page(place: Place) -> Caller:
+    """A page of the console."""
+    return sign_in(place.service, place.keys["agent"])
+
+
+def test_by_key_all_that_happens_is_told_in_order_in_the_words_of_webhooks(place: Place) -> None:
     with following(place.agent) as events:
+        assert events.next().kind == "hello"
+        handoff = place.escalated()
+        place.agent.posted(f"/v1/handoffs/{handoff}/claim")
+        place.agent.posted(f"/v1/handoffs/{handoff}/reply", {"text": "hello"})
+        outcome = place.agent.posted(f"/v1/handoffs/{handoff}/outcome", {"verdict": "needed"})
+        place.agent.put(f"/v1/outcomes/{outcome['id']}", json={"verdict": "not_needed"})
+        place.agent.delete(f"/v1/outcomes/{outcome['id']}")
+        place.engineer.posted("/v1/versions/1/promote")
+        told = [events.next() for _ in range(8)]
+    kinds = [event.kind for event in told]
+    assert sorted(kinds[:2]) == ["decision.escalated", "handoff.opened"]
+    assert kinds[2:] == [
+        "handoff.claimed",
+        "message.agent",
+        "outcome.recorded",
+        "outcome.corrected",
+        "outcome.retracted",
+        "version.switched",
+    ]
+    assert told[2].data["handoff_id"] == handoff
+    assert told[3].data["text"] == "hello"
+    assert told[4].data["outcome_id"] == outcome["id"]
+    with following(place.agent, told[7].id) as events:
+        again = [events.next() for _ in range(8)]
+    assert [event.data["event_id"] for event in again] == [e.data["event_id"] for e in told]
+
+
+def test_an_escalation_a_claim_and_an_outcome_are_told_as_they_happen(
+    place: Place, page: Caller
+) -> None:
+    with following(page) as events:
         assert events.answer.headers["content-type"].startswith("text/event-stream")
         assert events.answer.headers["cache-control"] == "no-store"
         assert events.next().kind == "hello"
@@ -97,7 +137,7 @@ def test_an_escalation_a_claim_and_an_outcome_are_told_as_they_happen(place: Pla
 
 
 def test_an_event_comes_with_the_first_look_after_it(
-    service: InProcess, place: Place, monkeypatch: Any
+    place: Place, page: Caller, monkeypatch: Any
 ) -> None:
     """And few followers are looked for twice a second; `baton bench console` measures the rest."""
     looks: list[bytes] = []
@@ -110,7 +150,7 @@ def test_an_event_comes_with_the_first_look_after_it(
     assert broadcast.POLL_SECONDS <= 0.5
     seen = changes.poll
     monkeypatch.setattr(changes, "poll", since)
-    with following(place.agent) as events:
+    with following(page) as events:
         events.next()
         handoff = place.bot.decided("c", "m1", ASKS)["handoff"]["id"]
         before = len(looks)
@@ -126,24 +166,26 @@ def test_one_process_tells_what_another_did(service: InProcess, place: Place) ->
     ):
         events.next()
         handoff = place.bot.decided("c", "m1", ASKS)["handoff"]["id"]
-        assert events.until("handoff").data["id"] == handoff
+        assert events.until("handoff.opened").data["handoff_id"] == handoff
         outcome = {"verdict": "needed"}
         place.agent.posted(f"/v1/handoffs/{handoff}/outcome", outcome)
-        assert events.until("outcome").data["handoff_id"] == handoff
+        assert events.until("outcome.recorded").data["handoff_id"] == handoff
 
 
-def test_who_comes_again_hears_what_it_missed_and_nothing_is_lost(place: Place) -> None:
-    with following(place.agent) as events:
+def test_who_comes_again_hears_what_it_missed_and_nothing_is_lost(
+    place: Place, page: Caller
+) -> None:
+    with following(page) as events:
         events.next()
         place.bot.decided("c0", "m1", ASKS)
         last = events.until("queue").id
     ids = {place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(1, 4)}
     position = place.bot.posted("/v1/conversations/x/messages", {"messages": [turn()]})
     assert position["length"] == 1
-    with following(place.agent, last) as events:
+    with following(page, last) as events:
         heard = {events.until("handoff").data["id"] for _ in range(4)}
         assert ids <= heard
-    with following(place.agent, params={"after": last}) as events:
+    with following(page, params={"after": last}) as events:
         assert {events.until("handoff").data["id"] for _ in range(4)} == heard
 
 
@@ -171,20 +213,20 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
         assert changes.poll(connection, place.name, cursor, late)[0] == b""
 
 
-def test_too_much_to_tell_is_a_reset(service: InProcess, place: Place, monkeypatch: Any) -> None:
+def test_too_much_to_tell_is_a_reset(place: Place, page: Caller, monkeypatch: Any) -> None:
     monkeypatch.setattr(changes, "CHANGES_MAX", 3)
-    with following(place.agent) as events:
+    with following(page) as events:
         last = events.next().id
         for number in range(4):
             place.bot.decided(f"c{number}", "m1", ASKS)
         assert events.until("reset").data == {}
-    with following(place.agent, last) as events:
+    with following(page, last) as events:
         assert events.next().kind == "reset"
 
 
 @pytest.mark.parametrize("last", ["x", "1", "-", "9" * 99, "1-x", "９-１", "%00"])
-def test_an_event_id_that_is_none_begins_anew(place: Place, last: str) -> None:
-    with following(place.agent, params={"after": last}) as events:
+def test_an_event_id_that_is_none_begins_anew(page: Caller, last: str) -> None:
+    with following(page, params={"after": last}) as events:
         assert events.next().kind == "hello"
 
 
@@ -195,7 +237,7 @@ def test_a_workspace_hears_nothing_of_another(service: InProcess, place: Place) 
         other.bot.decided("c", "m1", ASKS)
         time.sleep(2 * broadcast.POLL_SECONDS)
         handoff = place.bot.decided("c", "m1", ASKS)["handoff"]["id"]
-        assert events.until("handoff").data["id"] == handoff
+        assert events.until("handoff.opened").data["handoff_id"] == handoff
 
 
 def test_a_revoked_key_hears_no_more(place: Place, monkeypatch: Any) -> None:
@@ -243,7 +285,7 @@ def test_one_key_that_follows_with_all_connections_makes_room_for_others(
         heard = 0
         for one in greedy:
             with suppress(EOFError, httpx.RemoteProtocolError):
-                heard += one.until("handoff").kind == "handoff"
+                heard += one.until("handoff.opened").kind == "handoff.opened"
         assert heard == 2
 
 
@@ -265,12 +307,12 @@ def test_who_takes_too_little_is_hung_up_on_and_holds_up_nobody(
             events.next()
             follower.enqueue(b": " + b"x" * 50_000_000)
             first = place.bot.decided("c1", "m1", ASKS)["handoff"]["id"]
-            assert events.until("handoff").data["id"] == first
+            assert events.until("handoff.opened").data["handoff_id"] == first
             assert until(
                 lambda: follower not in told[place.name, "agent"].subscribers, "the slow one left"
             )
             second = place.bot.decided("c2", "m1", ASKS)["handoff"]["id"]
-            assert events.until("handoff").data["id"] == second
+            assert events.until("handoff.opened").data["handoff_id"] == second
 
 
 def test_only_so_much_waits_for_a_follower() -> None:
@@ -293,4 +335,4 @@ def test_very_many_are_told_less_often_and_the_same(place: Place, monkeypatch: A
     with following(place.agent) as events:
         events.next()
         handoffs = {place.bot.decided(f"c{n}", "m1", ASKS)["handoff"]["id"] for n in range(3)}
-        assert {events.until("handoff").data["id"] for _ in handoffs} == handoffs
+        assert {events.until("handoff.opened").data["handoff_id"] for _ in handoffs} == handoffs

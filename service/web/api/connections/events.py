@@ -33,10 +33,9 @@ webhooks = APIRouter(tags=["webhooks"], responses=ERRORS)
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "for agents `handoff`, `handoff.raised`, `queue`, `outcome`, `switch`; for "
-        "bots `handoff.opened`, `.raised`, `.claimed`, `.assigned`, `.returned`, `.resolved`, "
-        "`.unanswered`, `.abandoned` and `message.agent`; `hello` at first, and `reset` where too "
-        "much happened to tell",
+        "description": "for agents all types of webhooks; for bots `handoff.opened`, `.raised`, "
+        "`.claimed`, `.assigned`, `.returned`, `.resolved`, `.unanswered`, `.abandoned` and "
+        "`message.agent`; `hello` at first, and `reset` where too much happened to tell",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -55,10 +54,10 @@ async def stream_events(
 ) -> Any:
     """What happens from now on, or from after the event Last-Event-ID.
 
-    By a key, or by the session of somebody signed in to the console. For agents handoffs, outcomes
-    and switches: `handoff` gives it as it is now. For bots what happens to handoffs, and what
-    agents write: `message.agent` with its `text`, to be said to the customer where `deliver` is
-    true. One may come twice after a reconnection; a bot knows it by its `event_id`.
+    In one order, which drops nothing. For agents all that webhooks hear (`handoff.…`, `decision.…`,
+    `outcome.…`, `version.switched`, ...); for bots what happens to handoffs. What agents write is
+    `message.agent` with its `text`, to be said to the customer where `deliver` is true. One may
+    come twice after a reconnection; its `event_id` is the same.
     """
     principal, session = await _authenticate(request, baton)
     subscriber = await baton.broadcaster.subscribe(principal, session, last_event_id or after)
