@@ -140,7 +140,7 @@ def route_section(name: str, role: str, told: str, operation: Mapping[str, Any])
     """One route: what it does, its parameters, the shapes it takes and gives."""
     parts = [
         f"### {name}\n",
-        f"{told}\n",
+        told.partition("\n\nRole: ")[0] + "\n",
         f"Role: `{role}`. Operation: `{operation_id(operation)}`.\n",
     ]
     rows = [

@@ -15,8 +15,11 @@ COLLEAGUE = "a colleague"
 """Who holds a claim where it is not known which person speaks."""
 
 
-def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -> dict[str, Any]:
-    """Claim a handoff for an agent, or renew the claim, which is a lease of `seconds`.
+def claim(
+    batch: Batch, workspace: str, name: str, agent: str, seconds: float, *, forced: bool = False
+) -> dict[str, Any]:
+    """Claim a handoff for an agent, or renew the claim, which is a lease of `seconds`; `forced`: a
+    lead may take it from who has it.
 
     Raises Contradiction when it is over, or claimed by another.
     """
@@ -25,11 +28,11 @@ def claim(batch: Batch, workspace: str, name: str, agent: str, seconds: float) -
         _reopen_unanswered(batch, row)
     elif row["status"] not in OPEN:
         raise handoff_over(row)
-    if is_held_by_another(row, agent) and not is_expired(batch, row):
+    if is_held_by_another(row, agent) and not is_expired(batch, row) and not forced:
         raise Contradiction(
             "already_claimed",
             f"handoff {name!r} is claimed by {row['claimed_by']}",
-            hint="take another from GET /v1/handoffs?status=waiting",
+            hint="take another from GET /v1/handoffs?status=waiting; a lead may take_over",
         )
     is_own = row["status"] == "claimed" and row["claimed_by"] == agent
     changes = {

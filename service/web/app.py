@@ -50,6 +50,7 @@ from service.web.api import (
     workspaces,
 )
 from service.web.api.connections import events, inbound, systems
+from service.web.api_description import describe
 from service.web.console.routes import site
 from service.web.error_responses import handle_http_exception, handle_invalid, handle_refused
 from service.web.event_stream.broadcast import EventBroadcaster
@@ -166,6 +167,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, handle_invalid)
     app.add_exception_handler(HTTPException, handle_http_exception)
     _add_middleware(app, settings, metrics, limits)
+    describe(app, _ROUTERS)
     return app
 
 

@@ -30,6 +30,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "No key, or one that is unknown or revoked."},
     403: {"model": ErrorAnswer, "description": "The key's role or workspace does not reach this."},
     404: {"model": ErrorAnswer, "description": "There is no such thing in this workspace."},
+    408: {"model": ErrorAnswer, "description": "The body did not come in time."},
     409: {"model": ErrorAnswer, "description": "It contradicts what is already recorded."},
     413: {
         "model": ErrorAnswer,
@@ -37,6 +38,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     },
     422: {"model": ErrorAnswer, "description": "A field is missing, unknown or out of bounds."},
     429: {"model": ErrorAnswer, "description": "The key asks too often: RateLimit-* tell."},
+    431: {"model": ErrorAnswer, "description": "The headers are larger than 64 KiB."},
     503: {"model": ErrorAnswer, "description": "Not now: send it again after Retry-After seconds."},
 }
 """What every route may answer besides its own, for its OpenAPI description."""
@@ -150,6 +152,7 @@ _HINTS = {
     "extra_forbidden": "remove this field, or correct its name; unknown fields are refused",
     "string_too_long": "shorten it to the limit named, or send the rest as another message",
     "too_long": "send fewer of them in one request",
+    "texts_too_long": "send them in several requests, the oldest first",
     "string_type": "send a string",
     "model_attributes_type": "send a JSON object with Content-Type: application/json",
     "model_type": "send a JSON object",

@@ -81,18 +81,21 @@ def admit(request: Request, role: str) -> Principal:
     return principal
 
 
-def _require_role(role: str) -> Any:
-    async def principal(request: Request) -> Principal:
-        return admit(request, role)
+@dataclass(frozen=True, slots=True)
+class RequiredRole:
+    """Dependency of a route: whoever asks, if their role reaches `role`."""
 
-    return principal
+    role: str
+
+    async def __call__(self, request: Request) -> Principal:
+        return admit(request, self.role)
 
 
-Bot = Annotated[Principal, Depends(_require_role("bot"))]
-Agent = Annotated[Principal, Depends(_require_role("agent"))]
-Lead = Annotated[Principal, Depends(_require_role("lead"))]
-Engineer = Annotated[Principal, Depends(_require_role("engineer"))]
-Admin = Annotated[Principal, Depends(_require_role("admin"))]
+Bot = Annotated[Principal, Depends(RequiredRole("bot"))]
+Agent = Annotated[Principal, Depends(RequiredRole("agent"))]
+Lead = Annotated[Principal, Depends(RequiredRole("lead"))]
+Engineer = Annotated[Principal, Depends(RequiredRole("engineer"))]
+Admin = Annotated[Principal, Depends(RequiredRole("admin"))]
 Keyed = Depends(_bearer)
 
 

@@ -67,12 +67,11 @@ def _cut(text: str) -> str:
 
 
 def require_texts(texts: Iterable[str]) -> None:
-    """Raises ValueError where all texts of a request together are too long."""
+    """Raises PydanticCustomError where all texts of a request together are too long."""
     total = sum(map(len, texts))
     if total > TEXTS_CHARS_MAX:
-        raise ValueError(
-            f"the texts have {total} characters together; the limit is {TEXTS_CHARS_MAX}"
-        )
+        why = f"the texts have {total} characters together; the limit is {TEXTS_CHARS_MAX}"
+        raise PydanticCustomError("texts_too_long", why)
 
 
 def _not_blank(text: str) -> str:
@@ -144,6 +143,15 @@ class RequestModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=CHARS_MAX)
+
+
+class Acting(RequestModel):
+    """What a person does, who may be another than the key's holder."""
+
+    agent: Annotated[
+        ShortText | None,
+        about("With a connector's key: the agent of its system who does it.", "dana"),
+    ] = None
 
 
 class Report(RequestModel):
@@ -322,7 +330,7 @@ def timed(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class HandoffOutcome(RequestModel):
+class HandoffOutcome(Acting):
     """Was the escalation needed, and since which message?"""
 
     verdict: Annotated[

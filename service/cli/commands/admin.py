@@ -41,6 +41,7 @@ def key_create(
     verdicts are told apart.
     """
     from service.web.access.keys import ROLES, NewKey, issue_key, new_secret
+    from service.web.schemas import timed
 
     with handle_errors():
         if role not in ROLES:
@@ -54,7 +55,7 @@ def key_create(
             key = issue_key(connection, new, secret)
             _log_security(connection, "key_issued", f"{key['id']} {role} {name}", workspace)
         if json_:
-            print_json(key)
+            print_json(timed(key))
         else:
             typer.echo(key["key"])
 

@@ -83,6 +83,8 @@ def replay(
     from learning.models.recipes import DEFAULT
 
     with handle_errors():
+        if str(stream).startswith(("http:/", "https:/")):  # the address before the stream
+            stream, url = Path(url), str(stream).replace(":/", "://", 1)
         name_of_format = format_ or recognise(stream)
         with bar() as progress:
             task = progress.add_task("replay", total=count_conversations(stream), figures="")

@@ -177,15 +177,18 @@ def conversations(
     *,
     status: str | None = None,
     text: str = "",
+    customer: str | None = None,
     after: tuple[float, str] | None = None,
     most: int = 50,
 ) -> Page:
     """A page of a workspace's conversations (keyset pagination by `last_at` and id): of one status
-    or of all, and with a text those in one of whose messages all its words stand.
+    or of all; with a text those in one of whose messages all its words stand, with a customer
+    (`attributes.customer_id`) theirs.
 
-    With a text the newest SCANNED_MAX of them are looked through, without one as many as are shown.
+    With either the newest SCANNED_MAX of them are looked through, else as many as are shown.
     """
-    reach = SCANNED_MAX if text else most + 1
+    scans = bool(text) or customer is not None
+    reach = SCANNED_MAX if scans else most + 1
     looked = union_all(
         *(
             select(_newest(workspace, name, after, reach).subquery())
@@ -195,13 +198,18 @@ def conversations(
     order = (looked.c.last_at.desc(), looked.c.id)
     near = connection.execute(select(looked.c.id, looked.c.last_at).order_by(*order).limit(reach))
     names = {row.id: row.last_at for row in near}
-    matching = _with_words(connection, workspace, list(names), text) if text else set(names)
-    found = [name for name in names if name in matching]
+    found = list(names)
+    if customer is not None:
+        theirs = _with_customer(connection, workspace, found, customer)
+        found = [name for name in found if name in theirs]
+    if text:
+        matching = _with_words(connection, workspace, found, text)
+        found = [name for name in found if name in matching]
     shown = found[:most]
     last = None
     if len(found) > most:
         last = shown[-1]
-    elif text and len(names) == SCANNED_MAX:
+    elif scans and len(names) == SCANNED_MAX:
         last = list(names)[-1]
     rows = connection.execute(
         select(_conversation)
@@ -266,12 +274,10 @@ def of_customer(
             for status in ("open", "closed")
         )
     ).subquery()
-    customer_id = cast(_message.c.attributes[CUSTOMER].as_string(), Text)
     theirs = select(_message.c.conversation_id).where(
         _message.c.workspace == workspace,
         _message.c.conversation_id.in_(select(near.c.id)),
-        _message.c.attributes.is_not(None),
-        customer_id.in_(list(spellings(customer))),
+        _is_of(customer),
     )
     query = select(_conversation).where(
         _conversation.c.workspace == workspace, _conversation.c.id.in_(theirs)
@@ -308,3 +314,24 @@ def _with_words(
         .distinct()
     )
     return {row.conversation_id for row in rows}
+
+
+def _with_customer(
+    connection: Connection, workspace: str, names: Sequence[str], customer: str
+) -> set[str]:
+    """Which of these conversations have a message that carries this customer's id."""
+    rows = connection.execute(
+        select(_message.c.conversation_id)
+        .where(
+            _message.c.workspace == workspace,
+            _message.c.conversation_id.in_(names),
+            _is_of(customer),
+        )
+        .distinct()
+    )
+    return {row.conversation_id for row in rows}
+
+
+def _is_of(customer: str) -> ColumnElement[bool]:
+    customer_id = cast(_message.c.attributes[CUSTOMER].as_string(), Text)
+    return and_(_message.c.attributes.is_not(None), customer_id.in_(list(spellings(customer))))

@@ -27,7 +27,7 @@ ROLES = ("bot", "agent", "lead", "engineer", "admin", "connector")
 """Each reaches what those before it do; a connector, whose key is another system's, what an agent
 does.
 """
-FIRST_ROLES = ("bot", "agent", "engineer", "admin")
+FIRST_ROLES = ("bot", "agent", "lead", "engineer", "admin")
 """Roles of the keys that a new workspace begins with."""
 
 RESERVED = frozenset(
@@ -61,6 +61,32 @@ class Principal:
                 f"this needs the role {role}; the key {self.name!r} has {self.role}",
                 hint=f"use a key with the role {role} or above",
             )
+
+    def acting_for(self, agent: str | None) -> str:
+        """The person by whose name something is done: a connector may say for which agent of its
+        system it acts. Raises Forbidden, Invalid.
+        """
+        if agent is None or agent == self.name:
+            return self.name
+        if self.role != "connector":
+            raise Forbidden(
+                "not_a_connector",
+                f"the key {self.name!r} acts for its own holder only",
+                hint="leave agent out, or use a key of role connector",
+            )
+        require_not_reserved(agent, "agent")
+        return agent
+
+
+def require_not_reserved(name: str, field: str) -> None:
+    """Raises Invalid for a name that is Baton's own."""
+    if name in RESERVED:
+        raise Invalid(
+            "reserved_name",
+            f"{name!r} is Baton's own name",
+            field=field,
+            hint="choose another",
+        )
 
 
 def hashed(secret: str) -> str:
@@ -110,13 +136,7 @@ def issue_key(connection: Connection, new: NewKey, secret: str) -> dict[str, Any
     Raises Contradiction for a name that another's live key has (bots may share theirs), Invalid for
     a reserved one.
     """
-    if new.name in RESERVED:
-        raise Invalid(
-            "reserved_name",
-            f"{new.name!r} is Baton's own name",
-            field="name",
-            hint="choose another",
-        )
+    require_not_reserved(new.name, "name")
     namesake = access.live_key_named(connection, new.workspace, new.name)
     if namesake is not None and not namesake.role == new.role == "bot":
         raise Contradiction(

@@ -214,6 +214,9 @@ class Transcript(ConversationResponse):
 async def list_conversations(
     baton: AppDependency,
     principal: Agent,
+    customer: Annotated[
+        ShortText | None, Query(description="Only this customer's (`attributes.customer_id`).")
+    ] = None,
     status: Annotated[Status | None, Query(description="Only those open, or closed.")] = None,
     text: Annotated[
         ShortText | None, Query(description="Words that stand in one of its messages or its id.")
@@ -225,14 +228,20 @@ async def list_conversations(
 ) -> Any:
     """Conversations, the last heard of first, a page at a time.
 
-    With `text`, a page looks through the newest 2000 from `after` on: it may hold fewer than
-    `limit`, and `next` goes on where it stopped.
+    With `text` or `customer`, a page looks through the newest 2000 from `after` on: it may hold
+    fewer than `limit`, and `next` goes on where it stopped.
     """
     begin = None if after is None else _cursor(after)
 
     def look(connection: Connection) -> dict[str, Any]:
         page = search.conversations(
-            connection, principal.workspace, status=status, text=text or "", after=begin, most=limit
+            connection,
+            principal.workspace,
+            status=status,
+            text=text or "",
+            customer=customer,
+            after=begin,
+            most=limit,
         )
         return {
             "conversations": [_conversation_json(row) for row in page.rows],

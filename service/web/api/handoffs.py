@@ -19,10 +19,12 @@ from service.store import access
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch
 from service.store.handoffs import handoff_rows
+from service.web.access.keys import Principal, require_not_reserved
 from service.web.api.score import RouteResponse
 from service.web.error_responses import ERRORS
 from service.web.request_context import Agent, AppDependency, AppState, Bot, once
 from service.web.schemas import (
+    Acting,
     Id,
     NoteText,
     RequestModel,
@@ -53,20 +55,28 @@ class HandoffRequest(RequestModel):
     ] = None
 
 
-class NoteRequest(RequestModel):
+class ClaimRequest(Acting):
+    """Who takes it, and whether from whoever has it."""
+
+    take_over: Annotated[bool, about("Take it from a colleague who has it; for leads.", False)] = (
+        False
+    )
+
+
+class NoteRequest(Acting):
     """What one agent tells the others; the customer and the bot never see it."""
 
     text: Annotated[RequiredNote, about("The note.", "I have asked the warehouse")]
 
 
-class TransferRequest(RequestModel):
+class TransferRequest(Acting):
     """The team that it belongs to, and what they should know."""
 
     team: Annotated[ShortText, about("A team that the policy speaks of.", "billing")]
     note: Annotated[NoteText | None, about("What they should know.", "wants two refunds")] = None
 
 
-class ReplyRequest(RequestModel):
+class ReplyRequest(Acting):
     """What an agent says to the customer."""
 
     text: Annotated[
@@ -89,7 +99,7 @@ class ReplyResponse(BaseModel):
     agent: Annotated[str, about("Who wrote it.", "dana")]
 
 
-class AssignRequest(RequestModel):
+class AssignRequest(Acting):
     """The colleague who is to have it."""
 
     user: Annotated[ShortText, about("The id of a user of this workspace.", "dana")]
@@ -105,7 +115,10 @@ class HandoffResponse(BaseModel):
     ]
     begins: Annotated[int, about("The first turn that belongs to it, from 1.", 1)]
     seq: Annotated[int, about("The turn that led to it.", 3)]
-    by_rule: Annotated[bool, about("Whether a rule or a request was among its triggers.", True)]
+    by_rule: Annotated[
+        bool,
+        about("Whether a rule, a request, or another's word led to it: not for the model.", True),
+    ]
     version: Annotated[int, about("The model version that decided.", 3)]
     team: Annotated[str, about("The team that it is for.", "support")]
     priority: Annotated[int, about("1 is served first, 4 last.", 2)]
@@ -287,15 +300,20 @@ async def list_handoffs(
 
 
 @router.post("", response_model=HandoffResponse)
-async def open_handoff(asked: HandoffRequest, baton: AppDependency, principal: Bot) -> Any:
+async def open_handoff(
+    request: Request, asked: HandoffRequest, baton: AppDependency, principal: Bot
+) -> Any:
     """Hand a conversation over without a decision, or take it over (`taken_by`: claimed at once).
 
-    Where a handoff is open, that one is the answer, as it is.
+    Where a handoff is open, that one is the answer, as it is. Sent again after its end, it opens
+    another one, unless the Idempotency-Key is the same.
     """
     workspace = principal.workspace
+    if asked.taken_by is not None:
+        require_not_reserved(asked.taken_by, "taken_by")
     model_state = await baton.engine.model_state(workspace)
     opened_by: takeover.OpenedBy = "bot" if principal.role == "bot" else "person"
-    request = takeover.HandoffRequest(
+    wanted = takeover.HandoffRequest(
         "person" if asked.taken_by else opened_by,
         asked.reason,
         await baton.engine.redact_text(workspace, asked.summary),
@@ -307,13 +325,14 @@ async def open_handoff(asked: HandoffRequest, baton: AppDependency, principal: B
     def open_(batch: Batch) -> Mapping[str, Any]:
         conversation = batch.require_started(workspace, asked.conversation_id)
         batch.require_room(conversation, 1)
-        return takeover.hand_over(
-            batch, conversation, request, takeover.standing(batch, workspace, model_state)
+        row = takeover.hand_over(
+            batch, conversation, wanted, takeover.standing(batch, workspace, model_state)
         )
+        return _handoff_json(dict(row))
 
+    do_once = once(request, principal, asked.model_dump(), open_)
     needs = conversation_rows.lock_targets(workspace, asked.conversation_id)
-    row = await baton.engine.run(workspace, open_, needs=needs)
-    return JSONResponse(_handoff_json(dict(row)))
+    return JSONResponse(dict(await baton.engine.run(workspace, do_once, needs=needs)))
 
 
 @router.get("/{handoff_id}", response_model=HandoffBrief)
@@ -335,13 +354,22 @@ async def get_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) ->
 
 
 @router.post("/{handoff_id}/claim", response_model=HandoffResponse)
-async def claim_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
-    """Take a handoff for yourself, or keep it: a claim ends when its agent goes quiet."""
-    workspace = principal.workspace
+async def claim_handoff(
+    handoff_id: Id, baton: AppDependency, principal: Agent, asked: ClaimRequest | None = None
+) -> Any:
+    """Take a handoff for yourself, or keep it: a claim ends when its agent goes quiet.
+
+    409 tells who has it; a lead may take it from them with `take_over`.
+    """
+    asked = asked or ClaimRequest()
+    workspace, agent = principal.workspace, principal.acting_for(asked.agent)
+    forced = asked.take_over
+    if forced:
+        principal.require("lead")
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def claim(batch: Batch) -> Mapping[str, Any]:
-        return claims.claim(batch, workspace, handoff_id, principal.name, seconds)
+        return claims.claim(batch, workspace, handoff_id, agent, seconds, forced=forced)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     row = await baton.engine.run(workspace, claim, needs=needs)
@@ -353,11 +381,11 @@ async def add_note(
     handoff_id: Id, asked: NoteRequest, baton: AppDependency, principal: Agent
 ) -> Any:
     """Keep a note for other agents; it stands in the context and is no turn to the bot."""
-    workspace = principal.workspace
+    workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def add(batch: Batch) -> Mapping[str, Any]:
-        return notes.add_note(batch, workspace, handoff_id, principal.name, asked.text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, agent, asked.text, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(timed(dict(await baton.engine.run(workspace, add, needs=needs))))
@@ -368,11 +396,11 @@ async def transfer_handoff(
     request: Request, handoff_id: Id, asked: TransferRequest, baton: AppDependency, principal: Agent
 ) -> Any:
     """Let a handoff wait for another team, which the policy must speak of."""
-    workspace = principal.workspace
+    workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     policy = (await baton.engine.model_state(workspace)).policy
 
     def transfer(batch: Batch) -> Mapping[str, Any]:
-        move = (handoff_id, principal.name, asked.team, asked.note)
+        move = (handoff_id, agent, asked.team, asked.note)
         return _handoff_json(transfers.transfer(batch, policy, workspace, *move))
 
     do_once = once(request, principal, asked.model_dump(), transfer)
@@ -388,12 +416,12 @@ async def reply_to_customer(
 
     It takes a handoff that waits, and renews a claim.
     """
-    workspace = principal.workspace
+    workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def reply(batch: Batch) -> Mapping[str, Any]:
         words = (asked.text, seconds, asked.id)
-        return replies.reply(batch, workspace, handoff_id, principal.name, *words)
+        return replies.reply(batch, workspace, handoff_id, agent, *words)
 
     do_once = once(request, principal, asked.model_dump(), reply)
     needs = lifecycle.lock_targets(workspace, handoff_id)
@@ -405,7 +433,7 @@ async def assign_handoff(
     handoff_id: Id, asked: AssignRequest, baton: AppDependency, principal: Agent
 ) -> Any:
     """Give a handoff to a colleague; a lead may take it from whoever has it."""
-    workspace = principal.workspace
+    workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
     def assign(batch: Batch) -> Mapping[str, Any]:
@@ -417,7 +445,7 @@ async def assign_handoff(
                 field="user",
                 hint="give the id of a user who has a key",
             )
-        people = (asked.user, principal.name)
+        people = (asked.user, agent)
         forced = principal.reaches("lead")
         return claims.assign(batch, workspace, handoff_id, *people, seconds, forced=forced)
 
@@ -427,24 +455,33 @@ async def assign_handoff(
 
 
 @router.post("/{handoff_id}/return", response_model=HandoffResponse)
-async def return_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+async def return_handoff(
+    handoff_id: Id, baton: AppDependency, principal: Agent, asked: Acting | None = None
+) -> Any:
     """Give the conversation back to the bot."""
-    return await _end(handoff_id, baton, principal, "returned")
+    return await _end(handoff_id, baton, principal, asked, "returned")
 
 
 @router.post("/{handoff_id}/resolve", response_model=HandoffResponse)
-async def resolve_handoff(handoff_id: Id, baton: AppDependency, principal: Agent) -> Any:
+async def resolve_handoff(
+    handoff_id: Id, baton: AppDependency, principal: Agent, asked: Acting | None = None
+) -> Any:
     """The person settled it; later messages are the bot's again."""
-    return await _end(handoff_id, baton, principal, "resolved")
+    return await _end(handoff_id, baton, principal, asked, "resolved")
 
 
 async def _end(
-    handoff_id: str, baton: AppState, principal: Agent, status: lifecycle.Ended
+    handoff_id: str,
+    baton: AppState,
+    principal: Principal,
+    asked: Acting | None,
+    status: lifecycle.Ended,
 ) -> JSONResponse:
     workspace = principal.workspace
+    agent = principal.acting_for(asked.agent if asked else None)
 
     def end(batch: Batch) -> Mapping[str, Any]:
-        return lifecycle.end(batch, workspace, handoff_id, principal.name, status)
+        return lifecycle.end(batch, workspace, handoff_id, agent, status)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     row = await baton.engine.run(workspace, end, needs=needs)

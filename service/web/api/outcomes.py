@@ -27,6 +27,7 @@ from service.web.access.keys import Principal
 from service.web.error_responses import ERRORS
 from service.web.request_context import Agent, AppDependency, AppState, Bot
 from service.web.schemas import (
+    Acting,
     HandoffOutcome,
     Id,
     NoteText,
@@ -56,7 +57,7 @@ class Label(RequestModel):
     ] = 1.0
 
 
-class ConversationOutcome(RequestModel):
+class ConversationOutcome(Acting):
     """A missed or rightly kept conversation; or, with an engineer's key, labels of messages."""
 
     verdict: Annotated[
@@ -102,7 +103,7 @@ class ConversationOutcome(RequestModel):
         return Verdict(
             "labels" if self.verdict is None else _AS_KEPT.get(self.verdict, self.verdict),
             self.source or own,
-            principal.name,
+            principal.acting_for(self.agent),
             self.first_needed_message_id,
             None,
             self.reason,
@@ -117,7 +118,7 @@ class Correction(ConversationOutcome):
     team: Annotated[ShortText | None, about("Whose work it was.", "billing")] = None
 
 
-class Review(RequestModel):
+class Review(Acting):
     """Did this kept conversation need a person, and since which message?"""
 
     verdict: Annotated[
@@ -264,7 +265,7 @@ async def judge_handoff(
     handoff_id: Id, asked: HandoffOutcome, baton: AppDependency, principal: Agent
 ) -> Any:
     """Say what was true of an escalation: the model learns it at once."""
-    verdict = asked.verdict_of(principal.name)
+    verdict = asked.verdict_of(principal.acting_for(asked.agent))
     return await _record(
         baton,
         principal,
@@ -389,7 +390,8 @@ async def answer_audit(audit_id: Id, asked: Review, baton: AppDependency, princi
     """Give the reviewer's verdict; only the answer shows what the model had said."""
     workspace = principal.workspace
     since, note = asked.first_needed_message_id, asked.note
-    verdict = Verdict(asked.verdict, "audit", principal.name, since, note=note)
+    reviewer = principal.acting_for(asked.agent)
+    verdict = Verdict(asked.verdict, "audit", reviewer, since, note=note)
 
     def answer(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.answer(batch, workspace, audit_id, verdict)

@@ -114,7 +114,8 @@ class PolicyPreview(BaseModel):
 
 
 IfMatch = Annotated[
-    str, Header(max_length=100, description="ETag of the policy that this change is based on.")
+    str,
+    Header(max_length=100, description="ETag of the policy that is changed: its position."),
 ]
 JOBS = "jobs"
 """The actor of the policy entries that move `price`, `lost` and `offers.floor`."""
@@ -195,7 +196,8 @@ async def _set_policy(
     def append(batch: Batch) -> tuple[Mapping[str, Any], str]:
         entries.lock_head(batch.connection, workspace)
         etag = _etag(batch.connection, workspace)
-        if if_match not in ("", "*") and etag not in [tag.strip() for tag in if_match.split(",")]:
+        tags = [tag.strip().removeprefix("W/").strip('"') for tag in if_match.split(",")]
+        if if_match not in ("", "*") and etag.strip('"') not in tags:
             raise Contradiction(
                 "policy_changed",
                 "somebody set the policy since you read it",

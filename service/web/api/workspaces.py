@@ -106,6 +106,7 @@ class WorkspaceKeys(BaseModel):
 
     bot: Annotated[str, about("The bot's key.", "bk_5d41402a")]
     agent: Annotated[str, about("An agent's key.", "bk_9bc4b2a7")]
+    lead: Annotated[str, about("A lead's key.", "bk_0cc175b9")]
     engineer: Annotated[str, about("An engineer's key.", "bk_6b9719d9")]
     admin: Annotated[str, about("An admin's key.", "bk_11c85b2e")]
 

@@ -169,10 +169,21 @@ def test_times_of_answers_are_described_as_such() -> None:
                 assert "date-time" in str(told) or "T08:00" in str(told), f"{name}.{field}"
 
 
+def test_every_route_says_whose_key_it_takes_and_what_the_ids_in_its_path_are() -> None:
+    for path, methods in DESCRIBED["paths"].items():
+        for method, told in methods.items():
+            is_keyed = path.startswith("/v1/")
+            assert ("Role: `" in told["description"]) == is_keyed, f"{method} {path}"
+            for parameter in told.get("parameters", ()):
+                assert parameter["description"], f"{method} {path} {parameter['name']}"
+    assert "Role: `lead`" in DESCRIBED["paths"]["/v1/quality"]["get"]["description"]
+
+
 def test_the_list_of_conversations_is_no_redirect(service: InProcess) -> None:
     place = service.default()
     for name in ("listed-1", "listed-2", "listed-3"):
-        place.bot.decided(name, "m1", f"where is zeppelin {name}")
+        customer = {"customer_id": 71 if name == "listed-2" else "73"}
+        place.bot.decided(name, "m1", f"where is zeppelin {name}", attributes=customer)
     place.bot.posted("/v1/conversations/listed-2/close", {"resolution": "resolved"})
     first = place.agent.got("/v1/conversations?text=zeppelin&limit=2")
     assert [one["id"] for one in first["conversations"]] == ["listed-3", "listed-2"]
@@ -180,6 +191,10 @@ def test_the_list_of_conversations_is_no_redirect(service: InProcess) -> None:
     assert ([one["id"] for one in rest["conversations"]], rest["next"]) == (["listed-1"], None)
     closed_ones = place.agent.got("/v1/conversations?status=closed&text=zeppelin")["conversations"]
     assert [one["id"] for one in closed_ones] == ["listed-2"]
+    theirs = place.agent.got("/v1/conversations?customer=71")["conversations"]
+    assert [one["id"] for one in theirs] == ["listed-2"]
+    both = place.agent.got("/v1/conversations?customer=73&text=listed-1&limit=1")
+    assert ([one["id"] for one in both["conversations"]], both["next"]) == (["listed-1"], None)
     answer = place.agent.get("/v1/conversations", params={"after": "nonsense"})
     assert refusal(answer, 422)["field"] == "after"
 

@@ -121,6 +121,9 @@ def ask(caller: Caller, route: str) -> Any:
 def test_every_route_is_in_the_table_of_roles(tmp_path: Any) -> None:
     paths = create_app(Settings(home=tmp_path)).openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    for route, role in NEEDS.items():
+        method, path = route.split()
+        assert f"Role: `{role}`" in paths[path][method.lower()]["description"], route
     assert {re.sub(r":path\}", "}", route) for route in routes} == set(NEEDS) | OPEN
 
 
@@ -240,7 +243,7 @@ def test_lists_and_figures_are_of_ones_own_workspace(
         assert quality["model"]["lessons"] == 0
         assert [one["number"] for one in mine.engineer.got("/v1/versions")["versions"]] == [1]
         keys = {key["id"] for key in mine.admin.got("/v1/keys")["keys"]}
-        assert len(keys) == 4
+        assert len(keys) == 5
         assert theirs["key_id"] not in keys
 
 
@@ -274,10 +277,10 @@ def test_a_workspace_is_made_once_and_its_keys_are_shown_again(service: InProces
     assert (made["id"], made["mode"], set(made["keys"])) == (
         "made-once",
         "shadow",
-        {*ROLES} - {"lead"},
+        {*ROLES},
     )
     place = Place(service, "made-once", made["keys"])
-    assert len(place.admin.got("/v1/keys")["keys"]) == 4
+    assert len(place.admin.got("/v1/keys")["keys"]) == 5
     standing = place.engineer.got("/v1/standing")
     assert (standing["version"], standing["position"], standing["recipe"]) == (1, 2, DEFAULT)
     assert set(standing) == {
