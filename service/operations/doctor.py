@@ -148,8 +148,8 @@ def _versions(store: Store, workspace: str, numbers: list[int]) -> Iterator[Find
             damaged.append(number)
     older = f", {others} of a recipe that only another build has" if others else ""
     yield Finding(
-        f"workspace {workspace}: {len(numbers)} versions{older}, {len(damaged)} damaged "
-        f"{damaged or ''}",
+        f"workspace {workspace}: {len(numbers)} versions{older}, {len(damaged)} damaged"
+        f"{f' {damaged}' if damaged else ''}",
         not damaged,
         "damaged versions are passed over; `baton rebuild` makes a whole one",
     )

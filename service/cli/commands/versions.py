@@ -41,6 +41,7 @@ def versions(
     """
     from service.store.ledger import challenger_rows, entries, version_rows
     from service.versions import switch_history
+    from service.web.schemas import timed
 
     with handle_errors():
         store = open_store(settings(home=home), workspace)
@@ -56,8 +57,8 @@ def versions(
                 if row.status == challenger_rows.ASKED
             ]
         if json_:
-            report = {"versions": rows, "moves": moves, "building": building}
-            print_json({"serving": serving} | report)
+            report = {"versions": [*map(timed, rows)], "moves": [*map(timed, moves)]}
+            print_json({"serving": serving} | report | {"building": building})
             return
         out = Console(highlight=False)
         out.print(_version_table(rows, serving))

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ from service.web.api.handoffs import HandoffResponse
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
 from service.web.error_responses import ERRORS
-from service.web.request_context import Agent, AppDependency, Bot
+from service.web.request_context import Agent, AppDependency, Bot, once
 from service.web.schemas import (
     HISTORY_MAX,
     EditedMessage,
@@ -331,9 +331,16 @@ async def remove_message(
 
 @router.post("/conversations/{conversation_id:path}/close", response_model=CloseResponse)
 async def close_conversation(
-    conversation_id: Id, asked: CloseRequest, baton: AppDependency, principal: Bot
+    request: Request,
+    conversation_id: Id,
+    asked: CloseRequest,
+    baton: AppDependency,
+    principal: Bot,
 ) -> Any:
-    """Close a conversation; a handoff that still waits is abandoned."""
+    """Close a conversation; a handoff that still waits is abandoned.
+
+    Sent again after a new message, it closes again, unless the Idempotency-Key is the same.
+    """
     workspace = principal.workspace
 
     def close(batch: Batch) -> Mapping[str, Any]:
@@ -353,7 +360,8 @@ async def close_conversation(
         }
 
     needs = conversation_rows.lock_targets(workspace, conversation_id)
-    return JSONResponse(dict(await baton.engine.run(workspace, close, needs=needs)))
+    do_once = once(request, principal, asked.model_dump(), close)
+    return JSONResponse(dict(await baton.engine.run(workspace, do_once, needs=needs)))
 
 
 @router.get(

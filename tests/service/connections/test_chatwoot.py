@@ -232,7 +232,7 @@ def test_an_agents_words_are_never_sent_twice_and_doubt_is_told(
     said = [m for m in far.conversation(1).messages if m["content"] == "one moment"]
     assert len(said) <= 1
     shown = desk.shown()
-    assert shown["failing_since"] is not None
+    assert (shown["state"], shown["failing_since"] is not None) == ("failing", True)
     assert "whether it came is not known" in shown["failure"]
 
 
@@ -268,7 +268,7 @@ def test_what_the_far_side_refuses_for_good_ends_with_an_alarm_and_the_handoff_s
                 place.admin.posted(path)
             desk.delivered()
     assert far.conversation(1).status == "open"
-    assert desk.shown()["failing_since"] is None, "it is well again"
+    assert (desk.shown()["state"], desk.shown()["failing_since"]) == ("on", None), "well again"
 
 
 def test_only_what_is_signed_lately_by_this_secret_is_taken(

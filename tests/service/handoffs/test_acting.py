@@ -85,3 +85,18 @@ def test_a_handoff_asked_for_again_by_one_key_is_the_same_even_when_it_is_over(
     other = place.bot.post("/v1/handoffs", json=asked("c", summary="x"), headers=key)
     refusal(other, 409, "idempotency_key_reused")
     assert place.bot.posted("/v1/handoffs", asked("c"))["id"] != first["id"]
+
+
+def test_a_close_that_comes_again_by_its_key_does_not_close_what_was_opened_since(
+    place: Place,
+) -> None:
+    place.bot.decided("c", "m1", OTHERS[0])
+    path, body, key = (
+        "/v1/conversations/c/close",
+        {"resolution": "resolved"},
+        {"Idempotency-Key": "c"},
+    )
+    first = place.bot.post(path, json=body, headers=key).json()
+    place.bot.decided("c", "m2", OTHERS[1])
+    assert place.bot.post(path, json=body, headers=key).json() == first
+    assert place.agent.got("/v1/conversations/c")["status"] == "open"

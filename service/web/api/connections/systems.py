@@ -80,6 +80,10 @@ class ConnectionResponse(BaseModel):
     kind: Annotated[str, about("What it is.", "chatwoot")]
     name: Annotated[str, about("How people call it.", "Helpdesk")]
     config: Annotated[dict[str, Any], about("Its configuration.", {"account_id": 1})]
+    state: Annotated[
+        Literal["on", "failing", "off"],
+        about("Whether it hears and acts, or its calls fail.", "on"),
+    ]
     secrets: Annotated[list[str], about("The secrets that it has.", ["webhook_secret"])]
     inbound_url: Annotated[
         str, about("Where the other system sends events.", "https://baton.example.com/connect/x19")
@@ -410,7 +414,9 @@ def _connection_json(
     body = {name: value for name, value in row.items() if name not in hidden}
     body["heard_at"] = found.get("heard_at")
     body["failing_since"] = moment(row["failing_since"])
+    working = "on" if row["failing_since"] is None else "failing"
     return timed(body) | {
+        "state": working if row["disabled_at"] is None else "off",
         "secrets": _secret_names(settings, row["secrets"]),
         "inbound_url": f"{settings.address}/connect/{row['id']}",
         "waiting": found.get("waiting", 0),
