@@ -82,7 +82,7 @@ class ConnectionResponse(BaseModel):
     config: Annotated[dict[str, Any], about("Its configuration.", {"account_id": 1})]
     state: Annotated[
         Literal["on", "failing", "off"],
-        about("Whether it hears and acts, or its calls fail.", "on"),
+        about("On: it hears and acts; failing: its calls fail.", "on"),
     ]
     secrets: Annotated[list[str], about("The secrets that it has.", ["webhook_secret"])]
     inbound_url: Annotated[
