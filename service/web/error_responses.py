@@ -72,7 +72,8 @@ def rate_limit_headers(limit: tuple[int, int, int]) -> dict[str, str]:
 
 def error_json(error: RequestRefused) -> dict[str, Any]:
     """A refusal's body: `{"error": {code, message, field?, hint?}}`."""
-    parts = {"code": error.code, "message": error.message, "field": error.field, "hint": error.hint}
+    hint = error.hint or _LOOK_UP.get(error.code)
+    parts = {"code": error.code, "message": error.message, "field": error.field, "hint": hint}
     return {"error": {name: value for name, value in parts.items() if value is not None}}
 
 
@@ -146,6 +147,20 @@ _SENTENCES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }
+_LOOK_UP = {
+    "no_audit": "GET /v1/audits/next offers one, with its id",
+    "no_challenger": "GET /v1/versions lists the challengers",
+    "no_decision": "its id is `decision_id` of what POST /v1/score answered",
+    "no_delivery": "GET /v1/webhooks/{id}/deliveries lists those of a webhook",
+    "no_handoff": "GET /v1/handoffs lists those of this workspace",
+    "no_key": "GET /v1/keys lists those of this workspace",
+    "no_outcome": "its id is in the answer that recorded it, and in GET /v1/conversations/{id}",
+    "no_version": "GET /v1/versions lists those of this workspace",
+    "no_webhook": "GET /v1/webhooks lists those of this workspace",
+    "no_workspace": "POST /v1/workspaces makes one",
+}
+"""Where the id of what is not there is found; other errors bring their own hint."""
+
 _TIME_HINT = "send ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
 _HINTS = {
     "missing": "add this field",
@@ -159,6 +174,12 @@ _HINTS = {
     "dict_type": "send a JSON object",
     "list_type": "send a JSON list",
     "literal_error": "send one of the values named",
+    "greater_than": "send a number within the bound named",
+    "greater_than_equal": "send a number within the bound named",
+    "less_than": "send a number within the bound named",
+    "less_than_equal": "send a number within the bound named",
+    "int_parsing": "send a whole number",
+    "string_pattern_mismatch": "choose one of the characters and length named",
     "finite_number": "send a number that is not NaN or infinite",
     "datetime_type": _TIME_HINT,
     "datetime_parsing": _TIME_HINT,

@@ -389,6 +389,24 @@ def test_a_key_is_asked_for_before_the_shape_is_told(place: Place) -> None:
     refusal(place.bot.post("/v1/rollback", json={"nope": 1}), 403, "role_too_low")
 
 
+@pytest.mark.parametrize(
+    "route",
+    [
+        "GET /v1/decisions/none",
+        "GET /v1/handoffs/none",
+        "DELETE /v1/outcomes/none",
+        "DELETE /v1/challengers/none",
+        "GET /v1/versions/99",
+        "DELETE /v1/keys/none",
+        "DELETE /v1/webhooks/none",
+        "POST /v1/deliveries/none/resend",
+    ],
+)
+def test_what_is_not_there_says_where_to_look(place: Place, route: str) -> None:
+    error = refusal(place.admin.request(*route.split()), 404)
+    assert "/v1/" in error["hint"]
+
+
 def test_every_answer_carries_the_requests_id(place: Place) -> None:
     given_ = place.bot.get("/v1/nope", headers={"X-Request-Id": "abc-123"})
     assert given_.headers["x-request-id"] == "abc-123"
