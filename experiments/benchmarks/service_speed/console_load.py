@@ -143,9 +143,7 @@ def run(folder: Path, plan: LoadPlan, progress: Progress, *, followers: int = 20
 
 
 def _row(stack: ExitStack, system: System, plan: LoadPlan, progress: Progress, pages: int) -> Row:
-    home, port = system.server.folder, system.server.port
-    with _signed_in(system) as browser:
-        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    home, port, cookie = system.server.folder, system.server.port, _cookie(system)
     load = stack.enter_context(Load())
     rates: dict[int, list[tuple[float, float]]] = {0: [], pages: []}
     events, delays = list[float](), list[float]()
@@ -247,6 +245,12 @@ def _signed_in(system: System) -> Iterator[httpx.Client]:
         credentials = {"token": token[1], "key": processes.key(system.server.folder, "agent")}
         browser.post("/console/sign-in", data=credentials).raise_for_status()
         yield browser
+
+
+def _cookie(system: System) -> str:
+    """The session of an agent's browser."""
+    with _signed_in(system) as browser:
+        return "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
 
 def _talk(bot: BatonClient, turns: int) -> str:
