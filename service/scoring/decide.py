@@ -76,7 +76,8 @@ def score(
         _require_newest(batch, conversation, stored_message, message, turns)
     appended = [with_timestamp(turn, batch.now) for turn in turns]
     _require_room(batch, conversation, model_state.policy, appended, message)
-    if conversation.status == "closed":
+    reopened = conversation.status == "closed"
+    if reopened:
         _reopen(batch, conversation)
     if live:
         _draw_holdout(batch, conversation, model_state.policy)
@@ -99,6 +100,7 @@ def score(
         "say": None,
         "language": None,
         "held_out": conversation.held_out,
+        "reopened": reopened,
     }
     if conversation.handoff_id is not None:
         decision |= _human_active_decision(batch, conversation, model_state, message, unread)

@@ -134,6 +134,7 @@ class DecisionResponse(TypedDict):
     held_out: Annotated[
         bool, _about("Drawn by lot: in this conversation rules alone decide (holdout).", False)
     ]
+    reopened: Annotated[bool, _about("The conversation was closed: this opened it again.", False)]
     version: Annotated[int, _about("The model version that decided.", 3)]
     position: Annotated[int, _about("The ledger position that it had learned up to.", 202)]
 
@@ -155,6 +156,7 @@ def decision_response(decision: Mapping[str, Any]) -> DecisionResponse:
         "say": decision["say"],
         "language": decision["language"],
         "held_out": decision["held_out"],
+        "reopened": decision["reopened"],
         "version": decision["version"],
         "position": decision["position"],
     }

@@ -127,7 +127,8 @@ class Decision(SQLModel, table=True):
     probability.
 
     `route` says how the team was chosen, and what the model suggested, where one was chosen. `say`
-    are the words that the bot may show. `held_out`: rules alone decided.
+    are the words that the bot may show. `held_out`: rules alone decided. `reopened`: its message
+    came to a conversation that was closed.
     """
 
     __table_args__ = (
@@ -165,6 +166,7 @@ class Decision(SQLModel, table=True):
     say: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     language: dict[str, Any] | None = Field(sa_column=Column(JSON(none_as_null=True)))
     held_out: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
+    reopened: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class Reopening(SQLModel, table=True):

@@ -237,6 +237,7 @@ class StoredDecision(BaseModel):
     say: Annotated[WordsResponse | None, about("Words that the bot might show.")]
     language: Annotated[LanguageResponse | None, about("The customer's language.")]
     held_out: Annotated[bool, about("Whether rules alone decided, drawn by lot (holdout).", False)]
+    reopened: Annotated[bool, about("Its message opened the conversation again.", False)]
 
 
 class DecisionWithVersion(StoredDecision):

@@ -58,6 +58,7 @@ def test_a_decision_says_what_to_do_why_and_by_which_model(place: Place) -> None
         "handoff",
         "version",
         "position",
+        "reopened",
         "language",
         "say",
         "held_out",

@@ -171,7 +171,7 @@ def test_processes_that_start_at_once_migrate_once(store_url: str, tmp_path: Pat
         found = content(connection)
     store.close()
     assert [row["position"] for row in found["ledger"]] == [1, 2]
-    assert len(found["key"]) == 4
+    assert len(found["key"]) == 5
 
 
 @pytest.mark.parametrize("revision", ENDS)
