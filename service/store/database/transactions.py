@@ -34,6 +34,7 @@ from service.store.database.schema import (
     look,
     names_what_is_not_there,
 )
+from service.store.database.sqlite_connection import SqliteConnection
 from service.store.database.statements import json_text
 from service.store.database.watchdog import StallWatchdog
 
@@ -140,7 +141,8 @@ class Store:
             self._watchdog.guard(engine, STALL_SECONDS[begin])
             event.listen(engine, "handle_error", self._misfit, retval=True)
             return engine
-        engine = create_engine(self.url, **_JSON, **_POOL, connect_args={"timeout": busy_seconds})
+        options = {"timeout": busy_seconds, "factory": SqliteConnection}
+        engine = create_engine(self.url, **_JSON, **_POOL, connect_args=options)
         event.listen(engine, "handle_error", self._misfit, retval=True)
 
         @event.listens_for(engine, "connect")
@@ -159,6 +161,11 @@ class Store:
         @event.listens_for(engine, "begin")
         def start(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
+
+        @event.listens_for(engine, "checkin")
+        def end(connection: SqliteConnection | None, _record: Any) -> None:
+            if connection is not None:
+                connection.close_cursors()
 
         return engine
 
