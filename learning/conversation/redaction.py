@@ -141,6 +141,15 @@ def redact_message(message: Message, kinds: Iterable[Kind]) -> Message:
     return with_redacted_text(message, redact(message.text, kinds, message.language))
 
 
+def is_same_text(stored_text: str, text: str, language: str | None = None) -> bool:
+    """Whether two texts are one, where either was redacted and the policy has changed since."""
+    if stored_text == text:
+        return True
+    if "[" not in stored_text + text:
+        return False
+    return redact(stored_text, KINDS, language) == redact(text, KINDS, language)
+
+
 def with_redacted_text(message: Message, text: str) -> Message:
     """The message with its redacted text, and the kinds that were replaced in it."""
     if text == message.text:

@@ -1,11 +1,16 @@
 """Replies of agents to the customer: a turn of the conversation, and the event that carries it to
 whoever speaks to the customer, in one transaction.
+
+Where the policy redacts, the turn is redacted like any other; what is said to the customer is what
+was written, which is kept encrypted as long as the event.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from learning.conversation.redaction import is_same_text
 from learning.conversation.state import Message
 from service.handoffs import claims
 from service.handoffs.status import require_handoff
@@ -20,21 +25,21 @@ def reply(
     workspace: str,
     name: str,
     agent: str,
-    text: str,
+    turn: Message,
     seconds: float,
-    message_id: str | None = None,
 ) -> dict[str, Any]:
-    """Append an agent's reply, which claims the handoff or renews the claim; idempotent by its id.
+    """Append an agent's reply, which claims the handoff or renews the claim; idempotent by its id,
+    which it is given where it has none.
 
     Raises Contradiction when the handoff is over or another's, or the id has another text.
     """
     row = require_handoff(batch, workspace, name)
-    message_id = message_id or new_id("m")
+    message_id = turn.id or new_id("m")
     batch.open(workspace, {row["conversation_id"]: [message_id]})
     conversation = batch.conversation(workspace, row["conversation_id"])
     stored = conversation.messages.get(message_id)
     if stored is not None:
-        if (stored.author, stored.text) != ("agent", text):
+        if stored.author != "agent" or not is_same_text(stored.text, turn.text):
             raise Contradiction(
                 "message_differs",
                 f"message {message_id!r} is already recorded with another author or text",
@@ -44,7 +49,7 @@ def reply(
         return _reply_json(row, message_id, stored.seq, agent)
     batch.require_room(conversation, 1)
     claims.claim(batch, workspace, name, agent, seconds)
-    turn = Message(message_id, "agent", text, batch.now, agent=agent)
+    turn = replace(turn, id=message_id, at=batch.now, agent=agent)
     seq = batch.append(conversation, turn)
     announce(batch, conversation, message_id, agent, deliver=True)
     return _reply_json(row, message_id, seq, agent)

@@ -23,6 +23,7 @@ from service.privacy.retention import Retention
 from service.runtime.errors import Contradiction
 from service.runtime.settings import Settings
 from service.store import access
+from service.store.conversations import original_rows
 from service.store.conversations.batch import Batch, StateCache
 from service.store.database.isolation import isolate_errors
 from service.store.database.transactions import Store
@@ -373,4 +374,6 @@ class Maintenance:
             with isolate_errors(name), self._store.write() as connection:
                 policy = Policy.from_ledger(entries.newest_policy(connection, name))
                 lifecycle.expire(Batch(connection, StateCache()), name, policy.waiting_seconds)
-                outbox_rows.remove_before(connection, name, time.time() - outbox_rows.KEPT_SECONDS)
+                outbox_rows.remove_before(connection, name, before)
+                if policy.redaction.originals == "none":
+                    original_rows.remove_replies(connection, name, before)

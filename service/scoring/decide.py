@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.conversation.redaction import KINDS, redact
+from learning.conversation.redaction import is_same_text
 from learning.conversation.state import Message, State, step
 from learning.decision.policy import (
     Policy,
@@ -377,7 +377,7 @@ def _require_same_message(stored_message: StoredMessage, message: Message) -> No
             field="message.id",
             hint="a new message needs an id of its own",
         )
-    is_same = stored_message.text == message.text or _is_redacted(stored_message.text, message)
+    is_same = is_same_text(stored_message.text, message.text, message.language)
     if stored_message.author != message.author or not is_same:
         raise Contradiction(
             "message_differs",
@@ -385,14 +385,6 @@ def _require_same_message(stored_message: StoredMessage, message: Message) -> No
             field="message.id",
             hint="an edit goes to PUT /v1/conversations/{id}/messages/{mid}; else take a new id",
         )
-
-
-def _is_redacted(stored_text: str, message: Message) -> bool:
-    """Whether two texts are one, where either was redacted and the policy has changed since."""
-    if "[" not in stored_text + message.text:
-        return False
-    texts = [redact(text, KINDS, message.language) for text in (stored_text, message.text)]
-    return texts[0] == texts[1]
 
 
 def _has_outcome(batch: Batch, conversation: OpenConversation, seq: int) -> bool:

@@ -32,7 +32,6 @@ from service.runtime.errors import (
     schema_mismatch,
 )
 from service.runtime.metrics import Metrics
-from service.runtime.sealing import Sealer
 from service.runtime.settings import Settings
 from service.runtime.tracing import Tracing
 from service.scoring import decide
@@ -88,8 +87,7 @@ class Engine:
         self._metrics = metrics
         self._reader = TextReader(store, settings.wait_seconds)
         self._live_models = LiveModels(store, settings, metrics, self._reader)
-        sealer = Sealer(settings.secret_key) if settings.secret_key else None
-        self._texts = IncomingTexts(self._reader, sealer)
+        self._texts = IncomingTexts(self._reader, settings)
         store.on_error = metrics.count_database_error
         self._states = StateCache(settings.states_bytes_max)
         self._folding: set[asyncio.Task[None]] = set()
@@ -181,6 +179,10 @@ class Engine:
         if not text:
             return text
         return await self._texts.redact(workspace, text, await self._redaction(workspace))
+
+    async def prepare_reply(self, workspace: str, reply: Message) -> Message:
+        """An agent's reply as it may be stored, with what is said to the customer sealed in it."""
+        return await self._texts.prepare_reply(workspace, reply, await self._redaction(workspace))
 
     async def run(
         self,

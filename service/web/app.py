@@ -123,7 +123,7 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database_url)
         engine = Engine(store, settings, metrics)
-        broadcaster = EventBroadcaster(store)
+        broadcaster = EventBroadcaster(store, settings)
         connections = KnownConnections(store, settings)
         inbox = InboxWorker(engine, store, connections)
         recorder = SecurityRecorder(store)

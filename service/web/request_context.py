@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from service.connections.inbox.worker import InboxWorker
 from service.connections.known_connections import KnownConnections
+from service.outcomes.verdict import Verdict
 from service.quality.report_cache import AsyncCache
 from service.runtime.errors import Contradiction, Invalid
 from service.runtime.ids import fingerprint
@@ -59,6 +60,15 @@ class AppState:
                 return look(connection)
 
         return await asyncio.to_thread(read)
+
+    async def redacted(self, workspace: str, verdict: Verdict) -> Verdict:
+        """A verdict without the personal data that the policy redacts in what people write."""
+        redact = self.engine.redact_text
+        reason, note = (
+            await redact(workspace, verdict.reason),
+            await redact(workspace, verdict.note),
+        )
+        return replace(verdict, reason=reason, note=note)
 
 
 async def _app_state(request: Request) -> AppState:

@@ -30,7 +30,7 @@ from service.connections.connection_secrets import (
 from service.connections.http_request import HttpAnswer, send
 from service.connections.kinds.catalogue import KINDS
 from service.connections.kinds.contract import Call
-from service.runtime.sealing import UnsealError
+from service.runtime.sealing import Sealer, UnsealError
 from service.runtime.settings import Settings
 from service.store.database.clock import database_time
 from service.store.database.transactions import Store
@@ -176,7 +176,8 @@ class CallSender:
             if target.disabled_at is not None:
                 raise NotPreparedError("the connection is off", is_final=False)
             kind = KINDS[target.kind]
-            command = command_of(event, target.id, kind, text=event.text)
+            text = outbox_rows.words(event, Sealer.of(self._settings), says=True)
+            command = command_of(event, target.id, kind, text=text)
             if command is None:
                 raise NotPreparedError("nothing follows from the event any more", is_final=True)
             command = with_words(connection, row["workspace"], command, self._settings.address)

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook as Signer
 
 from service.connections.addresses import AddressPolicy
 from service.connections.http_request import send
+from service.runtime.sealing import Sealer
 from service.store.ledger import outbox_rows
 
 TIMEOUT_SECONDS = 20.0
@@ -40,9 +41,9 @@ class Attempt:
     retry_after: float = 0.0
 
 
-def body_of(event: Any, *, with_text: bool) -> bytes:
+def body_of(event: Any, sealer: Sealer, *, with_text: bool) -> bytes:
     """The body, always the same for an event; a text that makes it too large is left out."""
-    data = outbox_rows.event_data(event, with_text=with_text)
+    data = outbox_rows.event_data(event, sealer, with_text=with_text)
     timestamp = data.pop("at")
     body = _encode(event.type, timestamp, data)
     if len(body) > BODY_BYTES_MAX and "text" in data:

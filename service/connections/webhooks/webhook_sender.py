@@ -90,18 +90,19 @@ class WebhookSender:
     async def deliver(self, client: httpx.AsyncClient, row: dict[str, Any]) -> None:
         webhook, delivery = row["webhook"], row["delivery"]
         try:
-            secrets = await asyncio.to_thread(self._secrets, webhook)
+            sealer = await asyncio.to_thread(Sealer.of, self._settings)
+            secrets = self._secrets(sealer, webhook)
         except (UnsealError, OSError) as error:
             outcome = Attempt("retry", error=str(error))
         else:
-            body = body_of(row["event"], with_text=webhook["with_text"])
+            body = body_of(row["event"], sealer, with_text=webhook["with_text"])
             headers = headers_of(row["event"].id, body, secrets, now_utc())
             outcome = await attempt(client, webhook["url"], headers, body, self._policy)
         await asyncio.to_thread(self._record, webhook, delivery, outcome)
 
-    def _secrets(self, webhook: dict[str, Any]) -> list[str]:
+    @staticmethod
+    def _secrets(sealer: Sealer, webhook: dict[str, Any]) -> list[str]:
         """The secret, and while it rotates the one before."""
-        sealer = Sealer.of(self._settings)
         secrets = [sealer.unseal(webhook["secret"])]
         until = webhook["previous_until"]
         if webhook["previous_secret"] is not None and until > now_utc().timestamp():

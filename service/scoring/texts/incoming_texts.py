@@ -4,6 +4,7 @@ long ones read beside the event loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from learning.conversation.redaction import Kind, redact_message
 from learning.conversation.state import Message
 from learning.decision.policy_parts import RedactionPolicy
 from service.runtime.sealing import Sealer
+from service.runtime.settings import Settings
 from service.scoring.texts.text_reader import TextReader
 
 INLINE_CHARS, INLINE_CHARS_TOTAL = 1_000, 20_000
@@ -30,9 +32,10 @@ _log = structlog.get_logger("baton.redaction")
 class IncomingTexts:
     """Makes the messages of requests ready for the engine."""
 
-    def __init__(self, reader: TextReader, sealer: Sealer | None) -> None:
+    def __init__(self, reader: TextReader, settings: Settings) -> None:
         self._reader = reader
-        self._sealer = sealer
+        self._settings = settings
+        self._sealer = Sealer(settings.secret_key) if settings.secret_key else None
 
     async def prepare(
         self,
@@ -73,8 +76,22 @@ class IncomingTexts:
 
     async def redact(self, workspace: str, text: str, redaction: RedactionPolicy) -> str:
         """A free text without the personal data that the policy redacts."""
-        note = Message("", "agent", text, 0.0)
-        return (await self.prepare(workspace, {"": [note]}, redaction))[""][0].text
+        return (await self._prepare_one(workspace, Message("", "agent", text, 0.0), redaction)).text
+
+    async def prepare_reply(
+        self, workspace: str, reply: Message, redaction: RedactionPolicy
+    ) -> Message:
+        """A reply as it may be stored; sealed in it, for whoever says it, as it was written."""
+        ready = await self._prepare_one(workspace, reply, redaction)
+        if ready.text == reply.text or ready.sealed is not None:
+            return ready
+        sealer = await asyncio.to_thread(Sealer.of, self._settings)
+        return replace(ready, sealed=sealer.seal(reply.text))
+
+    async def _prepare_one(
+        self, workspace: str, message: Message, redaction: RedactionPolicy
+    ) -> Message:
+        return (await self.prepare(workspace, {"": [message]}, redaction))[""][0]
 
 
 def text_chars(messages: Sequence[Message]) -> int:

@@ -43,6 +43,21 @@ def remove(
     connection.execute(delete(_original).where(*which))
 
 
+def remove_replies(connection: Connection, workspace: str, at: float) -> None:
+    """Remove those of agents' turns from before a moment."""
+    place = ("workspace", "conversation_id", "seq")
+    old = (
+        select(_message.c.id)
+        .where(
+            *(_message.c[name] == _original.c[name] for name in place),
+            _message.c.author == "agent",
+            _message.c.at < at,
+        )
+        .exists()
+    )
+    connection.execute(delete(_original).where(_original.c.workspace == workspace, old))
+
+
 def row(workspace: str, conversation: str, seq: int, sealed: str) -> dict[str, Any]:
     return {
         "workspace": workspace,

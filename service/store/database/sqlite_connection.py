@@ -23,7 +23,7 @@ class SqliteConnection(sqlite3.Connection):
         self._cursors: list[ref[sqlite3.Cursor]] = []
 
     def cursor(self, *arguments: Any) -> sqlite3.Cursor:  # type: ignore[override]
-        cursor = super().cursor(*arguments)
+        cursor: sqlite3.Cursor = super().cursor(*arguments)
         self._cursors.append(ref(cursor))
         if len(self._cursors) > CURSORS_MAX:
             self._cursors = [one for one in self._cursors if one() is not None]

@@ -141,8 +141,8 @@ class Store:
             self._watchdog.guard(engine, STALL_SECONDS[begin])
             event.listen(engine, "handle_error", self._misfit, retval=True)
             return engine
-        options = {"timeout": busy_seconds, "factory": SqliteConnection}
-        engine = create_engine(self.url, **_JSON, **_POOL, connect_args=options)
+        arguments = {"timeout": busy_seconds, "factory": SqliteConnection}
+        engine = create_engine(self.url, **_JSON, **_POOL, connect_args=arguments)
         event.listen(engine, "handle_error", self._misfit, retval=True)
 
         @event.listens_for(engine, "connect")

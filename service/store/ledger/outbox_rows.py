@@ -10,13 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import structlog
 from sqlalchemy import Connection, Row, and_, delete, select, update
 
 from service.runtime.ids import new_id
+from service.runtime.sealing import Sealer, UnsealError
 from service.store.database.clock import database_time
 from service.store.database.statements import BulkInsert
 from service.store.database.transactions import table
-from service.store.tables import MessageRow, OutboxEvent
+from service.store.tables import MessageRow, Original, OutboxEvent
 
 EventType = Literal[
     "handoff.opened",
@@ -36,17 +38,17 @@ EventType = Literal[
     "version.switched",
     "connection.failing",
 ]
+_log = structlog.get_logger("baton.outbox")
 _HANDOFF_FIELDS = ("status", "team", "priority", "claimed_by", "opened_by")
 _event = table(OutboxEvent)
 _message = table(MessageRow)
+_original = table(Original)
 _ADD = BulkInsert(_event)
-_WITH_TEXT = select(_event, _message.c.text).outerjoin(
-    _message,
-    and_(
-        _message.c.workspace == _event.c.workspace,
-        _message.c.conversation_id == _event.c.conversation_id,
-        _message.c.seq == _event.c.seq,
-    ),
+_PLACE = ("workspace", "conversation_id", "seq")
+_WITH_TEXT = (
+    select(_event, _message.c.text, _original.c.sealed)
+    .outerjoin(_message, and_(*(_message.c[name] == _event.c[name] for name in _PLACE)))
+    .outerjoin(_original, and_(*(_original.c[name] == _event.c[name] for name in _PLACE)))
 )
 
 
@@ -94,18 +96,49 @@ def since(
     ).all()
 
 
+def replies(
+    connection: Connection, workspace: str, conversation: str, sealer: Sealer
+) -> dict[int, str | None]:
+    """What agents wrote to the customer, for the bot to say, by the place of their turns."""
+    rows = connection.execute(
+        _WITH_TEXT.where(
+            _event.c.workspace == workspace,
+            _event.c.conversation_id == conversation,
+            _event.c.type == "message.agent",
+            _original.c.sealed.is_not(None),
+        )
+    )
+    return {row.seq: words(row, sealer, says=True) for row in rows if row.data.get("deliver")}
+
+
 def by_id(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
     return connection.execute(
         _WITH_TEXT.where(_event.c.workspace == workspace, _event.c.id == name)
     ).one_or_none()
 
 
-def event_data(row: Any, *, with_text: bool) -> dict[str, Any]:
-    """An event as bots and webhooks get it; `text` is null where it was removed meanwhile."""
+def words(row: Any, sealer: Sealer | None, *, says: bool) -> str | None:
+    """An event's text: as the agent wrote it for who `says` it to the customer, redacted as the
+    policy has it for all others; None where it was removed meanwhile.
+    """
+    if not says or row.text is None or row.sealed is None or sealer is None:
+        text: str | None = row.text
+        return text
+    try:
+        return sealer.unseal(row.sealed)
+    except UnsealError as error:
+        _log.warning("reply_said_redacted", event=row.id, why=str(error))
+        return str(row.text)
+
+
+def event_data(row: Any, sealer: Sealer | None, *, with_text: bool) -> dict[str, Any]:
+    """An event as bots and webhooks get it, with the `words` where they are wanted."""
     data: dict[str, Any] = {"event_id": row.id, "conversation_id": row.conversation_id}
     data |= row.data
     data["at"] = datetime.fromtimestamp(row.at, UTC).isoformat()
-    return data | ({"text": row.text} if with_text and row.seq is not None else {})
+    if with_text and row.seq is not None:
+        data["text"] = words(row, sealer, says=bool(row.data.get("deliver")))
+    return data
 
 
 def undispatched(connection: Connection, most: int) -> Sequence[Any]:

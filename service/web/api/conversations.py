@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -23,6 +23,8 @@ from service.privacy import originals
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
 from service.privacy.message_removal import Removal
 from service.runtime.errors import Contradiction, Invalid
+from service.runtime.sealing import Sealer
+from service.runtime.settings import Settings
 from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.scoring.decision_response import DecisionResponse
 from service.scoring.texts.incoming_texts import text_chars
@@ -30,6 +32,7 @@ from service.store.conversations import conversation_rows, search
 from service.store.conversations.batch import Batch, no_conversation
 from service.store.handoffs import handoff_rows
 from service.store.labels import outcome_rows
+from service.store.ledger import outbox_rows
 from service.web.api.handoffs import HandoffResponse
 from service.web.api.outcomes import OutcomeResponse
 from service.web.api.score import StoredDecision
@@ -427,6 +430,8 @@ async def get_conversation(
             outcomes = outcome_rows.of_conversation(connection, workspace, conversation_id)
             rows["outcomes"] = outcomes
         parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
+        if principal.role == "bot":
+            _say_replies(connection, baton.settings, workspace, conversation_id, parts["messages"])
         return _conversation_json(row) | parts
 
     response = JSONResponse(await baton.read(look))
@@ -439,6 +444,21 @@ async def get_conversation(
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return response
+
+
+def _say_replies(
+    connection: Connection,
+    settings: Settings,
+    workspace: str,
+    conversation_id: str,
+    messages: Sequence[dict[str, Any]],
+) -> None:
+    """Put what agents wrote in the place of what is kept of it: their bot says it."""
+    if not any(turn["author"] == "agent" and turn["redacted"] for turn in messages):
+        return
+    written = outbox_rows.replies(connection, workspace, conversation_id, Sealer.of(settings))
+    for turn in messages:
+        turn["text"] = written.get(turn["seq"], turn["text"])
 
 
 def _cursor(text: str) -> tuple[float, str]:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from learning.conversation.state import Message
 from service.handoffs import brief, claims, lifecycle, notes, replies, takeover, transfers
 from service.handoffs.status import require_handoff
 from service.runtime.errors import Invalid, NotFound
@@ -384,8 +385,10 @@ async def add_note(
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
+    text = await baton.engine.redact_text(workspace, asked.text) or ""
+
     def add(batch: Batch) -> Mapping[str, Any]:
-        return notes.add_note(batch, workspace, handoff_id, agent, asked.text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, agent, text, seconds)
 
     needs = lifecycle.lock_targets(workspace, handoff_id)
     return JSONResponse(timed(dict(await baton.engine.run(workspace, add, needs=needs))))
@@ -399,8 +402,10 @@ async def transfer_handoff(
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     policy = (await baton.engine.model_state(workspace)).policy
 
+    note = await baton.engine.redact_text(workspace, asked.note)
+
     def transfer(batch: Batch) -> Mapping[str, Any]:
-        move = (handoff_id, agent, asked.team, asked.note)
+        move = (handoff_id, agent, asked.team, note)
         return _handoff_json(transfers.transfer(batch, policy, workspace, *move))
 
     do_once = once(request, principal, asked.model_dump(), transfer)
@@ -419,9 +424,11 @@ async def reply_to_customer(
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
+    written = Message(asked.id or "", "agent", asked.text, 0.0)
+    turn = await baton.engine.prepare_reply(workspace, written)
+
     def reply(batch: Batch) -> Mapping[str, Any]:
-        words = (asked.text, seconds, asked.id)
-        return replies.reply(batch, workspace, handoff_id, agent, *words)
+        return replies.reply(batch, workspace, handoff_id, agent, turn, seconds)
 
     do_once = once(request, principal, asked.model_dump(), reply)
     needs = lifecycle.lock_targets(workspace, handoff_id)

@@ -265,7 +265,9 @@ async def judge_handoff(
     handoff_id: Id, asked: HandoffOutcome, baton: AppDependency, principal: Agent
 ) -> Any:
     """Say what was true of an escalation: the model learns it at once."""
-    verdict = asked.verdict_of(principal.acting_for(asked.agent))
+    verdict = await baton.redacted(
+        principal.workspace, asked.verdict_of(principal.acting_for(asked.agent))
+    )
     return await _record(
         baton,
         principal,
@@ -281,7 +283,8 @@ async def judge_conversation(
     conversation_id: Id, asked: ConversationOutcome, baton: AppDependency, principal: Bot
 ) -> Any:
     """Say that a kept conversation needed a person after all, or rightly had none."""
-    workspace, verdict = principal.workspace, asked.verdict_of(principal)
+    workspace = principal.workspace
+    verdict = await baton.redacted(workspace, asked.verdict_of(principal))
     terms = (await baton.engine.model_state(workspace)).policy.bot_outcomes
 
     def record(batch: Batch) -> Mapping[str, Any]:
@@ -303,7 +306,7 @@ async def correct_outcome(
 ) -> Any:
     """Correct an outcome: a new ledger entry, never an edit."""
     workspace = principal.workspace
-    verdict = asked.verdict_of(principal)
+    verdict = await baton.redacted(workspace, asked.verdict_of(principal))
 
     def correct(batch: Batch) -> Mapping[str, Any]:
         return record_outcome.correct(batch, workspace, outcome_id, verdict, asked.team)
@@ -392,6 +395,7 @@ async def answer_audit(audit_id: Id, asked: Review, baton: AppDependency, princi
     since, note = asked.first_needed_message_id, asked.note
     reviewer = principal.acting_for(asked.agent)
     verdict = Verdict(asked.verdict, "audit", reviewer, since, note=note)
+    verdict = await baton.redacted(workspace, verdict)
 
     def answer(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.answer(batch, workspace, audit_id, verdict)

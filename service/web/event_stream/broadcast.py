@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from starlette.types import Send
 
 from service.runtime.errors import Unavailable
+from service.runtime.settings import Settings
 from service.store import access
 from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
@@ -126,13 +127,6 @@ class _Channel:
     subscribers: set[Subscriber] = field(default_factory=set)
 
 
-_FEEDS: dict[str, Any] = {
-    "bot": outbox_feed.BOTS,
-    "agent": outbox_feed.AGENTS,
-    "page": changes,
-}
-
-
 def channel_of(subscriber: Subscriber) -> tuple[str, str]:
     """Which channel a subscriber hears: bots, agents and the console's pages have a feed each."""
     principal = subscriber.principal
@@ -143,8 +137,13 @@ def channel_of(subscriber: Subscriber) -> tuple[str, str]:
 class EventBroadcaster:
     """Broadcaster of this process. Owned by the event loop's thread; polls happen in others."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
+        self._feeds: dict[str, Any] = {
+            "bot": outbox_feed.of_bots(settings),
+            "agent": outbox_feed.AGENTS,
+            "page": changes,
+        }
         self._channels: dict[tuple[str, str], _Channel] = {}
         self._count = 0
         """Subscribers of all workspaces."""
@@ -163,7 +162,7 @@ class EventBroadcaster:
             )
         workspace, subscriber = principal.workspace, Subscriber(principal, session)
         name = channel_of(subscriber)
-        feed: Any = _FEEDS[name[1]]
+        feed: Any = self._feeds[name[1]]
         if name not in self._channels:
             start = await self._read(feed.start_cursor, workspace)
             self._channels.setdefault(name, _Channel(feed, *start))

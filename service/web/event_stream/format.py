@@ -8,6 +8,7 @@ from typing import Any
 
 from learning.ledger.model_state import Entry
 from service.handoffs.queue import TeamQueue, queue_json
+from service.runtime.sealing import Sealer
 from service.store.ledger import outbox_rows
 from service.web.schemas import moment, timed
 
@@ -50,9 +51,9 @@ def entry_event(cursor: object, entry: Entry) -> bytes:
     return _event("switch" if entry.kind == "switch" else "outcome", cursor, facts)
 
 
-def outbox_event(cursor: object, row: Any) -> bytes:
+def outbox_event(cursor: object, row: Any, sealer: Sealer | None) -> bytes:
     """An event of the outbox, with the text of its message."""
-    return _event(row.type, cursor, outbox_rows.event_data(row, with_text=True))
+    return _event(row.type, cursor, outbox_rows.event_data(row, sealer, with_text=True))
 
 
 def _event(kind: str, cursor: object, facts: Mapping[str, Any]) -> bytes:

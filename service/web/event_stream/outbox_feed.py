@@ -13,6 +13,8 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection
 
+from service.runtime.sealing import Sealer
+from service.runtime.settings import Settings
 from service.store.database.clock import database_time
 from service.store.ledger import outbox_rows
 from service.web.event_stream import format as event_format
@@ -44,9 +46,10 @@ class OutboxCursor:
 
 @dataclass(frozen=True, slots=True)
 class OutboxFeed:
-    """The events of some types."""
+    """The events of some types; with `settings`, agents' words are told as they were written."""
 
     types: Sequence[str]
+    settings: Settings | None = None
 
     def start_cursor(
         self, connection: Connection, workspace: str
@@ -69,7 +72,7 @@ class OutboxFeed:
         rows = self._rows(connection, workspace, cursor.at)
         if len(rows) >= EVENTS_MAX:
             return event_format.reset(until)
-        return _events(rows, cursor)[0] or event_format.hello(until)
+        return self._events(rows, cursor)[0] or event_format.hello(until)
 
     def poll(
         self,
@@ -83,21 +86,29 @@ class OutboxFeed:
         if len(rows) >= EVENTS_MAX:
             cursor, recently_sent = self.start_cursor(connection, workspace)
             return event_format.reset(cursor), cursor, recently_sent
-        chunk, cursor = _events([row for row in rows if row.id not in recently_sent], cursor)
+        new = [row for row in rows if row.id not in recently_sent]
+        chunk, cursor = self._events(new, cursor)
         return chunk, cursor, {row.id: row.at for row in rows}
 
     def _rows(self, connection: Connection, workspace: str, at: float) -> Sequence[Any]:
         after = at - OVERLAP_SECONDS
         return outbox_rows.since(connection, workspace, after, self.types, EVENTS_MAX)
 
+    def _events(self, rows: Sequence[Any], cursor: OutboxCursor) -> tuple[bytes, OutboxCursor]:
+        is_sealed = any(row.sealed is not None for row in rows)
+        sealer = Sealer.of(self.settings) if is_sealed and self.settings else None
+        parts = []
+        for row in rows:
+            cursor = OutboxCursor(max(cursor.at, row.at))
+            parts.append(event_format.outbox_event(cursor, row, sealer))
+        return b"".join(parts), cursor
+
 
 AGENTS = OutboxFeed(get_args(outbox_rows.EventType))
-BOTS = OutboxFeed([kind for kind in AGENTS.types if kind.startswith(("handoff.", "message."))])
 
 
-def _events(rows: Sequence[Any], cursor: OutboxCursor) -> tuple[bytes, OutboxCursor]:
-    parts = []
-    for row in rows:
-        cursor = OutboxCursor(max(cursor.at, row.at))
-        parts.append(event_format.outbox_event(cursor, row))
-    return b"".join(parts), cursor
+def of_bots(settings: Settings) -> OutboxFeed:
+    """What bots hear: handoffs, and what agents write to customers."""
+    return OutboxFeed(
+        [kind for kind in AGENTS.types if kind.startswith(("handoff.", "message."))], settings
+    )

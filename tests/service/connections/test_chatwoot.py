@@ -213,6 +213,23 @@ def test_whatever_a_call_meets_it_has_one_effect(
     assert far.wrong == []
 
 
+def test_a_reply_is_said_as_it_was_written_and_kept_as_the_policy_redacts_it(
+    service: InProcess, far: FakeChatwoot, desk: Connected
+) -> None:
+    written = "it went back to 5500 0000 0000 0004"
+    desk.place.policy(redaction={"kinds": ["card"]})
+    with dispatching(service):
+        far.customer(1, ASKS)
+        desk.delivered()
+        (handoff,) = desk.transcript(1)["handoffs"]
+        desk.place.agent.posted(f"/v1/handoffs/{handoff['id']}/reply", {"text": written})
+        desk.delivered()
+        desk.settled()
+    assert [m["content"] for m in far.conversation(1).messages].count(written) == 1
+    spoken = [m["text"] for m in desk.transcript(1)["messages"] if m["author"] == "agent"]
+    assert spoken == ["it went back to [card]"]
+
+
 @pytest.mark.parametrize("fault", ["500", "lost", "late"])
 def test_an_agents_words_are_never_sent_twice_and_doubt_is_told(
     service: InProcess, place: Place, fault: str

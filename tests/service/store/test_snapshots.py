@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -37,12 +38,11 @@ def counted(store: Store) -> int:
 def test_what_was_read_in_part_holds_no_snapshot_though_it_is_held(
     store: Store, ends: str, by_driver: bool
 ) -> None:
-    """An exception's traceback holds the rows that were read; so may whoever keeps the exception."""
-    held = []
+    """A traceback holds what was read of, and whoever keeps the exception holds the traceback."""
+    held: list[Any] = []
     with suppress(ValueError), store.read() as connection:
-        rows = run(connection, ALL) if by_driver else connection.execute(text(ALL))
-        held.append(rows)
-        assert rows.fetchone() is not None
+        held.append(run(connection, ALL) if by_driver else connection.execute(text(ALL)))
+        assert held[0].fetchone() is not None
         if ends != "well":
             raise ValueError
     with store.write() as connection:
@@ -52,10 +52,10 @@ def test_what_was_read_in_part_holds_no_snapshot_though_it_is_held(
 
 
 def test_a_writer_that_broke_in_its_reading_keeps_nobody_from_writing(store: Store) -> None:
-    held = []
+    held: list[Any] = []
     with suppress(ValueError), store.write() as connection:
-        held.append(rows := connection.execute(text(ALL)))
-        assert rows.fetchone() is not None
+        held.append(connection.execute(text(ALL)))
+        assert held[0].fetchone() is not None
         raise ValueError
     other = Store(str(store.url))
     try:

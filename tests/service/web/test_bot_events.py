@@ -126,8 +126,9 @@ def test_a_bot_that_comes_again_hears_what_it_missed(place: Place, listen: Liste
 
 
 def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place) -> None:
+    feed = outbox_feed.of_bots(service.baton.settings)
     with service.baton.store.read() as connection:
-        cursor, sent = outbox_feed.BOTS.start_cursor(connection, place.name)
+        cursor, sent = feed.start_cursor(connection, place.name)
     place.escalated("c1")
     place.escalated("c2")
     with service.baton.store.write() as connection:
@@ -136,10 +137,10 @@ def test_a_commit_that_comes_late_is_still_told(service: InProcess, place: Place
             (place.name,),
         )
     with service.baton.store.read() as connection:
-        chunk, cursor, sent = outbox_feed.BOTS.poll(connection, place.name, cursor, sent)
+        chunk, cursor, sent = feed.poll(connection, place.name, cursor, sent)
         assert b'"c1"' in chunk
         assert b'"c2"' in chunk
-        assert outbox_feed.BOTS.poll(connection, place.name, cursor, sent)[0] == b""
+        assert feed.poll(connection, place.name, cursor, sent)[0] == b""
 
 
 def test_too_much_to_tell_is_a_reset(place: Place, listen: Listen, monkeypatch: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
 
+from learning.conversation.state import Message
 from service.handoffs import claims, lifecycle, notes, replies, transfers
 from service.runtime.errors import Contradiction, Invalid, NotFound, RequestRefused
 from service.store import access
@@ -86,11 +87,14 @@ async def reply(
     workspace, words = visitor.workspace, text.strip()
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
+    turn = await baton.engine.prepare_reply(
+        workspace, Message(message_id or "", "agent", words, 0.0)
+    )
+
     def action(batch: Batch) -> Mapping[str, Any]:
         if not words:
             raise Invalid("empty_reply", "the reply says nothing", hint="write to the customer")
-        said = (visitor.name, words, seconds, message_id)
-        sent = replies.reply(batch, workspace, handoff_id, *said)
+        sent = replies.reply(batch, workspace, handoff_id, visitor.name, turn, seconds)
         if then == "resolve":
             return lifecycle.end(batch, workspace, handoff_id, visitor.name, "resolved")
         return sent
@@ -138,9 +142,10 @@ async def transfer(
     """Transfer: let it wait for another team."""
     workspace = visitor.workspace
     policy = (await baton.engine.model_state(workspace)).policy
+    words = await baton.engine.redact_text(workspace, note.strip() or None)
 
     def action(batch: Batch) -> Mapping[str, Any]:
-        move = (handoff_id, visitor.name, team, note.strip() or None)
+        move = (handoff_id, visitor.name, team, words)
         return transfers.transfer(batch, policy, workspace, *move)
 
     return await run_action(request, baton, visitor, handoff_id, action)
@@ -158,8 +163,10 @@ async def note(
     workspace = visitor.workspace
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
 
+    words = await baton.engine.redact_text(workspace, text) or ""
+
     def action(batch: Batch) -> Mapping[str, Any]:
-        return notes.add_note(batch, workspace, handoff_id, visitor.name, text, seconds)
+        return notes.add_note(batch, workspace, handoff_id, visitor.name, words, seconds)
 
     return await run_action(request, baton, visitor, handoff_id, action, "#notes", {"note": text})
 

@@ -49,6 +49,7 @@ async def post_verdict(
     except ValidationError as error:
         raise validation_error(error.errors()) from error
     workspace, verdict_given = visitor.workspace, asked.verdict_of(visitor.principal.name)
+    verdict_given = await baton.redacted(workspace, verdict_given)
 
     def action(batch: Batch) -> Mapping[str, Any]:
         outcome_id = _outcome_id(batch, workspace, handoff_id)

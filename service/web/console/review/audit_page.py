@@ -62,6 +62,7 @@ async def post_answer(
 ) -> Any:
     """Record the reviewer's verdict; a turn is named only for a missed conversation."""
     given_verdict = _verdict(visitor, verdict, since, note)
+    given_verdict = await baton.redacted(visitor.workspace, given_verdict)
 
     def action(batch: Batch) -> Mapping[str, Any]:
         return audit_tasks.answer(batch, visitor.workspace, audit_id, given_verdict)

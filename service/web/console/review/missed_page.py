@@ -90,6 +90,7 @@ async def post_verdict(
         team if late and team in policy.team_names else None,
         note=note.strip() or None,
     )
+    given_verdict = await baton.redacted(visitor.workspace, given_verdict)
 
     def action(batch: Batch) -> Mapping[str, Any]:
         held = outcome_rows.current(batch.connection, visitor.workspace, name, None)
