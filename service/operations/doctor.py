@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import httpx
 
+from learning.decision.policy_parts import RedactionPolicy
 from learning.ledger import checkpoint
 from learning.ledger.model_state import TextRemovedError
 from service.operations.running_file import Running, read_running
 from service.runtime.first_secrets import KEYS_FILE, mlflow_password
+from service.runtime.sealing import KEY_FILE, Sealer, UnsealError
 from service.runtime.settings import INSTALLATION, Settings
 from service.store import access
 from service.store.access import LEASE
+from service.store.conversations import original_rows
 from service.store.database.clock import database_time
 from service.store.database.transactions import DatabaseError, Store
 from service.store.ledger import entries as ledger
@@ -45,6 +48,7 @@ def examine(settings: Settings, port: int | None = None) -> list[Finding]:
             if not store.schema().wrong:
                 findings += _artifacts(settings, store)
                 findings += _jobs(store)
+                findings += _originals(settings, store)
         except DatabaseError as error:
             findings.append(
                 Finding(
@@ -82,6 +86,36 @@ def _home(settings: Settings) -> Iterator[Finding]:
         private = stat.S_IMODE(keys.stat().st_mode) & 0o077 == 0
         yield Finding(f"{keys} is readable by its owner only", private, f"chmod 600 {keys}")
     yield _retention(settings)
+
+
+def _originals(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Whether originals of redacted messages are kept, and whether what opens them is here."""
+    with store.read() as connection:
+        kept = {
+            name: (ledger.newest_policy(connection, name), original_rows.newest(connection, name))
+            for name in ledger.workspaces(connection)
+        }
+    for name, (policy, sealed) in kept.items():
+        redaction = RedactionPolicy.model_validate(policy.get("redaction") or {}, extra="ignore")
+        is_kept = redaction.originals != "none"
+        if not (redaction.kinds or is_kept or sealed):
+            continue
+        how = "kept, sealed" if is_kept else "not kept; agents' replies are, sealed, for a week"
+        yield Finding(
+            f"workspace {name}: originals of redacted messages are {how}; their key is here",
+            _has_key(settings, sealed, is_kept=is_kept),
+            "give this process the BATON_SECRET_KEY of the others; where it is lost, so are the "
+            "originals, and nothing else",
+        )
+
+
+def _has_key(settings: Settings, sealed: str | None, *, is_kept: bool) -> bool:
+    """Whether the newest original is opened by the key that is here. No key is made."""
+    if not settings.secret_key and (is_kept or not (settings.home / KEY_FILE).exists()):
+        return not is_kept and sealed is None
+    with suppress(UnsealError):
+        return sealed is None or bool(Sealer.of(settings).unseal(sealed))
+    return False
 
 
 def _database(store: Store) -> Iterator[Finding]:

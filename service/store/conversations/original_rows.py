@@ -14,17 +14,29 @@ from service.store.tables import MessageRow, Original
 _original = table(Original)
 _message = table(MessageRow)
 ADD = BulkInsert(_original)
+_PLACE = ("workspace", "conversation_id", "seq")
 
 
 def sealed(connection: Connection, workspace: str, conversation: str) -> dict[str, str]:
     """The encrypted originals of a conversation, by message."""
-    place = ("workspace", "conversation_id", "seq")
     rows = connection.execute(
         select(_message.c.id, _original.c.sealed)
-        .join(_original, and_(*(_message.c[name] == _original.c[name] for name in place)))
+        .join(_original, and_(*(_message.c[name] == _original.c[name] for name in _PLACE)))
         .where(_message.c.workspace == workspace, _message.c.conversation_id == conversation)
     )
     return {row.id: row.sealed for row in rows}
+
+
+def newest(connection: Connection, workspace: str) -> str | None:
+    """The one that was encrypted last in a workspace."""
+    sealed: str | None = connection.execute(
+        select(_original.c.sealed)
+        .join(_message, and_(*(_message.c[name] == _original.c[name] for name in _PLACE)))
+        .where(_original.c.workspace == workspace)
+        .order_by(_message.c.at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return sealed
 
 
 def remove(
@@ -45,11 +57,10 @@ def remove(
 
 def remove_replies(connection: Connection, workspace: str, at: float) -> None:
     """Remove those of agents' turns from before a moment."""
-    place = ("workspace", "conversation_id", "seq")
     old = (
         select(_message.c.id)
         .where(
-            *(_message.c[name] == _original.c[name] for name in place),
+            *(_message.c[name] == _original.c[name] for name in _PLACE),
             _message.c.author == "agent",
             _message.c.at < at,
         )

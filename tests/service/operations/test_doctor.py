@@ -15,6 +15,7 @@ from service.store.database.transactions import Store
 from tests.mlflow_server import free_port
 from tests.running import Home, installation
 from tests.service.jobs.test_health_server import address
+from tests.service_in_process import QUIET, serving
 from tests.waiting import until
 
 
@@ -63,6 +64,26 @@ def test_how_long_texts_are_kept_is_said_and_is_never_wrong(tmp_path: Path) -> N
         found = one(examine(Settings(home=tmp_path, keep_days=days)), "texts are kept")
         assert found.ok
         assert said in found.what
+
+
+def test_whether_originals_are_kept_and_their_key_is_here_is_said(tmp_path: Path) -> None:
+    def told(secret_key: str | None) -> Finding:
+        settings = Settings(home=tmp_path, secret_key=secret_key)
+        return one(examine(settings), f"workspace {place.name}: originals")
+
+    with serving(tmp_path, secret_key="the right one") as service:
+        place = service.workspace()
+        place.policy(redaction={"kinds": ["card"]})
+        assert "are not kept" in told(None).what
+        assert told(None).ok
+        place.policy(redaction={"kinds": ["card"], "originals": "sealed"})
+        place.bot.decided("c", "m1", f"{QUIET} 5500 0000 0000 0004")
+        assert "are kept, sealed" in told("the right one").what
+        assert told("the right one").ok
+        for wrong in (None, "another"):
+            assert not told(wrong).ok
+            assert "BATON_SECRET_KEY" in told(wrong).mend
+        assert not (tmp_path / "secret.key").exists(), "who only looks makes no key"
 
 
 def test_an_upgraded_database_is_told_what_it_lacks_and_then_that_nothing_is_damaged(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,9 @@ import pytest
 
 from service.jobs.maintenance import Maintenance
 from service.privacy.erasure import erase
+from service.store import security_log
 from tests.service_in_process import ASKS, QUIET, Caller, InProcess, Place, serving
+from tests.waiting import until
 from tests.work import Asked, asked
 
 
@@ -216,3 +219,37 @@ def test_what_was_erased_is_told_so_and_the_verdict_stays(place: Place) -> None:
     assert "a person was needed" in page.text
     assert "secret" not in page.text
     assert ASKS not in page.text
+
+
+def test_an_original_is_shown_where_the_policy_says_so_once_and_recorded(tmp_path: Path) -> None:
+    card = "5500 0000 0000 0004"
+    with serving(tmp_path, secret_key="of the installation") as service:
+        place = service.workspace()
+        place.policy(redaction={"kinds": ["card"], "originals": "agents"})
+        turn = {"id": "h1", "author": "user", "text": f"<b>{card}</b>"}
+        handoff = escalated(place, history=[turn])
+        dana = Window(place, place.keys["agent"])
+        assert dana.see(handoff).text.count("Show original") == 1
+        assert card not in dana.see(handoff).text
+        shown = dana.send(handoff, "original", message_id="h1")
+        assert f"&lt;b&gt;{card}&lt;/b&gt;" in shown.text
+        assert shown.headers["cache-control"] == "no-store"
+        assert card not in dana.see(handoff).text, "it is shown to who asked, that once"
+        assert dana.send(handoff, "original", message_id="m").status_code == 404
+        stranger = Window(place, service.workspace().keys["agent"])
+        form = {"token": stranger.token("/console/queue"), "message_id": "h1"}
+        answer = stranger.caller.post(f"/console/handoffs/{handoff}/original", data=form)
+        assert answer.status_code == 404
+
+        def readings() -> list[tuple[str, str]]:
+            with service.baton.store.read() as connection:
+                newest = security_log.newest(connection, 100)
+            return [(one.actor, one.subject) for one in newest if one.kind == "original_read"]
+
+        until(lambda: len(readings()) > 0, "the reading is in the security log")
+        assert readings() == [(f"{place.name}-agent", "c h1")]
+        place.policy(redaction={"kinds": ["card"], "originals": "sealed"})
+        assert "Show original" not in dana.see(handoff).text
+        refused = dana.send(handoff, "original", message_id="h1")
+        assert refused.status_code == 403
+        assert card not in refused.text

@@ -7,14 +7,20 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from learning.conversation.state import Message
 from service.handoffs import claims, lifecycle, notes, replies, transfers
-from service.runtime.errors import Contradiction, Invalid, NotFound, RequestRefused
+from service.privacy import originals
+from service.runtime.errors import Contradiction, Forbidden, Invalid, NotFound, RequestRefused
 from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.console import queue_page
-from service.web.console.conversation.conversation_page import address, render_conversation
+from service.web.console.conversation.conversation_page import (
+    address,
+    render_conversation,
+    require_conversation,
+)
 from service.web.console.signed_in_user import Actor, SessionUser
 from service.web.request_context import AppDependency, AppState
 from service.web.schemas import Id, NoteText, RequiredNote, ShortText, Text
@@ -169,6 +175,34 @@ async def note(
         return notes.add_note(batch, workspace, handoff_id, visitor.name, words, seconds)
 
     return await run_action(request, baton, visitor, handoff_id, action, "#notes", {"note": text})
+
+
+@router.post("/original")
+async def original(
+    request: Request,
+    handoff_id: Id,
+    baton: AppDependency,
+    visitor: Actor,
+    message_id: Annotated[Id, Form()],
+) -> Any:
+    """Show what a redacted message said, where the policy lets agents read it; it is recorded."""
+    workspace = visitor.workspace
+    try:
+        originals.require_shown((await baton.engine.model_state(workspace)).policy)
+    except Forbidden as refusal:
+        return await render_conversation(request, baton, visitor, handoff_id, refusal)
+
+    def look(connection: Connection) -> tuple[str, str]:
+        name = require_conversation(connection, workspace, handoff_id)
+        settings = baton.settings
+        return name, originals.original(connection, settings, workspace, name, message_id)
+
+    name, text = await baton.read(look)
+    baton.recorder.record(
+        "original_read", visitor.name, f"{name} {message_id}", workspace=workspace
+    )
+    shown = {message_id: text}
+    return await render_conversation(request, baton, visitor, handoff_id, whole=True, shown=shown)
 
 
 async def run_action(

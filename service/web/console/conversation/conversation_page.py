@@ -18,6 +18,7 @@ from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
 from service.runtime.ids import new_id
 from service.scoring import learned_effect
 from service.store import access
+from service.store.conversations import original_rows
 from service.store.handoffs import canned_reply_rows, handoff_rows
 from service.store.labels import outcome_rows
 from service.web.access import sessions
@@ -96,8 +97,11 @@ async def render_conversation(
     whole: bool = False,
     taken_back: str | None = None,
     typed: Mapping[str, str] | None = None,
+    shown: Mapping[str, str] | None = None,
 ) -> Any:
-    """The page of a handoff, with a refusal on top if there is one, and what was `typed`."""
+    """The page of a handoff, with a refusal on top if there is one, what was `typed`, and the
+    originals of messages that are `shown`.
+    """
     workspace, agent = visitor.workspace, visitor.name
     policy = (await baton.engine.model_state(workspace)).policy
     now = time.time()
@@ -123,6 +127,7 @@ async def render_conversation(
         mine=mine,
         claimable=_is_claimable(handoff, agent, now),
         typed=typed or {},
+        shown=shown or {},
         reply_id=new_id("m"),
         effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
         expired=(handoff["claim_expires_at"] or now) < now,
@@ -154,11 +159,26 @@ def _load_context(
         "colleagues": _colleagues(connection, workspace, handoff, agent),
         "handoff": handoff,
         "state": state,
+        "originals": _originals(connection, workspace, handoff, policy),
         "packet": packet,
         "outcome": outcome and outcome._asdict(),
         "asked": requests,
         "question": _label_request(requests, handoff_id),
     }
+
+
+def _originals(
+    connection: Connection, workspace: str, handoff: Mapping[str, Any], policy: Policy
+) -> set[str]:
+    """The messages whose originals are kept, where the policy lets agents read them."""
+    if policy.redaction.originals != "agents":
+        return set()
+    return set(original_rows.sealed(connection, workspace, handoff["conversation_id"]))
+
+
+def require_conversation(connection: Connection, workspace: str, handoff_id: str) -> str:
+    """The conversation of a handoff. Raises NotFound."""
+    return str(_handoff(connection, workspace, handoff_id)["conversation_id"])
 
 
 def _is_claimable(handoff: Mapping[str, Any], agent: str, now: float) -> bool:
