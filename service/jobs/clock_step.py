@@ -25,11 +25,13 @@ class ClockCheck:
         self._confirmed = False
 
     def agrees(self, newest: float) -> bool:
-        """Whether the clock can be believed, given the newest time in the database."""
+        """Whether the clock can be believed, given the newest time in the database; 0 where there
+        is none: then there is nothing that it could end.
+        """
         wall, steady = self._wall(), self._steady()
         offset = wall - steady
         if self._offset is None or abs(offset - self._offset) > STEP_SECONDS:
             self._offset, self._since, self._confirmed = offset, steady, False
         if wall - newest <= STEP_SECONDS:
             self._confirmed = True
-        return self._confirmed or steady - self._since >= STEP_SECONDS
+        return not newest or self._confirmed or steady - self._since >= STEP_SECONDS

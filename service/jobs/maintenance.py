@@ -92,6 +92,7 @@ class Maintenance:
         self._evaluator = Evaluator(store, self._lines, settings.models_max)
         self._challengers = ChallengerLines(store, settings.models_max)
         self._clock = ClockCheck()
+        self._is_ahead = False
         self._quiet_until: dict[str, float] = {}
         self._corrected: dict[str, tuple[int, frozenset[int]]] = {}
 
@@ -367,8 +368,11 @@ class Maintenance:
             inbox_rows.remove_before(connection, before)
         with self._store.read() as connection:
             newest = newest_time(connection)
-        if not self._clock.agrees(newest):
+        agrees = self._clock.agrees(newest)
+        if not agrees and not self._is_ahead:
             _log.warning("clock_ahead", newest=newest, now=time.time())
+        self._is_ahead = not agrees
+        if not agrees:
             return
         for name in self._workspaces():
             with isolate_errors(name), self._store.write() as connection:

@@ -6,6 +6,7 @@ only the one that holds it acts, and when it dies another takes over.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -150,6 +151,7 @@ def _guarded(
 def run(settings: Settings) -> None:
     """Run the `jobs` process until SIGTERM or SIGINT."""
     logs.configure(settings.log_level, process="jobs")
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)  # metrics tell what is late
     store, metrics = Store(settings.database_url), JobMetrics()
     store.on_error = metrics.count_database_error
     leader = Leader(store, settings.lease_seconds)

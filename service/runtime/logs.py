@@ -9,6 +9,7 @@ import sys
 from typing import TextIO, cast
 
 import structlog
+from structlog.types import Processor
 
 
 class LossyStream(io.TextIOBase):
@@ -27,18 +28,30 @@ class LossyStream(io.TextIOBase):
 
 
 def configure(level: str, *, process: str) -> None:
-    """Set up logging for this process; `level` is debug, info, warning or error."""
+    """Set up logging for this process; `level` is debug, info, warning or error. What libraries
+    say, from warnings on, is an object a line as well.
+    """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LossyStream())),
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(cast("TextIO", LossyStream()))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)

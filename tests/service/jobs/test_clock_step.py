@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.jobs.clock_step import STEP_SECONDS, ClockCheck
 from service.jobs.maintenance import Maintenance
@@ -51,7 +52,14 @@ def test_a_clock_that_is_ahead_is_not_believed_until_it_has_run_on(began_right: 
     assert check.agrees(newest)
 
 
-def test_jobs_whose_clock_is_days_ahead_leave_every_handoff(
+def test_where_there_is_no_time_yet_no_clock_is_ahead_and_none_is_proved() -> None:
+    clocks = Clocks()
+    check = clocks.check()
+    assert check.agrees(0.0), "a new installation's first minutes are no alarm"
+    assert not check.agrees(clocks.wall - DAYS)
+
+
+def test_jobs_whose_clock_is_days_ahead_leave_every_handoff_and_say_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(tmp_path) as service:
@@ -61,6 +69,9 @@ def test_jobs_whose_clock_is_days_ahead_leave_every_handoff(
         jobs = Maintenance(service.baton.store, Settings())
         ahead = ClockCheck(lambda: time.time() + DAYS)
         monkeypatch.setattr(jobs, "_clock", ahead)
-        jobs.expire()
+        with capture_logs() as said:
+            jobs.expire()
+            jobs.expire()
+        assert [line["event"] for line in said] == ["clock_ahead"]
         for handoff, status in ((waiting, "waiting"), (claimed, "claimed")):
             assert place.agent.got(f"/v1/handoffs/{handoff}")["status"] == status

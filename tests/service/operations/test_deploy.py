@@ -185,6 +185,32 @@ def test_the_proxy_takes_its_configuration() -> None:
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
+def test_the_proxy_takes_what_the_guide_says_of_tls_and_of_one_machine(tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=baton.example.org -days 1"
+    made = subprocess.run(
+        [*command.split(), "-keyout", "-"], check=True, capture_output=True, text=True
+    )
+    certificate = tmp_path / "baton.pem"
+    certificate.write_text(made.stdout)
+    guide = (ROOT / "docs" / "guides" / "operators.md").read_text(encoding="utf-8")
+    tls, one_machine = re.findall(r"```\n(    .*?)```", guide.partition("## Proxy")[2], re.DOTALL)[
+        :2
+    ]
+    text = PROXY.read_text(encoding="utf-8")
+    assert text.count("    bind :8000\n") == 1
+    text = text.replace("    bind :8000\n", tls).replace("/etc/haproxy/baton.pem", str(certificate))
+    local = re.sub(r"resolvers docker\n(?:    .*\n)+", "", text)
+    local = "".join([*local.splitlines(keepends=True)[:-2], one_machine])
+    for name, config in (("compose", text), ("one-machine", local)):
+        path = tmp_path / f"{name}.cfg"
+        path.write_text(config)
+        found = subprocess.run(
+            ["haproxy", "-c", "-f", path], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, (name, found.stderr)
+
+
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
 def test_the_compose_file_is_of_the_schema(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)

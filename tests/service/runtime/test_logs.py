@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,20 @@ def test_a_line_is_one_json_object_with_its_process() -> None:
     assert len(others) == 2
     assert '"event": "said"' in first
     assert '"process": "test"' in first
+
+
+def test_what_a_library_says_is_an_object_a_line_too_with_its_traceback() -> None:
+    speak = (
+        "import logging\n"
+        "from service.runtime import logs\n"
+        "logs.configure('info', process='test')\n"
+        "logging.getLogger('apscheduler').warning('late by %d', 3)\n"
+        "logging.getLogger('apscheduler').info('of no interest')\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n"
+        "    logging.getLogger('uvicorn').exception('broke')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", speak], capture_output=True, text=True, check=True)
+    late, broke = map(json.loads, done.stderr.splitlines())
+    assert (late["event"], late["logger"], late["level"]) == ("late by 3", "apscheduler", "warning")
+    assert late["process"] == "test"
+    assert "ZeroDivisionError" in broke["exception"]
