@@ -31,12 +31,12 @@ def receive(known: KnownConnection, headers: Mapping[str, str], raw: bytes, now:
         )
     try:
         verified = known.kind.verify(headers, raw, known.inbound, now, known.config)
+        return known.kind.arrive(verified, known.config)
     except NotVerifiedError as error:
         hint = "compare the secret of the connection with the other system's"
         raise Unauthenticated("not_verified", str(error), hint=hint) from error
     except NotUnderstoodError as error:
         raise Invalid("not_understood", str(error), hint="send what this kind sends") from error
-    return known.kind.arrive(verified, known.config)
 
 
 def storable(value: Any, depth: int = 0) -> Any:

@@ -224,3 +224,26 @@ def test_dialogflow_is_answered_with_a_parameter_and_a_handoff(place: Place) -> 
     assert metadata["handoff_id"] == handoff["id"]
     silent = tell(flow, "dialogflow", example.customer("3", "hello?"))
     assert silent == {"sessionInfo": {"parameters": {"baton_action": "human_active"}}}
+
+
+ODD_BODIES: tuple[Any, ...] = (
+    {},
+    {"events": 7},
+    {"events": [None, [], "x", {"payload": 1, "id": {}, "type": []}]},
+    {"app": {"id": 1}, "events": [{}] * 101},
+    {"event": "message_created", "id": 10**30, "conversation": [], "created_at": 10**400},
+    {"event": ["x"], "id": {"$": 1}, "sender": "\x00", "message": None, "at": "9" * 400},
+    {"sender": {"id": -1}, "message": {"text": [[]] * 10}, "tracker": {"events": {"0": 0}}},
+    {"type": "block_actions", "actions": [{"value": {}}], "user": [], "container": 1},
+    {"sessionInfo": {"session": 1, "parameters": []}, "text": {}, "payload": "\u202e"},
+)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_whatever_a_signed_body_holds_breaks_nothing(place: Place, name: str) -> None:
+    connected = connect(place, name)
+    for body in ODD_BODIES:
+        raw, headers = EXAMPLES[name].sign(body, EXAMPLES[name].secret, now())
+        answer = connected.post(raw, headers)
+        assert answer.status_code in (200, 422), (body, answer.text)
+    connected.settled()
