@@ -6,7 +6,7 @@ message: reasons by the phrases that show them, entities and the summary by thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,16 @@ from service.store.conversations import conversation_rows
 from service.store.handoffs import note_rows
 from service.store.labels import outcome_rows
 from service.store.ledger import entries
+
+SHOWN_CHARS_MAX = 1_000_000
+"""Characters of the newest turns that a transcript shows; `earlier` says how many turns are left
+out.
+"""
+
+READ_CHARS_MAX = 128_000
+"""Characters of the newest turns that are read for highlights, sentiment, facts and summary, beside
+the turns that led here: as many as one request may have.
+"""
 
 CACHED_CHARS_MAX = 1000
 """The signals of texts up to this length are cached (LRU): an open page asks again and again."""
@@ -46,18 +56,19 @@ def context_packet(
     )
     policy = _policy_of(connection, workspace, decision)
     watched = _watched_by_message(policy, decision)
-    signals = _signals_by_message(messages)
+    near = newest_within(messages, READ_CHARS_MAX)
+    signals = _signals_by_message(messages, {m.id for m in messages[near:]} | watched.keys())
     _add_own_phrases(signals, [m for m in messages if m.id in watched], policy)
-    episode = messages[handoff["begins"] - 1 :]
+    episode = messages[max(handoff["begins"] - 1, near) :]
     evidence = _highlights(episode, signals, watched)
-    entities = facts(messages)
+    entities = facts(messages[near:])
     trigger_id = decision.message_id if decision is not None else ""
     quotes = summary(episode, trigger_id, _spans_by_message(evidence), _spans_by_message(entities))
     outcome = outcome_rows.current(connection, workspace, name, handoff["id"])
+    earlier = newest_within(messages, SHOWN_CHARS_MAX)
     return {
-        "transcript": [
-            _turn_json(row, message) for row, message in zip(rows, messages, strict=True)
-        ],
+        "earlier": earlier,
+        "transcript": list(map(_turn_json, rows[earlier:], messages[earlier:])),
         "attempts": _attempts(messages[: handoff["seq"]]),
         "reasons": decision.reasons if decision is not None else [],
         "triggers": decision.triggers if decision is not None else [],
@@ -102,13 +113,31 @@ def _watched_by_message(policy: Policy | None, decision: Any) -> dict[str, list[
     return phrases
 
 
-def _signals_by_message(messages: Sequence[Message]) -> dict[str, Signals]:
-    """The text signals of each customer message by id, as they were when it was scored."""
+def newest_within(turns: Sequence[Any], chars: int) -> int:
+    """Where the newest turns begin that have so many characters together; one at least."""
+    place = len(turns)
+    while place and (chars := chars - len(turns[place - 1].text)) >= 0:
+        place -= 1
+    return min(place, max(len(turns) - 1, 0))
+
+
+def oldest_within(turns: Sequence[Any], chars: int) -> int:
+    """Where the oldest turns end that have so many characters together; one at least."""
+    place = 0
+    while place < len(turns) and (chars := chars - len(turns[place].text)) >= 0:
+        place += 1
+    return max(place, min(len(turns), 1))
+
+
+def _signals_by_message(messages: Sequence[Message], wanted: Set[str]) -> dict[str, Signals]:
+    """The text signals of the customer messages that are `wanted`, as they were when they were
+    scored.
+    """
     readings: dict[str, Signals] = {}
     language: str | None = None
     for message in messages:
         language = message.language or language
-        if message.author == "user":
+        if message.author == "user" and message.id in wanted:
             short = len(message.text) <= CACHED_CHARS_MAX
             readings[message.id] = (_read_cached if short else read)(message.text, language)
     return readings

@@ -20,6 +20,7 @@ from learning.estimation.audit_sampling import (
     expected_in_a_day,
     uniform_variate,
 )
+from service.handoffs.brief import SHOWN_CHARS_MAX, newest_within
 from service.outcomes import record_outcome
 from service.outcomes.verdict import Verdict
 from service.runtime.errors import Contradiction, NotFound
@@ -253,7 +254,8 @@ def offer(batch: Batch, workspace: str, reviewer: str, policy: AuditBudget) -> d
         batch.connection, workspace, row.conversation_id, until=row.length
     )
     fields = ("id", "author", "text", "at", "event", "scored")
-    transcript = [{name: getattr(turn, name) for name in fields} for turn in turns]
+    shown = turns[newest_within(turns, SHOWN_CHARS_MAX) :]
+    transcript = [{name: getattr(turn, name) for name in fields} for turn in shown]
     audit = {"id": row.id, "conversation_id": row.conversation_id, "offered_until": until}
     return {"audit": audit | {"transcript": transcript}}
 

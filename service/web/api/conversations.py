@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from learning.conversation.state import unread_chars
 from service.handoffs import lifecycle
+from service.handoffs.brief import SHOWN_CHARS_MAX, oldest_within
 from service.handoffs.takeover import standing, take_over
 from service.privacy import originals
 from service.privacy.message_removal import ATTEMPTS_MAX as REMOVAL_ATTEMPTS_MAX
@@ -211,6 +212,9 @@ class Transcript(ConversationResponse):
     outcomes: Annotated[
         list[OutcomeResponse] | None, about("Its outcomes; left out for a bot's key.")
     ] = None
+    next: Annotated[
+        int | None, about("`after` of the turns that follow, where these are very long.", 40)
+    ]
 
 
 @router.get("/conversations", response_model=ConversationList)
@@ -410,7 +414,8 @@ async def get_conversation(
 ) -> Any:
     """A conversation: its state, transcript, decisions and handoffs; for agents, its outcomes.
 
-    With `after`, the `seq` of the last turn you know, only what is newer, and all handoffs.
+    With `after`, the `seq` of the last turn you know, only what is newer, and all handoffs. Of
+    more than a million characters the first are the answer, and `next` is where to go on.
     """
     workspace = principal.workspace
 
@@ -419,10 +424,10 @@ async def get_conversation(
         if row is None:
             raise no_conversation(conversation_id)
         decisions = conversation_rows.decisions(connection, workspace, conversation_id)
+        turns = conversation_rows.messages(connection, workspace, conversation_id, after=after)
+        shown = oldest_within(turns, SHOWN_CHARS_MAX)
         rows: dict[str, Any] = {
-            "messages": conversation_rows.messages(
-                connection, workspace, conversation_id, after=after
-            ),
+            "messages": turns[:shown],
             "decisions": [decision for decision in decisions if decision.seq > after],
             "handoffs": handoff_rows.of_conversation(connection, workspace, conversation_id),
         }
@@ -432,7 +437,8 @@ async def get_conversation(
         parts = {name: [_row_json(part) for part in listed] for name, listed in rows.items()}
         if principal.role == "bot":
             _say_replies(connection, baton.settings, workspace, conversation_id, parts["messages"])
-        return _conversation_json(row) | parts
+        following = turns[shown - 1].seq if shown < len(turns) else None
+        return _conversation_json(row) | parts | {"next": following}
 
     response = JSONResponse(await baton.read(look))
     if principal.role != "bot":

@@ -260,7 +260,10 @@ class BriefOutcome(BaseModel):
 class HandoffBrief(HandoffResponse):
     """A handoff with its context packet: what an agent needs to go on where automation stopped."""
 
-    transcript: Annotated[list[BriefTurn], about("All turns, in their order.")]
+    earlier: Annotated[int, about("Turns before these, left out where all are very long.", 0)]
+    transcript: Annotated[
+        list[BriefTurn], about("Its turns, in their order; the newest million characters.")
+    ]
     attempts: Annotated[list[Attempt], about("What automation tried.")]
     reasons: Annotated[list[ReasonResponse], about("Why a person was asked for, in words.")]
     triggers: Annotated[list[TriggerResponse], about("What spoke for a person.")]

@@ -231,7 +231,9 @@ class AuditTask(BaseModel):
     offered_until: Annotated[
         datetime, about("Until when it is yours.", "2026-11-28T10:00:00+00:00")
     ]
-    transcript: Annotated[list[AuditTurn], about("Its turns, in their order.")]
+    transcript: Annotated[
+        list[AuditTurn], about("Its turns, in their order; the newest million characters.")
+    ]
 
 
 class NextAudit(BaseModel):

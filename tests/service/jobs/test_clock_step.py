@@ -66,10 +66,10 @@ def test_jobs_whose_clock_is_days_ahead_leave_every_handoff_and_say_so_once(
         place = service.workspace()
         waiting, claimed = place.escalated("w"), place.escalated("x")
         place.agent.posted(f"/v1/handoffs/{claimed}/claim")
-        jobs = Maintenance(service.baton.store, Settings())
-        ahead = ClockCheck(lambda: time.time() + DAYS)
-        monkeypatch.setattr(jobs, "_clock", ahead)
-        with capture_logs() as said:
+        jobs, now = Maintenance(service.baton.store, Settings()), time.time
+        monkeypatch.setattr(jobs, "_clock", ClockCheck(lambda: now() + DAYS))
+        with capture_logs() as said, monkeypatch.context() as ahead:
+            ahead.setattr(time, "time", lambda: now() + DAYS)
             jobs.expire()
             jobs.expire()
         assert [line["event"] for line in said] == ["clock_ahead"]

@@ -165,9 +165,12 @@ def test_a_log_is_rotated_while_its_process_writes_on(
             return all(piece.exists() for piece in pieces)
 
         until(rotated, "there are three older pieces", every=0.02)
+        sizes = []
         for _ in range(20):
             child.rotate_log()
+            sizes.append((tmp_path / "log").stat().st_size)
             time.sleep(0.02)
+        assert min(sizes) < 2000, "it grew on and on"
         assert not (tmp_path / "log.4").exists()
         assert not child.has_ended()
         assert b"\0" not in (tmp_path / "log").read_bytes(), "it writes on at the file's end"

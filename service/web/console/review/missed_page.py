@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
+from service.handoffs import brief
 from service.outcomes import record_outcome, retraction
 from service.outcomes.verdict import OWN_SOURCES, Verdict
 from service.runtime.errors import HTTP_STATUS, Contradiction, NotFound, RequestRefused
@@ -154,9 +155,10 @@ async def _render_kept(
                 f"there is no conversation {name!r} in this workspace",
                 hint="search for another of its words, or look further back",
             )
+        turns = conversation_rows.messages(connection, workspace, name)
         return {
             "conversation": conversation,
-            "turns": conversation_rows.messages(connection, workspace, name),
+            "turns": turns[brief.newest_within(turns, brief.SHOWN_CHARS_MAX) :],
             "held": outcome_rows.current(connection, workspace, name, None),
             "handoffs": handoff_rows.of_conversation(connection, workspace, name),
         }
