@@ -273,6 +273,18 @@ def test_every_test_and_module_that_the_faults_name_exists() -> None:
     ] == []
 
 
+def test_every_finding_stands_in_its_page_with_files_and_tests_that_are_there() -> None:
+    page = read("docs/explanation/hostile-findings.md")
+    rows = re.findall(r"^\| F(\d+) \|(?:[^|]+\|){2}([^|]+)\|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 39))
+    paths = list((ROOT / "tests").rglob("test_*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    tests = {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+    assert set(re.findall(r"`(test_\w+\.py)`", page)) - {path.name for path in paths} == set()
+    assert set(re.findall(r"`(test_\w+)`", page)) - tests == set()
+    assert [number for number, proof in rows if "test" not in proof] == []
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     assert broken_links(path) == []

@@ -41,17 +41,25 @@ class McpEndpoint:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, ready: asyncio.Future[Any]) -> None:
+        try:
+            manager = await asyncio.to_thread(self._make_manager)  # takes a second
+        except Exception as error:
+            self._ready = None
+            ready.set_exception(error)
+            return
+        async with manager.run():
+            ready.set_result(manager)
+            await self._stop.wait()
+
+    def _make_manager(self) -> Any:
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
         from service.connections.mcp.tools import make_server
 
         server = make_server(self._caller)
-        manager = StreamableHTTPSessionManager(
+        return StreamableHTTPSessionManager(
             server._lowlevel_server, json_response=True, stateless=True
         )
-        async with manager.run():
-            ready.set_result(manager)
-            await self._stop.wait()
 
     @asynccontextmanager
     async def _caller(self, context: Any) -> AsyncIterator[AsyncBaton]:

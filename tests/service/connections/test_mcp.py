@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from service.client import AsyncBaton
 from service.connections.mcp.tools import WHAT_TO_DO, make_server
+from tests.service.web.test_bounds import Stall
 from tests.service_in_process import ASKS, QUIET, InProcess, Place, refusal, serving
 
 ROOT = Path(__file__).parents[3]
@@ -230,3 +231,20 @@ def test_a_host_without_a_key_is_told_how_to_give_one(tmp_path: Path) -> None:
     assert run_.returncode == 1
     assert "BATON_KEY" in run_.stderr
     assert run_.stdout == ""
+
+
+def test_the_first_request_holds_nobody_up_while_mcp_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [
+        one for one in sys.modules if one.startswith(("mcp.", "service.connections.mcp."))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    with serving(tmp_path) as service:
+        place = service.workspace()
+        body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        accepts = {"accept": "application/json, text/event-stream"}
+        longest, _ = Stall(service).during(
+            lambda: place.bot.post("/mcp", json=body, headers=accepts)
+        )
+    assert longest < 0.1

@@ -19,6 +19,7 @@ import yaml
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.runtime.settings import Settings
+from service.web.middleware import BODIES_BYTES_MAX
 from tests.house.test_docs import commands
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,6 +73,15 @@ def test_every_service_of_baton_runs_without_privileges_and_within_limits() -> N
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
     assert re.findall(r"^USER (\S+)", DOCKERFILE.rpartition("FROM ")[2], re.MULTILINE) == ["10001"]
+
+
+def test_what_a_process_may_keep_fits_its_memory() -> None:
+    """As the operators' guide adds it up: itself, its models and states, bodies, and its reader."""
+    settings = Settings()
+    kept = (300 + 100) * 2**20 + settings.models_max * 16 * 2**20
+    kept += settings.states_bytes_max + BODIES_BYTES_MAX
+    limit = SERVICES["api"]["deploy"]["resources"]["limits"]["memory"]
+    assert kept <= int(limit.removesuffix("g")) * 2**30
 
 
 def test_two_apis_stand_behind_the_proxy_and_who_is_waited_for_says_that_it_is_well() -> None:
