@@ -141,7 +141,9 @@ class SilencePolicy(PolicyDocument):
 
 
 class OfferGuard(PolicyDocument):
-    """Offers of the model, bounded: a share of messages, and none before the bot has answered."""
+    """Offers of the model, bounded: a share of messages, with what rules offer, and none before the
+    bot has answered.
+    """
 
     share_max: Annotated[
         float, Field(gt=0, le=1, description="Most messages, as a share, at which one is offered.")

@@ -15,6 +15,7 @@ from learning.conversation.state import State
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.words.own_phrases import OWN
 from learning.text.similarity import words
+from learning.text.upset import upset_words
 
 PROTECTED = ("request", "identity", "security", "safety")
 """Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
@@ -89,6 +90,8 @@ def default_rules() -> tuple[Rule, ...]:
         Rule(name="failed_automation", watches="failures", at_least=3),
         Rule(name="repeated_by_bot", watches="bot_repeats", at_least=3, action="offer"),
         Rule(name="frustration", watches="frustration", at_least=0.6, action="offer"),
+        Rule(name="upset", watches="upset", action="offer"),
+        Rule(name="complaint", watches="topic:complaint", action="offer"),
     )
 
 
@@ -125,6 +128,7 @@ READINGS: Mapping[str, Callable[[State], float]] = {
     "urgency": _of_newest_message(lambda state: state.signals.urgency),
     "complexity": _of_newest_message(lambda state: state.signals.complexity),
     "anger": _of_newest_message(lambda state: max(0.0, -state.signals.sentiment)),
+    "upset": _of_newest_message(lambda state: float(upset_words(state.user.words) is not None)),
     "questions": _of_newest_message(lambda state: float(state.signals.questions)),
     "repeats": _of_newest_message(lambda state: float(state.repeats)),
     "short_repeats": _of_newest_message(lambda state: float(state.short_repeats)),
@@ -204,6 +208,8 @@ def sentence(watches: str, state: State) -> str:
         return f"speaks of {topic}{quote}{own}{after}"
     if watches.startswith("says:"):
         return f"says “{watches[5:]}”"
+    if watches == "upset":
+        return f"is upset: “{upset_words(state.user.words)}”"
     matched = evidence.get(watches)
     return f"shows {watches}" + (f": “{matched}”" if matched else "")
 
@@ -213,7 +219,11 @@ def reason_params(watches: str, state: State) -> dict[str, Any]:
     kind, _, what = watches.partition(":")
     params: dict[str, Any] = {"watches": watches}
     evidence = dict(state.signals.evidence)
-    quote = state.signals.request if watches == "request" else evidence.get(what or watches)
+    quote = evidence.get(what or watches)
+    if watches == "request":
+        quote = state.signals.request
+    elif watches == "upset":
+        quote = upset_words(state.user.words)
     if what:
         params[kind] = what
     if quote:

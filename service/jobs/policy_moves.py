@@ -93,9 +93,9 @@ def price_of_waiting(outcomes: int) -> float:
     return round(LOST_LAST + (1.0 - LOST_LAST) * math.exp(-outcomes / LOST_OUTCOMES), 4)
 
 
-def offer_floor(scores: Sequence[tuple[float, bool]], policy: Policy) -> float:
-    """The least bar under which at most `offers.share_max` of these scores (and whether each was of
-    a first message) would be offers; 0 where the costs see to it by themselves.
+def offer_floor(scores: Sequence[counts.Score], policy: Policy) -> float:
+    """The least bar under which at most `offers.share_max` of these scores would be offers, those
+    that a rule made counted; 0 where the costs see to it by themselves.
     """
     if len(scores) < SCORES_MIN:
         return policy.offers.floor
@@ -103,12 +103,15 @@ def offer_floor(scores: Sequence[tuple[float, bool]], policy: Policy) -> float:
     between = sorted(
         (
             p
-            for p, first in scores
-            if bars.offer <= p < bars.escalate and (policy.offers.first_message or not first)
+            for p, first, by_rule in scores
+            if bars.offer <= p < bars.escalate
+            and (policy.offers.first_message or not first)
+            and not by_rule
         ),
         reverse=True,
     )
-    most = int(policy.offers.share_max * len(scores))
+    by_rules = sum(score.by_rule for score in scores)
+    most = max(0, int(policy.offers.share_max * len(scores)) - by_rules)
     if len(between) <= most:
         return 0.0
     return round(min(between[most] + 1e-4, bars.escalate), 4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from learning.text.signals import Signals
 from learning.text.similarity import words
+from learning.text.upset import upset_words
 
 HIGHLIGHTS_MAX = 16
 """Most marks in one message."""
@@ -52,7 +53,7 @@ def highlights(
                 )
             )
     for watches in watched:
-        span = _phrase_span(text, watches[5:]) if watches.startswith("says:") else None
+        span = _watched_span(text, watches)
         if span is not None:
             candidates.append(Highlight(message_id, *span, watches, True))
     chosen: list[Highlight] = []
@@ -74,6 +75,14 @@ def highlights(
 def _trigger_signals(watched: Sequence[str]) -> frozenset[str]:
     plain = [watches.removeprefix("topic:") for watches in watched]
     return frozenset(plain).union(*(_EVIDENCE_NAMES.get(name, ()) for name in plain))
+
+
+def _watched_span(text: str, watches: str) -> tuple[int, int] | None:
+    """Where a text shows what a rule watches that is no signal of its own."""
+    if watches.startswith("says:"):
+        return _phrase_span(text, watches[5:])
+    said = upset_words(words(text)) if watches == "upset" else None
+    return _phrase_span(text, said) if said else None
 
 
 def _phrase_span(text: str, phrase: str) -> tuple[int, int] | None:

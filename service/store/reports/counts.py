@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, case, func, select
 
@@ -46,15 +46,30 @@ def decision_counts(
     return decisions, max(handoffs, escalated)
 
 
-def newest_scores(connection: Connection, workspace: str, most: int) -> list[tuple[float, bool]]:
-    """The newest scores, and whether each was of a conversation's first message."""
+class Score(NamedTuple):
+    """A score, whether it was of a conversation's first message, and whether a rule offered."""
+
+    probability: float
+    first: bool
+    by_rule: bool = False
+
+
+def newest_scores(connection: Connection, workspace: str, most: int) -> list[Score]:
+    """The newest scores."""
     rows = connection.execute(
-        select(_decision.c.probability, _decision.c.seq)
+        select(_decision.c.probability, _decision.c.seq, _decision.c.action, _decision.c.triggers)
         .where(_decision.c.workspace == workspace, _decision.c.probability.is_not(None))
         .order_by(_decision.c.id.desc())
         .limit(most)
     )
-    return [(row.probability, row.seq == 1) for row in rows]
+    return [
+        Score(
+            row.probability,
+            row.seq == 1,
+            row.action == "offer" and any(one["kind"] != "model" for one in row.triggers),
+        )
+        for row in rows
+    ]
 
 
 def first_id(kind: str, since: float) -> str:

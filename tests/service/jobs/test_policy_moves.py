@@ -20,6 +20,7 @@ from service.jobs.policy_moves import (
 from service.outcomes import audit_tasks
 from service.store.conversations.batch import Batch, StateCache
 from service.store.labels import audit_rows
+from service.store.reports.counts import Score
 from tests.postgres import on_both
 from tests.service_in_process import QUIET, InProcess, Place, serving
 
@@ -143,11 +144,15 @@ def test_the_price_of_waiting_falls_to_its_end_and_stays() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=SCORES_MIN, max_size=300),
+    st.lists(
+        st.builds(Score, st.floats(0, 1), st.booleans(), st.booleans()),
+        min_size=SCORES_MIN,
+        max_size=300,
+    ),
     st.floats(0.01, 1),
 )
-def test_a_floor_leaves_no_more_offers_than_the_share(
-    scores: list[tuple[float, bool]], share: float
+def test_a_floor_leaves_no_more_offers_than_the_share_but_by_rules(
+    scores: list[Score], share: float
 ) -> None:
     policy = Policy(lost=0.5)
     policy = policy.model_copy(
@@ -155,5 +160,9 @@ def test_a_floor_leaves_no_more_offers_than_the_share(
     )
     guard = policy.offers.model_copy(update={"floor": offer_floor(scores, policy)})
     bars = policy.model_copy(update={"offers": guard}).thresholds
-    offers = sum(not first and bars.offer <= p < bars.escalate for p, first in scores)
-    assert offers <= share * len(scores)
+    by_rules = sum(one.by_rule for one in scores)
+    by_model = sum(
+        not first and not by_rule and bars.offer <= p < bars.escalate
+        for p, first, by_rule in scores
+    )
+    assert by_model <= max(0, share * len(scores) - by_rules)
