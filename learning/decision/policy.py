@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from learning.conversation.state import State
+from learning.decision.held_back import SETTLED, cooldown_cause, is_settled
 from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
@@ -190,6 +191,8 @@ class Policy(PolicyDocument):
         """
         if "rules" in body:
             body = {**body, "rules": with_protected_rules(body["rules"])}
+        if "offers" in body:  # those of before decide as they did
+            body = {**body, "offers": {"when_settled": True, **body["offers"]}}
         return cls.model_validate(body, extra="ignore")
 
     @field_validator("rules")
@@ -317,8 +320,11 @@ def decide(
     if by_model != "continue":
         triggers.append(Trigger("model", f"model_{by_model}", (state.message_id,)))
     cooldown = in_cooldown(policy, state)
+    settled = not policy.offers.when_settled and is_settled(state)
     effective = [rule for rule in fired if not cooldown or rule.name in WITHOUT_COOLDOWN]
-    action = _strongest(effective, "continue" if cooldown or held_out else by_model)
+    if settled:
+        effective = [rule for rule in effective if rule.action != "offer" or rule == UNANSWERED]
+    action = _strongest(effective, "continue" if cooldown or settled or held_out else by_model)
     if action == "continue":
         target = Route(policy.default_team, PRIORITY, "default")
     else:
@@ -327,7 +333,7 @@ def decide(
     if by_model != "continue":
         reasons += _model_reasons(state, fired, probability, by_model, thresholds, causes())
     if action != _strongest(fired, by_model):
-        cause, text = _cooldown_cause(state) if cooldown else _HOLDOUT_CAUSE
+        cause, text = cooldown_cause(state) if cooldown else SETTLED if settled else _HOLDOUT_CAUSE
         reasons.append(Reason(f"held back: {text}", 0.0, "held_back", {"cause": cause}))
     if target.by == "model" and target.suggested is not None:
         text = f"sounds like work for team {target.team} ({target.suggested.probability:.0%})"
@@ -486,12 +492,3 @@ def _model_reasons(
 
 
 _HOLDOUT_CAUSE = ("holdout", "rules alone decide here, drawn by lot to measure the model")
-
-
-def _cooldown_cause(state: State) -> tuple[str, str]:
-    """What began the cool-down, as a code and in words; of two things the later."""
-    if state.user_since_decline is not None and (
-        state.user_since_return is None or state.declined_at >= state.returned_at
-    ):
-        return "declined", "the customer has just not taken the offer of a person"
-    return "returned", "a person has just given the conversation back"

@@ -151,6 +151,9 @@ class OfferGuard(PolicyDocument):
     first_message: Annotated[
         bool, Field(description="Whether the model may offer at a customer's first message.")
     ] = False
+    when_settled: Annotated[
+        bool, Field(description="Whether one is offered to who just said that all is well.")
+    ] = False
     floor: Annotated[
         float, Field(ge=0, le=1, description="The least bar of an offer; jobs move it.")
     ] = 0.0

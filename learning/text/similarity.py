@@ -33,6 +33,7 @@ _PLAIN = re.compile(rf"[a-z0-9]{{1,{LENGTH_MAX}}}(?:'[a-z]{{1,3}}\b)?|[?!]|\.\.\
 _WIDE = re.compile(
     rf"[{_UNSPACED}]|[^{_APART}{_UNSPACED}]{{1,{LENGTH_MAX}}}(?:'[a-z]{{1,3}}\b)?|[?!]|\.\.\."
 )
+_ENDINGS = frozenset({"t", "s", "d", "m", "ll", "re", "ve"})
 _SHAPES = ("", "0", "00", "000", "0000")
 
 
@@ -51,6 +52,12 @@ def words(text: str) -> tuple[str, ...]:
     if len(found) > WORDS_MAX:
         found = found[: WORDS_MAX // 2] + found[-WORDS_MAX // 2 :]
     return tuple([_SHAPES[min(len(w), 4)] if w.isdigit() else intern(w) for w in found])
+
+
+def parts(word: str) -> tuple[str, ...]:
+    """The words on both sides of an apostrophe ("c'est", "l'ai"); "don't" is one."""
+    head, mark, tail = word.rpartition("'")
+    return (head, tail) if mark and head and tail not in _ENDINGS else (word,)
 
 
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:

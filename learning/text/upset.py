@@ -18,6 +18,7 @@ from typing import Any
 
 from learning.text.lexicon.phrase_matcher import lexicon
 from learning.text.lexicon.phrase_syntax import PhraseSyntax, union
+from learning.text.similarity import parts
 from learning.text.tokens import compact, fold, unspaced
 
 BEFORE_CHARS = 96
@@ -26,8 +27,6 @@ _BEFORE_WORDS = 2
 """So many words may stand between that and the match."""
 _STEM = 4
 _UNSPACED_LANGUAGES = frozenset({"zh", "ja", "ko"})
-_ENDINGS = frozenset({"t", "s", "d", "m", "ll", "re", "ve"})
-"""What belongs to its word after an apostrophe; of "c'est" and "l'ai" both parts are words."""
 _MARKS = frozenset({"?", "!", "..."})
 
 
@@ -88,13 +87,8 @@ def _folded(words: Sequence[str]) -> tuple[list[str], Sequence[int]]:
     """The words as phrases write them, and where each of them stands."""
     if not any("'" in word for word in words):
         return ["." if word in _MARKS else fold(word) for word in words], range(len(words))
-    parts = [(place, part) for place, word in enumerate(words) for part in _parts(word)]
-    return ["." if part in _MARKS else fold(part) for _, part in parts], [at for at, _ in parts]
-
-
-def _parts(word: str) -> list[str]:
-    head, mark, tail = word.rpartition("'")
-    return [head, tail] if mark and head and tail not in _ENDINGS else [word]
+    apart = [(place, part) for place, word in enumerate(words) for part in parts(word)]
+    return ["." if part in _MARKS else fold(part) for _, part in apart], [at for at, _ in apart]
 
 
 def _tried(folded: Sequence[str]) -> list[_Phrase]:

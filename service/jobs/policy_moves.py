@@ -54,12 +54,12 @@ class PolicyMoves:
     def move(self, workspace: str) -> None:
         """Move one workspace's policy where the change is noticeable."""
         with self._store.read() as connection:
-            policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+            policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
             if _moved(connection, workspace, policy) == policy:
                 return
         with self._store.write() as connection:
             entries.lock_head(connection, workspace)
-            policy = Policy.model_validate(entries.newest_policy(connection, workspace))
+            policy = Policy.from_ledger(entries.newest_policy(connection, workspace))
             moved = _moved(connection, workspace, policy)
             if moved != policy:
                 entries.append(
