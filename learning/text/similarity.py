@@ -33,6 +33,7 @@ _PLAIN = re.compile(rf"[a-z0-9]{{1,{LENGTH_MAX}}}(?:'[a-z]{{1,3}}\b)?|[?!]|\.\.\
 _WIDE = re.compile(
     rf"[{_UNSPACED}]|[^{_APART}{_UNSPACED}]{{1,{LENGTH_MAX}}}(?:'[a-z]{{1,3}}\b)?|[?!]|\.\.\."
 )
+_OTHER_MARKS = "\u060c\u061b\u061f\u06d4\u0964"
 _ENDINGS = frozenset({"t", "s", "d", "m", "ll", "re", "ve"})
 _SHAPES = ("", "0", "00", "000", "0000")
 
@@ -55,7 +56,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def parts(word: str) -> tuple[str, ...]:
-    """The words on both sides of an apostrophe ("c'est", "l'ai"); "don't" is one."""
+    """The words on both sides of an apostrophe ("c'est", "l'ai"; "don't" is one), without the
+    marks of other scripts that stand at its ends.
+    """
+    word = word.strip(_OTHER_MARKS)
     head, mark, tail = word.rpartition("'")
     return (head, tail) if mark and head and tail not in _ENDINGS else (word,)
 

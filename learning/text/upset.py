@@ -85,8 +85,6 @@ def upset_words(words: tuple[str, ...]) -> str | None:
 
 def _folded(words: Sequence[str]) -> tuple[list[str], Sequence[int]]:
     """The words as phrases write them, and where each of them stands."""
-    if not any("'" in word for word in words):
-        return ["." if word in _MARKS else fold(word) for word in words], range(len(words))
     apart = [(place, part) for place, word in enumerate(words) for part in parts(word)]
     return ["." if part in _MARKS else fold(part) for _, part in apart], [at for at, _ in apart]
 
