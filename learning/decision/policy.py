@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from learning.conversation.state import State
-from learning.decision.held_back import SETTLED, cooldown_cause, is_settled
 from learning.decision.label_requests import LabelRequestPolicy
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.policy_parts import (
@@ -36,12 +35,15 @@ from learning.decision.rules import (
     NOTABLE_READINGS,
     PROTECTED,
     PROTECTED_WATCH,
+    SETTLED,
     UNANSWERED,
     URGENT,
     WITHOUT_COOLDOWN,
     Reason,
     Rule,
+    cooldown_cause,
     default_rules,
+    is_settled,
     reading,
     reading_reason,
     with_protected_rules,

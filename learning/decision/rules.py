@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from learning.conversation.state import State
 from learning.decision.policy_document import PolicyDocument
 from learning.decision.words.own_phrases import OWN
+from learning.text.lexicon.settled import says_settled
+from learning.text.lexicon.upset import upset_words
 from learning.text.similarity import words
-from learning.text.upset import upset_words
 
 PROTECTED = ("request", "identity", "security", "safety")
 """Rules that always escalate: no model, cool-down, capacity or hour holds them back."""
@@ -178,6 +179,25 @@ def reading(state: State, watches: str) -> float:
 def _contains_phrase(phrase: tuple[str, ...], tokens: tuple[str, ...]) -> bool:
     starts = [place for place, word in enumerate(tokens) if word == phrase[0]]
     return any(tokens[place : place + len(phrase)] == phrase for place in starts)
+
+
+SETTLED = ("settled", "the customer says that all is well")
+"""Why nobody is offered to who just said that all is well, as a code and in words."""
+
+
+def is_settled(state: State) -> bool:
+    """Whether the newest message is the customer's, and says only that all is well."""
+    newest = state.author == "user" and state.signals_id == state.message_id
+    return newest and says_settled(state.user.words)
+
+
+def cooldown_cause(state: State) -> tuple[str, str]:
+    """What began the cool-down, as a code and in words; of two things the later."""
+    if state.user_since_decline is not None and (
+        state.user_since_return is None or state.declined_at >= state.returned_at
+    ):
+        return "declined", "the customer has just not taken the offer of a person"
+    return "returned", "a person has just given the conversation back"
 
 
 def _times(count: float) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from learning.text.lexicon.upset import upset_words
 from learning.text.signals import Signals
 from learning.text.similarity import words
-from learning.text.upset import upset_words
 
 HIGHLIGHTS_MAX = 16
 """Most marks in one message."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from learning.conversation.state import Message, State, fold
 from learning.decision.policy import Policy, decide
-from learning.text.settled import WORDS_MAX, says_settled
+from learning.text.lexicon.settled import WORDS_MAX, says_settled
 from learning.text.similarity import words
 
 SETTLED = [

@@ -19,9 +19,9 @@ from learning.conversation.brief.highlights import highlights
 from learning.conversation.state import Message, State, fold
 from learning.decision.policy import Policy, decide
 from learning.text.lexicon.phrase_matcher import FULL
+from learning.text.lexicon.upset import upset_words
 from learning.text.signals import read
 from learning.text.similarity import words
-from learning.text.upset import upset_words
 
 FILE = Path(__file__).parents[2] / "data" / "own_words" / "upset.jsonl"
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]

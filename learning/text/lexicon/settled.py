@@ -36,7 +36,7 @@ def _joined(said: Iterable[str]) -> str:
 @cache
 def _expressions() -> Sequence[tuple[re.Pattern[str], re.Pattern[str]]]:
     """Of each language: all of a text, and what it has to hold."""
-    file = resources.files("learning.text") / "settled_words.toml"
+    file = resources.files("learning.text.lexicon") / "settled_words.toml"
     result = []
     for table in tomllib.loads(file.read_text(encoding="utf-8")).values():
         said, beside = (

@@ -104,7 +104,7 @@ def _tried(folded: Sequence[str]) -> list[_Phrase]:
 @cache
 def _book() -> _Book:
     """Every phrase: read on first use and kept."""
-    file = resources.files("learning.text") / "upset_words.toml"
+    file = resources.files("learning.text.lexicon") / "upset_words.toml"
     anchors: dict[str, list[_Phrase]] = {}
     stems: dict[str, list[_Phrase]] = {}
     apart: list[_Phrase] = []
