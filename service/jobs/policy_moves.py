@@ -93,7 +93,7 @@ def price_of_waiting(outcomes: int) -> float:
     return round(LOST_LAST + (1.0 - LOST_LAST) * math.exp(-outcomes / LOST_OUTCOMES), 4)
 
 
-def offer_floor(scores: Sequence[counts.Score], policy: Policy) -> float:
+def offer_floor(scores: Sequence[counts.PastScore], policy: Policy) -> float:
     """The least bar under which at most `offers.share_max` of these scores would be offers, those
     that a rule made counted; 0 where the costs see to it by themselves.
     """

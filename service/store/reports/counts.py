@@ -46,7 +46,7 @@ def decision_counts(
     return decisions, max(handoffs, escalated)
 
 
-class Score(NamedTuple):
+class PastScore(NamedTuple):
     """A score, whether it was of a conversation's first message, and whether a rule offered."""
 
     probability: float
@@ -54,7 +54,7 @@ class Score(NamedTuple):
     by_rule: bool = False
 
 
-def newest_scores(connection: Connection, workspace: str, most: int) -> list[Score]:
+def newest_scores(connection: Connection, workspace: str, most: int) -> list[PastScore]:
     """The newest scores."""
     rows = connection.execute(
         select(_decision.c.probability, _decision.c.seq, _decision.c.action, _decision.c.triggers)
@@ -63,7 +63,7 @@ def newest_scores(connection: Connection, workspace: str, most: int) -> list[Sco
         .limit(most)
     )
     return [
-        Score(
+        PastScore(
             row.probability,
             row.seq == 1,
             row.action == "offer" and any(one["kind"] != "model" for one in row.triggers),

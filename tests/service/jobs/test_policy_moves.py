@@ -20,7 +20,7 @@ from service.jobs.policy_moves import (
 from service.outcomes import audit_tasks
 from service.store.conversations.batch import Batch, StateCache
 from service.store.labels import audit_rows
-from service.store.reports.counts import Score
+from service.store.reports.counts import PastScore
 from tests.postgres import on_both
 from tests.service_in_process import QUIET, InProcess, Place, serving
 
@@ -145,14 +145,14 @@ def test_the_price_of_waiting_falls_to_its_end_and_stays() -> None:
 
 @given(
     st.lists(
-        st.builds(Score, st.floats(0, 1), st.booleans(), st.booleans()),
+        st.builds(PastScore, st.floats(0, 1), st.booleans(), st.booleans()),
         min_size=SCORES_MIN,
         max_size=300,
     ),
     st.floats(0.01, 1),
 )
 def test_a_floor_leaves_no_more_offers_than_the_share_but_by_rules(
-    scores: list[Score], share: float
+    scores: list[PastScore], share: float
 ) -> None:
     policy = Policy(lost=0.5)
     policy = policy.model_copy(
