@@ -102,6 +102,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._sign_in_failures = Counter(
+            "baton_sign_in_failures_total",
+            "Sign-ins to the console that were refused, by key or by OpenID Connect, and why.",
+            ("way", "why"),
+            registry=self._registry,
+        )
+
     def _measure_waiting(self) -> None:
         """What waits: in the queue, for learning, and on event streams."""
         self._queue = Gauge(
@@ -173,6 +180,9 @@ class Metrics:
         histogram.observe(seconds)
         if status >= 400:
             self._child(self._request_errors, method, route, str(status)).inc()
+
+    def count_sign_in_failure(self, way: str, why: str) -> None:
+        self._sign_in_failures.labels(way, why).inc()
 
     def count_database_error(self, error: str) -> None:
         self._database_errors.labels(error).inc()

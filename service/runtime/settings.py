@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
@@ -17,6 +18,9 @@ def _setting(variable: str, default: Any, unit: str, sentence: str) -> Any:
 OTHER_VARIABLES = ("BATON_DATA",)
 """Read by benchmarks alone."""
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://", "postgres://")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PEOPLE_ROLES = ("agent", "lead", "engineer", "admin")
+"""Roles of who signs in by OpenID Connect, each with what those before it may."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -178,6 +182,36 @@ class Settings:
         "role",
         "Whose key, or sign-in to the console, /docs and /openapi.json ask for; empty: nobody's.",
     )
+    oidc_issuer: str = _setting(
+        "BATON_OIDC_ISSUER",
+        "",
+        "URL",
+        "The OpenID Connect provider at which people sign in to the console; empty: keys alone.",
+    )
+    oidc_client_id: str = _setting(
+        "BATON_OIDC_CLIENT_ID", "", "id", "As what Baton is registered with that provider."
+    )
+    oidc_client_secret: str = _setting(
+        "BATON_OIDC_CLIENT_SECRET",
+        "",
+        "secret",
+        "The client's secret, or `file:NAME` in the home's `secrets` or in `/run/secrets`.",
+    )
+    oidc_domains: str = _setting(
+        "BATON_OIDC_DOMAINS",
+        "",
+        "domains",
+        "Domains of verified e-mail addresses that may sign in, by commas; empty: all.",
+    )
+    oidc_roles: str = _setting(
+        "BATON_OIDC_ROLES",
+        "",
+        "group=role",
+        "Roles by the provider's groups, by commas: who is in one becomes a user. Empty: nobody.",
+    )
+    oidc_workspace: str = _setting(
+        "BATON_OIDC_WORKSPACE", "default", "workspace", "Where those become users."
+    )
     traces_url: str = _setting(
         "BATON_TRACES_URL",
         "",
@@ -245,6 +279,7 @@ class Settings:
             )
         if self.home.exists() and not self.home.is_dir():
             raise SettingError(f"BATON_HOME={self.home}: it takes a folder, and this is a file")
+        self._check_sign_in()
         for setting in fields(self):
             value, variable, unit = (
                 getattr(self, setting.name),
@@ -260,6 +295,31 @@ class Settings:
             if isinstance(value, int | float) and not (value > 0 or value == setting.default == 0):
                 least = "0 or more" if setting.default == 0 else "more than 0"
                 raise SettingError(f"{variable}={value}: it takes {least} {unit}")
+
+    def _check_sign_in(self) -> None:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise SettingError("BATON_OIDC_CLIENT_ID: BATON_OIDC_ISSUER needs it, too")
+        issuer = urlsplit(self.oidc_issuer)
+        is_local = issuer.scheme == "http" and issuer.hostname in LOOPBACK
+        if self.oidc_issuer and issuer.scheme != "https" and not is_local:
+            raise SettingError(
+                f"BATON_OIDC_ISSUER={self.oidc_issuer!r}: it takes an https URL, or http on this "
+                "machine"
+            )
+        self.roles_by_group()
+
+    def roles_by_group(self) -> dict[str, str]:
+        """The role that each of the provider's groups gives. Raises SettingError."""
+        pairs = [pair.strip() for pair in self.oidc_roles.split(",") if pair.strip()]
+        roles = {
+            group.strip(): role.strip() for group, _, role in (p.rpartition("=") for p in pairs)
+        }
+        if "" in roles or not set(roles.values()) <= set(PEOPLE_ROLES):
+            raise SettingError(
+                f"BATON_OIDC_ROLES={self.oidc_roles!r}: it takes group=role, by commas; a role is "
+                f"one of {', '.join(PEOPLE_ROLES)}"
+            )
+        return roles
 
 
 INSTALLATION = "default"

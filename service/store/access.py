@@ -1,4 +1,4 @@
-"""Rows of API keys, console sessions, idempotency records and leases."""
+"""Rows of API keys, users and their presence, console sessions, idempotency records and leases."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
-from service.store.database.transactions import insert_if_absent, table
+from service.store.database.transactions import (
+    insert_if_absent,
+    table,
+)
 from service.store.tables import IdempotencyRecord, Key, Lease, Session, User
 
 _key_row = table(Key)
@@ -59,11 +62,14 @@ def has_agent(connection: Connection, workspace: str, name: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-def live_key_named(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
-    """A key of this name that is neither revoked nor expired."""
+def live_key_named(
+    connection: Connection, workspace: str, name: str, besides: str
+) -> Row[Any] | None:
+    """A key of this name that is neither revoked nor expired, and not of the maker `besides`."""
     query = select(_key_row).where(
         _key_row.c.workspace == workspace,
         _key_row.c.name == name,
+        or_(_key_row.c.made_by.is_(None), _key_row.c.made_by != besides),
         _key_row.c.revoked_at.is_(None),
         _unexpired(time.time()),
     )
@@ -108,6 +114,13 @@ def add_user(connection: Connection, row: Mapping[str, Any]) -> bool:
 
 
 def user(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    """A user who was not removed."""
+    row = user_ever(connection, workspace, name)
+    return None if row is None or row.removed_at is not None else row
+
+
+def user_ever(connection: Connection, workspace: str, name: str) -> Row[Any] | None:
+    """A user, whether removed or not."""
     query = select(_user).where(_user.c.workspace == workspace, _user.c.id == name)
     return connection.execute(query).one_or_none()
 
@@ -123,8 +136,57 @@ def set_teams(connection: Connection, workspace: str, name: str, teams: Sequence
 
 
 def users(connection: Connection, workspace: str) -> Sequence[Row[Any]]:
-    query = select(_user).where(_user.c.workspace == workspace).order_by(_user.c.id)
-    return connection.execute(query).all()
+    """The users who were not removed."""
+    query = select(_user).where(_user.c.workspace == workspace, _user.c.removed_at.is_(None))
+    return connection.execute(query.order_by(_user.c.id)).all()
+
+
+def users_known_as(connection: Connection, subject: str, email: str | None) -> Sequence[Row[Any]]:
+    """Users of all workspaces whom a provider knows by this subject, or as whom nobody has come yet
+    whose e-mail, or id, this is; removed ones too.
+    """
+    query = select(_user).where(_user.c.subject == subject)
+    if email is not None:
+        is_email = or_(_user.c.email == email, and_(_user.c.email.is_(None), _user.c.id == email))
+        query = select(_user).where(
+            or_(_user.c.subject == subject, and_(_user.c.subject.is_(None), is_email))
+        )
+    return connection.execute(query.order_by(_user.c.workspace, _user.c.id).limit(100)).all()
+
+
+def change_user(connection: Connection, workspace: str, name: str, **values: Any) -> bool:
+    """Change a user; False where there is no such user."""
+    where = (_user.c.workspace == workspace, _user.c.id == name)
+    return connection.execute(update(_user).where(*where).values(**values)).rowcount == 1
+
+
+def revoke_keys_of(connection: Connection, workspace: str, name: str, at: float) -> None:
+    """Revoke all keys of a user: their sessions end with them."""
+    connection.execute(
+        update(_key_row)
+        .where(
+            _key_row.c.workspace == workspace,
+            _key_row.c.name == name,
+            _key_row.c.role != "bot",
+            _key_row.c.revoked_at.is_(None),
+        )
+        .values(revoked_at=at)
+    )
+
+
+def sign_in_key(connection: Connection, workspace: str, name: str, maker: str) -> Row[Any] | None:
+    """The live key that a user's sign-ins hang on: no one has its secret."""
+    query = select(_key_row).where(
+        _key_row.c.workspace == workspace,
+        _key_row.c.name == name,
+        _key_row.c.made_by == maker,
+        _key_row.c.revoked_at.is_(None),
+    )
+    return connection.execute(query.limit(1)).one_or_none()
+
+
+def set_key_role(connection: Connection, key_id: str, role: str) -> None:
+    connection.execute(update(_key_row).where(_key_row.c.id == key_id).values(role=role))
 
 
 def unrevoked_keys(connection: Connection, names: Collection[str]) -> set[str]:

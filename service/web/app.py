@@ -177,6 +177,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, prefix="/v1", dependencies=[Keyed])
     app.include_router(inbound.router)
     app.include_router(health)
+    app.state.openid = _openid_provider(settings)
     app.mount("/console", site(app.state))
     app.state.mcp = McpEndpoint(app)
     app.router.routes.append(Route(MCP_PATH, app.state.mcp, include_in_schema=False))
@@ -187,6 +188,15 @@ def create_app(settings: Settings) -> FastAPI:
     _add_middleware(app, settings, metrics, limits)
     _describe(app, _ROUTERS)
     return app
+
+
+def _openid_provider(settings: Settings) -> Any:
+    """Where people sign in to the console besides by key; None where the settings name nowhere."""
+    if not settings.oidc_issuer:
+        return None
+    from service.web.access.oidc import OpenIdProvider
+
+    return OpenIdProvider(settings)
 
 
 def _rate_limits(settings: Settings) -> RateLimits:

@@ -75,6 +75,8 @@ DOORS = {
     "prometheus_client": ("service.runtime.metrics", "service.runtime.job_metrics"),
     "opentelemetry": ("service.runtime.tracing",),
     "mcp": ("service.connections.mcp",),
+    "authlib": ("service.web.access.oidc",),
+    "joserfc": ("service.web.access.oidc",),
     "jinja2": ("service.web.console",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
@@ -103,6 +105,7 @@ HIDDEN_IMPORTS: dict[str, dict[str, str]] = {
         "mcp": "who never speaks MCP never pays for it",
         "service": "who never speaks MCP never pays for it",
     },
+    "service.web.app": {"service": "who signs in by key alone never pays for Authlib"},
     "service.web.console.dashboard.dashboard_figures": {
         "experiments": "who never looks at a figure never pays for plotly"
     },

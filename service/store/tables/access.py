@@ -38,7 +38,11 @@ class Key(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """A person; the id is actor and annotator, whatever key or sign-in they come by."""
+    """A person; the id is actor and annotator, whatever key or sign-in they come by.
+
+    `email` is how a provider of OpenID Connect first knows them, `subject` its issuer and its id of
+    them from then on.
+    """
 
     workspace: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
@@ -47,6 +51,18 @@ class User(SQLModel, table=True):
     role: str
     made_by: str
     created_at: float = time_column()
+    email: str | None = Field(default=None, index=True)
+    subject: str | None = Field(default=None, index=True)
+    removed_at: float | None = time_column(nullable=True)
+
+
+class Presence(SQLModel, table=True):
+    """When somebody was last in the console (`place` empty), or at a handoff's page (its id)."""
+
+    workspace: str = Field(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    place: str = Field(primary_key=True)
+    seen_at: float = time_column()
 
 
 class SecurityEvent(SQLModel, table=True):

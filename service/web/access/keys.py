@@ -35,6 +35,9 @@ RESERVED = frozenset(
 )
 """Actors that are no person: nobody may be named so, or the ledger would tell of another."""
 
+SIGN_IN = "OpenID Connect"
+"""The maker of users who came by a provider's groups, and of the keys that sign-ins hang on."""
+
 _RANK = {"bot": 0, "agent": 1, "connector": 1, "lead": 2, "engineer": 3, "admin": 4}
 _CACHE_SECONDS = 1.0
 _CACHE_MAX = 1024
@@ -137,7 +140,7 @@ def issue_key(connection: Connection, new: NewKey, secret: str) -> dict[str, Any
     a reserved one.
     """
     require_not_reserved(new.name, "name")
-    namesake = access.live_key_named(connection, new.workspace, new.name)
+    namesake = access.live_key_named(connection, new.workspace, new.name, SIGN_IN)
     if namesake is not None and not namesake.role == new.role == "bot":
         raise Contradiction(
             "name_in_use",
@@ -155,12 +158,13 @@ def add_key(
     name: str,
     secret: str,
     new: NewKey | None = None,
+    made_by: str = "command line",
 ) -> dict[str, Any]:
     """Store a key by its hash, once; returns it as JSON, with its secret."""
     row = access.key_by_hash(connection, hashed(secret))
     if row is not None:
         return key_json(row._asdict()) | {"key": secret}
-    now, made_by = time.time(), "command line" if new is None else new.made_by
+    now, made_by = time.time(), made_by if new is None else new.made_by
     values = {
         "id": new_id("k"),
         "workspace": workspace,
@@ -177,7 +181,8 @@ def add_key(
     access.add_key(connection, values)
     if role != "bot":
         user = {"workspace": workspace, "id": name, "name": name, "teams": [], "role": role}
-        access.add_user(connection, user | {"made_by": made_by, "created_at": now})
+        if not access.add_user(connection, user | {"made_by": made_by, "created_at": now}):
+            access.change_user(connection, workspace, name, removed_at=None)
     return key_json(values) | {"key": secret}
 
 

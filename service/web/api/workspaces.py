@@ -159,6 +159,10 @@ class UserResponse(BaseModel):
     role: Annotated[Role, about("What they may do.", "agent")]
     made_by: Annotated[str, about("Who made them.", "admin")]
     created_at: Annotated[datetime, about("When.", "2026-11-28T09:30:00+00:00")]
+    email: Annotated[
+        str | None,
+        about("The address as which they sign in by OpenID Connect.", "dana@shop.example"),
+    ]
 
 
 class UserList(BaseModel):
@@ -298,7 +302,9 @@ async def revoke_key(key_id: Id, baton: AppDependency, principal: Admin) -> Any:
 async def list_users(baton: AppDependency, principal: Admin) -> Any:
     """The people of the workspace, whose ids are the actors of claims, outcomes and switches."""
     rows = await baton.read(lambda connection: access.users(connection, principal.workspace))
-    return JSONResponse({"users": [timed(row._asdict()) for row in rows]})
+    hidden = ("subject", "removed_at")
+    shown = [{k: v for k, v in row._asdict().items() if k not in hidden} for row in rows]
+    return JSONResponse({"users": [timed(row) for row in shown]})
 
 
 def _first_keys(

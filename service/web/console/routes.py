@@ -21,7 +21,7 @@ from service.runtime.errors import (
 )
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
-from service.web.console import queue_page, sign_in, static_files
+from service.web.console import openid_sign_in, queue_page, sign_in, static_files
 from service.web.console.conversation import actions, conversation_page, verdict_form
 from service.web.console.dashboard import dashboard_page, today_page
 from service.web.console.rendering import page
@@ -42,6 +42,7 @@ HEADERS = {
 
 _ROUTERS = (
     sign_in.router,
+    openid_sign_in.router,
     queue_page.router,
     conversation_page.router,
     actions.router,

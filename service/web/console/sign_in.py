@@ -1,8 +1,11 @@
-"""Sign-in and sign-out pages: an API key is exchanged for a session cookie."""
+"""Sign-in and sign-out pages: an API key is exchanged for a session cookie; or, where the settings
+name a provider, OpenID Connect leads to one.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -36,8 +39,8 @@ _COOKIE_CHARS_MAX = 100
 async def get_sign_in(request: Request, then: Annotated[str, Query(alias="next")] = "") -> Any:
     """The sign-in form. Its CSRF token belongs to a cookie that is nobody's session yet."""
     if await session_user(request) is not None:
-        return RedirectResponse(_safe_target(then), 303)
-    return _sign_in_form(request, then)
+        return RedirectResponse(safe_target(then), 303)
+    return sign_in_form(request, then)
 
 
 @router.post("/sign-in")
@@ -56,16 +59,16 @@ async def sign_in(
         principal.require("agent")
     except Unauthenticated as wrong:
         baton.recorder.record("refused", "sign-in", address=address)
-        return _sign_in_form(request, then, _count_failure(failures, address, wrong))
+        baton.metrics.count_sign_in_failure("key", wrong.code)
+        return sign_in_form(request, then, count_failure(failures, address, wrong))
     except RequestRefused as refusal:
-        return _sign_in_form(request, then, refusal)
-    cookie = await _begin_session(baton, principal, address)
-    response = RedirectResponse(_safe_target(then), 303)
-    set_cookie(request, response, cookie, SESSION_SECONDS)
-    return response
+        baton.metrics.count_sign_in_failure("key", refusal.code)
+        return sign_in_form(request, then, refusal)
+
+    return await begin_session(request, baton, principal.workspace, lambda _: principal, then)
 
 
-def _count_failure(failures: SignInFailures, address: str, wrong: RequestRefused) -> RequestRefused:
+def count_failure(failures: SignInFailures, address: str, wrong: RequestRefused) -> RequestRefused:
     """A wrong key counts; a right one from behind the same address is never kept waiting."""
     try:
         failures.check(address, time.monotonic())
@@ -91,21 +94,32 @@ async def sign_out(request: Request, baton: AppDependency, visitor: Actor) -> An
     return response
 
 
-async def _begin_session(baton: AppState, principal: Principal, address: str) -> str:
-    cookie = sessions.new_cookie()
+async def begin_session(
+    request: Request,
+    baton: AppState,
+    workspace: str,
+    find: Callable[[Batch], Principal],
+    then: str,
+    way: str = "",
+) -> Any:
+    """Sign in whom `find` finds, and go on to where they wanted."""
+    cookie, address = sessions.new_cookie(), request.client.host if request.client else ""
 
     def do(batch: Batch) -> None:
+        principal = find(batch)
         sessions.begin(batch.connection, principal, cookie, batch.now)
         event = security_log.event(
-            "signed_in", principal.name, workspace=principal.workspace, address=address
+            "signed_in", principal.name, way, workspace=workspace, address=address
         )
         security_log.append(batch.connection, [event])
 
-    await baton.engine.run(principal.workspace, do, appends=False)
-    return cookie
+    await baton.engine.run(workspace, do, appends=False)
+    response = RedirectResponse(safe_target(then), 303)
+    set_cookie(request, response, cookie, SESSION_SECONDS)
+    return response
 
 
-def _sign_in_form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
+def sign_in_form(request: Request, then: str, refusal: RequestRefused | None = None) -> Any:
     cookie = cookie_of(request)[:_COOKIE_CHARS_MAX] or sessions.new_cookie()
     headers = {} if refusal is None else retry_headers(refusal)
     status = 200 if refusal is None else HTTP_STATUS[type(refusal)]
@@ -117,13 +131,15 @@ def _sign_in_form(request: Request, then: str, refusal: RequestRefused | None = 
         headers,
         next=then[:_NEXT_CHARS_MAX],
         token=sessions.form_token(cookie),
+        openid=bool(request.app.state.baton.settings.oidc_issuer),
+        workspace=request.query_params.get("workspace", "")[:_COOKIE_CHARS_MAX],
         refusal=refusal,
     )
     set_cookie(request, response, cookie, _FORM_SECONDS)
     return response
 
 
-def _safe_target(then: str) -> str:
+def safe_target(then: str) -> str:
     """Where to go after signing in: a page of this console, whatever a link asks for (no open
     redirect).
     """

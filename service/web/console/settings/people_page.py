@@ -1,4 +1,6 @@
-"""People and keys page: users with their teams, and API keys made and revoked; for admins."""
+"""People and keys page: users with their teams, who signs in by OpenID Connect, and API keys made
+and revoked; for admins.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
-from service.runtime.errors import HTTP_STATUS, NotFound, RequestRefused
+from service.runtime.errors import HTTP_STATUS, Invalid, NotFound, RequestRefused
 from service.store import access, security_log
 from service.store.conversations.batch import Batch
-from service.web.access.keys import NewKey, issue_key, new_secret
+from service.web.access.keys import RESERVED, SIGN_IN, NewKey, issue_key, new_secret
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import Admin, AdminActor, SessionUser
 from service.web.request_context import AppDependency, AppState
@@ -22,6 +24,7 @@ from service.web.schemas import Id, ShortText
 
 router = APIRouter(prefix="/people")
 Role = Literal["bot", "agent", "lead", "engineer", "admin"]
+PersonRole = Literal["agent", "lead", "engineer", "admin"]
 Name = Annotated[ShortText, AfterValidator(str.strip), Field(min_length=1)]
 DAYS = {"": None, "30": 30, "90": 90, "365": 365}
 """For how many days a key may be good; for ever where it is not said."""
@@ -98,6 +101,64 @@ async def set_teams(
     return await _change(request, baton, visitor, change)
 
 
+@router.post("/users")
+async def let_in(
+    request: Request,
+    baton: AppDependency,
+    visitor: AdminActor,
+    name: Annotated[Name, Form()],
+    email: Annotated[Name, Form()],
+    role: Annotated[PersonRole, Form()],
+) -> Any:
+    """Let somebody sign in by OpenID Connect, by their e-mail address or the provider's own id of
+    them: somebody new, or a user who came by key alone so far, or whose address has changed.
+    """
+    workspace, issuer = visitor.workspace, baton.settings.oidc_issuer.rstrip("/")
+    is_email = "@" in email
+    known = {
+        "email": email.lower() if is_email else None,
+        "subject": None if is_email else f"{issuer} {email}",
+        "role": role,
+        "removed_at": None,
+    }
+
+    def change(batch: Batch) -> None:
+        if name in RESERVED:
+            raise Invalid("reserved_name", f"{name!r} is Baton's own name", field="name")
+        if name == visitor.name and role != "admin":
+            raise Invalid("own_role", "nobody takes their own role away", field="role")
+        row = {"workspace": workspace, "id": name, "name": name, "teams": [], "role": role}
+        access.add_user(batch.connection, row | {"made_by": visitor.name, "created_at": batch.now})
+        access.change_user(batch.connection, workspace, name, **known)
+        key = access.sign_in_key(batch.connection, workspace, name, SIGN_IN)
+        if key is not None:  # whoever signed in as them so far signs in anew
+            access.revoke(batch.connection, key.id, batch.now)
+        _log(batch, "user_let_in", visitor, f"{name} {role} {email}")
+
+    return await _change(request, baton, visitor, change)
+
+
+@router.post("/users/{user_id}/remove")
+async def remove_user(
+    request: Request, user_id: Id, baton: AppDependency, visitor: AdminActor
+) -> Any:
+    """Remove somebody: their keys are revoked, and they sign in no more."""
+
+    def remove(batch: Batch) -> None:
+        where = (batch.connection, visitor.workspace, user_id)
+        if user_id == visitor.name:
+            raise Invalid("own_access", "nobody removes themselves", hint="ask another admin")
+        if access.user(*where) is None:
+            raise NotFound("no_user", f"there is no user {user_id!r} in this workspace")
+        access.change_user(*where, removed_at=batch.now)
+        access.revoke_keys_of(*where, batch.now)
+        _log(batch, "user_removed", visitor, user_id)
+
+    answer = await _change(request, baton, visitor, remove)
+    baton.authenticator.forget()
+    return answer
+
+
 async def _change(
     request: Request, baton: AppState, visitor: SessionUser, do: Callable[[Batch], None]
 ) -> Any:
@@ -120,8 +181,13 @@ async def _render(
         keys = access.keys(*where)
         live = [k for k in keys if k.revoked_at is None and (k.expires_at or now + 1) > now]
         holders = {key.name for key in live}
-        users = [user for user in access.users(*where) if user.id in holders]
-        return {"users": users, "keys": live, "ended": len(keys) - len(live)}
+        users = [
+            user
+            for user in access.users(*where)
+            if user.id in holders or user.email or user.subject
+        ]
+        shown = [key for key in live if key.made_by != SIGN_IN]
+        return {"users": users, "keys": shown, "ended": len(keys) - len(live)}
 
     context = await baton.read(look)
     policy = (await baton.engine.model_state(visitor.workspace)).policy
@@ -130,6 +196,7 @@ async def _render(
         "teams": policy.team_names,
         "made": made,
         "own_key": visitor.principal.key_id,
+        "openid": bool(baton.settings.oidc_issuer),
     }
     return page(request, visitor, "people.html", status, refusal=refusal, **shown, **context)
 
