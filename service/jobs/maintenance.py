@@ -47,6 +47,9 @@ from service.versions.model_lines import ModelLines, rebuild
 from service.versions.restore import advance_where_text_is
 from service.versions.start_from import fresh_state
 
+PRESENCE_SECONDS = 3600.0
+"""How long it is remembered where somebody was seen."""
+
 REMEMBERED_SECONDS = 86_400
 STALE_SECONDS = 600
 """Age at which a checkpoint is replaced although few outcomes came since."""
@@ -361,6 +364,7 @@ class Maintenance:
         with self._store.write() as connection:
             access.delete_idempotency_records(connection, time.time() - REMEMBERED_SECONDS)
             access.delete_sessions(connection, time.time())
+            access.forget_present(connection, time.time() - PRESENCE_SECONDS)
             access.clear_seals(connection, time.time() - access.SEAL_SECONDS)
             before = time.time() - outbox_rows.KEPT_SECONDS
             webhook_rows.remove_before(connection, before)

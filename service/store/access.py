@@ -12,12 +12,16 @@ from service.store.database.transactions import (
     insert_if_absent,
     table,
 )
-from service.store.tables import IdempotencyRecord, Key, Lease, Session, User
+from service.store.tables import IdempotencyRecord, Key, Lease, Presence, Session, User
 
 _key_row = table(Key)
 _remembered = table(IdempotencyRecord)
 _lease = table(Lease)
 _user = table(User)
+_presence = table(Presence)
+
+PRESENT_MAX = 2000
+"""People and places that are told of at once."""
 
 
 def _unexpired(now: float) -> ColumnElement[bool]:
@@ -158,6 +162,35 @@ def change_user(connection: Connection, workspace: str, name: str, **values: Any
     """Change a user; False where there is no such user."""
     where = (_user.c.workspace == workspace, _user.c.id == name)
     return connection.execute(update(_user).where(*where).values(**values)).rowcount == 1
+
+
+def mark_present(connection: Connection, seen: Mapping[tuple[str, str, str], float]) -> None:
+    """Record when people were seen, by workspace, user and place."""
+    for (workspace, user_id, place), at in sorted(seen.items()):
+        where = {"workspace": workspace, "user_id": user_id, "place": place}
+        if not insert_if_absent(connection, Presence, where | {"seen_at": at}):
+            connection.execute(
+                update(_presence)
+                .where(*(_presence.c[name] == value for name, value in where.items()))
+                .values(seen_at=at)
+            )
+
+
+def present(
+    connection: Connection, workspace: str, since: float, place: str | None = None
+) -> Sequence[tuple[str, str]]:
+    """Who was seen since a moment, and where; in one place, or in all."""
+    query = select(_presence.c.user_id, _presence.c.place).where(
+        _presence.c.workspace == workspace, _presence.c.seen_at > since
+    )
+    if place is not None:
+        query = query.where(_presence.c.place == place)
+    rows = connection.execute(query.order_by(_presence.c.user_id).limit(PRESENT_MAX))
+    return [(row.user_id, row.place) for row in rows]
+
+
+def forget_present(connection: Connection, before: float) -> None:
+    connection.execute(delete(_presence).where(_presence.c.seen_at < before))
 
 
 def revoke_keys_of(connection: Connection, workspace: str, name: str, at: float) -> None:

@@ -54,6 +54,7 @@ from service.web.api.connections import events, inbound, systems
 from service.web.console.routes import site
 from service.web.error_responses import handle_http_exception, handle_invalid, handle_refused
 from service.web.event_stream.broadcast import EventBroadcaster
+from service.web.event_stream.presence_recorder import PresenceRecorder
 from service.web.middleware import RequestMiddleware
 from service.web.request_context import AppDependency, AppState, Keyed
 from service.web.schemas import BATCH_TEXTS_CHARS_MAX, about
@@ -127,6 +128,7 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
         connections = KnownConnections(store, settings)
         inbox = InboxWorker(engine, store, connections)
         recorder = SecurityRecorder(store)
+        presence = PresenceRecorder(store, broadcaster)
         app.state.tracing = engine.tracing = tracing_of(settings, "serve")
         try:
             await engine.start()
@@ -143,12 +145,15 @@ def _lifespan(settings: Settings, metrics: Metrics, limits: RateLimits) -> Lifes
                 recorder,
                 connections,
                 inbox,
+                presence,
             )
             recorder.start()
+            presence.start()
             inbox.start()
             yield
         finally:
             await app.state.mcp.stop()
+            await presence.stop()
             await broadcaster.stop()
             await inbox.stop()
             await engine.stop()

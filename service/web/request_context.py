@@ -30,6 +30,7 @@ from service.web.access.keys import KeyAuthenticator, Principal, no_key
 from service.web.access.rate_limits import RateLimits
 from service.web.access.security_events import SecurityRecorder
 from service.web.event_stream.broadcast import EventBroadcaster
+from service.web.event_stream.presence_recorder import PresenceRecorder
 
 T = TypeVar("T")
 IDEMPOTENCY_KEY_MAX = 200
@@ -51,6 +52,7 @@ class AppState:
     recorder: SecurityRecorder
     connections: KnownConnections
     inbox: InboxWorker
+    presence: PresenceRecorder
 
     async def read(self, look: Callable[[Connection], T]) -> T:
         """Look something up, off the event loop's thread."""

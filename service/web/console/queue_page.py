@@ -18,7 +18,7 @@ from service.store import access
 from service.store.conversations.batch import Batch
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import Actor, SessionUser, Viewer
-from service.web.event_stream import changes
+from service.web.event_stream import changes, presence
 from service.web.request_context import AppDependency, AppState
 from service.web.schemas import ShortText
 
@@ -111,6 +111,7 @@ async def render_queue(
         return {
             "cursor": changes.now_of(*where),
             "queue": queue.load_queue(*where, visitor.name, teams, number),
+            "present": presence.present(*where),
             "own_teams": own,
             "shown_teams": list(teams),
         }

@@ -23,7 +23,8 @@ from service.runtime.settings import Settings
 from service.store import access
 from service.store.database.transactions import DatabaseError, Store
 from service.web.access.keys import Principal
-from service.web.event_stream import changes, outbox_feed
+from service.web.event_stream import changes, outbox_feed, presence
+from service.web.event_stream import format as event_format
 
 SUBSCRIBERS_MAX = 1000
 """Subscribers of one process; the benchmark `console` measures what they cost."""
@@ -41,6 +42,9 @@ SENDS_PER_SECOND_MAX = 200
 
 CHECK_SECONDS = 5.0
 """How soon a revoked key or an ended session is sent nothing more."""
+
+PRESENCE_SECONDS = 5.0
+"""How soon consoles are told that somebody has come or gone."""
 
 PING_SECONDS = 15.0
 """Keep-alive: how often a quiet connection is sent a comment, for proxies on the way."""
@@ -124,6 +128,7 @@ class _Channel:
     feed: Any
     cursor: Any
     recently_sent: Any
+    presence: dict[str, list[str]] | None = None
     subscribers: set[Subscriber] = field(default_factory=set)
 
 
@@ -201,6 +206,10 @@ class EventBroadcaster:
         evicted.end()
         return True
 
+    def people(self) -> set[Principal]:
+        """Who follows events from the console, in this process."""
+        return {s.principal for s in self._subscribers() if s.session is not None}
+
     def __len__(self) -> int:
         return self._count
 
@@ -228,7 +237,7 @@ class EventBroadcaster:
         return await asyncio.to_thread(read)
 
     async def _run(self) -> None:
-        checked = pinged = time.monotonic()
+        checked = pinged = told = time.monotonic()
         while self._count:
             pause = min(self._count / SENDS_PER_SECOND_MAX, POLL_SECONDS_MAX)
             await asyncio.sleep(max(POLL_SECONDS, pause))
@@ -238,6 +247,9 @@ class EventBroadcaster:
             try:
                 for name in list(self._channels):
                     await self._poll(name)
+                if time.monotonic() - told > PRESENCE_SECONDS:
+                    told = time.monotonic()
+                    await self._tell_presence()
                 if time.monotonic() - checked > CHECK_SECONDS:
                     checked = time.monotonic()
                     await self._check()
@@ -256,6 +268,17 @@ class EventBroadcaster:
         )
         if chunk:
             _send(list(channel.subscribers), chunk)
+
+    async def _tell_presence(self) -> None:
+        """Tell consoles who is there, where that has changed."""
+        for (workspace, kind), channel in list(self._channels.items()):
+            consoles = [one for one in channel.subscribers if one.session is not None]
+            if kind != "agent" or not consoles:
+                continue
+            found = await self._read(presence.present, workspace)
+            if found != channel.presence:
+                channel.presence = found
+                _send(consoles, event_format.presence_event(found))
 
     def _subscribers(self) -> list[Subscriber]:
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learning.ledger.model_state import Entry
@@ -54,6 +54,11 @@ def entry_event(cursor: object, entry: Entry) -> bytes:
 def outbox_event(cursor: object, row: Any, sealer: Sealer | None) -> bytes:
     """An event of the outbox, with the text of its message."""
     return _event(row.type, cursor, outbox_rows.event_data(row, sealer, with_text=True))
+
+
+def presence_event(places: Mapping[str, Sequence[str]]) -> bytes:
+    """Who is in the console, by place; for consoles. It is no event to be heard again later."""
+    return f"event: presence\ndata: {json.dumps(places)}\n\n".encode()
 
 
 def _event(kind: str, cursor: object, facts: Mapping[str, Any]) -> bytes:

@@ -26,6 +26,7 @@ from service.web.console.conversation import transcript_view
 from service.web.console.conversation.customer_view import CustomerView, customer_view
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import NotSignedIn, SessionUser, Viewer, cookie_of
+from service.web.event_stream import presence
 from service.web.request_context import AppDependency, AppState
 from service.web.schemas import Id
 
@@ -77,7 +78,9 @@ async def get_state(request: Request, handoff_id: Id, baton: AppDependency) -> A
         if principal is None:
             raise NotSignedIn
         principal.require("agent")
-        return _page_tag(connection, principal.workspace, handoff_id)
+        tag = _page_tag(connection, principal.workspace, handoff_id, principal.name)
+        baton.presence.see(principal.workspace, principal.name, handoff_id)
+        return tag
 
     return PlainTextResponse(await baton.read(look), headers={"Cache-Control": "no-store"})
 
@@ -110,6 +113,7 @@ async def render_conversation(
         lambda connection: _load_context(connection, workspace, handoff_id, agent, policy)
     )
     outcome, handoff, packet = context["outcome"], context["handoff"], context["packet"]
+    baton.presence.see(workspace, agent, handoff_id)
     baton.recorder.record("transcript_read", agent, handoff["conversation_id"], workspace=workspace)
     mine = handoff["claimed_by"] == agent
     tells = bool(outcome or mine or handoff["ended_at"])
@@ -143,7 +147,7 @@ def _load_context(
 ) -> dict[str, Any]:
     """All that the page shows of a handoff, in one read."""
     handoff = _handoff(connection, workspace, handoff_id)
-    state = _page_tag(connection, workspace, handoff_id)
+    state = _page_tag(connection, workspace, handoff_id, agent)
     packet = brief.context_packet(connection, workspace, handoff)
     summary = packet["outcome"]
     outcome = summary and outcome_rows.outcome(connection, workspace, summary["id"])
@@ -158,6 +162,7 @@ def _load_context(
         "canned": _canned(connection, workspace, customer, agent),
         "colleagues": _colleagues(connection, workspace, handoff, agent),
         "handoff": handoff,
+        "looking": presence.looking(connection, workspace, handoff_id, agent),
         "state": state,
         "originals": _originals(connection, workspace, handoff, policy),
         "packet": packet,
@@ -218,11 +223,12 @@ def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any
     return handoff
 
 
-def _page_tag(connection: Connection, workspace: str, name: str) -> str:
+def _page_tag(connection: Connection, workspace: str, name: str, agent: str) -> str:
     etag_columns = handoff_rows.etag_columns(connection, workspace, name)
     if etag_columns is None:
         raise _no_handoff(name)
-    return hashlib.sha256(repr(etag_columns).encode()).hexdigest()[:16]
+    shown = (etag_columns, presence.looking(connection, workspace, name, agent))
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
 
 def _no_handoff(name: str) -> NotFound:

@@ -1,12 +1,12 @@
 // What happens is shown as it happens; where it cannot be heard, the page is fetched now and then.
 //
 // A page that wants more than that listens on `document` for "baton:handoff", "baton:queue",
-// "baton:outcome" and "baton:switch" (`detail` is the event's data). What may be fetched anew stands
+// "baton:outcome", "baton:switch" and "baton:presence" (`detail` is the event's data). What may be fetched anew stands
 // in an element with `data-fresh` and an id; its `data-after` says from where on events are heard.
 "use strict";
 
 const baton = (() => {
-  const KINDS = ["handoff", "queue", "outcome", "switch"];
+  const KINDS = ["handoff", "queue", "outcome", "switch", "presence"];
   const POLL_MS = 15000;
   const fresh = () => document.querySelector("[data-fresh]");
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("baton") : null;
