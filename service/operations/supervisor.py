@@ -238,6 +238,7 @@ class Processes:
             "BATON_CHECKPOINT_SECONDS": str(self.settings.checkpoint_seconds),
             "BATON_CHECKPOINT_ENTRIES": str(self.settings.checkpoint_entries),
             "BATON_EVALUATE_SECONDS": str(self.settings.evaluate_seconds),
+            "BATON_DEMO": str(self.settings.demo),
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
         return {**os.environ, **settings}

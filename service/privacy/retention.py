@@ -51,7 +51,7 @@ class Retention:
             return
         cutoff = time.time() - self._settings.keep_days * DAY
         with self._store.read() as connection:
-            names = entries.workspaces(connection)
+            names = entries.workspaces(connection, trials=True)
         for name in names:
             with isolate_errors(name):
                 while (removed := self._remove_text_piece(name, cutoff)) == REMOVED_AT_ONCE:

@@ -212,6 +212,12 @@ class Settings:
     oidc_workspace: str = _setting(
         "BATON_OIDC_WORKSPACE", "default", "workspace", "Where those become users."
     )
+    demo: bool = _setting(
+        "BATON_DEMO",
+        False,
+        "true or false",
+        "Whether the try-it chat happens in the workspace itself, and teaches, as in `baton demo`.",
+    )
     traces_url: str = _setting(
         "BATON_TRACES_URL",
         "",

@@ -43,6 +43,8 @@ def main(folder: Path) -> None:
         page.keyboard.press("n")
         page.get_by_text("Baton now gives").wait_for()
         take(page, folder / "conversation.png")
+        try_it(page)
+        take(page, folder / "try.png")
         with Client(process.url, keys["admin"]) as admin:
             lead = admin.post("/v1/keys", {"role": "lead", "name": "lea"})["key"]
         page.get_by_role("button", name="Sign out").click()
@@ -50,6 +52,22 @@ def main(folder: Path) -> None:
         sign_in(page, lead)
         page.goto("/console/today")
         take(page, folder / "today.png")
+
+
+def try_it(page: Page) -> None:
+    """A chat as a customer, in a trial, up to a person's reply."""
+    page.goto("/console/try")
+    for text in (
+        "hello, where is my parcel?",
+        "that did not help, I need it tomorrow",
+        "I want to talk to a real person",
+    ):
+        page.get_by_label("Your message, as a customer").fill(text)
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text(text).wait_for()
+    page.get_by_label("Your reply, as the agent").fill("Hello, this is Ana. I look where it is.")
+    page.get_by_role("button", name="Reply").click()
+    page.locator(".bubble.agent").wait_for()
 
 
 def sign_in(page: Page, key: str) -> None:

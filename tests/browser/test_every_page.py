@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import NARROW, WIDE, Desk, overflow, painted, serious
 from tests.browser.test_conversation import story
@@ -58,10 +58,24 @@ def filled(desk: Desk) -> dict[str, str]:
         "canned replies": "/console/replies",
         "people": "/console/people",
         "first day": "/console/start",
+        "try it": "/console/try",
+        "a trial": trial(desk),
         "no page": "/console/nothing",
         "no handoff": "/console/handoffs/h0",
         "no such question": "/console/queue?page=x",
     }
+
+
+def trial(desk: Desk) -> str:
+    """A chat as a customer, up to a person; where it is."""
+    page = desk.visit("lea", "/console/try", role="admin")
+    for text in ("what are your opening hours", f"{ASKS} {HOSTILE}"):
+        page.get_by_label("Your message, as a customer").fill(text)
+        page.get_by_role("button", name="Send").click()
+        page.wait_for_url("**/try?c=*")
+    expect(page.get_by_role("heading", name="The person's side")).to_be_visible()
+    path = page.url.partition("#")[0]
+    return path[path.index("/console") :]
 
 
 def late(page: Page, name: str) -> Iterator[str]:

@@ -119,6 +119,7 @@ def demo(
             checkpoint_seconds=5.0,
             checkpoint_entries=50,
             evaluate_seconds=10.0,
+            demo=True,
         )
         with Processes(chosen, mlflow_port) as processes:
             _until_ready(processes)
@@ -129,6 +130,8 @@ def demo(
             if summary.complete and summary.cost is not None:
                 _compare(summary.cost, seed, conversations)
             _addresses(processes, chosen)
+            address = f"{processes.url}/console/try"
+            console.print(f"try it      {address}: chat as a customer", highlight=False)
             if stay:
                 _watch(processes)
 

@@ -237,8 +237,18 @@ def workspace(connection: Connection, name: str) -> Row[Any] | None:
     return connection.execute(select(_workspace).where(_workspace.c.id == name)).one_or_none()
 
 
-def workspaces(connection: Connection) -> Sequence[str]:
-    return connection.execute(select(_workspace.c.id).order_by(_workspace.c.id)).scalars().all()
+TRIAL = ".try"
+"""How the workspace is named in which somebody tries Baton out, after the one that it belongs to:
+no request can make one of such a name.
+"""
+
+
+def workspaces(connection: Connection, *, trials: bool = False) -> Sequence[str]:
+    """All workspaces, without those in which somebody just tries it."""
+    query = select(_workspace.c.id).order_by(_workspace.c.id)
+    if not trials:
+        query = query.where(_workspace.c.id.not_like(f"%{TRIAL}"))
+    return connection.execute(query).scalars().all()
 
 
 def heads(connection: Connection, names: list[str]) -> dict[str, tuple[int, str]]:

@@ -26,7 +26,7 @@ from service.web.console.conversation import actions, conversation_page, verdict
 from service.web.console.dashboard import dashboard_page, today_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, search_page, transcript_page
-from service.web.console.settings import first_day_page, people_page, replies_page
+from service.web.console.settings import first_day_page, people_page, replies_page, try_page
 from service.web.console.signed_in_user import NotSignedIn, session_user
 from service.web.error_responses import retry_headers, validation_error
 
@@ -54,6 +54,7 @@ _ROUTERS = (
     replies_page.router,
     people_page.router,
     first_day_page.router,
+    try_page.router,
     dashboard_page.router,
     today_page.router,
     static_files.router,

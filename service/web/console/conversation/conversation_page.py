@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -78,7 +78,8 @@ async def get_state(request: Request, handoff_id: Id, baton: AppDependency) -> A
         if principal is None:
             raise NotSignedIn
         principal.require("agent")
-        tag = _page_tag(connection, principal.workspace, handoff_id, principal.name)
+        where = (connection, principal.workspace, handoff_id)
+        tag = _page_tag(*where, presence.looking(*where, principal.name))
         baton.presence.see(principal.workspace, principal.name, handoff_id)
         return tag
 
@@ -147,7 +148,8 @@ def _load_context(
 ) -> dict[str, Any]:
     """All that the page shows of a handoff, in one read."""
     handoff = _handoff(connection, workspace, handoff_id)
-    state = _page_tag(connection, workspace, handoff_id, agent)
+    looking = presence.looking(connection, workspace, handoff_id, agent)
+    state = _page_tag(connection, workspace, handoff_id, looking)
     packet = brief.context_packet(connection, workspace, handoff)
     summary = packet["outcome"]
     outcome = summary and outcome_rows.outcome(connection, workspace, summary["id"])
@@ -162,7 +164,7 @@ def _load_context(
         "canned": _canned(connection, workspace, customer, agent),
         "colleagues": _colleagues(connection, workspace, handoff, agent),
         "handoff": handoff,
-        "looking": presence.looking(connection, workspace, handoff_id, agent),
+        "looking": looking,
         "state": state,
         "originals": _originals(connection, workspace, handoff, policy),
         "packet": packet,
@@ -223,12 +225,11 @@ def _handoff(connection: Connection, workspace: str, name: str) -> dict[str, Any
     return handoff
 
 
-def _page_tag(connection: Connection, workspace: str, name: str, agent: str) -> str:
+def _page_tag(connection: Connection, workspace: str, name: str, looking: Sequence[str]) -> str:
     etag_columns = handoff_rows.etag_columns(connection, workspace, name)
     if etag_columns is None:
         raise _no_handoff(name)
-    shown = (etag_columns, presence.looking(connection, workspace, name, agent))
-    return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((etag_columns, looking)).encode()).hexdigest()[:16]
 
 
 def _no_handoff(name: str) -> NotFound:
