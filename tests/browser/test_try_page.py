@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
-from service.web.access.oidc import CALLBACK
 from tests.browser.chromium import Desk
-from tests.oidc_provider import provider
-from tests.running import installation
 
 ASKS = "I want to talk to a human please"
 
@@ -47,22 +43,3 @@ def test_a_colleague_who_opens_a_conversation_is_seen_in_the_queue_and_on_its_pa
     expect(queue.locator("#online")).to_contain_text("ben")
     own = desk.visit("cleo", f"/console/handoffs/{handoff}")
     expect(own.locator("#looking")).to_contain_text("looking at this too", timeout=20_000)
-
-
-@pytest.mark.long
-def test_somebody_signs_in_with_their_organisations_account(desk: Desk, tmp_path_factory) -> None:
-    """At the provider's own pages, by clicks."""
-    known = {"sub": "1", "email": "ann@shop.example", "email_verified": True, "groups": ["support"]}
-    with provider([known]) as issuer:
-        given = {"BATON_OIDC_ISSUER": issuer, "BATON_OIDC_CLIENT_ID": "baton"}
-        given |= {"BATON_OIDC_CLIENT_SECRET": "secret", "BATON_OIDC_ROLES": "support=agent"}
-        with installation(tmp_path_factory.mktemp("oidc"), **given) as home:
-            process = home.serve()
-            page = desk.window()
-            page.goto(f"{process.url}/console/sign-in?next=/console/missed")
-            page.get_by_role("link", name="Sign in with your organisation's account").click()
-            page.wait_for_url(f"{issuer}/**")
-            page.get_by_role("button", name="1", exact=True).click()
-            page.wait_for_url(f"{process.url}/console/missed")
-            expect(page.locator(".who .name")).to_have_text("ann@shop.example")
-            assert CALLBACK not in page.url
