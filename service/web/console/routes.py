@@ -21,11 +21,12 @@ from service.runtime.errors import (
 )
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
-from service.web.console import openid_sign_in, queue_page, sign_in, static_files
+from service.web.console import queue_page, static_files
 from service.web.console.conversation import actions, conversation_page, verdict_form
 from service.web.console.dashboard import dashboard_page, today_page
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, search_page, transcript_page
+from service.web.console.sessions import openid_sign_in, sign_in
 from service.web.console.settings import first_day_page, people_page, replies_page, try_page
 from service.web.console.signed_in_user import NotSignedIn, session_user
 from service.web.error_responses import retry_headers, validation_error

@@ -26,6 +26,7 @@ from tests.oidc_provider import consented, provider
 from tests.service.web.test_console import token
 from tests.service.web.test_conversation_page import Window
 from tests.service_in_process import Caller, InProcess, Place, serving
+from tests.waiting import until
 
 START = "/console/sign-in/openid"
 SECRET = "what only Baton and the provider know"
@@ -163,10 +164,7 @@ def test_who_is_no_user_is_told_so_and_the_log_and_a_figure_tell_of_it(service: 
         with service.baton.store.read() as connection:
             return [row.subject for row in security_log.newest(connection, 50)]
 
-    until_logged = time.monotonic() + 10
-    while "eve@shop.example is no user of Baton" not in logged():
-        assert time.monotonic() < until_logged
-        time.sleep(0.1)
+    until(lambda: "eve@shop.example is no user of Baton" in logged(), "the log has it")
 
 
 @pytest.mark.parametrize(

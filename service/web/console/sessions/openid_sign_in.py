@@ -12,7 +12,7 @@ from service.runtime.errors import NotFound, RequestRefused
 from service.store.conversations.batch import Batch
 from service.web.access import oidc_users
 from service.web.access.keys import SIGN_IN, Principal
-from service.web.console import sign_in
+from service.web.console.sessions import sign_in
 from service.web.request_context import AppDependency, AppState
 
 if TYPE_CHECKING:

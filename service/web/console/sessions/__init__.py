@@ -1,0 +1,1 @@
+"""Sign-in and sign-out: by key, and by OpenID Connect."""
