@@ -271,9 +271,9 @@ class EventBroadcaster:
 
     async def _tell_presence(self) -> None:
         """Tell consoles who is there, where that has changed."""
-        for (workspace, kind), channel in list(self._channels.items()):
+        for (workspace, _), channel in list(self._channels.items()):
             consoles = [one for one in channel.subscribers if one.session is not None]
-            if kind != "agent" or not consoles:
+            if not consoles:
                 continue
             found = await self._read(presence.present, workspace)
             if found != channel.presence:

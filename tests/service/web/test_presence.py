@@ -69,7 +69,7 @@ def test_it_is_written_once_in_a_while_however_often_somebody_is_seen(
     service: InProcess, place: Place
 ) -> None:
     store, rows = service.baton.store, table(Presence)
-    recorder = PresenceRecorder(store, EventBroadcaster(store))
+    recorder = PresenceRecorder(store, EventBroadcaster(store, service.baton.settings))
 
     def written() -> list[float]:
         with store.read() as connection:

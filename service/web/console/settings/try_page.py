@@ -134,7 +134,8 @@ async def act_as_person(
             return lifecycle.end(batch, workspace, handoff_id, visitor.name, "returned")
         if not words:
             raise Invalid("empty_reply", "the reply says nothing", hint="write to the customer")
-        return replies.reply(batch, workspace, handoff_id, visitor.name, words, seconds)
+        said = Message("", "agent", words, 0.0)
+        return replies.reply(batch, workspace, handoff_id, visitor.name, said, seconds)
 
     try:
         await baton.engine.run(workspace, act, needs=lifecycle.lock_targets(workspace, handoff_id))
