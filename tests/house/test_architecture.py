@@ -75,6 +75,7 @@ DOORS = {
     "prometheus_client": ("service.runtime.metrics", "service.runtime.job_metrics"),
     "opentelemetry": ("service.runtime.tracing",),
     "mcp": ("service.connections.mcp",),
+    "babel": ("service.web.console.language",),
     "jinja2": ("service.web.console",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
