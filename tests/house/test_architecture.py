@@ -77,6 +77,7 @@ DOORS = {
     "mcp": ("service.connections.mcp",),
     "babel": ("service.web.console.language",),
     "jinja2": ("service.web.console",),
+    "markupsafe": ("service.web.console.language",),
     "sse_starlette": ("service.web.api",),
     "vaderSentiment": ("learning.text.sentiment",),
     "phonenumbers": ("learning.conversation.brief.phones",),

@@ -33,7 +33,7 @@ NAMES = (
     *(N_("reference"), N_("amount"), N_("date"), N_("phone"), N_("name"), N_("product")),
     *(N_("image"), N_("file"), N_("audio"), N_("video"), N_("location"), N_("contact")),
     # who told of an outcome
-    *(N_("audit"), N_("customer request"), N_("closed"), N_("silence")),
+    *(N_("audit"), N_("customer request"), N_("closed"), N_("silence"), N_("reopened")),
     # what changes
     *(N_("alarm"), N_("recommendation"), N_("agent suspected"), N_("challenger failed")),
     *(N_("challenger opened"), N_("challenger closed"), N_("model"), N_("policy"), N_("rollback")),

@@ -119,6 +119,7 @@ SENTENCES = (
     N_("rules alone would cost less than the model does"),
     N_("1 alarm since yesterday"),
     N_("%(count)s alarms since yesterday"),
+    N_("the workspace begins"),
     N_("began with version %(version)s: %(reason)s"),
     N_("moved to version %(version)s: %(reason)s"),
     N_("went back to version %(version)s: %(reason)s"),
@@ -136,6 +137,10 @@ SENTENCES = (
     N_("The customer declined a person."),
     N_("The customer did not answer the offer of a person."),
     N_("The customer removed a message."),
+    # how an attempt of the bot failed
+    N_("a tool failed: %(error)s"),
+    N_("it did not understand"),
+    N_("it was only %(share)s sure"),
     # what moves the model
     N_("automation failed once"),
     N_("automation failed %(count)s times"),
@@ -195,6 +200,8 @@ def _found(_code: str, text: str) -> str | None:
 def _inside(name: str, value: str) -> str:
     if name == "names":
         return ", ".join(map(named, value.split(", ")))
+    if name == "reason":
+        return worded(value)
     return named(value) if name in NAMED else value
 
 

@@ -4,8 +4,3 @@
 const gettext = (text, values = {}) =>
   (globalThis.words?.[text] ?? text).replace(/%\((\w+)\)s/g, (hole, name) => values[name] ?? hole);
 const locale = navigator.languages.find((tag) => tag.split("-")[0] === document.documentElement.lang) ?? document.documentElement.lang;
-
-for (const form of document.querySelectorAll("form.language")) {
-  form.querySelector("button").hidden = true;
-  form.querySelector("select").addEventListener("change", () => form.submit());
-}
