@@ -161,10 +161,8 @@ class Desk:
         language: str = "en",
     ) -> Page:
         """A window in which this person has signed in and looks at a page."""
-        page, say = (
-            self.window(size, scheme, javascript=javascript, language=language),
-            says(language),
-        )
+        say = says(language)
+        page = self.window(size, scheme, javascript=javascript, language=language)
         page.goto(f"/console/sign-in?next={path}")
         page.get_by_label(say("Your key")).fill(self.key(name, role))
         page.get_by_role("button", name=say("Sign in")).click()

@@ -118,9 +118,8 @@ def test_the_whole_job_is_done_at_the_console(desk: Desk, language: str) -> None
     page.wait_for_url(f"**/console/handoffs/{handoff['handoff']['id']}")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Jo Miller")
     expect(page.locator("#turns")).to_contain_text(f"leak.jpg ({say('image')})")
-    expect(page.get_by_role("region", name=say("Their other conversations"))).to_contain_text(
-        "earlier"
-    )
+    others = page.get_by_role("region", name=say("Their other conversations"))
+    expect(others).to_contain_text("earlier")
 
     reply = page.get_by_role("textbox", name=say(REPLY, customer="Jo Miller", agent="ann"))
     page.keyboard.press("r")
