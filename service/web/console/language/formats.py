@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from babel.dates import format_datetime
 from babel.numbers import get_decimal_symbol
 
 from service.web.console.language.translations import current, gettext, is_source
@@ -15,7 +14,8 @@ def clock(at: float) -> str:
     moment = datetime.fromtimestamp(at, UTC)
     if is_source():
         return moment.strftime("%a %H:%M UTC")
-    return f"{format_datetime(moment, 'EEE HH:mm', locale=current().locale)} UTC"
+    days = current().locale.days["format"]["abbreviated"]
+    return f"{days[moment.weekday()]} {moment:%H:%M} UTC"
 
 
 def format_wait(seconds: float) -> str:
