@@ -39,8 +39,14 @@ NAMES = (
     *(N_("challenger opened"), N_("challenger closed"), N_("model"), N_("policy"), N_("rollback")),
     *(N_("promotion"), N_("costs"), N_("rules"), N_("teams"), N_("capacity"), N_("audits")),
     *(N_("offers"), N_("routing"), N_("switching"), N_("phrases"), N_("retention")),
-    *(N_("default team"), N_("urgent team"), N_("claim seconds"), N_("cooldown messages")),
-    *(N_("cooldown seconds"), N_("floor"), N_("lost"), N_("price")),
+    *(
+        N_("default team"),
+        N_("urgent team"),
+        N_("holdout"),
+        N_("claim seconds"),
+        N_("cooldown messages"),
+    ),
+    *(N_("cooldown seconds"), N_("floor"), N_("lost"), N_("price"), N_("holdout")),
 )
 
 
