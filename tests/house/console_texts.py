@@ -93,6 +93,10 @@ def _constants(node: nodes.Node) -> Iterator[str]:
             yield from (text for one in child.kwargs for text in _constants(one))
         elif isinstance(child, nodes.Pair):
             yield from _constants(nodes.Output([child.value]))
+        elif isinstance(child, nodes.Compare):
+            continue
+        elif isinstance(child, nodes.Getitem):
+            yield from _constants(nodes.Output([child.node]))
         elif isinstance(child, nodes.Const) and isinstance(child.value, str):
             if re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}|^[A-Z][a-z]{2,}", child.value):
                 yield child.value
