@@ -18,7 +18,9 @@ from service.web.console.language.translations import current, gettext, is_sourc
 SENTENCES = (
     # refusals and what to do about them
     N_("handoff %(handoff)s is claimed by %(agent)s"),
-    N_("take another from GET /v1/handoffs?status=waiting"),
+    N_("take another from GET /v1/handoffs?status=waiting; a lead may take_over"),
+    N_("the key %(key)s acts for its own holder only"),
+    N_("leave agent out, or use a key of role connector"),
     N_("its agent or a lead assigns it"),
     N_("its agent ends it, or claim it once the claim has expired"),
     N_("its agent transfers it, or claim it once the claim has expired"),
