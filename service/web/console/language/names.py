@@ -24,7 +24,7 @@ NAMES = (
     *(N_("request"), N_("identity"), N_("security"), N_("safety"), N_("legal"), N_("refund")),
     *(N_("cancellation"), N_("complaint"), N_("technical"), N_("identity mention")),
     *(N_("legal mention"), N_("repeated by customer"), N_("repeated briefly")),
-    *(N_("failed automation"), N_("repeated by bot"), N_("frustration")),
+    *(N_("failed automation"), N_("repeated by bot"), N_("frustration"), N_("upset")),
     *(N_("model offer"), N_("model escalate")),
     # what messages show
     *(N_("urgency"), N_("complexity"), N_("anger"), N_("questions"), N_("repeats"), N_("failures")),

@@ -106,6 +106,10 @@ def _model(begins: str) -> Callable[[Params, str], str]:
 def _held_back(params: Params, _text: str) -> str:
     if params["cause"] == "declined":
         return gettext("held back: the customer has just not taken the offer of a person")
+    if params["cause"] == "holdout":
+        return gettext("held back: rules alone decide here, drawn by lot to measure the model")
+    if params["cause"] == "settled":
+        return gettext("held back: the customer says that all is well")
     return gettext("held back: a person has just given the conversation back")
 
 
@@ -126,6 +130,7 @@ _WORDINGS: Mapping[str, Callable[[Params, str], str]] = {
     "short_repeats": _counted(N_("said the same few words %(times)s")),
     "bot_repeats": _counted(N_("the bot gave nearly the same answer %(times)s")),
     "failures": _counted(N_("automation failed %(times)s")),
+    "upset": lambda params, _text: gettext("is upset: “%(quote)s”") % {"quote": params["quote"]},
     "unanswered": lambda _params, _text: gettext("a person was asked for, and nobody came in time"),
     "model_offer": _model(N_(" (%(share)s, offers start at %(bar)s)")),
     "model_escalate": _model(N_(" (%(share)s, handing over starts at %(bar)s)")),
