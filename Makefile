@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check lint types docs format pictures stories requirements client clean
+.PHONY: help install demo test soak check lint types docs format translations pictures stories requirements client clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,6 +78,16 @@ check: lint types docs test  ## what CI does
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+CATALOGUES := service/web/console/language/catalogues
+POT := $(VENV)/console.pot
+
+translations: $(STAMP)  ## put the console's new texts into each language's catalogue, to be translated there
+	@$(BIN)/pybabel -q extract -F pyproject.toml --add-location=file --sort-by-file --no-wrap -o $(POT) .
+	@for file in $(CATALOGUES)/*.po; do \
+	  $(BIN)/pybabel -q update -i $(POT) -o $$file -l $$(basename $$file .po) --no-wrap --no-fuzzy-matching \
+	    --ignore-obsolete --ignore-pot-creation-date; \
+	done
 
 # Exact versions with hashes, for every platform, and no address of a registry.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,10 @@ def load_queue(
     own = handoff_rows.queue_page(**scope, status="claimed", claimed_by=agent, most=CLAIMED_MAX)
     claimed = handoff_rows.queue_page(**scope, status="claimed", teams=teams, most=CLAIMED_MAX)
     return QueuePage(
-        [queue_json(row) for row in waiting],
-        [queue_json(row) for row in claimed if row.claimed_by != agent],
-        [queue_json(row) for row in own],
-        [queue_json(row) for row in handoff_rows.unanswered(**scope, teams=teams)],
+        [_page_row(row) for row in waiting],
+        [_page_row(row) for row in claimed if row.claimed_by != agent],
+        [_page_row(row) for row in own],
+        [_page_row(row) for row in handoff_rows.unanswered(**scope, teams=teams)],
         everyone,
         every,
         page,
@@ -98,6 +98,19 @@ def next_ones(connection: Connection, workspace: str, teams: Collection[str] = (
     ]
     rows.sort(key=lambda row: (row.priority, row.status == "waiting", row.opened_at, row.id))
     return [row.id for row in rows[:NEXT_MAX]]
+
+
+def _page_row(row: Any) -> dict[str, Any]:
+    """The same for a page, which words the first reason itself."""
+    return queue_json(row) | {"first_reason": (row.reasons or [None])[0]}
+
+
+def first_reasons(
+    connection: Connection, workspace: str, names: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The first reason of each of some handoffs, where a decision gave one."""
+    rows = handoff_rows.by_ids(connection, workspace, names)
+    return {row.id: row.reasons[0] for row in rows if row.reasons}
 
 
 def queue_json(row: Any) -> dict[str, Any]:

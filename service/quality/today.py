@@ -171,9 +171,11 @@ def _standing(
     """Why somebody should look, or why nothing can be said yet, or neither."""
     looks = []
     if overdue:
-        looks.append(f"{_counted(overdue, 'request')} waited in vain")
+        more = f"{overdue} requests waited in vain"
+        looks.append("1 request waited in vain" if overdue == 1 else more)
     if late:
-        looks.append(f"{_counted(late, 'conversation')} waits longer than was promised")
+        more = f"{late} conversations wait longer than was promised"
+        looks.append("1 conversation waits longer than was promised" if late == 1 else more)
     if missed["kept_conversations"] >= KEPT_MIN and (missed["low"] or 0.0) > MISSED_MAX:
         share = f"{100 * missed['low']:.0f} %"
         looks.append(f"the bot keeps too many: at least {share} needed a person")
@@ -181,7 +183,8 @@ def _standing(
         looks.append("rules alone would cost less than the model does")
     alarms = [change for change in changes if change.is_loud]
     if alarms:
-        looks.append(f"{_counted(len(alarms), 'alarm')} since yesterday")
+        more = f"{len(alarms)} alarms since yesterday"
+        looks.append("1 alarm since yesterday" if len(alarms) == 1 else more)
     if looks:
         return looks, "attention"
     if not ended:
@@ -189,10 +192,6 @@ def _standing(
     if missed["why"]:
         return [str(missed["why"])], "unknown"
     return [], "well"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _log(connection: Connection, workspace: str) -> list[Change]:
@@ -220,9 +219,12 @@ def _moves(connection: Connection, workspace: str) -> list[Change]:
     for number, entry in enumerate(moves):
         version, kind = entry.body["version"], entry.body["kind"]
         back = number > 0 and version < moves[number - 1].body["version"]
-        word = "went back to" if kind == "rollback" and back else "moved to"
-        said = f"version {version}: {entry.body['reason']}"
-        what = f"{word} {said}" if number else f"began with {said}"
+        reason = entry.body["reason"]
+        what = f"moved to version {version}: {reason}"
+        if not number:
+            what = f"began with version {version}: {reason}"
+        elif kind == "rollback" and back:
+            what = f"went back to version {version}: {reason}"
         told.append(Change(entry.at, "model", what, entry.actor))
     return told[-CHANGES_SHOWN:]
 

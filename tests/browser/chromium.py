@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from service.web.console.language.translations import gettext, speaking
 from tests.running import Client, Place, Process
 from tests.waiting import LIMIT_MS
 
@@ -38,7 +40,18 @@ FLAGS = (
     "--disable-sync",
 )
 WIDE, NARROW = (1400, 900), (360, 740)
+LOCALES = {"en": "en-US", "de": "de-DE"}
 Scheme = Literal["light", "dark"]
+
+
+def says(language: str) -> Callable[..., str]:
+    """The texts of pages in a language, as their readers have them: holes filled, without tags."""
+
+    def say(text: str, **holes: object) -> str:
+        with speaking(language):
+            return re.sub("<[^>]*>", "", gettext(text) % holes)
+
+    return say
 
 
 def executable() -> str:
@@ -103,6 +116,7 @@ class Desk:
         scheme: Scheme = "light",
         *,
         javascript: bool = True,
+        language: str = "en",
     ) -> Page:
         """An empty window, nobody signed in. What its scripts break fails the test that opened it.
 
@@ -112,6 +126,7 @@ class Desk:
             viewport={"width": size[0], "height": size[1]},
             color_scheme=scheme,
             java_script_enabled=javascript,
+            locale=LOCALES[language],
             base_url=self.url,
         )
         context.set_default_timeout(LIMIT_MS)
@@ -143,12 +158,14 @@ class Desk:
         *,
         role: str = "agent",
         javascript: bool = True,
+        language: str = "en",
     ) -> Page:
         """A window in which this person has signed in and looks at a page."""
-        page = self.window(size, scheme, javascript=javascript)
+        say = says(language)
+        page = self.window(size, scheme, javascript=javascript, language=language)
         page.goto(f"/console/sign-in?next={path}")
-        page.get_by_label("Your key").fill(self.key(name, role))
-        page.get_by_role("button", name="Sign in").click()
+        page.get_by_label(say("Your key")).fill(self.key(name, role))
+        page.get_by_role("button", name=say("Sign in")).click()
         page.wait_for_url(f"**{path}")
         return page
 

@@ -11,13 +11,16 @@ from rich.console import Console
 from experiments.replay.client import path_of
 from experiments.simulation.demo import play
 from service.client import Baton
-from tests.browser.chromium import Desk
+from tests.browser.chromium import Desk, says
 from tests.browser.test_queue import waiting_for_events
 from tests.browser.test_review import drawn, outcome
 from tests.service_in_process import ASKS, OTHERS
 
 PLAYED, LEFT, SEED = 24, 2, 7
 SAYS = "message.agent"
+UNDONE = "<strong>Undone:</strong> %(what)s. You can answer again."
+TOLD = "<strong>You</strong> said: %(said)s"
+REPLY = "Reply to <bdi>%(customer)s</bdi> as <bdi>%(agent)s</bdi>"
 
 
 def played(desk: Desk) -> None:
@@ -96,13 +99,15 @@ def test_from_the_demos_bot_to_a_reported_miss(desk: Desk) -> None:
     assert outcome(desk, "kept 1")["verdict"] == "missed"
 
 
-def test_the_whole_job_is_done_at_the_console(desk: Desk) -> None:
+@pytest.mark.parametrize("language", ["en", pytest.param("de", marks=pytest.mark.long)])
+def test_the_whole_job_is_done_at_the_console(desk: Desk, language: str) -> None:
+    say = says(language)
     known = {"attributes": {"customer_id": "C-77", "customer_name": "Jo Miller"}}
     desk.bot.score("earlier", "m1", OTHERS[0], **known)
-    page = desk.visit("ann", "/console/replies")
-    page.get_by_label("Name").fill("sorry")
-    page.get_by_label("Text").fill("Dear {customer}, I am sorry. {agent}")
-    page.get_by_role("button", name="Keep").click()
+    page = desk.visit("ann", "/console/replies", language=language)
+    page.get_by_label(say("Name")).fill("sorry")
+    page.get_by_label(say("Text")).fill("Dear {customer}, I am sorry. {agent}")
+    page.get_by_role("button", name=say("Keep")).click()
     expect(page.get_by_text("{customer}, I am sorry")).to_be_visible()
 
     picture = {"attachments": [{"type": "image", "name": "leak.jpg"}]}
@@ -112,10 +117,11 @@ def test_the_whole_job_is_done_at_the_console(desk: Desk) -> None:
     page.keyboard.press("t")  # takes the next one
     page.wait_for_url(f"**/console/handoffs/{handoff['handoff']['id']}")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Jo Miller")
-    expect(page.locator("#turns")).to_contain_text("leak.jpg (image)")
-    expect(page.get_by_role("region", name="Their other conversations")).to_contain_text("earlier")
+    expect(page.locator("#turns")).to_contain_text(f"leak.jpg ({say('image')})")
+    others = page.get_by_role("region", name=say("Their other conversations"))
+    expect(others).to_contain_text("earlier")
 
-    reply = page.get_by_role("textbox", name="Reply to Jo Miller as ann")
+    reply = page.get_by_role("textbox", name=say(REPLY, customer="Jo Miller", agent="ann"))
     page.keyboard.press("r")
     page.keyboard.press("/")
     page.keyboard.type("sor")
@@ -129,19 +135,19 @@ def test_the_whole_job_is_done_at_the_console(desk: Desk) -> None:
     assert heard.data["deliver"]
 
     reply.fill("half a thought")
-    page.get_by_label("A note for colleagues").fill("half a note")
+    page.get_by_label(say("A note for colleagues")).fill("half a note")
     page.keyboard.press("Escape")
     page.keyboard.press("u")
-    expect(page.locator("#teach")).to_contain_text("You said: no person was needed")
+    expect(page.locator("#teach")).to_contain_text(say(TOLD, said=say("no person was needed")))
     expect(reply).to_have_value("half a thought")
-    expect(page.get_by_label("A note for colleagues")).to_have_value("half a note")
+    expect(page.get_by_label(say("A note for colleagues"))).to_have_value("half a note")
     page.keyboard.press("z")
-    expect(page.locator("#teach")).to_contain_text("Undone: it was taken back")
+    expect(page.locator("#teach")).to_contain_text(say(UNDONE, what="").partition(":")[0])
     page.reload()
     expect(reply).to_have_value("half a thought")
-    page.get_by_role("button", name="Send and resolve").click()
-    expect(page.locator("#status")).to_contain_text("resolved by ann")
+    page.get_by_role("button", name=say("Send and resolve")).click()
+    expect(page.locator("#status")).to_contain_text(say("resolved"))
     expect(page.locator("#turns")).to_contain_text("half a thought")
-    expect(page.get_by_role("button", name="Take the next one")).to_be_visible()
+    expect(page.get_by_role("button", name=say("Take the next one"))).to_be_visible()
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog")).to_contain_text("writes a reply")
+    expect(page.get_by_role("dialog")).to_contain_text(say("writes a reply"))

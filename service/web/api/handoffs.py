@@ -387,7 +387,6 @@ async def add_note(
     """Keep a note for other agents; it stands in the context and is no turn to the bot."""
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
-
     text = await baton.engine.redact_text(workspace, asked.text) or ""
 
     def add(batch: Batch) -> Mapping[str, Any]:
@@ -404,7 +403,6 @@ async def transfer_handoff(
     """Let a handoff wait for another team, which the policy must speak of."""
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     policy = (await baton.engine.model_state(workspace)).policy
-
     note = await baton.engine.redact_text(workspace, asked.note)
 
     def transfer(batch: Batch) -> Mapping[str, Any]:
@@ -426,7 +424,6 @@ async def reply_to_customer(
     """
     workspace, agent = principal.workspace, principal.acting_for(asked.agent)
     seconds = (await baton.engine.model_state(workspace)).policy.claim_seconds
-
     written = Message(asked.id or "", "agent", asked.text, 0.0)
     turn = await baton.engine.prepare_reply(workspace, written)
 

@@ -1,4 +1,4 @@
-"""Template rendering (Jinja2): shared context, navigation, and filters for times and shares."""
+"""Template rendering (Jinja2): shared context, navigation, the language and its filters."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web.access.keys import ROLES
 from service.web.console import static_files
+from service.web.console.language import (
+    choice,
+    formats,
+    names,
+    reason_text,
+    sentences,
+    translations,
+)
+from service.web.console.language.names import N_
 from service.web.console.signed_in_user import SessionUser
 from service.web.schemas import moment as iso
 
@@ -33,13 +42,13 @@ class NavItem:
 
 
 NAVIGATION = (
-    NavItem("/console/queue", "Queue", key="q"),
-    NavItem("/console/audits", "Audits"),
-    NavItem("/console/missed", "Missed"),
-    NavItem("/console/today", "Today", "lead"),
-    NavItem("/console/engineering", "Figures", "engineer"),
-    NavItem("/console/people", "People", "admin"),
-    NavItem("/console/start", "First day", "admin"),
+    NavItem("/console/queue", N_("Queue"), key="q"),
+    NavItem("/console/audits", N_("Audits")),
+    NavItem("/console/missed", N_("Missed")),
+    NavItem("/console/today", N_("Today"), "lead"),
+    NavItem("/console/engineering", N_("Figures"), "engineer"),
+    NavItem("/console/people", N_("People"), "admin"),
+    NavItem("/console/start", N_("First day"), "admin"),
 )
 
 
@@ -51,15 +60,39 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
-    environment.globals["static"] = static_files.address
-    environment.filters |= {
-        "waited": format_wait,
-        "moment": moment,
-        "clock": clock,
-        "percent": percent,
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        translations.gettext,
+        translations.ngettext,
+        newstyle=True,
+        pgettext=translations.pgettext,
+        npgettext=translations.npgettext,
+    )
+    environment.globals |= {
+        "static": static_files.address,
+        "language": translations.current,
+        "languages": translations.languages,
+        "language_script": choice.script_address,
     }
-    environment.filters |= {"share": format_share, "lasted": format_duration, "iso": iso}
+    environment.filters |= {
+        "waited": formats.format_wait,
+        "lasted": formats.format_duration,
+        "clock": formats.clock,
+        "percent": formats.percent,
+        "share": formats.format_share,
+        "decimal": formats.decimal,
+        "plain": formats.plain,
+        "moment": moment,
+        "iso": iso,
+        "named": names.named,
+        "marked": sentences.marked,
+        "worded": sentences.worded,
+        "capitalized": sentences.capitalized,
+        "capital": sentences.capital,
+        "reason": reason_text.reason_text,
+    }
     return environment
 
 
@@ -82,6 +115,7 @@ def page(
         "visitor": visitor,
         "places": items,
         "path": request.url.path,
+        "here": _here(request),
         "now": time.time(),
         "status": status,
     }
@@ -89,50 +123,23 @@ def page(
     return HTMLResponse(text, status, {"Cache-Control": "no-store"} | dict(headers or {}))
 
 
+def _here(request: Request) -> str:
+    """The address of the page that is shown, to come back to."""
+    if request.method != "GET":
+        return choice.HOME
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
 def moment(at: float) -> str:
     """Seconds since the epoch as `<time datetime>` takes them."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def clock(at: float) -> str:
-    """A moment for people; the page's script shows it in their own time zone."""
-    return datetime.fromtimestamp(at, UTC).strftime("%a %H:%M UTC")
-
-
-def format_wait(seconds: float) -> str:
-    """A waiting time, in the largest unit that says enough."""
-    minutes = int(max(0.0, seconds) // 60)
-    if minutes < 1:
-        return "< 1 min"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 600 else f"{minutes // 60} h"
-    return f"{minutes // 1440} days"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def format_share(share: float) -> str:
-    """A rate in percent; a small one with a digit more."""
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else percent(share)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration; a short one in seconds."""
-    return f"{seconds:.0f} s" if seconds < 90 else format_wait(seconds)
 
 
 __all__ = [
     "NAVIGATION",
     "ROLES",
     "NavItem",
-    "clock",
-    "format_wait",
     "moment",
     "page",
-    "percent",
     "render",
 ]

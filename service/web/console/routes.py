@@ -21,9 +21,11 @@ from service.runtime.errors import (
 )
 from service.store.database.transactions import SchemaError, UnavailableError
 from service.web.access.sessions import SignInFailures
-from service.web.console import queue_page, static_files
-from service.web.console.conversation import actions, conversation_page, verdict_form
+from service.web.console import static_files
+from service.web.console.conversation import actions, conversation_page, queue_page, verdict_form
 from service.web.console.dashboard import dashboard_page, today_page
+from service.web.console.language import choice
+from service.web.console.language.choice import LanguageOfRequest
 from service.web.console.rendering import page
 from service.web.console.review import audit_page, missed_page, search_page, transcript_page
 from service.web.console.sessions import openid_sign_in, sign_in
@@ -58,6 +60,7 @@ _ROUTERS = (
     try_page.router,
     dashboard_page.router,
     today_page.router,
+    choice.router,
     static_files.router,
 )
 
@@ -79,6 +82,7 @@ def site(state: State) -> FastAPI:
         HTTPException,
     ):
         app.add_exception_handler(kind, _error_page)
+    app.add_middleware(LanguageOfRequest)
     app.add_middleware(SecurityHeaders)
     return app
 

@@ -1,1 +1,1 @@
-"""The conversation page: transcript, actions, verdict form."""
+"""Handoffs: the queue, and the conversation page with its transcript, actions and verdict form."""

@@ -15,7 +15,7 @@ from service.privacy import originals
 from service.runtime.errors import Contradiction, Forbidden, Invalid, NotFound, RequestRefused
 from service.store import access
 from service.store.conversations.batch import Batch
-from service.web.console import queue_page
+from service.web.console.conversation import queue_page
 from service.web.console.conversation.conversation_page import (
     address,
     render_conversation,

@@ -24,6 +24,8 @@ from service.store.labels import outcome_rows
 from service.web.access import sessions
 from service.web.console.conversation import transcript_view
 from service.web.console.conversation.customer_view import CustomerView, customer_view
+from service.web.console.language.names import N_
+from service.web.console.language.translations import gettext
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import NotSignedIn, SessionUser, Viewer, cookie_of
 from service.web.event_stream import presence
@@ -32,11 +34,11 @@ from service.web.schemas import Id
 
 router = APIRouter(prefix="/handoffs/{handoff_id}")
 REASONS = (
-    "the bot gave a wrong answer",
-    "the bot did not understand",
-    "only a person may do this",
-    "the customer wanted a person",
-    "the bot could have done this",
+    N_("the bot gave a wrong answer"),
+    N_("the bot did not understand"),
+    N_("only a person may do this"),
+    N_("the customer wanted a person"),
+    N_("the bot could have done this"),
 )
 """Reasons that agents give most often, as suggestions; they may write anything else."""
 
@@ -137,7 +139,7 @@ async def render_conversation(
         effect=await learned_effect.learned_effect_json(baton.engine, outcome) if outcome else None,
         expired=(handoff["claim_expires_at"] or now) < now,
         teams=policy.team_names,
-        usual=REASONS,
+        usual=[gettext(reason) for reason in REASONS],
         undo_seconds=UNDO_SECONDS,
         refusal=refusal,
     )

@@ -20,8 +20,8 @@ OTHERS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class OtherConversation:
-    """Another conversation of the customer; `handoff_id` is its newest handoff, `promised_at` when
-    somebody was to get to it.
+    """Another conversation of the customer: its state, and who has it; `handoff_id` is its newest
+    handoff, `promised_at` when somebody was to get to it.
     """
 
     id: str
@@ -29,6 +29,7 @@ class OtherConversation:
     state: str
     handoff_id: str | None
     promised_at: float | None
+    claimed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,8 @@ def customer_view(
 
 def _other(row: Any, handoff: Any) -> OtherConversation:
     if handoff is None:
-        return OtherConversation(row.id, row.last_at, _kept(row), None, None)
-    state = {"returned": "back with the bot", "claimed": f"with {handoff.claimed_by}"}
+        state = "open" if row.status == "open" else "kept"
+        return OtherConversation(row.id, row.last_at, state, None, None)
     promised = handoff.promised_at if handoff.status == "waiting" else None
-    said = state.get(handoff.status, handoff.status)
-    return OtherConversation(row.id, row.last_at, said, handoff.id, promised)
-
-
-def _kept(row: Any) -> str:
-    return "with the bot" if row.status == "open" else "kept by the bot"
+    by = handoff.claimed_by if handoff.status == "claimed" else None
+    return OtherConversation(row.id, row.last_at, handoff.status, handoff.id, promised, by)

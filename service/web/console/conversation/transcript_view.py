@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.web.console.language.names import N_, named
+from service.web.console.language.reason_text import reason_text
+from service.web.console.language.translations import gettext
+
 LONG_CHARS = 1200
 """A longer text gets a frame of its own to scroll in."""
 
@@ -13,11 +17,11 @@ SUGGESTED_MIN = 0.4
 """Below it the model's word for another team is not told."""
 
 _SIGNALS = {
-    "request": "asks for a person",
-    "punctuation": "is loud",
-    "urgent": "is urgent",
-    "exasperation": "is exasperated",
-    "profanity": "swears",
+    "request": N_("asks for a person"),
+    "punctuation": N_("is loud"),
+    "urgent": N_("is urgent"),
+    "exasperation": N_("is exasperated"),
+    "profanity": N_("swears"),
 }
 
 
@@ -103,13 +107,14 @@ def turns(packet: Mapping[str, Any], escalated: int, may_begin: range) -> list[T
 
 def _attachment(part: Mapping[str, Any]) -> str:
     """What came with a message, as far as it was said: "receipt.jpg (image)"."""
-    return f"{part['name']} ({part['type']})" if part["name"] else str(part["type"])
+    kind = named(str(part["type"]))
+    return f"{part['name']} ({kind})" if part["name"] else kind
 
 
 def _trigger_label(trigger: Mapping[str, Any]) -> str:
     """A trigger in a word or two."""
-    labels = {"request": "asks for a person", "model": "the model's word"}
-    return labels.get(trigger["kind"]) or str(trigger["name"]).replace("_", " ")
+    labels = {"request": gettext("asks for a person"), "model": gettext("the model's word")}
+    return labels.get(trigger["kind"]) or named(str(trigger["name"]))
 
 
 def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[ReasonView]:
@@ -119,14 +124,15 @@ def reasons(packet: Mapping[str, Any], seqs: Mapping[str, int]) -> list[ReasonVi
     """
     views: list[ReasonView] = []
     for number, reason in enumerate(packet["reasons"]):
-        is_told = any(reason["text"] in view.text for view in views)
+        text = reason_text(reason)
+        is_told = any(text in view.text for view in views)
         if is_told or reason.get("code") in ("held_back", "team_suggested"):
             continue
         trigger = packet["triggers"][number : number + 1]
         messages = trigger[0]["message_ids"] if trigger else ()
         kind = trigger[0]["kind"] if trigger else ""
         at = tuple(sorted(seqs[name] for name in messages if name in seqs))
-        views.append(ReasonView(reason["text"], reason["weight"], kind, at))
+        views.append(ReasonView(text, reason["weight"], kind, at))
     return views
 
 
@@ -142,15 +148,24 @@ def mood(packet: Mapping[str, Any]) -> Mood | None:
     points = tuple((round(2 + n * step, 1), round(30 - 26 * x, 1)) for n, x in enumerate(values))
     lowest = min(range(len(values)), key=values.__getitem__)
     first, last = _feeling(values[0]), _feeling(values[-1])
-    text = f"{first} at first, {last} now" if first != last else f"{first} at first and now"
+    if first == last:
+        text = gettext("%(first)s at first and now") % {"first": first}
+    else:
+        text = gettext("%(first)s at first, %(last)s now") % {"first": first, "last": last}
     if values[lowest] < min(values[0], values[-1]):
-        text += f", lowest at message {lowest + 1} of {len(values)} ({_feeling(values[lowest])})"
+        low = {"n": lowest + 1, "count": len(values), "feeling": _feeling(values[lowest])}
+        text += gettext(", lowest at message %(n)s of %(count)s (%(feeling)s)") % low
     return Mood(points, text)
 
 
 def _feeling(sentiment: float) -> str:
-    bars = ((-0.5, "very negative"), (-0.05, "negative"), (0.05, "neutral"), (0.5, "positive"))
-    return next((name for bar, name in bars if sentiment <= bar), "very positive")
+    bars = (
+        (-0.5, gettext("very negative")),
+        (-0.05, gettext("negative")),
+        (0.05, gettext("neutral")),
+        (0.5, gettext("positive")),
+    )
+    return next((name for bar, name in bars if sentiment <= bar), gettext("very positive"))
 
 
 def _by_message(highlights: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -167,25 +182,34 @@ def _pieces(text: str, highlights: Sequence[Mapping[str, Any]]) -> Iterator[High
             continue
         if at < mark["start"]:
             yield HighlightedText(text[at : mark["start"]])
-        shows = _SIGNALS.get(mark["signal"], f"speaks of {mark['signal'].removeprefix('says:')}")
+        shows = _shown(mark["signal"])
         yield HighlightedText(text[mark["start"] : mark["stop"]], shows, mark["led"])
         at = mark["stop"]
     if at < len(text):
         yield HighlightedText(text[at:])
 
 
+def _shown(signal: str) -> str:
+    """What marked words show."""
+    if signal in _SIGNALS:
+        return gettext(_SIGNALS[signal])
+    return gettext("speaks of %(topic)s") % {"topic": named(signal.removeprefix("says:"))}
+
+
 def route(packet: Mapping[str, Any], team: str) -> str:
     """Routing in words: whose word chose the team."""
     chosen, suggested = packet["route"] or {}, packet["suggested_team"]
-    model = chosen.get("suggested")
-    by = {"rule": f"by the rule {chosen.get('rule')}", "model": "by the model"}.get(
-        chosen.get("by", ""), "by default"
-    )
-    text = f"For team {suggested}, {by}"
-    if model and (chosen.get("by") == "model" or model["team"] != suggested):
+    model, by = chosen.get("suggested"), chosen.get("by", "")
+    told = {"team": suggested, "rule": named(str(chosen.get("rule")))}
+    text = {
+        "rule": gettext("For team %(team)s, by the rule %(rule)s"),
+        "model": gettext("For team %(team)s, by the model"),
+    }.get(by, gettext("For team %(team)s, by default")) % told
+    if model and (by == "model" or model["team"] != suggested):
         share = f"{model['probability']:.0%}"
-        if chosen.get("by") == "model":
+        if by == "model":
             text += f" ({share})"
         elif model["probability"] >= SUGGESTED_MIN:
-            text += f"; the model suggests {model['team']} ({share})"
-    return text + (f"; moved to {team}" if team != suggested else "")
+            other = {"team": model["team"], "share": share}
+            text += gettext("; the model suggests %(team)s (%(share)s)") % other
+    return text + (gettext("; moved to %(team)s") % {"team": team} if team != suggested else "")

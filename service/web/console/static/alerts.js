@@ -59,7 +59,8 @@
     if (chosen.teams.length && !own && !chosen.teams.includes(handoff.team)) return;
     const given = own && handoff.status === "claimed" && document.hidden;
     if (handoff.status !== "waiting" && !given && !(own && handoff.raised_at)) return;
-    const title = given ? "A conversation is yours" : `${handoff.priority === 1 ? "Urgent: s" : "S"}omebody waits for ${handoff.team}`;
+    const title = given ? gettext("A conversation is yours")
+      : handoff.priority === 1 ? gettext("Urgent: somebody waits for %(team)s", handoff) : gettext("Somebody waits for %(team)s", handoff);
     alone(() => {
       if (chosen.sound) beep();
       if (chosen.notify && window.Notification?.permission === "granted") show(handoff, title);
@@ -90,7 +91,7 @@
       if (box.name === "badge") badge(shown());
       if (box.name === "sound" && box.checked) beep();
       if (box.name === "notify" && box.checked && await window.Notification?.requestPermission() !== "granted") {
-        said.textContent = "This browser does not allow notifications from here.";
+        said.textContent = gettext("This browser does not allow notifications from here.");
       }
     });
   }

@@ -6,7 +6,7 @@ function arm() {
   if (undo) {
     setTimeout(() => {
       delete undo.dataset.key;
-      undo.textContent = "Take it back";
+      undo.textContent = gettext("Take it back");
     }, Number(undo.dataset.undo) * 1000);
   }
 }
@@ -70,7 +70,7 @@ async function look() {
   const page = await fetch(here.dataset.page, { redirect: "error" });
   if (!page.ok) return;
   renew(new DOMParser().parseFromString(await page.text(), "text/html"));
-  live.textContent = "Updated";
+  live.textContent = gettext("Updated");
   lively = Date.now();
 }
 
@@ -81,7 +81,7 @@ let next = 0;
 async function watch() {
   clearTimeout(next);
   looked = Date.now();
-  await look().catch(() => { live.textContent = "Not connected; reload the page"; });
+  await look().catch(() => { live.textContent = gettext("Not connected; reload the page"); });
   next = setTimeout(watch, Date.now() - lively < CALM_AFTER_MS ? LOOK_MS : CALM_MS);
 }
 

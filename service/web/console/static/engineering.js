@@ -97,5 +97,5 @@ async function draw() {
 }
 
 draw().catch(() => {
-  place.textContent = "The figures could not be drawn just now; the tables hold the same numbers. Reload the page to try again.";
+  place.textContent = gettext("The figures could not be drawn just now; the tables hold the same numbers. Reload the page to try again.");
 });

@@ -16,11 +16,11 @@ const baton = (() => {
 
   function waited(seconds) {
     const minutes = Math.floor(Math.max(0, seconds) / 60);
-    if (minutes < 1) return "< 1 min";
-    if (minutes < 60) return `${minutes} min`;
+    if (minutes < 1) return gettext("< 1 min");
+    if (minutes < 60) return gettext("%(n)s min", { n: minutes });
     const hours = Math.floor(minutes / 60);
-    if (hours < 10) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
-    return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
+    if (hours < 10) return gettext("%(n)s h %(m)s min", { n: hours, m: String(minutes % 60).padStart(2, "0") });
+    return hours < 48 ? gettext("%(n)s h", { n: hours }) : gettext("%(n)s days", { n: Math.floor(hours / 24) });
   }
 
   function tick(root = document) {
@@ -31,10 +31,10 @@ const baton = (() => {
     for (const time of root.querySelectorAll("time[data-clock]")) {
       const at = new Date(time.dateTime);
       const day = Math.abs(now - at / 1000) < 6 * 86400 ? { weekday: "short" } : { day: "numeric", month: "short" };
-      time.textContent = at.toLocaleString(undefined, { ...day, hour: "2-digit", minute: "2-digit" });
+      time.textContent = at.toLocaleString(locale, { ...day, hour: "2-digit", minute: "2-digit" });
     }
     for (const time of root.querySelectorAll("time[data-day]")) {
-      time.textContent = new Date(time.dateTime).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
+      time.textContent = new Date(time.dateTime).toLocaleDateString(locale, { day: "numeric", month: "short", year: "numeric" });
     }
   }
 
@@ -52,7 +52,7 @@ const baton = (() => {
     if (!sayings.length) {
       setTimeout(() => {
         const told = document.getElementById("told");
-        told.textContent = sayings.length > 1 ? `${sayings.length} more: ${sayings[0]}` : sayings[0];
+        told.textContent = sayings.length > 1 ? gettext("%(n)s more: %(first)s", { n: sayings.length, first: sayings[0] }) : sayings[0];
         sayings = [];
       }, 3000);
     }
@@ -80,9 +80,9 @@ const baton = (() => {
       if (focused && document.activeElement === document.body) document.getElementById(focused)?.querySelector("a, button")?.focus();
       tick();
       document.dispatchEvent(new CustomEvent("baton:fresh"));
-      if (polling) say("slow", "Updated now and then");
+      if (polling) say("slow", gettext("Updated now and then"));
     } catch {
-      say("off", "No connection; trying again");
+      say("off", gettext("No connection; trying again"));
     }
   }
 
@@ -100,10 +100,10 @@ const baton = (() => {
     if (isLive) {
       clearInterval(polling);
       polling = 0;
-      say("live", "Live");
+      say("live", gettext("Live"));
     } else {
       poll();
-      say("slow", "Connecting again");
+      say("slow", gettext("Connecting again"));
     }
   }
 

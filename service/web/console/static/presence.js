@@ -7,7 +7,7 @@
 
   function told(at, { one, many }) {
     const names = (places[at] ?? []).filter((other) => other !== name);
-    return names.length ? (names.length > 1 ? many : one).replace("%s", names.join(", ")) : "";
+    return names.length ? (names.length > 1 ? many : one).replace("{names}", names.join(", ")) : "";
   }
 
   function show() {

@@ -22,7 +22,7 @@
       priority: handoff.priority, opened: handoff.opened_at, changed: handoff.changed_at,
       raised: handoff.raised_at ?? "",
     });
-    const names = { 1: "urgent", 2: "high", 3: "normal", 4: "low" };
+    const names = { 1: gettext("urgent"), 2: gettext("high"), 3: gettext("normal"), 4: gettext("low") };
     part(".priority").className = `priority p${handoff.priority}`;
     part(".priority").textContent = names[handoff.priority];
     part(".said a").href = `/console/handoffs/${encodeURIComponent(handoff.id)}`;
@@ -34,10 +34,10 @@
     if (handoff.status === "unanswered") {
       const overdue = document.createElement("span");
       overdue.className = "overdue";
-      overdue.textContent = "overdue: nobody came in time";
+      overdue.textContent = gettext("overdue: nobody came in time");
       part(".waited").after(overdue);
     }
-    part(".waited").firstChild.textContent = waits ? "waits " : "for ";
+    part(".waited").firstChild.textContent = `${waits ? gettext("waits") : gettext("for")} `;
     part(".waited time").dataset.since = Date.parse(waits ? handoff.opened_at : handoff.claimed_at) / 1000;
     if (handoff.promised_at) {
       const due = new Date(handoff.promised_at);
@@ -51,12 +51,27 @@
       const isOwn = handoff.claimed_by === page().name;
       const by = document.createElement(isOwn ? "a" : "bdi");
       by.className = "by";
-      by.textContent = isOwn ? "Open" : handoff.claimed_by;
+      by.textContent = isOwn ? gettext("Open") : handoff.claimed_by;
       if (isOwn) by.href = part(".said a").href;
       part("form").replaceWith(by);
     }
     baton.tick(item);
+    word(handoff.id);
     return item;
+  }
+
+  // Events tell the reason in English; in another language it is asked for, of several rows at once.
+  const unworded = new Set();
+  function word(name) {
+    if (document.documentElement.lang === "en") return;
+    if (!unworded.size) setTimeout(async () => {
+      const asked = new URLSearchParams([...unworded].slice(0, page().most).map((id) => ["id", id]));
+      unworded.clear();
+      const answer = await fetch(`/console/queue/reasons?${asked}`, { redirect: "error" }).catch(() => null);
+      const found = answer?.ok ? await answer.json() : {};
+      for (const [id, why] of Object.entries(found)) document.getElementById(id)?.querySelector(".why").replaceChildren(why);
+    }, 300);
+    unworded.add(name);
   }
 
   // Times are ISO 8601 in UTC, which sort as text does.
@@ -104,9 +119,9 @@
       if (shown && name === "waiting" && had !== "waiting") {
         item.classList.add("new");
         setTimeout(() => item.classList.remove("new"), 4000);
-        baton.tell(`a conversation waits for ${handoff.team}`);
+        baton.tell(gettext("a conversation waits for %(team)s", handoff));
       }
-      if (urgent) baton.tell(`urgent: something serious was said in a conversation of ${handoff.claimed_by ?? handoff.team}`);
+      if (urgent) baton.tell(gettext("urgent: something serious was said in a conversation of %(whose)s", { whose: handoff.claimed_by ?? handoff.team }));
       if (shown && focused) item.querySelector("a").focus();
     }
     settle();

@@ -9,18 +9,19 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import Connection
 
 from service.handoffs import claims, lifecycle, queue
 from service.runtime.errors import HTTP_STATUS, Contradiction, NotFound, RequestRefused
 from service.store import access
 from service.store.conversations.batch import Batch
+from service.web.console.language.reason_text import reason_text
 from service.web.console.rendering import page
 from service.web.console.signed_in_user import Actor, SessionUser, Viewer
 from service.web.event_stream import changes, presence
 from service.web.request_context import AppDependency, AppState
-from service.web.schemas import ShortText
+from service.web.schemas import Id, ShortText
 
 router = APIRouter()
 
@@ -53,6 +54,20 @@ async def get_queue(
     to take.
     """
     return await render_queue(request, baton, visitor, Scope(team, mine), number, nothing=nothing)
+
+
+@router.get("/queue/reasons")
+async def get_reasons(
+    baton: AppDependency,
+    visitor: Viewer,
+    names: Annotated[list[Id], Query(alias="id", max_length=queue.PAGE_SIZE)],
+) -> Any:
+    """First reasons in the page's language, of handoffs that an open page heard of in English."""
+    found = await baton.read(
+        lambda connection: queue.first_reasons(connection, visitor.workspace, names)
+    )
+    texts = {name: reason_text(reason) for name, reason in found.items()}
+    return JSONResponse(texts, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/queue/next")
