@@ -49,7 +49,7 @@ SENTENCE_WEIGHT = 10
 FOLDS = 3
 WEIGHTS = Path(topic_classifier.__file__).with_name("topic_weights.npz")
 TOPICS = ("safety", "security", "identity", "legal", "request")
-PHRASE_WORTH = {"safety": 420, "security": 800, "identity": 800, "legal": 420, "request": 420}
+PHRASE_WORTH = {"safety": 250, "security": 300, "identity": 420, "legal": 420, "request": 420}
 """What a phrase of the lexicon adds to the log-odds, in hundredths."""
 SHIFT = {"safety": -50, "security": -150, "identity": -80, "legal": -100, "request": -200}
 """What is added to each topic's offset: a missed danger costs more than a look-alike."""

@@ -9,12 +9,15 @@ beginnings of folded words, in fifteen languages.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from learning.text.tokens import compact, fold, tokens, unspaced
 
 CONSENT_WORDS_MAX = 6
 """Longer answers speak for themselves."""
+QUESTION_WORDS_MAX = 3
+"""A question of more words asks for something else: "ok, how much is it?"."""
 WAITING_WORDS_MAX = 16
 
 _PERSON = (
@@ -54,13 +57,9 @@ _CONSENT = frozenset(
         "ok",
         "okay",
         "okey",
-        "please",
-        "pls",
         "yes+please",
         "definitely",
         "absolutely",
-        "go",
-        "do",
         "k",
         "y",
         "of+course",
@@ -70,41 +69,30 @@ _CONSENT = frozenset(
         "dale",
         "bueno",
         "porfa",
-        "favor",
         "perfecto",
         "sim",
-        "quero",
-        "pode",
         "claro",
         "beleza",
         "isso",
         "aceito",
-        "favor",
         "oui",
         "ouais",
         "volontiers",
         "daccord",
         "dac",
-        "svp",
         "ja",
         "jo",
         "gerne",
-        "bitte",
         "klar",
         "jawohl",
         "okay",
         "jep",
         "gern",
-        "va",
         "certo",
         "volentieri",
         "perfetto",
-        "graag",
         "prima",
-        "doe",
         "tak",
-        "poprosze",
-        "prosze",
         "jasne",
         "chetnie",
         "dobrze",
@@ -112,20 +100,15 @@ _CONSENT = frozenset(
         "evet",
         "olur",
         "tamam",
-        "lutfen",
         "tabii",
-        "isterim",
         "elbette",
         "да",
         "давайте",
         "давай",
         "конечно",
         "ага",
-        "хочу",
         "подключайте",
         "подключай",
-        "можно",
-        "пожалуиста",
         "хорошо",
         "نعم",
         "اي",
@@ -154,6 +137,18 @@ _CONSENT = frozenset(
         "3",
     ]
 )
+_BEGINNINGS = frozenset(
+    map(
+        fold,
+        "please pls do go favor svp plait bitte quero pode va graag doe poprosze prosze lutfen "
+        "isterim хочу можно пожалуйста".split(),
+    )
+)
+"""Words that say yes by themselves, but begin other sentences as well."""
+_COMPLETIONS = frozenset(
+    map(fold, "it that so ahead for on then now ser bene maar bardzo por sil vous te das".split())
+)
+"""What may stand beside them in a yes."""
 _CONSENT_APART = re.compile(
     r"\.*(?:好|要|可以|是|行|嗯|对|對|麻烦|请|はい|お願い|おねがい|ええ|うん|頼|네|예|응|넵|좋|그래|부탁|연결해)"
 )
@@ -276,7 +271,16 @@ def consents(text: str, bot_text: str) -> bool:
     if len(said) == 1 and said[0].isdigit():
         rows = dict(_MENU.findall(bot_text))
         return names_person(rows[said[0]] + " transfer") if said[0] in rows else said[0] == "1"
-    return not _CONSENT.isdisjoint(said[:2]) and _REFUSAL.isdisjoint(said)
+    if not _REFUSAL.isdisjoint(said) or ("?" in text and len(said) > QUESTION_WORDS_MAX):
+        return False
+    return not _CONSENT.isdisjoint(said[:2]) or _is_go_ahead(said)
+
+
+def _is_go_ahead(said: Sequence[str]) -> bool:
+    """Whether an answer is nothing but words that say yes together and begin other sentences, too:
+    "do it", "please do", but not "do you ship to norway".
+    """
+    return not _BEGINNINGS.isdisjoint(said) and _BEGINNINGS.union(_COMPLETIONS).issuperset(said)
 
 
 def waits(text: str) -> bool:
