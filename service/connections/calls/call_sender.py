@@ -20,14 +20,14 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from service.connections.addresses import AddressPolicy
 from service.connections.calls.commands import command_of, with_words
 from service.connections.connection_secrets import (
     SecretReferenceError,
     resolve_secret,
     unseal,
 )
-from service.connections.http_request import HttpAnswer, send
+from service.connections.http.addresses import AddressPolicy
+from service.connections.http.http_request import HttpAnswer, send
 from service.connections.kinds.catalogue import KINDS
 from service.connections.kinds.contract import Call
 from service.runtime.sealing import Sealer, UnsealError

@@ -16,7 +16,7 @@ import httpx
 import structlog
 from sqlalchemy import Connection
 
-from service.connections.addresses import AddressPolicy
+from service.connections.http.addresses import AddressPolicy
 from service.connections.webhooks.delivery_attempt import (
     TIMEOUT_SECONDS,
     Attempt,
