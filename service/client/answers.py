@@ -55,6 +55,15 @@ class HandoffSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """Words that the bot may show, in the customer's language."""
+
+    kind: Literal["crisis", "offer", "callback"]
+    text: str
+    promised_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What the bot does now. `degraded`: Baton did not answer, and the client decided."""
 
@@ -68,7 +77,11 @@ class Decision:
     handoff: HandoffSummary | None
     version: int | None
     position: int | None
+<<<<<<< HEAD
     held_out: bool = False
+=======
+    say: Words | None = None
+>>>>>>> 1a59e3f (Agents of three frameworks ask Baton before their model answers, and rasa-sdk passes actions on: make connect runs them)
     degraded: bool = field(default=False, metadata={LOCAL: True})
 
 
