@@ -20,9 +20,9 @@ from tests.connect.environments import (
 )
 from tests.connect.rasa import rasa
 from tests.service_in_process import InProcess, Place, serving
+from tests.waiting import LIMIT_SECONDS
 
 FRAMEWORKS = ("openai_agents", "langgraph", "pydantic_ai")
-LIMIT_SECONDS = 120
 
 
 def agent(service: InProcess, framework: str) -> str:

@@ -8,9 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-
-from baton_client import AsyncBaton, Baton, ClientOptions, RetryPolicy
-from baton_turns import HANDED_OVER, BatonTurns
+from typing import Any
 
 MODEL_SAYS = "Our model says hello."
 Answer = Callable[[str], Awaitable[str]]
@@ -18,7 +16,7 @@ asked: list[str] = []
 """What the model was asked."""
 
 
-def openai_agents(turns: BatonTurns, conversation: str) -> Answer:
+def openai_agents(turns: Any, conversation: str) -> Answer:
     from agents import Agent, Model, ModelResponse, SQLiteSession, Usage, set_tracing_disabled
     from openai.types.responses import ResponseOutputMessage, ResponseOutputText
     from openai_agents_bot import answer, guarded
@@ -41,7 +39,7 @@ def openai_agents(turns: BatonTurns, conversation: str) -> Answer:
     return lambda text: answer(turns, agent, conversation, text, session)
 
 
-def langgraph(turns: BatonTurns, conversation: str) -> Answer:
+def langgraph(turns: Any, conversation: str) -> Answer:
     from langchain_core.messages import AIMessage
     from langchain_core.runnables import RunnableLambda
     from langgraph.checkpoint.memory import InMemorySaver
@@ -55,7 +53,7 @@ def langgraph(turns: BatonTurns, conversation: str) -> Answer:
     return lambda text: answer(graph, conversation, text)
 
 
-def pydantic_ai(turns: BatonTurns, conversation: str) -> Answer:
+def pydantic_ai(turns: Any, conversation: str) -> Answer:
     from pydantic_ai import Agent
     from pydantic_ai.messages import ModelResponse, TextPart
     from pydantic_ai.models.function import FunctionModel
@@ -71,6 +69,9 @@ def pydantic_ai(turns: BatonTurns, conversation: str) -> Answer:
 
 
 async def talk(framework: str) -> None:
+    from baton_client import AsyncBaton, Baton, ClientOptions, RetryPolicy
+    from baton_turns import HANDED_OVER, BatonTurns
+
     url, conversation = os.environ["BATON_AT"], f"{framework}-1"
     patient = ClientOptions(retries=RetryPolicy(timeout_seconds=20.0, deadline_seconds=60.0))
     person = Baton(url, os.environ["AGENT_KEY"], options=patient)

@@ -20,7 +20,7 @@ from tests.connect.environments import ROOT, environment
 from tests.connected import dispatching
 from tests.far_sides.http_side import Answer, HttpSide, serving_side
 from tests.service_in_process import ASKS, QUIET, InProcess
-from tests.waiting import until
+from tests.waiting import LIMIT_SECONDS, until
 
 PAGE = ROOT / "docs" / "guides" / "connect" / "rasa.md"
 SENDER = "customer-1"
@@ -90,15 +90,15 @@ def action_server(inbound: str, secret: str) -> Iterator[httpx.Client]:
                 cwd=folder,
                 env={
                     "PATH": os.environ["PATH"],
-                    "BATON_INBOUND": inbound,
-                    "BATON_INBOUND_SECRET": secret,
+                    "INBOUND_URL": inbound,
+                    "INBOUND_SECRET": secret,
                 },
                 stdout=log,
                 stderr=log,
             )
         url = f"http://127.0.0.1:{port}"
         try:
-            with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            with httpx.Client(base_url=url, trust_env=False, timeout=LIMIT_SECONDS) as client:
 
                 def is_up() -> bool:
                     assert process.poll() is None, (Path(folder) / "log").read_text()[-2000:]
@@ -111,7 +111,7 @@ def action_server(inbound: str, secret: str) -> Iterator[httpx.Client]:
                 yield client
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LIMIT_SECONDS)
 
 
 def rasa(service: InProcess) -> str:
