@@ -10,8 +10,9 @@ from service.connections.calls.packet_text import packet_text
 from service.connections.kinds.contract import Command, GiveBack, HandOver, Kind, Packet, Say
 from service.handoffs import brief
 from service.store.handoffs import handoff_rows
+from service.store.ledger.outbox_rows import WORDS
 
-TYPES = frozenset({"handoff.opened", "handoff.raised", "handoff.returned", "message.agent"})
+TYPES = frozenset({"handoff.opened", "handoff.raised", "handoff.returned", "message.agent", WORDS})
 """Events from which something follows for a connection."""
 
 
@@ -38,6 +39,8 @@ def command_of(
         return GiveBack(cause)
     if event.type == "message.agent" and data.get("connection_id") == connection_id:
         return Say(cause, text or "", data["agent"])
+    if event.type == WORDS and data["connection_id"] == connection_id:
+        return Say(cause, text or "")
     return None
 
 

@@ -201,11 +201,14 @@ class Reading:
 
 
 class KindConfig(BaseModel):
-    """What of a connection's configuration is no secret."""
+    """What of a connection's configuration is no secret. `says_words`: it says Baton's own words
+    (an offer, a callback, in a crisis) to the customer, for no bot does.
+    """
 
     model_config = ConfigDict(extra="forbid")
     base_url: str = ""
     idle_hours: float = 24.0
+    says_words: bool = False
 
 
 Headers = Mapping[str, str]
