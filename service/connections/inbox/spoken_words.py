@@ -34,8 +34,8 @@ _SIGNS = re.compile(r"[^\w\s']+")
 
 
 def read_answer(text: str) -> bool | None:
-    """Whether a text is a plain yes or no; None where it is anything more, which is decided about: a
-    longer yes is a request.
+    """Whether a text is a plain yes or no; None where it is anything more: that is decided about,
+    and a longer yes is a request.
     """
     return ANSWERS.get(" ".join(_SIGNS.sub(" ", text.lower()).split()))
 
