@@ -180,7 +180,8 @@ class CallSender:
             command = command_of(event, target.id, kind, text=text)
             if command is None:
                 raise NotPreparedError("nothing follows from the event any more", is_final=True)
-            command = with_words(connection, row["workspace"], command, self._settings.address)
+            address = self._settings.address
+            command = with_words(connection, row["workspace"], command, address, kind.asks)
             link = connection_rows.link(connection, row["workspace"], row["conversation_id"])
         try:
             config = kind.config.model_validate(target.config)
