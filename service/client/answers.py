@@ -77,11 +77,8 @@ class Decision:
     handoff: HandoffSummary | None
     version: int | None
     position: int | None
-<<<<<<< HEAD
     held_out: bool = False
-=======
     say: Words | None = None
->>>>>>> 1a59e3f (Agents of three frameworks ask Baton before their model answers, and rasa-sdk passes actions on: make connect runs them)
     degraded: bool = field(default=False, metadata={LOCAL: True})
 
 

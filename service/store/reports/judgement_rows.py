@@ -59,6 +59,7 @@ def unjudged(
             _decision.c.action.in_(("continue", "offer")),
             _conversation.c.status == "open",
             _conversation.c.handoff_id.is_(None),
+            _conversation.c.held_out.is_(False),
             ~is_passed,
             ~is_asked,
         )
