@@ -370,17 +370,11 @@ class Maintenance:
             judgement_rows.remove_before(connection, before)
         with self._store.read() as connection:
             newest = newest_time(connection)
-<<<<<<< HEAD
         agrees = self._clock.agrees(newest)
         if not agrees and not self._is_ahead:
             _log.warning("clock_ahead", newest=newest, now=time.time())
         self._is_ahead = not agrees
         if not agrees:
-=======
-        if not self._clock.agrees(newest):
-            if newest:  # else nothing was ever written, and nothing waits
-                _log.warning("clock_ahead", newest=newest, now=time.time())
->>>>>>> 98f23d5 (The pages of Chatwoot and Slack have their commands; a verdict is asked for where it can be given; no false alarm of the clock on a new installation)
             return
         for name in self._workspaces():
             with isolate_errors(name), self._store.write() as connection:

@@ -38,14 +38,11 @@ EventType = Literal[
     "version.switched",
     "connection.failing",
 ]
-<<<<<<< HEAD
-_log = structlog.get_logger("baton.outbox")
-=======
 Words = Literal["words"]
 WORDS: Words = "words"
 """Baton's own words, for the connection that says them: nobody else is told."""
 
->>>>>>> 7c3c8d9 (A connection says Baton's own words where it is asked to, once, and reads a plain yes or no to an offer)
+_log = structlog.get_logger("baton.outbox")
 _HANDOFF_FIELDS = ("status", "team", "priority", "claimed_by", "opened_by")
 _event = table(OutboxEvent)
 _message = table(MessageRow)
