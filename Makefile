@@ -1,6 +1,6 @@
 # Every target needs only make, Python 3.11 or later and the package registry.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak check lint types docs format translations pictures stories requirements client clean
+.PHONY: help install demo test soak check lint types docs format translations pictures stories requirements client connect clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -97,9 +97,15 @@ requirements: $(STAMP)  ## pin again after changing pyproject.toml (UPGRADE=--up
 	$(LOCK) $(UPGRADE) pyproject.toml --output-file requirements.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	echo uv | $(LOCK) $(UPGRADE) - --constraint requirements-dev.txt --output-file requirements-uv.txt
+	printf '%s\n' httpx langgraph openai-agents pydantic-ai-slim \
+	  | $(LOCK) $(UPGRADE) - --output-file tests/connect/requirements-agents.txt
+	echo rasa-sdk | $(LOCK) $(UPGRADE) - --output-file tests/connect/requirements-rasa.txt
 
 client: $(STAMP)  ## build the client's wheel, baton-client, into dist
 	@cd service/client && $(CURDIR)/$(BIN)/python -m hatchling build --target wheel --directory $(CURDIR)/dist
+
+connect: $(STAMP) client  ## other systems really run, each in an environment of its own: agents of language models, Rasa
+	@$(BIN)/python -m tests.connect
 
 clean:  ## remove .venv and every cache (stores in .baton stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

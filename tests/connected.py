@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,9 +22,13 @@ from tests.waiting import LIMIT_SECONDS, until
 
 
 @contextmanager
-def dispatching(service: InProcess, is_active: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def dispatching(
+    service: InProcess, is_active: Callable[[], bool] = lambda: True, **changes: Any
+) -> Iterator[None]:
+    """The dispatcher at work, by the service's settings with these changes."""
     stop = threading.Event()
-    sender = dispatcher.Dispatcher(service.baton.store, service.baton.settings)
+    settings = replace(service.baton.settings, **changes)
+    sender = dispatcher.Dispatcher(service.baton.store, settings)
     thread = threading.Thread(target=sender.run, args=(stop, is_active))
     thread.start()
     try:

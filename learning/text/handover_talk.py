@@ -140,13 +140,54 @@ _CONSENT = frozenset(
 _BEGINNINGS = frozenset(
     map(
         fold,
-        "please pls do go favor svp plait bitte quero pode va graag doe poprosze prosze lutfen "
-        "isterim хочу можно пожалуйста".split(),
+        [
+            "please",
+            "pls",
+            "do",
+            "go",
+            "favor",
+            "svp",
+            "plait",
+            "bitte",
+            "quero",
+            "pode",
+            "va",
+            "graag",
+            "doe",
+            "poprosze",
+            "prosze",
+            "lutfen",
+            "isterim",
+            "хочу",
+            "можно",
+            "пожалуйста",
+        ],
     )
 )
 """Words that say yes by themselves, but begin other sentences as well."""
 _COMPLETIONS = frozenset(
-    map(fold, "it that so ahead for on then now ser bene maar bardzo por sil vous te das".split())
+    map(
+        fold,
+        [
+            "it",
+            "that",
+            "so",
+            "ahead",
+            "for",
+            "on",
+            "then",
+            "now",
+            "ser",
+            "bene",
+            "maar",
+            "bardzo",
+            "por",
+            "sil",
+            "vous",
+            "te",
+            "das",
+        ],
+    )
 )
 """What may stand beside them in a yes."""
 _CONSENT_APART = re.compile(

@@ -13,6 +13,7 @@ from .answers import (
     RefusedItem,
     Reply,
     StoredTurn,
+    Words,
 )
 from .async_baton import AsyncBaton
 from .baton import Baton
@@ -42,6 +43,7 @@ __all__ = [
     "RetryPolicy",
     "StoredTurn",
     "StreamEvent",
+    "Words",
     "testing",
     "webhooks",
 ]

@@ -55,6 +55,15 @@ class HandoffSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """Words that the bot may show, in the customer's language."""
+
+    kind: Literal["crisis", "offer", "callback"]
+    text: str
+    promised_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What the bot does now. `degraded`: Baton did not answer, and the client decided."""
 
@@ -69,6 +78,7 @@ class Decision:
     version: int | None
     position: int | None
     held_out: bool = False
+    say: Words | None = None
     degraded: bool = field(default=False, metadata={LOCAL: True})
 
 

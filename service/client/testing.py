@@ -153,6 +153,7 @@ class FakeBaton:
             "handoff": self._summary(conversation),
             "version": 1,
             "position": 0,
+            "say": None,
         }
         return decision
 

@@ -1,5 +1,6 @@
 """Dispatcher of the outbox: makes deliveries of events, for webhooks and connections, in the
-transaction that marks those events, and lets what is due be sent.
+transaction that marks those events, and lets what is due be sent. Questions to the judge go with
+it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 
 from service.connections.calls.call_deliveries import make_calls
 from service.connections.calls.call_sender import CallSender
+from service.connections.judge.judge import Judge
 from service.connections.webhooks.delivery_attempt import TIMEOUT_SECONDS
 from service.connections.webhooks.webhook_sender import WebhookSender, make_webhook_deliveries
 from service.runtime.settings import Settings
@@ -37,7 +39,7 @@ class Sender(Protocol):
 
     def claim_due(self, room: int, busy: Mapping[str, int]) -> Sequence[dict[str, Any]]: ...
 
-    def group(self, row: dict[str, Any]) -> str: ...
+    def group(self, row: dict[str, Any], /) -> str: ...
 
     async def deliver(self, client: httpx.AsyncClient, row: dict[str, Any]) -> None: ...
 
@@ -50,6 +52,7 @@ class Dispatcher:
         self._senders: tuple[Sender, ...] = (
             WebhookSender(store, settings),
             CallSender(store, settings),
+            *([Judge(store, settings)] if settings.judge_url else []),
         )
         self._busy: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -39,6 +39,7 @@ from service.store.ledger import (
     version_rows,
     webhook_rows,
 )
+from service.store.reports import judgement_rows
 from service.versions import switches
 from service.versions.challengers import challenger_requests
 from service.versions.challengers.challenger_lines import ChallengerLines
@@ -370,6 +371,7 @@ class Maintenance:
             webhook_rows.remove_before(connection, before)
             call_rows.remove_before(connection, before)
             inbox_rows.remove_before(connection, before)
+            judgement_rows.remove_before(connection, before)
         with self._store.read() as connection:
             newest = newest_time(connection)
         agrees = self._clock.agrees(newest)

@@ -173,6 +173,26 @@ class Settings:
         "true or false",
         "Whether webhooks and connections may call private addresses; link-local ones never.",
     )
+    judge_url: str = _setting(
+        "BATON_JUDGE_URL",
+        "",
+        "URL",
+        "OpenAI-compatible address of a language model that advises, such as "
+        "http://127.0.0.1:11434/v1; empty: none does.",
+    )
+    judge_model: str = _setting("BATON_JUDGE_MODEL", "", "model", "Which model is asked there.")
+    judge_key: str = _setting(
+        "BATON_JUDGE_KEY", "", "secret", "Sent there as bearer token; empty: none is."
+    )
+    judge_per_day: int = _setting(
+        "BATON_JUDGE_PER_DAY", 500, "questions", "Most it is asked for a workspace in 24 hours."
+    )
+    judge_workspaces: str = _setting(
+        "BATON_JUDGE_WORKSPACES",
+        "",
+        "workspaces",
+        "Whose conversations may be sent there, with commas between; empty: everybody's.",
+    )
     metrics_role: str = _setting(
         "BATON_METRICS_ROLE", "", "role", "Whose key /metrics of the API asks for; empty: nobody's."
     )
@@ -283,6 +303,8 @@ class Settings:
                 "BATON_DATABASE names no database that Baton knows; it takes a URL, for example "
                 "postgresql://user@host/name"
             )
+        if self.judge_url and not self.judge_model:
+            raise SettingError("BATON_JUDGE_URL is set: BATON_JUDGE_MODEL names the model there")
         if self.home.exists() and not self.home.is_dir():
             raise SettingError(f"BATON_HOME={self.home}: it takes a folder, and this is a file")
         self._check_sign_in()

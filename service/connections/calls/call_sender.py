@@ -20,14 +20,14 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from service.connections.addresses import AddressPolicy
 from service.connections.calls.commands import command_of, with_words
 from service.connections.connection_secrets import (
     SecretReferenceError,
     resolve_secret,
     unseal,
 )
-from service.connections.http_request import HttpAnswer, send
+from service.connections.http.addresses import AddressPolicy
+from service.connections.http.http_request import HttpAnswer, send
 from service.connections.kinds.catalogue import KINDS
 from service.connections.kinds.contract import Call
 from service.runtime.sealing import Sealer, UnsealError
@@ -180,7 +180,8 @@ class CallSender:
             command = command_of(event, target.id, kind, text=text)
             if command is None:
                 raise NotPreparedError("nothing follows from the event any more", is_final=True)
-            command = with_words(connection, row["workspace"], command, self._settings.address)
+            address = self._settings.address
+            command = with_words(connection, row["workspace"], command, address, kind.asks)
             link = connection_rows.link(connection, row["workspace"], row["conversation_id"])
         try:
             config = kind.config.model_validate(target.config)

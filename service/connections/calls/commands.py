@@ -10,8 +10,9 @@ from service.connections.calls.packet_text import packet_text
 from service.connections.kinds.contract import Command, GiveBack, HandOver, Kind, Packet, Say
 from service.handoffs import brief
 from service.store.handoffs import handoff_rows
+from service.store.ledger.outbox_rows import WORDS
 
-TYPES = frozenset({"handoff.opened", "handoff.raised", "handoff.returned", "message.agent"})
+TYPES = frozenset({"handoff.opened", "handoff.raised", "handoff.returned", "message.agent", WORDS})
 """Events from which something follows for a connection."""
 
 
@@ -38,6 +39,8 @@ def command_of(
         return GiveBack(cause)
     if event.type == "message.agent" and data.get("connection_id") == connection_id:
         return Say(cause, text or "", data["agent"])
+    if event.type == WORDS and data["connection_id"] == connection_id:
+        return Say(cause, text or "")
     return None
 
 
@@ -46,8 +49,12 @@ def _hand_over(event: Any, cause: str) -> HandOver:
     return HandOver(cause, event.data["team"], event.data["priority"], packet)
 
 
-def with_words(connection: Connection, workspace: str, command: Command, address: str) -> Command:
-    """The command with its packet's words, as they are now: what was removed is not sent."""
+def with_words(
+    connection: Connection, workspace: str, command: Command, address: str, asks: str
+) -> Command:
+    """The command with its packet's words, as they are now: what was removed is not sent. `asks` is
+    how its kind asks for a verdict.
+    """
     if not isinstance(command, HandOver) or command.packet is None:
         return command
     handoff = handoff_rows.handoff(connection, workspace, command.packet.handoff_id)
@@ -56,5 +63,6 @@ def with_words(connection: Connection, workspace: str, command: Command, address
     row = handoff._asdict()
     packet = brief.context_packet(connection, workspace, row)
     url = f"{address}/console/handoffs/{row['id']}"
-    filled = Packet(command.packet.conversation_id, row["id"], packet_text(row, packet, url), url)
+    text = packet_text(row, packet, url, asks)
+    filled = Packet(command.packet.conversation_id, row["id"], text, url)
     return HandOver(command.cause, command.team, command.priority, filled)

@@ -11,8 +11,12 @@ from typing import Any
 TURNS_MAX, LINE_CHARS_MAX, FACTS_MAX = 12, 160, 8
 
 
-def packet_text(handoff: Mapping[str, Any], packet: Mapping[str, Any], url: str) -> str:
-    """The packet in lines: why, what is known, what was tried, what was said."""
+def packet_text(
+    handoff: Mapping[str, Any], packet: Mapping[str, Any], url: str, asks: str = ""
+) -> str:
+    """The packet in lines: why, what is known, what was tried, what was said; `asks` is how a
+    verdict is given where it is read.
+    """
     lines = [f"Baton handed this over to {handoff['team']} (priority {handoff['priority']})."]
     if handoff.get("opening_note"):
         lines.append(f"It was said: {_line(handoff['opening_note'])}")
@@ -26,12 +30,7 @@ def packet_text(handoff: Mapping[str, Any], packet: Mapping[str, Any], url: str)
     said = [turn for turn in packet["transcript"] if turn["author"] == "user" and turn["text"]]
     lines += ["The customer said:"] if said else []
     lines += [f"{turn['seq']}: {_line(turn['text'])}" for turn in said[-TURNS_MAX:]]
-    lines.append(
-        "Was a person needed? Label it baton-needed or baton-not-needed, or note "
-        "/baton needed since NUMBER or /baton not needed."
-    )
-    if url:
-        lines.append(url)
+    lines += [one for one in (asks, url) if one]
     return "\n".join(lines)
 
 

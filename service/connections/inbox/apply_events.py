@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from learning.conversation.state import Message
-from service.connections.inbox import stated_verdicts, suggestions
+from service.connections.inbox import spoken_words, stated_verdicts, suggestions
 from service.connections.kinds.contract import (
     AgentJoined,
     AgentLeft,
@@ -31,7 +31,8 @@ from service.scoring.decide import ScoreCommand, new_turns, with_timestamp
 from service.store.conversations import conversation_rows
 from service.store.conversations.batch import Batch, OpenConversation, StoredMessage
 from service.store.handoffs import handoff_rows
-from service.store.ledger import call_rows
+from service.store.ledger import call_rows, outbox_rows
+from service.store.ledger.outbox_rows import WORDS
 
 ECHO_SECONDS = 60.0
 """A change of status is our own where a call of ours asked for it so shortly before."""
@@ -93,10 +94,40 @@ def _message_added(context: EntryContext, event: MessageAdded) -> None:
     message = context.prepared[event.id]
     if event.author == "user":
         suggestions.customer_wrote(context.batch, context.conversation)
-        command = ScoreCommand(context.workspace, context.conversation.id, message)
-        context.decide(context.batch, command)
+        _decide(context, message)
         return
-    _append(context, message)
+    if not _is_own_word(context, message):
+        _append(context, message)
+
+
+def _is_own_word(context: EntryContext, message: Message) -> bool:
+    """Whether it is Baton's own words that come back without our mark; they are heard of now."""
+    if not context.known.config.says_words:
+        return False
+    connection, since = context.batch.connection, context.occurred_at - ECHO_SECONDS
+    row = call_rows.without_echo(
+        connection, context.known.id, context.conversation.id, (WORDS,), None, since
+    )
+    if row is None:
+        return False
+    event = outbox_rows.by_id(connection, context.workspace, row.event_id)
+    if event is None or event.text != message.text:
+        return False
+    call_rows.change(connection, row.id, echoed_at=context.batch.now)
+    return True
+
+
+def _decide(context: EntryContext, message: Message) -> None:
+    """Decide about a customer's message; where the connection speaks, its answer to an offer is
+    read before, and Baton's words are said after.
+    """
+    batch, conversation, standing = context.batch, context.conversation, context.standing
+    speaks = context.known.config.says_words and standing.live
+    if speaks and message.edits is None:
+        spoken_words.answer_offer(batch, conversation, message.text, standing.policy, live=True)
+    decision = context.decide(batch, ScoreCommand(context.workspace, conversation.id, message))
+    if speaks:
+        spoken_words.say(batch, conversation, decision, context.known.id)
 
 
 def _append(context: EntryContext, message: Message) -> None:
@@ -125,7 +156,7 @@ def _message_edited(context: EntryContext, event: MessageEdited) -> None:
             return
     else:
         message = replace(message, edits=None)
-    context.decide(batch, ScoreCommand(workspace, conversation.id, message))
+    _decide(context, message)
 
 
 def _message_removed(context: EntryContext, event: MessageRemoved) -> None:

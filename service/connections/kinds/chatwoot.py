@@ -297,4 +297,6 @@ CHATWOOT = Kind(
     authorize,
     inbound="webhook_secret",
     outbound=("api_access_token",),
+    asks="Was a person needed? Label it baton-needed or baton-not-needed, or note "
+    "/baton needed since NUMBER or /baton not needed.",
 )

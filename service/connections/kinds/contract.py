@@ -201,11 +201,14 @@ class Reading:
 
 
 class KindConfig(BaseModel):
-    """What of a connection's configuration is no secret."""
+    """What of a connection's configuration is no secret. `says_words`: it says Baton's own words
+    (an offer, a callback, in a crisis) to the customer, for no bot does.
+    """
 
     model_config = ConfigDict(extra="forbid")
     base_url: str = ""
     idle_hours: float = 24.0
+    says_words: bool = False
 
 
 Headers = Mapping[str, str]
@@ -224,8 +227,9 @@ class Kind:
     `write(command, conversation, link, config)` calls. Messages that are read do not depend on the
     link. `inbound` names the secret that verifies, `outbound` those that calls need. Of the scope
     `workspace` are kinds that are told of every handoff, whatever connection it came by. `refusal`
-    reads what an answer 200 refuses. A kind with `respond(event, decision)` is called at each turn
-    and answered with the decision, so its events pass no inbox.
+    reads what an answer 200 refuses. `asks` tells an agent how to give a verdict there. A kind with
+    `respond(event, decision)` is called at each turn and answered with the decision, so its events
+    pass no inbox.
     """
 
     name: str
@@ -241,6 +245,7 @@ class Kind:
     scope: Literal["conversation", "workspace"] = "conversation"
     refusal: Callable[[bytes], str | None] | None = None
     respond: Respond | None = None
+    asks: str = ""
 
     @property
     def secrets(self) -> tuple[str, ...]:

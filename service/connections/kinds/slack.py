@@ -166,4 +166,5 @@ SLACK = Kind(
     outbound=("bot_token",),
     scope="workspace",
     refusal=refusal,
+    asks="Was a person needed?",
 )

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import httpx
 from standardwebhooks import Webhook as Signer
 
-from service.connections.addresses import AddressPolicy
-from service.connections.http_request import send
+from service.connections.http.addresses import AddressPolicy
+from service.connections.http.http_request import send
 from service.runtime.sealing import Sealer
 from service.store.ledger import outbox_rows
 

@@ -16,7 +16,7 @@ import httpx
 import structlog
 from sqlalchemy import Connection
 
-from service.connections.addresses import AddressPolicy
+from service.connections.http.addresses import AddressPolicy
 from service.connections.webhooks.delivery_attempt import (
     TIMEOUT_SECONDS,
     Attempt,
@@ -139,6 +139,7 @@ def make_webhook_deliveries(connection: Connection, events: Sequence[Any], now: 
         for event in events
         for webhook in webhooks
         if webhook.workspace == event.workspace
+        and event.type != outbox_rows.WORDS
         and (not webhook.types or event.type in webhook.types)
     ]
     webhook_rows.add_deliveries(connection, rows)

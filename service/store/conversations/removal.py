@@ -17,6 +17,7 @@ from service.store.tables import (
     Conversation,
     Decision,
     Handoff,
+    Judgement,
     LedgerRow,
     MessageRow,
     Note,
@@ -30,6 +31,7 @@ _audit = table(Audit)
 _conversation = table(Conversation)
 _decision = table(Decision)
 _handoff = table(Handoff)
+_judgement = table(Judgement)
 _ledger = table(LedgerRow)
 _message = table(MessageRow)
 _outcome = table(Outcome)
@@ -103,11 +105,11 @@ def removed_up_to(connection: Connection, workspace: str) -> int:
 
 
 def remove_text(connection: Connection, workspace: str, conversations: Collection[str]) -> None:
-    """Delete messages, decisions and notes, and the free text of handoffs and outcomes; the
-    conversation's row and its verdict stay.
+    """Delete messages, decisions, judgements and notes, and the free text of handoffs and outcomes;
+    the conversation's row and its verdict stay.
     """
     names = list(conversations)
-    for rows in (_message, _decision, _note):
+    for rows in (_message, _decision, _judgement, _note):
         connection.execute(
             delete(rows).where(rows.c.workspace == workspace, rows.c.conversation_id.in_(names))
         )

@@ -91,17 +91,18 @@ def without_echo(
     connection_id: str,
     conversation: str,
     types: Collection[str],
-    call: str,
+    call: str | None,
     since: float,
 ) -> Row[Any] | None:
-    """A call of ours whose effect has yet to be heard of: tried since a moment."""
+    """A call of ours, of this name or any, whose effect has yet to be heard of: tried since a
+    moment.
+    """
+    query = select(_delivery) if call is None else select(_delivery).where(_delivery.c.call == call)
     return connection.execute(
-        select(_delivery)
-        .where(
+        query.where(
             _delivery.c.connection_id == connection_id,
             _delivery.c.conversation_id == conversation,
             _delivery.c.type.in_(types),
-            _delivery.c.call == call,
             _delivery.c.echoed_at.is_(None),
             _delivery.c.tried_at >= since,
         )

@@ -38,6 +38,10 @@ EventType = Literal[
     "version.switched",
     "connection.failing",
 ]
+Words = Literal["words"]
+WORDS: Words = "words"
+"""Baton's own words, for the connection that says them: nobody else is told."""
+
 _log = structlog.get_logger("baton.outbox")
 _HANDOFF_FIELDS = ("status", "team", "priority", "claimed_by", "opened_by")
 _event = table(OutboxEvent)
@@ -55,7 +59,7 @@ _WITH_TEXT = (
 def add(
     connection: Connection,
     workspace: str,
-    kind: EventType,
+    kind: EventType | Words,
     data: Mapping[str, Any],
     *,
     conversation: str | None = None,

@@ -184,3 +184,24 @@ class Reopening(SQLModel, table=True):
     status: str
     closed_at: float = time_column()
     at: float = time_column()
+
+
+class Judgement(SQLModel, table=True):
+    """A question to the judge about a decision: asking (or cut off), answered, cached, unreadable
+    or failed. `digest` is that of the adviser's name and of the transcript that it was shown.
+    """
+
+    __table_args__ = (
+        Index("judgements_of_workspace", "workspace", "asked_at"),
+        Index("judgement_by_digest", "workspace", "digest"),
+        Index("judgements_of_conversation", "workspace", "conversation_id"),
+    )
+    id: str = Field(primary_key=True)
+    workspace: str
+    conversation_id: str
+    decision_id: str
+    adviser: str
+    digest: str
+    status: str
+    probability: float | None = time_column(nullable=True)
+    asked_at: float = time_column()

@@ -385,6 +385,7 @@ READ = {
     "TriggerResponse": answers.Trigger,
     "ReasonResponse": answers.DecisionReason,
     "HandoffSummary": answers.HandoffSummary,
+    "WordsResponse": answers.Words,
     "BatchItemError": answers.RefusedItem,
     "Error": answers.ItemError,
     "OfferAnswerResponse": answers.OfferAnswered,

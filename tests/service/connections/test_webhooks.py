@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import func, select
 
 from service.connections import dispatcher
-from service.connections.addresses import (
+from service.connections.http.addresses import (
     AddressPolicy,
     ForbiddenAddressError,
     check_url,
@@ -392,7 +392,7 @@ def test_a_name_that_leads_to_loopback_is_not_called(monkeypatch: pytest.MonkeyP
     def looked_up(_host: str, port: int, **_more: Any) -> list[Any]:
         return [(0, 0, 0, "", (address, port)) for address in ("93.184.216.34", "127.0.0.1")]
 
-    monkeypatch.setattr("service.connections.addresses.socket.getaddrinfo", looked_up)
+    monkeypatch.setattr("service.connections.http.addresses.socket.getaddrinfo", looked_up)
     with pytest.raises(ForbiddenAddressError):
         resolve(httpx.URL("http://rebinding.example/"), LOOPBACK)
     assert resolve(httpx.URL("http://own.example/"), PRIVATE) == "93.184.216.34"

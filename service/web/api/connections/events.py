@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from service.connections.addresses import AddressPolicy, ForbiddenAddressError, check_url
+from service.connections.http.addresses import AddressPolicy, ForbiddenAddressError, check_url
 from service.runtime.errors import Contradiction, Invalid, NotFound
 from service.runtime.ids import new_id
 from service.runtime.sealing import Sealer

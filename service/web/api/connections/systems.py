@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Connection
 
-from service.connections.addresses import AddressPolicy, ForbiddenAddressError, check_url
 from service.connections.connection_secrets import (
     SecretReferenceError,
     resolve_secret,
     seal,
     unseal,
 )
+from service.connections.http.addresses import AddressPolicy, ForbiddenAddressError, check_url
 from service.connections.kinds.catalogue import KINDS
 from service.connections.kinds.contract import Kind
 from service.runtime.errors import Contradiction, Invalid, NotFound

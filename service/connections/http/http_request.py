@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.connections.addresses import AddressPolicy, ForbiddenAddressError, check_url, resolve
+from service.connections.http.addresses import (
+    AddressPolicy,
+    ForbiddenAddressError,
+    check_url,
+    resolve,
+)
 
 ANSWER_BYTES_MAX = 64 * 1024
 
