@@ -22,10 +22,10 @@ TALK = ("where is my parcel", "that did not help me at all", "nobody answers, I 
 def kept(desk: Desk, name: str, *texts: str, **attributes: Any) -> None:
     """A conversation that the bot kept, and that is closed."""
     with desk.place.caller("engineer", desk.process) as engineer:
-        policy = engineer.get("/v1/policy") | {
-            "costs": {"unneeded": 1e6, "missed": 1e-6, "ask": 1e6}
-        }
-        engineer.put("/v1/policy", policy)
+        policy = engineer.get("/v1/policy")
+        quiet = [rule for rule in policy["rules"] if rule["action"] != "offer"]
+        costs = {"unneeded": 1e6, "missed": 1e-6, "ask": 1e6}
+        engineer.put("/v1/policy", policy | {"costs": costs, "rules": quiet})
     for number, text in enumerate(texts, 1):
         body = {
             "conversation_id": name,
