@@ -57,7 +57,9 @@ class Hurried:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         until(self.alive, "it serves", every=0.05)
         self.key = json.loads((folder / "keys.json").read_text())["agent"]
-        turns = [{"id": f"m{n}", "author": "bot", "text": 20_000 * "\U0001f98a"} for n in range(200)]
+        turns = [
+            {"id": f"m{n}", "author": "bot", "text": 20_000 * "\U0001f98a"} for n in range(200)
+        ]
         with Client(self.url, self.key) as agent:
             for start in range(0, 200, 5):
                 agent.post(f"{LARGE}/messages", {"messages": turns[start : start + 5]})
