@@ -1,4 +1,4 @@
-"""Whether a text says that all is well, and nothing else: thanks, "works now", "that was all".
+"""Resolution cues: whether a text says that all is well, and nothing else: thanks, "works now".
 
 Word for word, in fifteen languages: a word that is not in the lists (`settled_words.toml`) may mean
 something else, and then it is not said. No model reads it.

@@ -200,10 +200,11 @@ def conversations(
     names = {row.id: row.last_at for row in near}
     found = list(names)
     if customer is not None:
-        theirs = _with_customer(connection, workspace, found, customer)
+        theirs = _with_message(connection, workspace, found, _is_of(customer))
         found = [name for name in found if name in theirs]
     if text:
-        matching = _with_words(connection, workspace, found, text)
+        having = [_contains(word) for word in text.split()[:8]]
+        matching = _with_message(connection, workspace, found, *having)
         found = [name for name in found if name in matching]
     shown = found[:most]
     last = None
@@ -300,33 +301,13 @@ def _newest(workspace: str, status: str, after: tuple[float, str] | None, most: 
     return found.order_by(_conversation.c.last_at.desc(), _conversation.c.id).limit(most)
 
 
-def _with_words(
-    connection: Connection, workspace: str, names: Sequence[str], text: str
+def _with_message(
+    connection: Connection, workspace: str, names: Sequence[str], *having: ColumnElement[bool]
 ) -> set[str]:
-    """Which of these conversations have a message in which all words of a text stand."""
+    """Which of these conversations have a message of which all this is true."""
     rows = connection.execute(
         select(_message.c.conversation_id)
-        .where(
-            _message.c.workspace == workspace,
-            _message.c.conversation_id.in_(names),
-            *[_contains(word) for word in text.split()[:8]],
-        )
-        .distinct()
-    )
-    return {row.conversation_id for row in rows}
-
-
-def _with_customer(
-    connection: Connection, workspace: str, names: Sequence[str], customer: str
-) -> set[str]:
-    """Which of these conversations have a message that carries this customer's id."""
-    rows = connection.execute(
-        select(_message.c.conversation_id)
-        .where(
-            _message.c.workspace == workspace,
-            _message.c.conversation_id.in_(names),
-            _is_of(customer),
-        )
+        .where(_message.c.workspace == workspace, _message.c.conversation_id.in_(names), *having)
         .distinct()
     )
     return {row.conversation_id for row in rows}

@@ -1,4 +1,5 @@
-"""Which user somebody is who signed in at an OpenID Connect provider, and whether they may come in.
+"""User mapping of OpenID Connect: which user somebody is who signed in at a provider, and whether
+they may come in.
 
 Only a user of Baton may: known by their verified e-mail at first, and by the provider's own id of
 them from then on. Where groups are given roles, who is in one becomes a user.

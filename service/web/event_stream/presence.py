@@ -1,4 +1,4 @@
-"""Presence: who is in the console, and at which conversation. It expires by itself."""
+"""Presence, read: who is in the console now, and at which conversation. It expires by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorder of presence: who is in the console, and at which conversation.
+"""Presence, recorded: who was seen in the console, and at which conversation.
 
 Seen are who follows events from the console, and who has a conversation's page open, which asks
 whether it has changed. Both are kept in memory, and written at most every WRITE_SECONDS a person

@@ -38,8 +38,8 @@ def test_a_page_says_who_else_has_it_open_until_they_have_gone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handoff, ann, ben = escalated(place), window(place, "ann"), window(place, "ben")
-    ann.see(handoff)
     before = ben.see(handoff, "/state").text
+    ann.see(handoff)
     until(lambda: "ann</bdi> is looking at this too" in ben.see(handoff).text, "ann is seen")
     assert ben.see(handoff, "/state").text != before
     assert "ben" not in ben.see(handoff).text.partition('id="looking"')[2].partition("</p>")[0]

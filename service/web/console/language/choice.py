@@ -1,4 +1,4 @@
-"""Choice of the language: by a cookie, which the select of every page sets, or by the browser."""
+"""Choice of the language: by a cookie, which the menu of every page sets, or by the browser."""
 
 from __future__ import annotations
 
